@@ -1,0 +1,45 @@
+"""lazymig: change the shape of MongoEngine documents without downtime.
+
+The public names, and nothing else: what they do lives in the modules they come from.
+"""
+
+from __future__ import annotations
+
+from lazymig import signals
+from lazymig.engines.bulk import MigrationReport, RuleReport
+from lazymig.engines.pending import RuleStatus
+from lazymig.errors import (
+    ConvergenceWarning,
+    LazyMigError,
+    MigrationConflict,
+    MigrationError,
+    MigrationFailed,
+    MigrationTimeout,
+    RuleDefinitionError,
+    UpdateQueryError,
+)
+from lazymig.migration import DocumentMigration
+from lazymig.odm.document import LazyMigrationMixin
+from lazymig.odm.queryset import LazyMigrationQuerySet
+from lazymig.odm.stored import as_stored
+
+__all__ = [
+    "ConvergenceWarning",
+    "DocumentMigration",
+    "LazyMigError",
+    "LazyMigrationMixin",
+    "LazyMigrationQuerySet",
+    "MigrationConflict",
+    "MigrationError",
+    "MigrationFailed",
+    "MigrationReport",
+    "MigrationTimeout",
+    "RuleDefinitionError",
+    "RuleReport",
+    "RuleStatus",
+    "UpdateQueryError",
+    "as_stored",
+    "signals",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,3 @@
+"""The demonstration that `python -m lazymig.demo` runs, and the embedded server it runs on."""
+
+from __future__ import annotations

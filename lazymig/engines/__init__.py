@@ -1,0 +1,1 @@
+"""Rules meet MongoDB, through PyMongo alone."""

@@ -1,0 +1,106 @@
+"""How the engines reach a collection: keys for `_id`s, safe read and write options, kinds of errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import bson
+from bson import ObjectId
+from pymongo import ReadPreference, WriteConcern
+from pymongo.collection import Collection
+from pymongo.errors import (
+    BulkWriteError,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+    WriteError,
+)
+from pymongo.read_concern import ReadConcern
+
+__all__ = [
+    "Raw",
+    "all_of",
+    "by_ids",
+    "is_document_error",
+    "is_mongomock",
+    "key_of",
+    "on_primary",
+    "waited_too_long",
+    "writable",
+]
+
+Raw = Mapping[str, Any]
+
+_MAX_TIME_EXPIRED = 50
+_NOT_SUPPORTED_ON_VIEW = 166
+_INVALID_OPTIONS = 72
+
+
+def key_of(document_id: Any) -> Any:
+    """A hashable key for an `_id` of any BSON type; distinct where MongoDB distinguishes."""
+    if type(document_id) in (ObjectId, str):
+        return document_id
+    return bson.encode({"_id": document_id})
+
+
+def is_mongomock(collection: Any) -> bool:
+    """Whether this is mongomock's stand-in, whose `bulk_write` cannot run `UpdateOne`."""
+    return type(collection).__module__.partition(".")[0] == "mongomock"
+
+
+def on_primary(collection: Collection[Any]) -> Collection[Any]:
+    """The collection with reads from the primary, which have seen the engine's own writes."""
+    return collection.with_options(
+        read_preference=ReadPreference.PRIMARY, read_concern=ReadConcern("local")
+    )
+
+
+def writable(collection: Collection[Any]) -> Collection[Any]:
+    """The collection with acknowledged writes: an engine must know what was written."""
+    if collection.write_concern.acknowledged:
+        return collection
+    return collection.with_options(write_concern=WriteConcern(w=1))
+
+
+def all_of(*conditions: Mapping[str, Any] | None) -> dict[str, Any]:
+    """One query that demands every given condition; the conditions are never changed."""
+    given = [condition for condition in conditions if condition]
+    if len(given) == 1:
+        return dict(given[0])
+    return {"$and": given} if given else {}
+
+
+def by_ids(document_ids: Sequence[Any]) -> dict[str, Any]:
+    """The query for these `_id`s."""
+    if len(document_ids) == 1:
+        return {"_id": {"$eq": document_ids[0]}}
+    return {"_id": {"$in": list(document_ids)}}
+
+
+def waited_too_long(error: PyMongoError) -> bool:
+    """Whether the time limit ended an operation on a server that was there."""
+    if isinstance(error, ServerSelectionTimeoutError):
+        return False
+    if isinstance(error, BulkWriteError):
+        errors = error.details.get("writeErrors") or []
+        return any(entry.get("code") == _MAX_TIME_EXPIRED for entry in errors)
+    if isinstance(error, OperationFailure):
+        return error.code == _MAX_TIME_EXPIRED
+    return bool(error.timeout)
+
+
+def is_document_error(error: OperationFailure) -> bool:
+    """Whether the server refused the update of documents, not the whole operation.
+
+    A view and a time-series collection refuse every update by `_id`: their documents cannot be
+    migrated, whoever asks.
+    """
+    if waited_too_long(error):
+        return False
+    if isinstance(error, BulkWriteError):
+        return bool(error.details.get("writeErrors"))
+    return isinstance(error, WriteError) or error.code in (
+        _NOT_SUPPORTED_ON_VIEW,
+        _INVALID_OPTIONS,
+    )

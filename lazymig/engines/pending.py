@@ -1,0 +1,108 @@
+"""What is left to do: documents per rule, and the rules that may be deleted. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pymongo.collection import Collection
+
+from lazymig.engines.access import Raw, all_of, on_primary
+from lazymig.rules.discovery import BoundRule
+from lazymig.rules.plan import Plan
+from lazymig.rules.rule import Scope
+
+__all__ = ["RuleStatus", "find_active", "status_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleStatus:
+    """Where one rule stands.
+
+    `remaining` counts the stored documents that the rule's target matches; it is `None` for an
+    `undetermined` rule, whose target needs a document. `converges` is `None` where only the update
+    computed for a document can tell whether it ends the match.
+    """
+
+    name: str
+    number: int
+    scope: Scope
+    remaining: int | None
+    static: bool
+    converges: bool | None
+    undetermined: bool
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether the rule reads the document, or writes by itself."""
+        return not self.static
+
+
+def _documents_of(plan: Plan, rule: BoundRule) -> dict[str, Any]:
+    return all_of(plan.inherited_concern.get(rule.name, plan.concern), rule.target)
+
+
+def status_of(collection: Collection[Any], plan: Plan) -> list[RuleStatus]:
+    """One status for each rule, lazy rules first, each scope in order."""
+    reader = on_primary(collection)
+    return [
+        RuleStatus(
+            name=rule.name,
+            number=rule.number,
+            scope=rule.scope,
+            remaining=None
+            if rule.target is None
+            else reader.count_documents(_documents_of(plan, rule)),
+            static=rule.kind == "static",
+            converges=rule.converges,
+            undetermined=rule.kind == "undetermined",
+        )
+        for rule in (*plan.lazy, *plan.bulk)
+    ]
+
+
+def find_active(collection: Collection[Any], plan: Plan) -> set[str]:
+    """The names of the rules that still match a stored document, or that cannot be asked about.
+
+    All targets are asked for in one query for one document; the rules that it answers are taken
+    out and the others asked again. A collection in which nothing is left is read once, not once
+    for each rule.
+    """
+    reader = on_primary(collection)
+    rules = (*plan.lazy, *plan.bulk)
+    active = {rule.name for rule in rules if rule.target is None}
+    left = [rule for rule in rules if rule.target is not None]
+    while left:
+        queries = [_documents_of(plan, rule) for rule in left]
+        found = reader.find_one({"$or": queries} if len(queries) > 1 else queries[0])
+        if found is None:
+            break
+        matching = _rules_matching(reader, left, queries, found)
+        if not matching:
+            # The document was changed in between, or matches only by a collation: ask one by one.
+            active.update(
+                rule.name
+                for rule, query in zip(left, queries, strict=True)
+                if reader.find_one(query, {"_id": 1}) is not None
+            )
+            break
+        active.update(rule.name for rule in matching)
+        left = [rule for rule in left if rule not in matching]
+    return active
+
+
+def _rules_matching(
+    reader: Collection[Any], rules: Sequence[BoundRule], queries: Sequence[Raw], document: Raw
+) -> list[BoundRule]:
+    """The rules that match this document, which the query for all of them has found."""
+    matching = []
+    for rule, query in zip(rules, queries, strict=True):
+        assert rule.matcher is not None
+        verdict = rule.matcher.judge(document)
+        if verdict is not False and (verdict is None or query != rule.target):
+            own = all_of({"_id": {"$eq": document["_id"]}}, query)
+            verdict = reader.find_one(own, {"_id": 1}) is not None
+        if verdict:
+            matching.append(rule)
+    return matching

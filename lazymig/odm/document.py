@@ -1,0 +1,155 @@
+"""LazyMigrationMixin: what a model inherits to have its old documents migrated as they are loaded."""
+
+from __future__ import annotations
+
+import inspect
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mongoengine import EmbeddedDocument
+from mongoengine.base import BaseDocument
+from mongoengine.queryset import QuerySet
+
+from lazymig.errors import RuleDefinitionError
+from lazymig.migration import DocumentMigration
+from lazymig.odm.loading import (
+    LEFT_OUT,
+    DocumentLeftOut,
+    Source,
+    asked_for,
+    current_source,
+    load_batch,
+    reading_from,
+)
+from lazymig.odm.plans import bind_rules, family_of, forget_plans, owner_of, root_of
+from lazymig.odm.queryset import joined
+from lazymig.odm.references import watch_references
+from lazymig.odm.schema import document_subclasses, is_concrete
+from lazymig.odm.stored import shown_as_stored
+from lazymig.rules.discovery import discover
+
+__all__ = ["LazyMigrationMixin"]
+
+watch_references()
+
+
+class LazyMigrationMixin:
+    """Inherit it before Document, and name the rules:
+
+        class User(LazyMigrationMixin, Document):
+            migration_handler = UserMigration
+
+    A document of the model, or of a subclass, that is loaded in an old shape is migrated in the
+    database and loaded again. Without a handler, or once a handler has no rules left, the model
+    is a plain MongoEngine model.
+
+    :raises TypeError: the mixin stands behind Document, or in an EmbeddedDocument.
+    :raises RuleDefinitionError: the handler or one of its rules is written wrongly.
+    """
+
+    migration_handler: ClassVar[type[DocumentMigration] | None] = None
+
+    if TYPE_CHECKING:
+        # A Document's own, which type checkers cannot see from here.
+        _meta: ClassVar[dict[str, Any]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not issubclass(cls, BaseDocument):
+            return
+        _check_bases(cls)
+        _check_handler(cls)
+        if not is_concrete(cls):
+            return
+        forget_plans(cls)
+        handler = cls.migration_handler
+        if handler is not None and owner_of(cls) is cls:
+            bind_rules(handler, cls)
+        root = root_of(cls)
+        tree = (root, *document_subclasses(root))
+        live = any(_has_lazy_rules(model) for model in tree)
+        for model in tree:
+            _install(model, live)
+
+    @classmethod
+    def _from_son(cls, son: Any, _auto_dereference: bool = True, created: bool = False) -> Any:
+        """MongoEngine's one way from raw documents to instances.
+
+        A raw document of which it is not certain where it was read is built as it is.
+        """
+        plain = super()._from_son  # type: ignore[misc]
+        build = partial(plain, _auto_dereference=_auto_dereference, created=created)
+        source = current_source()
+        if source is None:
+            return build(son)
+        # References that are loaded while this document is built have sources of their own.
+        with reading_from(None):
+            return _load_one(cls, source, son, build)
+
+
+def _load_one(cls: Any, source: Source, son: Any, build: Any) -> Any:
+    family = family_of(cls)
+    if family is None or shown_as_stored(cls) or not isinstance(son, dict) or "_id" not in son:
+        return build(son)
+    asked = asked_for(family, source.projection)
+    (item,) = load_batch(family, source, [son], build, asked=asked)
+    if isinstance(item, Exception):
+        raise item
+    if item is LEFT_OUT:
+        raise DocumentLeftOut
+    return item
+
+
+def _check_bases(cls: type) -> None:
+    if issubclass(cls, EmbeddedDocument):
+        raise TypeError(
+            f"{cls.__name__}: an EmbeddedDocument has no collection; put LazyMigrationMixin and the "
+            "rules, with dotted paths, on the Document that embeds it"
+        )
+    order = cls.__mro__
+    if order.index(LazyMigrationMixin) > order.index(BaseDocument):
+        bases = ", ".join(base.__name__ for base in cls.__bases__ if base is not LazyMigrationMixin)
+        raise TypeError(
+            f"{cls.__name__}: LazyMigrationMixin stands behind Document, where it would not see "
+            f"documents being loaded; write class {cls.__name__}(LazyMigrationMixin, {bases})"
+        )
+
+
+def _check_handler(cls: Any) -> None:
+    handler = cls.migration_handler
+    if handler is None or (isinstance(handler, type) and issubclass(handler, DocumentMigration)):
+        return
+    raise RuleDefinitionError(
+        f"migration_handler is no DocumentMigration but {handler!r}; name a subclass of "
+        "DocumentMigration (the class, not an instance)",
+        model=cls.__name__,
+    )
+
+
+def _has_lazy_rules(model: Any) -> bool:
+    handler = getattr(model, "migration_handler", None)
+    return handler is not None and any(rule.scope == "lazy" for rule in discover(handler))
+
+
+def _install(model: Any, live: bool) -> None:
+    """Open lazymig's doors in a model, or take them out of the way of a model without rules."""
+    model._meta["queryset_class"] = joined(_queryset_class_of(model), live=live)
+    own = model.__dict__.get("_from_son")
+    if own is not None and own is model.__dict__.get("_lazymig_short_cut"):
+        del model._from_son
+        del model._lazymig_short_cut
+    if model._from_son.__func__ is not LazyMigrationMixin._from_son.__func__:  # type: ignore[attr-defined]
+        # The class has its own way, which ends in the mixin's.
+        model._lazymig_door = None
+        return
+    model._lazymig_door = super(LazyMigrationMixin, model)._from_son
+    if not live:
+        short_cut: Any = classmethod(model._lazymig_door.__func__)
+        model._from_son = model._lazymig_short_cut = short_cut
+
+
+def _queryset_class_of(model: Any) -> Any:
+    """The queryset class that MongoEngine would use."""
+    manager = inspect.getattr_static(model, "objects", None)
+    default = getattr(manager, "default", QuerySet)
+    return model._meta.get("queryset_class", default)

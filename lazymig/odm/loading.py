@@ -1,0 +1,304 @@
+"""From raw documents to MongoEngine documents: migrated first, built, and rescued if that fails.
+
+The slow but complete way, document by document or in a batch. The queryset has a short cut for
+batches in which nothing is the matter.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pymongo.errors import PyMongoError
+
+from lazymig.engines.lazy import Failure, refresh, refresh_partial, rescue
+from lazymig.errors import LazyMigError
+from lazymig.rules.plan import Family, Plan
+
+__all__ = [
+    "LEFT_OUT",
+    "Build",
+    "DocumentLeftOut",
+    "Source",
+    "asked_for",
+    "bring_up",
+    "builder_of",
+    "current_source",
+    "is_broken",
+    "load_batch",
+    "reading_from",
+]
+
+Build = Callable[..., Any]
+
+
+class _LeftOut:
+    """The type of `LEFT_OUT`."""
+
+    def __repr__(self) -> str:
+        return "LEFT_OUT"
+
+
+# Stands for a document that an iteration passes over: deleted meanwhile, or skipped on an error.
+LEFT_OUT: Final = _LeftOut()
+
+
+class DocumentLeftOut(Exception):
+    """Raised inside MongoEngine's loading where a single document turns out to be `LEFT_OUT`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where raw documents were read, and how.
+
+    :param projection: the projection they were read with, `None` for whole documents.
+    :param hide_id: `_id` was fetched only to migrate by; the application had excluded it.
+    :param lone: one document is asked for, so that leaving it out would deny that it exists.
+    :param classes: the `_cls` values that belong to the answer; `None` if all do.
+    """
+
+    collection: Any
+    projection: Mapping[str, Any] | None = None
+    hide_id: bool = False
+    lone: bool = False
+    classes: frozenset[str] | None = None
+
+
+class _Reading(threading.local):
+    """Where the raw document comes from that MongoEngine is about to build, if that is certain."""
+
+    source: Source | None = None
+
+
+_reading = _Reading()
+
+
+@contextmanager
+def reading_from(source: Source | None) -> Iterator[None]:
+    """Name the source of the raw documents that MongoEngine builds within the block."""
+    outer = _reading.source
+    _reading.source = source
+    try:
+        yield
+    finally:
+        _reading.source = outer
+
+
+def current_source() -> Source | None:
+    """The source of the raw document at hand; `None` where it is not certain."""
+    return _reading.source
+
+
+def asked_for(family: Family, projection: Mapping[str, Any] | None) -> Mapping[Plan, Plan] | None:
+    """The plans, narrowed to the rules that write a path which a projection carries.
+
+    `None` for whole documents, an empty mapping where no rule is concerned.
+    """
+    if not projection:
+        return None
+    carried, excluded = _paths_of(projection)
+    asked = {}
+    for plan in family.plans:
+        narrowed = plan.concerned_by(carried, excluded)
+        if narrowed is not None:
+            asked[plan] = narrowed
+    return asked
+
+
+def _paths_of(projection: Mapping[str, Any]) -> tuple[list[str] | None, list[str]]:
+    """The paths that a projection carries (`None`: all but the excluded ones), and those it excludes.
+
+    `$slice` by itself leaves the other fields in; `$elemMatch` and other expressions do not.
+    """
+    carried: list[str] = []
+    excluded: list[str] = []
+    inclusive = False
+    for path, value in projection.items():
+        if isinstance(value, Mapping):
+            if "$meta" in value:
+                continue
+            inclusive = inclusive or "$slice" not in value
+            carried.append(path)
+        elif value:
+            inclusive = True
+            carried.append(path)
+        else:
+            excluded.append(path)
+    if not inclusive:
+        return None, excluded
+    if "_id" not in excluded:
+        carried.append("_id")
+    return carried, excluded
+
+
+def load_batch(
+    family: Family,
+    source: Source,
+    raws: Sequence[Any],
+    build: Build,
+    *,
+    asked: Mapping[Plan, Plan] | None = None,
+    judged: bool = False,
+) -> list[Any]:
+    """Migrate, build and rescue a batch.
+
+    :param raws: raw documents; after `bring_up` also what that puts in their places.
+    :param build: see `builder_of`.
+    :param asked: see `asked_for`; only for projected documents.
+    :param judged: the batch comes from `bring_up`.
+    :return: for each document an instance, `LEFT_OUT`, or the exception to raise in its place.
+    :raises pymongo.errors.PyMongoError: the connection or the rights.
+    """
+    items = raws if judged else bring_up(source, raws, family, asked)
+    results: list[Any] = []
+    broken: list[int] = []
+    for index, item in enumerate(items):
+        result, needs_rescue = _build_item(family, source, item, build)
+        results.append(result)
+        if needs_rescue:
+            broken.append(index)
+    if broken:
+        _rescue(family, source, items, results, broken, build)
+    return results
+
+
+def bring_up(
+    source: Source,
+    raws: Sequence[dict[str, Any]],
+    family: Family,
+    asked: Mapping[Plan, Plan] | None,
+) -> Sequence[Any]:
+    """The raw documents of a batch, up to date; the same object if they were.
+
+    `None` for documents that have been deleted, or that belong to another class now.
+    """
+    items: Sequence[Any] = raws
+    if asked is None:
+        items = refresh(source.collection, raws, family)
+    elif asked:
+        items = refresh_partial(source.collection, raws, family, asked, source.projection)
+    if source.classes is None or items is raws:
+        return items
+    return [
+        None if isinstance(item, Mapping) and item.get("_cls") not in source.classes else item
+        for item in items
+    ]
+
+
+def _build_item(family: Family, source: Source, item: Any, build: Build) -> tuple[Any, bool]:
+    """An instance, or what stands for it; and whether the rules may still help the document."""
+    if item is None:
+        return LEFT_OUT, False
+    if isinstance(item, Failure):
+        return _build_failed(source, item, build), False
+    plan = family.plan_of(item)
+    try:
+        document = build(_shown(source, item))
+    except (LazyMigError, PyMongoError) as exc:
+        # Another document's trouble, met while this one was built, or the connection's.
+        return exc, False
+    except Exception as exc:
+        return exc, plan is not None and "_id" in item
+    validated = plan is not None and plan.validates and not source.projection
+    return document, validated and _is_invalid(document)
+
+
+def _build_failed(source: Source, failure: Failure, build: Build) -> Any:
+    """What stands for a document that could not be migrated: its error, or, skipped, its old form."""
+    if failure.plan.on_error == "raise":
+        return failure.error
+    try:
+        return build(_shown(source, dict(failure.document)))
+    except Exception as exc:
+        if not source.lone:
+            return LEFT_OUT
+        return _add_note(exc, failure.plan, failure.document.get("_id"))
+
+
+def _rescue(
+    family: Family,
+    source: Source,
+    items: Sequence[Any],
+    results: list[Any],
+    broken: Sequence[int],
+    build: Build,
+) -> None:
+    """Try all rules on the documents that failed, in one batch, and build them again.
+
+    A document that no rule helps keeps its result: MongoEngine's own exception with a note, or,
+    where it merely is not valid, the instance, which plain MongoEngine would load too.
+    """
+    fresh = rescue(source.collection, [items[index] for index in broken], family, source.projection)
+    for index, item in zip(broken, fresh, strict=True):
+        plan = family.plan_of(items[index])
+        assert plan is not None
+        if item is None:
+            results[index] = LEFT_OUT
+        elif isinstance(item, Failure):
+            results[index] = _build_failed(source, item, build)
+        elif source.classes is not None and item.get("_cls") not in source.classes:
+            results[index] = LEFT_OUT
+        elif item == items[index]:
+            if isinstance(results[index], Exception):
+                _add_note(results[index], plan, item["_id"])
+        else:
+            try:
+                results[index] = build(_shown(source, dict(item)))
+            except Exception as exc:
+                results[index] = _add_note(exc, plan, item["_id"])
+
+
+def _shown(source: Source, raw: dict[str, Any]) -> dict[str, Any]:
+    if source.hide_id:
+        raw = {key: value for key, value in raw.items() if key != "_id"}
+    return raw
+
+
+def _is_invalid(document: Any) -> bool:
+    try:
+        # The model's own clean() may change the document; loading must not.
+        document.validate(clean=False)
+    except Exception:
+        # Besides ValidationError: TypeError (EnumField), KeyError, AttributeError.
+        return True
+    return False
+
+
+def builder_of(model: Any) -> Build:
+    """MongoEngine's way from a raw document to an instance, past the mixin's own door.
+
+    A class that overrides that way by itself is asked as it is: without a source, the mixin's door
+    is only passed through.
+    """
+    build: Build = model._from_son
+    door = model.__dict__.get("_lazymig_door")
+    return door if door is not None else build
+
+
+def is_broken(raw: Mapping[str, Any], build: Build) -> bool:
+    """Whether a raw document fails to load, or to validate, through the model."""
+    try:
+        document = build(dict(raw))
+    except (LazyMigError, PyMongoError):
+        raise
+    except Exception:
+        return True
+    return _is_invalid(document)
+
+
+def _add_note(error: Exception, plan: Plan, document_id: Any) -> Exception:
+    """MongoEngine's own exception, with the rules that were tried in vain."""
+    names = ", ".join(rule.name for rule in plan.lazy)
+    note = (
+        f"lazymig: no rule of {plan.handler_class.__name__} made this document loadable "
+        f"(_id: {document_id!r}); tried: {names}"
+    )
+    if sys.version_info >= (3, 11):
+        error.add_note(note)
+    elif error.args and isinstance(error.args[0], str):
+        error.args = (f"{error.args[0]}\n{note}", *error.args[1:])
+    return error

@@ -1,0 +1,291 @@
+"""From models and their handlers to plans: which rules a collection's documents obey."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from lazymig.errors import ConvergenceWarning, RuleDefinitionError, UpdateQueryError
+from lazymig.odm.schema import (
+    class_name,
+    class_names,
+    document_parents,
+    document_subclasses,
+    inherits,
+    is_timeseries,
+    knows_path,
+)
+from lazymig.rules.discovery import BoundRule, bind, discover
+from lazymig.rules.plan import Family, Plan
+
+__all__ = [
+    "bind_rules",
+    "family_for",
+    "family_of",
+    "forget_plans",
+    "legacy_names",
+    "owner_of",
+    "plan_for",
+    "root_of",
+]
+
+_BOUND = "_lazymig_bound"
+_FAMILY = "_lazymig_family"
+_PLANS = "_lazymig_plans"
+
+
+def _handler_of(model: Any) -> Any:
+    return getattr(model, "migration_handler", None)
+
+
+def _parent_of(model: Any) -> Any:
+    for parent in document_parents(model):
+        if hasattr(parent, "migration_handler"):
+            return parent
+    return None
+
+
+def root_of(model: Any) -> Any:
+    """The first class, from the top, of a model's collection that lazymig serves."""
+    while (parent := _parent_of(model)) is not None:
+        model = parent
+    return model
+
+
+def owner_of(model: Any) -> Any:
+    """The class, from the top, that a model has its handler from."""
+    handler = _handler_of(model)
+    while (parent := _parent_of(model)) is not None and _handler_of(parent) is handler:
+        model = parent
+    return model
+
+
+def bind_rules(handler_class: Any, model: Any) -> tuple[BoundRule, ...]:
+    """Probe the rules of a handler for a model, once.
+
+    :raises RuleDefinitionError: a rule, or the handler, is written wrongly.
+    """
+    bound: dict[Any, tuple[BoundRule, ...]] | None = model.__dict__.get(_BOUND)
+    if bound is None:
+        bound = {}
+        setattr(model, _BOUND, bound)
+    if handler_class not in bound:
+        bound[handler_class] = tuple(_probe(handler_class, model))
+    return bound[handler_class]
+
+
+def _probe(handler_class: Any, model: Any) -> Iterable[BoundRule]:
+    rules = discover(handler_class)
+    if rules and is_timeseries(model):
+        raise RuleDefinitionError(
+            "has rules for a time-series collection, whose documents MongoDB does not update one "
+            "by one; write changed measurements to a new collection instead",
+            model=model.__name__,
+        )
+    for rule in rules:
+        bound = bind(rule, handler_class, model)
+        if bound is None:
+            continue
+        if not inherits(model):
+            _check_paths(bound, model)
+        if bound.scope == "lazy" and bound.target is not None and bound.converges is False:
+            warnings.warn(
+                f"{model.__name__}.{bound.name}: its update does not provably end the match of its "
+                "target, so a match does not start it: it runs only when a document fails to load "
+                "or to validate; narrow the target to documents that lack what the update writes",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        yield bound
+
+
+def _check_paths(rule: BoundRule, model: Any) -> None:
+    for path in sorted(rule.creates or ()):
+        if knows_path(model, path) is False:
+            raise UpdateQueryError(
+                f"writes {path!r}, which the model does not know; add the field to the model, or "
+                "correct the path (rules use database field names)",
+                model=model.__name__,
+                rule=rule.name,
+            )
+
+
+def _legacy_of(owner: Any) -> tuple[str, ...]:
+    """The former `_cls` values that an owner's handler declares, not those it has inherited."""
+    declared: tuple[str, ...] = _handler_of(owner).legacy_classes
+    parent = _parent_of(owner)
+    if parent is not None and getattr(_handler_of(parent), "legacy_classes", ()) is declared:
+        return ()
+    return declared
+
+
+def _plans_of(root: Any) -> dict[Any, Plan]:
+    """The plan of every class that brings a handler of its own, by class."""
+    plans: dict[Any, Plan] | None = root.__dict__.get(_PLANS)
+    if plans is None:
+        plans = _make_plans(root)
+        setattr(root, _PLANS, plans)
+    return plans
+
+
+def _make_plans(root: Any) -> dict[Any, Plan]:
+    members: dict[Any, list[str]] = {}
+    without: list[str] = []
+    for model in (root, *document_subclasses(root)):
+        if _handler_of(model) is None:
+            without.append(class_name(model))
+        else:
+            members.setdefault(owner_of(model), []).append(class_name(model))
+    for owner, names in members.items():
+        names.extend(name for name in _legacy_of(owner) if name not in names)
+
+    plans = {}
+    for owner in members:
+        rules = bind_rules(_handler_of(owner), owner)
+        for rule in rules:
+            _check_paths(rule, owner)
+        inherited = {
+            rule.name: _concern(root, owner, members, without, _heirs(rule, owner, members))
+            for rule in rules
+        }
+        plans[owner] = _plan(
+            _handler_of(owner),
+            owner,
+            rules,
+            _concern(root, owner, members, without, {owner}),
+            inherited,
+        )
+    return plans
+
+
+def _heirs(rule: BoundRule, owner: Any, members: dict[Any, list[str]]) -> set[Any]:
+    """The owner, and the subclasses' owners whose handlers have inherited this very rule."""
+    return {owner} | {
+        other
+        for other in members
+        if issubclass(other, owner)
+        and getattr(_handler_of(other), rule.name, None) is rule.rule.method
+    }
+
+
+def _concern(
+    root: Any, owner: Any, members: dict[Any, list[str]], without: list[str], included: set[Any]
+) -> dict[str, Any] | None:
+    """The condition on `_cls` of the documents that these owners' handlers concern."""
+    own = [name for other in members if other in included for name in members[other]]
+    if owner is not root:
+        return {"_cls": {"$in": own}}
+    others = [name for other in members if other not in included for name in members[other]]
+    others = [name for name in (*others, *without) if name not in own]
+    return {"_cls": {"$nin": others}} if others else None
+
+
+def _plan(
+    handler_class: Any,
+    model: Any,
+    rules: tuple[BoundRule, ...],
+    concern: dict[str, Any] | None,
+    inherited_concern: dict[str, dict[str, Any] | None],
+) -> Plan:
+    lazy = tuple(rule for rule in rules if rule.scope == "lazy")
+    starting = tuple(rule for rule in lazy if rule.starts_on_match)
+    validates = handler_class.validate_on_load
+    return Plan(
+        doc_class=model,
+        handler_class=handler_class,
+        lazy=lazy,
+        bulk=tuple(rule for rule in rules if rule.scope == "bulk"),
+        concern=concern,
+        inherited_concern=inherited_concern,
+        on_error=handler_class.on_error,
+        lazy_timeout=handler_class.lazy_timeout,
+        validates=len(starting) < len(lazy) if validates is None else validates and bool(lazy),
+        starting=starting,
+    )
+
+
+def family_of(model: Any) -> Family | None:
+    """The plans of a model's collection; `None` if no class has a lazy rule.
+
+    :raises UpdateQueryError: a rule writes a path that no class of the collection knows.
+    """
+    root = root_of(model)
+    try:
+        family: Family | None = root.__dict__[_FAMILY]
+    except KeyError:
+        family = _make_family(root)
+        setattr(root, _FAMILY, family)
+    return family
+
+
+def _make_family(root: Any) -> Family | None:
+    plans = _plans_of(root)
+    lazy = {owner: plan if plan.lazy else None for owner, plan in plans.items()}
+    if not any(lazy.values()):
+        return None
+    by_class: dict[str, Plan | None] = {}
+    for model in (root, *document_subclasses(root)):
+        by_class[class_name(model)] = None if _handler_of(model) is None else lazy[owner_of(model)]
+    for owner, plan in lazy.items():
+        for name in _legacy_of(owner):
+            by_class.setdefault(name, plan)
+    return Family(lazy.get(root), by_class)
+
+
+def legacy_names(model: Any) -> tuple[str, ...]:
+    """The former `_cls` values whose documents are documents of this model."""
+    names: list[str] = []
+    for other in (model, *document_subclasses(model)):
+        if _handler_of(other) is not None and owner_of(other) is other:
+            names.extend(name for name in _legacy_of(other) if name not in names)
+    return tuple(names)
+
+
+def plan_for(handler_class: Any, model: Any) -> Plan:
+    """The plan of a handler for a model, be it the model's own handler or another.
+
+    :raises RuleDefinitionError: a rule is written wrongly for this model.
+    """
+    if _handler_of(model) is not handler_class:
+        return _plan_of_stranger(handler_class, model)
+    owner = owner_of(model)
+    plans = _plans_of(root_of(model))
+    plan = plans[owner]
+    if model is owner:
+        return plan
+    names = [
+        class_name(cls)
+        for cls in (model, *document_subclasses(model))
+        if _handler_of(cls) is handler_class and owner_of(cls) is owner
+    ]
+    return replace(plan, concern={"_cls": {"$in": names}}, inherited_concern={})
+
+
+def _plan_of_stranger(handler_class: Any, model: Any) -> Plan:
+    """The plan of a handler that is not the model's own: for calls by hand, on any Document."""
+    rules = bind_rules(handler_class, model)
+    for rule in rules:
+        _check_paths(rule, model)
+    concern = None
+    if document_parents(model):
+        concern = {"_cls": {"$in": [*class_names(model), *handler_class.legacy_classes]}}
+    return _plan(handler_class, model, rules, concern, {})
+
+
+def family_for(handler_class: Any, model: Any) -> Family:
+    """The plans by which a handler migrates single documents of a model.
+
+    :raises RuleDefinitionError: a rule is written wrongly for this model.
+    """
+    family = family_of(model) if _handler_of(model) is handler_class else None
+    return family if family is not None else Family(plan_for(handler_class, model), {})
+
+
+def forget_plans(model: Any) -> None:
+    """Let plans be made anew: a class has been added to the model's collection."""
+    root = root_of(model)
+    for name in (_FAMILY, _PLANS):
+        if name in root.__dict__:
+            delattr(root, name)

@@ -1,0 +1,478 @@
+"""LazyMigrationQuerySet, and how it joins a user's own queryset class."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from mongoengine.queryset import QuerySet, QuerySetNoCache
+from mongoengine.queryset.base import BaseQuerySet
+from mongoengine.queryset.queryset import ITER_CHUNK_SIZE
+
+from lazymig.engines.lazy import Failure
+from lazymig.errors import MigrationError
+from lazymig.odm.loading import (
+    LEFT_OUT,
+    Build,
+    DocumentLeftOut,
+    Source,
+    asked_for,
+    bring_up,
+    builder_of,
+    load_batch,
+    reading_from,
+)
+from lazymig.odm.plans import family_of, legacy_names, root_of
+from lazymig.odm.stored import shown_as_stored
+from lazymig.rules.plan import Family, Plan
+
+__all__ = ["AsStoredQuerySet", "LazyMigrationQuerySet", "joined", "plain_of"]
+
+if TYPE_CHECKING:
+    # The two classes below are only ever used joined to a MongoEngine queryset class.
+    _Joined: Any = BaseQuerySet
+else:
+    _Joined = object
+
+# Documents by `_id` that are judged and migrated at once where no cursor sets the pace.
+_IN_BULK_BATCH = 1000
+
+# How often modify() looks for the document that it is going to hit before it goes ahead.
+_MODIFY_ATTEMPTS = 3
+
+# What belongs to one cursor, so neither to a clone nor to a pickle.
+_CURSOR_STATE = (
+    "_lazymig_asked",
+    "_lazymig_cursor",
+    "_lazymig_prepared",
+    "_lazymig_ready",
+    "_lazymig_unjudged",
+)
+
+
+class AsStoredQuerySet(_Joined):
+    """What every model with the mixin has: `as_stored()`."""
+
+    # MongoEngine's own state, as far as it is changed here.
+    _cls_query: Any
+    _cursor_obj: Any
+    _has_more: bool
+    _mongo_query: Any
+    _result_cache: Any
+
+    _lazymig_plain: type
+    _lazymig_stored = False
+
+    def as_stored(self) -> Any:
+        """Return a clone that shows documents as they lie in the database and migrates none.
+
+        An old document that MongoEngine cannot build raises MongoEngine's own exception.
+        """
+        queryset = self.clone()
+        queryset._lazymig_stored = True
+        return queryset
+
+    def no_cache(self) -> Any:
+        """Convert to a queryset that does not cache its results."""
+        return self._lazymig_joined_again(super().no_cache())
+
+    def cache(self) -> Any:
+        """Convert to a queryset that caches its results."""
+        return self._lazymig_joined_again(super().cache())
+
+    def _lazymig_joined_again(self, converted: Any) -> Any:
+        # MongoEngine names its own two classes in no_cache() and cache().
+        if type(converted) not in (QuerySet, QuerySetNoCache):
+            return converted
+        own = joined(type(converted), live=isinstance(self, LazyMigrationQuerySet))
+        return self._clone_into(own(self._document, self._collection))
+
+    def _clone_into(self, new_qs: Any) -> Any:
+        new_qs._lazymig_stored = self._lazymig_stored
+        return super()._clone_into(new_qs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        for name in _CURSOR_STATE:
+            state.pop(name, None)
+        return state
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The joined class exists only in memory: a pickle names the class that it was made of.
+        live = isinstance(self, LazyMigrationQuerySet)
+        return _new_joined, (self._lazymig_plain, live), self.__getstate__()
+
+
+class LazyMigrationQuerySet(AsStoredQuerySet):
+    """Brings documents up to date as they come from the cursor, a batch at a time.
+
+    Raw documents wait in `_lazymig_ready` once their batch has been judged. A batch with trouble in
+    it is built as a whole; its instances and exceptions wait in `_lazymig_prepared`. A batch
+    during whose judgement the connection broke waits in `_lazymig_unjudged` for the next try.
+    """
+
+    # Whether the user's class has a __next__ of its own, which has to be called.
+    _lazymig_own_next = False
+
+    _lazymig_lone = False
+    _lazymig_cursor: Any = None
+    _lazymig_unjudged: list[dict[str, Any]] | None = None
+    _lazymig_ready: deque[dict[str, Any]] | None = None
+    _lazymig_prepared: deque[Any] | None = None
+    _lazymig_asked: tuple[Mapping[Plan, Plan] | None] | None = None
+
+    def __init__(self, document: Any, collection: Any) -> None:
+        super().__init__(document, collection)
+        if self._cls_query and not shown_as_stored(document):
+            self._cls_query = _widened(document, self._cls_query)
+
+    def as_stored(self) -> Any:
+        """Return a clone that shows documents as they lie in the database and migrates none.
+
+        An old document that MongoEngine cannot build raises MongoEngine's own exception.
+        """
+        queryset = super().as_stored()
+        queryset._lazymig_narrow()
+        return queryset
+
+    def _clone_into(self, new_qs: Any) -> Any:
+        new_qs._lazymig_lone = self._lazymig_lone
+        return super()._clone_into(new_qs)
+
+    # Iteration, and whatever is built on it
+
+    def __next__(self) -> Any:
+        if not self._lazymig_migrates():
+            return super().__next__()
+        if self._lazymig_own_next:
+            return self._lazymig_next_by_user()
+        if self._none or self._empty:
+            raise StopIteration
+        document = self._lazymig_next(self._lazymig_build())
+        return self._get_scalar(document) if self._scalar else document
+
+    def _populate_cache(self) -> None:
+        # What next() would do a hundred times, without what it would find out anew each time.
+        if self._scalar or self._lazymig_own_next or not self._lazymig_migrates():
+            super()._populate_cache()
+            return
+        if self._result_cache is None:
+            self._result_cache = []
+        if not self._has_more:
+            return
+        if self._none or self._empty:
+            self._has_more = False
+            return
+        cache = self._result_cache
+        full = len(cache) + ITER_CHUNK_SIZE
+        build = self._lazymig_build()
+        validates = self._lazymig_family().validates
+        try:
+            while len(cache) < full:
+                ready = self._lazymig_ready
+                if ready and not validates and self._lazymig_cursor is self._cursor_obj:
+                    self._lazymig_build_into(cache, ready, full, build)
+                if len(cache) < full:
+                    cache.append(self._lazymig_next(build))
+        except StopIteration:
+            self._has_more = False
+
+    @staticmethod
+    def _lazymig_build_into(
+        cache: list[Any], ready: deque[dict[str, Any]], full: int, build: Build
+    ) -> None:
+        """Build until the cache or the batch ends, or a document fails, which is left in place."""
+        for _ in range(min(full - len(cache), len(ready))):
+            try:
+                cache.append(build(ready[0]))
+            except Exception:
+                # _lazymig_next meets it again, and rescues it with the rest of the batch.
+                return
+            ready.popleft()
+
+    def _lazymig_next(self, build: Build) -> Any:
+        """The next instance; raises the exception that stands in its place, or StopIteration."""
+        while True:
+            if self._lazymig_cursor is not self._cursor_obj:
+                # count(), rewind() and others have begun a new cursor.
+                self._lazymig_forget()
+            if self._lazymig_prepared:
+                item = self._lazymig_prepared.popleft()
+                if isinstance(item, Exception):
+                    raise item
+                if item is not LEFT_OUT:
+                    return item
+            elif not self._lazymig_ready:
+                self._lazymig_fetch()
+            elif self._lazymig_family().validates:
+                self._lazymig_prepare()
+            else:
+                try:
+                    document = build(self._lazymig_ready[0])
+                except Exception:
+                    # The rest of the batch is built with it, so that documents that fail for the
+                    # same reason are rescued together.
+                    self._lazymig_prepare()
+                    continue
+                self._lazymig_ready.popleft()
+                return document
+
+    def _lazymig_fetch(self) -> None:
+        """Take a batch from the cursor and bring it up to date; raises StopIteration at the end."""
+        raws = self._lazymig_unjudged
+        if raws is None:
+            cursor = self._cursor
+            size = min(ITER_CHUNK_SIZE, self._batch_size or ITER_CHUNK_SIZE)
+            raws = list(itertools.islice(cursor, size))
+            if not raws:
+                raise StopIteration
+            self._lazymig_cursor = self._cursor_obj
+            self._lazymig_unjudged = raws
+        source = self._lazymig_source()
+        items = bring_up(source, raws, self._lazymig_family(), self._lazymig_asked_for())
+        self._lazymig_unjudged = None
+        if items is raws:
+            self._lazymig_ready = deque(raws)
+        else:
+            present: Any = [item for item in items if item is not None]
+            self._lazymig_ready = deque(present)
+            if any(isinstance(item, Failure) for item in present):
+                self._lazymig_prepare()
+        if source.hide_id and self._lazymig_ready:
+            self._lazymig_prepare()
+
+    def _lazymig_prepare(self) -> None:
+        """Build the whole batch that is ready, with rescues."""
+        batch = list(self._lazymig_ready or ())
+        family, source = self._lazymig_family(), self._lazymig_source()
+        items = load_batch(family, source, batch, self._lazymig_build(), judged=True)
+        self._lazymig_ready = None
+        self._lazymig_prepared = deque(items)
+
+    def _lazymig_forget(self) -> None:
+        self._lazymig_unjudged = None
+        self._lazymig_ready = None
+        self._lazymig_prepared = None
+        self._lazymig_cursor = self._cursor_obj
+
+    def _lazymig_next_by_user(self) -> Any:
+        """The user's own __next__, each document by itself."""
+        while True:
+            try:
+                with reading_from(self._lazymig_source()):
+                    return super().__next__()
+            except DocumentLeftOut:
+                continue
+
+    def rewind(self) -> None:
+        """Rewind the cursor to its unevaluated state."""
+        super().rewind()
+        self._lazymig_forget()
+
+    # The other doors
+
+    def get(self, *q_objs: Any, **query: Any) -> Any:
+        """Retrieve the one matching document.
+
+        :raises DoesNotExist: no document matches.
+        :raises MultipleObjectsReturned: more than one does.
+        """
+        self._lazymig_lone = True
+        try:
+            return super().get(*q_objs, **query)
+        finally:
+            self._lazymig_lone = False
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, slice) or not self._lazymig_migrates():
+            return super().__getitem__(key)
+        try:
+            with reading_from(self._lazymig_source(lone=True)):
+                return super().__getitem__(key)
+        except DocumentLeftOut as exc:
+            raise IndexError("the document was deleted while it was migrated") from exc
+
+    def in_bulk(self, object_ids: Any) -> dict[Any, Any]:
+        """Retrieve documents by their ids: a mapping from `_id` to instance."""
+        if self._as_pymongo or not self._lazymig_migrates():
+            found: dict[Any, Any] = super().in_bulk(object_ids)
+            return found
+        cursor = self._collection.find({"_id": {"$in": object_ids}}, **self._cursor_args)
+        family, source = self._lazymig_family(), self._lazymig_source()
+        asked, build = self._lazymig_asked_for(), self._lazymig_build()
+        documents: dict[Any, Any] = {}
+        while raws := list(itertools.islice(cursor, _IN_BULK_BATCH)):
+            items = load_batch(family, source, raws, build, asked=asked)
+            for raw, item in zip(raws, items, strict=True):
+                if isinstance(item, Exception):
+                    raise item
+                if item is not LEFT_OUT:
+                    documents[raw["_id"]] = self._get_scalar(item) if self._scalar else item
+        return documents
+
+    def modify(
+        self,
+        upsert: bool = False,
+        full_response: bool = False,
+        remove: bool = False,
+        new: bool = False,
+        array_filters: Any = None,
+        **update: Any,
+    ) -> Any:
+        """Update or remove one document and return it, as MongoEngine's `modify` does.
+
+        The document that is about to be hit is migrated first, so that the update meets, and the
+        old image shows, the new shape. That takes one more read.
+        """
+        queryset = self.clone()
+        source = None
+        if self._lazymig_migrates():
+            if not (self._none or self._empty):
+                queryset._lazymig_migrate_next()
+            # The old image is not what is stored any more: it cannot be migrated, only shown.
+            source = self._lazymig_source(lone=True) if new else None
+            if upsert:
+                # An equality on `_cls` is what MongoDB writes into the new document.
+                queryset._lazymig_narrow()
+        with reading_from(source):
+            return super(LazyMigrationQuerySet, queryset).modify(
+                upsert=upsert,
+                full_response=full_response,
+                remove=remove,
+                new=new,
+                array_filters=array_filters,
+                **update,
+            )
+
+    def _lazymig_migrate_next(self) -> None:
+        """Migrate the document that the query, in its order, comes to first."""
+        source, family = Source(self._collection, lone=True), self._lazymig_family()
+        for _attempt in range(_MODIFY_ATTEMPTS):
+            raw = self._collection.find_one(self._query, sort=self._ordering or None)
+            if raw is None:
+                return
+            raws = [raw]
+            items = bring_up(source, raws, family, None)
+            (item,) = load_batch(family, source, items, self._lazymig_build(), judged=True)
+            if isinstance(item, MigrationError):
+                raise item
+            if items is raws:
+                return
+
+    # What the doors share
+
+    def _lazymig_migrates(self) -> bool:
+        return not (self._as_pymongo or self._lazymig_stored or shown_as_stored(self._document))
+
+    def _lazymig_family(self) -> Family:
+        family = family_of(self._document)
+        assert family is not None, "a live queryset class belongs to a model with rules"
+        return family
+
+    def _lazymig_build(self) -> Build:
+        return partial(builder_of(self._document), _auto_dereference=self._auto_dereference)
+
+    def _lazymig_asked_for(self) -> Mapping[Plan, Plan] | None:
+        if self._lazymig_asked is None:
+            projection = self._lazymig_projection()
+            self._lazymig_asked = (asked_for(self._lazymig_family(), projection),)
+        return self._lazymig_asked[0]
+
+    def _lazymig_projection(self) -> Mapping[str, Any] | None:
+        projection: Mapping[str, Any] | None = super()._cursor_args.get("projection")
+        return projection
+
+    def _lazymig_hides_id(self) -> bool:
+        excluded = bool(self._loaded_fields) and self._loaded_fields.as_dict().get("_id") == 0
+        return excluded and self._lazymig_migrates() and bool(self._lazymig_asked_for())
+
+    @property
+    def _cursor_args(self) -> dict[str, Any]:
+        arguments: dict[str, Any] = super()._cursor_args
+        if self._lazymig_hides_id():
+            # A document is migrated by its `_id`; _shown() takes it out again.
+            projection = {k: v for k, v in arguments["projection"].items() if k != "_id"}
+            if projection:
+                arguments["projection"] = projection
+            else:
+                # For PyMongo an empty projection asks for the `_id` alone.
+                del arguments["projection"]
+        return arguments
+
+    def _lazymig_source(self, lone: bool = False) -> Source:
+        classes = None
+        if self._cls_query and root_of(self._document) is not self._document:
+            classes = frozenset(self._document._subclasses)
+        return Source(
+            self._collection,
+            projection=self._cursor_args.get("projection"),
+            hide_id=self._lazymig_hides_id(),
+            lone=lone or self._lazymig_lone,
+            classes=classes,
+        )
+
+    def _lazymig_narrow(self) -> None:
+        """Take the former classes out of the query again."""
+        plain = _plain_cls_query(self._document)
+        if self._cls_query and self._cls_query == _widened(self._document, plain):
+            self._cls_query = plain
+            self._mongo_query = None
+            self._cursor_obj = None
+
+
+def _plain_cls_query(document: Any) -> dict[str, Any]:
+    names = document._subclasses
+    return {"_cls": names[0] if len(names) == 1 else {"$in": names}}
+
+
+def _widened(document: Any, cls_query: dict[str, Any]) -> dict[str, Any]:
+    """MongoEngine's condition on `_cls` with the former classes of the model, which are its too."""
+    names = document._subclasses
+    cached = document.__dict__.get("_lazymig_widened")
+    if cached is None or cached[0] is not names:
+        # Within no_sub_classes() a model that has subclasses stands for itself alone.
+        alone = len(names) == 1 and any(True for _ in document.__subclasses__())
+        former = () if alone else legacy_names(document)
+        all_names = [*names, *(name for name in former if name not in names)]
+        wider = {"_cls": {"$in": all_names}} if len(all_names) > len(names) else None
+        cached = (names, wider)
+        document._lazymig_widened = cached
+    return cached[1] or cls_query
+
+
+_joined: dict[tuple[type, bool], type] = {}
+
+
+def plain_of(queryset_class: type) -> type:
+    """The class that a joined queryset class was made of; any other class itself."""
+    return getattr(queryset_class, "_lazymig_plain", queryset_class)
+
+
+def joined(queryset_class: type, *, live: bool) -> type:
+    """A MongoEngine queryset class, or a user's own, with lazymig's doors in front.
+
+    :param live: with migrations; otherwise with `as_stored()` alone, which then changes nothing.
+    """
+    plain: Any = plain_of(queryset_class)
+    if not isinstance(plain, type) or not issubclass(plain, BaseQuerySet):
+        return queryset_class
+    key = (plain, live)
+    if key not in _joined:
+        front = LazyMigrationQuerySet if live else AsStoredQuerySet
+        body = {
+            "__doc__": plain.__doc__,
+            "__module__": plain.__module__,
+            "__qualname__": plain.__qualname__,
+            "_lazymig_plain": plain,
+            "_lazymig_own_next": getattr(plain, "__next__") is not BaseQuerySet.__next__,
+        }
+        _joined[key] = type(plain.__name__, (front, plain), body)
+    return _joined[key]
+
+
+def _new_joined(plain: type, live: bool) -> Any:
+    cls: Any = joined(plain, live=live)
+    return cls.__new__(cls)

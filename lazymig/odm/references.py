@@ -1,0 +1,158 @@
+"""References: MongoEngine's dereferencing, told from which collection each document comes.
+
+MongoEngine hands a dereferenced raw document to its class without its collection, which may be
+another than the class's own. These wrappers name it; for classes without rules they do nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from mongoengine.base import get_document
+from mongoengine.connection import get_db
+from mongoengine.dereference import DeReference
+from mongoengine.errors import DoesNotExist
+from mongoengine.fields import (
+    CachedReferenceField,
+    DynamicField,
+    GenericReferenceField,
+    ReferenceField,
+)
+
+from lazymig.odm.loading import (
+    LEFT_OUT,
+    DocumentLeftOut,
+    Source,
+    builder_of,
+    load_batch,
+    reading_from,
+)
+from lazymig.odm.plans import family_of
+from lazymig.odm.stored import shown_as_stored
+
+__all__ = ["watch_references"]
+
+# Referenced documents that are judged and migrated at once.
+_BATCH = 1000
+
+_WATCHED = "_lazymig_watched"
+
+
+def _migrates(model: Any) -> bool:
+    return (
+        isinstance(model, type)
+        and hasattr(model, "migration_handler")
+        and not shown_as_stored(model)
+        and family_of(model) is not None
+    )
+
+
+def _load(database: Any, collection_name: str, load: Callable[[], Any]) -> Any:
+    """Call MongoEngine's own loading of one document, with the collection that it reads."""
+    try:
+        with reading_from(Source(database[collection_name], lone=True)):
+            return load()
+    except DocumentLeftOut as exc:
+        raise DoesNotExist(
+            f"the referenced document in {collection_name} was deleted while it was migrated"
+        ) from exc
+
+
+def _watch_lazy_load(original: Callable[[Any, Any], Any]) -> Any:
+    @functools.wraps(original)
+    def _lazy_load_ref(ref_cls: Any, dbref: Any) -> Any:
+        if not _migrates(ref_cls):
+            return original(ref_cls, dbref)
+        return _load(ref_cls._get_db(), dbref.collection, lambda: original(ref_cls, dbref))
+
+    return staticmethod(_lazy_load_ref)
+
+
+def _watch_cached(original: Callable[[Any, Any], Any]) -> Any:
+    @functools.wraps(original)
+    def to_python(self: Any, value: Any) -> Any:
+        if not isinstance(value, dict) or not _migrates(self.document_type):
+            return original(self, value)
+        model = self.document_type
+        return _load(model._get_db(), model._get_collection_name(), lambda: original(self, value))
+
+    return to_python
+
+
+def _watch_dynamic(original: Callable[[Any, Any], Any]) -> Any:
+    @functools.wraps(original)
+    def to_python(self: Any, value: Any) -> Any:
+        if not isinstance(value, dict) or "_cls" not in value or "_ref" not in value:
+            return original(self, value)
+        model = get_document(value["_cls"])
+        if not _migrates(model):
+            return original(self, value)
+        return _load(model._get_db(), value["_ref"].collection, lambda: original(self, value))
+
+    return to_python
+
+
+def _watch_fetch(original: Callable[..., dict[Any, Any]]) -> Any:
+    @functools.wraps(original)
+    def _fetch_objects(self: Any, doc_type: Any = None) -> dict[Any, Any]:
+        by_name = {key for key in self.reference_map if isinstance(key, str)}
+        if not by_name or not (doc_type is None or _migrates(doc_type)):
+            return original(self, doc_type=doc_type)
+        references = self.reference_map
+        objects: dict[Any, Any] = {}
+        try:
+            for key, ids in references.items():
+                if doc_type is not None and key in by_name:
+                    objects.update(_fetch_batch(doc_type, key, list(ids)))
+                    continue
+                self.reference_map = {key: ids}
+                # Without a type, the class of a document shows only in the document.
+                source = Source(get_db()[key], lone=True) if key in by_name else None
+                with reading_from(source):
+                    objects.update(original(self, doc_type=doc_type))
+        except DocumentLeftOut as exc:
+            raise DoesNotExist("a referenced document was deleted while it was migrated") from exc
+        finally:
+            self.reference_map = references
+        return objects
+
+    return _fetch_objects
+
+
+def _fetch_batch(model: Any, collection_name: str, ids: list[Any]) -> dict[Any, Any]:
+    """All referenced documents of one collection, migrated in a batch."""
+    family = family_of(model)
+    assert family is not None
+    collection = model._get_db()[collection_name]
+    cursor = collection.find({"_id": {"$in": ids}})
+    objects: dict[Any, Any] = {}
+    while raws := list(itertools.islice(cursor, _BATCH)):
+        items = load_batch(family, Source(collection), raws, builder_of(model))
+        for raw, item in zip(raws, items, strict=True):
+            if isinstance(item, Exception):
+                raise item
+            if item is not LEFT_OUT:
+                objects[(collection_name, raw["_id"])] = item
+    return objects
+
+
+def watch_references() -> None:
+    """Put the wrappers in place, once."""
+    watched: list[tuple[Any, str, Callable[[Any], Any]]] = [
+        (ReferenceField, "_lazy_load_ref", _watch_lazy_load),
+        (GenericReferenceField, "_lazy_load_ref", _watch_lazy_load),
+        (CachedReferenceField, "_lazy_load_ref", _watch_lazy_load),
+        (CachedReferenceField, "to_python", _watch_cached),
+        (DynamicField, "to_python", _watch_dynamic),
+        (DeReference, "_fetch_objects", _watch_fetch),
+    ]
+    for owner, name, watch in watched:
+        original = getattr(owner, name)
+        if getattr(original, _WATCHED, False):
+            continue
+        wrapper = watch(original)
+        setattr(getattr(wrapper, "__func__", wrapper), _WATCHED, True)
+        setattr(owner, name, wrapper)

@@ -1,0 +1,179 @@
+"""What lazymig asks of a MongoEngine model: its collection, its classes, the paths it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from mongoengine import Document
+from mongoengine.base import BaseDocument, ComplexBaseField
+from mongoengine.errors import NotRegistered
+from mongoengine.fields import (
+    BinaryField,
+    BooleanField,
+    ComplexDateTimeField,
+    DateTimeField,
+    Decimal128Field,
+    DecimalField,
+    EmbeddedDocumentField,
+    EnumField,
+    FloatField,
+    IntField,
+    MapField,
+    ObjectIdField,
+    SequenceField,
+    StringField,
+    UUIDField,
+)
+
+__all__ = [
+    "class_name",
+    "class_names",
+    "collection_of",
+    "document_parents",
+    "document_subclasses",
+    "id_of",
+    "inherits",
+    "is_concrete",
+    "is_timeseries",
+    "knows_path",
+]
+
+
+_SCALAR_FIELDS = (
+    BinaryField,
+    BooleanField,
+    ComplexDateTimeField,
+    DateTimeField,
+    Decimal128Field,
+    DecimalField,
+    EnumField,
+    FloatField,
+    IntField,
+    ObjectIdField,
+    SequenceField,
+    StringField,
+    UUIDField,
+)
+
+
+def is_concrete(model: Any) -> bool:
+    """Whether documents of this class itself can be stored."""
+    if not isinstance(model, type) or not issubclass(model, Document) or model is Document:
+        return False
+    meta: dict[str, Any] = model._meta  # type: ignore[attr-defined]
+    return not meta.get("abstract")
+
+
+def class_name(model: Any) -> str:
+    """The `_cls` value of a model."""
+    return str(model._class_name)
+
+
+def inherits(model: Any) -> bool:
+    """Whether the model's documents carry `_cls`."""
+    return model._meta.get("allow_inheritance") is True
+
+
+def is_timeseries(model: Any) -> bool:
+    """Whether the model declares a time-series collection."""
+    return bool(model._meta.get("timeseries"))
+
+
+def document_parents(model: Any) -> list[type]:
+    """The concrete document classes that a model inherits from directly."""
+    return [base for base in model.__bases__ if is_concrete(base)]
+
+
+def document_subclasses(model: type) -> Iterator[type]:
+    """The concrete document classes below a model, at any depth, each once."""
+    seen: set[type] = set()
+    left: list[type] = list(model.__subclasses__())
+    while left:
+        subclass = left.pop(0)
+        if subclass in seen:
+            continue
+        seen.add(subclass)
+        left.extend(subclass.__subclasses__())
+        if is_concrete(subclass):
+            yield subclass
+
+
+def class_names(model: type) -> list[str]:
+    """The `_cls` values of a model and of its subclasses."""
+    return [class_name(cls) for cls in (model, *document_subclasses(model))]
+
+
+def collection_of(model: Any) -> Any:
+    """The PyMongo collection of a model, in the database it is connected to at this moment."""
+    return model._get_collection()
+
+
+def id_of(document: Any) -> Any:
+    """The `_id` of an instance as it is stored; `None` for one that never was saved."""
+    return document.to_mongo(fields=[document._meta["id_field"]]).get("_id")
+
+
+def knows_path(model: Any, path: str) -> bool | None:
+    """Whether a dotted path in database names belongs to a model or one of its subclasses.
+
+    `None` where that cannot be told yet, because a class that the path leads through is not defined.
+    """
+    return _in_document(model, path.split("."))
+
+
+def _in_document(model: Any, parts: list[str]) -> bool | None:
+    verdict: bool | None = False
+    for cls in _tree(model):
+        if cls._dynamic or not cls._meta.get("strict", True) or cls.STRICT:
+            return True
+        found = _in_class(cls, parts)
+        if found:
+            return True
+        if found is None:
+            verdict = None
+    return verdict
+
+
+def _tree(model: Any) -> Iterator[Any]:
+    left: list[Any] = [model]
+    while left:
+        cls = left.pop()
+        yield cls
+        left.extend(sub for sub in cls.__subclasses__() if issubclass(sub, BaseDocument))
+
+
+def _in_class(model: Any, parts: list[str]) -> bool | None:
+    head, rest = parts[0], parts[1:]
+    if head == "_cls" and not rest:
+        return True
+    if head == "_id" and not model._meta.get("id_field"):
+        # The metaclass adds the automatic `_id` after the class body has been handled.
+        return True
+    for field in model._fields.values():
+        if field.db_field == head:
+            return _in_field(field, rest)
+    return False
+
+
+def _in_field(field: Any, parts: list[str]) -> bool | None:
+    while parts and parts[0].isdigit():
+        parts = parts[1:]
+    if not parts:
+        return True
+    if isinstance(field, EmbeddedDocumentField):
+        try:
+            return _in_document(field.document_type, parts)
+        except NotRegistered:
+            return None
+    if isinstance(field, MapField):
+        return _in_field(field.field, parts[1:]) if field.field is not None else True
+    if isinstance(field, ComplexBaseField):
+        # A ListField or DictField: of embedded documents, or of anything.
+        return _in_field(field.field, parts) if field.field is not None else True
+    return not _is_scalar(field)
+
+
+def _is_scalar(field: Any) -> bool:
+    """Whether a field's stored value can have no sub-document, so that no path goes below it."""
+    return isinstance(field, _SCALAR_FIELDS)

@@ -1,0 +1,34 @@
+"""`as_stored`: models whose documents are shown as they lie in the database, for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+__all__ = ["as_stored", "shown_as_stored"]
+
+_models: ContextVar[tuple[type, ...]] = ContextVar("lazymig_as_stored", default=())
+
+
+@contextmanager
+def as_stored(*models: Any) -> Iterator[None]:
+    """Show the documents of these models, and of their subclasses, as they are stored.
+
+    Within the `with` block no load starts a migration, in this thread or task; an old document that
+    MongoEngine cannot build raises MongoEngine's own exception.
+
+    :param models: document classes.
+    """
+    token = _models.set((*_models.get(), *models))
+    try:
+        yield
+    finally:
+        _models.reset(token)
+
+
+def shown_as_stored(model: type) -> bool:
+    """Whether an `as_stored` block is open for this model or one of its bases."""
+    models = _models.get()
+    return bool(models) and issubclass(model, models)

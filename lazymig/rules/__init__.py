@@ -1,0 +1,1 @@
+"""What a rule means: pure, without a database and without MongoEngine."""

@@ -1,0 +1,395 @@
+"""BSON values as PyMongo decodes them: their types, type brackets, order and equality.
+
+Every answer is the server's (MongoDB 6.0) or none at all: what the decoded value does not
+tell any more raises `Unjudgeable`. Queries and operators are no concern of this module.
+"""
+
+from __future__ import annotations
+
+import calendar
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from decimal import Context, Decimal
+from typing import Any, Final
+from uuid import UUID
+
+from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
+from bson.datetime_ms import DatetimeMS
+from bson.son import SON
+
+__all__ = [
+    "ARRAY",
+    "DOCUMENT",
+    "HIDDEN",
+    "MAX_KEY",
+    "MIN_KEY",
+    "MISSING",
+    "NULL",
+    "NUMBER",
+    "REGEX",
+    "STRING",
+    "TYPE_ALIASES",
+    "TYPE_BRACKETS",
+    "TYPE_CODES",
+    "Unjudgeable",
+    "bracket",
+    "compare",
+    "equal",
+    "field",
+    "is_array",
+    "is_document",
+    "is_nan",
+    "may_have_code",
+    "type_code",
+]
+
+
+class Unjudgeable(Exception):
+    """The decoded values do not tell what the server would say of the stored ones."""
+
+
+class _Missing:
+    """The type of `MISSING`: there is nothing at the path."""
+
+    __slots__ = ()
+
+
+class _Hidden:
+    """The type of `HIDDEN`: nobody knows what is at the path, nor whether anything is."""
+
+    __slots__ = ()
+
+
+MISSING: Final = _Missing()
+HIDDEN: Final = _Hidden()
+
+# The server's canonical types: only values of one bracket are compared with each other.
+# https://www.mongodb.com/docs/manual/reference/bson-type-comparison-order/
+MIN_KEY: Final = -1
+ABSENT: Final = 0
+NULL: Final = 5
+NUMBER: Final = 10
+STRING: Final = 15
+DOCUMENT: Final = 20
+ARRAY: Final = 25
+BINARY: Final = 30
+OBJECT_ID: Final = 35
+BOOL: Final = 40
+DATE: Final = 45
+TIMESTAMP: Final = 47
+REGEX: Final = 50
+CODE: Final = 60
+SCOPED_CODE: Final = 65
+MAX_KEY: Final = 127
+
+TYPE_BRACKETS: Final[dict[type, int]] = {
+    _Missing: ABSENT,
+    type(None): NULL,
+    bool: BOOL,
+    int: NUMBER,
+    float: NUMBER,
+    Int64: NUMBER,
+    Decimal128: NUMBER,
+    str: STRING,
+    dict: DOCUMENT,
+    SON: DOCUMENT,
+    DBRef: DOCUMENT,
+    list: ARRAY,
+    tuple: ARRAY,
+    bytes: BINARY,
+    Binary: BINARY,
+    UUID: BINARY,
+    ObjectId: OBJECT_ID,
+    datetime: DATE,
+    DatetimeMS: DATE,
+    Timestamp: TIMESTAMP,
+    Regex: REGEX,
+    re.Pattern: REGEX,
+    MinKey: MIN_KEY,
+    MaxKey: MAX_KEY,
+}
+"""The bracket of every type whose values all share one; `Code` has two."""
+
+TYPE_CODES: Final[dict[type, int]] = {
+    float: 1,
+    str: 2,
+    dict: 3,
+    SON: 3,
+    DBRef: 3,
+    list: 4,
+    tuple: 4,
+    bytes: 5,
+    Binary: 5,
+    UUID: 5,
+    ObjectId: 7,
+    bool: 8,
+    datetime: 9,
+    DatetimeMS: 9,
+    type(None): 10,
+    Regex: 11,
+    re.Pattern: 11,
+    Timestamp: 17,
+    Int64: 18,
+    Decimal128: 19,
+    MinKey: -1,
+    MaxKey: 127,
+}
+"""The BSON type number of every type whose values all share one; `int` and `Code` have two."""
+
+TYPE_ALIASES: Final[dict[str, int]] = {
+    "double": 1,
+    "string": 2,
+    "object": 3,
+    "array": 4,
+    "binData": 5,
+    "undefined": 6,
+    "objectId": 7,
+    "bool": 8,
+    "date": 9,
+    "null": 10,
+    "regex": 11,
+    "dbPointer": 12,
+    "javascript": 13,
+    "symbol": 14,
+    "javascriptWithScope": 15,
+    "int": 16,
+    "timestamp": 17,
+    "long": 18,
+    "decimal": 19,
+    "minKey": -1,
+    "maxKey": 127,
+}
+
+# PyMongo decodes the deprecated type to the same Python type as the living one.
+_DEPRECATED_TWINS: Final[dict[type | None, int]] = {type(None): 6, str: 14, DBRef: 12}
+
+# Subclasses are encoded as their base. `Code` before `str`, `Int64` before `int`,
+# `Binary` before `bytes`: the first one that fits counts.
+_BASES: Final = (Code, str, Int64, int, float, DBRef, list, tuple, Binary, bytes, UUID, ObjectId)
+_OTHER_BASES: Final = (datetime, DatetimeMS, Timestamp, Regex, MinKey, MaxKey, Decimal128)
+
+
+def _base(value: Any) -> type | None:
+    """Give the BSON-encodable type that `value` is encoded as; None if there is none known."""
+    own = type(value)
+    if own in TYPE_BRACKETS or own is Code:
+        return own
+    if isinstance(value, Mapping):
+        return dict
+    return next((base for base in _BASES + _OTHER_BASES if isinstance(value, base)), None)
+
+
+def bracket(value: Any) -> int | None:
+    """Give the type bracket of `value`; None if it is of no known BSON type."""
+    known = TYPE_BRACKETS.get(type(value))
+    if known is not None:
+        return known
+    base = _base(value)
+    if base is None:
+        return None
+    if base is Code:
+        return CODE if value.scope is None else SCOPED_CODE
+    return TYPE_BRACKETS[base]
+
+
+def type_code(value: Any) -> int | None:
+    """Give the BSON type number of `value` (0: missing); None if it is of no known BSON type."""
+    base = _base(value)
+    if base is None:
+        return None
+    if base is _Missing:
+        return 0
+    if base is int:
+        return 16 if -(2**31) <= value < 2**31 else 18
+    if base is Code:
+        return 13 if value.scope is None else 15
+    return TYPE_CODES[base]
+
+
+def may_have_code(value: Any, codes: frozenset[int]) -> bool | None:
+    """Say whether the stored value has one of the BSON type numbers `codes`; None: unknown."""
+    code = type_code(value)
+    if code is None:
+        return None
+    if code in codes:
+        return True
+    return None if _DEPRECATED_TWINS.get(_base(value)) in codes else False
+
+
+def is_array(value: Any) -> bool:
+    """Say whether `value` is stored as an array."""
+    return type(value) is list or bracket(value) == ARRAY
+
+
+def is_document(value: Any) -> bool:
+    """Say whether `value` is stored as a document; a `DBRef` is one."""
+    return type(value) is dict or bracket(value) == DOCUMENT
+
+
+def field(document: Any, name: str) -> Any:
+    """Give the value of a document's field, `MISSING`, or `HIDDEN` where decoding lost it."""
+    if not isinstance(document, DBRef):
+        return document.get(name, MISSING)
+    if (name == "$id" and document.id is None) or (name == "$db" and document.database is None):
+        return HIDDEN  # null and missing are decoded alike
+    return document.as_doc().get(name, MISSING)
+
+
+# --- Order and equality -----------------------------------------------------------------
+
+
+def is_nan(value: Any) -> bool:
+    """Say whether a number is NaN, of whatever numeric type."""
+    if isinstance(value, float):
+        return math.isnan(value)
+    return isinstance(value, Decimal128) and value.to_decimal().is_nan()
+
+
+_WIDE: Final = Context(prec=120, traps=[])
+_HALF_KNOWN: Final = Decimal("1e-32")
+
+
+def _decimal(value: Any) -> Decimal:
+    if isinstance(value, Decimal128):
+        return value.to_decimal()
+    return Decimal(value) if isinstance(value, float) else Decimal(int(value))
+
+
+def _compare_numbers(left: Any, right: Any) -> int:
+    if is_nan(left) or is_nan(right):
+        return is_nan(right) - is_nan(left)
+    if not isinstance(left, Decimal128) and not isinstance(right, Decimal128):
+        return int((left > right) - (left < right))
+    exact_left, exact_right = _decimal(left), _decimal(right)
+    order = (exact_left > exact_right) - (exact_left < exact_right)
+    if order and float in {type(left), type(right)} and exact_left.is_finite():
+        # The server rounds a double to 34 digits before it compares it with a Decimal128.
+        distance = abs(_WIDE.subtract(exact_left, exact_right))
+        if distance <= _WIDE.multiply(abs(exact_right), _HALF_KNOWN):
+            raise Unjudgeable
+    return order
+
+
+def _order(left: Any, right: Any) -> int:
+    return int((left > right) - (left < right))
+
+
+def _compare_documents(left: Any, right: Any) -> int:
+    if isinstance(left, DBRef) or isinstance(right, DBRef):
+        raise Unjudgeable  # decoding lost the order of the fields
+    for (left_name, left_value), (right_name, right_value) in zip(
+        left.items(), right.items(), strict=False
+    ):
+        brackets = _known(left_value), _known(right_value)
+        order = (
+            _order(*brackets) or _order(left_name, right_name) or compare(left_value, right_value)
+        )
+        if order:
+            return order
+    return _order(len(left), len(right))
+
+
+def _compare_arrays(left: Any, right: Any) -> int:
+    for left_value, right_value in zip(left, right, strict=False):
+        order = _order(_known(left_value), _known(right_value)) or compare(left_value, right_value)
+        if order:
+            return order
+    return _order(len(left), len(right))
+
+
+def _binary_key(value: Any) -> tuple[int, int, bytes]:
+    subtype = value.subtype if isinstance(value, Binary) else 0
+    if subtype == 2 or isinstance(value, UUID):
+        raise Unjudgeable  # stored with a second length; in one of several byte orders
+    return len(value), subtype, bytes(value)
+
+
+def _milliseconds(value: Any) -> int:
+    if isinstance(value, DatetimeMS):
+        return int(value)
+    if value.tzinfo is not None:
+        value = value.astimezone(timezone.utc)
+    return calendar.timegm(value.timetuple()) * 1000 + int(value.microsecond) // 1000
+
+
+def _compare_patterns(left: Any, right: Any) -> int:
+    if type(left.pattern) is str and type(right.pattern) is str:
+        order = _order(left.pattern, right.pattern)
+        if order:
+            return order
+    raise Unjudgeable  # the flags, as they are stored, are not known
+
+
+def _not_judged(left: Any, right: Any) -> int:  # noqa: ARG001
+    raise Unjudgeable
+
+
+def _by_key(key: Callable[[Any], Any]) -> Callable[[Any, Any], int]:
+    return lambda left, right: _order(key(left), key(right))
+
+
+_COMPARE: Final[dict[int, Callable[[Any, Any], int]]] = {
+    NUMBER: _compare_numbers,
+    STRING: _by_key(str.__str__),
+    DOCUMENT: _compare_documents,
+    ARRAY: _compare_arrays,
+    BINARY: _by_key(_binary_key),
+    OBJECT_ID: _order,
+    BOOL: _order,
+    DATE: _by_key(_milliseconds),
+    TIMESTAMP: _by_key(lambda value: (value.time, value.inc)),
+    REGEX: _compare_patterns,
+    CODE: _by_key(str.__str__),
+    SCOPED_CODE: _not_judged,
+}
+
+
+def _known(value: Any) -> int:
+    known = bracket(value)
+    if known is None:
+        raise Unjudgeable
+    return known
+
+
+def compare(left: Any, right: Any) -> int:
+    """Order two values of one bracket as the server does: negative, zero or positive.
+
+    Raises:
+        Unjudgeable: the decoded values do not tell.
+    """
+    compare_alike = _COMPARE.get(_known(left))
+    return compare_alike(left, right) if compare_alike else 0
+
+
+def equal(left: Any, right: Any) -> bool:
+    """Say whether two values of one bracket are equal to the server.
+
+    Raises:
+        Unjudgeable: the decoded values do not tell.
+    """
+    if not isinstance(left, DBRef) and not isinstance(right, DBRef):
+        return compare(left, right) == 0
+    if _lost_fields(left, right) or _lost_fields(right, left):
+        raise Unjudgeable
+    left_fields, right_fields = _fields(left), _fields(right)
+    if left_fields.keys() != right_fields.keys():
+        return False
+    for name, value in left_fields.items():
+        other = right_fields[name]
+        if _known(value) != _known(other) or not equal(value, other):
+            return False
+    raise Unjudgeable  # the same fields, but decoding lost their order
+
+
+def _lost_fields(reference: Any, other: Any) -> bool:
+    """Say whether it matters that null and missing `$id` and `$db` are decoded alike."""
+    if not isinstance(reference, DBRef):
+        return False
+    return reference.id is None or (reference.database is None and "$db" in _fields(other))
+
+
+def _fields(document: Any) -> Mapping[str, Any]:
+    fields: Mapping[str, Any] = document.as_doc() if isinstance(document, DBRef) else document
+    return fields

@@ -1,0 +1,315 @@
+"""From a handler class to its ordered rules, and from a rule to what can be known before it runs."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from lazymig.errors import RuleDefinitionError, UpdateQueryError
+from lazymig.rules.document import SymbolicDocument, SymbolicValue, settle_symbols
+from lazymig.rules.matching import Matcher, compile_query, query_paths
+from lazymig.rules.rule import Evaluation, Rule, RuleHandler, Scope, evaluate
+from lazymig.rules.updates import (
+    ANY_VALUE,
+    check_update,
+    created_paths,
+    ends_match,
+    written_paths,
+)
+
+__all__ = ["BoundRule", "Kind", "bind", "discover"]
+
+Kind = Literal["static", "dynamic", "undetermined"]
+
+_RULE_NAME = re.compile(r"(?P<scope>all)?migration(?P<number>\d+)_{1,2}(?P<words>[A-Za-z0-9]\w*)")
+_RULE_LIKE = re.compile(r"(?:all)?migration")
+
+# A rule that computes paths from documents would fill the memory with proofs.
+_MOST_PROOFS = 256
+
+# Operators that MongoDB does not take beside other conditions on `_id`, or that run code on the server.
+_REFUSED_IN_TARGETS = ("$text", "$near", "$nearSphere", "$where")
+
+
+def discover(handler_class: type) -> tuple[Rule, ...]:
+    """Return the rules of a handler class: lazy ones first, each scope in the order of the numbers.
+
+    :raises RuleDefinitionError: a name that looks like a rule's and is none, or a number used twice.
+    """
+    rules: list[Rule] = []
+    for name in dir(handler_class):
+        if not _RULE_LIKE.match(name):
+            continue
+        match = _RULE_NAME.fullmatch(name)
+        method = inspect.getattr_static(handler_class, name)
+        if method is None:
+            # A subclass takes an inherited rule back by setting its name to None.
+            continue
+        if match is None or not inspect.isfunction(method):
+            raise RuleDefinitionError(
+                "looks like a rule and is none; name a method migrationNN__words or "
+                "allmigrationNN__words, or choose a name that does not begin with 'migration'",
+                model=handler_class.__name__,
+                rule=name,
+            )
+        scope: Scope = "bulk" if match["scope"] else "lazy"
+        rules.append(Rule(name, int(match["number"]), scope, method))
+    rules.sort(key=lambda rule: (rule.scope == "bulk", rule.number, rule.name))
+    for earlier, later in zip(rules, rules[1:], strict=False):
+        if (earlier.scope, earlier.number) == (later.scope, later.number):
+            raise RuleDefinitionError(
+                f"has the number {later.number} like {earlier.name}, so their order is open; "
+                "give each rule of a handler a number of its own",
+                model=handler_class.__name__,
+                rule=later.name,
+            )
+    return tuple(rules)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoundRule:
+    """A rule of one model, and all that is known of it without a document.
+
+    `target` is `None` for an undetermined rule, `update` for a rule whose update depends on the
+    document or that writes by itself (`by_hand`). `converges` is `None` where only the update
+    computed for a document can tell.
+    """
+
+    rule: Rule
+    handler_class: type[RuleHandler]
+    doc_class: Any
+    kind: Kind
+    target: Mapping[str, Any] | None
+    matcher: Matcher | None
+    update: Any
+    converges: bool | None
+    by_hand: bool
+    reads: frozenset[str] | None
+    writes: frozenset[str] | None
+    creates: frozenset[str] | None
+    _proven: dict[Any, bool] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.rule.name
+
+    @property
+    def number(self) -> int:
+        return self.rule.number
+
+    @property
+    def scope(self) -> Scope:
+        return self.rule.scope
+
+    @property
+    def model_name(self) -> str:
+        return str(self.doc_class.__name__)
+
+    @property
+    def starts_on_match(self) -> bool:
+        """Whether a match alone may start this rule (invariant 3 of the design)."""
+        return self.scope == "lazy" and self.target is not None and self.converges is not False
+
+    def evaluate(
+        self, *, document: Mapping[str, Any] | None = None, collection: Any = None
+    ) -> Evaluation:
+        """Run the rule to apply it; the update is checked as at definition.
+
+        :raises Exception: whatever the rule raises.
+        :raises UpdateQueryError: the update is none.
+        """
+        evaluation = evaluate(
+            self.rule,
+            self.handler_class,
+            self.doc_class,
+            document=document,
+            collection=collection,
+        )
+        if evaluation.update is not None and evaluation.update != self.update:
+            _check(
+                check_update,
+                evaluation.update,
+                evaluation.array_filters,
+                error=UpdateQueryError,
+                model=self.model_name,
+                rule=self.name,
+            )
+        return evaluation
+
+    def converges_with(self, evaluation: Evaluation) -> bool:
+        """Whether this computed update provably ends the match of the target it goes with."""
+        if self.target is not None and evaluation.target == self.target:
+            if self.kind == "static" and evaluation.update == self.update:
+                return bool(self.converges)
+            key = _provable_for_all(evaluation.update, evaluation.array_filters)
+            if key is not None:
+                if key not in self._proven and len(self._proven) < _MOST_PROOFS:
+                    self._proven[key] = ends_match(
+                        self.target, _with_any_values(evaluation.update), evaluation.array_filters
+                    )
+                if self._proven.get(key):
+                    return True
+        target = evaluation.target
+        return target is not None and ends_match(
+            target, evaluation.update, evaluation.array_filters
+        )
+
+
+def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundRule | None:
+    """Probe a rule for a model, without a document and without a database.
+
+    Returns `None` where the rule decides by `self.doc_class` that it does not concern this model.
+
+    :raises RuleDefinitionError: the rule raises, sets no target or update, or a target that MongoDB
+        cannot take in a write's filter.
+    :raises UpdateQueryError: the update is none.
+    """
+    place = {"model": str(doc_class.__name__), "rule": rule.name}
+    try:
+        probe = evaluate(rule, handler_class, doc_class, status=True)
+    except Exception as exc:
+        raise RuleDefinitionError(
+            f"raised {type(exc).__name__}: {exc}; a rule sets self.target first and reads "
+            "self.doc or self.collection after it",
+            **place,
+        ) from exc
+
+    by_hand = probe.update is None and bool({"status", "collection"} & probe.asked)
+    if probe.target is None:
+        if probe.complete and "doc_class" in probe.asked:
+            return None
+        if probe.complete:
+            raise RuleDefinitionError("sets no target; set self.target to a query", **place)
+        return BoundRule(
+            rule,
+            handler_class,
+            doc_class,
+            kind="undetermined",
+            target=None,
+            matcher=None,
+            update=None,
+            converges=False,
+            by_hand=False,
+            reads=None,
+            writes=None,
+            creates=frozenset(),
+        )
+
+    target = probe.target
+    if not isinstance(target, Mapping):
+        raise RuleDefinitionError(
+            f"sets a target that is no query but {type(target).__name__}; use a mapping", **place
+        )
+    refused = sorted(set(_operators(target)) & set(_REFUSED_IN_TARGETS))
+    if refused:
+        raise RuleDefinitionError(
+            f"uses {refused[0]} in its target, which MongoDB does not take in the filter of a "
+            "write by _id; say it with other operators, or write an allmigration rule by hand",
+            **place,
+        )
+    matcher = _check(compile_query, target, error=RuleDefinitionError, **place)
+
+    static = probe.complete and probe.update is not None and "doc" not in probe.asked
+    update, array_filters = probe.update, probe.array_filters
+    if not static:
+        update, array_filters = _symbolic_update(rule, handler_class, doc_class, target)
+        if probe.complete and not by_hand and probe.update is None:
+            raise RuleDefinitionError("sets no update; set self.update", **place)
+    if update is not None:
+        _check(check_update, update, array_filters, error=UpdateQueryError, **place)
+    converges: bool | None = None
+    if update is not None:
+        converges = ends_match(target, update, array_filters)
+    elif by_hand and "doc" not in probe.asked and "collection" in probe.asked:
+        converges = False
+    return BoundRule(
+        rule,
+        handler_class,
+        doc_class,
+        kind="static" if static else "dynamic",
+        target=target,
+        matcher=matcher,
+        update=probe.update if static else None,
+        converges=converges,
+        by_hand=by_hand,
+        reads=query_paths(target),
+        writes=written_paths(update) if static else None,
+        creates=created_paths(update) if update is not None else frozenset(),
+    )
+
+
+def _symbolic_update(
+    rule: Rule, handler_class: type[RuleHandler], doc_class: Any, target: Mapping[str, Any]
+) -> tuple[Any, Any]:
+    """The update of a dynamic rule with `ANY_VALUE` for what it takes from the document.
+
+    (None, None) where the rule decides by the document's values what to do: then only the
+    update computed for a document can tell.
+    """
+    try:
+        guess = evaluate(rule, handler_class, doc_class, document=SymbolicDocument(), status=True)
+    except Exception:
+        # A library function that was given a symbol may raise anything; the rule itself is not at fault.
+        return None, None
+    symbolic_target = any(isinstance(value, SymbolicValue) for value in _leaves(guess.target))
+    if not guess.complete or guess.update is None or symbolic_target or guess.target != target:
+        return None, None
+    return settle_symbols(guess.update), settle_symbols(guess.array_filters)
+
+
+def _check(
+    function: Callable[..., Any],
+    *values: Any,
+    error: type[RuleDefinitionError],
+    model: str,
+    rule: str,
+) -> Any:
+    """Call a pure check; give its ValueError the model's and the rule's name."""
+    try:
+        return function(*values)
+    except ValueError as exc:
+        raise error(str(exc), model=model, rule=rule) from exc
+
+
+def _operators(query: Any) -> Iterator[str]:
+    if isinstance(query, Mapping):
+        for key, value in query.items():
+            if isinstance(key, str) and key.startswith("$"):
+                yield key
+            yield from _operators(value)
+    elif isinstance(query, (list, tuple)):
+        for item in query:
+            yield from _operators(item)
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        for item in value.values():
+            yield from _leaves(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _leaves(item)
+    else:
+        yield value
+
+
+def _provable_for_all(update: Any, array_filters: Any) -> Any:
+    """A hashable key of the updates that differ from this one only in what `$set` sets.
+
+    `None` for updates with other operators, whose values may matter to a proof.
+    """
+    if not isinstance(update, Mapping) or not update.keys() <= {"$set", "$unset", "$rename"}:
+        return None
+    fixed = {operator: fields for operator, fields in update.items() if operator != "$set"}
+    return tuple(update.get("$set", ())), repr(fixed), repr(array_filters)
+
+
+def _with_any_values(update: Mapping[str, Any]) -> dict[str, Any]:
+    """The update with `ANY_VALUE` for each value that `$set` sets."""
+    return {
+        operator: dict.fromkeys(fields, ANY_VALUE) if operator == "$set" else fields
+        for operator, fields in update.items()
+    }

@@ -1,0 +1,138 @@
+"""What a rule method sees as `self.doc`: the stored document, read-only, and a record of what was read.
+
+Two stand-ins take its place while a rule is probed at definition, when there is no document:
+one that stops the rule at the first look, and one whose every value is "some value".
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
+
+from lazymig.rules.updates import ANY_VALUE
+
+__all__ = [
+    "DocumentNeeded",
+    "MissingDocument",
+    "ReadDocument",
+    "SymbolicDocument",
+    "settle_symbols",
+]
+
+_SCALARS = (str, int, float, bytes, type(None))
+
+
+class DocumentNeeded(BaseException):
+    """A rule looked at a document while there is none.
+
+    No `Exception`, so that an `except Exception` inside a rule cannot swallow it.
+    """
+
+
+class ReadDocument(Mapping[str, Any]):
+    """A read-only view of a raw stored document that remembers which top-level keys were read.
+
+    Containers are handed out as copies: what a rule does to them reaches neither the stored
+    document nor the comparison with it.
+    """
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        self.raw = raw
+        self._copies: dict[str, Any] = {}
+        self.keys_read: set[str] = set()
+        self.read_whole = False
+
+    def __getitem__(self, key: str) -> Any:
+        self.keys_read.add(key)
+        value = self.raw[key]
+        if isinstance(value, _SCALARS):
+            return value
+        if key not in self._copies:
+            self._copies[key] = copy.deepcopy(value)
+        return self._copies[key]
+
+    def __contains__(self, key: object) -> bool:
+        self.keys_read.add(str(key))
+        return key in self.raw
+
+    def __iter__(self) -> Iterator[str]:
+        self.read_whole = True
+        return iter(self.raw)
+
+    def __len__(self) -> int:
+        self.read_whole = True
+        return len(self.raw)
+
+    def __repr__(self) -> str:
+        return f"ReadDocument({dict(self.raw)!r})"
+
+    def guard(self) -> list[dict[str, Any]]:
+        """Query conditions that hold while everything read is still what is stored.
+
+        `$expr` compares whole values; a plain equality would also match an array that merely
+        contains the value, and null would match a missing field.
+        """
+        whole = self.read_whole or any(key.startswith("$") or "." in key for key in self.keys_read)
+        if whole:
+            return [{"$expr": {"$eq": ["$$ROOT", {"$literal": dict(self.raw)}]}}]
+        conditions: list[dict[str, Any]] = []
+        # `_id` is in every write's filter already and never changes.
+        for key in sorted(self.keys_read - {"_id"}):
+            if key in self.raw:
+                conditions.append({"$expr": {"$eq": [f"${key}", {"$literal": self.raw[key]}]}})
+            else:
+                conditions.append({key: {"$exists": False}})
+        return conditions
+
+
+def _stop(self: Any, *_args: Any, **_kwargs: Any) -> NoReturn:
+    raise DocumentNeeded
+
+
+class MissingDocument:
+    """Stands for a document that is not there: any look at it raises `DocumentNeeded`."""
+
+    def __getattr__(self, _name: str) -> NoReturn:
+        raise DocumentNeeded
+
+    __getitem__ = __contains__ = __iter__ = __len__ = __bool__ = _stop
+    __eq__ = __ne__ = __repr__ = __str__ = _stop
+    __hash__ = None  # type: ignore[assignment]
+
+
+class SymbolicValue:
+    """Some value of a document, not known yet. Passes through arithmetic, stops at a decision."""
+
+    def __getattr__(self, name: str) -> SymbolicValue:
+        # copy, pickle and numeric protocols ask for dunders that a symbol must not pretend to have.
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return SymbolicValue()
+
+    def _some_value(self, *_args: Any, **_kwargs: Any) -> SymbolicValue:
+        return SymbolicValue()
+
+    __getitem__ = __call__ = _some_value
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _some_value
+    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = _some_value
+    __neg__ = __pos__ = __abs__ = _some_value
+
+    __contains__ = __iter__ = __len__ = __bool__ = __str__ = __repr__ = __format__ = _stop
+    __int__ = __float__ = __index__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _stop
+    __hash__ = _stop
+
+
+class SymbolicDocument(SymbolicValue):
+    """A document of which nothing is known."""
+
+
+def settle_symbols(value: Any) -> Any:
+    """Return `value` (an update) with `ANY_VALUE` in place of every symbolic value."""
+    if isinstance(value, SymbolicValue):
+        return ANY_VALUE
+    if isinstance(value, Mapping):
+        return {key: settle_symbols(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [settle_symbols(item) for item in value]
+    return value

@@ -1,0 +1,154 @@
+"""The rules of one model as the engines use them, and which documents of a collection they concern."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from lazymig.rules.discovery import BoundRule
+
+__all__ = ["Family", "Plan", "overlaps"]
+
+
+def overlaps(path: str, other: str) -> bool:
+    """Whether two dotted paths are the same, or one lies below the other."""
+    return path == other or path.startswith(f"{other}.") or other.startswith(f"{path}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The rules of one handler for one model.
+
+    `concern` is the condition on `_cls` that is part of every target, `None` where the handler
+    concerns every document of the collection. `inherited_concern` widens it to the documents of
+    subclasses whose own handlers have inherited a rule, by the rule's name. `starting` are the
+    lazy rules that a match starts, `warned` the names of rules that were found not to converge.
+    """
+
+    doc_class: Any
+    handler_class: Any
+    lazy: tuple[BoundRule, ...]
+    bulk: tuple[BoundRule, ...]
+    concern: Mapping[str, Any] | None
+    inherited_concern: Mapping[str, Mapping[str, Any] | None]
+    on_error: Literal["raise", "skip"]
+    lazy_timeout: float | None
+    validates: bool
+    starting: tuple[BoundRule, ...]
+    warned: set[str] = field(default_factory=set)
+
+    @property
+    def model_name(self) -> str:
+        return str(self.doc_class.__name__)
+
+    def judge(
+        self, documents: Sequence[Mapping[str, Any]], among: Sequence[int] | None = None
+    ) -> tuple[dict[int, list[BoundRule]], dict[int, list[BoundRule]]]:
+        """Find the documents that a rule's target matches, and those that only MongoDB can judge.
+
+        :param documents: whole raw documents.
+        :param among: the indexes of the documents that this plan concerns; `None` for all.
+        :return: rules by index of the document: certain matches, and questions.
+        """
+        certain: dict[int, list[BoundRule]] = {}
+        open_questions: dict[int, list[BoundRule]] = {}
+        batch = documents if among is None else [documents[index] for index in among]
+        for rule in self.starting:
+            matcher = rule.matcher
+            assert matcher is not None
+            for position in matcher.screen(batch):
+                verdict = matcher.judge(batch[position])
+                if verdict is False:
+                    continue
+                index = position if among is None else among[position]
+                found = certain if verdict else open_questions
+                found.setdefault(index, []).append(rule)
+        return certain, open_questions
+
+    def concerned_by(self, carried: Sequence[str] | None, excluded: Sequence[str]) -> Plan | None:
+        """This plan with the rules that write a path which a projection carries.
+
+        :param carried: the paths an inclusion carries, `None` where everything is carried but
+            what `excluded` names.
+        :return: the same plan if all rules are concerned, `None` if none is.
+        """
+        needed: list[BoundRule] = []
+        for rule in reversed(self.starting):
+            # A rule whose target reads what an earlier one writes may match only after that one.
+            prepares = any(_feeds(rule, later) for later in needed)
+            if prepares or _writes_carried(rule, carried, excluded):
+                needed.append(rule)
+        concerned = tuple(reversed(needed))
+        if not concerned:
+            return None
+        if concerned == self.starting:
+            return self
+        return replace(self, starting=concerned)
+
+
+def _feeds(rule: BoundRule, later: BoundRule) -> bool:
+    if rule.writes is None or later.reads is None:
+        return True
+    return any(overlaps(path, read) for path in rule.writes for read in later.reads)
+
+
+def _writes_carried(
+    rule: BoundRule, carried: Sequence[str] | None, excluded: Sequence[str]
+) -> bool:
+    if rule.writes is None:
+        return True
+    for path in rule.writes:
+        if carried is not None:
+            if any(overlaps(path, wanted) for wanted in carried):
+                return True
+        elif not any(path == gone or path.startswith(f"{gone}.") for gone in excluded):
+            return True
+    return False
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """All plans of one collection: whose rules a document obeys is said by its `_cls`.
+
+    `root` is the plan of documents whose class is unknown, former or the root class.
+    """
+
+    root: Plan | None
+    by_class: Mapping[str, Plan | None]
+    only: Plan | None = field(init=False)
+    validates: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        uniform = all(plan is self.root for plan in self.by_class.values())
+        object.__setattr__(self, "only", self.root if uniform else None)
+        object.__setattr__(self, "validates", any(plan.validates for plan in self.plans))
+
+    @property
+    def plans(self) -> list[Plan]:
+        """Every plan, once."""
+        found: dict[int, Plan] = {}
+        for plan in (self.root, *self.by_class.values()):
+            if plan is not None:
+                found.setdefault(id(plan), plan)
+        return list(found.values())
+
+    def plan_of(self, document: Mapping[str, Any]) -> Plan | None:
+        """The plan that a raw document obeys."""
+        if self.only is not None:
+            return self.only
+        name = document.get("_cls")
+        return self.by_class.get(name, self.root) if isinstance(name, str) else self.root
+
+    def split(
+        self, documents: Sequence[Mapping[str, Any]]
+    ) -> list[tuple[Plan, Sequence[int] | None]]:
+        """The plans of a batch, each with the indexes of its documents (`None`: all of them)."""
+        if self.only is not None:
+            return [(self.only, None)]
+        groups: dict[int, tuple[Plan, list[int]]] = {}
+        for index, document in enumerate(documents):
+            plan = self.plan_of(document)
+            if plan is not None:
+                groups.setdefault(id(plan), (plan, []))[1].append(index)
+        return list(groups.values())

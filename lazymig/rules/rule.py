@@ -1,0 +1,133 @@
+"""A rule: its name, its method, and one evaluation of it. Knows neither a database nor MongoEngine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lazymig.rules.document import DocumentNeeded, MissingDocument, ReadDocument, SymbolicDocument
+
+__all__ = ["Evaluation", "Rule", "RuleHandler", "Scope", "evaluate"]
+
+Scope = Literal["lazy", "bulk"]
+
+
+class _Frame:
+    """What one evaluation offers a rule, and what the rule has asked for."""
+
+    __slots__ = ("asked", "collection", "document", "status")
+
+    def __init__(self, document: Any, collection: Any, status: bool) -> None:
+        self.document = document
+        self.collection = collection
+        self.status = status
+        self.asked: set[str] = set()
+
+
+class RuleHandler:
+    """What a rule method has as `self`. Made anew for each evaluation: rules hold no state."""
+
+    target: Mapping[str, Any] | None
+    update: Mapping[str, Any] | list[Mapping[str, Any]] | None
+    array_filters: list[Mapping[str, Any]] | None
+
+    def __init__(self, doc_class: Any) -> None:
+        self._doc_class = doc_class
+        self._frame = _Frame(MissingDocument(), None, status=True)
+        self.target = None
+        self.update = None
+        self.array_filters = None
+
+    @property
+    def doc(self) -> Mapping[str, Any]:
+        """The raw stored document, read-only, in database field names, as earlier rules left it."""
+        self._frame.asked.add("doc")
+        document: Mapping[str, Any] = self._frame.document
+        return document
+
+    @property
+    def doc_class(self) -> Any:
+        """The model."""
+        self._frame.asked.add("doc_class")
+        return self._doc_class
+
+    @property
+    def collection(self) -> Any:
+        """The PyMongo collection being migrated."""
+        self._frame.asked.add("collection")
+        if self._frame.collection is None:
+            raise DocumentNeeded
+        return self._frame.collection
+
+    @property
+    def status(self) -> bool:
+        """True while a report is being made: a rule that writes by itself must not write then."""
+        self._frame.asked.add("status")
+        return self._frame.status
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule method as it is declared in a handler class."""
+
+    name: str
+    number: int
+    scope: Scope
+    method: Callable[[Any], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What a rule method has set, and what it has asked for to do so.
+
+    `complete` is false when the rule stopped because there was no document (or collection).
+    """
+
+    target: Mapping[str, Any] | None
+    update: Any
+    array_filters: Any
+    asked: frozenset[str]
+    complete: bool
+    read: ReadDocument | None
+
+    def guard(self) -> list[dict[str, Any]]:
+        """Conditions under which this evaluation still holds for the stored document."""
+        return self.read.guard() if self.read is not None else []
+
+
+def evaluate(
+    rule: Rule,
+    handler_class: type[RuleHandler],
+    doc_class: Any,
+    *,
+    document: Mapping[str, Any] | SymbolicDocument | None = None,
+    collection: Any = None,
+    status: bool = False,
+) -> Evaluation:
+    """Run a rule method on a fresh handler and return what it has set.
+
+    :param document: the raw stored document, in database field names; `None` if there is none.
+    :param collection: the PyMongo collection, `None` while the rule is only looked at.
+    :raises Exception: whatever the rule method raises.
+    """
+    handler = handler_class(doc_class)
+    read = ReadDocument(document) if isinstance(document, Mapping) else None
+    given = read if read is not None else document if document is not None else MissingDocument()
+    frame = _Frame(given, collection, status)
+    handler._frame = frame
+    complete = True
+    try:
+        rule.method(handler)
+    except DocumentNeeded:
+        complete = False
+    if "doc" not in frame.asked:
+        read = None
+    return Evaluation(
+        target=handler.target,
+        update=handler.update,
+        array_filters=handler.array_filters,
+        asked=frozenset(frame.asked),
+        complete=complete,
+        read=read,
+    )

@@ -1,0 +1,1 @@
+"""The test suite: the same folders as lazymig, one file per room."""

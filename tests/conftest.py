@@ -1,0 +1,120 @@
+"""The fixtures of the whole suite: servers, fresh databases, a clean table of models."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import mongoengine
+import mongomock
+import pytest
+from hypothesis import HealthCheck, settings
+from pymongo import MongoClient
+from pymongo.database import Database
+
+from lazymig.demo.server import ServerUnavailable
+from tests.support.commands import CommandLog
+from tests.support.registry import restored_registry
+from tests.support.server import CLIENT_OPTIONS, URI_VARIABLE, running_server
+
+Raw = dict[str, Any]
+
+settings.register_profile(
+    "default",
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile("long", settings.get_profile("default"), max_examples=20_000)
+settings.load_profile(os.environ.get("LAZYMIG_PROFILE", "default"))
+
+
+@pytest.fixture(autouse=True)
+def _clean_registry() -> Iterator[None]:
+    with restored_registry():
+        yield
+
+
+@pytest.fixture(scope="session")
+def server_uri() -> Iterator[str]:
+    """The connection string of the real server; without one the whole run fails."""
+    try:
+        server = running_server()
+        uri = server.__enter__()
+    except ServerUnavailable as error:
+        pytest.exit(
+            f"The tests need a MongoDB server: {error}\n"
+            f"Run `pip install 'lazymig[test]'`, or name a server in {URI_VARIABLE}.",
+            returncode=pytest.ExitCode.USAGE_ERROR,
+        )
+    try:
+        yield uri
+    finally:
+        server.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def client(server_uri: str) -> Iterator[MongoClient[Raw]]:
+    """One client on the real server for the whole run."""
+    with MongoClient(server_uri, **CLIENT_OPTIONS) as connected:
+        yield connected
+
+
+@pytest.fixture
+def database(client: MongoClient[Raw]) -> Iterator[Database[Raw]]:
+    """A fresh database on the real server, dropped afterwards."""
+    name = f"lazymig_{uuid.uuid4().hex}"
+    yield client[name]
+    client.drop_database(name)
+
+
+@pytest.fixture
+def mongoengine_db(server_uri: str, database: Database[Raw]) -> Iterator[Database[Raw]]:
+    """MongoEngine's default alias on a fresh database of the real server; gives that database."""
+    mongoengine.connect(database.name, host=server_uri, **CLIENT_OPTIONS)
+    yield database
+    mongoengine.disconnect()
+
+
+@pytest.fixture
+def command_log(server_uri: str) -> Iterator[CommandLog]:
+    """The commands that its own `client`, and MongoEngine under `monitored_db`, send."""
+    log = CommandLog()
+    with MongoClient(server_uri, event_listeners=[log], **CLIENT_OPTIONS) as connected:
+        log.client = connected
+        yield log
+
+
+@pytest.fixture
+def monitored_db(
+    server_uri: str, database: Database[Raw], command_log: CommandLog
+) -> Iterator[Database[Raw]]:
+    """As `mongoengine_db`, with every command of MongoEngine in `command_log`.
+
+    The database that it gives belongs to an unmonitored client: preparations leave no trace.
+    """
+    mongoengine.connect(
+        database.name, host=server_uri, event_listeners=[command_log], **CLIENT_OPTIONS
+    )
+    yield database
+    mongoengine.disconnect()
+
+
+@pytest.fixture
+def mock_db() -> Iterator[Database[Raw]]:
+    """As `mongoengine_db`, on mongomock instead of a server."""
+    name = f"lazymig_{uuid.uuid4().hex}"
+    mongoengine.connect(
+        name, mongo_client_class=mongomock.MongoClient, uuidRepresentation="standard"
+    )
+    yield mongoengine.get_db()
+    mongoengine.disconnect()
+
+
+@pytest.fixture(params=["mongoengine_db", "mock_db"], ids=["server", "mongomock"])
+def any_db(request: pytest.FixtureRequest) -> Database[Raw]:
+    """Each backend in turn, for what does not depend on the real server."""
+    chosen: Database[Raw] = request.getfixturevalue(request.param)
+    return chosen

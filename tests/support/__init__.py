@@ -1,0 +1,1 @@
+"""What several test modules share: the server, the command log, the registry of models."""

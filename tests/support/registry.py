@@ -1,0 +1,27 @@
+"""MongoEngine's global table of model classes, put back as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import mongoengine
+from mongoengine.base.common import _document_registry
+
+
+@contextmanager
+def restored_registry() -> Iterator[None]:
+    """Forget the models defined meanwhile, and the collections that models remember.
+
+    A model remembers its collection, and with it a closed connection, beyond its test.
+    """
+    before = dict(_document_registry)
+    try:
+        yield
+    finally:
+        mongoengine.disconnect_all()
+        _document_registry.clear()
+        _document_registry.update(before)
+        for model in before.values():
+            if issubclass(model, mongoengine.Document):
+                model._disconnect()

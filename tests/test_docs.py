@@ -1,0 +1,88 @@
+"""The code of README.md and docs/ is executed, page by page, on the real server.
+
+The blocks check themselves by `assert`. MongoEngine's default alias is connected to a fresh
+database; a block that connects by itself is marked `<!-- no-test -->`.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from pymongo.database import Database
+
+from tests.support.pages import Block, python_blocks
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("README.md"), *ROOT.glob("docs/**/*.md")])
+BLOCKS = {
+    page.relative_to(ROOT).as_posix(): python_blocks(page.read_text("utf-8")) for page in PAGES
+}
+
+
+def _run(page: str, blocks: list[Block], module: types.ModuleType) -> None:
+    for block in blocks:
+        # Blank lines in front, so that a traceback names the line of the page.
+        source = "\n" * (block.line - 1) + block.source
+        exec(compile(source, str(ROOT / page), "exec", dont_inherit=True), module.__dict__)
+
+
+@pytest.mark.parametrize("page", [page for page, blocks in BLOCKS.items() if blocks])
+def test_the_code_of_a_page_does_what_it_says(
+    page: str, mongoengine_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All blocks of a page, in order and in one namespace, run and keep their asserts."""
+    # Classes look themselves up by module name when they are pickled or annotated.
+    module = types.ModuleType("documentation_page")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    _run(page, BLOCKS[page], module)
+
+
+def test_the_readme_shows_executed_code() -> None:
+    """The README has at least one block that the suite executes."""
+    assert BLOCKS["README.md"] != []
+
+
+def test_which_blocks_are_executed() -> None:
+    """Of a page, the Python blocks without a `no-test` are taken, with their line numbers."""
+    page = "\n".join(
+        [
+            "```python",
+            "first = 1",
+            "```",
+            "<!-- no-test -->",
+            "",
+            "```python",
+            "never()",
+            "```",
+            "```python no-test",
+            "never()",
+            "```",
+            "```console",
+            "$ make demo",
+            "```",
+            "````python",
+            "third = '```'",
+            "````",
+        ]
+    )
+    assert python_blocks(page) == [(2, "first = 1\n"), (16, "third = '```'\n")]
+
+
+def test_a_block_without_end_is_refused() -> None:
+    """A fence that is never closed is an error, not a page without code."""
+    with pytest.raises(ValueError, match="line 1: the block is never closed"):
+        python_blocks("```python\nassert False\n")
+
+
+def test_a_false_assert_fails_at_the_line_of_the_page() -> None:
+    """An assert that does not hold comes through, and its traceback names the page's line."""
+    with pytest.raises(AssertionError) as failure:
+        _run(
+            "page.md",
+            python_blocks("text\n```python\n\nassert 1 == 2\n```\n"),
+            types.ModuleType("m"),
+        )
+    assert failure.traceback[-1].lineno == 4 - 1

@@ -1,0 +1,235 @@
+"""The layers of the package: imports go down only, and private names stay behind their door."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "lazymig"
+
+# From bottom to top; rooms of one storey may import each other.
+STOREYS = (
+    {"errors"},
+    {"signals"},
+    {"rules"},
+    {"engines"},
+    {"migration", "odm"},
+    {"operations"},
+    {"cli"},
+    {"", "demo", "testing"},
+)
+HEIGHT = {room: height for height, rooms in enumerate(STOREYS) for room in rooms}
+
+FORBIDDEN = {
+    "rules": {"gridfs", "mongoengine", "mongomock", "pymongo"},
+    "engines": {"mongoengine", "mongomock"},
+}
+PRIVATE_NAMES = {
+    "_cls_query",
+    "_collection_obj",
+    "_cursor_obj",
+    "_db_field_map",
+    "_fields",
+    "_fields_ordered",
+    "_from_son",
+    "_get_collection",
+    "_get_collection_name",
+    "_get_db",
+    "_lazy_load_ref",
+    "_loaded_fields",
+    "_meta",
+    "_mongo_query",
+    "_query_obj",
+    "_reverse_db_field_map",
+    "_subclasses",
+}
+
+
+@dataclass(frozen=True)
+class Module:
+    """One parsed file of the package."""
+
+    parts: tuple[str, ...]
+    is_package: bool
+    tree: ast.Module
+
+    @classmethod
+    def read(cls, path: Path) -> Module:
+        """Parse one file."""
+        inner = path.relative_to(PACKAGE).with_suffix("").parts
+        is_package = inner[-1] == "__init__"
+        parts = ("lazymig", *(inner[:-1] if is_package else inner))
+        return cls(parts, is_package, ast.parse(path.read_text(encoding="utf-8"), str(path)))
+
+    @property
+    def name(self) -> str:
+        """The dotted name."""
+        return ".".join(self.parts)
+
+    @property
+    def room(self) -> str:
+        """The folder or file right under lazymig; "" for the front door."""
+        return self.parts[1] if len(self.parts) > 1 else ""
+
+    def imports(self) -> Iterator[tuple[int, str, str]]:
+        """Give line, absolute module and imported name ("" for a plain import)."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                yield from ((node.lineno, alias.name, "") for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                yield from ((node.lineno, self._absolute(node), alias.name) for alias in node.names)
+
+    def _absolute(self, node: ast.ImportFrom) -> str:
+        if not node.level:
+            return node.module or ""
+        up = node.level - self.is_package
+        base = self.parts[: len(self.parts) - up]
+        return ".".join((*base, *([node.module] if node.module else [])))
+
+
+def room_of(module: str, name: str) -> str:
+    """Name the room that an import of lazymig reaches; "" is the front door."""
+    parts = module.split(".")
+    if len(parts) > 1:
+        return parts[1]
+    return name if name in HEIGHT else ""
+
+
+def upward_arrows(module: Module) -> list[str]:
+    """List the imports that go from a lower storey to a higher one."""
+    return [
+        f"{module.name}:{line} imports {target} {name}".rstrip()
+        for line, target, name in module.imports()
+        if target.split(".")[0] == "lazymig"
+        and HEIGHT.get(room_of(target, name), len(STOREYS)) > HEIGHT[module.room]
+    ]
+
+
+def foreign_imports(module: Module) -> list[str]:
+    """List the imports of libraries that the module's room must not know."""
+    return [
+        f"{module.name}:{line} imports {target}"
+        for line, target, _ in module.imports()
+        if target.split(".")[0] in FORBIDDEN.get(module.room, ())
+    ]
+
+
+def private_touches(module: Module) -> list[str]:
+    """List the uses of MongoEngine's private names."""
+    found = [
+        f"{module.name}:{line} imports {target}.{name}"
+        for line, target, name in module.imports()
+        if target.split(".")[0] == "mongoengine"
+        and any(part.startswith("_") for part in (*target.split("."), name))
+    ]
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Attribute) and node.attr in PRIVATE_NAMES:
+            found.append(f"{module.name}:{node.lineno} touches {node.attr}")
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in {"getattr", "hasattr", "setattr"}
+        ):
+            found.extend(
+                f"{module.name}:{node.lineno} touches {argument.value}"
+                for argument in node.args
+                if isinstance(argument, ast.Constant) and argument.value in PRIVATE_NAMES
+            )
+    return found
+
+
+MODULES = [Module.read(path) for path in sorted(PACKAGE.rglob("*.py"))]
+each_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+
+
+@each_module
+def test_every_module_lives_in_a_room_of_the_design(module: Module) -> None:
+    """No module lives outside of the rooms that the design names."""
+    assert module.room in HEIGHT
+
+
+@each_module
+def test_imports_go_down_only(module: Module) -> None:
+    """A module imports nothing of lazymig that lies on a higher storey."""
+    assert upward_arrows(module) == []
+
+
+@each_module
+def test_lower_rooms_know_no_driver_and_no_mapper(module: Module) -> None:
+    """The rules know neither PyMongo nor MongoEngine, and the engines know no MongoEngine."""
+    assert foreign_imports(module) == []
+
+
+@pytest.mark.parametrize(
+    "module", [one for one in MODULES if one.room != "odm"], ids=lambda module: module.name
+)
+def test_only_odm_touches_private_names_of_mongoengine(module: Module) -> None:
+    """No room but odm uses a private name of MongoEngine."""
+    assert private_touches(module) == []
+
+
+def _planted(room: str, source: str) -> Module:
+    return Module(("lazymig", room, "planted"), is_package=False, tree=ast.parse(source))
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        ("rules", "from lazymig.engines.lazy import migrate_batch"),
+        ("rules", "from ..engines import lazy"),
+        ("rules", "import lazymig"),
+        ("engines", "from lazymig import odm"),
+        ("errors", "import lazymig.signals"),
+        ("operations", "def late():\n    from lazymig.cli import main"),
+        ("odm", "from lazymig.unheard_of import thing"),
+    ],
+)
+def test_an_upward_arrow_is_seen(room: str, source: str) -> None:
+    """Every spelling of an upward import is found."""
+    assert len(upward_arrows(_planted(room, source))) == 1
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        ("engines", "from lazymig.rules.matching import compile_query"),
+        ("engines", "from . import lazy"),
+        ("odm", "from lazymig.migration import DocumentMigration"),
+        ("cli", "from lazymig import operations"),
+        ("testing", "import lazymig"),
+    ],
+)
+def test_a_downward_arrow_is_allowed(room: str, source: str) -> None:
+    """An import of the same or a lower storey is no fault."""
+    assert upward_arrows(_planted(room, source)) == []
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        ("rules", "import pymongo.errors"),
+        ("rules", "from mongoengine import Document"),
+        ("engines", "from mongoengine.queryset import QuerySet"),
+    ],
+)
+def test_a_foreign_import_is_seen(room: str, source: str) -> None:
+    """A library that a room must not know is found."""
+    assert len(foreign_imports(_planted(room, source))) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from mongoengine.base.common import _document_registry",
+        "import mongoengine._private",
+        "model._from_son({})",
+        "getattr(model, '_meta')",
+    ],
+)
+def test_a_private_touch_is_seen(source: str) -> None:
+    """A private name of MongoEngine is found as an import, an attribute and a string."""
+    assert len(private_touches(_planted("engines", source))) == 1
