@@ -37,9 +37,9 @@ class DocumentMigration(RuleHandler):
     :cvar validate_on_load: whether loaded documents are validated, so that an invalid one starts
         the rules. `None`: only while there is a rule that no match can start.
     :cvar legacy_classes: former `_cls` values whose documents are documents of this model.
-    :cvar on_error: what an old document that cannot be migrated does to a load: `"raise"` a
-        `MigrationError`, or `"skip"` it: load it as it is stored if MongoEngine can, otherwise leave it
-        out of the iteration.
+    :cvar on_error: what a load does with an old document that cannot be migrated: `"raise"` a
+        `MigrationError`, or `"skip"` it: load it as it is stored if MongoEngine can, otherwise
+        leave it out of the iteration.
     :cvar lazy_timeout: seconds that a load may wait for its write; `None` for no limit.
     """
 
@@ -98,8 +98,8 @@ class DocumentMigration(RuleHandler):
         computed for each matching document, 1,000 at a time.
 
         :param collection: a PyMongo collection; the model's own if not given.
-        :return: for each rule documents matched and modified, seconds, and an error for each document
-            that was refused, which gets no later rule.
+        :return: for each rule documents matched and modified, seconds, and an error for each
+            document that was refused, which gets no later rule.
         """
         return run_bulk(self._collection_or(collection), self._plan())
 
@@ -118,8 +118,8 @@ class DocumentMigration(RuleHandler):
         """Say which rules may be deleted, because no stored document matches them. Never writes.
 
         :param collection: a PyMongo collection; the model's own if not given.
-        :return: `{"deprecated": [...], "active": [...]}`, names of rules in order, lazy ones first. A
-            rule whose target needs a document cannot be asked about and counts as active.
+        :return: `{"deprecated": [...], "active": [...]}`, names of rules in order, lazy ones
+            first. A rule whose target needs a document cannot be asked about and counts as active.
         """
         plan = self._plan()
         active = find_active(self._collection_or(collection), plan)

@@ -1,4 +1,4 @@
-"""How the engines reach a collection: keys for `_id`s, safe read and write options, kinds of errors."""
+"""How the engines reach a collection: keys for `_id`s, read and write options, kinds of errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Updates that a rule computes from a document: written only where what the rule read is still stored.
+"""Updates computed from a document, written only where what the rule read is still stored.
 
 Serves the lazy and the bulk engine. One read and one write for a batch; more only where another
 writer was faster.

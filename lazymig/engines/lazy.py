@@ -108,9 +108,7 @@ def rescue(
     :return: as `refresh` does; never the same object.
     """
     failing = {
-        plan: {
-            index: plan.lazy for index in (range(len(documents)) if indexes is None else indexes)
-        }
+        plan: dict.fromkeys(range(len(documents)) if indexes is None else indexes, plan.lazy)
         for plan, indexes in family.split(documents)
     }
 
@@ -423,7 +421,7 @@ class _Application:
     def _send(
         self, queue: Sequence[_Queued], ids: Sequence[Any]
     ) -> tuple[int, OperationFailure] | None:
-        """Send the queue for these documents; what the server refused: rule's position and error."""
+        """Send the queue for these documents; return what was refused: position and error."""
         try:
             self.collection.bulk_write([entry.for_documents(ids) for entry in queue], ordered=True)
         except OperationFailure as exc:
@@ -519,8 +517,8 @@ class _Application:
             )
         for key in still & self.alive.keys():
             error = MigrationTimeout(
-                f"the update waited longer than lazy_timeout = {self.plan.lazy_timeout} s, probably "
-                "for a transaction that holds the document; load it again after that, or outside "
+                f"the update waited longer than lazy_timeout = {self.plan.lazy_timeout} s, "
+                "probably for a transaction that holds the document; load it again after that, or outside "
                 "of the transaction",
                 model=self.plan.model_name,
                 document_id=self.alive[key],

@@ -1,4 +1,4 @@
-"""LazyMigrationMixin: what a model inherits to have its old documents migrated as they are loaded."""
+"""LazyMigrationMixin: what a model inherits to have old documents migrated as they are loaded."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ watch_references()
 
 
 class LazyMigrationMixin:
-    """Inherit it before Document, and name the rules:
+    """Inherit it before Document, and name the rules.
+
+    ::
 
         class User(LazyMigrationMixin, Document):
             migration_handler = UserMigration
@@ -103,8 +105,8 @@ def _load_one(cls: Any, source: Source, son: Any, build: Any) -> Any:
 def _check_bases(cls: type) -> None:
     if issubclass(cls, EmbeddedDocument):
         raise TypeError(
-            f"{cls.__name__}: an EmbeddedDocument has no collection; put LazyMigrationMixin and the "
-            "rules, with dotted paths, on the Document that embeds it"
+            f"{cls.__name__}: an EmbeddedDocument has no collection; put LazyMigrationMixin and "
+            "the rules, with dotted paths, on the Document that embeds it"
         )
     order = cls.__mro__
     if order.index(LazyMigrationMixin) > order.index(BaseDocument):

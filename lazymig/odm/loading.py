@@ -110,7 +110,7 @@ def asked_for(family: Family, projection: Mapping[str, Any] | None) -> Mapping[P
 
 
 def _paths_of(projection: Mapping[str, Any]) -> tuple[list[str] | None, list[str]]:
-    """The paths that a projection carries (`None`: all but the excluded ones), and those it excludes.
+    """The paths that a projection carries (`None`: all but the others), and those it excludes.
 
     `$slice` by itself leaves the other fields in; `$elemMatch` and other expressions do not.
     """
@@ -208,7 +208,7 @@ def _build_item(family: Family, source: Source, item: Any, build: Build) -> tupl
 
 
 def _build_failed(source: Source, failure: Failure, build: Build) -> Any:
-    """What stands for a document that could not be migrated: its error, or, skipped, its old form."""
+    """What stands for a document that was not migrated: its error, or, skipped, its old form."""
     if failure.plan.on_error == "raise":
         return failure.error
     try:

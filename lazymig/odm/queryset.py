@@ -467,7 +467,7 @@ def joined(queryset_class: type, *, live: bool) -> type:
             "__module__": plain.__module__,
             "__qualname__": plain.__qualname__,
             "_lazymig_plain": plain,
-            "_lazymig_own_next": getattr(plain, "__next__") is not BaseQuerySet.__next__,
+            "_lazymig_own_next": plain.__next__ is not BaseQuerySet.__next__,
         }
         _joined[key] = type(plain.__name__, (front, plain), body)
     return _joined[key]

@@ -117,7 +117,7 @@ def id_of(document: Any) -> Any:
 def knows_path(model: Any, path: str) -> bool | None:
     """Whether a dotted path in database names belongs to a model or one of its subclasses.
 
-    `None` where that cannot be told yet, because a class that the path leads through is not defined.
+    `None` where that cannot be told yet: a class that the path leads through is not defined.
     """
     return _in_document(model, path.split("."))
 

@@ -42,6 +42,7 @@ __all__ = [
     "is_document",
     "is_nan",
     "may_have_code",
+    "stored_date",
     "type_code",
 ]
 
@@ -314,6 +315,20 @@ def _milliseconds(value: Any) -> int:
     return calendar.timegm(value.timetuple()) * 1000 + int(value.microsecond) // 1000
 
 
+def stored_date(value: datetime) -> datetime:
+    """Give a date as PyMongo decodes it by default: UTC without a time zone, in milliseconds."""
+    if value.tzinfo is not None:
+        value = value.astimezone(timezone.utc).replace(tzinfo=None)
+    return value.replace(microsecond=value.microsecond // 1000 * 1000)
+
+
+def _compare_dates(left: Any, right: Any) -> int:
+    if type(left) is datetime and type(right) is datetime and left.tzinfo is right.tzinfo is None:
+        if left.microsecond % 1000 == right.microsecond % 1000 == 0:
+            return _order(left, right)
+    return _order(_milliseconds(left), _milliseconds(right))
+
+
 def _compare_patterns(left: Any, right: Any) -> int:
     if type(left.pattern) is str and type(right.pattern) is str:
         order = _order(left.pattern, right.pattern)
@@ -338,7 +353,7 @@ _COMPARE: Final[dict[int, Callable[[Any, Any], int]]] = {
     BINARY: _by_key(_binary_key),
     OBJECT_ID: _order,
     BOOL: _order,
-    DATE: _by_key(_milliseconds),
+    DATE: _compare_dates,
     TIMESTAMP: _by_key(lambda value: (value.time, value.inc)),
     REGEX: _compare_patterns,
     CODE: _by_key(str.__str__),

@@ -1,8 +1,9 @@
-"""From a handler class to its ordered rules, and from a rule to what can be known before it runs."""
+"""From a handler class to its ordered rules, and to what is known of a rule before it runs."""
 
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -30,14 +31,14 @@ _RULE_LIKE = re.compile(r"(?:all)?migration")
 # A rule that computes paths from documents would fill the memory with proofs.
 _MOST_PROOFS = 256
 
-# Operators that MongoDB does not take beside other conditions on `_id`, or that run code on the server.
+# Operators that MongoDB does not take beside a condition on `_id`, or that run code on the server.
 _REFUSED_IN_TARGETS = ("$text", "$near", "$nearSphere", "$where")
 
 
 def discover(handler_class: type) -> tuple[Rule, ...]:
     """Return the rules of a handler class: lazy ones first, each scope in the order of the numbers.
 
-    :raises RuleDefinitionError: a name that looks like a rule's and is none, or a number used twice.
+    :raises RuleDefinitionError: a name looks like a rule's and is none, or a number is used twice.
     """
     rules: list[Rule] = []
     for name in dir(handler_class):
@@ -58,7 +59,7 @@ def discover(handler_class: type) -> tuple[Rule, ...]:
         scope: Scope = "bulk" if match["scope"] else "lazy"
         rules.append(Rule(name, int(match["number"]), scope, method))
     rules.sort(key=lambda rule: (rule.scope == "bulk", rule.number, rule.name))
-    for earlier, later in zip(rules, rules[1:], strict=False):
+    for earlier, later in itertools.pairwise(rules):
         if (earlier.scope, earlier.number) == (later.scope, later.number):
             raise RuleDefinitionError(
                 f"has the number {later.number} like {earlier.name}, so their order is open; "
@@ -94,18 +95,22 @@ class BoundRule:
 
     @property
     def name(self) -> str:
+        """The method's name."""
         return self.rule.name
 
     @property
     def number(self) -> int:
+        """The place in the order of the rules of this scope."""
         return self.rule.number
 
     @property
     def scope(self) -> Scope:
+        """`lazy` or `bulk`."""
         return self.rule.scope
 
     @property
     def model_name(self) -> str:
+        """The model's name, for messages."""
         return str(self.doc_class.__name__)
 
     @property
@@ -252,7 +257,7 @@ def _symbolic_update(
     try:
         guess = evaluate(rule, handler_class, doc_class, document=SymbolicDocument(), status=True)
     except Exception:
-        # A library function that was given a symbol may raise anything; the rule itself is not at fault.
+        # A library function that is given a symbol may raise anything; the rule is not at fault.
         return None, None
     symbolic_target = any(isinstance(value, SymbolicValue) for value in _leaves(guess.target))
     if not guess.complete or guess.update is None or symbolic_target or guess.target != target:

@@ -1,4 +1,4 @@
-"""What a rule method sees as `self.doc`: the stored document, read-only, and a record of what was read.
+"""What a rule sees as `self.doc`: the stored document, read-only, and a record of what was read.
 
 Two stand-ins take its place while a rule is probed at definition, when there is no document:
 one that stops the rule at the first look, and one whose every value is "some value".
@@ -86,7 +86,7 @@ class ReadDocument(Mapping[str, Any]):
         return conditions
 
 
-def _stop(self: Any, *_args: Any, **_kwargs: Any) -> NoReturn:
+def _stop(_self: Any, *_args: Any, **_kwargs: Any) -> NoReturn:
     raise DocumentNeeded
 
 

@@ -6,11 +6,13 @@ Operators that contain other operators are put together in matching.py.
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Final
 
-from bson import DBRef, Decimal128
+from bson import DBRef, Decimal128, Int64, ObjectId
 
 from lazymig.rules import patterns
 from lazymig.rules.bson_values import (
@@ -30,6 +32,7 @@ from lazymig.rules.bson_values import (
     is_array,
     is_nan,
     may_have_code,
+    stored_date,
 )
 from lazymig.rules.predicates import Judge, Test
 
@@ -48,6 +51,11 @@ __all__ = [
 
 _NUMBER_CODES: Final = (1, 16, 18, 19)
 _TYPE_NUMBERS: Final = frozenset(TYPE_ALIASES.values())
+_NATIVE_NUMBERS: Final[frozenset[type]] = frozenset({int, float, Int64})
+_ALIKE: Final[tuple[frozenset[type], ...]] = (
+    _NATIVE_NUMBERS,
+    *map(frozenset, ({str}, {bool}, {ObjectId})),
+)
 _UNORDERED: Final = frozenset({"$gt", "$lt"})
 
 
@@ -79,6 +87,8 @@ def freeze(value: Any, path: str) -> Any:
         return {str(name): freeze(item, path) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [freeze(item, path) for item in value]
+    if type(value) is datetime:
+        return stored_date(value)
     if isinstance(value, int) and not isinstance(value, bool):
         if not -(2**63) <= value < 2**63:
             raise ValueError(f"{path!r}: {value} has more than 64 bits; use Decimal128")
@@ -120,20 +130,27 @@ def _equality_check(constant: Any, own: int) -> Judge:
         except Unjudgeable:
             return None
 
-    if type(constant) is not str:
-        return same
+    quick = _quick_types(constant)
 
-    def same_string(value: Any) -> bool | None:
-        return value == constant if type(value) is str else same(value)
+    def quickly_same(value: Any) -> bool | None:
+        return value == constant if type(value) in quick else same(value)
 
-    return same_string
+    return quickly_same if quick else same
 
 
-_HOLDS: Final[dict[str, Callable[[int], bool]]] = {
-    "$gt": lambda order: order > 0,
-    "$gte": lambda order: order >= 0,
-    "$lt": lambda order: order < 0,
-    "$lte": lambda order: order <= 0,
+def _quick_types(constant: Any) -> frozenset[type]:
+    """Give the types whose values Python compares with `constant` as the server does."""
+    for types in _ALIKE:
+        if type(constant) in types:
+            return frozenset() if types is _NATIVE_NUMBERS and is_nan(constant) else types
+    return frozenset()
+
+
+_HOLDS: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "$gt": operator.gt,
+    "$gte": operator.ge,
+    "$lt": operator.lt,
+    "$lte": operator.le,
 }
 
 
@@ -169,15 +186,19 @@ def _extreme_check(own: int, beyond: bool, inclusive: bool) -> Judge:
     return check
 
 
-def _order_check(constant: Any, own: int, holds: Callable[[int], bool]) -> Judge:
+def _order_check(constant: Any, own: int, holds: Callable[[Any, Any], bool]) -> Judge:
+    quick = _quick_types(constant)
+
     def check(value: Any) -> bool | None:
+        if type(value) in quick:
+            return holds(value, constant)  # NaN: False, as on the server
         theirs = bracket(value)
         if theirs != own:
             return None if theirs is None else False
         if own == NUMBER and is_nan(value):
             return False
         try:
-            return holds(compare(value, constant))
+            return holds(compare(value, constant), 0)
         except Unjudgeable:
             return None
 

@@ -1,4 +1,4 @@
-"""The rules of one model as the engines use them, and which documents of a collection they concern."""
+"""The rules of one model as the engines use them, and which documents they concern."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class Plan:
 
     @property
     def model_name(self) -> str:
+        """The model's name, for messages."""
         return str(self.doc_class.__name__)
 
     def judge(

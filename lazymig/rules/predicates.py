@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from lazymig.rules.bson_values import (
     HIDDEN,
@@ -156,7 +156,10 @@ def _at_path(leaf: At) -> Judge:
     names = leaf.path.split(".")
     if len(names) == 1:
         return _at_field(leaf.path, leaf.test)
-    return _Walk(tuple(names), leaf.test).through_document
+    walk = _Walk(tuple(names), leaf.test)
+    if len(names) == 2 and not names[1].isdecimal():
+        return _one_below(names[0], names[1], walk)
+    return walk.through_document
 
 
 def _at_field(name: str, test: Test) -> Judge:
@@ -170,6 +173,31 @@ def _at_field(name: str, test: Test) -> Judge:
         return check(value)
 
     return at_field
+
+
+def _one_below(parent: str, name: str, walk: _Walk) -> Judge:
+    """Take the short way through plain sub-documents and lists of them, else the long one."""
+    check, spreads = walk.test.check, walk.test.spreads
+
+    def in_plain(document: dict[str, Any]) -> bool | None:
+        value = document.get(name, MISSING)
+        if spreads and is_array(value):
+            return _some(map(check, (*value, value)))
+        return check(value)
+
+    def one_below(document: Mapping[str, Any]) -> bool | None:
+        if type(document) is dict:
+            value = document.get(parent)
+            if type(value) is dict:
+                return in_plain(value)
+            if type(value) is list and _PLAIN_DOCUMENTS.issuperset(map(type, value)):
+                return _some(map(in_plain, value))
+        return walk.through_document(document)
+
+    return one_below
+
+
+_PLAIN_DOCUMENTS: Final = frozenset({dict})
 
 
 @dataclass(frozen=True, slots=True)

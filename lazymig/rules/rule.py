@@ -1,4 +1,4 @@
-"""A rule: its name, its method, and one evaluation of it. Knows neither a database nor MongoEngine."""
+"""A rule: its name, its method, and one evaluation of it. Knows no database and no MongoEngine."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def evaluate(
     read = ReadDocument(document) if isinstance(document, Mapping) else None
     given = read if read is not None else document if document is not None else MissingDocument()
     frame = _Frame(given, collection, status)
-    handler._frame = frame
+    handler._frame = frame  # noqa: SLF001 - its own module's class
     complete = True
     try:
         rule.method(handler)

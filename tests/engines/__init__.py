@@ -1,0 +1,1 @@
+"""Tests of the engines, on a real server where MongoDB decides."""

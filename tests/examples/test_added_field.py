@@ -1,0 +1,54 @@
+"""Example 1: a field with a default is added (MongoEngine's guide, "Addition of a field")."""
+
+from __future__ import annotations
+
+import pytest
+from mongoengine import BooleanField, Document, StringField
+from pymongo.database import Database
+
+from lazymig import DocumentMigration, LazyMigrationMixin
+
+
+@pytest.fixture
+def User(any_db: Database):
+    """Today's model; one John Doe is stored from before `enabled` existed."""
+
+    class UserMigration(DocumentMigration):
+        def migration01__add_enabled(self):
+            self.target = {"enabled": {"$exists": False}}
+            self.update = {"$set": {"enabled": True}}
+
+    class User(LazyMigrationMixin, Document):
+        name = StringField(required=True)
+        enabled = BooleanField(default=True)
+        migration_handler = UserMigration
+
+    any_db.user.insert_one({"_id": 1, "name": "John Doe"})
+    return User
+
+
+def test_one_load_stores_the_new_field(User, any_db: Database) -> None:
+    """After one load the default is in the database."""
+    assert User.objects.get().enabled is True
+    assert any_db.user.find_one() == {"_id": 1, "name": "John Doe", "enabled": True}
+
+
+def test_a_loaded_document_is_found_by_the_new_field(User, any_db: Database) -> None:
+    """A query on the new field finds a document that was loaded once."""
+    User.objects.first()
+    assert User.objects(enabled=True).count() == 1
+
+
+def test_what_is_stored_wins_over_the_rule(User, any_db: Database) -> None:
+    """A document that has the field already keeps its value."""
+    any_db.user.insert_one({"_id": 2, "name": "Jane Doe", "enabled": False})
+    assert [user.enabled for user in User.objects.order_by("name")] == [False, True]
+    assert any_db.user.find_one({"_id": 2})["enabled"] is False
+
+
+def test_the_rule_is_deprecated_once_every_document_was_loaded(User, any_db: Database) -> None:
+    """The report gives the rule as active before the loads and as deprecated after them."""
+    handler = User.migration_handler(User)
+    assert handler.get_deprecated() == {"deprecated": [], "active": ["migration01__add_enabled"]}
+    list(User.objects)
+    assert handler.get_deprecated() == {"deprecated": ["migration01__add_enabled"], "active": []}

@@ -1,0 +1,1 @@
+"""Tests of what happens when servers, connections, locks or other writers interfere."""

@@ -1,0 +1,306 @@
+"""From a handler class to its rules, in order; and what is known of a rule before it runs."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import pytest
+
+from lazymig.errors import RuleDefinitionError, UpdateQueryError
+from lazymig.rules.discovery import BoundRule, bind, discover
+from lazymig.rules.rule import RuleHandler
+from tests.support.handlers import ADD_ENABLED, copying, rule
+
+
+class Post:
+    """Stands for a model: binding asks only its name."""
+
+
+def rules_of(**body: Any) -> type[RuleHandler]:
+    return type("Rules", (RuleHandler,), body)
+
+
+def names(handler: type) -> list[str]:
+    return [found.name for found in discover(handler)]
+
+
+def bound(method: Any, *, name: str = "migration01__x") -> BoundRule:
+    handler = rules_of(**{name: method})
+    (found,) = discover(handler)
+    result = bind(found, handler, Post)
+    assert result is not None
+    return result
+
+
+def some_rule(self: Any) -> None:
+    self.target, self.update = ADD_ENABLED
+
+
+# Names and numbers
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "migration_01",
+        "migration1x",
+        "migration01",
+        "migration01_",
+        "migration01__",
+        "migration01___x",
+        "migration__add",
+        "migrations",
+        "migration-01",
+        "allmigration",
+        "allmigration_01__x",
+        "allmigration01",
+        "migration٣__x٣!",
+    ],
+)
+def test_a_name_that_looks_like_a_rule_and_is_none_is_an_error(name: str) -> None:
+    """No method that begins like a rule is skipped silently; the error names handler, method, remedy."""
+    with pytest.raises(RuleDefinitionError, match="migrationNN__words") as caught:
+        discover(rules_of(**{name: some_rule}))
+    assert (caught.value.model, caught.value.rule) == ("Rules", name)
+
+
+@pytest.mark.parametrize(
+    "value", [1, {}, property(some_rule), staticmethod(some_rule), classmethod(some_rule)]
+)
+def test_an_attribute_with_a_rule_name_must_be_a_function(value: Any) -> None:
+    """A rule's name on anything but a plain method is an error."""
+    with pytest.raises(RuleDefinitionError, match="looks like a rule and is none"):
+        discover(rules_of(migration01__x=value))
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "scope"),
+    [
+        ("migration01__add", 1, "lazy"),
+        ("migration01_add", 1, "lazy"),
+        ("migration7__add_2_tags", 7, "lazy"),
+        ("allmigration12__add", 12, "bulk"),
+        ("allmigration01_remove_tags", 1, "bulk"),
+        ("migration0010__x", 10, "lazy"),
+    ],
+)
+def test_the_name_gives_number_and_scope(name: str, number: int, scope: str) -> None:
+    """One or two underscores after the number are a rule; its prefix says who runs it."""
+    (found,) = discover(rules_of(**{name: some_rule}))
+    assert (found.name, found.number, found.scope) == (name, number, scope)
+
+
+def test_other_attributes_are_left_alone() -> None:
+    """Names that do not begin like a rule are none of lazymig's business."""
+    assert names(rules_of(helper=some_rule, migrate_name=some_rule, _migration=1, MIGRATION=2)) == []
+
+
+def test_order_is_numeric() -> None:
+    """Rule 10 comes after rule 2, and bulk rules after lazy ones."""
+    handler = rules_of(
+        migration10__c=some_rule,
+        migration2__b=some_rule,
+        migration1__a=some_rule,
+        allmigration9__y=some_rule,
+        allmigration10__z=some_rule,
+    )
+    assert names(handler) == [
+        "migration1__a",
+        "migration2__b",
+        "migration10__c",
+        "allmigration9__y",
+        "allmigration10__z",
+    ]
+
+
+@pytest.mark.parametrize(
+    "twins",
+    [
+        ("migration01__a", "migration01__b"),
+        ("migration01__a", "migration1_b"),
+        ("allmigration3__a", "allmigration03__b"),
+    ],
+)
+def test_a_number_used_twice_is_an_error(twins: tuple[str, str]) -> None:
+    """Two rules of one scope with one number leave their order open; the error names both."""
+    with pytest.raises(RuleDefinitionError) as caught:
+        discover(rules_of(**dict.fromkeys(twins, some_rule)))
+    assert all(name in str(caught.value) for name in twins)
+
+
+def test_scopes_have_numbers_of_their_own() -> None:
+    """A lazy and a bulk rule may have the same number."""
+    assert len(discover(rules_of(migration01__a=some_rule, allmigration01__a=some_rule))) == 2
+
+
+def test_rules_are_inherited_and_overridden_by_name() -> None:
+    """A subclass has its base's rules, its own, and its own version of one that it names again."""
+    base = rules_of(migration01__a=some_rule, migration03__c=some_rule)
+    new = rule({"a": 1}, {"$unset": {"a": ""}})
+    child = type("Child", (base,), {"migration02__b": some_rule, "migration03__c": new})
+    found = discover(child)
+    assert [each.name for each in found] == ["migration01__a", "migration02__b", "migration03__c"]
+    assert found[2].method is new
+
+
+def test_an_inherited_number_clashes_too() -> None:
+    """A new rule with the number of an inherited one is an error in the subclass."""
+    base = rules_of(migration01__a=some_rule)
+    with pytest.raises(RuleDefinitionError, match="number 1"):
+        discover(type("Child", (base,), {"migration01__b": some_rule}))
+
+
+def test_none_takes_an_inherited_rule_back() -> None:
+    """A subclass that sets an inherited rule to None does not have it, and its number is free."""
+    base = rules_of(migration01__a=some_rule)
+    child = type("Child", (base,), {"migration01__a": None, "migration01__b": some_rule})
+    assert names(child) == ["migration01__b"]
+    assert names(base) == ["migration01__a"]
+
+
+# Kinds
+
+
+def test_a_rule_that_reads_nothing_is_static() -> None:
+    """A static rule's target, update, paths and convergence are known at definition."""
+    found = bound(some_rule)
+    assert (found.kind, found.converges, found.starts_on_match) == ("static", True, True)
+    assert (found.target, found.update) == ADD_ENABLED
+    assert (found.reads, found.writes, found.creates) == ({"enabled"}, {"enabled"}, {"enabled"})
+
+
+def test_a_rule_that_reads_the_document_for_its_update_is_dynamic() -> None:
+    """Target first, document after: the match is static, and convergence is proven by symbols."""
+    found = bound(copying("a", "b"))
+    assert (found.kind, found.converges, found.update) == ("dynamic", True, None)
+    assert found.target == {"b": {"$exists": False}, "a": {"$exists": True}}
+
+
+def test_a_rule_that_reads_the_document_for_its_target_is_undetermined() -> None:
+    """Document first: nothing is known, and no match starts the rule."""
+
+    def method(self: Any) -> None:
+        self.target = {"a": self.doc["b"]}
+        self.update = {"$unset": {"a": ""}}
+
+    found = bound(method)
+    assert (found.kind, found.target, found.starts_on_match) == ("undetermined", None, False)
+
+
+def test_a_dynamic_rule_that_decides_by_the_document_is_judged_when_it_runs() -> None:
+    """Where only the computed update can tell whether it converges, nothing is claimed before."""
+
+    def method(self: Any) -> None:
+        self.target = {"n": {"$gt": 0}}
+        self.update = {"$set": {"n": 0}} if self.doc["n"] > 3 else {"$inc": {"n": 1}}
+
+    found = bound(method)
+    assert (found.kind, found.converges, found.starts_on_match) == ("dynamic", None, True)
+
+
+def test_a_rule_that_writes_by_itself_is_by_hand() -> None:
+    """A rule with a target and no update that asks for the collection writes by itself."""
+
+    def method(self: Any) -> None:
+        self.target = {"a": 1}
+        if not self.status:
+            self.collection.update_many(self.target, {"$set": {"a": 2}})
+
+    found = bound(method, name="allmigration01__x")
+    assert (found.kind, found.by_hand) == ("dynamic", True)
+
+
+def test_a_rule_may_decline_a_model() -> None:
+    """A rule that looks at doc_class and sets no target does not concern this model."""
+
+    def method(self: Any) -> None:
+        if self.doc_class is not Post:
+            self.target, self.update = ADD_ENABLED
+
+    handler = rules_of(migration01__x=method)
+    assert bind(discover(handler)[0], handler, Post) is None
+
+
+def test_a_target_may_be_any_mapping() -> None:
+    """A read-only mapping serves as a target, and is never changed."""
+    target = types.MappingProxyType({"enabled": {"$exists": False}})
+    found = bound(rule(target, ADD_ENABLED[1]))
+    assert found.converges is True
+    assert found.target == {"enabled": {"$exists": False}}
+
+
+# Errors of definition
+
+
+def refused(method: Any, kind: type[RuleDefinitionError]) -> RuleDefinitionError:
+    with pytest.raises(RuleDefinitionError) as caught:
+        bound(method)
+    assert type(caught.value) is kind
+    assert (caught.value.model, caught.value.rule) == ("Post", "migration01__x")
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (None, "sets no target; set self.target"),
+        ("x", "no query but str"),
+        ([{"a": 1}], "no query but list"),
+        ({"$text": {"$search": "x"}}, "$text"),
+        ({"$and": [{"a": {"$near": [0, 0]}}]}, "$near"),
+        ({"a": {"$nearSphere": [0, 0]}}, "$nearSphere"),
+        ({"$or": [{"$where": "true"}]}, "$where"),
+        ({"a": {"$exist": False}}, "$exist"),
+        ({"$andd": [{"a": 1}]}, "$andd"),
+        ({"a": {"$in": 1}}, "$in"),
+    ],
+)
+def test_a_bad_target_is_refused_at_definition(target: Any, said: str) -> None:
+    """A target that MongoDB would not take is refused, naming model, rule and operator."""
+    assert said in str(refused(rule(target, {"$set": {"a": 1}}), RuleDefinitionError))
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        {"$sett": {"a": 1}},
+        {"$set": {"a": 1}, "b": 2},
+        {"a": 1},
+        {"$set": 1},
+        {},
+        "x",
+        [{"$match": {"a": 1}}],
+        [],
+    ],
+)
+def test_a_bad_update_is_refused_at_definition(update: Any) -> None:
+    """Unknown operators, mixed operators and fields, and what is no update are refused."""
+    refused(rule({"a": 1}, update), UpdateQueryError)
+
+
+def test_a_rule_without_an_update_is_refused() -> None:
+    """A rule that sets a target and nothing else does nothing, and is refused."""
+    error = refused(rule({"a": 1}, None), RuleDefinitionError)
+    assert "sets no update; set self.update" in str(error)
+
+
+def test_a_bad_update_of_a_dynamic_rule_is_refused_too() -> None:
+    """An update that is computed from the document is checked with symbols in its place."""
+
+    def method(self: Any) -> None:
+        self.target = {"a": 1}
+        self.update = {"$sett": {"b": self.doc["a"]}}
+
+    refused(method, UpdateQueryError)
+
+
+def test_a_rule_that_raises_is_refused() -> None:
+    """What a rule raises without a document is said at definition, with the rule's own cause."""
+
+    def method(self: Any) -> None:
+        raise KeyError("oh")
+
+    error = refused(method, RuleDefinitionError)
+    assert "raised KeyError" in str(error)
+    assert isinstance(error.__cause__, KeyError)

@@ -1,0 +1,132 @@
+"""What a rule sees as `self.doc`: read-only, recorded, and stand-ins where there is no document."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from lazymig.rules.document import (
+    DocumentNeeded,
+    MissingDocument,
+    ReadDocument,
+    SymbolicDocument,
+    settle_symbols,
+)
+from lazymig.rules.updates import ANY_VALUE
+
+
+def test_every_read_key_is_recorded() -> None:
+    """Reading, asking for and defaulting a key each record it, also where it is missing."""
+    view = ReadDocument({"_id": 1, "a": 1, "b": 2, "c": 3})
+    assert (view["a"], "b" in view, view.get("missing", 7)) == (1, True, 7)
+    assert view.keys_read == {"a", "b", "missing"}
+    assert not view.read_whole
+
+
+@pytest.mark.parametrize("look", [list, len, dict, lambda view: list(view.items())])
+def test_looking_at_all_keys_reads_the_whole(look: Any) -> None:
+    """Iterating over a document, or counting its keys, is reading all of it."""
+    view = ReadDocument({"_id": 1, "a": 1})
+    look(view)
+    assert view.read_whole
+
+
+def test_the_guard_demands_what_was_read() -> None:
+    """The guard compares the keys that were read, demands the absence of missing ones, and no more."""
+    view = ReadDocument({"_id": 1, "a": None, "b": 2})
+    view["a"]
+    view.get("c")
+    view["_id"]
+    assert view.guard() == [
+        {"$expr": {"$eq": ["$a", {"$literal": None}]}},
+        {"c": {"$exists": False}},
+    ]
+
+
+@pytest.mark.parametrize("key", ["$odd", "dotted.name"])
+def test_a_key_that_is_no_path_guards_the_whole(key: str) -> None:
+    """A key that a query cannot name makes the guard compare the whole document."""
+    raw = {"_id": 1, key: 1}
+    view = ReadDocument(raw)
+    view[key]
+    assert view.guard() == [{"$expr": {"$eq": ["$$ROOT", {"$literal": raw}]}}]
+
+
+def test_mutating_a_nested_value_reaches_nothing() -> None:
+    """A rule may spoil the containers it was handed: the stored document and the guard keep theirs."""
+    raw = {"_id": 1, "tags": ["a"], "sub": {"list": [1]}}
+    before = copy.deepcopy(raw)
+    view = ReadDocument(raw)
+    view["tags"].append("b")
+    view["sub"]["list"].clear()
+    assert raw == before
+    assert {"$expr": {"$eq": ["$tags", {"$literal": ["a"]}]}} in view.guard()
+
+
+@pytest.mark.parametrize("spoil", ["__setitem__", "__delitem__", "update", "pop", "clear"])
+def test_the_view_has_no_writing_methods(spoil: str) -> None:
+    """`self.doc` is read-only: none of a dict's writing methods is there."""
+    assert not hasattr(ReadDocument({"_id": 1}), spoil)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda doc: doc["a"],
+        lambda doc: doc.get("a"),
+        lambda doc: "a" in doc,
+        list,
+        len,
+        bool,
+        str,
+        repr,
+        lambda doc: doc == {},
+        lambda doc: doc.a,
+    ],
+)
+def test_any_look_at_a_missing_document_stops_the_rule(look: Any) -> None:
+    """Whatever a rule does with a document that is not there raises DocumentNeeded."""
+    with pytest.raises(DocumentNeeded):
+        look(MissingDocument())
+
+
+def test_the_stop_is_no_exception() -> None:
+    """`except Exception` in a rule cannot swallow the stop, because it is none."""
+    assert not issubclass(DocumentNeeded, Exception)
+
+
+@pytest.mark.parametrize(
+    "decide",
+    [
+        bool,
+        len,
+        list,
+        str,
+        int,
+        float,
+        hash,
+        lambda value: value == 1,
+        lambda value: value != 1,
+        lambda value: value > 1,
+        lambda value: "x" in value,
+        lambda value: f"{value}",
+        lambda value: [1, 2][value],
+    ],
+)
+def test_a_decision_over_a_symbol_stops_the_rule(decide: Any) -> None:
+    """A rule that decides by a value which is not known yet is stopped, not misled."""
+    with pytest.raises(DocumentNeeded):
+        decide(SymbolicDocument()["a"])
+
+
+def test_symbols_pass_through_arithmetic_and_settle() -> None:
+    """What is computed from symbols settles to 'any value', at every depth; constants stay."""
+    doc = SymbolicDocument()
+    update = {
+        "$set": {"a": doc["x"] + 1, "b": doc.get("y"), "c": 3, "d": [doc["z"]["q"], {"e": -doc["x"]}]}
+    }
+    assert settle_symbols(update) == {
+        "$set": {"a": ANY_VALUE, "b": ANY_VALUE, "c": 3, "d": [ANY_VALUE, {"e": ANY_VALUE}]}
+    }

@@ -1,0 +1,46 @@
+"""Rules, handlers and models in a line each, for tests that are about something else than their form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mongoengine import Document
+
+from lazymig import DocumentMigration, LazyMigrationMixin
+
+ADD_ENABLED = ({"enabled": {"$exists": False}}, {"$set": {"enabled": True}})
+
+
+def rule(target: Any, update: Any, array_filters: Any = None) -> Callable[[Any], None]:
+    """A static rule method."""
+
+    def method(self: Any) -> None:
+        self.target = target
+        self.update = update
+        self.array_filters = array_filters
+
+    return method
+
+
+def copying(source: str, goal: str) -> Callable[[Any], None]:
+    """A dynamic rule method: the field `goal` is made of the field `source` where it is missing."""
+
+    def method(self: Any) -> None:
+        self.target = {goal: {"$exists": False}, source: {"$exists": True}}
+        self.update = {"$set": {goal: self.doc[source]}}
+
+    return method
+
+
+def handler(**body: Any) -> type[DocumentMigration]:
+    """A handler class with these rules and attributes."""
+    return type("Rules", (DocumentMigration,), body)
+
+
+def model(rules: type[DocumentMigration] | None = None, **body: Any) -> Any:
+    """A model `Post`, in the collection `post`, with these fields and this handler."""
+    meta: Mapping[str, Any] = {"collection": "post", **body.pop("meta", {})}
+    name = body.pop("name_of_class", "Post")
+    namespace = {"meta": meta, "migration_handler": rules, "__module__": __name__, **body}
+    return type(Document)(name, (LazyMigrationMixin, Document), namespace)
