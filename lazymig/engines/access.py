@@ -22,6 +22,7 @@ __all__ = [
     "Raw",
     "all_of",
     "by_ids",
+    "ids_matching",
     "is_document_error",
     "is_mongomock",
     "key_of",
@@ -76,6 +77,22 @@ def by_ids(document_ids: Sequence[Any]) -> dict[str, Any]:
     if len(document_ids) == 1:
         return {"_id": {"$eq": document_ids[0]}}
     return {"_id": {"$in": list(document_ids)}}
+
+
+def ids_matching(collection: Collection[Any], queries: Sequence[Raw]) -> set[Any]:
+    """The keys of the documents that one of the queries finds; one question to the primary."""
+    query = queries[0] if len(queries) == 1 else {"$or": list(queries)}
+    found = on_primary(collection).find(query, {"_id": 1})
+    return {key_of(document["_id"]) for document in found}
+
+
+def in_one_answer(cursor: Any, count: int) -> Any:
+    """A cursor over at most `count` documents, told to send them all at once.
+
+    The server's own first answer holds 101 documents; one that is exactly full leaves the cursor
+    open, at the price of one more round trip.
+    """
+    return cursor.batch_size(count + 1)
 
 
 def waited_too_long(error: PyMongoError) -> bool:

@@ -19,6 +19,7 @@ from lazymig.engines.access import (
     Raw,
     all_of,
     by_ids,
+    in_one_answer,
     is_document_error,
     is_mongomock,
     key_of,
@@ -108,7 +109,8 @@ def migrate_computed(
             if write.key in uncertain and not write.recognizable
         }
         again = [ids[key] for key in missed | uncertain]
-        todo = list(on_primary(collection).find(all_of(by_ids(again), concern, rule.target)))
+        found = on_primary(collection).find(all_of(by_ids(again), concern, rule.target))
+        todo = list(in_one_answer(found, len(again)))
     for document in todo:
         key = key_of(document["_id"])
         outcome.failures[key] = MigrationConflict(

@@ -7,29 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import pymongo
-from pymongo import UpdateMany
 from pymongo.collection import Collection
-from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
-from lazymig import signals
-from lazymig.engines.access import (
-    Raw,
-    all_of,
-    by_ids,
-    is_document_error,
-    key_of,
-    on_primary,
-    waited_too_long,
-    writable,
-)
-from lazymig.engines.computed import failure_of_rule, failure_of_server, migrate_computed
-from lazymig.errors import MigrationError, MigrationTimeout
+from lazymig.engines.access import Raw, all_of, by_ids, ids_matching, key_of, on_primary
+from lazymig.engines.application import Application, Failure
 from lazymig.rules.discovery import BoundRule
-from lazymig.rules.plan import Family, Plan, overlaps
+from lazymig.rules.plan import Family, Plan
 
 __all__ = ["Failure", "refresh", "refresh_partial", "rescue"]
 
@@ -37,15 +22,6 @@ logger = logging.getLogger(__name__)
 
 # The rules that a document starts, by its index in the batch, for each plan.
 _Stale = Mapping[Plan, Mapping[int, Sequence[BoundRule]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Stands in a batch for a document that could not be brought up to date."""
-
-    document: Raw
-    plan: Plan
-    error: MigrationError
 
 
 def refresh(
@@ -135,12 +111,13 @@ def _find_stale(collection: Collection[Any], documents: Sequence[Raw], family: F
         for plan, index, rule in questions:
             by_rule.setdefault(rule, []).append(index)
             plan_of_rule[rule] = plan
-        yes = _matching(
+        yes = ids_matching(
             collection,
             [
                 all_of(by_ids([documents[index]["_id"] for index in indexes]), rule.target)
                 for rule, indexes in by_rule.items()
             ],
+            len(documents),
         )
         for plan, index, rule in questions:
             if key_of(documents[index]["_id"]) in yes:
@@ -169,7 +146,7 @@ def _ask_for_stale(
     ]
     if not queries:
         return {}
-    yes = _matching(collection, queries)
+    yes = ids_matching(collection, queries)
     stale = {}
     for plan, indexes in groups:
         found = {
@@ -180,12 +157,6 @@ def _ask_for_stale(
         if found:
             stale[plan] = found
     return stale
-
-
-def _matching(collection: Collection[Any], queries: Sequence[Raw]) -> set[Any]:
-    query = queries[0] if len(queries) == 1 else {"$or": list(queries)}
-    found = on_primary(collection).find(query, {"_id": 1})
-    return {key_of(document["_id"]) for document in found}
 
 
 def _bring_up(
@@ -207,7 +178,7 @@ def _bring_up(
         for plan, matches in stale.items():
             touched.extend(matches)
             batch = {index: current[index] for index in matches}
-            application = _Application(
+            application = Application(
                 collection, plan, batch, matches, after_error, projection is None, applied
             )
             application.run()
@@ -267,12 +238,9 @@ def _read_again(
         if isinstance(value, Mapping) and "$meta" in value
     }
     fields = {key: value for key, value in (projection or {}).items() if key not in metadata}
-    found = {
-        key_of(document["_id"]): document
-        for document in on_primary(collection).find(
-            by_ids(list({key_of(_id): _id for _id in wanted.values()}.values())), fields or None
-        )
-    }
+    ids = list({key_of(_id): _id for _id in wanted.values()}.values())
+    cursor = in_one_answer(on_primary(collection).find(by_ids(ids), fields or None), len(ids))
+    found = {key_of(document["_id"]): document for document in cursor}
     for index, document_id in wanted.items():
         fresh = found.get(key_of(document_id))
         stored = current[index]
@@ -306,258 +274,3 @@ def _handed_over(
         plan: {moved[position][0]: rules for position, rules in matches.items()}
         for plan, matches in stale.items()
     }
-
-
-@dataclass(frozen=True, slots=True)
-class _Queued:
-    rule: BoundRule
-    condition: Raw
-    update: Any
-    array_filters: Any
-
-    def for_documents(self, document_ids: Sequence[Any]) -> UpdateMany:
-        return UpdateMany(
-            all_of(by_ids(document_ids), self.condition),
-            self.update,
-            array_filters=self.array_filters,
-        )
-
-
-class _Application:
-    """The rules of one plan on their way to the stale documents of a batch.
-
-    Static rules that end their match are queued and sent as one ordered bulk write with one
-    `UpdateMany` each; other rules are written document by document, after what is queued.
-    """
-
-    def __init__(
-        self,
-        collection: Collection[Any],
-        plan: Plan,
-        documents: Mapping[int, Any],
-        matches: Mapping[int, Sequence[BoundRule]],
-        after_error: bool,
-        whole: bool,
-        applied: dict[Any, list[str]] | None,
-    ) -> None:
-        self.collection = writable(collection)
-        self.plan = plan
-        self.documents = documents
-        self.matches = matches
-        self.after_error = after_error
-        self.whole = whole
-        self.rules = plan.lazy if after_error else plan.starting
-        self.ids = {key_of(document["_id"]): document["_id"] for document in documents.values()}
-        self.alive = dict(self.ids)
-        self.queue: list[_Queued] = []
-        self.wrote = False
-        self.written: list[str] | None = []
-        self.errors: dict[Any, MigrationError] = {}
-        self.applied = {} if applied is None and _someone_listens() else applied
-
-    @property
-    def failures(self) -> dict[int, Failure]:
-        """What failed, by index in the batch."""
-        return {
-            index: Failure(document, self.plan, self.errors[key_of(document["_id"])])
-            for index, document in self.documents.items()
-            if key_of(document["_id"]) in self.errors
-        }
-
-    def run(self) -> None:
-        """Apply the rules; errors of single documents are in `errors`."""
-        self._announce_start()
-        try:
-            with pymongo.timeout(self.plan.lazy_timeout):
-                for rule in self.rules:
-                    if self.alive:
-                        self._apply(rule)
-                self._flush()
-        except PyMongoError as exc:
-            if not waited_too_long(exc):
-                raise
-            self._time_out(exc)
-        self._announce_end()
-
-    def _apply(self, rule: BoundRule) -> None:
-        if rule.kind != "static":
-            self._write_each(rule, static_update=False)
-            return
-        try:
-            evaluation = rule.evaluate()
-        except Exception as exc:
-            for key, document_id in self.alive.items():
-                self.errors[key] = failure_of_rule(rule, document_id, exc)
-            self.alive.clear()
-            return
-        if rule.converges_with(evaluation):
-            condition = all_of(self.plan.concern, rule.target)
-            self._note_applied(rule)
-            self.queue.append(_Queued(rule, condition, evaluation.update, evaluation.array_filters))
-            self._note_written(rule)
-        elif self.after_error:
-            self._write_each(rule, static_update=True)
-
-    def _flush(self) -> None:
-        if not self.queue or not self.alive:
-            self.queue.clear()
-            return
-        queue, self.queue = self.queue, []
-        self.wrote = True
-        ids = list(self.alive.values())
-        refused = self._send(queue, ids)
-        if refused is None:
-            return
-        first, cause = refused
-        if len(ids) == 1:
-            self._refuse(queue[first].rule, ids[0], cause)
-            return
-        # One refused document ends the bulk write: what is left is done document by document.
-        for document_id in ids:
-            refused = self._send(queue[first:], [document_id])
-            if refused is not None:
-                self._refuse(queue[first + refused[0]].rule, document_id, refused[1])
-
-    def _send(
-        self, queue: Sequence[_Queued], ids: Sequence[Any]
-    ) -> tuple[int, OperationFailure] | None:
-        """Send the queue for these documents; return what was refused: position and error."""
-        try:
-            self.collection.bulk_write([entry.for_documents(ids) for entry in queue], ordered=True)
-        except OperationFailure as exc:
-            if not is_document_error(exc):
-                raise
-            errors = exc.details.get("writeErrors") if isinstance(exc, BulkWriteError) else None
-            return (errors[0]["index"] if errors else 0), exc
-        return None
-
-    def _refuse(self, rule: BoundRule, document_id: Any, cause: OperationFailure) -> None:
-        details = cause.details or {}
-        errors = details.get("writeErrors")
-        text = errors[0].get("errmsg") if errors else str(cause)
-        key = key_of(document_id)
-        self.errors[key] = failure_of_server(rule, document_id, text, cause)
-        self.alive.pop(key, None)
-
-    def _write_each(self, rule: BoundRule, static_update: bool) -> None:
-        """Write a rule document by document: one read, if need be, and one bulk write."""
-        self._flush()
-        if self.wrote or not self.whole:
-            found = on_primary(self.collection).find(
-                all_of(by_ids(list(self.alive.values())), self.plan.concern, rule.target)
-            )
-            documents: list[Raw] = list(found)
-        else:
-            documents = [
-                document
-                for document in self.documents.values()
-                if key_of(document["_id"]) in self.alive
-                and (rule.matcher is None or rule.matcher.judge(document) is not False)
-            ]
-        if not documents:
-            return
-        self.wrote = True
-        self._note_written(rule)
-        outcome = migrate_computed(
-            self.collection,
-            rule,
-            self.plan.concern,
-            documents,
-            only_converging=not self.after_error,
-            static_update=static_update,
-        )
-        for key, error in outcome.failures.items():
-            self.errors[key] = error
-            self.alive.pop(key, None)
-        if self.applied is not None:
-            for key in outcome.matched - outcome.failures.keys():
-                self.applied.setdefault(key, []).append(rule.name)
-
-    def _note_written(self, rule: BoundRule) -> None:
-        if self.written is not None:
-            self.written = None if rule.writes is None else [*self.written, *rule.writes]
-
-    def _note_applied(self, rule: BoundRule) -> None:
-        """Note which documents a queued rule is about to change, if someone wants to know.
-
-        What was judged at the start still holds unless an earlier rule writes what this one reads;
-        then MongoDB is asked.
-        """
-        if self.applied is None:
-            return
-        independent = (
-            self.whole
-            and self.written is not None
-            and rule.reads is not None
-            and not any(overlaps(path, read) for path in self.written for read in rule.reads)
-        )
-        if independent and rule.matcher is not None and rule.matcher.exact:
-            keys = {
-                key_of(document["_id"])
-                for document in self.documents.values()
-                if rule.matcher.judge(document)
-            }
-        else:
-            self._flush()
-            keys = _matching(
-                self.collection,
-                [all_of(by_ids(list(self.alive.values())), self.plan.concern, rule.target)],
-            )
-        for key in keys & self.alive.keys():
-            self.applied.setdefault(key, []).append(rule.name)
-
-    def _time_out(self, cause: PyMongoError) -> None:
-        """Give up on the documents that still match; reading is never held up by a write lock."""
-        targets = [rule.target for rule in self.rules if rule.target is not None]
-        ids = list(self.alive.values())
-        still = set(self.alive)
-        if len(targets) == len(self.rules) and not self.after_error:
-            still = _matching(
-                self.collection, [all_of(by_ids(ids), self.plan.concern, {"$or": targets})]
-            )
-        for key in still & self.alive.keys():
-            error = MigrationTimeout(
-                f"the update waited longer than lazy_timeout = {self.plan.lazy_timeout} s, "
-                "probably for a transaction that holds the document; load it again after that, or outside "
-                "of the transaction",
-                model=self.plan.model_name,
-                document_id=self.alive[key],
-            )
-            error.__cause__ = cause
-            self.errors[key] = error
-
-    def _announce_start(self) -> None:
-        if not signals.pre_migration.receivers:
-            return
-        for index, document in self.documents.items():
-            signals.pre_migration.send(
-                self.plan.doc_class,
-                document_id=document["_id"],
-                rules=tuple(rule.name for rule in self.matches[index]),
-                scope="lazy",
-            )
-
-    def _announce_end(self) -> None:
-        for key, error in self.errors.items():
-            logger.warning("%s", error)
-            signals.migration_failed.send(
-                self.plan.doc_class,
-                document_id=self.ids[key],
-                rules=(error.rule,) if error.rule else (),
-                scope="lazy",
-                error=error,
-            )
-        for key, names in (self.applied or {}).items():
-            if key in self.errors:
-                continue
-            logger.debug("%s %r: %s", self.plan.model_name, self.ids[key], ", ".join(names))
-            signals.post_migration.send(
-                self.plan.doc_class,
-                document_id=self.ids[key],
-                rules=tuple(names),
-                scope="lazy",
-            )
-
-
-def _someone_listens() -> bool:
-    return bool(signals.post_migration.receivers) or logger.isEnabledFor(logging.DEBUG)

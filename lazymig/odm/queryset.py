@@ -443,6 +443,10 @@ def _widened(document: Any, cls_query: dict[str, Any]) -> dict[str, Any]:
     return cached[1] or cls_query
 
 
+def _overrides_next(queryset_class: Any) -> bool:
+    return queryset_class.__next__ is not BaseQuerySet.__next__
+
+
 _joined: dict[tuple[type, bool], type] = {}
 
 
@@ -467,7 +471,7 @@ def joined(queryset_class: type, *, live: bool) -> type:
             "__module__": plain.__module__,
             "__qualname__": plain.__qualname__,
             "_lazymig_plain": plain,
-            "_lazymig_own_next": plain.__next__ is not BaseQuerySet.__next__,
+            "_lazymig_own_next": _overrides_next(plain),
         }
         _joined[key] = type(plain.__name__, (front, plain), body)
     return _joined[key]

@@ -300,11 +300,28 @@ def _compare_arrays(left: Any, right: Any) -> int:
     return _order(len(left), len(right))
 
 
-def _binary_key(value: Any) -> tuple[int, int, bytes]:
-    subtype = value.subtype if isinstance(value, Binary) else 0
-    if subtype == 2 or isinstance(value, UUID):
-        raise Unjudgeable  # stored with a second length; in one of several byte orders
-    return len(value), subtype, bytes(value)
+def _compare_binaries(left: Any, right: Any) -> int:
+    subtypes = _subtypes(left), _subtypes(right)
+    if {2} in subtypes:
+        raise Unjudgeable  # stored with a second length
+    order = _order(_size(left), _size(right))
+    if order:
+        return order
+    if max(subtypes[0]) < min(subtypes[1]) or max(subtypes[1]) < min(subtypes[0]):
+        return _order(max(subtypes[0]), max(subtypes[1]))
+    if isinstance(left, UUID) or isinstance(right, UUID):
+        raise Unjudgeable  # stored in one of several byte orders
+    return _order(bytes(left), bytes(right))
+
+
+def _subtypes(value: Any) -> set[int]:
+    if isinstance(value, UUID):
+        return {3, 4}
+    return {value.subtype} if isinstance(value, Binary) else {0}
+
+
+def _size(value: Any) -> int:
+    return 16 if isinstance(value, UUID) else len(value)
 
 
 def _milliseconds(value: Any) -> int:
@@ -322,10 +339,13 @@ def stored_date(value: datetime) -> datetime:
     return value.replace(microsecond=value.microsecond // 1000 * 1000)
 
 
+def _is_as_decoded(value: Any) -> bool:
+    return type(value) is datetime and value.tzinfo is None and value.microsecond % 1000 == 0
+
+
 def _compare_dates(left: Any, right: Any) -> int:
-    if type(left) is datetime and type(right) is datetime and left.tzinfo is right.tzinfo is None:
-        if left.microsecond % 1000 == right.microsecond % 1000 == 0:
-            return _order(left, right)
+    if _is_as_decoded(left) and _is_as_decoded(right):
+        return _order(left, right)
     return _order(_milliseconds(left), _milliseconds(right))
 
 
@@ -350,7 +370,7 @@ _COMPARE: Final[dict[int, Callable[[Any, Any], int]]] = {
     STRING: _by_key(str.__str__),
     DOCUMENT: _compare_documents,
     ARRAY: _compare_arrays,
-    BINARY: _by_key(_binary_key),
+    BINARY: _compare_binaries,
     OBJECT_ID: _order,
     BOOL: _order,
     DATE: _compare_dates,

@@ -47,8 +47,8 @@ _UNJUDGED_ON_TOP: Final = frozenset(
 )
 _ON_TOP_ONLY: Final = frozenset({"$expr", "$text", "$where"})
 _UNJUDGED: Final = frozenset(
-    "$bitsAllSet $bitsAllClear $bitsAnySet $bitsAnyClear "
-    "$geoWithin $geoIntersects $within $near $nearSphere $geoNear".split()
+    {"$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear"}
+    | {"$geoWithin", "$geoIntersects", "$within", "$near", "$nearSphere", "$geoNear"}
 )
 _NEAR_OPTIONS: Final = frozenset({"$maxDistance", "$minDistance"})
 
@@ -254,7 +254,7 @@ def _starts_query(operand: Mapping[str, Any]) -> bool:
 
 
 def _on_inner_document(conditions: Node) -> Judge:
-    """Build the predicate on an array's element: an array counts as a document with numbered fields."""
+    """Build the predicate on an array's element; an array is a document of numbered fields."""
     judge = on_document(conditions)
 
     def on_inner(value: Any) -> bool | None:

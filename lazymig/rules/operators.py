@@ -6,10 +6,10 @@ Operators that contain other operators are put together in matching.py.
 from __future__ import annotations
 
 import math
-import operator
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from operator import ge, gt, le, lt
 from typing import Any, Final
 
 from bson import DBRef, Decimal128, Int64, ObjectId
@@ -54,13 +54,15 @@ _TYPE_NUMBERS: Final = frozenset(TYPE_ALIASES.values())
 _NATIVE_NUMBERS: Final[frozenset[type]] = frozenset({int, float, Int64})
 _ALIKE: Final[tuple[frozenset[type], ...]] = (
     _NATIVE_NUMBERS,
-    *map(frozenset, ({str}, {bool}, {ObjectId})),
+    frozenset({str}),
+    frozenset({bool}),
+    frozenset({ObjectId}),
 )
 _UNORDERED: Final = frozenset({"$gt", "$lt"})
 
 
 def malformed(path: str, operator: str, problem: str) -> ValueError:
-    """Build the error for a query that MongoDB refuses: `problem` says what is wrong; what to do."""
+    """Build the error for a refused query: `problem` says what is wrong; what to do."""
     where = f"{path!r}: {operator}" if path else operator
     return ValueError(f"{where} {problem}")
 
@@ -147,10 +149,10 @@ def _quick_types(constant: Any) -> frozenset[type]:
 
 
 _HOLDS: Final[dict[str, Callable[[Any, Any], bool]]] = {
-    "$gt": operator.gt,
-    "$gte": operator.ge,
-    "$lt": operator.lt,
-    "$lte": operator.le,
+    "$gt": gt,
+    "$gte": ge,
+    "$lt": lt,
+    "$lte": le,
 }
 
 
@@ -369,7 +371,7 @@ def _membership(strings: frozenset[str], others: tuple[Judge, ...]) -> Judge:
 
 
 def regular_expression(path: str, operator: str, pattern: Any, options: str | None = None) -> Test:
-    """Build the test of a pattern (string, `re.Pattern`, bson `Regex`) with the letters of `$options`.
+    """Build the test of a pattern: a string with `$options`, a `re.Pattern` or a bson `Regex`.
 
     Raises:
         ValueError: MongoDB refuses the pattern or its options.

@@ -39,7 +39,7 @@ _OWN_EXTENSIONS: Final = ("(?", "(*", "\\", "[:", "[.", "[=", "[]", "[^]")
 
 
 def pattern_source(pattern: Any) -> tuple[str, int] | None:
-    """Give the text and Python flags of a `re.Pattern`, a bson `Regex` or a string; None: neither."""
+    """Give a pattern's text and Python flags; None: its bytes are not UTF-8."""
     if isinstance(pattern, str):
         return pattern, 0
     text = pattern.pattern

@@ -12,6 +12,7 @@ from mongoengine import (
     Document,
     EmbeddedDocument,
     EmbeddedDocumentField,
+    IntField,
     ListField,
     StringField,
 )
@@ -37,6 +38,7 @@ def blog(handler: Any, **fields: Any) -> Any:
     post = type("BlogPost", (EmbeddedDocument,), body)
 
     class Blog(LazyMigrationMixin, Document):
+        id = IntField(primary_key=True)
         author = StringField()
         blog_post = EmbeddedDocumentField(post)
         migration_handler = handler

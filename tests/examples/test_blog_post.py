@@ -91,9 +91,9 @@ def test_a_fetched_post_saves_again(any_db: Database) -> None:
 def test_tags_that_are_there_are_kept(any_db: Database) -> None:
     """Loading a post that has tags leaves them alone, however often it is loaded."""
     any_db.blog.insert_one(old_post(created_at=None, tags=["mongodb"]))
-    Blog = blog(AddTags, **fields("tags"))
+    model = blog(AddTags, **fields("tags"))
     for _ in range(2):
-        assert Blog.objects.get().blog_post.tags == ["mongodb"]
+        assert model.objects.get().blog_post.tags == ["mongodb"]
 
 
 @pytest.mark.parametrize("handler", [RenameByReading, RenameByOperator])
@@ -111,21 +111,20 @@ def test_each_renamed_post_keeps_its_own_value(mongoengine_db: Database) -> None
     mongoengine_db.blog.insert_many(
         old_post(number, created_at=date) for number, date in enumerate(dates)
     )
-    Blog = blog(RenameByReading, **fields("creation_date"))
-    assert [post.blog_post.creation_date for post in Blog.objects.order_by("id")] == dates
+    model = blog(RenameByReading, **fields("creation_date"))
+    assert [post.blog_post.creation_date for post in model.objects.order_by("id")] == dates
 
 
 def test_a_title_becomes_a_sub_document(any_db: Database) -> None:
     """A string becomes `{lang, value}`, once: `$type` keeps the rule from matching again."""
     any_db.blog.insert_one(old_post(created_at=None))
-    Blog = blog(TitleWithLanguage, **fields("title"))
+    model = blog(TitleWithLanguage, **fields("title"))
     for _ in range(2):
-        assert Blog.objects.get().blog_post.title == {"lang": "en", "value": "Hello"}
+        assert model.objects.get().blog_post.title == {"lang": "en", "value": "Hello"}
     title = {"lang": "en", "value": "Hello"}
     assert any_db.blog.find_one() == old_post(created_at=None, title=title)
 
 
-@pytest.mark.filterwarnings("ignore::lazymig.ConvergenceWarning")
 @pytest.mark.parametrize("handler", [Chained, AfterError])
 def test_a_rule_builds_on_what_an_earlier_one_wrote(handler, mongoengine_db: Database) -> None:
     """`self.doc` shows what the earlier rules of the same run have written."""

@@ -14,7 +14,7 @@ Raw = dict[str, Any]
 Values = st.SearchStrategy[Any]
 Queries = st.SearchStrategy[Raw]
 
-_DAY = datetime(2020, 1, 1)  # noqa: DTZ001  (PyMongo decodes naive dates)
+_DAY = datetime(2020, 1, 1)
 _ID = ObjectId("5f0000000000000000000001")
 
 _COMMON: list[Any] = [None, True, False, 0, 1, 2, 1.0, "a", "b", "", "A", [], {}]
@@ -23,7 +23,19 @@ _DOUBLES: list[Any] = [0.0, -0.0, 1.0, 1.5, 0.1, -2.5, 2.0**53, 1e300]
 _DOUBLES += [float("nan"), float("inf"), float("-inf")]
 _DECIMALS = [
     Decimal128(text)
-    for text in "1 1.50 0.1 -0 NaN Infinity -Infinity 2E+3 9007199254740993 -2.5 1E-6176".split()
+    for text in [
+        "1",
+        "1.50",
+        "0.1",
+        "-0",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "2E+3",
+        "9007199254740993",
+        "-2.5",
+        "1E-6176",
+    ]
 ]
 _STRINGS = ["a\n", "ab", "ba", "é", "10", " a", "A b", "a.b", "\r", "ß", "a1_", "a\x00b"]
 _OTHERS: list[Any] = [
@@ -47,9 +59,43 @@ _PATTERNS = [
     *(r"\D+", r"\w$", "A"),
 ]
 _FLAGS = [re.RegexFlag(0), re.IGNORECASE, re.DOTALL, re.MULTILINE]
-_PATHS = "a a a a b b a.b a.b a.b b.a a.0 a.1 0 a.b.c a.0.b a.b.0 a.0.0 a.a.b a.$id a.00".split()
+_PATHS = [
+    "a",
+    "a",
+    "a",
+    "a",
+    "b",
+    "b",
+    "a.b",
+    "a.b",
+    "a.b",
+    "b.a",
+    "a.0",
+    "a.1",
+    "0",
+    "a.b.c",
+    "a.0.b",
+    "a.b.0",
+    "a.0.0",
+    "a.a.b",
+    "a.$id",
+    "a.00",
+]
 _TYPES: list[Any] = [*range(1, 20), -1, 127, 2.0, Int64(16), "number", "string", "object", "array"]
-_TYPES += "int long double decimal null bool date objectId binData regex minKey undefined".split()
+_TYPES += [
+    "int",
+    "long",
+    "double",
+    "decimal",
+    "null",
+    "bool",
+    "date",
+    "objectId",
+    "binData",
+    "regex",
+    "minKey",
+    "undefined",
+]
 
 _scalars = st.one_of(
     *(st.sampled_from(_COMMON) for _ in range(3)),

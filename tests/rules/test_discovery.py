@@ -93,7 +93,9 @@ def test_the_name_gives_number_and_scope(name: str, number: int, scope: str) -> 
 
 def test_other_attributes_are_left_alone() -> None:
     """Names that do not begin like a rule are none of lazymig's business."""
-    assert names(rules_of(helper=some_rule, migrate_name=some_rule, _migration=1, MIGRATION=2)) == []
+    assert (
+        names(rules_of(helper=some_rule, migrate_name=some_rule, _migration=1, MIGRATION=2)) == []
+    )
 
 
 def test_order_is_numeric() -> None:

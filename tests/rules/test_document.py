@@ -125,7 +125,12 @@ def test_symbols_pass_through_arithmetic_and_settle() -> None:
     """What is computed from symbols settles to 'any value', at every depth; constants stay."""
     doc = SymbolicDocument()
     update = {
-        "$set": {"a": doc["x"] + 1, "b": doc.get("y"), "c": 3, "d": [doc["z"]["q"], {"e": -doc["x"]}]}
+        "$set": {
+            "a": doc["x"] + 1,
+            "b": doc.get("y"),
+            "c": 3,
+            "d": [doc["z"]["q"], {"e": -doc["x"]}],
+        }
     }
     assert settle_symbols(update) == {
         "$set": {"a": ANY_VALUE, "b": ANY_VALUE, "c": 3, "d": [ANY_VALUE, {"e": ANY_VALUE}]}

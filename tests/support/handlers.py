@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mongoengine import Document
+from mongoengine import Document, IntField
 
 from lazymig import DocumentMigration, LazyMigrationMixin
 
@@ -39,8 +39,9 @@ def handler(**body: Any) -> type[DocumentMigration]:
 
 
 def model(rules: type[DocumentMigration] | None = None, **body: Any) -> Any:
-    """A model `Post`, in the collection `post`, with these fields and this handler."""
+    """A model `Post`, in the collection `post`, keyed by integers, with these fields and this handler."""
     meta: Mapping[str, Any] = {"collection": "post", **body.pop("meta", {})}
     name = body.pop("name_of_class", "Post")
     namespace = {"meta": meta, "migration_handler": rules, "__module__": __name__, **body}
+    namespace.setdefault("key", IntField(primary_key=True))
     return type(Document)(name, (LazyMigrationMixin, Document), namespace)

@@ -1,0 +1,1 @@
+"""The costs of lazymig as ratios: `python -m benchmarks`, or `make bench`."""

@@ -1,0 +1,119 @@
+"""Interleaved timing: the sides take turns, so that a noisy minute hits all of them."""
+
+from __future__ import annotations
+
+import gc
+import random
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Benchmark", "Comparison", "Row", "Side", "measured"]
+
+
+def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Side:
+    """One way to do the work.
+
+    `run` is timed; what it returns is the same for all sides of a benchmark. `prepare` runs before
+    each `run`, untimed. `factor`: seconds are multiplied by it, for a side that does a part only.
+    """
+
+    name: str
+    run: Callable[[], Any]
+    prepare: Callable[[], object] = _nothing
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row of the table: the side that is judged, the side it is held against, the limit."""
+
+    what: str
+    side: str
+    against: str
+    limit: float
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Sides that do the same work, and the rows that compare them.
+
+    `left_behind` gives what the work has made of the database; it too is the same for all sides.
+    """
+
+    name: str
+    sides: tuple[Side, ...]
+    comparisons: tuple[Comparison, ...]
+    left_behind: Callable[[], Any] = _nothing
+
+
+@dataclass(frozen=True)
+class Row:
+    """A comparison as measured; `best` is the ratio of the fastest runs, times are in seconds."""
+
+    what: str
+    against: str
+    ratio: float
+    best: float
+    limit: float
+    seconds: float
+    seconds_against: float
+
+    @property
+    def verdict(self) -> str:
+        return "ok" if self.ratio <= self.limit else "over"
+
+
+def measured(benchmark: Benchmark, repeat: int) -> list[Row]:
+    """Time every side `repeat` times, in an order shuffled anew for each turn.
+
+    One more turn at the start warms up and is dropped.
+    """
+    times: dict[str, list[float]] = {side.name: [] for side in benchmark.sides}
+    order = list(benchmark.sides)
+    shuffle = random.Random(benchmark.name).shuffle
+    for turn in range(repeat + 1):
+        shuffle(order)
+        for side in order:
+            seconds = _timed(side)
+            if turn:
+                times[side.name].append(seconds)
+    return [
+        _row(comparison, times[comparison.side], times[comparison.against])
+        for comparison in benchmark.comparisons
+    ]
+
+
+def _timed(side: Side) -> float:
+    side.prepare()
+    gc.collect()
+    gc.disable()
+    try:
+        started = time.perf_counter()
+        # Held until the clock has stopped: to take the result apart is not part of the work.
+        result = side.run()
+        seconds = time.perf_counter() - started
+        del result
+    finally:
+        gc.enable()
+    return seconds * side.factor
+
+
+def _row(comparison: Comparison, times: list[float], against: list[float]) -> Row:
+    seconds, seconds_against = statistics.median(times), statistics.median(against)
+    return Row(
+        what=comparison.what,
+        against=comparison.against,
+        ratio=seconds / seconds_against,
+        best=min(times) / min(against),
+        limit=comparison.limit,
+        seconds=seconds,
+        seconds_against=seconds_against,
+    )

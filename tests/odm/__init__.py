@@ -1,0 +1,1 @@
+"""Tests of every door through which MongoEngine loads documents."""
