@@ -86,8 +86,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _formatted(row: Row) -> str:
     medians = f"{row.seconds * 1000:.1f} ms / {row.seconds_against * 1000:.1f} ms"
-    ratios = (f"{value:.3f}" for value in (row.ratio, row.best, row.limit))
-    return _line(row.what, row.against, *ratios, row.verdict, medians)
+    ratio, best, limit = (f"{value:.3f}" for value in (row.ratio, row.best, row.limit))
+    return _line(row.what, row.against, ratio, best, limit, row.verdict, medians)
 
 
 def _line(

@@ -68,7 +68,7 @@ PENDING: tuple[RuleData, ...] = (
     RuleData({"created": {"$type": "string"}}, {"$set": {"created": _BEGINNING}}),
     RuleData({"address.country": {"$exists": True}}, {"$unset": {"address.country": ""}}),
     RuleData({"tags": {"$exists": False}}, {"$set": {"tags": []}}),
-    RuleData({"tags": {"$type": "string"}}, {"$set": {"tags": []}}),
+    RuleData({"tags": {"$type": "object"}}, {"$set": {"tags": []}}),
     RuleData({"age": -1}, {"$set": {"age": 0}}),
     RuleData({"email": None}, {"$set": {"email": ""}}),
     RuleData({"address.city": "Bombay"}, {"$set": {"address.city": "Mumbai"}}),

@@ -22,7 +22,7 @@ def comparable(outcome):
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_same_work(server_uri, name):
-    """All sides of a benchmark give the same documents and counts and leave the same data behind."""
+    """All sides of a benchmark give the same documents or counts and leave the same data."""
     with connected(server_uri) as database:
         benchmark = BENCHMARKS[name](database, TINY)
         found = {}

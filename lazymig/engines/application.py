@@ -18,6 +18,7 @@ from lazymig.engines.access import (
     all_of,
     by_ids,
     ids_matching,
+    in_one_answer,
     is_document_error,
     key_of,
     on_primary,
@@ -181,7 +182,7 @@ class Application:
             found = on_primary(self.collection).find(
                 all_of(by_ids(list(self.alive.values())), self.plan.concern, rule.target)
             )
-            documents: list[Raw] = list(found)
+            documents: list[Raw] = list(in_one_answer(found, len(self.alive)))
         else:
             documents = [
                 document
@@ -237,6 +238,7 @@ class Application:
             keys = ids_matching(
                 self.collection,
                 [all_of(by_ids(list(self.alive.values())), self.plan.concern, rule.target)],
+                len(self.alive),
             )
         for key in keys & self.alive.keys():
             self.applied.setdefault(key, []).append(rule.name)
@@ -248,7 +250,9 @@ class Application:
         still = set(self.alive)
         if len(targets) == len(self.rules) and not self.after_error:
             still = ids_matching(
-                self.collection, [all_of(by_ids(ids), self.plan.concern, {"$or": targets})]
+                self.collection,
+                [all_of(by_ids(ids), self.plan.concern, {"$or": targets})],
+                len(ids),
             )
         for key in still & self.alive.keys():
             error = MigrationTimeout(

@@ -11,7 +11,15 @@ from typing import Any
 
 from pymongo.collection import Collection
 
-from lazymig.engines.access import Raw, all_of, by_ids, ids_matching, key_of, on_primary
+from lazymig.engines.access import (
+    Raw,
+    all_of,
+    by_ids,
+    ids_matching,
+    in_one_answer,
+    key_of,
+    on_primary,
+)
 from lazymig.engines.application import Application, Failure
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Family, Plan
@@ -146,7 +154,7 @@ def _ask_for_stale(
     ]
     if not queries:
         return {}
-    yes = ids_matching(collection, queries)
+    yes = ids_matching(collection, queries, len(documents))
     stale = {}
     for plan, indexes in groups:
         found = {

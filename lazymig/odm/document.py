@@ -68,7 +68,7 @@ class LazyMigrationMixin:
         if handler is not None and owner_of(cls) is cls:
             bind_rules(handler, cls)
         root = root_of(cls)
-        tree = (root, *document_subclasses(root))
+        tree = (root, *document_subclasses(root, defining=cls))
         live = any(_has_lazy_rules(model) for model in tree)
         for model in tree:
             _install(model, live)

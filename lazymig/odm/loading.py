@@ -30,6 +30,7 @@ __all__ = [
     "current_source",
     "is_broken",
     "load_batch",
+    "may_rescue",
     "reading_from",
 ]
 
@@ -107,6 +108,12 @@ def asked_for(family: Family, projection: Mapping[str, Any] | None) -> Mapping[P
         if narrowed is not None:
             asked[plan] = narrowed
     return asked
+
+
+def may_rescue(family: Family, projection: Mapping[str, Any] | None) -> bool:
+    """Whether a rule that only a failed load starts may write a path which a projection carries."""
+    carried, excluded = _paths_of(projection or {})
+    return any(plan.may_rescue(carried, excluded) for plan in family.plans)
 
 
 def _paths_of(projection: Mapping[str, Any]) -> tuple[list[str] | None, list[str]]:

@@ -34,6 +34,7 @@ __all__ = [
 _BOUND = "_lazymig_bound"
 _FAMILY = "_lazymig_family"
 _PLANS = "_lazymig_plans"
+_ROOT = "_lazymig_root"
 
 
 def _handler_of(model: Any) -> Any:
@@ -49,9 +50,14 @@ def _parent_of(model: Any) -> Any:
 
 def root_of(model: Any) -> Any:
     """The first class, from the top, of a model's collection that lazymig serves."""
-    while (parent := _parent_of(model)) is not None:
-        model = parent
-    return model
+    root = model.__dict__.get(_ROOT)
+    if root is None:
+        root = model
+        while (parent := _parent_of(root)) is not None:
+            root = parent
+        # Asked for at each load; a class never changes its bases.
+        setattr(model, _ROOT, root)
+    return root
 
 
 def owner_of(model: Any) -> Any:
@@ -175,7 +181,7 @@ def _concern(
 ) -> dict[str, Any] | None:
     """The condition on `_cls` of the documents that these owners' handlers concern."""
     own = [name for other in members if other in included for name in members[other]]
-    if owner is not root:
+    if owner is not root or document_parents(root):
         return {"_cls": {"$in": own}}
     others = [name for other in members if other not in included for name in members[other]]
     others = [name for name in (*others, *without) if name not in own]
@@ -231,7 +237,8 @@ def _make_family(root: Any) -> Family | None:
     for owner, plan in lazy.items():
         for name in _legacy_of(owner):
             by_class.setdefault(name, plan)
-    return Family(lazy.get(root), by_class)
+    # Below a class that lazymig does not serve, documents of unknown classes are not ours.
+    return Family(None if document_parents(root) else lazy.get(root), by_class)
 
 
 def legacy_names(model: Any) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from mongoengine.queryset import QuerySet, QuerySetNoCache
 from mongoengine.queryset.base import BaseQuerySet
 from mongoengine.queryset.queryset import ITER_CHUNK_SIZE
 
+from lazymig.engines.access import on_primary
 from lazymig.engines.lazy import Failure
 from lazymig.errors import MigrationError
 from lazymig.odm.loading import (
@@ -23,6 +24,7 @@ from lazymig.odm.loading import (
     bring_up,
     builder_of,
     load_batch,
+    may_rescue,
     reading_from,
 )
 from lazymig.odm.plans import family_of, legacy_names, root_of
@@ -65,6 +67,7 @@ class AsStoredQuerySet(_Joined):
 
     _lazymig_plain: type
     _lazymig_stored = False
+    _lazymig_lone = False
 
     def as_stored(self) -> Any:
         """Return a clone that shows documents as they lie in the database and migrates none.
@@ -91,7 +94,11 @@ class AsStoredQuerySet(_Joined):
         return self._clone_into(own(self._document, self._collection))
 
     def _clone_into(self, new_qs: Any) -> Any:
-        new_qs._lazymig_stored = self._lazymig_stored
+        # Each filter() and limit() clones, so only what is not as by default is handed on.
+        if self._lazymig_stored:
+            new_qs._lazymig_stored = True
+        if self._lazymig_lone:
+            new_qs._lazymig_lone = True
         return super()._clone_into(new_qs)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -117,7 +124,6 @@ class LazyMigrationQuerySet(AsStoredQuerySet):
     # Whether the user's class has a __next__ of its own, which has to be called.
     _lazymig_own_next = False
 
-    _lazymig_lone = False
     _lazymig_cursor: Any = None
     _lazymig_unjudged: list[dict[str, Any]] | None = None
     _lazymig_ready: deque[dict[str, Any]] | None = None
@@ -137,10 +143,6 @@ class LazyMigrationQuerySet(AsStoredQuerySet):
         queryset = super().as_stored()
         queryset._lazymig_narrow()
         return queryset
-
-    def _clone_into(self, new_qs: Any) -> Any:
-        new_qs._lazymig_lone = self._lazymig_lone
-        return super()._clone_into(new_qs)
 
     # Iteration, and whatever is built on it
 
@@ -328,39 +330,53 @@ class LazyMigrationQuerySet(AsStoredQuerySet):
         old image shows, the new shape. That takes one more read.
         """
         queryset = self.clone()
-        source = None
+        source = unhelped = None
         if self._lazymig_migrates():
             if not (self._none or self._empty):
-                queryset._lazymig_migrate_next()
+                unhelped = queryset._lazymig_migrate_next()
             # The old image is not what is stored any more: it cannot be migrated, only shown.
             source = self._lazymig_source(lone=True) if new else None
             if upsert:
                 # An equality on `_cls` is what MongoDB writes into the new document.
                 queryset._lazymig_narrow()
-        with reading_from(source):
-            return super(LazyMigrationQuerySet, queryset).modify(
-                upsert=upsert,
-                full_response=full_response,
-                remove=remove,
-                new=new,
-                array_filters=array_filters,
-                **update,
-            )
+        try:
+            with reading_from(source):
+                return super(LazyMigrationQuerySet, queryset).modify(
+                    upsert=upsert,
+                    full_response=full_response,
+                    remove=remove,
+                    new=new,
+                    array_filters=array_filters,
+                    **update,
+                )
+        except DocumentLeftOut:
+            return None
+        except Exception as exc:
+            if type(exc) is type(unhelped):
+                # The same trouble again, which carries no note where the image shows what was.
+                raise unhelped from exc
+            raise
 
-    def _lazymig_migrate_next(self) -> None:
-        """Migrate the document that the query, in its order, comes to first."""
+    def _lazymig_migrate_next(self) -> Exception | None:
+        """Migrate the document that the query, in its order, comes to first.
+
+        :return: MongoEngine's own exception, with a note, if no rule made the document loadable.
+        """
         source, family = Source(self._collection, lone=True), self._lazymig_family()
+        reader = on_primary(self._collection)
+        item: Any = None
         for _attempt in range(_MODIFY_ATTEMPTS):
-            raw = self._collection.find_one(self._query, sort=self._ordering or None)
+            raw = reader.find_one(self._query, sort=self._ordering or None)
             if raw is None:
-                return
+                return None
             raws = [raw]
             items = bring_up(source, raws, family, None)
             (item,) = load_batch(family, source, items, self._lazymig_build(), judged=True)
             if isinstance(item, MigrationError):
                 raise item
             if items is raws:
-                return
+                break
+        return item if isinstance(item, Exception) else None
 
     # What the doors share
 
@@ -382,12 +398,18 @@ class LazyMigrationQuerySet(AsStoredQuerySet):
         return self._lazymig_asked[0]
 
     def _lazymig_projection(self) -> Mapping[str, Any] | None:
+        if not self._loaded_fields and not self._search_text:
+            return None
         projection: Mapping[str, Any] | None = super()._cursor_args.get("projection")
         return projection
 
     def _lazymig_hides_id(self) -> bool:
-        excluded = bool(self._loaded_fields) and self._loaded_fields.as_dict().get("_id") == 0
-        return excluded and self._lazymig_migrates() and bool(self._lazymig_asked_for())
+        if not self._loaded_fields or self._loaded_fields.as_dict().get("_id") != 0:
+            return False
+        return self._lazymig_migrates() and (
+            bool(self._lazymig_asked_for())
+            or may_rescue(self._lazymig_family(), self._lazymig_projection())
+        )
 
     @property
     def _cursor_args(self) -> dict[str, Any]:
@@ -406,12 +428,13 @@ class LazyMigrationQuerySet(AsStoredQuerySet):
         classes = None
         if self._cls_query and root_of(self._document) is not self._document:
             classes = frozenset(self._document._subclasses)
+        projected = self._loaded_fields or self._search_text
         return Source(
             self._collection,
-            projection=self._cursor_args.get("projection"),
-            hide_id=self._lazymig_hides_id(),
-            lone=lone or self._lazymig_lone,
-            classes=classes,
+            self._cursor_args.get("projection") if projected else None,
+            self._lazymig_hides_id(),
+            lone or self._lazymig_lone,
+            classes,
         )
 
     def _lazymig_narrow(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from mongoengine import Document
 from mongoengine.base import BaseDocument, ComplexBaseField
+from mongoengine.base.common import _document_registry
 from mongoengine.errors import NotRegistered
 from mongoengine.fields import (
     BinaryField,
@@ -85,8 +86,14 @@ def document_parents(model: Any) -> list[type]:
     return [base for base in model.__bases__ if is_concrete(base)]
 
 
-def document_subclasses(model: type) -> Iterator[type]:
-    """The concrete document classes below a model, at any depth, each once."""
+def document_subclasses(model: type, defining: type | None = None) -> Iterator[type]:
+    """The concrete document classes below a model, at any depth, each once.
+
+    A class that has been defined anew, or whose definition failed, may live on unregistered: it
+    is none of them.
+
+    :param defining: the class that is being defined at this moment, so is not registered yet.
+    """
     seen: set[type] = set()
     left: list[type] = list(model.__subclasses__())
     while left:
@@ -95,8 +102,12 @@ def document_subclasses(model: type) -> Iterator[type]:
             continue
         seen.add(subclass)
         left.extend(subclass.__subclasses__())
-        if is_concrete(subclass):
+        if is_concrete(subclass) and (subclass is defining or _is_registered(subclass)):
             yield subclass
+
+
+def _is_registered(model: Any) -> bool:
+    return _document_registry.get(class_name(model)) is model
 
 
 def class_names(model: type) -> list[str]:

@@ -9,17 +9,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import bson
+from bson.errors import BSONError
+
 from lazymig.errors import RuleDefinitionError, UpdateQueryError
+from lazymig.rules.convergence import ends_match
 from lazymig.rules.document import SymbolicDocument, SymbolicValue, settle_symbols
 from lazymig.rules.matching import Matcher, compile_query, query_paths
 from lazymig.rules.rule import Evaluation, Rule, RuleHandler, Scope, evaluate
-from lazymig.rules.updates import (
-    ANY_VALUE,
-    check_update,
-    created_paths,
-    ends_match,
-    written_paths,
-)
+from lazymig.rules.updates import ANY_UUID, ANY_VALUE, check_update, created_paths, written_paths
 
 __all__ = ["BoundRule", "Kind", "bind", "discover"]
 
@@ -28,8 +26,9 @@ Kind = Literal["static", "dynamic", "undetermined"]
 _RULE_NAME = re.compile(r"(?P<scope>all)?migration(?P<number>\d+)_{1,2}(?P<words>[A-Za-z0-9]\w*)")
 _RULE_LIKE = re.compile(r"(?:all)?migration")
 
-# A rule that computes paths from documents would fill the memory with proofs.
-_MOST_PROOFS = 256
+# A rule that computes paths from documents would fill the memory with forms of updates.
+_MOST_FORMS = 256
+_FORMS = {"$set", "$unset", "$rename"}
 
 # Operators that MongoDB does not take beside a condition on `_id`, or that run code on the server.
 _REFUSED_IN_TARGETS = ("$text", "$near", "$nearSphere", "$where")
@@ -92,6 +91,7 @@ class BoundRule:
     writes: frozenset[str] | None
     creates: frozenset[str] | None
     _proven: dict[Any, bool] = field(default_factory=dict, repr=False)
+    _checked: set[Any] = field(default_factory=set, repr=False)
 
     @property
     def name(self) -> str:
@@ -133,15 +133,21 @@ class BoundRule:
             document=document,
             collection=collection,
         )
-        if evaluation.update is not None and evaluation.update != self.update:
+        update = evaluation.update
+        if update is None or update == self.update:
+            return evaluation
+        key = _form_of(update, evaluation.array_filters)
+        if key is None or key not in self._checked or not _encodes(update["$set"]):
             _check(
                 check_update,
-                evaluation.update,
+                update,
                 evaluation.array_filters,
                 error=UpdateQueryError,
                 model=self.model_name,
                 rule=self.name,
             )
+            if key is not None and "$set" in update and len(self._checked) < _MOST_FORMS:
+                self._checked.add(key)
         return evaluation
 
     def converges_with(self, evaluation: Evaluation) -> bool:
@@ -149,9 +155,9 @@ class BoundRule:
         if self.target is not None and evaluation.target == self.target:
             if self.kind == "static" and evaluation.update == self.update:
                 return bool(self.converges)
-            key = _provable_for_all(evaluation.update, evaluation.array_filters)
+            key = _form_of(evaluation.update, evaluation.array_filters)
             if key is not None:
-                if key not in self._proven and len(self._proven) < _MOST_PROOFS:
+                if key not in self._proven and len(self._proven) < _MOST_FORMS:
                     self._proven[key] = ends_match(
                         self.target, _with_any_values(evaluation.update), evaluation.array_filters
                     )
@@ -301,15 +307,26 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _provable_for_all(update: Any, array_filters: Any) -> Any:
+def _form_of(update: Any, array_filters: Any) -> Any:
     """A hashable key of the updates that differ from this one only in what `$set` sets.
 
-    `None` for updates with other operators, whose values may matter to a proof.
+    `None` for updates with other operators, whose values may matter to a proof, and for those that
+    are not well-formed.
     """
-    if not isinstance(update, Mapping) or not update.keys() <= {"$set", "$unset", "$rename"}:
+    if type(update) is not dict or not update.keys() <= _FORMS:
+        return None
+    if not isinstance(update.get("$set", {}), Mapping):
         return None
     fixed = {operator: fields for operator, fields in update.items() if operator != "$set"}
     return tuple(update.get("$set", ())), repr(fixed), repr(array_filters)
+
+
+def _encodes(values: Any) -> bool:
+    try:
+        bson.encode(values, codec_options=ANY_UUID)
+    except (BSONError, ValueError, OverflowError, TypeError, RecursionError):
+        return False
+    return True
 
 
 def _with_any_values(update: Mapping[str, Any]) -> dict[str, Any]:

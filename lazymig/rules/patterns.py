@@ -33,9 +33,18 @@ _COMMON_SYNTAX: Final = re.compile(
     """,
     re.VERBOSE,
 )
-# What Python and PCRE both refuse, in a pattern without their own extensions.
-_BOTH_REFUSE: Final = ("missing )", "unbalanced parenthesis", "unterminated character set")
-_OWN_EXTENSIONS: Final = ("(?", "(*", "\\", "[:", "[.", "[=", "[]", "[^]")
+# What Python and PCRE both refuse, in a pattern without constructs of their own.
+_BOTH_REFUSE: Final = (
+    "missing )",
+    "unbalanced parenthesis",
+    "unterminated character set",
+    "nothing to repeat",
+    "multiple repeat",
+    "bad character range",
+    "min repeat greater than max repeat",
+)
+_OWN_CONSTRUCT: Final = re.compile(r"\(\?|\(\*|\\|\[[:.=]|\[\^?\]|\{,|[*+?}]\+")
+_ESCAPES_NOTHING: Final = re.compile(r"(?<!\\)(?:\\\\)*\\\Z")
 
 
 def pattern_source(pattern: Any) -> tuple[str, int] | None:
@@ -63,11 +72,16 @@ def pattern_problem(text: str, flags: int) -> str | None:
         return "contains a null byte, which MongoDB refuses; take it out"
     if flags & re.LOCALE:
         return "has the flag re.LOCALE, which MongoDB does not know; leave it out"
+    if _ESCAPES_NOTHING.search(text):
+        return "ends with a backslash; escape it with another one"
+    return None if _OWN_CONSTRUCT.search(text) else _refused_by_both(text)
+
+
+def _refused_by_both(text: str) -> str | None:
     try:
         re.compile(text)
     except (re.error, OverflowError) as error:
-        judged = any(str(error).startswith(refused) for refused in _BOTH_REFUSE)
-        if judged and not any(mark in text for mark in _OWN_EXTENSIONS):
+        if str(error).startswith(_BOTH_REFUSE):
             return f"is no regular expression ({error}); correct the pattern"
     return None
 

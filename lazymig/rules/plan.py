@@ -87,6 +87,13 @@ class Plan:
             return self
         return replace(self, starting=concerned)
 
+    def may_rescue(self, carried: Sequence[str] | None, excluded: Sequence[str]) -> bool:
+        """Whether a rule that no match starts may write a path which a projection carries."""
+        return any(
+            rule not in self.starting and _writes_carried(rule, carried, excluded)
+            for rule in self.lazy
+        )
+
 
 def _feeds(rule: BoundRule, later: BoundRule) -> bool:
     if rule.writes is None or later.reads is None:

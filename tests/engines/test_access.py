@@ -34,7 +34,19 @@ from lazymig.engines.access import (
 
 @pytest.mark.parametrize(
     "document_id",
-    [ObjectId(), "a", 1, 1.5, Int64(1), Decimal128("1"), {"a": 1}, b"x", None, True, datetime(2020, 1, 1)],
+    [
+        ObjectId(),
+        "a",
+        1,
+        1.5,
+        Int64(1),
+        Decimal128("1"),
+        {"a": 1},
+        b"x",
+        None,
+        True,
+        datetime(2020, 1, 1),
+    ],
 )
 def test_every_id_has_a_hashable_key(document_id: Any) -> None:
     """An `_id` of any type has a key, and equal ones the same."""
@@ -81,7 +93,7 @@ def test_a_stand_in_is_told_from_a_server(database: Database[Any], mock_db: Any)
     assert (is_mongomock(database["c"]), is_mongomock(mock_db["c"])) == (False, True)
 
 
-def bulk(*codes: int, concern: bool = False) -> BulkWriteError:
+def _bulk(*codes: int, concern: bool = False) -> BulkWriteError:
     return BulkWriteError(
         {
             "writeErrors": [{"index": 0, "code": code} for code in codes],
@@ -95,11 +107,11 @@ def bulk(*codes: int, concern: bool = False) -> BulkWriteError:
     [
         (ExecutionTimeout("x", code=50), True),
         (NetworkTimeout("x"), True),
-        (bulk(50), True),
+        (_bulk(50), True),
         (ServerSelectionTimeoutError("x"), False),
         (AutoReconnect("x"), False),
         (OperationFailure("x", code=13), False),
-        (bulk(11000), False),
+        (_bulk(11000), False),
     ],
 )
 def test_a_wait_that_was_too_long_is_told_from_a_lost_server(error: Any, expected: bool) -> None:
@@ -112,13 +124,13 @@ def test_a_wait_that_was_too_long_is_told_from_a_lost_server(error: Any, expecte
     [
         (WriteError("x", code=66), True),
         (DuplicateKeyError("x", code=11000), True),
-        (bulk(121), True),
+        (_bulk(121), True),
         (OperationFailure("x", code=166), True),
         (OperationFailure("x", code=72), True),
         (OperationFailure("x", code=13), False),
         (OperationFailure("x", code=50), False),
-        (bulk(concern=True), False),
-        (bulk(50), False),
+        (_bulk(concern=True), False),
+        (_bulk(50), False),
     ],
 )
 def test_a_refused_document_is_told_from_a_refused_operation(error: Any, expected: bool) -> None:

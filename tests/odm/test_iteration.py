@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from mongoengine import DynamicDocument
 from mongoengine.errors import FieldDoesNotExist
 
 from lazymig import MigrationFailed
@@ -31,7 +32,7 @@ def test_old_documents_are_renewed_by_every_door(any_db, door, case):
 
     assert [as_raw(document) for document in loaded] == [new(1), new(2), new(3)]
     assert {type(document) for document in loaded} == {model}
-    assert stored(any_db["people"]) == [new(1), new(2), new(3)]
+    assert stored(any_db["person"]) == [new(1), new(2), new(3)]
 
 
 @pytest.mark.parametrize("door", ALL_DOORS)
@@ -49,7 +50,7 @@ def test_a_loaded_document_is_as_if_it_had_been_stored_so(mongoengine_db, door):
 def test_what_no_rule_helps_is_mongoengines_own_error(mongoengine_db, door):
     """A document that no rule makes loadable raises MongoEngine's exception with lazymig's note."""
     model = old_people(mongoengine_db, LOAD_ERROR)
-    mongoengine_db["people"].update_one({"_id": 1}, {"$set": {"stranger": 1}})
+    mongoengine_db["person"].update_one({"_id": 1}, {"$set": {"stranger": 1}})
 
     with pytest.raises(FieldDoesNotExist) as caught:
         ALL_DOORS[door](model)
@@ -60,7 +61,7 @@ def test_what_no_rule_helps_is_mongoengines_own_error(mongoengine_db, door):
 def test_a_failing_document_never_stops_its_neighbours(mongoengine_db):
     """When one document of a batch is refused, the iteration raises in its place and goes on."""
     model = old_people(mongoengine_db, MATCH)
-    mongoengine_db.command("collMod", "people", validator={"$or": [{"_id": {"$ne": 2}}, {"x": 1}]})
+    mongoengine_db.command("collMod", "person", validator={"$or": [{"_id": {"$ne": 2}}, {"x": 1}]})
 
     documents = iter(model.objects.no_cache())
 
@@ -68,14 +69,14 @@ def test_a_failing_document_never_stops_its_neighbours(mongoengine_db):
     with pytest.raises(MigrationFailed, match="_id: 2"):
         next(documents)
     assert as_raw(next(documents)) == new(3)
-    assert stored(mongoengine_db["people"]) == [new(1), MATCH.raw(2), new(3)]
+    assert stored(mongoengine_db["person"]) == [new(1), MATCH.raw(2), new(3)]
 
 
 def test_skipped_documents_load_as_they_are(mongoengine_db):
     """Under on_error = "skip" a refused document loads in its old shape, between renewed ones."""
     case = type(MATCH)("skip", {**MATCH.body, "on_error": "skip"}, {})
     model = old_people(mongoengine_db, case)
-    mongoengine_db.command("collMod", "people", validator={"$or": [{"_id": {"$ne": 2}}, {"x": 1}]})
+    mongoengine_db.command("collMod", "person", validator={"$or": [{"_id": {"$ne": 2}}, {"x": 1}]})
 
     assert [as_raw(document) for document in model.objects] == [new(1), MATCH.raw(2), new(3)]
 
@@ -90,11 +91,9 @@ def test_a_batch_costs_one_write_and_one_read(monitored_db, command_log, count, 
         )
         for number in range(rules)
     }
-    from mongoengine import DynamicDocument
-
     model = person_model(handler(**body), base=DynamicDocument)
     raws = [{"_id": number, "enabled": True} for number in range(count)]
-    monitored_db["people"].insert_many(raws)
+    monitored_db["person"].insert_many(raws)
 
     loaded = list(model.objects)
 
@@ -108,7 +107,7 @@ def test_a_batch_costs_one_write_and_one_read(monitored_db, command_log, count, 
 def test_an_up_to_date_batch_costs_nothing(monitored_db, command_log, door):
     """New documents load with the one find that plain MongoEngine needs."""
     model = person_model(MATCH.rules())
-    monitored_db["people"].insert_many([new(number) for number in (1, 2, 3)])
+    monitored_db["person"].insert_many([new(number) for number in (1, 2, 3)])
 
     assert len(ALL_DOORS[door](model)) == 3
 
@@ -121,21 +120,18 @@ def test_long_iterations_keep_order_and_miss_nothing(mongoengine_db):
     raws = [{"_id": number, "name": str(number % 7)} for number in range(345)]
     for raw in raws[::3]:
         raw["enabled"] = True
-    mongoengine_db["people"].insert_many(raws)
+    mongoengine_db["person"].insert_many(raws)
 
     order = sorted(range(345), key=lambda number: (number % 7, -number))
     for queryset in (model.objects, model.objects.no_cache()):
         loaded = list(queryset.order_by("name", "-id"))
         assert [document.id for document in loaded] == order
-    assert mongoengine_db["people"].count_documents({"enabled": True}) == 345
+    assert mongoengine_db["person"].count_documents({"enabled": True}) == 345
 
 
 def test_a_document_deleted_meanwhile_is_left_out(mongoengine_db):
     """A document that is deleted between read and write is missing from the iteration."""
-    collection = mongoengine_db["people"]
-
-    class Deleting:
-        pass
+    collection = mongoengine_db["person"]
 
     def migration01__delete_two(self):
         self.target = {"enabled": {"$exists": False}}
@@ -169,4 +165,4 @@ def test_as_pymongo_and_aggregate_show_stored_data(any_db):
     assert model.objects.as_pymongo().first() == old[0]
     assert list(model.objects.aggregate([{"$sort": {"_id": 1}}])) == old
     assert model.objects.as_pymongo().in_bulk([3]) == {3: old[2]}
-    assert stored(any_db["people"]) == old
+    assert stored(any_db["person"]) == old

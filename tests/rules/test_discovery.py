@@ -17,23 +17,23 @@ class Post:
     """Stands for a model: binding asks only its name."""
 
 
-def rules_of(**body: Any) -> type[RuleHandler]:
+def _rules_of(**body: Any) -> type[RuleHandler]:
     return type("Rules", (RuleHandler,), body)
 
 
-def names(handler: type) -> list[str]:
+def _names(handler: type) -> list[str]:
     return [found.name for found in discover(handler)]
 
 
-def bound(method: Any, *, name: str = "migration01__x") -> BoundRule:
-    handler = rules_of(**{name: method})
+def _bound(method: Any, *, name: str = "migration01__x") -> BoundRule:
+    handler = _rules_of(**{name: method})
     (found,) = discover(handler)
     result = bind(found, handler, Post)
     assert result is not None
     return result
 
 
-def some_rule(self: Any) -> None:
+def _some_rule(self: Any) -> None:
     self.target, self.update = ADD_ENABLED
 
 
@@ -59,19 +59,19 @@ def some_rule(self: Any) -> None:
     ],
 )
 def test_a_name_that_looks_like_a_rule_and_is_none_is_an_error(name: str) -> None:
-    """No method that begins like a rule is skipped silently; the error names handler, method, remedy."""
+    """No method that begins like a rule is skipped; the error names handler, method and remedy."""
     with pytest.raises(RuleDefinitionError, match="migrationNN__words") as caught:
-        discover(rules_of(**{name: some_rule}))
+        discover(_rules_of(**{name: _some_rule}))
     assert (caught.value.model, caught.value.rule) == ("Rules", name)
 
 
 @pytest.mark.parametrize(
-    "value", [1, {}, property(some_rule), staticmethod(some_rule), classmethod(some_rule)]
+    "value", [1, {}, property(_some_rule), staticmethod(_some_rule), classmethod(_some_rule)]
 )
 def test_an_attribute_with_a_rule_name_must_be_a_function(value: Any) -> None:
     """A rule's name on anything but a plain method is an error."""
     with pytest.raises(RuleDefinitionError, match="looks like a rule and is none"):
-        discover(rules_of(migration01__x=value))
+        discover(_rules_of(migration01__x=value))
 
 
 @pytest.mark.parametrize(
@@ -87,27 +87,26 @@ def test_an_attribute_with_a_rule_name_must_be_a_function(value: Any) -> None:
 )
 def test_the_name_gives_number_and_scope(name: str, number: int, scope: str) -> None:
     """One or two underscores after the number are a rule; its prefix says who runs it."""
-    (found,) = discover(rules_of(**{name: some_rule}))
+    (found,) = discover(_rules_of(**{name: _some_rule}))
     assert (found.name, found.number, found.scope) == (name, number, scope)
 
 
 def test_other_attributes_are_left_alone() -> None:
     """Names that do not begin like a rule are none of lazymig's business."""
-    assert (
-        names(rules_of(helper=some_rule, migrate_name=some_rule, _migration=1, MIGRATION=2)) == []
-    )
+    body = {"helper": _some_rule, "migrate_name": _some_rule, "_migration": 1, "MIGRATION": 2}
+    assert _names(_rules_of(**body)) == []
 
 
 def test_order_is_numeric() -> None:
     """Rule 10 comes after rule 2, and bulk rules after lazy ones."""
-    handler = rules_of(
-        migration10__c=some_rule,
-        migration2__b=some_rule,
-        migration1__a=some_rule,
-        allmigration9__y=some_rule,
-        allmigration10__z=some_rule,
+    handler = _rules_of(
+        migration10__c=_some_rule,
+        migration2__b=_some_rule,
+        migration1__a=_some_rule,
+        allmigration9__y=_some_rule,
+        allmigration10__z=_some_rule,
     )
-    assert names(handler) == [
+    assert _names(handler) == [
         "migration1__a",
         "migration2__b",
         "migration10__c",
@@ -127,20 +126,20 @@ def test_order_is_numeric() -> None:
 def test_a_number_used_twice_is_an_error(twins: tuple[str, str]) -> None:
     """Two rules of one scope with one number leave their order open; the error names both."""
     with pytest.raises(RuleDefinitionError) as caught:
-        discover(rules_of(**dict.fromkeys(twins, some_rule)))
+        discover(_rules_of(**dict.fromkeys(twins, _some_rule)))
     assert all(name in str(caught.value) for name in twins)
 
 
 def test_scopes_have_numbers_of_their_own() -> None:
     """A lazy and a bulk rule may have the same number."""
-    assert len(discover(rules_of(migration01__a=some_rule, allmigration01__a=some_rule))) == 2
+    assert len(discover(_rules_of(migration01__a=_some_rule, allmigration01__a=_some_rule))) == 2
 
 
 def test_rules_are_inherited_and_overridden_by_name() -> None:
     """A subclass has its base's rules, its own, and its own version of one that it names again."""
-    base = rules_of(migration01__a=some_rule, migration03__c=some_rule)
+    base = _rules_of(migration01__a=_some_rule, migration03__c=_some_rule)
     new = rule({"a": 1}, {"$unset": {"a": ""}})
-    child = type("Child", (base,), {"migration02__b": some_rule, "migration03__c": new})
+    child = type("Child", (base,), {"migration02__b": _some_rule, "migration03__c": new})
     found = discover(child)
     assert [each.name for each in found] == ["migration01__a", "migration02__b", "migration03__c"]
     assert found[2].method is new
@@ -148,17 +147,17 @@ def test_rules_are_inherited_and_overridden_by_name() -> None:
 
 def test_an_inherited_number_clashes_too() -> None:
     """A new rule with the number of an inherited one is an error in the subclass."""
-    base = rules_of(migration01__a=some_rule)
+    base = _rules_of(migration01__a=_some_rule)
     with pytest.raises(RuleDefinitionError, match="number 1"):
-        discover(type("Child", (base,), {"migration01__b": some_rule}))
+        discover(type("Child", (base,), {"migration01__b": _some_rule}))
 
 
 def test_none_takes_an_inherited_rule_back() -> None:
     """A subclass that sets an inherited rule to None does not have it, and its number is free."""
-    base = rules_of(migration01__a=some_rule)
-    child = type("Child", (base,), {"migration01__a": None, "migration01__b": some_rule})
-    assert names(child) == ["migration01__b"]
-    assert names(base) == ["migration01__a"]
+    base = _rules_of(migration01__a=_some_rule)
+    child = type("Child", (base,), {"migration01__a": None, "migration01__b": _some_rule})
+    assert _names(child) == ["migration01__b"]
+    assert _names(base) == ["migration01__a"]
 
 
 # Kinds
@@ -166,7 +165,7 @@ def test_none_takes_an_inherited_rule_back() -> None:
 
 def test_a_rule_that_reads_nothing_is_static() -> None:
     """A static rule's target, update, paths and convergence are known at definition."""
-    found = bound(some_rule)
+    found = _bound(_some_rule)
     assert (found.kind, found.converges, found.starts_on_match) == ("static", True, True)
     assert (found.target, found.update) == ADD_ENABLED
     assert (found.reads, found.writes, found.creates) == ({"enabled"}, {"enabled"}, {"enabled"})
@@ -174,7 +173,7 @@ def test_a_rule_that_reads_nothing_is_static() -> None:
 
 def test_a_rule_that_reads_the_document_for_its_update_is_dynamic() -> None:
     """Target first, document after: the match is static, and convergence is proven by symbols."""
-    found = bound(copying("a", "b"))
+    found = _bound(copying("a", "b"))
     assert (found.kind, found.converges, found.update) == ("dynamic", True, None)
     assert found.target == {"b": {"$exists": False}, "a": {"$exists": True}}
 
@@ -186,7 +185,7 @@ def test_a_rule_that_reads_the_document_for_its_target_is_undetermined() -> None
         self.target = {"a": self.doc["b"]}
         self.update = {"$unset": {"a": ""}}
 
-    found = bound(method)
+    found = _bound(method)
     assert (found.kind, found.target, found.starts_on_match) == ("undetermined", None, False)
 
 
@@ -197,7 +196,7 @@ def test_a_dynamic_rule_that_decides_by_the_document_is_judged_when_it_runs() ->
         self.target = {"n": {"$gt": 0}}
         self.update = {"$set": {"n": 0}} if self.doc["n"] > 3 else {"$inc": {"n": 1}}
 
-    found = bound(method)
+    found = _bound(method)
     assert (found.kind, found.converges, found.starts_on_match) == ("dynamic", None, True)
 
 
@@ -209,7 +208,7 @@ def test_a_rule_that_writes_by_itself_is_by_hand() -> None:
         if not self.status:
             self.collection.update_many(self.target, {"$set": {"a": 2}})
 
-    found = bound(method, name="allmigration01__x")
+    found = _bound(method, name="allmigration01__x")
     assert (found.kind, found.by_hand) == ("dynamic", True)
 
 
@@ -220,14 +219,14 @@ def test_a_rule_may_decline_a_model() -> None:
         if self.doc_class is not Post:
             self.target, self.update = ADD_ENABLED
 
-    handler = rules_of(migration01__x=method)
+    handler = _rules_of(migration01__x=method)
     assert bind(discover(handler)[0], handler, Post) is None
 
 
 def test_a_target_may_be_any_mapping() -> None:
     """A read-only mapping serves as a target, and is never changed."""
     target = types.MappingProxyType({"enabled": {"$exists": False}})
-    found = bound(rule(target, ADD_ENABLED[1]))
+    found = _bound(rule(target, ADD_ENABLED[1]))
     assert found.converges is True
     assert found.target == {"enabled": {"$exists": False}}
 
@@ -235,9 +234,9 @@ def test_a_target_may_be_any_mapping() -> None:
 # Errors of definition
 
 
-def refused(method: Any, kind: type[RuleDefinitionError]) -> RuleDefinitionError:
+def _refused(method: Any, kind: type[RuleDefinitionError]) -> RuleDefinitionError:
     with pytest.raises(RuleDefinitionError) as caught:
-        bound(method)
+        _bound(method)
     assert type(caught.value) is kind
     assert (caught.value.model, caught.value.rule) == ("Post", "migration01__x")
     return caught.value
@@ -260,7 +259,7 @@ def refused(method: Any, kind: type[RuleDefinitionError]) -> RuleDefinitionError
 )
 def test_a_bad_target_is_refused_at_definition(target: Any, said: str) -> None:
     """A target that MongoDB would not take is refused, naming model, rule and operator."""
-    assert said in str(refused(rule(target, {"$set": {"a": 1}}), RuleDefinitionError))
+    assert said in str(_refused(rule(target, {"$set": {"a": 1}}), RuleDefinitionError))
 
 
 @pytest.mark.parametrize(
@@ -278,12 +277,12 @@ def test_a_bad_target_is_refused_at_definition(target: Any, said: str) -> None:
 )
 def test_a_bad_update_is_refused_at_definition(update: Any) -> None:
     """Unknown operators, mixed operators and fields, and what is no update are refused."""
-    refused(rule({"a": 1}, update), UpdateQueryError)
+    _refused(rule({"a": 1}, update), UpdateQueryError)
 
 
 def test_a_rule_without_an_update_is_refused() -> None:
     """A rule that sets a target and nothing else does nothing, and is refused."""
-    error = refused(rule({"a": 1}, None), RuleDefinitionError)
+    error = _refused(rule({"a": 1}, None), RuleDefinitionError)
     assert "sets no update; set self.update" in str(error)
 
 
@@ -294,7 +293,7 @@ def test_a_bad_update_of_a_dynamic_rule_is_refused_too() -> None:
         self.target = {"a": 1}
         self.update = {"$sett": {"b": self.doc["a"]}}
 
-    refused(method, UpdateQueryError)
+    _refused(method, UpdateQueryError)
 
 
 def test_a_rule_that_raises_is_refused() -> None:
@@ -303,6 +302,6 @@ def test_a_rule_that_raises_is_refused() -> None:
     def method(self: Any) -> None:
         raise KeyError("oh")
 
-    error = refused(method, RuleDefinitionError)
+    error = _refused(method, RuleDefinitionError)
     assert "raised KeyError" in str(error)
     assert isinstance(error.__cause__, KeyError)

@@ -34,7 +34,7 @@ def test_looking_at_all_keys_reads_the_whole(look: Any) -> None:
 
 
 def test_the_guard_demands_what_was_read() -> None:
-    """The guard compares the keys that were read, demands the absence of missing ones, and no more."""
+    """The guard compares the keys that were read, and demands the absence of those not found."""
     view = ReadDocument({"_id": 1, "a": None, "b": 2})
     view["a"]
     view.get("c")
@@ -55,7 +55,7 @@ def test_a_key_that_is_no_path_guards_the_whole(key: str) -> None:
 
 
 def test_mutating_a_nested_value_reaches_nothing() -> None:
-    """A rule may spoil the containers it was handed: the stored document and the guard keep theirs."""
+    """A rule may spoil the containers it is handed: the document and the guard keep theirs."""
     raw = {"_id": 1, "tags": ["a"], "sub": {"list": [1]}}
     before = copy.deepcopy(raw)
     view = ReadDocument(raw)

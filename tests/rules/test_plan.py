@@ -16,7 +16,7 @@ class Post:
     """Stands for a model."""
 
 
-def plan_of(*, validates: bool = False, **rules: Any) -> Plan:
+def _plan_of(*, validates: bool = False, **rules: Any) -> Plan:
     handler = type("Rules", (RuleHandler,), rules)
     bound = tuple(filter(None, (bind(found, handler, Post) for found in discover(handler))))
     return Plan(
@@ -33,11 +33,11 @@ def plan_of(*, validates: bool = False, **rules: Any) -> Plan:
     )
 
 
-def unset(path: str) -> Any:
+def _unset(path: str) -> Any:
     return rule({path: {"$exists": True}}, {"$unset": {path: ""}})
 
 
-def named(found: dict[int, list[Any]]) -> dict[int, list[str]]:
+def _named(found: dict[int, list[Any]]) -> dict[int, list[str]]:
     return {index: [each.name for each in rules] for index, rules in found.items()}
 
 
@@ -59,25 +59,25 @@ def test_paths_overlap_where_one_holds_the_other(path: str, other: str, expected
 
 def test_judging_finds_the_rules_of_each_document() -> None:
     """A batch is judged by every starting rule; documents without a match are not mentioned."""
-    plan = plan_of(migration01__a=unset("a"), migration02__b=unset("b"))
+    plan = _plan_of(migration01__a=_unset("a"), migration02__b=_unset("b"))
     certain, asked = plan.judge([{"_id": 1, "a": 1}, {"_id": 2}, {"_id": 3, "a": 1, "b": 1}])
-    assert named(certain) == {0: ["migration01__a"], 2: ["migration01__a", "migration02__b"]}
+    assert _named(certain) == {0: ["migration01__a"], 2: ["migration01__a", "migration02__b"]}
     assert asked == {}
 
 
 def test_what_cannot_be_judged_is_a_question() -> None:
     """A target that memory cannot judge is never guessed: it becomes a question for MongoDB."""
     target = {"$expr": {"$gt": ["$a", "$b"]}, "c": {"$exists": False}}
-    plan = plan_of(migration01__a=rule(target, {"$set": {"c": 1}}))
+    plan = _plan_of(migration01__a=rule(target, {"$set": {"c": 1}}))
     certain, asked = plan.judge([{"_id": 1, "a": 2, "b": 1}, {"_id": 2, "c": 1}])
-    assert (certain, named(asked)) == ({}, {0: ["migration01__a"]})
+    assert (certain, _named(asked)) == ({}, {0: ["migration01__a"]})
 
 
 def test_only_documents_among_are_judged() -> None:
     """The indexes of a judged part are those of the whole batch."""
-    plan = plan_of(migration01__a=unset("a"))
+    plan = _plan_of(migration01__a=_unset("a"))
     certain, _ = plan.judge([{"_id": 1, "a": 1}, {"_id": 2, "a": 1}, {"_id": 3}], among=[1, 2])
-    assert named(certain) == {1: ["migration01__a"]}
+    assert _named(certain) == {1: ["migration01__a"]}
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_projection_concerns_the_rules_that_write_what_it_carries(
     carried: list[str] | None, excluded: list[str], expected: list[str] | None
 ) -> None:
     """Of a plan, a projection concerns exactly the rules that write a path which it carries."""
-    plan = plan_of(migration01__a=unset("a"), migration02__b=unset("b.x"))
+    plan = _plan_of(migration01__a=_unset("a"), migration02__b=_unset("b.x"))
     narrowed = plan.concerned_by(carried, excluded)
     found = None if narrowed is None else [each.name for each in narrowed.starting]
     assert found == expected
@@ -107,16 +107,16 @@ def test_a_projection_concerns_the_rules_that_write_what_it_carries(
 
 def test_a_projection_that_concerns_every_rule_keeps_the_plan() -> None:
     """Nothing is made anew where nothing is narrowed."""
-    plan = plan_of(migration01__a=unset("a"))
+    plan = _plan_of(migration01__a=_unset("a"))
     assert plan.concerned_by(["a"], []) is plan
 
 
 def test_a_rule_that_prepares_a_concerned_one_is_concerned() -> None:
-    """A rule that writes what a concerned later rule's target reads belongs to the projection too."""
-    plan = plan_of(
+    """A rule that writes what a concerned later rule's target reads is concerned too."""
+    plan = _plan_of(
         migration01__a=rule({"a": {"$exists": False}}, {"$set": {"a": 1}}),
         migration02__b=rule({"a": 1, "b": {"$exists": False}}, {"$set": {"b": 1}}),
-        migration03__c=unset("c"),
+        migration03__c=_unset("c"),
     )
     narrowed = plan.concerned_by(["b"], [])
     assert narrowed is not None
@@ -130,13 +130,13 @@ def test_a_rule_with_unknown_writes_concerns_every_projection() -> None:
         self.target = {"a": {"$exists": True}}
         self.update = {"$unset": {"a": self.doc["a"]}}
 
-    plan = plan_of(migration01__a=method)
+    plan = _plan_of(migration01__a=method)
     assert plan.concerned_by(["z"], []) is plan
 
 
 def test_the_class_name_says_whose_rules_count() -> None:
     """A document obeys its class's plan; one of an unknown or former class the root's."""
-    root, sub = plan_of(migration01__a=unset("a")), plan_of(migration01__b=unset("b"))
+    root, sub = _plan_of(migration01__a=_unset("a")), _plan_of(migration01__b=_unset("b"))
     family = Family(root, {"Post": root, "Post.Sub": sub, "Post.Free": None})
     documents: list[dict[str, Any]] = [
         {"_cls": "Post"},
@@ -153,7 +153,7 @@ def test_the_class_name_says_whose_rules_count() -> None:
 
 def test_a_family_with_one_plan_looks_at_no_class() -> None:
     """Where every class obeys the same plan, a batch is not divided."""
-    plan = plan_of(migration01__a=unset("a"))
+    plan = _plan_of(migration01__a=_unset("a"))
     family = Family(plan, {"Post": plan})
     assert family.only is plan
     assert family.split([{"_cls": "Post"}, {}]) == [(plan, None)]
@@ -162,8 +162,8 @@ def test_a_family_with_one_plan_looks_at_no_class() -> None:
 def test_a_family_validates_if_one_plan_does() -> None:
     """Validation on load is on as soon as one class of the collection needs it."""
     root, sub = (
-        plan_of(migration01__a=unset("a")),
-        plan_of(validates=True, migration01__b=unset("b")),
+        _plan_of(migration01__a=_unset("a")),
+        _plan_of(validates=True, migration01__b=_unset("b")),
     )
     assert not Family(root, {"Post": root}).validates
     assert Family(root, {"Post.Sub": sub}).validates

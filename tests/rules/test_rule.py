@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ class Model:
     """Stands for a model: this layer asks nothing of it."""
 
 
-def run(method: Any, **options: Any) -> Evaluation:
+def _run(method: Any, **options: Any) -> Evaluation:
     return evaluate(Rule("migration01__x", 1, "lazy", method), RuleHandler, Model, **options)
 
 
@@ -26,8 +27,8 @@ def test_a_rule_gets_a_fresh_handler_each_time() -> None:
         self.memory = True
         self.target = {"a": 1}
 
-    run(method)
-    run(method)
+    _run(method)
+    _run(method)
     assert seen[0][0] is not seen[1][0]
     assert [(target, memory) for _, target, memory in seen] == [(None, None), (None, None)]
 
@@ -38,7 +39,7 @@ def test_what_a_rule_sets_is_its_evaluation() -> None:
     def method(self: Any) -> None:
         self.target, self.update, self.array_filters = {"a": 1}, {"$set": {"a": 2}}, [{"x": 1}]
 
-    outcome = run(method)
+    outcome = _run(method)
     assert (outcome.target, outcome.update, outcome.array_filters, outcome.complete) == (
         {"a": 1},
         {"$set": {"a": 2}},
@@ -48,13 +49,13 @@ def test_what_a_rule_sets_is_its_evaluation() -> None:
 
 
 def test_a_rule_without_a_document_stops_at_the_first_look() -> None:
-    """Without a document the target that was set before the first look is known, the update is not."""
+    """Without a document a target that is set before the first look is known, the update is not."""
 
     def method(self: Any) -> None:
         self.target = {"a": 1}
         self.update = {"$set": {"b": self.doc["a"]}}
 
-    outcome = run(method)
+    outcome = _run(method)
     assert (outcome.target, outcome.update, outcome.complete) == ({"a": 1}, None, False)
     assert outcome.asked == {"doc"}
 
@@ -64,13 +65,12 @@ def test_catching_exception_does_not_swallow_the_probe() -> None:
 
     def method(self: Any) -> None:
         self.target = {"a": 1}
-        try:
+        value = 0
+        with suppress(Exception):
             value = self.doc["a"]
-        except Exception:
-            value = 0
         self.update = {"$set": {"b": value}}
 
-    outcome = run(method)
+    outcome = _run(method)
     assert (outcome.update, outcome.complete) == (None, False)
 
 
@@ -79,13 +79,12 @@ def test_a_bare_except_does_not_make_a_rule_static() -> None:
 
     def method(self: Any) -> None:
         self.target = {"a": 1}
-        try:
+        value = 0
+        with suppress(BaseException):
             value = self.doc["a"]
-        except BaseException:
-            value = 0
         self.update = {"$set": {"b": value}}
 
-    assert "doc" in run(method).asked
+    assert "doc" in _run(method).asked
 
 
 def test_what_a_rule_asks_for_is_noted() -> None:
@@ -95,7 +94,7 @@ def test_what_a_rule_asks_for_is_noted() -> None:
         self.target = {"a": 1}
         _ = self.doc_class, self.status, self.collection, self.doc
 
-    assert run(method, document={"_id": 1}, collection=object()).asked == {
+    assert _run(method, document={"_id": 1}, collection=object()).asked == {
         "doc",
         "doc_class",
         "status",
@@ -110,7 +109,7 @@ def test_without_a_collection_a_rule_by_hand_stops() -> None:
         self.target = {"a": 1}
         self.collection.delete_many({})
 
-    assert run(method).complete is False
+    assert _run(method).complete is False
 
 
 def test_a_document_that_was_not_asked_for_guards_nothing() -> None:
@@ -119,14 +118,14 @@ def test_a_document_that_was_not_asked_for_guards_nothing() -> None:
     def method(self: Any) -> None:
         self.target = {"a": 1}
 
-    assert run(method, document={"_id": 1, "a": 1}).guard() == []
+    assert _run(method, document={"_id": 1, "a": 1}).guard() == []
 
 
 @pytest.mark.parametrize("status", [True, False])
 def test_status_is_what_the_caller_says(status: bool) -> None:
     """A rule sees `status` true only while a report is being made."""
     seen: list[bool] = []
-    run(lambda self: seen.append(self.status), status=status)
+    _run(lambda self: seen.append(self.status), status=status)
     assert seen == [status]
 
 
@@ -137,11 +136,11 @@ def test_what_a_rule_raises_comes_through() -> None:
         raise LookupError("oh")
 
     with pytest.raises(LookupError, match="oh"):
-        run(method)
+        _run(method)
 
 
 @pytest.mark.parametrize("name", ["doc", "doc_class", "collection", "status"])
 def test_what_a_rule_may_read_it_may_not_set(name: str) -> None:
     """The handler's own attributes are read-only for a rule."""
     with pytest.raises(AttributeError):
-        run(lambda self: setattr(self, name, 1))
+        _run(lambda self: setattr(self, name, 1))

@@ -28,6 +28,17 @@ def _enable_the_valid_way(self: Any) -> None:
         self.update = {"$set": {"enabled": True}}
 
 
+def delete_while_migrating(collection: Any) -> Callable[[Any], None]:
+    """A rule during which somebody else deletes the document."""
+
+    def method(self: Any) -> None:
+        self.target = {"enabled": {"$exists": False}}
+        collection.delete_one({"_id": self.doc["_id"]})
+        self.update = {"$set": {"enabled": True, "name": self.doc["name"]}}
+
+    return method
+
+
 @dataclass(frozen=True)
 class Case:
     """One reason for which a load starts a migration.
@@ -73,8 +84,8 @@ def new(number: int) -> dict[str, Any]:
 
 
 def person_model(rules: Any = None, base: Any = Document, **meta: Any) -> Any:
-    """A model `Person` in the collection `people`."""
-    options = {"collection": "people", **meta}
+    """A model `Person` in the collection `person`."""
+    options = {"collection": "person", **meta}
 
     class Person(LazyMigrationMixin, base):
         id = mongoengine.IntField(primary_key=True)
@@ -88,7 +99,7 @@ def person_model(rules: Any = None, base: Any = Document, **meta: Any) -> Any:
 
 def old_people(database: Any, case: Case, **meta: Any) -> Any:
     """A model with the rules of the case, and its three old documents in the database."""
-    database["people"].insert_many([case.raw(number) for number in (1, 2, 3)])
+    database["person"].insert_many([case.raw(number) for number in (1, 2, 3)])
     return person_model(case.rules(), **meta)
 
 
@@ -161,7 +172,7 @@ SINGLE_DOORS: dict[str, Door] = {
     "[i]": lambda model: model.objects[0],
     "[i] of no_cache": lambda model: model.objects.no_cache()[0],
     "[i] of a slice": lambda model: model.objects[0:1][0],
-    "slice": lambda model: model.objects[:1].next(),
+    "slice": lambda model: next(model.objects[:1]),
     "with_id": lambda model: model.objects.with_id(1),
     "in_bulk": lambda model: model.objects.in_bulk([1])[1],
     "limit": lambda model: next(iter(model.objects.limit(1))),

@@ -1,4 +1,4 @@
-"""Rules, handlers and models in a line each, for tests that are about something else than their form."""
+"""Rules, handlers and models in a line each, for tests that are not about how to write them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def handler(**body: Any) -> type[DocumentMigration]:
 
 
 def model(rules: type[DocumentMigration] | None = None, **body: Any) -> Any:
-    """A model `Post`, in the collection `post`, keyed by integers, with these fields and this handler."""
+    """A model `Post`, in the collection `post`, keyed by integers, with this handler."""
     meta: Mapping[str, Any] = {"collection": "post", **body.pop("meta", {})}
     name = body.pop("name_of_class", "Post")
     namespace = {"meta": meta, "migration_handler": rules, "__module__": __name__, **body}

@@ -1,0 +1,198 @@
+"""What is known of every document once the stages of an update pipeline have run.
+
+Nothing is executed: the stages, their expressions and the target that found the documents tell
+all. Updates of operators are read in `aftermath`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from lazymig.rules.formulas import Formula
+from lazymig.rules.knowledge import (
+    ABSENT,
+    PRESENT,
+    UNKNOWN,
+    Absent,
+    Document,
+    Fact,
+    OneOf,
+    Typed,
+    Value,
+    constant,
+    implies_presence,
+    is_present,
+)
+from lazymig.rules.operators import is_expression
+from lazymig.rules.updates import ANY_VALUE, SET_STAGES, AnyValue, assignments, unset_stage_paths
+
+__all__ = ["after_pipeline"]
+
+_OBJECT: Final = Typed(frozenset({"object"}))
+
+
+@dataclass(slots=True)
+class _Stages:
+    """What is known while the stages of a pipeline run one after another."""
+
+    target: Formula
+    document: Document
+    original: bool = True  # what no stage has written is still as the target found it
+
+
+def after_pipeline(target: Formula, stages: Sequence[Mapping[str, Any]]) -> Document:
+    """Return what is known of the documents that `target` found, after well-formed stages."""
+    state = _Stages(target, Document({}, exists=True))
+    for stage in stages:
+        ((name, value),) = stage.items()
+        if name in SET_STAGES:
+            # All expressions of a stage see the document as the stage found it.
+            facts = [(path, _express(expression, state)) for path, expression in assignments(value)]
+            for path, fact in facts:
+                _insert_field(state.document, path, fact, creates=True)
+            continue
+        paths = unset_stage_paths(name, value)
+        if paths is None:
+            state = _Stages(target, Document({}, exists=True), original=False)
+            continue
+        for parts in (tuple(path.split(".")) for path in paths):
+            _insert_field(state.document, parts, ABSENT, creates=False)
+    return state.document
+
+
+def _insert_field(document: Document, parts: tuple[str, ...], fact: Fact, *, creates: bool) -> None:
+    """Note that a stage wrote `fact` at `parts`; a stage creates parents, whatever was there."""
+    head, rest = parts[0], parts[1:]
+    known = document.children.get(head)
+    if not rest:
+        document.children[head] = fact
+    elif any(part.isdecimal() for part in rest):
+        document.children[head] = UNKNOWN
+    elif known is not None and _may_be_array(known):
+        document.children[head] = UNKNOWN  # then each element is written
+    elif known == ABSENT and not creates:
+        return
+    else:
+        if isinstance(known, Document):
+            child = known
+        elif isinstance(known, Value) and isinstance(known.value, dict):
+            child = Document({key: Value(item) for key, item in known.value.items()}, True)
+        else:
+            child = Document({}, known is not None and is_present(known) and creates)
+        _insert_field(child, rest, fact, creates=creates)
+        document.children[head] = Document(child.children, child.exists or creates)
+
+
+def _may_be_array(fact: Fact) -> bool:
+    if isinstance(fact, Value):
+        return isinstance(fact.value, (list, AnyValue))
+    if isinstance(fact, Typed):
+        return "array" in fact.types
+    return not isinstance(fact, (Document, Absent))
+
+
+def _express(expression: Any, state: _Stages) -> Fact:
+    """Return what an aggregation expression gives, UNKNOWN if it may give nothing at all."""
+    if expression is ANY_VALUE:
+        return UNKNOWN  # a string in it may turn out to be a path
+    if isinstance(expression, str) and expression.startswith("$"):
+        return _VARIABLES.get(expression) or _look_up(expression, state)
+    if isinstance(expression, (list, tuple)):
+        return Value([_item(_express(item, state)) for item in expression])
+    if not isinstance(expression, Mapping):
+        return constant(expression)
+    if not is_expression(expression):
+        return _OBJECT
+    ((operator, argument),) = expression.items()
+    if operator == "$literal":
+        return constant(argument)
+    if operator == "$ifNull" and isinstance(argument, list):
+        *tried, default = (_express(one, state) for one in argument)
+        return OneOf((*map(_not_null, tried), default))
+    if operator == "$cond" or (operator == "$switch" and "default" in argument):
+        return OneOf(tuple(_express(branch, state) for branch in _branches(argument)))
+    if operator == "$dateFromString" and {"onError", "onNull"} & set(argument):
+        return UNKNOWN
+    types = _RESULTS.get(operator)
+    return UNKNOWN if types is None else Typed(types)
+
+
+def _branches(argument: Any) -> list[Any]:
+    """Return the expressions one of which `$cond`, or `$switch` with a default, gives."""
+    if not isinstance(argument, Mapping):
+        return list(argument[1:])
+    if "branches" in argument:
+        return [*(branch["then"] for branch in argument["branches"]), argument["default"]]
+    return [argument.get("then"), argument.get("else")]
+
+
+def _item(fact: Fact) -> Any:
+    return fact.value if isinstance(fact, Value) else ANY_VALUE
+
+
+def _not_null(fact: Fact) -> Fact:
+    """Return what is known besides `fact` of a value that is neither null nor absent."""
+    if isinstance(fact, Typed):
+        return Typed(fact.types - {"null"})
+    if fact in (UNKNOWN, PRESENT, ABSENT) or fact == Value(None):
+        return PRESENT
+    return fact
+
+
+def _look_up(expression: str, state: _Stages) -> Fact:
+    if expression.startswith("$$"):
+        return UNKNOWN
+    parts = tuple(expression[1:].split("."))
+    fact: Fact | None = state.document
+    for part in parts:
+        if isinstance(fact, Document):
+            fact = fact.children.get(part)
+        elif isinstance(fact, Value) and isinstance(fact.value, dict):
+            fact = Value(fact.value[part]) if part in fact.value else ABSENT
+        elif fact is not None:
+            return UNKNOWN
+    if fact is None and state.original and implies_presence(state.target, parts):
+        return PRESENT
+    if isinstance(fact, Document):
+        return _OBJECT if fact.exists else UNKNOWN
+    return fact or UNKNOWN
+
+
+_VARIABLES: Final[Mapping[str, Fact]] = {
+    "$$REMOVE": ABSENT,
+    "$$NOW": Typed(frozenset({"date"})),
+    "$$CLUSTER_TIME": Typed(frozenset({"timestamp"})),
+    "$$ROOT": _OBJECT,
+    "$$CURRENT": _OBJECT,
+}
+
+
+def _results() -> Iterator[tuple[str, frozenset[str]]]:
+    # What expressions give that never give nothing; null is what most of them make of a missing
+    # input. From the operators' reference in the MongoDB manual, checked on 6.0.
+    for types, operators in (
+        ("string", "$toLower $toUpper $type $substr $substrBytes $substrCP"),
+        ("string null", "$concat $toString $trim $ltrim $rtrim $replaceOne $replaceAll"),
+        ("int", "$size $cmp $strcasecmp $strLenCP $strLenBytes"),
+        ("int null", "$toInt"),
+        ("long null", "$toLong"),
+        ("double null", "$toDouble"),
+        ("decimal null", "$toDecimal"),
+        ("int long double decimal null", "$multiply $divide $mod $abs $ceil $floor $round $trunc"),
+        ("int long double decimal date null", "$add $subtract"),
+        ("bool", "$eq $ne $gt $gte $lt $lte $and $or $not $in $isNumber $isArray"),
+        ("bool null", "$toBool"),
+        ("date null", "$toDate $dateFromString"),
+        ("objectId null", "$toObjectId"),
+        ("object", "$mergeObjects"),
+        ("object null", "$arrayToObject"),
+        ("array", "$range"),
+        ("array null", "$split $map $filter $concatArrays $setUnion $reverseArray $objectToArray"),
+    ):
+        for operator in operators.split():
+            yield operator, frozenset(types.split())
+
+
+_RESULTS: Final = dict(_results())

@@ -1,0 +1,26 @@
+"""Fixtures of the doors: a second database."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import mongoengine
+import pytest
+from pymongo import MongoClient
+from pymongo.database import Database
+
+from tests.support.server import CLIENT_OPTIONS
+
+
+@pytest.fixture
+def other_db(
+    server_uri: str, client: MongoClient[dict[str, Any]]
+) -> Iterator[Database[dict[str, Any]]]:
+    """A second fresh database, under MongoEngine's alias "other"."""
+    name = f"lazymig_{uuid.uuid4().hex}"
+    mongoengine.connect(name, alias="other", host=server_uri, **CLIENT_OPTIONS)
+    yield client[name]
+    mongoengine.disconnect("other")
+    client.drop_database(name)

@@ -1,0 +1,319 @@
+"""Querysets as objects: a user's own class and managers, pickles, caches, cursors begun anew."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from mongoengine import BooleanField, Document, IntField, StringField, queryset_manager
+from mongoengine.queryset import QuerySet, QuerySetManager, QuerySetNoCache
+
+from lazymig import DocumentMigration, LazyMigrationMixin, LazyMigrationQuerySet
+from tests.support.doors import (
+    ALL_DOORS,
+    CASES,
+    MATCH,
+    NAMES,
+    as_raw,
+    case_id,
+    new,
+    old_people,
+    person_model,
+    stored,
+)
+from tests.support.handlers import ADD_ENABLED, handler, rule
+
+
+class Polite(QuerySet):
+    """A user's own class, with a method of its own."""
+
+    def named(self, name):
+        return self.filter(name=name)
+
+
+class Whispering(QuerySet):
+    """A user's own class that changes what next() gives."""
+
+    def __next__(self):
+        document = super().__next__()
+        document.whispered = document.name.lower()
+        return document
+
+
+class WhisperingNoCache(QuerySetNoCache):
+    """The same without a cache."""
+
+    def __next__(self):
+        document = super().__next__()
+        document.whispered = document.name.lower()
+        return document
+
+
+@pytest.mark.parametrize("case", CASES, ids=case_id)
+@pytest.mark.parametrize("own", [Polite, QuerySetNoCache, Whispering, WhisperingNoCache])
+@pytest.mark.parametrize("door", ALL_DOORS)
+def test_lazymig_joins_a_users_own_class(mongoengine_db, door, own, case):
+    """Every door of a user's own queryset class migrates, whatever the class's base."""
+    model = old_people(mongoengine_db, case, queryset_class=own)
+    assert isinstance(model.objects, own)
+
+    loaded = ALL_DOORS[door](model)
+
+    assert [as_raw(document) for document in loaded] == [new(1), new(2), new(3)]
+    assert stored(mongoengine_db["person"]) == [new(1), new(2), new(3)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=case_id)
+@pytest.mark.parametrize("own", [Whispering, WhisperingNoCache])
+def test_a_users_own_next_is_called(any_db, own, case):
+    """A class that overrides __next__ sees each document, migrated, and once."""
+    model = old_people(any_db, case, queryset_class=own)
+
+    loaded = list(model.objects)
+
+    assert [document.whispered for document in loaded] == ["ada", "bob", "cy"]
+    assert [as_raw(document) for document in loaded] == [new(1), new(2), new(3)]
+
+
+def test_own_methods_chain(any_db):
+    """Methods of a user's own class stay there after every step of a chain."""
+    model = old_people(any_db, MATCH, queryset_class=Polite)
+
+    found = model.objects.order_by("id").all().named("Ada").limit(5)[0:3].named("Ada")
+
+    assert isinstance(found, (Polite, LazyMigrationQuerySet))
+    assert [as_raw(document) for document in found] == [new(1)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=case_id)
+def test_managers_migrate(any_db, case):
+    """A queryset_manager function and a QuerySetManager subclass give migrating querysets."""
+    rules = case.rules()
+
+    class PoliteManager(QuerySetManager):
+        default = Polite
+
+    class Person(LazyMigrationMixin, Document):
+        id = IntField(primary_key=True)
+        name = StringField()
+        enabled = BooleanField(required=True)
+        migration_handler = rules
+        meta = {"collection": "person"}
+        objects = PoliteManager()
+
+        @queryset_manager
+        def bobs(doc_cls, queryset):
+            return queryset.filter(name="Bob")
+
+    any_db["person"].insert_many([case.raw(number) for number in (1, 2, 3)])
+
+    assert [as_raw(document) for document in Person.bobs] == [new(2)]
+    assert stored(any_db["person"]) == [case.raw(1), new(2), case.raw(3)]
+    assert isinstance(Person.bobs, Polite)
+    assert [as_raw(document) for document in Person.objects.named("Cy")] == [new(3)]
+    assert stored(any_db["person"]) == [case.raw(1), new(2), new(3)]
+
+
+def test_a_queryset_class_of_an_abstract_base_is_joined(any_db):
+    """A queryset class that an abstract base declares is joined in the model."""
+    any_db["person"].insert_one(MATCH.raw(1))
+
+    class Base(Document):
+        id = IntField(primary_key=True)
+        meta = {"abstract": True, "queryset_class": Polite}
+
+    class Person(LazyMigrationMixin, Base):
+        name = StringField()
+        enabled = BooleanField()
+        migration_handler = MATCH.rules()
+        meta = {"collection": "person"}
+
+    assert [as_raw(document) for document in Person.objects.named("Ada")] == [new(1)]
+
+
+class PickledMigration(DocumentMigration):
+    """The rule of a model that a pickle can name."""
+
+    def migration01__enable(self):
+        self.target, self.update = ADD_ENABLED
+
+
+class PickledPerson(LazyMigrationMixin, Document):
+    """A model that a pickle can name."""
+
+    id = IntField(primary_key=True)
+    name = StringField()
+    enabled = BooleanField()
+    migration_handler = PickledMigration
+    meta = {"collection": "person", "queryset_class": Polite}
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickled_queryset_migrates_again(mongoengine_db, protocol):
+    """A queryset survives pickling with its query, its class and its migrations."""
+    mongoengine_db["person"].insert_many([MATCH.raw(number) for number in (1, 2, 3)])
+    queryset = PickledPerson.objects(name__ne="Bob").order_by("-id")
+
+    copied = pickle.loads(pickle.dumps(queryset, protocol))
+
+    assert isinstance(copied, Polite)
+    assert [as_raw(document) for document in copied] == [new(3), new(1)]
+    assert stored(mongoengine_db["person"]) == [new(1), MATCH.raw(2), new(3)]
+
+
+def test_a_queryset_is_pickled_amid_its_iteration(mongoengine_db):
+    """Pickling a half-read queryset takes its cached documents, not its cursor, and disturbs none."""
+    mongoengine_db["person"].insert_many([{"_id": number} for number in range(250)])
+    queryset = PickledPerson.objects.order_by("id")
+    documents = iter(queryset)
+    first = [next(documents) for _ in range(10)]
+
+    copied = pickle.loads(pickle.dumps(queryset))
+
+    assert [document.id for document in [*first, *documents]] == list(range(250))
+    assert [document.id for document in copied.clone()] == list(range(250))
+
+
+def test_a_pickled_as_stored_queryset_stays_so(mongoengine_db):
+    """as_stored() survives pickling."""
+    mongoengine_db["person"].insert_one(MATCH.raw(1))
+
+    copied = pickle.loads(pickle.dumps(PickledPerson.objects.as_stored()))
+
+    assert [document.enabled for document in copied] == [None]
+    assert stored(mongoengine_db["person"]) == [MATCH.raw(1)]
+
+
+def test_caching_is_mongoengines(monitored_db, command_log):
+    """A queryset caches, no_cache() does not, cache() does again: as many finds as in MongoEngine."""
+    monitored_db["person"].insert_many([new(number) for number in (1, 2, 3)])
+    model = person_model(MATCH.rules())
+    cached, uncached = model.objects, model.objects.no_cache()
+    again = uncached.cache()
+
+    assert isinstance(uncached, QuerySetNoCache)
+    assert not isinstance(again, QuerySetNoCache)
+    for queryset, finds in ((cached, 1), (uncached, 2), (again, 1)):
+        assert isinstance(queryset, LazyMigrationQuerySet)
+        command_log.clear()
+        assert len(list(queryset)) == len(list(queryset)) == 3
+        assert command_log.names == ["find"] * finds
+
+
+def test_a_cached_document_is_the_same_object(mongoengine_db):
+    """Iterating a cached queryset twice gives the same instances."""
+    model = old_people(mongoengine_db, MATCH)
+    queryset = model.objects
+
+    assert all(one is other for one, other in zip(list(queryset), list(queryset), strict=True))
+    assert len(queryset) == 3
+    assert repr(queryset).count("Person") == 3
+
+
+def test_slices_after_evaluation_are_asked_anew(any_db):
+    """Slicing or indexing a queryset that has been read gives the documents at these places."""
+    model = old_people(any_db, MATCH)
+    queryset = model.objects.order_by("id")
+    assert len(queryset) == 3
+
+    any_db["person"].update_one({"_id": 2}, {"$unset": {"enabled": ""}})
+
+    assert [document.id for document in queryset[1:]] == [2, 3]
+    assert [document.id for document in queryset[:2]] == [1, 2]
+    assert queryset[2].id == 3
+    assert stored(any_db["person"]) == [new(1), new(2), new(3)]
+
+
+def test_rewind_begins_anew(any_db):
+    """rewind() begins the iteration anew, also in the middle of a batch."""
+    model = old_people(any_db, MATCH)
+    for queryset in (model.objects.order_by("id"), model.objects.order_by("id").no_cache()):
+        assert next(queryset).id == 1
+        assert next(queryset).id == 2
+        queryset.rewind()
+        assert [next(queryset).id for _ in NAMES] == [1, 2, 3]
+
+
+def test_explain_works(mongoengine_db):
+    """explain() gives the server's plan, before and after the queryset is read."""
+    model = old_people(mongoengine_db, MATCH)
+    queryset = model.objects(name="Ada")
+
+    assert "queryPlanner" in queryset.explain()
+    assert [as_raw(document) for document in queryset] == [new(1)]
+    assert "queryPlanner" in queryset.explain()
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_count_amid_an_iteration_does_what_it_does_in_mongoengine(mongoengine_db, cached):
+    """count() and a clone in the middle of an iteration lose or repeat what MongoEngine does."""
+    mongoengine_db["person"].insert_many([{"_id": number} for number in range(230)])
+
+    class Plain(Document):
+        id = IntField(primary_key=True)
+        name = StringField()
+        enabled = BooleanField()
+        meta = {"collection": "person"}
+
+    def read(model):
+        queryset = model.objects.order_by("id")
+        queryset = queryset if cached else queryset.no_cache()
+        numbers, counts = [], []
+        for document in queryset:
+            numbers.append(document.id)
+            if len(numbers) in (5, 150):
+                counts += [queryset.count(), queryset.clone().count(), queryset.limit(7).count(True)]
+            if len(numbers) > 600:
+                break
+        return numbers, counts
+
+    migrating = read(person_model(MATCH.rules()))
+
+    assert migrating == read(Plain)
+    assert mongoengine_db["person"].count_documents({"enabled": True}) > 0
+
+
+def test_deleting_and_updating_go_through(any_db):
+    """Writes of a queryset hit what they match, and an iteration sees what is left."""
+    model = old_people(any_db, MATCH)
+
+    assert model.objects(name="Bob").delete() == 1
+    assert model.objects(name="Ada").update(set__name="Eve") == 1
+    assert model.objects.update_one(set__name="Eve") == 1
+
+    assert [(document.id, document.name, document.enabled) for document in model.objects] == [
+        (1, "Eve", True),
+        (3, "Cy", True),
+    ]
+
+
+def test_none_is_empty(any_db):
+    """none() gives nothing through every door and migrates nothing."""
+    model = old_people(any_db, MATCH)
+    nothing = model.objects.none()
+
+    assert list(nothing) == []
+    assert nothing.first() is None
+    assert nothing.count() == 0
+    assert list(model.objects.no_cache().none()) == []
+    assert list(model.objects[2:2]) == []
+    assert stored(any_db["person"]) == [MATCH.raw(number) for number in (1, 2, 3)]
+
+
+def test_text_scores_survive_a_migration(mongoengine_db):
+    """A stale document of a text search keeps its score."""
+
+    class Person(LazyMigrationMixin, Document):
+        id = IntField(primary_key=True)
+        name = StringField()
+        enabled = BooleanField()
+        migration_handler = handler(migration01__enable=rule(*ADD_ENABLED))
+        meta = {"collection": "person", "indexes": ["$name"]}
+
+    Person.ensure_indexes()
+    mongoengine_db["person"].insert_many([{"_id": 1, "name": "ada bob"}, {"_id": 2, "name": "ada"}])
+
+    found = list(Person.objects.search_text("ada").order_by("$text_score"))
+
+    assert [(document.id, document.enabled) for document in found] == [(2, True), (1, True)]
+    assert found[0].get_text_score() > found[1].get_text_score() > 0
