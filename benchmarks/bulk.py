@@ -84,30 +84,30 @@ def computed_bulk(database: Database[Raw], scale: float) -> Benchmark:
     fill(template, (person(number) for number in range(1, count + 1)))
     model = lazy_model(collection, _CopyDate, more={"updated": DateTimeField()})
     old_shape = partial(restore, template, collection.name)
+    what = f"migrate_all, reading self.doc, {count} documents"
     return Benchmark(
         "bulk-computed",
         (
             Side("migrate_all", partial(_migrate_all, model), old_shape),
-            Side("find + bulk_write", partial(_copy_dates, collection), old_shape),
+            Side("find, bulk_write", partial(_copy_dates, collection, _LACKS_DATE), old_shape),
+            Side("the same, by _id", partial(_copy_dates, collection, {}), old_shape),
         ),
         (
-            Comparison(
-                f"migrate_all, rule that reads self.doc, {count} documents",
-                "migrate_all",
-                "find + bulk_write",
-                1.25,
-            ),
+            Comparison(what, "migrate_all", "find, bulk_write", 1.25),
+            Comparison(what, "migrate_all", "the same, by _id", 1.25),
         ),
         partial(contents, collection),
     )
 
 
-def _copy_dates(collection: Collection[Raw]) -> int:
+def _copy_dates(collection: Collection[Raw], condition: Raw) -> int:
+    """By hand; with a condition, a document that another writer was faster with is left alone."""
     modified = 0
     cursor = collection.find(_LACKS_DATE, batch_size=_BATCH)
     while batch := list(itertools.islice(cursor, _BATCH)):
         writes = [
-            UpdateOne({"_id": raw["_id"]}, {"$set": {"updated": raw["created"]}}) for raw in batch
+            UpdateOne({"_id": raw["_id"], **condition}, {"$set": {"updated": raw["created"]}})
+            for raw in batch
         ]
         modified += collection.bulk_write(writes, ordered=False).modified_count
     return modified

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import bson
 from bson import ObjectId
-from pymongo import ReadPreference, WriteConcern
+from pymongo import ReadPreference, UpdateOne, WriteConcern
 from pymongo.collection import Collection
 from pymongo.errors import (
     BulkWriteError,
@@ -20,6 +21,7 @@ from pymongo.read_concern import ReadConcern
 
 __all__ = [
     "Raw",
+    "Written",
     "all_of",
     "by_ids",
     "ids_matching",
@@ -29,6 +31,7 @@ __all__ = [
     "on_primary",
     "waited_too_long",
     "writable",
+    "write_each",
 ]
 
 Raw = Mapping[str, Any]
@@ -125,3 +128,45 @@ def is_document_error(error: OperationFailure) -> bool:
         _NOT_SUPPORTED_ON_VIEW,
         _INVALID_OPTIONS,
     )
+
+
+@dataclass(slots=True)
+class Written:
+    """What single updates did: documents matched and modified; refusals, by position."""
+
+    matched: int = 0
+    modified: int = 0
+    refused: dict[int, tuple[Any, Exception]] = field(default_factory=dict)
+
+
+def write_each(
+    collection: Collection[Any], queries: Sequence[Raw], update: Any, array_filters: Any
+) -> Written:
+    """Apply an update to the first document of each query; a refused one stops no other.
+
+    :raises pymongo.errors.PyMongoError: the connection, the rights, a time limit.
+    """
+    written = Written()
+    if is_mongomock(collection):
+        for index, query in enumerate(queries):
+            try:
+                done = collection.update_one(query, update, array_filters=array_filters)
+            except OperationFailure as exc:
+                if not is_document_error(exc):
+                    raise
+                written.refused[index] = exc, exc
+                continue
+            written.matched += done.matched_count
+            written.modified += done.modified_count
+        return written
+    operations = [UpdateOne(query, update, array_filters=array_filters) for query in queries]
+    try:
+        result: Any = collection.bulk_write(operations, ordered=False).bulk_api_result
+    except BulkWriteError as exc:
+        if not is_document_error(exc):
+            raise
+        result = exc.details
+        for entry in result.get("writeErrors") or []:
+            written.refused[entry["index"]] = entry.get("errmsg"), exc
+    written.matched, written.modified = result["nMatched"], result["nModified"]
+    return written

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,9 @@ from lazymig.rules.plan import Plan, overlaps
 __all__ = ["Application", "Failure"]
 
 logger = logging.getLogger(__name__)
+
+# After a batch has run out of time, one document by itself gets this fraction of it.
+_PATIENCE = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +107,20 @@ class Application:
     def run(self) -> None:
         """Apply the rules; errors of single documents are in `errors`."""
         self._announce_start()
+        late = self._work(self.plan.lazy_timeout)
+        if late is not None:
+            self._keep_stale()
+            if len(self.documents) > 1 and self.plan.lazy_timeout is not None:
+                self._work_one_by_one(self.plan.lazy_timeout, late)
+            else:
+                for key in self.alive:
+                    self._time_out(key, late)
+        self._announce_end()
+
+    def _work(self, limit: float | None) -> PyMongoError | None:
+        """Apply the rules within a time limit; return the error of the driver if it ran out."""
         try:
-            with pymongo.timeout(self.plan.lazy_timeout):
+            with pymongo.timeout(limit):
                 for rule in self.rules:
                     if self.alive:
                         self._apply(rule)
@@ -112,8 +128,35 @@ class Application:
         except PyMongoError as exc:
             if not waited_too_long(exc):
                 raise
-            self._time_out(exc)
-        self._announce_end()
+            return exc
+        return None
+
+    def _work_one_by_one(self, limit: float, late: PyMongoError) -> None:
+        """Try each document that is left by itself: who holds one does not hold its neighbours.
+
+        That takes as long as the batch has taken, at most.
+        """
+        until = time.monotonic() + limit
+        for index, document in self.documents.items():
+            key = key_of(document["_id"])
+            if key not in self.alive:
+                continue
+            if self.applied is not None:
+                self.applied.pop(key, None)
+            alone = Application(
+                self.collection,
+                self.plan,
+                {index: document},
+                {index: self.matches[index]},
+                self.after_error,
+                self.whole,
+                self.applied,
+            )
+            left = until - time.monotonic()
+            error = alone._work(min(left, limit / _PATIENCE)) if left > 0 else late
+            self.errors.update(alone.errors)
+            if error is not None:
+                self._time_out(key, error)
 
     def _apply(self, rule: BoundRule) -> None:
         if rule.kind != "static":
@@ -243,27 +286,27 @@ class Application:
         for key in keys & self.alive.keys():
             self.applied.setdefault(key, []).append(rule.name)
 
-    def _time_out(self, cause: PyMongoError) -> None:
-        """Give up on the documents that still match; reading is never held up by a write lock."""
+    def _keep_stale(self) -> None:
+        """Leave alone what was done in time; reading is never held up by a write lock."""
         targets = [rule.target for rule in self.rules if rule.target is not None]
+        if len(targets) < len(self.rules) or self.after_error:
+            return
         ids = list(self.alive.values())
-        still = set(self.alive)
-        if len(targets) == len(self.rules) and not self.after_error:
-            still = ids_matching(
-                self.collection,
-                [all_of(by_ids(ids), self.plan.concern, {"$or": targets})],
-                len(ids),
-            )
-        for key in still & self.alive.keys():
-            error = MigrationTimeout(
-                f"the update waited longer than lazy_timeout = {self.plan.lazy_timeout} s, "
-                "probably for a transaction that holds the document; load it again after that, "
-                "or outside of the transaction",
-                model=self.plan.model_name,
-                document_id=self.alive[key],
-            )
-            error.__cause__ = cause
-            self.errors[key] = error
+        stale = ids_matching(
+            self.collection, [all_of(by_ids(ids), self.plan.concern, {"$or": targets})], len(ids)
+        )
+        self.alive = {key: self.alive[key] for key in stale & self.alive.keys()}
+
+    def _time_out(self, key: Any, cause: PyMongoError) -> None:
+        error = MigrationTimeout(
+            f"the update waited longer than lazy_timeout = {self.plan.lazy_timeout} s allows, "
+            "probably for a transaction that holds the document; load it again after that, "
+            "or outside of the transaction",
+            model=self.plan.model_name,
+            document_id=self.ids[key],
+        )
+        error.__cause__ = cause
+        self.errors[key] = error
 
     def _announce_start(self) -> None:
         if not signals.pre_migration.receivers:

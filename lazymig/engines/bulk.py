@@ -20,13 +20,15 @@ from lazymig.engines.access import (
     key_of,
     on_primary,
     writable,
+    write_each,
 )
 from lazymig.engines.computed import failure_of_rule, failure_of_server, migrate_computed
 from lazymig.engines.lazy import Failure, rescue
 from lazymig.errors import MigrationError
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Family, Plan
-from lazymig.rules.rule import Scope
+from lazymig.rules.repetition import is_repeatable
+from lazymig.rules.rule import Evaluation, Scope
 
 __all__ = ["MigrationReport", "RuleReport", "run_bulk", "run_pending"]
 
@@ -177,44 +179,54 @@ class _Run:
         if rule.kind == "static":
             evaluation = rule.evaluate(collection=self.collection)
             if self.scope == "bulk" or rule.converges_with(evaluation):
-                self.update_many(rule, evaluation.update, evaluation.array_filters, tally)
+                self.update_many(rule, evaluation, tally)
         elif rule.by_hand and self.scope == "bulk":
             self.by_hand(rule, tally)
         else:
             self.compute(rule, tally)
 
-    def update_many(self, rule: BoundRule, update: Any, array_filters: Any, tally: _Tally) -> None:
-        """One update on the server; document by document only if the server refuses one."""
+    def update_many(self, rule: BoundRule, evaluation: Evaluation, tally: _Tally) -> None:
+        """One update on the server; document by document only if the server refuses one.
+
+        An update that stops half-way does not tell which documents it has met: only one that
+        they may meet again is sent this way.
+        """
+        if not (is_repeatable(evaluation.update) or rule.converges_with(evaluation)):
+            self.update_each(rule, evaluation, tally)
+            return
         try:
             result = self.collection.update_many(
-                self.documents_of(rule.target), update, array_filters=array_filters
+                self.documents_of(rule.target),
+                evaluation.update,
+                array_filters=evaluation.array_filters,
             )
         except OperationFailure as exc:
             if not is_document_error(exc):
                 raise
-            self.update_each(rule, update, array_filters, tally)
+            self.update_each(rule, evaluation, tally)
             return
         tally.matched += result.matched_count
         tally.modified += result.modified_count
 
-    def update_each(self, rule: BoundRule, update: Any, array_filters: Any, tally: _Tally) -> None:
+    def update_each(self, rule: BoundRule, evaluation: Evaluation, tally: _Tally) -> None:
         """The same update, each document by itself, so that one refusal stops no other."""
         for batch in self.stream(rule.target, {"_id": 1}):
-            for document in batch:
-                document_id = document["_id"]
-                try:
-                    result = self.collection.update_one(
-                        all_of({"_id": {"$eq": document_id}}, self.plan.concern, rule.target),
-                        update,
-                        array_filters=array_filters,
-                    )
-                except OperationFailure as exc:
-                    if not is_document_error(exc):
-                        raise
-                    tally.errors.append(failure_of_server(rule, document_id, exc, exc))
-                    continue
-                tally.matched += result.matched_count
-                tally.modified += result.modified_count
+            ids = [document["_id"] for document in batch]
+            written = write_each(
+                self.collection,
+                [
+                    all_of({"_id": {"$eq": document_id}}, self.plan.concern, rule.target)
+                    for document_id in ids
+                ],
+                evaluation.update,
+                evaluation.array_filters,
+            )
+            tally.matched += written.matched
+            tally.modified += written.modified
+            tally.errors.extend(
+                failure_of_server(rule, ids[index], text, cause)
+                for index, (text, cause) in sorted(written.refused.items())
+            )
             if len(tally.errors) + len(self.refused) >= _MOST_ERRORS:
                 return
 
@@ -245,7 +257,7 @@ class _Run:
         if not evaluation.complete:
             self.compute(rule, tally)
         elif evaluation.update is not None:
-            self.update_many(rule, evaluation.update, evaluation.array_filters, tally)
+            self.update_many(rule, evaluation, tally)
         else:
             after = on_primary(self.collection).count_documents(query)
             tally.matched += before

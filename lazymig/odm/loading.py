@@ -281,9 +281,8 @@ def builder_of(model: Any) -> Build:
     A class that overrides that way by itself is asked as it is: without a source, the mixin's door
     is only passed through.
     """
-    build: Build = model._from_son
-    door = model.__dict__.get("_lazymig_door")
-    return door if door is not None else build
+    build: Build = model.__dict__.get("_lazymig_door") or model._from_son
+    return build
 
 
 def is_broken(raw: Mapping[str, Any], build: Build) -> bool:

@@ -45,6 +45,9 @@ _IN_BULK_BATCH = 1000
 # How often modify() looks for the document that it is going to hit before it goes ahead.
 _MODIFY_ATTEMPTS = 3
 
+# What MongoEngine's get() calls in a chain, and what each of these clones by.
+_CHAIN_OF_GET = ("__call__", "_clone_into", "clone", "filter", "get", "limit", "order_by")
+
 # What belongs to one cursor, so neither to a clone nor to a pickle.
 _CURSOR_STATE = (
     "_lazymig_asked",
@@ -124,6 +127,10 @@ class LazyMigrationQuerySet(AsStoredQuerySet):
     # Whether the user's class has a __next__ of its own, which has to be called.
     _lazymig_own_next = False
 
+    # Whether get() is MongoEngine's own chain of methods, each of which changes a clone of its own.
+    _lazymig_chains = False
+    _lazymig_private = False
+
     _lazymig_cursor: Any = None
     _lazymig_unjudged: list[dict[str, Any]] | None = None
     _lazymig_ready: deque[dict[str, Any]] | None = None
@@ -153,7 +160,7 @@ class LazyMigrationQuerySet(AsStoredQuerySet):
             return self._lazymig_next_by_user()
         if self._none or self._empty:
             raise StopIteration
-        document = self._lazymig_next(self._lazymig_build())
+        document = self._lazymig_next()
         return self._get_scalar(document) if self._scalar else document
 
     def _populate_cache(self) -> None:
@@ -195,7 +202,7 @@ class LazyMigrationQuerySet(AsStoredQuerySet):
                 return
             ready.popleft()
 
-    def _lazymig_next(self, build: Build) -> Any:
+    def _lazymig_next(self, build: Build | None = None) -> Any:
         """The next instance; raises the exception that stands in its place, or StopIteration."""
         while True:
             if self._lazymig_cursor is not self._cursor_obj:
@@ -212,6 +219,7 @@ class LazyMigrationQuerySet(AsStoredQuerySet):
             elif self._lazymig_family().validates:
                 self._lazymig_prepare()
             else:
+                build = build or self._lazymig_build()
                 try:
                     document = build(self._lazymig_ready[0])
                 except Exception:
@@ -282,11 +290,16 @@ class LazyMigrationQuerySet(AsStoredQuerySet):
         :raises DoesNotExist: no document matches.
         :raises MultipleObjectsReturned: more than one does.
         """
-        self._lazymig_lone = True
-        try:
-            return super().get(*q_objs, **query)
-        finally:
-            self._lazymig_lone = False
+        queryset = self.clone()
+        queryset._lazymig_lone = True
+        queryset._lazymig_private = self._lazymig_chains
+        return super(LazyMigrationQuerySet, queryset).get(*q_objs, **query)
+
+    def clone(self) -> Any:
+        """Create a copy of the current queryset."""
+        # get() has made a clone that no one else sees; MongoEngine's get() would make four more,
+        # which take longer than all that is done here for an up-to-date document.
+        return self if self._lazymig_private else super().clone()
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, slice) or not self._lazymig_migrates():
@@ -356,6 +369,16 @@ class LazyMigrationQuerySet(AsStoredQuerySet):
                 # The same trouble again, which carries no note where the image shows what was.
                 raise unhelped from exc
             raise
+
+    def upsert_one(self, write_concern: Any = None, read_concern: Any = None, **update: Any) -> Any:
+        """Overwrite or add one document and return it, as MongoEngine's `upsert_one` does.
+
+        The document that is about to be overwritten is migrated first, as in `modify`.
+        """
+        if self._lazymig_migrates() and not (self._none or self._empty):
+            # The update takes no heed of an order.
+            self.order_by()._lazymig_migrate_next()
+        return super().upsert_one(write_concern, read_concern, **update)
 
     def _lazymig_migrate_next(self) -> Exception | None:
         """Migrate the document that the query, in its order, comes to first.
@@ -495,6 +518,9 @@ def joined(queryset_class: type, *, live: bool) -> type:
             "__qualname__": plain.__qualname__,
             "_lazymig_plain": plain,
             "_lazymig_own_next": _overrides_next(plain),
+            "_lazymig_chains": all(
+                getattr(plain, name) is getattr(BaseQuerySet, name) for name in _CHAIN_OF_GET
+            ),
         }
         _joined[key] = type(plain.__name__, (front, plain), body)
     return _joined[key]

@@ -7,6 +7,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 import bson
@@ -29,6 +30,9 @@ _RULE_LIKE = re.compile(r"(?:all)?migration")
 # A rule that computes paths from documents would fill the memory with forms of updates.
 _MOST_FORMS = 256
 _FORMS = {"$set", "$unset", "$rename"}
+
+# One value of each kind that a rule is likely to compute.
+_SAMPLES: tuple[Any, ...] = ("", 0, None, False, [], {}, datetime(1970, 1, 1))
 
 # Operators that MongoDB does not take beside a condition on `_id`, or that run code on the server.
 _REFUSED_IN_TARGETS = ("$text", "$near", "$nearSphere", "$where")
@@ -234,6 +238,8 @@ def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundR
     converges: bool | None = None
     if update is not None:
         converges = ends_match(target, update, array_filters)
+        if not converges and not static and _may_end_match(target, update, array_filters):
+            converges = None
     elif by_hand and "doc" not in probe.asked and "collection" in probe.asked:
         converges = False
     return BoundRule(
@@ -269,6 +275,24 @@ def _symbolic_update(
     if not guess.complete or guess.update is None or symbolic_target or guess.target != target:
         return None, None
     return settle_symbols(guess.update), settle_symbols(guess.array_filters)
+
+
+def _may_end_match(target: Mapping[str, Any], update: Any, array_filters: Any) -> bool:
+    """Whether some value that a rule computes would end the match, though not every one does."""
+    return any(
+        ends_match(target, _settled(update, sample), _settled(array_filters, sample))
+        for sample in _SAMPLES
+    )
+
+
+def _settled(value: Any, sample: Any) -> Any:
+    if value is ANY_VALUE:
+        return sample
+    if isinstance(value, Mapping):
+        return {key: _settled(item, sample) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_settled(item, sample) for item in value]
+    return value
 
 
 def _check(

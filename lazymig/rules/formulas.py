@@ -150,7 +150,7 @@ def fingerprint(formula: Formula) -> Any:
 def comparands(leaf: Leaf) -> list[Any]:
     """Return the values that a leaf compares with: none for `$type`, `$size` and the like."""
     if leaf.operator == "$in":
-        return list(leaf.operand)
+        return list(leaf.operand) if isinstance(leaf.operand, (list, tuple)) else [leaf.operand]
     return [leaf.operand] if leaf.operator in COMPARISONS else []
 
 

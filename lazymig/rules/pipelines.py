@@ -108,24 +108,35 @@ def _express(expression: Any, state: _Stages) -> Fact:
     ((operator, argument),) = expression.items()
     if operator == "$literal":
         return constant(argument)
-    if operator == "$ifNull" and isinstance(argument, list):
+    if operator == "$ifNull" and isinstance(argument, list) and argument:
         *tried, default = (_express(one, state) for one in argument)
         return OneOf((*map(_not_null, tried), default))
-    if operator == "$cond" or (operator == "$switch" and "default" in argument):
-        return OneOf(tuple(_express(branch, state) for branch in _branches(argument)))
-    if operator == "$dateFromString" and {"onError", "onNull"} & set(argument):
+    branches = _branches(operator, argument)
+    if branches:
+        return OneOf(tuple(_express(branch, state) for branch in branches))
+    if operator == "$dateFromString" and _may_give_nothing(argument):
         return UNKNOWN
     types = _RESULTS.get(operator)
     return UNKNOWN if types is None else Typed(types)
 
 
-def _branches(argument: Any) -> list[Any]:
+def _branches(operator: str, argument: Any) -> list[Any]:
     """Return the expressions one of which `$cond`, or `$switch` with a default, gives."""
-    if not isinstance(argument, Mapping):
-        return list(argument[1:])
-    if "branches" in argument:
-        return [*(branch["then"] for branch in argument["branches"]), argument["default"]]
-    return [argument.get("then"), argument.get("else")]
+    if operator == "$cond":
+        if isinstance(argument, Mapping):
+            return [argument.get("then"), argument.get("else")]
+        return argument[1:] if isinstance(argument, list) else []
+    if operator != "$switch" or not isinstance(argument, Mapping) or "default" not in argument:
+        return []
+    cases = argument.get("branches")
+    if not isinstance(cases, list) or not all(isinstance(case, Mapping) for case in cases):
+        return []
+    return [*(case.get("then") for case in cases), argument["default"]]
+
+
+def _may_give_nothing(argument: Any) -> bool:
+    """Tell whether `$dateFromString` has, or may have, results of its own for bad input."""
+    return not isinstance(argument, Mapping) or bool({"onError", "onNull"} & set(argument))
 
 
 def _item(fact: Fact) -> Any:
@@ -180,6 +191,8 @@ def _results() -> Iterator[tuple[str, frozenset[str]]]:
         ("long null", "$toLong"),
         ("double null", "$toDouble"),
         ("decimal null", "$toDecimal"),
+        ("int long double decimal", "$sum"),
+        ("double decimal null", "$avg"),
         ("int long double decimal null", "$multiply $divide $mod $abs $ceil $floor $round $trunc"),
         ("int long double decimal date null", "$add $subtract"),
         ("bool", "$eq $ne $gt $gte $lt $lte $and $or $not $in $isNumber $isArray"),

@@ -23,13 +23,16 @@ from pymongo.errors import (
 from lazymig.engines.access import (
     all_of,
     by_ids,
+    in_one_answer,
     is_document_error,
     is_mongomock,
     key_of,
     on_primary,
     waited_too_long,
     writable,
+    write_each,
 )
+from tests.support.commands import CommandLog
 
 
 @pytest.mark.parametrize(
@@ -63,6 +66,7 @@ def test_conditions_are_joined_and_never_changed() -> None:
     """All given conditions are demanded, in a query of its own."""
     first, second = {"a": 1}, {"a": {"$gt": 0}}
     assert all_of(first, None, second, {}) == {"$and": [{"a": 1}, {"a": {"$gt": 0}}]}
+    assert all_of(first, {"b": 2}, {"$or": [second]}) == {"a": 1, "b": 2, "$or": [second]}
     alone = all_of(None, first)
     alone["b"] = 1
     assert (first, all_of(None)) == ({"a": 1}, {})
@@ -146,3 +150,24 @@ def test_the_server_refuses_documents_by_write_errors(database: Database[Any]) -
     with pytest.raises(BulkWriteError) as caught:
         collection.bulk_write([UpdateOne({"_id": 1}, {"$set": {"a": 2}})])
     assert is_document_error(caught.value)
+
+
+def test_an_answer_comes_at_once(database: Database[Any], command_log: CommandLog) -> None:
+    """A cursor over a known number of documents costs one command, at any number."""
+    posts = command_log.client[database.name]["c"]
+    database["c"].insert_many([{"_id": n} for n in range(500)])
+    assert len(list(in_one_answer(posts.find(), 500))) == 500
+    assert command_log.names == ["find"]
+
+
+@pytest.mark.parametrize("backend", ["database", "mock_db"])
+def test_a_refused_update_stops_no_other(request: Any, backend: str) -> None:
+    """Independent updates are all tried; counts and refusals are told apart by position."""
+    collection = request.getfixturevalue(backend)["c"]
+    collection.create_index("a", unique=True)
+    collection.insert_many([{"_id": n, "a": n} for n in range(4)])
+    queries = [{"_id": 0}, {"_id": 1, "a": 9}, {"_id": 2}, {"_id": 3}]
+    written = write_each(collection, queries, {"$set": {"a": 3}}, None)
+    assert (written.matched, written.modified) == (1, 0)
+    assert sorted(written.refused) == [0, 2]
+    assert [each["a"] for each in collection.find().sort("_id")] == [0, 1, 2, 3]

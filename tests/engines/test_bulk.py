@@ -190,19 +190,19 @@ def test_scopes_do_not_mix(mongoengine_db: Database[Any]) -> None:
 
 
 def test_a_document_is_met_once_though_a_rule_moves_it(mongoengine_db: Database[Any]) -> None:
-    """Documents that grow and change their index entries meanwhile are computed once each."""
-    mongoengine_db["post"].create_index("copy")
+    """Documents that move forward in the index of the target meanwhile are computed once each."""
+    mongoengine_db["post"].create_index("n")
     _insert(mongoengine_db, 2500)
     met: Counter[Any] = Counter()
 
     def method(self: Any) -> None:
-        self.target = {"copy": None}
+        self.target = {"n": {"$gte": 0}}
         met[self.doc["_id"]] += 1
-        self.update = {"$set": {"copy": 10_000 - self.doc["n"], "sub": {"text": "x" * 500}}}
+        self.update = {"$set": {"n": self.doc["n"] + 10_000}}
 
     rules = handler(allmigration01__x=method)
-    rules(_post(rules)).migrate_all()
-    assert len(met) == 2500
+    report = rules(_post(rules)).migrate_all()
+    assert len(met) == report.matched == 2500
     assert set(met.values()) == {1}
 
 
@@ -213,3 +213,14 @@ def test_a_bulk_run_needs_no_integer_keys(mongoengine_db: Database[Any]) -> None
     rules = handler(allmigration01__x=copying("n", "copy"))
     report = rules(_post(rules)).migrate_all()
     assert (report.modified, report.errors) == (len(keys), ())
+
+
+def test_a_refusal_does_not_repeat_what_was_done(mongoengine_db: Database[Any]) -> None:
+    """A rule that does not end its match is applied once to each document, refused one or not."""
+    _insert(mongoengine_db, 10, hits=0)
+    mongoengine_db["post"].update_one({"_id": 5}, {"$set": {"hits": "no number"}})
+    rules = handler(allmigration01__x=rule({"n": {"$gte": 0}}, {"$inc": {"hits": 1}}))
+    report = rules(_post(rules)).migrate_all()
+    assert [error.document_id for error in report.errors] == [5]
+    hits = [doc["hits"] for doc in mongoengine_db["post"].find({"_id": {"$ne": 5}})]
+    assert hits == [1] * 9

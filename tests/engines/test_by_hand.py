@@ -101,3 +101,23 @@ def test_a_rule_by_hand_that_raises_names_itself(mongoengine_db: Database[Any]) 
     ) as e:
         rules(_post(rules)).migrate_all()
     assert isinstance(e.value.__cause__, LookupError)
+
+
+def test_status_is_true_until_a_rule_is_run(mongoengine_db: Database[Any]) -> None:
+    """Definition and reports show a rule `status` true, only its own run shows it false."""
+    seen: list[bool] = []
+
+    def method(self: Any) -> None:
+        self.target = {"copy": {"$exists": False}}
+        seen.append(self.status)
+        if not self.status:
+            self.collection.update_many(self.target, {"$set": {"copy": 1}})
+
+    rules = handler(allmigration01__hand=method)
+    migration = rules(_post(rules))
+    migration.get_deprecated()
+    migration.get_status()
+    assert set(seen) == {True}
+    seen.clear()
+    migration.migrate_all()
+    assert seen == [False]

@@ -43,7 +43,7 @@ def _emptying(**attributes: Any) -> Any:
 
 
 def test_the_blog_posts_keep_their_tags(mongoengine_db: Database[Any]) -> None:
-    """ "blog_post exists / set its tags to []" warns, and empties no tags on load or in bulk."""
+    """A rule "blog_post exists: set its tags to []" warns, and empties none, ever."""
     mongoengine_db["post"].insert_one({"_id": 1, "blog_post": {"title": "x", "tags": ["a"]}})
     post = _emptying()
     assert post.objects.get().blog_post.tags == ["a"]

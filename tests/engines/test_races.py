@@ -246,3 +246,25 @@ def test_threads_apply_a_dynamic_rule_once(mongoengine_db: Database[Any], other:
         thread.join()
     expected = [n * 10 + 1 for n in range(50)]
     assert results == [expected, expected]
+
+
+def test_unchanged_documents_are_not_computed_again(
+    mongoengine_db: Database[Any], other: Any
+) -> None:
+    """When one document of a bulk batch changes meanwhile, the rule is run again for it alone."""
+    _insert(mongoengine_db, 5)
+    calls: Counter[Any] = Counter()
+
+    def method(self: Any) -> None:
+        self.target = {"a": {"$gte": 0}}
+        key, value = self.doc["_id"], self.doc["a"]
+        calls[key] += 1
+        if key == 2 and calls[key] == 1:
+            other.update_one({"_id": 2}, {"$set": {"a": 7}})
+        self.update = {"$set": {"b": value * 10}}
+
+    rules = handler(allmigration01__x=method)
+    report = rules(model(rules, a=IntField(), b=IntField())).migrate_all()
+    assert calls == {0: 1, 1: 1, 2: 2, 3: 1, 4: 1}
+    assert (report.matched, report.modified) == (5, 5)
+    assert [doc["b"] for doc in mongoengine_db["post"].find().sort("_id")] == [0, 10, 70, 30, 40]

@@ -11,7 +11,7 @@ from mongoengine import BooleanField, IntField
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from lazymig import MigrationTimeout
+from lazymig import MigrationTimeout, signals
 from tests.support.handlers import ADD_ENABLED, copying, handler, model, rule
 
 HELD = 5
@@ -101,9 +101,9 @@ def test_an_up_to_date_document_loads_though_it_is_held(
 def test_a_held_document_stops_no_neighbour_in_its_batch(
     mongoengine_db: Database[Any], client: MongoClient[Any], method: Any
 ) -> None:
-    """In one batch the held document raises in its turn; those before and behind it are migrated."""
+    """The held document of a batch raises in its turn; those before and behind it are migrated."""
     mongoengine_db["post"].insert_many([{"_id": n, "n": n} for n in range(10)])
-    post = _post(method)
+    post = _post(method, lazy_timeout=2)
     keys, errors = [], []
     with _held(client, mongoengine_db):
         iterator = iter(post.objects.order_by("key").no_cache())
@@ -124,3 +124,22 @@ def test_skipping_loads_the_held_document_as_it_is_stored(
     with _held(client, mongoengine_db):
         assert post.objects.get(key=HELD).enabled is None
     assert post.objects.get(key=HELD).enabled is True
+
+
+def test_a_neighbour_is_announced_once(
+    mongoengine_db: Database[Any], client: MongoClient[Any]
+) -> None:
+    """A document that is migrated behind a held one is announced with each rule once."""
+    mongoengine_db["post"].insert_many([{"_id": n, "n": n} for n in range(10)])
+    post = _post(lazy_timeout=2)
+    heard: list[Any] = []
+
+    def receive(_sender: Any, **about: Any) -> None:
+        heard.append((about["document_id"], about["rules"]))
+
+    signals.post_migration.connect(receive)
+    with _held(client, mongoengine_db), pytest.raises(MigrationTimeout):
+        list(post.objects)
+    signals.post_migration.disconnect(receive)
+    rules = ("migration01__enable",)
+    assert sorted(heard) == [(n, rules) for n in range(10) if n != HELD]

@@ -1,4 +1,4 @@
-"""Fixtures of the doors: a second database."""
+"""Fixtures of the doors: a second database, a connection to the whole replica set."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from tests.support.commands import CommandLog
 from tests.support.server import CLIENT_OPTIONS
 
 
@@ -24,3 +25,23 @@ def other_db(
     yield client[name]
     mongoengine.disconnect("other")
     client.drop_database(name)
+
+
+@pytest.fixture
+def replica_set_db(
+    server_uri: str,
+    client: MongoClient[dict[str, Any]],
+    database: Database[dict[str, Any]],
+    command_log: CommandLog,
+) -> Iterator[Database[dict[str, Any]]]:
+    """As `monitored_db`, connected to the replica set: a direct connection reads where it is."""
+    mongoengine.connect(
+        database.name,
+        host=server_uri,
+        event_listeners=[command_log],
+        directConnection=False,
+        replicaSet=client.admin.command("hello")["setName"],
+        **CLIENT_OPTIONS,
+    )
+    yield database
+    mongoengine.disconnect()

@@ -1,4 +1,4 @@
-"""Partial loads: only, exclude, fields and scalar values; what they ask for and what they leave alone."""
+"""Partial loads: only, exclude, fields and scalar values; what they ask for, what they leave."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ NEW = {**OLD, "enabled": True}
 
 
 def person_model(rules, **options):
+    """A model `Person` with fields enough to leave some out."""
+
     class Home(EmbeddedDocument):
         city = StringField()
         country = StringField()
@@ -40,13 +42,17 @@ def person_model(rules, **options):
 
 
 def enabling():
+    """The model with the one rule that writes `enabled`."""
     return person_model(handler(migration01__enable=rule(*ADD_ENABLED)))
 
 
 # Partial loads that carry what the rule writes: the queryset, and what its documents hold.
 CONCERNED = {
     "only": (lambda model: model.objects.only("enabled"), ["_id", "enabled"]),
-    "only several": (lambda model: model.objects.only("name", "enabled"), ["_id", "name", "enabled"]),
+    "only several": (
+        lambda model: model.objects.only("name", "enabled"),
+        ["_id", "name", "enabled"],
+    ),
     "exclude": (lambda model: model.objects.exclude("name"), ["_id", "enabled", "tags", "home"]),
     "exclude the id": (
         lambda model: model.objects.exclude("id"),
@@ -121,9 +127,7 @@ def test_one_question_tells_which_documents_are_stale(monitored_db, command_log,
 
 
 @pytest.mark.parametrize("load", sorted(CONCERNED.keys() - {"all_fields"}))
-def test_a_stale_partial_batch_costs_a_constant_number_of_commands(
-    monitored_db, command_log, load
-):
+def test_a_stale_partial_batch_costs_a_constant_number_of_commands(monitored_db, command_log, load):
     """Stale partial documents: the question, one update, one more find for the whole batch."""
     model = enabling()
     monitored_db["person"].insert_many([{**OLD, "_id": number} for number in range(50)])
@@ -315,7 +319,7 @@ def test_a_nested_path_concerns_what_carries_it(mongoengine_db, load):
 
 
 def test_a_rule_that_prepares_another_is_asked_too(mongoengine_db):
-    """A rule whose result another rule's target needs runs with it, though it writes nothing carried."""
+    """A rule that writes nothing carried runs if a concerned rule's target needs its result."""
     model = person_model(
         handler(
             migration01__name=rule({"name": "Ada"}, {"$set": {"name": "Eve"}}),

@@ -40,7 +40,7 @@ GENERIC = {"_cls": "Person", "_ref": DBRef("person", 1)}
 
 # A kind of reference: the field, what a holder stores in it, and the way to the document.
 REFERENCES = {
-    "ReferenceField": (lambda person: ReferenceField(person), 1, lambda value: value),
+    "ReferenceField": (ReferenceField, 1, lambda value: value),
     "with DBRef": (
         lambda person: ReferenceField(person, dbref=True),
         DBRef("person", 1),
@@ -58,7 +58,7 @@ REFERENCES = {
         lambda value: value,
     ),
     "LazyReferenceField": (
-        lambda person: LazyReferenceField(person),
+        LazyReferenceField,
         1,
         lambda value: value.fetch(),
     ),
@@ -101,6 +101,8 @@ REFERENCES = {
 
 
 def holder_model(field, base=Document):
+    """A model `Holder` with this field."""
+
     class Holder(base):
         one = field
         meta = {"collection": "holders"}
@@ -124,7 +126,7 @@ def test_a_referred_document_is_renewed(any_db, kind, case):
     assert stored(any_db["holders"]) == [{"_id": 1, "one": raw}]
 
 
-@pytest.mark.parametrize("case", CASES, ids=case_id)
+@pytest.mark.parametrize("case", [MATCH, LOAD_ERROR], ids=case_id)
 @pytest.mark.parametrize("kind", sorted(REFERENCES.keys() - {"LazyReferenceField"}))
 def test_select_related_renews(any_db, kind, case):
     """select_related() gives migrated documents."""
@@ -138,7 +140,9 @@ def test_select_related_renews(any_db, kind, case):
     assert stored(any_db["person"]) == [new(1), case.raw(2), case.raw(3)]
 
 
-@pytest.mark.parametrize("kind", ["ReferenceField", "with DBRef", "ListField", "ListField with DBRef"])
+@pytest.mark.parametrize(
+    "kind", ["ReferenceField", "with DBRef", "ListField", "ListField with DBRef"]
+)
 def test_no_dereference_loads_no_reference(any_db, kind):
     """Without dereferencing the referred document is not loaded, so it is not migrated."""
     person = old_people(any_db, MATCH)
@@ -186,7 +190,7 @@ def test_an_embedded_reference_is_renewed(any_db):
 
 @pytest.mark.parametrize("case", [MATCH, LOAD_ERROR], ids=case_id)
 def test_both_ends_of_a_reference_are_renewed(any_db, case):
-    """An old document that refers to an old document of its own model: each is migrated once read."""
+    """An old document that refers to one of its own model: each is migrated once read."""
     rules = case.rules()
 
     class Person(LazyMigrationMixin, Document):
@@ -301,11 +305,9 @@ def test_a_dbref_is_migrated_where_it_points(any_db, kind, case):
     assert stored(any_db["person"]) == [case.raw(number) for number in (1, 2, 3)]
 
 
-@pytest.mark.parametrize("case", CASES, ids=case_id)
+@pytest.mark.parametrize("case", [MATCH, LOAD_ERROR], ids=case_id)
 @pytest.mark.parametrize("kind", sorted(REFERENCES.keys() - {"by name"}))
-def test_a_class_of_another_database_is_migrated_there(
-    mongoengine_db, other_db, kind, case
-):
+def test_a_class_of_another_database_is_migrated_there(mongoengine_db, other_db, kind, case):
     """A reference to a class with a db_alias migrates in that database, and nowhere else."""
     person = old_people(other_db, case, db_alias="other")
     mongoengine_db["person"].insert_one(case.raw(1))

@@ -132,6 +132,17 @@ def test_modify_meets_the_new_shape(any_db, case):
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id)
+def test_upsert_one_meets_the_new_shape(any_db, case):
+    """The update of upsert_one() is applied to the migrated document, as that of modify() is."""
+    model = old_people(any_db, case)
+
+    document = model.objects(id=1).upsert_one(set__enabled=False)
+
+    assert document.enabled is False
+    assert stored(any_db["person"]) == [{**new(1), "enabled": False}, case.raw(2), case.raw(3)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=case_id)
 def test_the_old_image_of_modify_has_the_new_shape(any_db, case):
     """What modify() returns by default is the document before the update, in today's shape."""
     model = old_people(any_db, case)

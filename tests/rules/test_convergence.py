@@ -184,6 +184,8 @@ PROVED = {
     "stage concat": Case(
         {"full": {"$exists": False}}, [{"$set": {"full": {"$concat": ["$a", "$b"]}}}], {"a": "x"}
     ),
+    "stage sums": Case({"n": {"$exists": False}}, [{"$set": {"n": {"$sum": "$l.n"}}}], {}),
+    "stage averages": Case({"n": {"$exists": False}}, [{"$set": {"n": {"$avg": "$l.n"}}}], {}),
     "stage converts": Case(
         {"p": {"$type": "string"}}, [{"$set": {"p": {"$toInt": "$p"}}}], {"p": "5"}
     ),
@@ -367,13 +369,33 @@ def test_update_that_leaves_a_match_is_never_proved(case: Case, scratch: Collect
         ({"a.b": {"$exists": False}}, {"$set": {"a": ANY_VALUE}}),
         ({"a": {"$type": "string"}}, {"$set": {"a": ANY_VALUE}}),
         ({"t": "x"}, {"$set": {"t": [ANY_VALUE]}}),
+        ({"t": {"$in": [1, 2]}}, {"$pull": {"t": {"$in": ANY_VALUE}}}),
         ({"b": {"$exists": False}}, [{"$set": {"b": ANY_VALUE}}]),
+        *(
+            ({"b": {"$exists": False}}, [{"$set": {"b": {operator: ANY_VALUE}}}])
+            for operator in ("$cond", "$switch", "$ifNull", "$dateFromString")
+        ),
     ],
 )
 def test_unknown_value_proves_nothing_by_what_it_is(target: Raw, update: Any) -> None:
     """A value that is not known yet proves presence at most, in a pipeline not even that."""
     check_update(update)
     assert not ends_match(target, update)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        {"$cond": 5},
+        {"$ifNull": []},
+        {"$switch": 5},
+        {"$switch": {"default": 1}},
+        {"$switch": {"branches": [1], "default": 1}},
+    ],
+)
+def test_a_malformed_expression_proves_nothing(expression: Any) -> None:
+    """An expression that the server refuses is no proof, and no failure of lazymig's own."""
+    assert not ends_match({"b": {"$exists": False}}, [{"$set": {"b": expression}}])
 
 
 # --- Generated rules -----------------------------------------------------------------------

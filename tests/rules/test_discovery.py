@@ -200,6 +200,36 @@ def test_a_dynamic_rule_that_decides_by_the_document_is_judged_when_it_runs() ->
     assert (found.kind, found.converges, found.starts_on_match) == ("dynamic", None, True)
 
 
+@pytest.mark.parametrize(
+    ("target", "compute"),
+    [
+        ({"n": {"$type": "string", "$not": {"$type": "array"}}}, lambda value: value.split(",")),
+        ({"n": {"$regex": "[A-Z]"}}, lambda value: value.lower()),
+        ({"n": {"$lt": 10}}, lambda value: value + 10),
+    ],
+)
+def test_a_value_that_may_end_the_match_is_judged_when_it_is_known(target, compute) -> None:
+    """Where some values from the document would end the match, nothing is claimed before."""
+
+    def method(self: Any) -> None:
+        self.target = target
+        self.update = {"$set": {"n": compute(self.doc["n"])}}
+
+    found = _bound(method)
+    assert (found.kind, found.converges, found.starts_on_match) == ("dynamic", None, True)
+
+
+def test_a_value_that_cannot_end_the_match_starts_nothing() -> None:
+    """Where no value from the document would end the match, no match starts the rule."""
+
+    def method(self: Any) -> None:
+        self.target = {"a": {"$exists": True}}
+        self.update = {"$set": {"n": self.doc["a"]}}
+
+    found = _bound(method)
+    assert (found.kind, found.converges, found.starts_on_match) == ("dynamic", False, False)
+
+
 def test_a_rule_that_writes_by_itself_is_by_hand() -> None:
     """A rule with a target and no update that asks for the collection writes by itself."""
 
@@ -305,3 +335,26 @@ def test_a_rule_that_raises_is_refused() -> None:
     error = _refused(method, RuleDefinitionError)
     assert "raised KeyError" in str(error)
     assert isinstance(error.__cause__, KeyError)
+
+
+def test_every_computed_value_is_checked() -> None:
+    """A value that BSON cannot encode is refused, also after an update of the same form passed."""
+    bound = _bound(copying("a", "b"))
+    assert bound.evaluate(document={"a": 1}).update == {"$set": {"b": 1}}
+    assert bound.evaluate(document={"a": 2}).update == {"$set": {"b": 2}}
+    with pytest.raises(UpdateQueryError, match="cannot encode"):
+        bound.evaluate(document={"a": 2**64})
+
+
+def test_every_form_of_computed_updates_is_checked() -> None:
+    """An update that goes wrong for one document is refused, whatever was computed before."""
+
+    def method(self: Any) -> None:
+        self.target = {"b": {"$exists": False}}
+        self.update = dict(self.doc["update"])
+
+    bound = _bound(method)
+    assert bound.evaluate(document={"update": {"$set": {"b": 1}}}).update == {"$set": {"b": 1}}
+    for update in ({"$set": {}}, {"$unset": 1}, {"$set": {"b": 1}, "$unset": {"b": ""}}, {"b": 1}):
+        with pytest.raises(UpdateQueryError):
+            bound.evaluate(document={"update": update})

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+from datetime import datetime
 from typing import Any
 
 import pytest
+from bson import Decimal128, Int64, ObjectId, Regex
+from pymongo.database import Database
 
 from lazymig.rules.document import (
     DocumentNeeded,
@@ -43,6 +46,30 @@ def test_the_guard_demands_what_was_read() -> None:
         {"$expr": {"$eq": ["$a", {"$literal": None}]}},
         {"c": {"$exists": False}},
     ]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, True, 0, 1.5, float("nan"), "a", "", datetime(2020, 1, 1), ObjectId(), Int64(7)),
+        *(b"x", Decimal128("1"), Regex("a"), {}, {"a": 1}, [], ["a"]),
+    ],
+    ids=repr,
+)
+def test_the_guard_finds_what_was_read_and_nothing_like_it(
+    database: Database[Any], value: Any
+) -> None:
+    """A guard finds the very value; not an array that holds it, no other value, nor its absence."""
+    collection = database["c"]
+    collection.insert_many([{"_id": "array", "a": [value]}, {"_id": "missing"}])
+    collection.insert_many({"_id": other, "a": other} for other in ("other", 12345, False))
+    collection.insert_one({"_id": "same", "a": value})
+    stored = collection.find_one({"_id": "same"})
+    assert stored is not None
+    view = ReadDocument(stored)
+    view["a"]
+    found = collection.find({"$and": view.guard()})
+    assert [document["_id"] for document in found] == ["same"]
 
 
 @pytest.mark.parametrize("key", ["$odd", "dotted.name"])

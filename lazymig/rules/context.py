@@ -1,0 +1,136 @@
+"""A clause of a query beside others that hold: what of it is needless, and what is impossible.
+
+Everything is proved for arrays as well: `{a: 1}` and `{a: 2}` do not exclude each other. Only
+`_cls` is known to hold one name, for MongoEngine writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from lazymig.rules.clauses import (
+    FALSE,
+    TRUE,
+    Clause,
+    Every,
+    Leaf,
+    Negation,
+    Some,
+    conjuncts,
+    every,
+    negated,
+    some,
+)
+from lazymig.rules.matching import compile_query
+from lazymig.rules.operators import is_expression
+
+__all__ = ["both", "either", "without"]
+
+# Of an array on the way, they ask for one element that answers; others ask it of all elements.
+_POSITIVE: Final = frozenset(
+    {"$eq", "$gt", "$gte", "$lt", "$lte", "$in", "$type", "$size", "$mod", "$all", "$elemMatch"}
+)
+
+
+def both(target: Clause, clause: Clause) -> Clause:
+    """Return that target and clause hold."""
+    rest = _assuming(clause, conjuncts(target))
+    if rest is FALSE:
+        return FALSE
+    given = conjuncts(rest)
+    needed = [part for part in conjuncts(target) if not any(_implies(one, part) for one in given)]
+    return every([*needed, rest])
+
+
+def either(target: Clause, clause: Clause) -> Clause:
+    """Return that target or clause holds."""
+    return some([target, _assuming(clause, conjuncts(negated(target)))])
+
+
+def without(clause: Clause, target: Clause) -> Clause:
+    """Return that the clause holds and the target does not."""
+    if isinstance(clause, Some):
+        apart = [part for part in clause.parts if _assuming(target, conjuncts(part)) is FALSE]
+        if apart:
+            others = some(part for part in clause.parts if part not in apart)
+            return some([*apart, without(others, target)])
+    left = negated(_assuming(target, conjuncts(clause)))
+    return every([_assuming(clause, conjuncts(left)), left])
+
+
+def _assuming(clause: Clause, given: Sequence[Clause]) -> Clause:
+    """Return a clause that is equal to `clause` wherever all of `given` hold, and simpler."""
+    if isinstance(clause, Every):
+        kept: list[Clause] = []
+        for part in clause.parts:
+            kept.append(_assuming(part, [*given, *kept]))
+        clause = every(kept)
+    elif isinstance(clause, Some):
+        clause = some([_assuming(part, given) for part in clause.parts])
+    elif isinstance(clause, Negation):
+        clause = negated(_assuming(clause.part, given))
+    if any(_implies(one, clause) for one in given):
+        return TRUE
+    return FALSE if any(_excludes(one, clause) for one in given) else clause
+
+
+def _implies(given: Clause, clause: Clause) -> bool:
+    if given.key == clause.key:
+        return True
+    if not isinstance(clause, Leaf) or not _asks_presence(clause, exists=True):
+        return False
+    return isinstance(given, Leaf) and _fails_without(given, clause.path)
+
+
+def _excludes(given: Clause, clause: Clause) -> bool:
+    """Tell whether it is proved that no document satisfies both."""
+    if isinstance(given, Some):
+        return all(_assuming(clause, conjuncts(part)) is FALSE for part in given.parts)
+    if isinstance(given, Negation):
+        denied = {one.key for one in conjuncts(given.part)}
+        return denied.issubset(one.key for one in conjuncts(clause))
+    if not isinstance(given, Leaf) or not isinstance(clause, Leaf):
+        return False
+    if given.path == clause.path:
+        if negated(given).key == clause.key:
+            return True
+        if given.path == "_cls":
+            return _name_different_classes(given, clause)
+    return (_asks_presence(given, exists=False) and _fails_without(clause, given.path)) or (
+        _asks_presence(clause, exists=False) and _fails_without(given, clause.path)
+    )
+
+
+def _asks_presence(clause: Leaf, *, exists: bool) -> bool:
+    condition = clause.condition
+    return (
+        isinstance(condition, dict) and len(condition) == 1 and condition.get("$exists") is exists
+    )
+
+
+def _fails_without(clause: Leaf, path: str) -> bool:
+    """Tell whether a leaf holds for no document that has nothing at a path."""
+    if clause.path != path and not clause.path.startswith(f"{path}."):
+        return False
+    condition = clause.condition
+    if "." in path and is_expression(condition) and not _POSITIVE.issuperset(condition):
+        return False  # {d: [1]} has nothing at d.x, and satisfies {"d.x": {"$ne": None}}
+    try:
+        return compile_query({clause.path: clause.condition}).judge({}) is False
+    except ValueError:
+        return False
+
+
+def _name_different_classes(one: Leaf, other: Leaf) -> bool:
+    ours, theirs = _class_names(one.condition), _class_names(other.condition)
+    return ours is not None and theirs is not None and ours.isdisjoint(theirs)
+
+
+def _class_names(condition: Any) -> frozenset[str] | None:
+    names = [condition]
+    if is_expression(condition):
+        if condition.keys() != {"$in"} or not isinstance(condition["$in"], (list, tuple)):
+            return None
+        names = list(condition["$in"])
+    return frozenset(names) if all(isinstance(name, str) for name in names) else None

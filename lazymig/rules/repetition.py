@@ -1,0 +1,58 @@
+"""May an update be applied to a document twice? Pure: no database, no MongoEngine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lazymig.rules.plan import overlaps
+from lazymig.rules.updates import written_paths
+
+__all__ = ["is_repeatable"]
+
+_REPEATABLE_OPERATORS = frozenset(
+    {
+        "$addToSet",
+        "$currentDate",
+        "$max",
+        "$min",
+        "$pull",
+        "$pullAll",
+        "$rename",
+        "$set",
+        "$setOnInsert",
+        "$unset",
+    }
+)
+
+# Variables of a pipeline that are no part of the document.
+_CONSTANTS = frozenset({"$$NOW", "$$REMOVE"})
+
+
+def is_repeatable(update: Any) -> bool:
+    """Whether a second application provably leaves a document as the first one has made it.
+
+    :param update: operators or a pipeline, with no values left open.
+    """
+    if isinstance(update, Mapping):
+        return update.keys() <= _REPEATABLE_OPERATORS and not any(
+            "$" in path for fields in update.values() for path in fields
+        )
+    written = written_paths(update)
+    if written is None:
+        return False
+    reads = [text for text in _texts(update) if text.startswith("$") and text not in _CONSTANTS]
+    return not any(
+        text.startswith("$$") or any(overlaps(text[1:], path) for path in written) for text in reads
+    )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _texts(item)

@@ -1,0 +1,197 @@
+"""Rules that converge, the documents they meet, and the queries that read what they write."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from hypothesis import strategies as st
+
+from lazymig.rules.convergence import ends_match
+from lazymig.rules.rewriting import Step, compile_step
+from lazymig.rules.updates import check_update, written_paths
+
+Raw = dict[str, Any]
+
+
+class RuleCase(NamedTuple):
+    """A static rule."""
+
+    target: Raw
+    update: Any
+
+    def step(self, name: str = "rule") -> Step:
+        """Compile it."""
+        return compile_step(name, self.target, self.update)
+
+
+def one(key: Any, value: Any) -> Any:
+    """Give mappings of one drawn key and one drawn value."""
+    return st.tuples(key, value).map(lambda pair: dict([pair]))
+
+
+# `d` and `d.x` are parents of dotted paths: documents or scalars. The others may be arrays.
+PATHS = ["a", "b", "c", "d", "d.x", "d.y", "d.x.z", "_cls"]
+BENEATH = ["a.q", "b.q", "a.0", "c.0.q", "d.x.q"]
+SCALARS: list[Any] = [None, 0, 1, 2, 1.0, True, False, "", "x", "A", "A.B"]
+scalars = st.sampled_from(SCALARS)
+records = st.dictionaries(st.sampled_from("qr"), scalars, max_size=2)
+values = st.one_of(
+    scalars, scalars, st.lists(st.one_of(scalars, records), max_size=3), records, st.just([[1]])
+)
+documents = st.fixed_dictionaries(
+    {},
+    optional={
+        "_cls": st.sampled_from(["A", "A.B", "A.C"]),
+        "a": values,
+        "b": values,
+        "c": values,
+        "d": st.one_of(
+            scalars,
+            *[
+                st.fixed_dictionaries(
+                    {},
+                    optional={
+                        "x": st.one_of(
+                            scalars, st.fixed_dictionaries({}, optional={"z": values, "q": values})
+                        ),
+                        "y": values,
+                    },
+                )
+            ]
+            * 3,
+        ),
+    },
+)
+
+ALIASES = ["null", "string", "int", "double", "number", "bool", "object", "array"]
+
+
+def operators_on(comparands: Any) -> Any:
+    """Give expressions of one operator."""
+    return st.one_of(
+        *[one(st.just("$exists"), st.booleans())] * 2,
+        one(st.just("$type"), st.sampled_from(ALIASES)),
+        one(st.sampled_from(["$eq", "$ne", "$gt", "$gte", "$lt", "$lte"]), comparands),
+        one(st.sampled_from(["$in", "$nin", "$all"]), st.lists(comparands, max_size=3)),
+        st.sampled_from([{"$size": 1}, {"$regex": "^x"}, {"$mod": [2, 0]}]),
+        one(st.just("$elemMatch"), one(st.sampled_from("qr"), scalars)),
+    )
+
+
+conditions = st.one_of(
+    values,
+    operators_on(values),
+    operators_on(scalars),
+    st.tuples(operators_on(scalars), operators_on(scalars)).map(lambda two: {**two[0], **two[1]}),
+    one(st.just("$not"), operators_on(scalars)),
+)
+leaves = one(st.sampled_from(PATHS * 2 + BENEATH), conditions)
+
+
+def _combined(inner: Any) -> Any:
+    several = st.lists(inner, min_size=1, max_size=3)
+    both = st.tuples(inner, inner).map(lambda two: {**two[0], **two[1]})
+    return st.one_of(both, one(st.sampled_from(["$and", "$or", "$nor"]), several))
+
+
+def queries_on(paths: list[str]) -> Any:
+    """Give queries most of whose conditions stand on these paths."""
+    leaf = st.one_of(one(st.sampled_from(paths), conditions), leaves) if paths else leaves
+    return st.recursive(leaf, _combined, max_leaves=5)
+
+
+# --- Rules, most of them as people write them ------------------------------------------------
+
+written = st.sampled_from(PATHS)
+classes = st.sampled_from(["A", "A.B", "A.C"])
+constants = st.one_of(scalars, values)
+
+
+def _narrowed(target: Raw) -> Any:
+    """Give a target as it is, or with one more condition."""
+    return st.one_of(st.just(target), st.just(target), leaves.map(lambda more: {**more, **target}))
+
+
+def _setting(path: str) -> Any:
+    chosen = classes if path == "_cls" else scalars if path.startswith("d") else constants
+    targets = st.one_of(
+        *[st.just({path: {"$exists": False}})] * 2,
+        st.just({path: None}),
+        chosen.map(lambda value: {path: value}),
+        chosen.map(lambda value: {path: {"$ne": value}}),
+        st.just({path: {"$type": "string"}}),
+        leaves,
+    ).flatmap(_narrowed)
+    return st.builds(lambda target, value: (target, {"$set": {path: value}}), targets, chosen)
+
+
+def _unsetting(path: str) -> Any:
+    targets = st.one_of(
+        *[st.just({path: {"$exists": True}})] * 3, scalars.map(lambda value: {path: value})
+    ).flatmap(_narrowed)
+    return targets.map(lambda target: (target, {"$unset": {path: ""}}))
+
+
+def _renaming(paths: tuple[str, str]) -> Any:
+    source, destination = paths
+    targets = st.one_of(
+        *[st.just({source: {"$exists": True}})] * 3,
+        *[st.just({source: {"$exists": True}, destination: {"$exists": False}})] * 3,
+        st.just({"$or": [{source: {"$exists": True}}, {destination: None}]}),
+        scalars.map(lambda value: {source: value}),
+    ).flatmap(_narrowed)
+    return targets.map(lambda target: (target, {"$rename": {source: destination}}))
+
+
+_simple = st.one_of(
+    written.flatmap(_setting),
+    written.flatmap(_unsetting),
+    st.tuples(written.filter(lambda path: path != "_cls"), written)
+    .filter(lambda two: two[1] != "_cls")
+    .flatmap(_renaming),
+)
+_more = st.one_of(
+    one(st.just("$set"), one(written, scalars)),
+    one(st.just("$unset"), one(written, st.just(""))),
+    one(st.just("$rename"), one(st.sampled_from("abc"), st.sampled_from(["b", "c", "d.y"]))),
+    one(st.just("$setOnInsert"), one(written, scalars)),
+)
+
+
+def _with_more(rule: tuple[Raw, Raw], more: Raw) -> tuple[Raw, Raw]:
+    target, update = rule
+    return target, {**more, **update}
+
+
+_operators = st.one_of(_simple, _simple, st.builds(_with_more, _simple, _more))
+# What rewriting refuses wherever a query reads it.
+_opaque = st.one_of(
+    one(st.just("$inc"), one(written, st.just(1))),
+    one(st.just("$push"), one(st.sampled_from("abc"), scalars)),
+    one(st.just("$set"), st.sampled_from([{"a.0": 1}, {"c.$[].q": 1}])),
+    st.just([{"$set": {"b": "$a"}}]),
+)
+
+
+def _converges(rule: RuleCase) -> bool:
+    try:
+        check_update(rule.update)
+    except ValueError:
+        return False
+    return ends_match(rule.target, rule.update)
+
+
+exact_rules = st.builds(lambda pair: RuleCase(*pair), _operators).filter(_converges)
+opaque_rules = st.builds(RuleCase, leaves, _opaque).filter(_converges)
+_rules = st.lists(
+    st.one_of(exact_rules, exact_rules, exact_rules, opaque_rules), min_size=1, max_size=4
+)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[list[Raw], list[RuleCase], list[Raw]]:
+    """Give documents, rules in their order, and queries."""
+    rules = draw(_rules)
+    paths = {path for rule in rules for path in written_paths(rule.update) or ()}
+    some_queries = st.lists(queries_on(sorted(paths)), min_size=8, max_size=8)
+    return draw(st.lists(documents, min_size=6, max_size=6)), rules, draw(some_queries)

@@ -1,0 +1,93 @@
+"""The law of rewriting, held against the real server with generated rules and queries."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from pymongo import MongoClient, WriteConcern
+from pymongo.database import Database
+from pymongo.errors import WriteError
+
+from lazymig.rules.knowledge import Unknown
+from lazymig.rules.rewriting import CannotRewrite, Step, rewrite
+from tests.rules.rewriting_cases import Raw, RuleCase, cases
+from tests.rules.update_cases import Case, update_each
+
+EXAMPLES = max(300, settings().max_examples // 10)
+
+
+@pytest.fixture(scope="module")
+def scratch(client: MongoClient[Raw]) -> Iterator[Database[Raw]]:
+    """One database for all cases: a fresh one for each would take most of the time."""
+    name = f"lazymig_{uuid.uuid4().hex}"
+    # Nothing here has to survive.
+    yield client.get_database(name, write_concern=WriteConcern(w=1, j=False))
+    client.drop_database(name)
+
+
+def _migrate(database: Database[Raw], rules: list[RuleCase], documents: list[Raw]) -> set[int]:
+    """Store documents as they are and as the rules leave them; give the ids of those that count.
+
+    Left out: documents whose update the server rejects, and those that get an array where the
+    dotted paths of rules go through.
+    """
+    numbered = [{"_id": number, **document} for number, document in enumerate(documents)]
+    for collection in (database.stored, database.migrated):
+        collection.delete_many({})
+        collection.insert_many(numbered)
+    ids = set(range(len(documents)))
+    through_array = {"$or": [{"d": {"$type": "array"}}, {"d.x": {"$type": "array"}}]}
+    for rule in rules:
+        try:
+            database.migrated.update_many(rule.target, rule.update)
+        except WriteError:
+            # What was updated before the error matches no more: the rules converge.
+            ids -= update_each(database.migrated, Case(rule.target, rule.update, {}), list(ids))
+        ids -= {found["_id"] for found in database.migrated.find(through_array, {"_id": 1})}
+    return ids
+
+
+def _found(database: Database[Raw], name: str, query: Raw, ids: set[int]) -> set[int]:
+    return {one["_id"] for one in database[name].find(query, {"_id": 1})} & ids
+
+
+def _is_exact(step: Step) -> bool:
+    effects = step.effects or {}
+    return not any(isinstance(effect, Unknown) for effect in effects.values())
+
+
+def test_a_rewritten_query_finds_what_the_query_finds_after_migration(
+    scratch: Database[Raw],
+) -> None:
+    """Rewritten queries find in stored documents what queries find in migrated ones."""
+    seen: Counter[str] = Counter()
+
+    @settings(max_examples=EXAMPLES)
+    @given(cases())
+    def holds(case: tuple[list[Raw], list[RuleCase], list[Raw]]) -> None:
+        stored, rules, queries = case
+        steps = [rule.step(f"rule {number}") for number, rule in enumerate(rules)]
+        exact = all(map(_is_exact, steps))
+        ids = _migrate(scratch, rules, stored)
+        for query in queries:
+            seen["exact"] += exact
+            try:
+                rewritten = rewrite(query, steps)
+            except CannotRewrite as refusal:
+                seen["exact, refused"] += exact
+                seen["exact, refused to a parent"] += exact and refusal.reason.startswith("holds")
+                continue
+            expected = _found(scratch, "migrated", query, ids)
+            assert _found(scratch, "stored", dict(rewritten), ids) == expected, rewritten
+            seen["rewritten"] += rewritten is not query
+            seen["rewritten, found"] += rewritten is not query and bool(expected)
+
+    holds()
+    assert seen["rewritten"] >= 3 * EXAMPLES
+    assert seen["rewritten, found"] >= EXAMPLES // 2
+    # Constants, $unset and $rename are refused to the parents of their paths alone.
+    assert seen["exact, refused"] == seen["exact, refused to a parent"] <= seen["exact"] // 10
