@@ -90,8 +90,10 @@ leaves = one(st.sampled_from(PATHS * 2 + BENEATH), conditions)
 
 def _combined(inner: Any) -> Any:
     several = st.lists(inner, min_size=1, max_size=3)
-    both = st.tuples(inner, inner).map(lambda two: {**two[0], **two[1]})
-    return st.one_of(both, one(st.sampled_from(["$and", "$or", "$nor"]), several))
+    pairs = st.tuples(inner, inner)
+    both = pairs.map(lambda two: {**two[0], **two[1]})
+    absorbing = pairs.map(lambda two: {"$or": [{"$and": list(two)}, two[0]]})
+    return st.one_of(both, absorbing, one(st.sampled_from(["$and", "$or", "$nor"]), several))
 
 
 def queries_on(paths: list[str]) -> Any:
@@ -163,7 +165,15 @@ def _with_more(rule: tuple[Raw, Raw], more: Raw) -> tuple[Raw, Raw]:
     return target, {**more, **update}
 
 
-_operators = st.one_of(_simple, _simple, st.builds(_with_more, _simple, _more))
+# What is renamed need not be there: the target asks for something else.
+_moving_too = st.builds(
+    _with_more,
+    st.sampled_from(["b", "c"]).flatmap(_setting),
+    one(st.just("$rename"), one(st.just("a"), st.sampled_from(["d", "d.x", "d.y", "d.x.z"]))),
+)
+_operators = st.one_of(
+    _simple, _simple, _simple, _moving_too, st.builds(_with_more, _simple, _more)
+)
 # What rewriting refuses wherever a query reads it.
 _opaque = st.one_of(
     one(st.just("$inc"), one(written, st.just(1))),
@@ -193,5 +203,6 @@ def cases(draw: st.DrawFn) -> tuple[list[Raw], list[RuleCase], list[Raw]]:
     """Give documents, rules in their order, and queries."""
     rules = draw(_rules)
     paths = {path for rule in rules for path in written_paths(rule.update) or ()}
-    some_queries = st.lists(queries_on(sorted(paths)), min_size=8, max_size=8)
+    parents = {path.rpartition(".")[0] for path in paths} - {""}
+    some_queries = st.lists(queries_on(sorted(paths | parents)), min_size=8, max_size=8)
     return draw(st.lists(documents, min_size=6, max_size=6)), rules, draw(some_queries)

@@ -279,6 +279,27 @@ def test_the_depth_is_bounded() -> None:
         rewrite({"n60": 1}, steps)
 
 
+# --- What is left out -------------------------------------------------------------------------
+
+
+def test_a_branch_within_another_is_left_out() -> None:
+    """Of two branches of which one asks for more, the one that asks for less stays."""
+    query = {"$or": [{"name": "x", "age": 1}, {"enabled": True}, {"name": "x"}]}
+    assert rewrite(query, [ADDED]) == {
+        "$or": [{"enabled": {"$exists": False}}, {"enabled": True}, {"name": "x"}]
+    }
+
+
+def test_arrays_are_thought_of() -> None:
+    """What follows for values but not for arrays is kept: `{i: [1]}` has no `i.q` that is null."""
+    step = compile_step("rule", {"flag": 1}, {"$set": {"i": 5, "flag": 2}})
+    query = {"$and": [{"i.q": {"$ne": None}}, {"i.q": {"$exists": True}}]}
+    assert rewrite(query, [step]) == {"i.q": {"$ne": None, "$exists": True}, "flag": {"$ne": 1}}
+    assert rewrite({"a": 2}, [compile_step("rule", {"a": 1}, {"$set": {"a": 3}})]) == {
+        "a": {"$eq": 2, "$ne": 1}
+    }
+
+
 # --- What stays as it is ----------------------------------------------------------------------
 
 
