@@ -35,7 +35,8 @@ __all__ = ["Application", "Failure"]
 
 logger = logging.getLogger(__name__)
 
-# After a batch has run out of time, one document by itself gets this fraction of it.
+# A batch may take half of the time limit. The other half is for its documents one by one, if one
+# of them is held; of that half, one document gets this fraction.
 _PATIENCE = 5
 
 
@@ -107,11 +108,14 @@ class Application:
     def run(self) -> None:
         """Apply the rules; errors of single documents are in `errors`."""
         self._announce_start()
-        late = self._work(self.plan.lazy_timeout)
+        limit = self.plan.lazy_timeout
+        if limit is not None and len(self.documents) > 1:
+            limit /= 2
+        late = self._work(limit)
         if late is not None:
             self._keep_stale()
-            if len(self.documents) > 1 and self.plan.lazy_timeout is not None:
-                self._work_one_by_one(self.plan.lazy_timeout, late)
+            if limit is not None and len(self.documents) > 1:
+                self._work_one_by_one(limit, late)
             else:
                 for key in self.alive:
                     self._time_out(key, late)
@@ -132,10 +136,7 @@ class Application:
         return None
 
     def _work_one_by_one(self, limit: float, late: PyMongoError) -> None:
-        """Try each document that is left by itself: who holds one does not hold its neighbours.
-
-        That takes as long as the batch has taken, at most.
-        """
+        """Try each document that is left by itself: who holds one does not hold its neighbours."""
         until = time.monotonic() + limit
         for index, document in self.documents.items():
             key = key_of(document["_id"])

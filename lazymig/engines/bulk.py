@@ -6,6 +6,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from lazymig.engines.access import (
     Raw,
     all_of,
     is_document_error,
+    is_mongomock,
     key_of,
     on_primary,
     writable,
@@ -47,7 +49,11 @@ _MOST_ERRORS = 1000
 
 @dataclass(frozen=True, slots=True)
 class RuleReport:
-    """What one rule did to a collection: documents matched and modified, seconds, errors."""
+    """What one rule did to a collection: documents matched and modified, seconds, errors.
+
+    Where `errors` is not empty, the counts may be too low: MongoDB does not tell how many documents
+    an update has reached before it refused one.
+    """
 
     name: str
     matched: int
@@ -272,9 +278,19 @@ class _Run:
         cursor = cursor.sort("_id", 1).batch_size(_BATCH)
         if hasattr(cursor, "allow_disk_use"):
             cursor = cursor.allow_disk_use(True)
-        with cursor:
-            while batch := list(itertools.islice(cursor, _BATCH)):
+        with cursor, ThreadPoolExecutor(1) as reader:
+            # mongomock reads from a list, which must not change meanwhile.
+            ahead = not is_mongomock(self.collection)
+            batch = _take(cursor)
+            while batch:
+                # The next batch is read while this one is written.
+                following = reader.submit(_take, cursor) if ahead else None
                 yield batch
+                batch = following.result() if following is not None else _take(cursor)
+
+
+def _take(cursor: Iterator[Raw]) -> list[Raw]:
+    return list(itertools.islice(cursor, _BATCH))
 
 
 def run_bulk(collection: Collection[Any], plan: Plan) -> MigrationReport:

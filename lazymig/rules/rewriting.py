@@ -213,7 +213,8 @@ def rewrite(
     :raises CannotRewrite: a rule does to a path what cannot be said in a query, or `limit`.
 
     As in `convergence`, the parents on a rule's dotted paths are taken for sub-documents, and
-    `_cls` for one name.
+    `_cls` for one name. Constants are compared under the simple collation: who asks under another
+    one has to settle.
     """
     if _nothing_in_common(query, steps) or not any(_concerns(step, query) for step in steps):
         return query

@@ -119,10 +119,10 @@ def test_a_refused_document_gets_no_later_rule(
     (error,) = report.errors
     assert isinstance(error, MigrationFailed)
     assert (error.model, error.rule, error.document_id) == ("Post", f"{prefix}migration01__push", 3)
-    assert [(each.matched, each.modified, len(each.errors)) for each in report.rules] in (
-        [(9, 9, 1), (9, 9, 0)],
-        [(10, 9, 1), (9, 9, 0)],
-    )
+    push, rest = report.rules
+    assert (rest.matched, rest.modified, rest.errors) == (9, 9, ())
+    # MongoDB does not say how many documents an update has reached before it refuses one.
+    assert push.modified <= 9
     untouched = {"_id": 3, "n": 3, "tags": "no list"}
     assert mongoengine_db["post"].find_one({"_id": 3}) == untouched
     assert mongoengine_db["post"].count_documents({"late": 1, "tags": "x"}) == 9
