@@ -5,9 +5,12 @@ from __future__ import annotations
 import itertools
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from threading import Lock
 from typing import Any
 
 from pymongo.collection import Collection
@@ -24,7 +27,12 @@ from lazymig.engines.access import (
     writable,
     write_each,
 )
-from lazymig.engines.computed import failure_of_rule, failure_of_server, migrate_computed
+from lazymig.engines.computed import (
+    Outcome,
+    failure_of_rule,
+    failure_of_server,
+    migrate_computed,
+)
 from lazymig.engines.lazy import Failure, rescue
 from lazymig.errors import MigrationError
 from lazymig.rules.discovery import BoundRule
@@ -237,15 +245,22 @@ class _Run:
                 return
 
     def compute(self, rule: BoundRule, tally: _Tally) -> None:
-        """Stream the matching documents and write each one the update computed for it."""
-        for batch in self.stream(rule.target):
-            outcome = migrate_computed(
-                self.collection,
-                rule,
-                self.plan.concern,
-                batch,
-                only_converging=self.scope == "lazy",
-            )
+        """Stream the matching documents and write each one the update computed for it.
+
+        A batch is read and computed while the one before it is written; there is one write at a
+        time.
+        """
+        work = partial(
+            migrate_computed,
+            self.collection,
+            rule,
+            self.plan.concern,
+            only_converging=self.scope == "lazy",
+            turn=Lock(),
+        )
+        for outcome in _side_by_side(
+            work, self.stream(rule.target), 1 if is_mongomock(self.collection) else 2
+        ):
             tally.matched += len(outcome.matched)
             tally.modified += outcome.modified
             tally.errors.extend(outcome.failures.values())
@@ -278,19 +293,26 @@ class _Run:
         cursor = cursor.sort("_id", 1).batch_size(_BATCH)
         if hasattr(cursor, "allow_disk_use"):
             cursor = cursor.allow_disk_use(True)
-        with cursor, ThreadPoolExecutor(1) as reader:
-            # mongomock reads from a list, which must not change meanwhile.
-            ahead = not is_mongomock(self.collection)
-            batch = _take(cursor)
-            while batch:
-                # The next batch is read while this one is written.
-                following = reader.submit(_take, cursor) if ahead else None
+        with cursor:
+            while batch := list(itertools.islice(cursor, _BATCH)):
                 yield batch
-                batch = following.result() if following is not None else _take(cursor)
 
 
-def _take(cursor: Iterator[Raw]) -> list[Raw]:
-    return list(itertools.islice(cursor, _BATCH))
+def _side_by_side(
+    work: Callable[[list[Raw]], Outcome], batches: Iterator[list[Raw]], workers: int
+) -> Iterator[Outcome]:
+    """The outcomes of the batches, in order; with one worker none is begun before its turn."""
+    if workers == 1:
+        yield from map(work, batches)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        running: deque[Future[Outcome]] = deque()
+        for batch in batches:
+            running.append(pool.submit(work, batch))
+            if len(running) == workers:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
 
 def run_bulk(collection: Collection[Any], plan: Plan) -> MigrationReport:

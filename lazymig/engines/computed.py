@@ -7,6 +7,7 @@ writer was faster.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,6 +73,7 @@ def migrate_computed(
     *,
     only_converging: bool,
     static_update: bool = False,
+    turn: AbstractContextManager[Any] | None = None,
 ) -> Outcome:
     """Apply one rule to each of these documents with the update computed for it.
 
@@ -79,6 +81,7 @@ def migrate_computed(
     :param only_converging: leave a document alone if its update would not end the match.
     :param static_update: the rule reads no document; it is applied document by document because its
         update does not end its match.
+    :param turn: held while writing, by callers that compute several batches at once.
     :raises pymongo.errors.PyMongoError: the connection, the rights, a time limit; document errors
         are in the outcome.
     """
@@ -100,7 +103,8 @@ def migrate_computed(
                 writes.append(write)
         if not writes:
             return outcome
-        missed, uncertain = _send(collection, rule, writes, outcome)
+        with turn or nullcontext():
+            missed, uncertain = _send(collection, rule, writes, outcome)
         if not missed and not uncertain:
             return outcome
         previous = {

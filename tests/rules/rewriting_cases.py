@@ -32,7 +32,8 @@ def one(key: Any, value: Any) -> Any:
 # `d` and `d.x` are parents of dotted paths: documents or scalars. The others may be arrays.
 PATHS = ["a", "b", "c", "d", "d.x", "d.y", "d.x.z", "_cls"]
 BENEATH = ["a.q", "b.q", "a.0", "c.0.q", "d.x.q"]
-SCALARS: list[Any] = [None, 0, 1, 2, 1.0, True, False, "", "x", "A", "A.B"]
+# Few, so that they meet.
+SCALARS: list[Any] = [None, 1, 1, 2, 1.0, True, "x", "x"]
 scalars = st.sampled_from(SCALARS)
 records = st.dictionaries(st.sampled_from("qr"), scalars, max_size=2)
 values = st.one_of(
@@ -191,10 +192,11 @@ def _converges(rule: RuleCase) -> bool:
     return ends_match(rule.target, rule.update)
 
 
-exact_rules = st.builds(lambda pair: RuleCase(*pair), _operators).filter(_converges)
-opaque_rules = st.builds(RuleCase, leaves, _opaque).filter(_converges)
-_rules = st.lists(
-    st.one_of(exact_rules, exact_rules, exact_rules, opaque_rules), min_size=1, max_size=4
+exact_rules = st.builds(lambda pair: RuleCase(*pair), _operators)
+opaque_rules = st.builds(RuleCase, leaves, _opaque)
+_any_rules = st.one_of(*[exact_rules] * 7, opaque_rules)
+_rules = st.lists(_any_rules, min_size=5, max_size=5).map(
+    lambda some: list(filter(_converges, some))[:4]
 )
 
 
