@@ -12,6 +12,7 @@ from mongoengine.queryset import QuerySet
 
 from lazymig.errors import RuleDefinitionError
 from lazymig.migration import DocumentMigration
+from lazymig.odm.joining import joined
 from lazymig.odm.loading import (
     LEFT_OUT,
     DocumentLeftOut,
@@ -22,7 +23,6 @@ from lazymig.odm.loading import (
     reading_from,
 )
 from lazymig.odm.plans import bind_rules, family_of, forget_plans, owner_of, root_of
-from lazymig.odm.queryset import joined
 from lazymig.odm.references import watch_references
 from lazymig.odm.schema import document_subclasses, is_concrete
 from lazymig.odm.stored import shown_as_stored

@@ -1,4 +1,4 @@
-"""LazyMigrationQuerySet, and how it joins a user's own queryset class."""
+"""LazyMigrationQuerySet: the doors through which MongoEngine's queryset hands out documents."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import itertools
 from collections import deque
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mongoengine.queryset import QuerySet, QuerySetNoCache
-from mongoengine.queryset.base import BaseQuerySet
 from mongoengine.queryset.queryset import ITER_CHUNK_SIZE
 
 from lazymig.engines.access import on_primary
 from lazymig.engines.lazy import Failure
 from lazymig.errors import MigrationError
+from lazymig.odm.joining import AsStoredQuerySet, joins_live
 from lazymig.odm.loading import (
     LEFT_OUT,
     Build,
@@ -31,13 +30,7 @@ from lazymig.odm.plans import family_of, legacy_names, root_of
 from lazymig.odm.stored import shown_as_stored
 from lazymig.rules.plan import Family, Plan
 
-__all__ = ["AsStoredQuerySet", "LazyMigrationQuerySet", "joined", "plain_of"]
-
-if TYPE_CHECKING:
-    # The two classes below are only ever used joined to a MongoEngine queryset class.
-    _Joined: Any = BaseQuerySet
-else:
-    _Joined = object
+__all__ = ["LazyMigrationQuerySet"]
 
 # Documents by `_id` that are judged and migrated at once where no cursor sets the pace.
 _IN_BULK_BATCH = 1000
@@ -45,77 +38,8 @@ _IN_BULK_BATCH = 1000
 # How often modify() looks for the document that it is going to hit before it goes ahead.
 _MODIFY_ATTEMPTS = 3
 
-# What MongoEngine's get() calls in a chain, and what each of these clones by.
-_CHAIN_OF_GET = ("__call__", "_clone_into", "clone", "filter", "get", "limit", "order_by")
 
-# What belongs to one cursor, so neither to a clone nor to a pickle.
-_CURSOR_STATE = (
-    "_lazymig_asked",
-    "_lazymig_cursor",
-    "_lazymig_prepared",
-    "_lazymig_ready",
-    "_lazymig_unjudged",
-)
-
-
-class AsStoredQuerySet(_Joined):
-    """What every model with the mixin has: `as_stored()`."""
-
-    # MongoEngine's own state, as far as it is changed here.
-    _cls_query: Any
-    _cursor_obj: Any
-    _has_more: bool
-    _mongo_query: Any
-    _result_cache: Any
-
-    _lazymig_plain: type
-    _lazymig_stored = False
-    _lazymig_lone = False
-
-    def as_stored(self) -> Any:
-        """Return a clone that shows documents as they lie in the database and migrates none.
-
-        An old document that MongoEngine cannot build raises MongoEngine's own exception.
-        """
-        queryset = self.clone()
-        queryset._lazymig_stored = True
-        return queryset
-
-    def no_cache(self) -> Any:
-        """Convert to a queryset that does not cache its results."""
-        return self._lazymig_joined_again(super().no_cache())
-
-    def cache(self) -> Any:
-        """Convert to a queryset that caches its results."""
-        return self._lazymig_joined_again(super().cache())
-
-    def _lazymig_joined_again(self, converted: Any) -> Any:
-        # MongoEngine names its own two classes in no_cache() and cache().
-        if type(converted) not in (QuerySet, QuerySetNoCache):
-            return converted
-        own = joined(type(converted), live=isinstance(self, LazyMigrationQuerySet))
-        return self._clone_into(own(self._document, self._collection))
-
-    def _clone_into(self, new_qs: Any) -> Any:
-        # Each filter() and limit() clones, so only what is not as by default is handed on.
-        if self._lazymig_stored:
-            new_qs._lazymig_stored = True
-        if self._lazymig_lone:
-            new_qs._lazymig_lone = True
-        return super()._clone_into(new_qs)
-
-    def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
-        for name in _CURSOR_STATE:
-            state.pop(name, None)
-        return state
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # The joined class exists only in memory: a pickle names the class that it was made of.
-        live = isinstance(self, LazyMigrationQuerySet)
-        return _new_joined, (self._lazymig_plain, live), self.__getstate__()
-
-
+@joins_live
 class LazyMigrationQuerySet(AsStoredQuerySet):
     """Brings documents up to date as they come from the cursor, a batch at a time.
 
@@ -123,6 +47,15 @@ class LazyMigrationQuerySet(AsStoredQuerySet):
     it is built as a whole; its instances and exceptions wait in `_lazymig_prepared`. A batch
     during whose judgement the connection broke waits in `_lazymig_unjudged` for the next try.
     """
+
+    _lazymig_live = True
+    _lazymig_of_cursor = (
+        "_lazymig_asked",
+        "_lazymig_cursor",
+        "_lazymig_prepared",
+        "_lazymig_ready",
+        "_lazymig_unjudged",
+    )
 
     # Whether the user's class has a __next__ of its own, which has to be called.
     _lazymig_own_next = False
@@ -487,45 +420,3 @@ def _widened(document: Any, cls_query: dict[str, Any]) -> dict[str, Any]:
         cached = (names, wider)
         document._lazymig_widened = cached
     return cached[1] or cls_query
-
-
-def _overrides_next(queryset_class: Any) -> bool:
-    return queryset_class.__next__ is not BaseQuerySet.__next__
-
-
-_joined: dict[tuple[type, bool], type] = {}
-
-
-def plain_of(queryset_class: type) -> type:
-    """The class that a joined queryset class was made of; any other class itself."""
-    return getattr(queryset_class, "_lazymig_plain", queryset_class)
-
-
-def joined(queryset_class: type, *, live: bool) -> type:
-    """A MongoEngine queryset class, or a user's own, with lazymig's doors in front.
-
-    :param live: with migrations; otherwise with `as_stored()` alone, which then changes nothing.
-    """
-    plain: Any = plain_of(queryset_class)
-    if not isinstance(plain, type) or not issubclass(plain, BaseQuerySet):
-        return queryset_class
-    key = (plain, live)
-    if key not in _joined:
-        front = LazyMigrationQuerySet if live else AsStoredQuerySet
-        body = {
-            "__doc__": plain.__doc__,
-            "__module__": plain.__module__,
-            "__qualname__": plain.__qualname__,
-            "_lazymig_plain": plain,
-            "_lazymig_own_next": _overrides_next(plain),
-            "_lazymig_chains": all(
-                getattr(plain, name) is getattr(BaseQuerySet, name) for name in _CHAIN_OF_GET
-            ),
-        }
-        _joined[key] = type(plain.__name__, (front, plain), body)
-    return _joined[key]
-
-
-def _new_joined(plain: type, live: bool) -> Any:
-    cls: Any = joined(plain, live=live)
-    return cls.__new__(cls)

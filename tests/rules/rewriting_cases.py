@@ -24,6 +24,12 @@ class RuleCase(NamedTuple):
         return compile_step(name, self.target, self.update)
 
 
+# Rules that everyone writes.
+ADDED = compile_step("added", {"enabled": {"$exists": False}}, {"$set": {"enabled": True}})
+FILLED = compile_step("filled", {"enabled": None}, {"$set": {"enabled": True}})
+RENAMED = compile_step("renamed", {"old": {"$exists": True}}, {"$rename": {"old": "new"}})
+
+
 def one(key: Any, value: Any) -> Any:
     """Give mappings of one drawn key and one drawn value."""
     return st.tuples(key, value).map(lambda pair: dict([pair]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -91,3 +92,53 @@ def test_a_rewritten_query_finds_what_the_query_finds_after_migration(
     assert seen["rewritten, found"] >= EXAMPLES // 2
     # Constants, $unset and $rename are refused to the parents of their paths alone.
     assert seen["exact, refused"] == seen["exact, refused to a parent"] <= seen["exact"] // 10
+
+
+MISSING = object()
+# Every combination of them is stored.
+FIELDS: dict[str, list[object]] = {
+    "flag": [1, 2],
+    "old": [MISSING, None, 1, [1, 2], {"k": 1}],
+    "new": [MISSING, None, 1, 2],
+    "d": [MISSING, {}, {"x": 1}, {"x": None, "y": 2}],
+}
+EVERYONE = [
+    {name: value for name, value in zip(FIELDS, chosen, strict=True) if value is not MISSING}
+    for chosen in itertools.product(*FIELDS.values())
+]
+MOVE = RuleCase({"old": {"$exists": True}}, {"$rename": {"old": "new"}})
+MOVE_ONCE = RuleCase(
+    {"old": {"$exists": True}, "new": {"$exists": False}}, {"$rename": {"old": "new"}}
+)
+PERHAPS = RuleCase({"flag": 1}, {"$rename": {"old": "new"}, "$set": {"flag": 2}})
+DEEPEN = RuleCase({"flag": 1}, {"$rename": {"old": "d.x"}, "$set": {"flag": 2}})
+RAISE = RuleCase({"d.x": {"$exists": True}}, {"$rename": {"d.x": "new"}})
+FILL = RuleCase({"d.x": {"$exists": False}}, {"$set": {"d.x": 1}})
+EMPTY = RuleCase({"new": None}, {"$set": {"new": 1}, "$unset": {"d.y": ""}})
+ASKED = [
+    *({"new": 1}, {"new": None}, {"new": {"$ne": 1}}, {"new": {"$exists": True}}, {"new.k": 1}),
+    *({"old": 1}, {"old": {"$exists": False}}, {"old": {"$nin": [1, None]}}, {"new.0": 1}),
+    *({"d.x": 1}, {"d.x": None}, {"d.x": {"$exists": False}}, {"d": {"$exists": True}}),
+    *({"d": None}, {"d": {"$exists": False}, "new": 1}, {"flag": 1}, {"d.y": 2, "d.x": None}),
+    {"$or": [{"new": 1, "flag": 2}, {"d.x": 1}]},
+    {"$nor": [{"new": 1}, {"d.x": {"$exists": True}, "flag": 2}]},
+]
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        *([MOVE], [MOVE_ONCE], [PERHAPS], [DEEPEN], [RAISE], [FILL], [EMPTY]),
+        *([MOVE, RAISE], [RAISE, EMPTY], [EMPTY, PERHAPS], [FILL, RAISE], [DEEPEN, RAISE, FILL]),
+    ],
+)
+def test_rewriting_is_exact_for_every_document(
+    scratch: Database[Raw], rules: list[RuleCase]
+) -> None:
+    """Queries on what rules move and fill find the same in stored and in migrated documents."""
+    ids = _migrate(scratch, rules, EVERYONE)
+    assert len(ids) >= len(EVERYONE) // 2
+    for query in ASKED:
+        rewritten = rewrite(query, [rule.step() for rule in rules])
+        expected = _found(scratch, "migrated", query, ids)
+        assert _found(scratch, "stored", dict(rewritten), ids) == expected, (query, rewritten)

@@ -11,12 +11,8 @@ from pymongo import ASCENDING, MongoClient
 from pymongo.collection import Collection
 
 from lazymig.rules.rewriting import Step, compile_step, rewrite
+from tests.rules.rewriting_cases import ADDED, FILLED, RENAMED, Raw
 
-Raw = dict[str, Any]
-
-ADDED = compile_step("added", {"enabled": {"$exists": False}}, {"$set": {"enabled": True}})
-FILLED = compile_step("filled", {"enabled": None}, {"$set": {"enabled": True}})
-RENAMED = compile_step("renamed", {"old": {"$exists": True}}, {"$rename": {"old": "new"}})
 SPLIT = [
     compile_step(
         name,
