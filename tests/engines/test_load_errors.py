@@ -22,7 +22,7 @@ from lazymig import ConvergenceWarning
 from tests.support.handlers import ADD_ENABLED, handler, model, rule
 
 
-class Inner(EmbeddedDocument):
+class EmbeddedNumber(EmbeddedDocument):
     """Something that can be embedded."""
 
     n = IntField()
@@ -38,7 +38,7 @@ def _notes(error: Exception) -> str:
 SITUATIONS: dict[str, tuple[Any, Any, type[Exception], Any]] = {
     "unknown field": ({}, {"lost": 1}, FieldDoesNotExist, {"$unset": {"lost": ""}}),
     "not a sub-document": (
-        {"sub": EmbeddedDocumentField(Inner)},
+        {"sub": EmbeddedDocumentField(EmbeddedNumber)},
         {"sub": 5},
         InvalidDocumentError,
         {"$set": {"sub": {"n": 5}}},
@@ -48,13 +48,13 @@ SITUATIONS: dict[str, tuple[Any, Any, type[Exception], Any]] = {
         {"any": GenericEmbeddedDocumentField()},
         {"any": {"n": 1}},
         KeyError,
-        {"$set": {"any": {"_cls": "Inner", "n": 1}}},
+        {"$set": {"any": {"_cls": "EmbeddedNumber", "n": 1}}},
     ),
     "NotRegistered": (
         {"any": GenericEmbeddedDocumentField()},
         {"any": {"_cls": "Gone", "n": 1}},
         NotRegistered,
-        {"$set": {"any": {"_cls": "Inner", "n": 1}}},
+        {"$set": {"any": {"_cls": "EmbeddedNumber", "n": 1}}},
     ),
 }
 
