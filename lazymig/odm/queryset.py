@@ -13,7 +13,7 @@ from mongoengine.queryset.queryset import ITER_CHUNK_SIZE
 from lazymig.engines.access import on_primary
 from lazymig.engines.lazy import Failure
 from lazymig.errors import MigrationError
-from lazymig.odm.joining import AsStoredQuerySet, joins_live
+from lazymig.odm.joining import joins_live
 from lazymig.odm.loading import (
     LEFT_OUT,
     Build,
@@ -27,6 +27,8 @@ from lazymig.odm.loading import (
     reading_from,
 )
 from lazymig.odm.plans import family_of, legacy_names, root_of
+from lazymig.odm.see_through import sight_of
+from lazymig.odm.seeing import SeeThroughQuerySet
 from lazymig.odm.stored import shown_as_stored
 from lazymig.rules.plan import Family, Plan
 
@@ -40,7 +42,7 @@ _MODIFY_ATTEMPTS = 3
 
 
 @joins_live
-class LazyMigrationQuerySet(AsStoredQuerySet):
+class LazyMigrationQuerySet(SeeThroughQuerySet):
     """Brings documents up to date as they come from the cursor, a batch at a time.
 
     Raw documents wait in `_lazymig_ready` once their batch has been judged. A batch with trouble in
@@ -54,6 +56,7 @@ class LazyMigrationQuerySet(AsStoredQuerySet):
         "_lazymig_cursor",
         "_lazymig_prepared",
         "_lazymig_ready",
+        "_lazymig_seen",
         "_lazymig_unjudged",
     )
 
@@ -279,12 +282,14 @@ class LazyMigrationQuerySet(AsStoredQuerySet):
         source = unhelped = None
         if self._lazymig_migrates():
             if not (self._none or self._empty):
+                paths = self._lazymig_order()
+                if paths:
+                    self._lazymig_settle(f"modify() by {', '.join(paths)}", paths, written=True)
                 unhelped = queryset._lazymig_migrate_next()
             # The old image is not what is stored any more: it cannot be migrated, only shown.
             source = self._lazymig_source(lone=True) if new else None
-            if upsert:
-                # An equality on `_cls` is what MongoDB writes into the new document.
-                queryset._lazymig_narrow()
+            if upsert and not (self._none or self._empty):
+                queryset = queryset._lazymig_for_upsert("an upsert")
         try:
             with reading_from(source):
                 return super(LazyMigrationQuerySet, queryset).modify(
@@ -415,7 +420,10 @@ def _widened(document: Any, cls_query: dict[str, Any]) -> dict[str, Any]:
         # Within no_sub_classes() a model that has subclasses stands for itself alone.
         alone = len(names) == 1 and any(True for _ in document.__subclasses__())
         former = () if alone else legacy_names(document)
-        all_names = [*names, *(name for name in former if name not in names)]
+        sight = sight_of(document)
+        # A former class that a rule names is found by seeing through that rule, exactly.
+        seen = {*names, *(sight.classes if sight is not None else ())}
+        all_names = [*names, *(name for name in former if name not in seen)]
         wider = {"_cls": {"$in": all_names}} if len(all_names) > len(names) else None
         cached = (names, wider)
         document._lazymig_widened = cached

@@ -15,7 +15,7 @@ from bson.errors import BSONError
 
 from lazymig.errors import RuleDefinitionError, UpdateQueryError
 from lazymig.rules.convergence import ends_match
-from lazymig.rules.document import SymbolicDocument, SymbolicValue, settle_symbols
+from lazymig.rules.document import SymbolicDocument, settle_symbols
 from lazymig.rules.matching import Matcher, compile_query, query_paths
 from lazymig.rules.rule import Evaluation, Rule, RuleHandler, Scope, evaluate
 from lazymig.rules.updates import ANY_UUID, ANY_VALUE, check_update, created_paths, written_paths
@@ -150,9 +150,27 @@ class BoundRule:
                 model=self.model_name,
                 rule=self.name,
             )
+            self._check_paths(update)
             if key is not None and "$set" in update and len(self._checked) < _MOST_FORMS:
                 self._checked.add(key)
         return evaluation
+
+    def _check_paths(self, update: Any) -> None:
+        """Hold a computed update against what was seen at definition, which queries rely on."""
+        if self.writes is None:
+            return
+        written = written_paths(update)
+        if written is None or not all(
+            any(path == known or path.startswith(f"{known}.") for known in self.writes)
+            for path in written
+        ):
+            raise UpdateQueryError(
+                f"writes {sorted(written or ())} for a document, but {sorted(self.writes)} when it "
+                "was looked at without one; let it tell values apart by ==, in or isinstance(), "
+                "not by type() or by catching exceptions",
+                model=self.model_name,
+                rule=self.name,
+            )
 
     def converges_with(self, evaluation: Evaluation) -> bool:
         """Whether this computed update provably ends the match of the target it goes with."""
@@ -253,7 +271,7 @@ def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundR
         converges=converges,
         by_hand=by_hand,
         reads=query_paths(target),
-        writes=written_paths(update) if static else None,
+        writes=written_paths(update) if update is not None else None,
         creates=created_paths(update) if update is not None else frozenset(),
     )
 
@@ -266,13 +284,15 @@ def _symbolic_update(
     (None, None) where the rule decides by the document's values what to do: then only the
     update computed for a document can tell.
     """
+    if "type" in rule.method.__code__.co_names:
+        # What type() says of a symbol is true of no value.
+        return None, None
     try:
         guess = evaluate(rule, handler_class, doc_class, document=SymbolicDocument(), status=True)
     except Exception:
         # A library function that is given a symbol may raise anything; the rule is not at fault.
         return None, None
-    symbolic_target = any(isinstance(value, SymbolicValue) for value in _leaves(guess.target))
-    if not guess.complete or guess.update is None or symbolic_target or guess.target != target:
+    if not guess.complete or guess.update is None or settle_symbols(guess.target) != target:
         return None, None
     return settle_symbols(guess.update), settle_symbols(guess.array_filters)
 
@@ -318,17 +338,6 @@ def _operators(query: Any) -> Iterator[str]:
     elif isinstance(query, (list, tuple)):
         for item in query:
             yield from _operators(item)
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, Mapping):
-        for item in value.values():
-            yield from _leaves(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _leaves(item)
-    else:
-        yield value
 
 
 def _form_of(update: Any, array_filters: Any) -> Any:

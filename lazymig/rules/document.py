@@ -121,6 +121,11 @@ class SymbolicValue:
             raise AttributeError(name)
         return SymbolicValue()
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> type[Any]:  # type: ignore[override]
+        # isinstance() is a decision too.
+        raise DocumentNeeded
+
     def _some_value(self, *_args: Any, **_kwargs: Any) -> SymbolicValue:
         return SymbolicValue()
 

@@ -112,8 +112,12 @@ def evaluate(
     :raises Exception: whatever the rule method raises.
     """
     handler = handler_class(doc_class)
-    read = ReadDocument(document) if isinstance(document, Mapping) else None
-    given = read if read is not None else document if document is not None else MissingDocument()
+    given: Any = document
+    read = None
+    if document is None:
+        given = MissingDocument()
+    elif not isinstance(document, SymbolicDocument):
+        given = read = ReadDocument(document)
     frame = _Frame(given, collection, status)
     handler._frame = frame  # noqa: SLF001 - its own module's class
     complete = True
