@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lazymig.rules.document import DocumentNeeded, MissingDocument, ReadDocument, SymbolicDocument
+from lazymig.rules.document import DocumentNeeded, MissingDocument, ReadDocument
+from lazymig.rules.symbols import SymbolicDocument
 
 __all__ = ["Evaluation", "Rule", "RuleHandler", "Scope", "evaluate"]
 
