@@ -14,8 +14,9 @@ from lazymig.engines.pending import count_stale
 from lazymig.errors import SettleLimitExceeded
 from lazymig.odm.plans import family_of
 from lazymig.rules.discovery import BoundRule
-from lazymig.rules.plan import Family, Plan, overlaps
+from lazymig.rules.plan import Family, Plan
 from lazymig.rules.rewriting import CannotRewrite, Step, compile_step, opaque_step, rewrite
+from lazymig.rules.updates import overlaps
 
 __all__ = ["Sight", "View", "settled", "sight_of", "view_of"]
 

@@ -45,7 +45,13 @@ from lazymig.rules.knowledge import (
 )
 from lazymig.rules.matching import Matcher, compile_query, query_paths
 from lazymig.rules.operators import is_expression
-from lazymig.rules.updates import SET_STAGES, assignments, check_update, unset_stage_paths
+from lazymig.rules.updates import (
+    SET_STAGES,
+    assignments,
+    check_update,
+    overlaps,
+    unset_stage_paths,
+)
 
 __all__ = ["CannotRewrite", "Step", "compile_step", "opaque_step", "rewrite"]
 
@@ -102,12 +108,8 @@ class Step:
         """Yield the effects at, above and beneath a path."""
         plain = _without_indexes(path)
         for place, effect in (self.effects or {}).items():
-            if _overlap(place, path) or (isinstance(effect, Unknown) and _overlap(place, plain)):
+            if overlaps(place, path) or (isinstance(effect, Unknown) and overlaps(place, plain)):
                 yield place, effect
-
-
-def _overlap(path: str, other: str) -> bool:
-    return path == other or path.startswith(f"{other}.") or other.startswith(f"{path}.")
 
 
 def _without_indexes(path: str) -> str:
