@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -252,7 +253,9 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
             found: dict[Any, Any] = super().in_bulk(object_ids)
             return found
         cursor = self._collection.find({"_id": {"$in": object_ids}}, **self._cursor_args)
-        family, source = self._lazymig_family(), self._lazymig_source()
+        # MongoEngine looks at the ids alone, whatever class they lead to.
+        source = replace(self._lazymig_source(), classes=None)
+        family = self._lazymig_family()
         asked, build = self._lazymig_asked_for(), self._lazymig_build()
         documents: dict[Any, Any] = {}
         while raws := list(itertools.islice(cursor, _IN_BULK_BATCH)):
@@ -289,7 +292,7 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
             # The old image is not what is stored any more: it cannot be migrated, only shown.
             source = self._lazymig_source(lone=True) if new else None
             if upsert and not (self._none or self._empty):
-                queryset = queryset._lazymig_for_upsert("an upsert")
+                queryset = queryset._lazymig_for_upsert(self._lazymig_written(update))
         try:
             with reading_from(source):
                 return super(LazyMigrationQuerySet, queryset).modify(
@@ -398,13 +401,16 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
             classes,
         )
 
-    def _lazymig_narrow(self) -> None:
-        """Take the former classes out of the query again."""
+    def _lazymig_narrow(self) -> bool:
+        """Take the former classes out of the query again, and tell whether there were any."""
         plain = _plain_cls_query(self._document)
-        if self._cls_query and self._cls_query == _widened(self._document, plain):
-            self._cls_query = plain
-            self._mongo_query = None
-            self._cursor_obj = None
+        if not self._cls_query or self._cls_query != _widened(self._document, plain):
+            return False
+        narrowed = bool(self._cls_query != plain)
+        self._cls_query = plain
+        self._mongo_query = None
+        self._cursor_obj = None
+        return narrowed
 
 
 def _plain_cls_query(document: Any) -> dict[str, Any]:

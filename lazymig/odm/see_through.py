@@ -15,7 +15,14 @@ from lazymig.errors import SettleLimitExceeded
 from lazymig.odm.plans import family_of
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Family, Plan
-from lazymig.rules.rewriting import CannotRewrite, Step, compile_step, opaque_step, rewrite
+from lazymig.rules.rewriting import (
+    CannotRewrite,
+    Step,
+    compile_step,
+    is_concerned,
+    opaque_step,
+    rewrite,
+)
 from lazymig.rules.updates import overlaps
 
 __all__ = ["Sight", "View", "settled", "sight_of", "view_of"]
@@ -134,11 +141,11 @@ def view_of(model: Any, query: Mapping[str, Any], sight: Sight, collation: bool 
     :param collation: whether MongoDB compares strings otherwise than by their characters, so that
         no constant of a rule can be judged here.
     """
+    if collation and is_concerned(query, sight.steps):
+        return _partial_view(query, sight, collation)
     try:
         seen = rewrite(query, sight.steps)
     except CannotRewrite:
-        return _partial_view(query, sight, collation)
-    if collation and seen is not query:
         return _partial_view(query, sight, collation)
     if seen is not query:
         _tell(model, query, seen, sight)
@@ -156,7 +163,7 @@ def _partial_view(query: Mapping[str, Any], sight: Sight, collation: bool) -> Vi
         except CannotRewrite as exc:
             refusal = exc
         else:
-            if not collation or seen is part:
+            if not collation or not is_concerned(part, sight.steps):
                 within.append(seen)
                 continue
             refusal = CannotRewrite(sight.steps[-1].name, next(iter(part)), "is collated")

@@ -11,6 +11,7 @@ from mongoengine.queryset import transform
 from lazymig.odm.joining import AsStoredQuerySet
 from lazymig.odm.see_through import Sight, View, settled, sight_of, view_of
 from lazymig.odm.stored import shown_as_stored
+from lazymig.rules.aggregations import aggregated_paths
 from lazymig.rules.updates import written_paths
 
 __all__ = ["SeeThroughQuerySet"]
@@ -54,12 +55,12 @@ class SeeThroughQuerySet(AsStoredQuerySet):
             return query
         seen = self._lazymig_seen
         if seen is None or seen[0] is not query:
-            view = self._lazymig_view(query, sight)
-            if view.unseen:
-                reason = f"a query by {', '.join(each.path for each in view.unseen)}"
-                settled(self._document, self._collection, view.within, sight, reason)
-            seen = self._lazymig_seen = (query, view)
-        return seen[1].query
+            seen = self._lazymig_seen = (query, self._lazymig_view(query, sight))
+        view = seen[1]
+        if view.unseen:
+            reason = f"a query by {', '.join(each.path for each in view.unseen)}"
+            settled(self._document, self._collection, view.within, sight, reason)
+        return view.query
 
     @property
     def _cursor(self) -> Any:
@@ -98,7 +99,13 @@ class SeeThroughQuerySet(AsStoredQuerySet):
 
     def aggregate(self, pipeline: Any, *suppl_pipeline: Any, **kwargs: Any) -> Any:
         """Run an aggregation over the documents that match."""
-        self._lazymig_settle("aggregate()", None)
+        if not isinstance(pipeline, Mapping):
+            pipeline = list(pipeline)
+        stages = [pipeline] if isinstance(pipeline, Mapping) else pipeline
+        paths = aggregated_paths([*stages, *suppl_pipeline])
+        if paths is not None:
+            paths = paths.union(path for path, _direction in self._ordering or ())
+        self._lazymig_settle("aggregate()", paths, written=True)
         return super().aggregate(pipeline, *suppl_pipeline, **kwargs)
 
     def map_reduce(self, *args: Any, **kwargs: Any) -> Any:
@@ -125,7 +132,7 @@ class SeeThroughQuerySet(AsStoredQuerySet):
         queryset = self
         if self._lazymig_sight() is not None and not (self._none or self._empty):
             if upsert:
-                queryset = self._lazymig_for_upsert("an upsert")
+                queryset = self._lazymig_for_upsert(self._lazymig_written(update))
             else:
                 self._lazymig_settle("update()", self._lazymig_written(update))
         return super(SeeThroughQuerySet, queryset).update(
@@ -138,10 +145,21 @@ class SeeThroughQuerySet(AsStoredQuerySet):
             **update,
         )
 
+    def rewind(self) -> None:
+        """Rewind the cursor to its unevaluated state."""
+        if self._cursor_obj is not None and self._lazymig_sight() is not None:
+            # A new one, for old documents may have come since.
+            self._cursor_obj = None
+        super().rewind()
+
     def _clone_into(self, new_qs: Any) -> Any:
         if self._lazymig_settled:
             new_qs._lazymig_settled = True
-        return super()._clone_into(new_qs)
+        super()._clone_into(new_qs)
+        if new_qs._cursor_obj is not None and self._lazymig_sight() is not None:
+            # What the clone is going to be asked for decides what has to be settled first.
+            new_qs._cursor_obj = None
+        return new_qs
 
     def _lazymig_view(self, query: Mapping[str, Any], sight: Sight) -> View:
         return view_of(self._document, query, sight, collation=self._collation is not None)
@@ -167,19 +185,24 @@ class SeeThroughQuerySet(AsStoredQuerySet):
             view = self._lazymig_view(super()._query, sight)
             settled(self._document, self._collection, view.within, sight, operation)
 
-    def _lazymig_for_upsert(self, operation: str) -> Any:
-        """A clone whose filter goes out as it is, as what an upsert inserts is taken from it."""
+    def _lazymig_for_upsert(self, paths: Iterable[str] | None) -> Any:
+        """A clone whose filter goes out as it is, as what an upsert inserts is taken from it.
+
+        :param paths: the paths that the upsert writes; `None` for any.
+        """
         sight = self._lazymig_sight()
+        query = super()._query
         queryset = self.clone()
-        if sight is not None:
-            query = super()._query
-            within = self._lazymig_view(query, sight).within
-            # Neither may what will match be overlooked, nor what matches no more be hit.
-            either = {"$or": [within, query]} if within is not query and within else within
-            settled(self._document, self._collection, either, sight, operation)
-            queryset._lazymig_settled = True
         # An equality on `_cls` is what MongoDB writes into the new document.
-        queryset._lazymig_narrow()
+        narrowed = queryset._lazymig_narrow()
+        if sight is not None:
+            view = self._lazymig_view(query, sight)
+            within = view.within
+            if narrowed or view.query is not query or view.unseen or sight.touches(paths):
+                # Neither may what will match be overlooked, nor what matches no more be hit.
+                either = {"$or": [within, query]} if within is not query and within else within
+                settled(self._document, self._collection, either, sight, "an upsert")
+            queryset._lazymig_settled = True
         return queryset
 
     def _lazymig_order(self) -> list[str]:

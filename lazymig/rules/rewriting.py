@@ -53,7 +53,7 @@ from lazymig.rules.updates import (
     unset_stage_paths,
 )
 
-__all__ = ["CannotRewrite", "Step", "compile_step", "opaque_step", "rewrite"]
+__all__ = ["CannotRewrite", "Step", "compile_step", "is_concerned", "opaque_step", "rewrite"]
 
 DEFAULT_LIMIT: Final = 200
 """The most conditions of a rewritten query: MongoDB plans every branch of it."""
@@ -218,7 +218,7 @@ def rewrite(
     `_cls` for one name. Constants are compared under the simple collation: who asks under another
     one has to settle.
     """
-    if _nothing_in_common(query, steps) or not any(_concerns(step, query) for step in steps):
+    if not is_concerned(query, steps):
         return query
     clause = original = read(query)
     for step in reversed(steps):
@@ -227,6 +227,11 @@ def rewrite(
             reason = f"takes more than {limit} conditions, or too deep ones, on stored documents"
             raise CannotRewrite(step.name, ", ".join(step.effects or ()), reason)
     return query if clause.key == original.key else written(clause)
+
+
+def is_concerned(query: Mapping[str, Any], steps: Sequence[Step]) -> bool:
+    """Tell whether a rule writes a path that the query reads, whatever that makes of the answer."""
+    return not _nothing_in_common(query, steps) and any(_concerns(step, query) for step in steps)
 
 
 def _nothing_in_common(query: Mapping[str, Any], steps: Sequence[Step]) -> bool:

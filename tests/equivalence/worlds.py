@@ -29,6 +29,7 @@ from lazymig import LazyMigrationMixin
 Raw = dict[str, Any]
 Draw = Callable[[Any], Any]
 Strategy = Any
+Bodies = Mapping[str, Raw]
 
 STRINGS: Strategy = st.sampled_from(["a", "b", "ab", "", "1"])
 NUMBERS: Strategy = st.sampled_from([0, 1, 2, -1])
@@ -60,6 +61,7 @@ class Change:
     update: Any
     before: Callable[[Draw, Raw], None]
     array_filters: Any = None
+    of: str = ""
 
     def method(self) -> Callable[[Any], None]:
         """The rule as a method of a handler."""
@@ -87,26 +89,35 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Group:
+    """The handler on one class: whose documents it concerns, and which changes it holds."""
+
+    owner: str
+    concern: Raw = field(default_factory=dict)
+    rules: tuple[str, ...] = ("",)
+
+
+@dataclass(frozen=True)
 class World:
     """A model, or a tree of them, and all that may happen to it.
 
-    :param define: makes the classes; takes the bases of the root, and what is added to the body of
-        the class that has the handler.
+    :param define: makes the classes; takes the bases of the root, and by the names of the classes
+        what is added to their bodies.
     :param paths: what operations read and write.
     :param document: a document of today's shape.
-    :param concern: the condition on `_cls` of the handler's documents.
+    :param groups: the handlers; each inherits from the one before.
     :param gone: database paths that only old documents have.
+    :param beside: other collections, by name.
     """
 
     name: str
-    define: Callable[[tuple[type, ...], Raw], dict[str, Any]]
+    define: Callable[[tuple[type, ...], Bodies], dict[str, Any]]
+    groups: tuple[Group, ...]
     paths: tuple[Path, ...]
     changes: tuple[Change, ...]
     document: Callable[[Draw], Raw]
     gone: tuple[str, ...] = ()
-    concern: Raw = field(default_factory=dict)
     legacy_classes: tuple[str, ...] = ()
-    owner: str = ""
     beside: Mapping[str, tuple[Raw, ...]] = field(default_factory=dict)
 
 
@@ -162,12 +173,12 @@ def _inside(name: str, before: Callable[[Draw, Raw], None]) -> Callable[[Draw, R
 # --- One flat model ---------------------------------------------------------------------
 
 
-def _flat(bases: tuple[type, ...], body: Raw) -> dict[str, Any]:
+def _flat(bases: tuple[type, ...], bodies: Bodies) -> dict[str, Any]:
     model = type(Document)(
         "Flat",
         bases,
         {
-            "meta": {"collection": "subject"},
+            "meta": {"collection": "subject", "indexes": ["enabled", "$name"]},
             "name": StringField(),
             "age": IntField(),
             "enabled": BooleanField(),
@@ -176,7 +187,7 @@ def _flat(bases: tuple[type, ...], body: Raw) -> dict[str, Any]:
             "tags": ListField(StringField()),
             "version": IntField(),
             "count": IntField(),
-            **body,
+            **bodies.get("Flat", {}),
         },
     )
     return {"Flat": model}
@@ -297,7 +308,7 @@ FLAT_CHANGES = (
 # --- Other names in the database --------------------------------------------------------
 
 
-def _named(bases: tuple[type, ...], body: Raw) -> dict[str, Any]:
+def _named(bases: tuple[type, ...], bodies: Bodies) -> dict[str, Any]:
     model = type(Document)(
         "Named",
         bases,
@@ -307,7 +318,7 @@ def _named(bases: tuple[type, ...], body: Raw) -> dict[str, Any]:
             "views": IntField(db_field="v"),
             "owner": StringField(db_field="title"),
             "live": BooleanField(db_field="l", default=False),
-            **body,
+            **bodies.get("Named", {}),
         },
     )
     return {"Named": model}
@@ -366,7 +377,7 @@ NAMED_CHANGES = (
 # --- Embedded documents -----------------------------------------------------------------
 
 
-def _nested(bases: tuple[type, ...], body: Raw) -> dict[str, Any]:
+def _nested(bases: tuple[type, ...], bodies: Bodies) -> dict[str, Any]:
     address = type(EmbeddedDocument)(
         "Address",
         (EmbeddedDocument,),
@@ -385,7 +396,7 @@ def _nested(bases: tuple[type, ...], body: Raw) -> dict[str, Any]:
             "name": StringField(),
             "address": EmbeddedDocumentField(address),
             "phone": StringField(),
-            **body,
+            **bodies.get("Nested", {}),
         },
     )
     return {"Nested": model, "Address": address}
@@ -481,7 +492,7 @@ NESTED_CHANGES = (
 # --- Lists of embedded documents --------------------------------------------------------
 
 
-def _lists(bases: tuple[type, ...], body: Raw) -> dict[str, Any]:
+def _lists(bases: tuple[type, ...], bodies: Bodies) -> dict[str, Any]:
     comment = type(EmbeddedDocument)(
         "Comment",
         (EmbeddedDocument,),
@@ -496,7 +507,7 @@ def _lists(bases: tuple[type, ...], body: Raw) -> dict[str, Any]:
             "tags": ListField(StringField()),
             "comments": ListField(EmbeddedDocumentField(comment)),
             "size": IntField(),
-            **body,
+            **bodies.get("Lists", {}),
         },
     )
     return {"Lists": model, "Comment": comment}
@@ -596,7 +607,7 @@ LISTS_CHANGES = (
 # --- A tree of classes ------------------------------------------------------------------
 
 
-def _tree(bases: tuple[type, ...], body: Raw) -> dict[str, Any]:
+def _tree(bases: tuple[type, ...], bodies: Bodies) -> dict[str, Any]:
     human = type(Document)(
         "Human",
         bases,
@@ -604,7 +615,7 @@ def _tree(bases: tuple[type, ...], body: Raw) -> dict[str, Any]:
             "meta": {"collection": "subject", "allow_inheritance": True},
             "name": StringField(),
             "alive": BooleanField(),
-            **body,
+            **bodies.get("Human", {}),
         },
     )
     good = type(Document)("GoodJedi", (human,), {"rank": IntField()})
@@ -631,15 +642,15 @@ def _tree_document(draw: Draw) -> Raw:
     return document
 
 
-def _class_before(names: Mapping[str, Raw]) -> Callable[[Draw, Raw], None]:
+def _class_before(names: Mapping[Any, Raw]) -> Callable[[Draw, Raw], None]:
     def before(draw: Draw, document: Raw) -> None:
-        document.update(names.get(document["_cls"], {}))
+        document.update(names.get(document.get("_cls"), {}))
 
     return before
 
 
 def _without_class(draw: Draw, document: Raw) -> None:
-    if document["_cls"] == "Human":
+    if document.get("_cls") == "Human":
         del document["_cls"]
 
 
@@ -712,7 +723,7 @@ TREE_CHANGES = (
 # --- A handler on a subclass ------------------------------------------------------------
 
 
-def _branch(bases: tuple[type, ...], body: Raw) -> dict[str, Any]:
+def _branch(bases: tuple[type, ...], bodies: Bodies) -> dict[str, Any]:
     animal = type(Document)(
         "Animal",
         bases,
@@ -720,9 +731,10 @@ def _branch(bases: tuple[type, ...], body: Raw) -> dict[str, Any]:
             "meta": {"collection": "subject", "allow_inheritance": True},
             "name": StringField(),
             "weight": IntField(),
+            **bodies.get("Animal", {}),
         },
     )
-    dog = type(Document)("Dog", (animal,), {"trained": BooleanField(), **body})
+    dog = type(Document)("Dog", (animal,), {"trained": BooleanField(), **bodies.get("Dog", {})})
     cat = type(Document)("Cat", (animal,), {"lives": IntField(), "trained": BooleanField()})
     return {"Animal": animal, "Dog": dog, "Cat": cat}
 
@@ -740,7 +752,7 @@ def _branch_document(draw: Draw) -> Raw:
 
 def _of_dogs(before: Callable[[Draw, Raw], None]) -> Callable[[Draw, Raw], None]:
     def inner(draw: Draw, document: Raw) -> None:
-        if document["_cls"] == "Animal.Dog":
+        if document.get("_cls") == "Animal.Dog":
             before(draw, document)
 
     return inner
@@ -782,9 +794,11 @@ BRANCH_CHANGES = (
 # --- A dynamic model --------------------------------------------------------------------
 
 
-def _dynamic(bases: tuple[type, ...], body: Raw) -> dict[str, Any]:
+def _dynamic(bases: tuple[type, ...], bodies: Bodies) -> dict[str, Any]:
     model = type(Document)(
-        "Dynamic", bases, {"meta": {"collection": "subject"}, "name": StringField(), **body}
+        "Dynamic",
+        bases,
+        {"meta": {"collection": "subject"}, "name": StringField(), **bodies.get("Dynamic", {})},
     )
     return {"Dynamic": model}
 
@@ -836,7 +850,7 @@ DYNAMIC_CHANGES = (
 # --- References -------------------------------------------------------------------------
 
 
-def _library(bases: tuple[type, ...], body: Raw) -> dict[str, Any]:
+def _library(bases: tuple[type, ...], bodies: Bodies) -> dict[str, Any]:
     author = type(Document)(
         "Author", (Document,), {"meta": {"collection": "author"}, "name": StringField()}
     )
@@ -849,7 +863,7 @@ def _library(bases: tuple[type, ...], body: Raw) -> dict[str, Any]:
             "author": ReferenceField(author, reverse_delete_rule=CASCADE),
             "editor": ReferenceField(author, reverse_delete_rule=NULLIFY),
             "readers": ListField(ReferenceField(author, reverse_delete_rule=PULL)),
-            **body,
+            **bodies.get("Book", {}),
         },
     )
     return {"Book": book, "Author": author}
@@ -901,58 +915,142 @@ LIBRARY_CHANGES = (
 )
 
 
-WORLDS = {
-    world.name: world
-    for world in (
-        World("flat", _flat, FLAT_PATHS, FLAT_CHANGES, _flat_document, ("nick", "status"), {}),
-        World("named", _named, NAMED_PATHS, NAMED_CHANGES, _named_document, ("views", "o")),
-        World(
-            "nested",
-            _nested,
-            NESTED_PATHS,
-            NESTED_CHANGES,
-            _nested_document,
-            ("city", "address.phone", "address.zip", "address"),
+# --- A handler on the root, and one that inherits from it on a subclass -----------------
+
+HEIRS_CHANGES = (
+    Change(
+        "hounds",
+        {"_cls": "Animal.Hound"},
+        {"$set": {"_cls": "Animal.Dog"}},
+        _class_before({"Animal.Dog": {"_cls": "Animal.Hound"}}),
+        of="root",
+    ),
+    Change(
+        "called",
+        {"call": {"$exists": True}},
+        {"$rename": {"call": "name"}},
+        _called("call", "name"),
+        of="root",
+    ),
+    Change(
+        "weighed",
+        {"weight": {"$type": "string"}},
+        lambda doc: {"$set": {"weight": int(doc["weight"])}},
+        _as("weight", str, int),
+        of="root",
+    ),
+    Change(
+        "trained",
+        {"trained": {"$exists": False}},
+        {"$set": {"trained": False}},
+        _of_dogs(_missing("trained")),
+        of="dog",
+    ),
+    Change(
+        "named",
+        {"name": {"$exists": False}},
+        lambda doc: {"$set": {"name": f"{doc.get('trained')}"}},
+        _of_dogs(_missing("name")),
+        of="dog",
+    ),
+    Change(
+        "strays",
+        {"_cls": "Animal.Dog", "weight": {"$lt": 0}},
+        {"$set": {"_cls": "Animal", "weight": 0}, "$unset": {"trained": ""}},
+        _of_dogs(_missing()),
+        of="dog",
+    ),
+)
+
+_ALL = (
+    World(
+        "flat",
+        _flat,
+        (Group("Flat"),),
+        FLAT_PATHS,
+        FLAT_CHANGES,
+        _flat_document,
+        ("nick", "status"),
+    ),
+    World(
+        "named",
+        _named,
+        (Group("Named"),),
+        NAMED_PATHS,
+        NAMED_CHANGES,
+        _named_document,
+        ("views", "o"),
+    ),
+    World(
+        "nested",
+        _nested,
+        (Group("Nested"),),
+        NESTED_PATHS,
+        NESTED_CHANGES,
+        _nested_document,
+        ("city", "address.phone", "address.zip", "address"),
+    ),
+    World(
+        "lists",
+        _lists,
+        (Group("Lists"),),
+        LISTS_PATHS,
+        LISTS_CHANGES,
+        _lists_document,
+        ("labels", "note", "comments.votes", "comments", "tags.0", "comments.0.n"),
+    ),
+    World(
+        "tree",
+        _tree,
+        (Group("Human"),),
+        TREE_PATHS,
+        TREE_CHANGES,
+        _tree_document,
+        ("dark_side", "level", "_cls"),
+    ),
+    World(
+        "branch",
+        _branch,
+        (Group("Dog", {"_cls": {"$in": ["Animal.Dog", "Animal.Hound"]}}),),
+        BRANCH_PATHS,
+        BRANCH_CHANGES,
+        _branch_document,
+        ("call", "_cls"),
+        legacy_classes=("Animal.Hound",),
+    ),
+    World(
+        "heirs",
+        _branch,
+        (
+            Group("Animal", {"_cls": {"$nin": ["Animal.Dog"]}}, ("root",)),
+            Group("Dog", {"_cls": {"$in": ["Animal.Dog"]}}, ("root", "dog")),
         ),
-        World(
-            "lists",
-            _lists,
-            LISTS_PATHS,
-            LISTS_CHANGES,
-            _lists_document,
-            ("labels", "note", "comments.votes", "comments", "tags.0", "comments.0.n"),
-        ),
-        World(
-            "tree",
-            _tree,
-            TREE_PATHS,
-            TREE_CHANGES,
-            _tree_document,
-            ("dark_side", "level", "_cls"),
-        ),
-        World(
-            "branch",
-            _branch,
-            BRANCH_PATHS,
-            BRANCH_CHANGES,
-            _branch_document,
-            ("call", "_cls"),
-            concern={"_cls": {"$in": ["Animal.Dog", "Animal.Hound"]}},
-            legacy_classes=("Animal.Hound",),
-            owner="Dog",
-        ),
-        World("dynamic", _dynamic, DYNAMIC_PATHS, DYNAMIC_CHANGES, _dynamic_document, ("x", "info")),
-        World(
-            "library",
-            _library,
-            LIBRARY_PATHS,
-            LIBRARY_CHANGES,
-            _library_document,
-            ("writer", "reader"),
-            beside={"author": tuple({"_id": id_, "name": "a"} for id_ in IDS[:3])},
-        ),
-    )
-}
+        BRANCH_PATHS,
+        HEIRS_CHANGES,
+        _branch_document,
+        ("call", "_cls"),
+    ),
+    World(
+        "dynamic",
+        _dynamic,
+        (Group("Dynamic"),),
+        DYNAMIC_PATHS,
+        DYNAMIC_CHANGES,
+        _dynamic_document,
+        ("x", "info", "nick"),
+    ),
+    World(
+        "library",
+        _library,
+        (Group("Book"),),
+        LIBRARY_PATHS,
+        LIBRARY_CHANGES,
+        _library_document,
+        ("writer", "reader"),
+        beside={"author": tuple({"_id": id_, "name": "a"} for id_ in IDS[:3])},
+    ),
+)
+WORLDS = {world.name: world for world in _ALL}
 
 
 def bases_of(world: World, lazy: bool) -> tuple[type, ...]:
