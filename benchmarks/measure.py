@@ -33,12 +33,18 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A row of the table: the side that is judged, the side it is held against, the limit."""
+    """A row of the table: the side that is judged, the side it is held against, the limit.
+
+    `allowance`: seconds that the judged side may take more before the ratio is 1. `called`: what
+    the table calls the side it is held against, if not by its name.
+    """
 
     what: str
     side: str
     against: str
     limit: float
+    allowance: float = 0.0
+    called: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,12 +113,13 @@ def _timed(side: Side) -> float:
 
 
 def _row(comparison: Comparison, times: list[float], against: list[float]) -> Row:
-    seconds, seconds_against = statistics.median(times), statistics.median(against)
+    seconds = statistics.median(times)
+    seconds_against = statistics.median(against) + comparison.allowance
     return Row(
         what=comparison.what,
-        against=comparison.against,
+        against=comparison.called or comparison.against,
         ratio=seconds / seconds_against,
-        best=min(times) / min(against),
+        best=min(times) / (min(against) + comparison.allowance),
         limit=comparison.limit,
         seconds=seconds,
         seconds_against=seconds_against,

@@ -16,6 +16,7 @@ from lazymig.errors import (
     MigrationFailed,
     MigrationTimeout,
     RuleDefinitionError,
+    SettleLimitExceeded,
     UpdateQueryError,
 )
 from lazymig.migration import DocumentMigration
@@ -37,6 +38,7 @@ __all__ = [
     "RuleDefinitionError",
     "RuleReport",
     "RuleStatus",
+    "SettleLimitExceeded",
     "UpdateQueryError",
     "as_stored",
     "signals",

@@ -3,6 +3,7 @@
 LazyMigError
 ├── RuleDefinitionError (ValueError)   a handler or a rule is written wrongly
 │   └── UpdateQueryError               a rule's update would be refused by MongoDB or by the model
+├── SettleLimitExceeded                an operation needs too many documents brought up to date
 └── MigrationError                     a document could not be brought up to date
     ├── MigrationFailed                MongoDB refused the update, or the rule raised
     ├── MigrationConflict              the document kept changing while a rule was computed
@@ -23,6 +24,7 @@ __all__ = [
     "MigrationFailed",
     "MigrationTimeout",
     "RuleDefinitionError",
+    "SettleLimitExceeded",
     "UpdateQueryError",
 ]
 
@@ -51,6 +53,29 @@ class RuleDefinitionError(LazyMigError, ValueError):
 
 class UpdateQueryError(RuleDefinitionError):
     """A rule's update is none, or writes a path that the model does not know."""
+
+
+class SettleLimitExceeded(LazyMigError):
+    """An operation needs more old documents brought up to date first than `settle_limit` allows.
+
+    Nothing was written. `model`, `operation` and `rules` are names, `documents` is the number of
+    documents that would have to be brought up to date; counting stops soon behind the limit.
+    """
+
+    def __init__(
+        self, *, model: str, operation: str, rules: tuple[str, ...], documents: int, limit: int
+    ) -> None:
+        self.model = model
+        self.operation = operation
+        self.rules = rules
+        self.documents = documents
+        self.limit = limit
+        count = f"more than {limit}" if documents > limit else str(documents)
+        super().__init__(
+            f"{model}: {operation} needs {count} documents brought up to date by "
+            f"{', '.join(rules)} first, and settle_limit is {limit}; call "
+            f"{model}.migration_handler({model}).migrate_pending(), or raise settle_limit"
+        )
 
 
 class MigrationError(LazyMigError):

@@ -41,12 +41,19 @@ class DocumentMigration(RuleHandler):
         `MigrationError`, or `"skip"` it: load it as it is stored if MongoEngine can, otherwise
         leave it out of the iteration.
     :cvar lazy_timeout: seconds that a load may wait for its write; `None` for no limit.
+    :cvar see_through: whether queries see through pending rules; otherwise they are answered from
+        what is stored.
+    :cvar settle_limit: documents that an operation which cannot be rewritten may bring up to date
+        before it runs; `None` for no limit, 0 for none. An error that names its remedy is better
+        than a wrong answer, or than a request that rewrites a million documents.
     """
 
     validate_on_load: bool | None = None
     legacy_classes: tuple[str, ...] = ()
     on_error: Literal["raise", "skip"] = "raise"
     lazy_timeout: float | None = 5
+    see_through: bool = True
+    settle_limit: int | None = 10_000
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -160,5 +167,13 @@ def _check_attributes(cls: type[DocumentMigration]) -> None:
         or cls.lazy_timeout <= 0
     ):
         problem = f"lazy_timeout is {cls.lazy_timeout!r}; use a number of seconds above 0, or None"
+    elif cls.see_through not in (True, False):
+        problem = f"see_through is {cls.see_through!r}; use True or False"
+    elif cls.settle_limit is not None and (
+        isinstance(cls.settle_limit, bool)
+        or not isinstance(cls.settle_limit, int)
+        or cls.settle_limit < 0
+    ):
+        problem = f"settle_limit is {cls.settle_limit!r}; use a number of documents, or None"
     if problem is not None:
         raise RuleDefinitionError(problem, model=cls.__name__)

@@ -169,8 +169,9 @@ def test_one_debug_line_for_each_migrated_document(
     """Under the logger `lazymig` each migrated document has one DEBUG line: model, `_id`, rules."""
     any_db["post"].insert_many([{"_id": n} for n in range(3)])
     any_db["post"].insert_one({"_id": 3, "enabled": True})
+    post = _post(handler(migration01__enable=CHAIN["migration01__enable"]))
     with caplog.at_level(logging.DEBUG, "lazymig"):
-        list(_post(handler(migration01__enable=CHAIN["migration01__enable"])).objects)
+        list(post.objects)
     lines = [r.getMessage() for r in caplog.records if r.name.startswith("lazymig")]
     assert sorted(lines) == [f"Post {n}: migration01__enable" for n in range(3)]
     assert {r.levelname for r in caplog.records if r.name.startswith("lazymig")} == {"DEBUG"}

@@ -29,7 +29,7 @@ def tell(page: Page, database: Database[dict[str, Any]], amounts: Amounts) -> No
     with page.step(f"Iterate over {amounts.iterated} documents, twice"):
         _iterate(page, database, amounts.iterated)
     with page.step("Query by a new field"):
-        _query(page)
+        _query(page, database)
     with page.step("Bring the rest up to date: migrate_pending()"):
         _migrate_pending(page, database)
     with page.step("Rules that never run on load: migrate_all()"):
@@ -105,10 +105,17 @@ def _iterate(page: Page, database: Database[dict[str, Any]], count: int) -> None
     page.text("What is up to date is loaded as by plain MongoEngine, and not written again.")
 
 
-def _query(page: Page) -> None:
-    page.text("MongoDB answers a query from what is stored, so it finds what was migrated so far:")
+def _query(page: Page, database: Database[dict[str, Any]]) -> None:
+    page.text("Queries see through the rules: every user is counted, though few are migrated:")
     page.code("User.objects(enabled=True).count()")
     page.result(str(User.objects(enabled=True).count()))
+    page.text("PyMongo counts what is stored. The query has migrated nothing:")
+    page.code('db.user.count_documents({"enabled": True})')
+    page.result(str(database["user"].count_documents({"enabled": True})))
+    page.text("This is what is sent:")
+    page.code("User.objects(enabled=True).explain_migration()")
+    for line in User.objects(enabled=True).explain_migration().splitlines():
+        page.text(line)
 
 
 def _migrate_pending(page: Page, database: Database[dict[str, Any]]) -> None:
@@ -125,9 +132,9 @@ def _migrate_pending(page: Page, database: Database[dict[str, Any]]) -> None:
         ],
     )
     _show_counts(page, database)
-    page.text("Now the query finds every user:")
-    page.code("User.objects(enabled=True).count()")
-    page.result(str(User.objects(enabled=True).count()))
+    page.text("Now PyMongo counts every user too:")
+    page.code('db.user.count_documents({"enabled": True})')
+    page.result(str(database["user"].count_documents({"enabled": True})))
 
 
 def _migrate_all(page: Page, database: Database[dict[str, Any]]) -> None:

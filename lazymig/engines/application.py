@@ -29,7 +29,8 @@ from lazymig.engines.access import (
 from lazymig.engines.computed import failure_of_rule, failure_of_server, migrate_computed
 from lazymig.errors import MigrationError, MigrationTimeout
 from lazymig.rules.discovery import BoundRule
-from lazymig.rules.plan import Plan, overlaps
+from lazymig.rules.plan import Plan
+from lazymig.rules.updates import overlaps
 
 __all__ = ["Application", "Failure"]
 

@@ -40,7 +40,7 @@ from lazymig.rules.plan import Family, Plan
 from lazymig.rules.repetition import is_repeatable
 from lazymig.rules.rule import Evaluation, Scope
 
-__all__ = ["MigrationReport", "RuleReport", "run_bulk", "run_pending"]
+__all__ = ["MigrationReport", "RuleReport", "run_bulk", "run_pending", "settle"]
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +122,14 @@ class _Tally:
 class _Run:
     """One run of the rules of a plan over a collection."""
 
-    def __init__(self, collection: Collection[Any], plan: Plan, scope: Scope) -> None:
+    def __init__(
+        self,
+        collection: Collection[Any],
+        plan: Plan,
+        scope: Scope,
+        within: Raw | None = None,
+    ) -> None:
+        self.within = within
         self.collection = writable(collection)
         self.plan = plan
         self.scope = scope
@@ -145,7 +152,7 @@ class _Run:
     def documents_of(self, target: Raw | None) -> dict[str, Any]:
         """The query for a rule's documents; a refused document gets no later rule."""
         spared = {"_id": {"$nin": list(self.refused.values())}} if self.refused else None
-        return all_of(self.plan.concern, target, spared)
+        return all_of(self.plan.concern, target, self.within, spared)
 
     def carry_out(self, rule: BoundRule, work: Callable[[BoundRule, _Tally], None]) -> None:
         """Run one rule, count, log and announce it."""
@@ -349,6 +356,21 @@ def run_pending(
         _rescue_broken(run, started_by_errors, is_broken)
     order = {rule.name: position for position, rule in enumerate(plan.lazy)}
     run.reports.sort(key=lambda report: order[report.name])
+    return run.report()
+
+
+def settle(collection: Collection[Any], plan: Plan, within: Raw | None) -> MigrationReport:
+    """Apply the rules that a match starts to the documents that a query finds.
+
+    :param within: a query that holds for a document before, while and after it is brought up to
+        date; `None` for all documents.
+    :raises pymongo.errors.PyMongoError: as in `run_bulk`.
+    """
+    run = _Run(collection, plan, "lazy", within)
+    for rule in plan.starting:
+        run.carry_out(rule, run.apply)
+        if run.stopped:
+            break
     return run.report()
 
 

@@ -29,17 +29,15 @@ from lazymig.engines.access import (
 from lazymig.errors import MigrationConflict, MigrationError, MigrationFailed
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.matching import compile_query
-from lazymig.rules.plan import overlaps
+from lazymig.rules.repetition import is_repeatable
 from lazymig.rules.rule import Evaluation
-from lazymig.rules.updates import written_paths
+from lazymig.rules.updates import overlaps, written_paths
 
 __all__ = ["Outcome", "migrate_computed"]
 
 # A document that is changed between read and write this often in a row is not read a sixth time
 # within one request.
 _ATTEMPTS = 5
-
-_REPEATABLE = {"$set", "$unset"}
 
 
 @dataclass(slots=True)
@@ -256,7 +254,7 @@ def _send_batch(
 def _repeatable(write: _Write) -> bool:
     """Whether applying the update to the same inputs once more would change nothing."""
     update = write.evaluation.update
-    if not isinstance(update, dict) or not update.keys() <= _REPEATABLE:
+    if not is_repeatable(update):
         return False
     read = write.evaluation.read
     if read is None:

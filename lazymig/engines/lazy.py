@@ -198,7 +198,7 @@ def _bring_up(
             if current[index] is not None:
                 current[index] = failure
         if projection is None and not after_error:
-            _warn_of_matches(current, stale)
+            _warn_of_matches(current, stale, family)
         # After the first round the rules have been tried on an error; what is left is matching.
         after_error = False
         stale = _handed_over(current, touched, family, done, find_stale)
@@ -207,13 +207,20 @@ def _bring_up(
     return current
 
 
-def _warn_of_matches(current: Sequence[Raw | Failure | None], stale: _Stale) -> None:
+def _warn_of_matches(
+    current: Sequence[Raw | Failure | None], stale: _Stale, family: Family
+) -> None:
     """Say once for each rule that it matches a document which it has just been applied to.
 
     The proof that a rule ends its match takes the parents of a dotted path for sub-documents.
     """
     for plan, matches in stale.items():
-        documents = [doc for index in matches if isinstance(doc := current[index], Mapping)]
+        documents = [
+            document
+            for index in matches
+            # A document may have been handed to the rules of another class.
+            if isinstance(document := current[index], Mapping) and family.plan_of(document) is plan
+        ]
         certain, _ = plan.judge(documents)
         for position, rules in certain.items():
             for rule in rules:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from lazymig.odm.schema import (
     inherits,
     is_timeseries,
     knows_path,
+    stores_no_null,
 )
 from lazymig.rules.discovery import BoundRule, bind, discover
 from lazymig.rules.plan import Family, Plan
@@ -30,6 +32,8 @@ __all__ = [
     "plan_for",
     "root_of",
 ]
+
+logger = logging.getLogger(__name__)
 
 _BOUND = "_lazymig_bound"
 _FAMILY = "_lazymig_family"
@@ -104,7 +108,27 @@ def _probe(handler_class: Any, model: Any) -> Iterable[BoundRule]:
                 ConvergenceWarning,
                 stacklevel=2,
             )
+        for path in _better_covered(bound, model):
+            logger.debug(
+                "%s.%s: an index holds missing and null alike, and the model stores no null in %r: "
+                "with the target {%r: None} a count needs the index alone",
+                model.__name__,
+                bound.name,
+                path,
+                path,
+            )
         yield bound
+
+
+def _better_covered(rule: BoundRule, model: Any) -> Iterator[str]:
+    """The fields that a rule adds where they are missing, though it could ask for null as well."""
+    if rule.scope != "lazy" or rule.target is None or not isinstance(rule.update, Mapping):
+        return
+    added = rule.update.get("$set", {})
+    for path, condition in rule.target.items():
+        adds = condition == {"$exists": False} and added.get(path) is not None
+        if adds and stores_no_null(model, path):
+            yield path
 
 
 def _check_paths(rule: BoundRule, model: Any) -> None:

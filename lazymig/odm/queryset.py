@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from mongoengine.queryset.queryset import ITER_CHUNK_SIZE
 from lazymig.engines.access import on_primary
 from lazymig.engines.lazy import Failure
 from lazymig.errors import MigrationError
-from lazymig.odm.joining import AsStoredQuerySet, joins_live
+from lazymig.odm.joining import joins_live
 from lazymig.odm.loading import (
     LEFT_OUT,
     Build,
@@ -27,6 +28,8 @@ from lazymig.odm.loading import (
     reading_from,
 )
 from lazymig.odm.plans import family_of, legacy_names, root_of
+from lazymig.odm.see_through import sight_of
+from lazymig.odm.seeing import SeeThroughQuerySet
 from lazymig.odm.stored import shown_as_stored
 from lazymig.rules.plan import Family, Plan
 
@@ -40,7 +43,7 @@ _MODIFY_ATTEMPTS = 3
 
 
 @joins_live
-class LazyMigrationQuerySet(AsStoredQuerySet):
+class LazyMigrationQuerySet(SeeThroughQuerySet):
     """Brings documents up to date as they come from the cursor, a batch at a time.
 
     Raw documents wait in `_lazymig_ready` once their batch has been judged. A batch with trouble in
@@ -54,6 +57,7 @@ class LazyMigrationQuerySet(AsStoredQuerySet):
         "_lazymig_cursor",
         "_lazymig_prepared",
         "_lazymig_ready",
+        "_lazymig_seen",
         "_lazymig_unjudged",
     )
 
@@ -249,7 +253,9 @@ class LazyMigrationQuerySet(AsStoredQuerySet):
             found: dict[Any, Any] = super().in_bulk(object_ids)
             return found
         cursor = self._collection.find({"_id": {"$in": object_ids}}, **self._cursor_args)
-        family, source = self._lazymig_family(), self._lazymig_source()
+        # MongoEngine looks at the ids alone, whatever class they lead to.
+        source = replace(self._lazymig_source(), classes=None)
+        family = self._lazymig_family()
         asked, build = self._lazymig_asked_for(), self._lazymig_build()
         documents: dict[Any, Any] = {}
         while raws := list(itertools.islice(cursor, _IN_BULK_BATCH)):
@@ -279,12 +285,14 @@ class LazyMigrationQuerySet(AsStoredQuerySet):
         source = unhelped = None
         if self._lazymig_migrates():
             if not (self._none or self._empty):
+                paths = self._lazymig_order()
+                if paths:
+                    self._lazymig_settle(f"modify() by {', '.join(paths)}", paths, written=True)
                 unhelped = queryset._lazymig_migrate_next()
             # The old image is not what is stored any more: it cannot be migrated, only shown.
             source = self._lazymig_source(lone=True) if new else None
-            if upsert:
-                # An equality on `_cls` is what MongoDB writes into the new document.
-                queryset._lazymig_narrow()
+            if upsert and not (self._none or self._empty):
+                queryset = queryset._lazymig_for_upsert(self._lazymig_written(update))
         try:
             with reading_from(source):
                 return super(LazyMigrationQuerySet, queryset).modify(
@@ -393,13 +401,16 @@ class LazyMigrationQuerySet(AsStoredQuerySet):
             classes,
         )
 
-    def _lazymig_narrow(self) -> None:
-        """Take the former classes out of the query again."""
+    def _lazymig_narrow(self) -> bool:
+        """Take the former classes out of the query again, and tell whether there were any."""
         plain = _plain_cls_query(self._document)
-        if self._cls_query and self._cls_query == _widened(self._document, plain):
-            self._cls_query = plain
-            self._mongo_query = None
-            self._cursor_obj = None
+        if not self._cls_query or self._cls_query != _widened(self._document, plain):
+            return False
+        narrowed = bool(self._cls_query != plain)
+        self._cls_query = plain
+        self._mongo_query = None
+        self._cursor_obj = None
+        return narrowed
 
 
 def _plain_cls_query(document: Any) -> dict[str, Any]:
@@ -415,7 +426,10 @@ def _widened(document: Any, cls_query: dict[str, Any]) -> dict[str, Any]:
         # Within no_sub_classes() a model that has subclasses stands for itself alone.
         alone = len(names) == 1 and any(True for _ in document.__subclasses__())
         former = () if alone else legacy_names(document)
-        all_names = [*names, *(name for name in former if name not in names)]
+        sight = sight_of(document)
+        # A former class that a rule names is found by seeing through that rule, exactly.
+        seen = {*names, *(sight.classes if sight is not None else ())}
+        all_names = [*names, *(name for name in former if name not in seen)]
         wider = {"_cls": {"$in": all_names}} if len(all_names) > len(names) else None
         cached = (names, wider)
         document._lazymig_widened = cached

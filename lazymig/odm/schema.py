@@ -38,6 +38,7 @@ __all__ = [
     "is_concrete",
     "is_timeseries",
     "knows_path",
+    "stores_no_null",
 ]
 
 
@@ -123,6 +124,14 @@ def collection_of(model: Any) -> Any:
 def id_of(document: Any) -> Any:
     """The `_id` of an instance as it is stored; `None` for one that never was saved."""
     return document.to_mongo(fields=[document._meta["id_field"]]).get("_id")
+
+
+def stores_no_null(model: Any, name: str) -> bool:
+    """Whether a field of a model, by its database name, is left out of the document if it is None.
+
+    Only fields of the document itself are known.
+    """
+    return any(field.db_field == name and not field.null for field in model._fields.values())
 
 
 def knows_path(model: Any, path: str) -> bool | None:

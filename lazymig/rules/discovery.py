@@ -5,24 +5,27 @@ from __future__ import annotations
 import inspect
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import bson
 from bson.errors import BSONError
 
 from lazymig.errors import RuleDefinitionError, UpdateQueryError
 from lazymig.rules.convergence import ends_match
-from lazymig.rules.document import SymbolicDocument, SymbolicValue, settle_symbols
 from lazymig.rules.matching import Matcher, compile_query, query_paths
 from lazymig.rules.rule import Evaluation, Rule, RuleHandler, Scope, evaluate
+from lazymig.rules.symbols import Decisions, SymbolicDocument, settle_symbols
 from lazymig.rules.updates import ANY_UUID, ANY_VALUE, check_update, created_paths, written_paths
 
 __all__ = ["BoundRule", "Kind", "bind", "discover"]
 
 Kind = Literal["static", "dynamic", "undetermined"]
+
+# An update and its array filters.
+_Form: TypeAlias = "tuple[Any, Any]"
 
 _RULE_NAME = re.compile(r"(?P<scope>all)?migration(?P<number>\d+)_{1,2}(?P<words>[A-Za-z0-9]\w*)")
 _RULE_LIKE = re.compile(r"(?:all)?migration")
@@ -150,9 +153,27 @@ class BoundRule:
                 model=self.model_name,
                 rule=self.name,
             )
+            self._check_paths(update)
             if key is not None and "$set" in update and len(self._checked) < _MOST_FORMS:
                 self._checked.add(key)
         return evaluation
+
+    def _check_paths(self, update: Any) -> None:
+        """Hold a computed update against what was seen at definition, which queries rely on."""
+        if self.writes is None:
+            return
+        written = written_paths(update)
+        if written is None or not all(
+            any(path == known or path.startswith(f"{known}.") for known in self.writes)
+            for path in written
+        ):
+            raise UpdateQueryError(
+                f"writes {sorted(written or ())} for a document, but {sorted(self.writes)} when it "
+                "was looked at without one; let it tell values apart by ==, in or isinstance(), "
+                "not by type() or by catching exceptions",
+                model=self.model_name,
+                rule=self.name,
+            )
 
     def converges_with(self, evaluation: Evaluation) -> bool:
         """Whether this computed update provably ends the match of the target it goes with."""
@@ -228,19 +249,15 @@ def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundR
     matcher = _check(compile_query, target, error=RuleDefinitionError, **place)
 
     static = probe.complete and probe.update is not None and "doc" not in probe.asked
-    update, array_filters = probe.update, probe.array_filters
+    forms: list[_Form] | None = [(probe.update, probe.array_filters)]
     if not static:
-        update, array_filters = _symbolic_update(rule, handler_class, doc_class, target)
+        forms = _symbolic_updates(rule, handler_class, doc_class, target)
         if probe.complete and not by_hand and probe.update is None:
             raise RuleDefinitionError("sets no update; set self.update", **place)
-    if update is not None:
+    for update, array_filters in forms or ():
         _check(check_update, update, array_filters, error=UpdateQueryError, **place)
-    converges: bool | None = None
-    if update is not None:
-        converges = ends_match(target, update, array_filters)
-        if not converges and not static and _may_end_match(target, update, array_filters):
-            converges = None
-    elif by_hand and "doc" not in probe.asked and "collection" in probe.asked:
+    converges = _converges(target, forms, static)
+    if by_hand and "doc" not in probe.asked and "collection" in probe.asked:
         converges = False
     return BoundRule(
         rule,
@@ -253,28 +270,66 @@ def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundR
         converges=converges,
         by_hand=by_hand,
         reads=query_paths(target),
-        writes=written_paths(update) if static else None,
-        creates=created_paths(update) if update is not None else frozenset(),
+        writes=_union(written_paths, forms),
+        creates=_union(created_paths, forms) or frozenset(),
     )
 
 
-def _symbolic_update(
+def _symbolic_updates(
     rule: Rule, handler_class: type[RuleHandler], doc_class: Any, target: Mapping[str, Any]
-) -> tuple[Any, Any]:
-    """The update of a dynamic rule with `ANY_VALUE` for what it takes from the document.
+) -> list[_Form] | None:
+    """The updates of a dynamic rule, one for each of its branches.
 
-    (None, None) where the rule decides by the document's values what to do: then only the
-    update computed for a document can tell.
+    What they take from the document is `ANY_VALUE`. `None` where the rule needs the document's
+    values themselves: then only the update computed for a document can tell.
     """
-    try:
-        guess = evaluate(rule, handler_class, doc_class, document=SymbolicDocument(), status=True)
-    except Exception:
-        # A library function that is given a symbol may raise anything; the rule is not at fault.
-        return None, None
-    symbolic_target = any(isinstance(value, SymbolicValue) for value in _leaves(guess.target))
-    if not guess.complete or guess.update is None or symbolic_target or guess.target != target:
-        return None, None
-    return settle_symbols(guess.update), settle_symbols(guess.array_filters)
+    if "type" in rule.method.__code__.co_names:
+        # What type() says of a symbol is true of no value.
+        return None
+    forms: list[_Form] = []
+    decisions = Decisions()
+    while True:
+        document = SymbolicDocument(decisions)
+        try:
+            guess = evaluate(rule, handler_class, doc_class, document=document, status=True)
+        except Exception:
+            # A library function that is given a symbol may raise anything; that is no fault.
+            return None
+        if not guess.complete:
+            return None
+        if guess.target is not None:
+            if guess.update is None or settle_symbols(guess.target) != target:
+                return None
+            forms.append((settle_symbols(guess.update), settle_symbols(guess.array_filters)))
+        if not decisions.turn():
+            return forms or None
+
+
+def _converges(
+    target: Mapping[str, Any], forms: Sequence[_Form] | None, static: bool
+) -> bool | None:
+    """Whether every update ends the match, none can, or only the computed one can tell."""
+    if forms is None:
+        return None
+    if all(ends_match(target, update, array_filters) for update, array_filters in forms):
+        return True
+    if not static and any(_may_end_match(target, *form) for form in forms):
+        return None
+    return False
+
+
+def _union(
+    paths_of: Callable[[Any], frozenset[str] | None], forms: Sequence[_Form] | None
+) -> frozenset[str] | None:
+    if forms is None:
+        return None
+    found: set[str] = set()
+    for update, _array_filters in forms:
+        paths = paths_of(update)
+        if paths is None:
+            return None
+        found |= paths
+    return frozenset(found)
 
 
 def _may_end_match(target: Mapping[str, Any], update: Any, array_filters: Any) -> bool:
@@ -318,17 +373,6 @@ def _operators(query: Any) -> Iterator[str]:
     elif isinstance(query, (list, tuple)):
         for item in query:
             yield from _operators(item)
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, Mapping):
-        for item in value.values():
-            yield from _leaves(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _leaves(item)
-    else:
-        yield value
 
 
 def _form_of(update: Any, array_filters: Any) -> Any:

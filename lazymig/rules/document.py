@@ -1,7 +1,6 @@
 """What a rule sees as `self.doc`: the stored document, read-only, and a record of what was read.
 
-Two stand-ins take its place while a rule is probed at definition, when there is no document:
-one that stops the rule at the first look, and one whose every value is "some value".
+Also what it sees while there is none: a stand-in that stops the rule at the first look.
 """
 
 from __future__ import annotations
@@ -14,15 +13,7 @@ from typing import Any, NoReturn
 
 from bson import Decimal128, Int64, ObjectId
 
-from lazymig.rules.updates import ANY_VALUE
-
-__all__ = [
-    "DocumentNeeded",
-    "MissingDocument",
-    "ReadDocument",
-    "SymbolicDocument",
-    "settle_symbols",
-]
+__all__ = ["DocumentNeeded", "MissingDocument", "ReadDocument", "stop"]
 
 # What cannot be changed needs no copy.
 _SCALARS = (str, int, float, bytes, datetime, uuid.UUID, ObjectId, Decimal128, type(None))
@@ -97,7 +88,8 @@ class ReadDocument(Mapping[str, Any]):
         return conditions
 
 
-def _stop(_self: Any, *_args: Any, **_kwargs: Any) -> NoReturn:
+def stop(_self: Any, *_args: Any, **_kwargs: Any) -> NoReturn:
+    """Stop the rule: it needs a value that is not there."""
     raise DocumentNeeded
 
 
@@ -107,43 +99,6 @@ class MissingDocument:
     def __getattr__(self, _name: str) -> NoReturn:
         raise DocumentNeeded
 
-    __getitem__ = __contains__ = __iter__ = __len__ = __bool__ = _stop
-    __eq__ = __ne__ = __repr__ = __str__ = _stop
+    __getitem__ = __contains__ = __iter__ = __len__ = __bool__ = stop
+    __eq__ = __ne__ = __repr__ = __str__ = stop
     __hash__ = None  # type: ignore[assignment]
-
-
-class SymbolicValue:
-    """Some value of a document, not known yet. Passes through arithmetic, stops at a decision."""
-
-    def __getattr__(self, name: str) -> SymbolicValue:
-        # copy, pickle and numeric protocols ask for dunders that a symbol must not pretend to have.
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return SymbolicValue()
-
-    def _some_value(self, *_args: Any, **_kwargs: Any) -> SymbolicValue:
-        return SymbolicValue()
-
-    __getitem__ = __call__ = _some_value
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _some_value
-    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = _some_value
-    __neg__ = __pos__ = __abs__ = _some_value
-
-    __contains__ = __iter__ = __len__ = __bool__ = __str__ = __repr__ = __format__ = _stop
-    __int__ = __float__ = __index__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _stop
-    __hash__ = _stop
-
-
-class SymbolicDocument(SymbolicValue):
-    """A document of which nothing is known."""
-
-
-def settle_symbols(value: Any) -> Any:
-    """Return `value` (an update) with `ANY_VALUE` in place of every symbolic value."""
-    if isinstance(value, SymbolicValue):
-        return ANY_VALUE
-    if isinstance(value, Mapping):
-        return {key: settle_symbols(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [settle_symbols(item) for item in value]
-    return value

@@ -7,13 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from lazymig.rules.discovery import BoundRule
+from lazymig.rules.updates import overlaps
 
-__all__ = ["Family", "Plan", "overlaps"]
-
-
-def overlaps(path: str, other: str) -> bool:
-    """Whether two dotted paths are the same, or one lies below the other."""
-    return path == other or path.startswith(f"{other}.") or other.startswith(f"{path}.")
+__all__ = ["Family", "Plan"]
 
 
 @dataclass(frozen=True, eq=False)

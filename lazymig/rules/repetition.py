@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lazymig.rules.plan import overlaps
-from lazymig.rules.updates import written_paths
+from lazymig.rules.updates import overlaps, written_paths
 
 __all__ = ["is_repeatable"]
 

@@ -45,9 +45,15 @@ from lazymig.rules.knowledge import (
 )
 from lazymig.rules.matching import Matcher, compile_query, query_paths
 from lazymig.rules.operators import is_expression
-from lazymig.rules.updates import SET_STAGES, assignments, check_update, unset_stage_paths
+from lazymig.rules.updates import (
+    SET_STAGES,
+    assignments,
+    check_update,
+    overlaps,
+    unset_stage_paths,
+)
 
-__all__ = ["CannotRewrite", "Step", "compile_step", "opaque_step", "rewrite"]
+__all__ = ["CannotRewrite", "Step", "compile_step", "is_concerned", "opaque_step", "rewrite"]
 
 DEFAULT_LIMIT: Final = 200
 """The most conditions of a rewritten query: MongoDB plans every branch of it."""
@@ -102,12 +108,8 @@ class Step:
         """Yield the effects at, above and beneath a path."""
         plain = _without_indexes(path)
         for place, effect in (self.effects or {}).items():
-            if _overlap(place, path) or (isinstance(effect, Unknown) and _overlap(place, plain)):
+            if overlaps(place, path) or (isinstance(effect, Unknown) and overlaps(place, plain)):
                 yield place, effect
-
-
-def _overlap(path: str, other: str) -> bool:
-    return path == other or path.startswith(f"{other}.") or other.startswith(f"{path}.")
 
 
 def _without_indexes(path: str) -> str:
@@ -216,7 +218,7 @@ def rewrite(
     `_cls` for one name. Constants are compared under the simple collation: who asks under another
     one has to settle.
     """
-    if _nothing_in_common(query, steps) or not any(_concerns(step, query) for step in steps):
+    if not is_concerned(query, steps):
         return query
     clause = original = read(query)
     for step in reversed(steps):
@@ -225,6 +227,11 @@ def rewrite(
             reason = f"takes more than {limit} conditions, or too deep ones, on stored documents"
             raise CannotRewrite(step.name, ", ".join(step.effects or ()), reason)
     return query if clause.key == original.key else written(clause)
+
+
+def is_concerned(query: Mapping[str, Any], steps: Sequence[Step]) -> bool:
+    """Tell whether a rule writes a path that the query reads, whatever that makes of the answer."""
+    return not _nothing_in_common(query, steps) and any(_concerns(step, query) for step in steps)
 
 
 def _nothing_in_common(query: Mapping[str, Any], steps: Sequence[Step]) -> bool:

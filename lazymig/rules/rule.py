@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lazymig.rules.document import DocumentNeeded, MissingDocument, ReadDocument, SymbolicDocument
+from lazymig.rules.document import DocumentNeeded, MissingDocument, ReadDocument
+from lazymig.rules.symbols import SymbolicDocument
 
 __all__ = ["Evaluation", "Rule", "RuleHandler", "Scope", "evaluate"]
 
@@ -112,8 +113,12 @@ def evaluate(
     :raises Exception: whatever the rule method raises.
     """
     handler = handler_class(doc_class)
-    read = ReadDocument(document) if isinstance(document, Mapping) else None
-    given = read if read is not None else document if document is not None else MissingDocument()
+    given: Any = document
+    read = None
+    if document is None:
+        given = MissingDocument()
+    elif not isinstance(document, SymbolicDocument):
+        given = read = ReadDocument(document)
     frame = _Frame(given, collection, status)
     handler._frame = frame  # noqa: SLF001 - its own module's class
     complete = True

@@ -24,6 +24,7 @@ __all__ = [
     "check_update",
     "created_paths",
     "filter_identifiers",
+    "overlaps",
     "removed_paths",
     "unset_stage_paths",
     "written_paths",
@@ -279,6 +280,11 @@ def _names(names: Any) -> str:
 
 
 # --- Which paths does it write? ----------------------------------------------------------
+
+
+def overlaps(path: str, other: str) -> bool:
+    """Whether two dotted paths are the same, or one lies below the other."""
+    return path == other or path.startswith(f"{other}.") or other.startswith(f"{path}.")
 
 
 def written_paths(update: Any) -> frozenset[str] | None:

@@ -123,10 +123,12 @@ def test_an_iteration_migrates_once(run: Run) -> None:
     assert f"second time: {count} loaded, 0 of them migrated" in run.output
 
 
-def test_a_query_finds_what_is_stored(run: Run) -> None:
-    """A query on a new field finds the one user who was loaded, and after the bulk run all."""
+def test_a_query_sees_through_the_rules(run: Run) -> None:
+    """A query on a new field finds all users while one alone is stored so, and writes nothing."""
     found = re.findall(r"enabled=True\)\.count\(\)\n  (\d+)$", run.output, re.MULTILINE)
-    assert found == texts(1, run.users)
+    in_store = re.findall(r'"enabled": True}\)\n  (\d+)$', run.output, re.MULTILINE)
+    assert found == texts(run.users)
+    assert in_store == texts(1, run.users)
 
 
 def test_the_reports_count_what_was_done(run: Run) -> None:

@@ -358,3 +358,36 @@ def test_every_form_of_computed_updates_is_checked() -> None:
     for update in ({"$set": {}}, {"$unset": 1}, {"$set": {"b": 1}, "$unset": {"b": ""}}, {"b": 1}):
         with pytest.raises(UpdateQueryError):
             bound.evaluate(document={"update": update})
+
+
+def test_the_paths_of_every_branch_are_known() -> None:
+    """A rule that decides by a value is known to write what any of its branches writes."""
+
+    def method(self: Any) -> None:
+        self.target = {"old": {"$exists": True}}
+        if self.doc["old"] > 3:
+            self.update = {"$set": {"a": self.doc["old"]}, "$unset": {"old": 1}}
+        elif "b" in self.doc:
+            self.update = {"$set": {"b.c": 1}, "$unset": {"old": 1}}
+        else:
+            self.target = None
+
+    bound = _bound(method)
+    assert bound.writes == {"a", "b.c", "old"}
+    assert bound.converges is True
+
+
+def test_a_computed_update_beyond_what_was_seen_is_refused() -> None:
+    """An update that writes what no look at the rule has shown raises: queries rely on the look."""
+
+    def method(self: Any) -> None:
+        self.target = {"old": {"$exists": True}}
+        try:
+            self.update = {"$set": {"a": self.doc["old"].strip()}, "$unset": {"old": 1}}
+        except AttributeError:
+            self.update = {"$set": {"b": self.doc["old"]}, "$unset": {"old": 1}}
+
+    bound = _bound(method)
+    assert bound.evaluate(document={"_id": 1, "old": " x "}).update["$set"] == {"a": "x"}
+    with pytest.raises(UpdateQueryError, match="'b'"):
+        bound.evaluate(document={"_id": 1, "old": 3})

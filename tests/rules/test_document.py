@@ -14,10 +14,7 @@ from lazymig.rules.document import (
     DocumentNeeded,
     MissingDocument,
     ReadDocument,
-    SymbolicDocument,
-    settle_symbols,
 )
-from lazymig.rules.updates import ANY_VALUE
 
 
 def test_every_read_key_is_recorded() -> None:
@@ -122,43 +119,3 @@ def test_any_look_at_a_missing_document_stops_the_rule(look: Any) -> None:
 def test_the_stop_is_no_exception() -> None:
     """`except Exception` in a rule cannot swallow the stop, because it is none."""
     assert not issubclass(DocumentNeeded, Exception)
-
-
-@pytest.mark.parametrize(
-    "decide",
-    [
-        bool,
-        len,
-        list,
-        str,
-        int,
-        float,
-        hash,
-        lambda value: value == 1,
-        lambda value: value != 1,
-        lambda value: value > 1,
-        lambda value: "x" in value,
-        lambda value: f"{value}",
-        lambda value: [1, 2][value],
-    ],
-)
-def test_a_decision_over_a_symbol_stops_the_rule(decide: Any) -> None:
-    """A rule that decides by a value which is not known yet is stopped, not misled."""
-    with pytest.raises(DocumentNeeded):
-        decide(SymbolicDocument()["a"])
-
-
-def test_symbols_pass_through_arithmetic_and_settle() -> None:
-    """What is computed from symbols settles to 'any value', at every depth; constants stay."""
-    doc = SymbolicDocument()
-    update = {
-        "$set": {
-            "a": doc["x"] + 1,
-            "b": doc.get("y"),
-            "c": 3,
-            "d": [doc["z"]["q"], {"e": -doc["x"]}],
-        }
-    }
-    assert settle_symbols(update) == {
-        "$set": {"a": ANY_VALUE, "b": ANY_VALUE, "c": 3, "d": [ANY_VALUE, {"e": ANY_VALUE}]}
-    }

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from lazymig.rules.discovery import bind, discover
-from lazymig.rules.plan import Family, Plan, overlaps
+from lazymig.rules.plan import Family, Plan
 from lazymig.rules.rule import RuleHandler
+from lazymig.rules.updates import overlaps
 from tests.support.handlers import rule
 
 
@@ -128,7 +129,7 @@ def test_a_rule_with_unknown_writes_concerns_every_projection() -> None:
 
     def method(self: Any) -> None:
         self.target = {"a": {"$exists": True}}
-        self.update = {"$unset": {"a": self.doc["a"]}}
+        self.update = {"$unset": {"a": len(self.doc["a"])}}
 
     plan = _plan_of(migration01__a=method)
     assert plan.concerned_by(["z"], []) is plan

@@ -1,0 +1,66 @@
+"""Single cases in which the law of equivalence was broken once, found by generated ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from mongoengine import Document, IntField, StringField
+from pymongo.database import Database
+
+from lazymig import LazyMigrationMixin
+from tests.support.handlers import handler, model, rule
+
+Raw = dict[str, Any]
+
+
+def _labelled(self: Any) -> None:
+    self.target = {"label": {"$exists": False}}
+    self.update = {"$set": {"label": self.doc["name"]}}
+
+
+@pytest.mark.parametrize("look", ["count", "list"])
+def test_a_queryset_that_is_used_again_sees_old_documents_that_have_come_since(
+    mongoengine_db: Database[Raw], look: str
+) -> None:
+    """What had to be settled is settled again each time that a queryset is asked."""
+    post = model(handler(migration01__label=_labelled), name=StringField(), label=StringField())
+    queryset = post.objects(label="a").no_cache()
+
+    def found() -> int:
+        return int(queryset.count()) if look == "count" else sum(1 for _ in queryset)
+
+    mongoengine_db.post.insert_one({"_id": 1, "name": "a"})
+    assert found() == 1
+    mongoengine_db.post.insert_one({"_id": 2, "name": "a"})
+    assert found() == 2
+
+
+def test_a_used_queryset_is_settled_before_it_is_sorted(mongoengine_db: Database[Raw]) -> None:
+    """An order that is asked of a queryset after its use is the order of migrated documents."""
+    post = model(handler(migration01__label=_labelled), name=StringField(), label=StringField())
+    queryset = post.objects
+    assert list(queryset.no_cache()) == list(queryset) == []
+    mongoengine_db.post.insert_many([{"_id": 1, "name": "b"}, {"_id": 2, "name": "a"}])
+    assert [found.key for found in queryset.order_by("label")] == [2, 1]
+
+
+def test_in_bulk_gives_old_documents_of_any_class(mongoengine_db: Database[Raw]) -> None:
+    """MongoEngine's in_bulk() asks for ids alone, and so does it while documents are old."""
+    rules = handler(migration01__age=rule({"age": {"$exists": False}}, {"$set": {"age": 0}}))
+
+    class Animal(LazyMigrationMixin, Document):
+        age = IntField()
+        meta = {"allow_inheritance": True}
+        migration_handler = rules
+
+    class Cat(Animal):
+        pass
+
+    class Dog(Animal):
+        pass
+
+    ids = [Animal().save().id, Cat().save().id, Dog().save().id]
+    mongoengine_db.animal.update_many({}, {"$unset": {"age": ""}})
+    assert {type(found) for found in Dog.objects.in_bulk(ids).values()} == {Animal, Cat, Dog}
+    assert mongoengine_db.animal.count_documents({"age": 0}) == 3
