@@ -182,7 +182,12 @@ class SeeThroughQuerySet(AsStoredQuerySet):
             return
         concerned = sight.touches(paths) if paths is None or not written else sight.writes(paths)
         if concerned:
-            view = self._lazymig_view(super()._query, sight)
+            try:
+                query = super()._query
+            except Exception:
+                # A query that cannot be built: MongoEngine says so in its own turn.
+                return
+            view = self._lazymig_view(query, sight)
             settled(self._document, self._collection, view.within, sight, operation)
 
     def _lazymig_for_upsert(self, paths: Iterable[str] | None) -> Any:

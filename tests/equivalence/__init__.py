@@ -8,7 +8,8 @@ brought up to date, are equal. Outside of the law, and nothing else is:
   rule makes what an earlier one takes away): there is no state to be equal to;
 - documents to which a rule cannot be applied: MongoDB refuses its update, or the rule raises;
 - the natural order, and whatever depends on it: `first()` or `[i]` without an order, an update of
-  one of several matches, the order of equal sort keys, of keys in a document, of distinct values;
+  one of several matches, the order of equal sort keys, of keys in a document, of distinct values,
+  and how far an update of many documents came before MongoDB refused one of them;
 - the document that an operation returns after it has itself written an old shape: it is migrated
   as it is loaded (the collections are still equal once both are up to date);
 - what is documented to show documents as stored: `as_stored()`, `as_pymongo()`, raw PyMongo,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mongoengine import Document, EmbeddedDocument, Q
 from mongoengine.queryset.base import BaseQuerySet
 
-from tests.equivalence.worlds import BOOLEANS, IDS, Draw, Path, Raw, World
+from tests.equivalence.changes import BOOLEANS, IDS, Draw, Path, Raw, World
 
 
 @dataclass(frozen=True)

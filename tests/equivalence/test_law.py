@@ -18,8 +18,9 @@ from pymongo.database import Database
 from pymongo.errors import WriteError
 
 from lazymig import DocumentMigration
+from tests.equivalence.changes import IDS, Change, Draw, Group, Raw, World
 from tests.equivalence.operations import KINDS, RETURNING, Operation, draw_operation, worlds_of
-from tests.equivalence.worlds import IDS, WORLDS, Change, Draw, Group, Raw, World, bases_of
+from tests.equivalence.worlds import WORLDS, bases_of
 
 EXAMPLES = max(400, settings().max_examples // 2)
 
@@ -251,7 +252,9 @@ def test_operations_on_old_documents_are_those_on_migrated_ones(
             assert trial is not None
             if not (trial.made_old and case.operation.kind in RETURNING):
                 assert trial.found == trial.expected, "results"
-            assert trial.found_rows == trial.expected_rows, "what is stored"
+            # How far an update came before MongoDB refused a document is a matter of natural order.
+            if not trial.expected.startswith("raised OperationError"):
+                assert trial.found_rows == trial.expected_rows, "what is stored"
             seen["cases"] += 1
             seen["old"] += trial.was_old
             seen["raised"] += trial.expected.startswith("raised")

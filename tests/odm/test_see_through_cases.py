@@ -64,3 +64,21 @@ def test_in_bulk_gives_old_documents_of_any_class(mongoengine_db: Database[Raw])
     mongoengine_db.animal.update_many({}, {"$unset": {"age": ""}})
     assert {type(found) for found in Dog.objects.in_bulk(ids).values()} == {Animal, Cat, Dog}
     assert mongoengine_db.animal.count_documents({"age": 0}) == 3
+
+
+def test_a_query_that_cannot_be_built_fails_as_in_mongoengine(
+    mongoengine_db: Database[Raw],
+) -> None:
+    """Of two mistakes in one call, the one that MongoEngine meets first is reported."""
+
+    class Plain(Document):
+        name = StringField()
+
+    post = model(handler(migration01__label=_labelled), name=StringField(), label=StringField())
+    mongoengine_db.post.insert_one({"_id": 1, "name": "a"})
+    failures = []
+    for queryset in (Plain.objects, post.objects):
+        with pytest.raises(Exception, match="lost") as failure:
+            list(queryset(lost=1).map_reduce("emit([~lost], 1)", "1", "inline"))
+        failures.append(type(failure.value))
+    assert failures[0] is failures[1]
