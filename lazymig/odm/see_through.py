@@ -99,7 +99,10 @@ def _make_sight(family: Family) -> Sight | None:
     steps = tuple(_step_of(rule, all_of(plan.concern, rule.target)) for plan, rule in rules)
     written = _union(rule.writes for _, rule in rules)
     read = _union(rule.reads for _, rule in rules)
-    touched = None if written is None or read is None else written | read
+    inputs = _union(rule.inputs for _, rule in rules)
+    touched = None
+    if written is not None and read is not None and inputs is not None:
+        touched = written | read | inputs
     classes = frozenset(
         name for _, rule in rules if rule.kind == "static" for name in _classes_in(rule.target)
     )

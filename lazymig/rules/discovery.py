@@ -18,7 +18,14 @@ from lazymig.rules.convergence import ends_match
 from lazymig.rules.matching import Matcher, compile_query, query_paths
 from lazymig.rules.rule import Evaluation, Rule, RuleHandler, Scope, evaluate
 from lazymig.rules.symbols import Decisions, SymbolicDocument, settle_symbols
-from lazymig.rules.updates import ANY_UUID, ANY_VALUE, check_update, created_paths, written_paths
+from lazymig.rules.updates import (
+    ANY_UUID,
+    ANY_VALUE,
+    check_update,
+    created_paths,
+    read_paths,
+    written_paths,
+)
 
 __all__ = ["BoundRule", "Kind", "bind", "discover"]
 
@@ -82,7 +89,8 @@ class BoundRule:
 
     `target` is `None` for an undetermined rule, `update` for a rule whose update depends on the
     document or that writes by itself (`by_hand`). `converges` is `None` where only the update
-    computed for a document can tell.
+    computed for a document can tell. `reads` are the paths that the target reads, `inputs` those
+    that the update is computed from; `None` where they are not all known.
     """
 
     rule: Rule
@@ -96,6 +104,7 @@ class BoundRule:
     by_hand: bool
     reads: frozenset[str] | None
     writes: frozenset[str] | None
+    inputs: frozenset[str] | None
     creates: frozenset[str] | None
     _proven: dict[Any, bool] = field(default_factory=dict, repr=False)
     _checked: set[Any] = field(default_factory=set, repr=False)
@@ -231,6 +240,7 @@ def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundR
             by_hand=False,
             reads=None,
             writes=None,
+            inputs=None,
             creates=frozenset(),
         )
 
@@ -250,8 +260,9 @@ def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundR
 
     static = probe.complete and probe.update is not None and "doc" not in probe.asked
     forms: list[_Form] | None = [(probe.update, probe.array_filters)]
+    read: frozenset[str] | None = frozenset()
     if not static:
-        forms = _symbolic_updates(rule, handler_class, doc_class, target)
+        forms, read = _symbolic_updates(rule, handler_class, doc_class, target)
         if probe.complete and not by_hand and probe.update is None:
             raise RuleDefinitionError("sets no update; set self.update", **place)
     for update, array_filters in forms or ():
@@ -271,21 +282,23 @@ def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundR
         by_hand=by_hand,
         reads=query_paths(target),
         writes=_union(written_paths, forms),
+        inputs=_union(lambda update: _joined(read, read_paths(update)), forms),
         creates=_union(created_paths, forms) or frozenset(),
     )
 
 
 def _symbolic_updates(
     rule: Rule, handler_class: type[RuleHandler], doc_class: Any, target: Mapping[str, Any]
-) -> list[_Form] | None:
-    """The updates of a dynamic rule, one for each of its branches.
+) -> tuple[list[_Form] | None, frozenset[str] | None]:
+    """The updates of a dynamic rule, one for each of its branches, and the keys that it reads.
 
     What they take from the document is `ANY_VALUE`. `None` where the rule needs the document's
     values themselves: then only the update computed for a document can tell.
     """
     if "type" in rule.method.__code__.co_names:
         # What type() says of a symbol is true of no value.
-        return None
+        return None, None
+    read: frozenset[str] | None = frozenset()
     forms: list[_Form] = []
     decisions = Decisions()
     while True:
@@ -294,15 +307,16 @@ def _symbolic_updates(
             guess = evaluate(rule, handler_class, doc_class, document=document, status=True)
         except Exception:
             # A library function that is given a symbol may raise anything; that is no fault.
-            return None
+            return None, None
         if not guess.complete:
-            return None
+            return None, None
+        read = _joined(read, document.keys_read)
         if guess.target is not None:
             if guess.update is None or settle_symbols(guess.target) != target:
-                return None
+                return None, None
             forms.append((settle_symbols(guess.update), settle_symbols(guess.array_filters)))
         if not decisions.turn():
-            return forms or None
+            return forms or None, read
 
 
 def _converges(
@@ -316,6 +330,10 @@ def _converges(
     if not static and any(_may_end_match(target, *form) for form in forms):
         return None
     return False
+
+
+def _joined(paths: frozenset[str] | None, others: frozenset[str] | None) -> frozenset[str] | None:
+    return None if paths is None or others is None else paths | others
 
 
 def _union(

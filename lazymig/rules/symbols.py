@@ -84,7 +84,30 @@ class SymbolicValue:
 
 
 class SymbolicDocument(SymbolicValue):
-    """A document of which nothing is known."""
+    """A document of which nothing is known but the keys that were read.
+
+    `keys_read` is None once the document was read as a whole.
+    """
+
+    def __init__(self, decisions: Decisions) -> None:
+        super().__init__(decisions)
+        self.keys_read: frozenset[str] | None = frozenset()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "get":
+            return self.__getitem__
+        value = super().__getattr__(name)
+        self.keys_read = None
+        return value
+
+    def __getitem__(self, key: str, default: Any = None) -> SymbolicValue:
+        if self.keys_read is not None:
+            self.keys_read |= {key}
+        return SymbolicValue(self._decisions)
+
+    def __contains__(self, key: str) -> bool:
+        self[key]
+        return self._decisions.decide()
 
 
 def settle_symbols(value: Any) -> Any:

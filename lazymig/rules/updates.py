@@ -25,6 +25,7 @@ __all__ = [
     "created_paths",
     "filter_identifiers",
     "overlaps",
+    "read_paths",
     "removed_paths",
     "unset_stage_paths",
     "written_paths",
@@ -299,6 +300,29 @@ def written_paths(update: Any) -> frozenset[str] | None:
             return None
         written.add(path)
     return frozenset(written)
+
+
+def read_paths(update: Any) -> frozenset[str] | None:
+    """Return the paths whose values an update puts elsewhere: those that a pipeline names.
+
+    None if they cannot be told, as with `$$ROOT` or `$getField`. Operators compute from nothing but
+    the paths that they write.
+    """
+    found: set[str] = set()
+    left: list[Any] = [update] if isinstance(update, (list, tuple)) else []
+    while left:
+        value = left.pop()
+        if isinstance(value, Mapping):
+            if "$getField" in value:
+                return None
+            left.extend(value.values())
+        elif isinstance(value, (list, tuple)):
+            left.extend(value)
+        elif isinstance(value, str) and value.startswith(("$$ROOT", "$$CURRENT")):
+            return None
+        elif isinstance(value, str) and value.startswith("$") and not value.startswith("$$"):
+            found.add(value[1:])
+    return frozenset(found)
 
 
 def removed_paths(update: Any) -> frozenset[str]:

@@ -82,3 +82,21 @@ def test_a_query_that_cannot_be_built_fails_as_in_mongoengine(
             list(queryset(lost=1).map_reduce("emit([~lost], 1)", "1", "inline"))
         failures.append(type(failure.value))
     assert failures[0] is failures[1]
+
+
+def _labelled_by_pipeline(self: Any) -> None:
+    self.target = {"label": {"$exists": False}}
+    self.update = [{"$set": {"label": {"$concat": [{"$ifNull": ["$name", "?"]}, "-"]}}}]
+
+
+@pytest.mark.parametrize("method", [_labelled, _labelled_by_pipeline])
+def test_a_write_to_what_a_rule_computes_from_comes_after_the_rule(
+    mongoengine_db: Database[Raw], method: Any
+) -> None:
+    """An update of a path from which a pending rule computes is settled first."""
+    post = model(handler(migration01__label=method), name=StringField(), label=StringField())
+    mongoengine_db.post.insert_one({"_id": 1, "name": "a"})
+    post.objects.update(name="b")
+    stored = mongoengine_db.post.find_one({"_id": 1})
+    assert stored is not None
+    assert (stored["name"], stored["label"][0]) == ("b", "a")

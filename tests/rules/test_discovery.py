@@ -391,3 +391,27 @@ def test_a_computed_update_beyond_what_was_seen_is_refused() -> None:
     assert bound.evaluate(document={"_id": 1, "old": " x "}).update["$set"] == {"a": "x"}
     with pytest.raises(UpdateQueryError, match="'b'"):
         bound.evaluate(document={"_id": 1, "old": 3})
+
+
+def test_the_paths_that_an_update_is_computed_from_are_known() -> None:
+    """What a rule computes from is known, so that a write to it does not come before the rule."""
+
+    def computed(self: Any) -> None:
+        self.target = {"label": {"$exists": False}}
+        if "nick" in self.doc:
+            self.update = {"$set": {"label": self.doc.get("nick")}}
+        else:
+            self.update = {"$set": {"label": self.doc["name"]["first"]}}
+
+    def pipeline(self: Any) -> None:
+        self.target = {"label": {"$exists": False}}
+        self.update = [{"$set": {"label": {"$concat": [{"$ifNull": ["$name.first", "?"]}, "-"]}}}]
+
+    def whole(self: Any) -> None:
+        self.target = {"label": {"$exists": False}}
+        self.update = {"$set": {"label": self.doc.copy()}}
+
+    assert _bound(computed).inputs == {"nick", "name"}
+    assert _bound(pipeline).inputs == {"name.first"}
+    assert _bound(whole).inputs is None
+    assert _bound(_some_rule).inputs == frozenset()
