@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from lazymig.rules.discovery import BoundRule
+from lazymig.rules.formulas import parse
+from lazymig.rules.knowledge import implies_presence
 from lazymig.rules.updates import overlaps
 
 __all__ = ["Family", "Plan"]
@@ -100,15 +102,25 @@ def _feeds(rule: BoundRule, later: BoundRule) -> bool:
 def _writes_carried(
     rule: BoundRule, carried: Sequence[str] | None, excluded: Sequence[str]
 ) -> bool:
+    """Whether what a projection shows may be another once the rule was applied."""
     if rule.writes is None:
         return True
     for path in rule.writes:
+        # A sub-document that comes into being shows, empty, though the path in it is not asked for.
+        shown = path.partition(".")[0] if _brings_forth_parent(rule, path) else path
         if carried is not None:
-            if any(overlaps(path, wanted) for wanted in carried):
+            if any(overlaps(shown, wanted) for wanted in carried):
                 return True
-        elif not any(path == gone or path.startswith(f"{gone}.") for gone in excluded):
+        elif not any(shown == gone or shown.startswith(f"{gone}.") for gone in excluded):
             return True
     return False
+
+
+def _brings_forth_parent(rule: BoundRule, path: str) -> bool:
+    parent, _, _name = path.rpartition(".")
+    if not parent or rule.target is None or path not in (rule.creates or ()):
+        return False
+    return not implies_presence(parse(rule.target), tuple(parent.split(".")))
 
 
 @dataclass(frozen=True, eq=False)

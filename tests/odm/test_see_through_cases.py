@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from mongoengine import Document, IntField, StringField
+from mongoengine import DictField, Document, IntField, StringField
 from pymongo.database import Database
 
 from lazymig import LazyMigrationMixin
@@ -100,3 +100,18 @@ def test_a_write_to_what_a_rule_computes_from_comes_after_the_rule(
     stored = mongoengine_db.post.find_one({"_id": 1})
     assert stored is not None
     assert (stored["name"], stored["label"][0]) == ("b", "a")
+
+
+@pytest.mark.parametrize("projection", [{"info.x": 0}, {"info.y": 1}])
+def test_a_parent_that_a_rule_brings_forth_shows_in_a_projection(
+    mongoengine_db: Database[Raw], projection: Raw
+) -> None:
+    """A sub-document that a rule creates shows, empty, though what it sets is not asked for."""
+    rules = handler(migration01__x=rule({"info.x": {"$exists": False}}, {"$set": {"info.x": 1}}))
+    post = model(rules, info=DictField())
+    mongoengine_db.post.insert_one({"_id": 1})
+    fields = {path.replace(".", "__"): value for path, value in projection.items()}
+    (found,) = post.objects.fields(**fields)
+    (stored,) = mongoengine_db.post.find({}, projection)
+    assert stored["info"] == {}
+    assert found.to_mongo().get("info") == {}
