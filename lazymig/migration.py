@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from mongoengine import Document
 from mongoengine.errors import DoesNotExist
@@ -12,18 +12,16 @@ from mongoengine.errors import DoesNotExist
 from lazymig.engines.access import on_primary
 from lazymig.engines.bulk import MigrationReport, run_bulk, run_pending
 from lazymig.engines.pending import RuleStatus, find_active, status_of
-from lazymig.errors import RuleDefinitionError
+from lazymig.odm.handler import MigrationHandler
 from lazymig.odm.loading import Source, builder_of, is_broken, load_batch
 from lazymig.odm.plans import family_for, plan_for
 from lazymig.odm.schema import collection_of, id_of
-from lazymig.rules.discovery import discover
 from lazymig.rules.plan import Plan
-from lazymig.rules.rule import RuleHandler
 
 __all__ = ["DocumentMigration"]
 
 
-class DocumentMigration(RuleHandler):
+class DocumentMigration(MigrationHandler):
     """The rules of a model, and the calls that run them over stored documents.
 
     A subclass has a method for each change of shape: `migrationNN__words` is applied to documents
@@ -47,18 +45,6 @@ class DocumentMigration(RuleHandler):
         before it runs; `None` for no limit, 0 for none. An error that names its remedy is better
         than a wrong answer, or than a request that rewrites a million documents.
     """
-
-    validate_on_load: bool | None = None
-    legacy_classes: tuple[str, ...] = ()
-    on_error: Literal["raise", "skip"] = "raise"
-    lazy_timeout: float | None = 5
-    see_through: bool = True
-    settle_limit: int | None = 10_000
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        discover(cls)
-        _check_attributes(cls)
 
     def __init__(self, doc_class: Any) -> None:
         super().__init__(doc_class)
@@ -149,31 +135,3 @@ class DocumentMigration(RuleHandler):
 
     def _collection_or(self, collection: Any) -> Any:
         return collection_of(self._doc_class) if collection is None else collection
-
-
-def _check_attributes(cls: type[DocumentMigration]) -> None:
-    problem = None
-    if cls.on_error not in ("raise", "skip"):
-        problem = f"on_error is {cls.on_error!r}; use 'raise' or 'skip'"
-    elif cls.validate_on_load not in (None, True, False):
-        problem = f"validate_on_load is {cls.validate_on_load!r}; use None, True or False"
-    elif not isinstance(cls.legacy_classes, tuple) or not all(
-        isinstance(name, str) for name in cls.legacy_classes
-    ):
-        problem = f"legacy_classes is {cls.legacy_classes!r}; use a tuple of former _cls values"
-    elif cls.lazy_timeout is not None and (
-        isinstance(cls.lazy_timeout, bool)
-        or not isinstance(cls.lazy_timeout, (int, float))
-        or cls.lazy_timeout <= 0
-    ):
-        problem = f"lazy_timeout is {cls.lazy_timeout!r}; use a number of seconds above 0, or None"
-    elif cls.see_through not in (True, False):
-        problem = f"see_through is {cls.see_through!r}; use True or False"
-    elif cls.settle_limit is not None and (
-        isinstance(cls.settle_limit, bool)
-        or not isinstance(cls.settle_limit, int)
-        or cls.settle_limit < 0
-    ):
-        problem = f"settle_limit is {cls.settle_limit!r}; use a number of documents, or None"
-    if problem is not None:
-        raise RuleDefinitionError(problem, model=cls.__name__)

@@ -11,7 +11,7 @@ from mongoengine.base import BaseDocument
 from mongoengine.queryset import QuerySet
 
 from lazymig.errors import RuleDefinitionError
-from lazymig.migration import DocumentMigration
+from lazymig.odm.handler import MigrationHandler
 from lazymig.odm.joining import joined
 from lazymig.odm.loading import (
     LEFT_OUT,
@@ -49,7 +49,7 @@ class LazyMigrationMixin:
     :raises RuleDefinitionError: the handler or one of its rules is written wrongly.
     """
 
-    migration_handler: ClassVar[type[DocumentMigration] | None] = None
+    migration_handler: ClassVar[type[MigrationHandler] | None] = None
 
     if TYPE_CHECKING:
         # A Document's own, which type checkers cannot see from here.
@@ -119,7 +119,7 @@ def _check_bases(cls: type) -> None:
 
 def _check_handler(cls: Any) -> None:
     handler = cls.migration_handler
-    if handler is None or (isinstance(handler, type) and issubclass(handler, DocumentMigration)):
+    if handler is None or (isinstance(handler, type) and issubclass(handler, MigrationHandler)):
         return
     raise RuleDefinitionError(
         f"migration_handler is no DocumentMigration but {handler!r}; name a subclass of "

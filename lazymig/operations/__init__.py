@@ -1,0 +1,1 @@
+"""What running rules over a whole collection in production needs."""
