@@ -256,7 +256,7 @@ def test_unchanged_documents_are_not_computed_again(
     calls: Counter[Any] = Counter()
 
     def method(self: Any) -> None:
-        self.target = {"a": {"$gte": 0}}
+        self.target = {"b": {"$exists": False}}
         key, value = self.doc["_id"], self.doc["a"]
         calls[key] += 1
         if key == 2 and calls[key] == 1:
