@@ -11,6 +11,7 @@ sample       how many documents each rule of a model had left at some time
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
@@ -25,6 +26,7 @@ from pymongo import ReadPreference, ReturnDocument, UpdateOne, WriteConcern
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.database import Database
+from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 
 from lazymig.engines.access import Raw, is_mongomock
@@ -43,10 +45,14 @@ __all__ = [
     "journal_collection",
 ]
 
+logger = logging.getLogger(__name__)
+
 Action = Literal["run", "pause", "stop"]
 
 JOURNAL = "lazymig_journal"
 KEEP_RUNS = 100
+
+_UNAUTHORIZED = 13
 
 _MOST_SAMPLES = 1000
 _SAMPLE_INTERVAL = timedelta(minutes=1)
@@ -596,10 +602,16 @@ class Journal:
     def _ensure_indexes(self) -> None:
         if self._indexed:
             return
-        self.collection.create_index([("kind", 1), ("collection", 1), ("started", -1)])
-        self.collection.create_index(
-            [("run", 1), ("document_id", 1)], partialFilterExpression={"kind": "quarantine"}
-        )
+        try:
+            self.collection.create_index([("kind", 1), ("collection", 1), ("started", -1)])
+            self.collection.create_index(
+                [("run", 1), ("document_id", 1)], partialFilterExpression={"kind": "quarantine"}
+            )
+        except OperationFailure as exc:
+            # They save time, nothing else: whoever may not make them can still run.
+            if exc.code != _UNAUTHORIZED:
+                raise
+            logger.warning("%s: no right to make its indexes", self.collection.full_name)
         self._indexed = True
 
 

@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 import os
 import stat
-import subprocess
-import sys
 import tracemalloc
 import uuid
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import bson
 import pytest
 from bson import Binary, Decimal128, Int64, MaxKey, ObjectId, Regex, Timestamp, json_util
 from bson.codec_options import DEFAULT_CODEC_OPTIONS
-from pymongo.errors import OperationFailure
 
-from lazymig.errors import BackupFailed, BackupUnreadable
 from lazymig.operations.backup import BackupWriter
 from lazymig.operations.backup_files import (
     BackupFiles,
-    RecordFile,
-    attempts_of,
     decoded_id,
     scan,
 )
-from tests.support.backups import OLD, RENEW, change, read_dump, run, transaction
+from tests.support.backups import (
+    OLD,
+    RENEW,
+    attempts,
+    change,
+    dump_of,
+    fill,
+    read_dump,
+    records_of,
+    run,
+    transaction,
+)
 
 IDS = [
     1,
@@ -47,19 +50,6 @@ IDS = [
     Timestamp(1, 2),
     MaxKey(),
 ]
-
-
-def dump_of(path: Path, collection: Any) -> Path:
-    return path / collection.database.name / f"{collection.name}.bson.gz"
-
-
-def records_of(path: Path, collection: Any) -> Path:
-    return path / collection.database.name / f"{collection.name}.lazymig"
-
-
-def fill(collection: Any, count: int, **fields: Any) -> list[Any]:
-    collection.insert_many([{"_id": i, "text": f"text {i}" * 20, **fields} for i in range(count)])
-    return list(range(count))
 
 
 def test_the_dump_is_read_by_pymongo_alone(database, tmp_path):
@@ -210,258 +200,12 @@ def test_ids_of_any_type(database, tmp_path, identity):
     assert any(attempt.left)
 
 
-def attempts(path: Path, collection: Any) -> list[Any]:
-    file = RecordFile(records_of(path, collection), writable=False)
-    try:
-        return list(attempts_of(file.records()))
-    finally:
-        file.close()
-
-
 def test_an_id_behind_other_fields(tmp_path):
     """A document whose `_id` is not its first field is told apart by it all the same."""
     fields = {"a": Regex("x", "i"), "b": [1, {"c": None}], "d": 1.5, "e": b"x", "f": "y"}
     batch = bson.encode({**fields, "_id": 7}) + bson.encode({"_id": 8, **fields})
     elements, _, _ = scan(batch)
     assert [decoded_id(element, DEFAULT_CODEC_OPTIONS) for element in elements] == [7, 8]
-
-
-def left_by_a_kill(path: Path, collection: Any, stage: str) -> None:
-    """What the files are when a run is killed at a stage of its second chunk."""
-    writer = BackupWriter(path, collection, run_id="killed")
-    change(writer, collection, {**OLD, "_id": {"$lt": 10}})
-    writer.begin("migration01__new")
-    if stage == "begun":
-        return
-    with transaction(collection) as session:
-        writer.save({**OLD, "_id": {"$lt": 20}}, session)
-        if stage == "saved":
-            session.abort_transaction()
-            return
-        collection.update_many({**OLD, "_id": {"$lt": 20}}, RENEW, session=session)
-        writer.seal(session)
-        if stage == "sealed":
-            session.abort_transaction()
-            return
-    if stage == "committed":
-        return
-    writer.commit()
-
-
-STAGES = ["begun", "saved", "sealed", "committed", "noted"]
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_run_killed_at_any_stage_is_continued(database, tmp_path, stage):
-    """The next run's chunks come behind what is certain; the file stays one gzip stream."""
-    fill(database.post, 30)
-    left_by_a_kill(tmp_path, database.post, stage)
-    run(tmp_path, database.post)
-    saved = [document["_id"] for document in read_dump(dump_of(tmp_path, database.post))]
-    in_doubt = list(range(10, 20)) if stage == "sealed" else []
-    assert saved == [*range(10), *in_doubt, *range(10, 30)]
-    certain = [attempt for attempt in attempts(tmp_path, database.post) if not attempt.aborted]
-    assert not any(attempt.doubtful for attempt in certain)
-    assert sum(attempt.count for attempt in certain) == 30
-
-
-@pytest.mark.parametrize("torn", ["data", "records"])
-def test_files_torn_at_any_byte_are_continued(database, tmp_path, torn):
-    """A member or a record of which a kill left only a part is cut off when the run goes on."""
-    fill(database.post, 3)
-    run(tmp_path, database.post)
-    whole = {path: path.read_bytes() for path in dump_of(tmp_path, database.post).parent.iterdir()}
-    file = (dump_of if torn == "data" else records_of)(tmp_path, database.post)
-    database.post.update_many({}, {"$unset": {"new": 1}})
-    run(tmp_path, database.post)
-    longer = file.read_bytes()
-    for cut in range(len(whole[file]), len(longer), 3):
-        for path, content in whole.items():
-            path.write_bytes(content)
-        file.write_bytes(longer[:cut])
-        if torn == "records":
-            dump_of(tmp_path, database.post).write_bytes(longer_dump)
-        BackupWriter(tmp_path, database.post, run_id=1).close()
-        saved = read_dump(dump_of(tmp_path, database.post))
-        assert [document["_id"] for document in saved] in ([0, 1, 2], [0, 1, 2, 0, 1, 2])
-    run(tmp_path, database.post, {"_id": 1})
-    assert read_dump(dump_of(tmp_path, database.post))[-1] == {**text_of(1), "new": True}
-
-
-def test_room_that_was_never_filled_is_no_record(database, tmp_path):
-    """Zeros behind the records, as a machine that lost power leaves them, are cut off."""
-    database.post.insert_one({"_id": 1})
-    run(tmp_path, database.post)
-    with records_of(tmp_path, database.post).open("ab") as records:
-        records.write(bytes(5000))
-    run(tmp_path, database.post)
-    assert len(attempts(tmp_path, database.post)) == 1
-
-
-def test_damage_is_no_torn_tail(database, tmp_path):
-    """Records that are damaged in the middle are reported, and nothing is cut off."""
-    fill(database.post, 3)
-    run(tmp_path, database.post)
-    records = records_of(tmp_path, database.post)
-    content = bytearray(records.read_bytes())
-    for place in (3, 40):
-        damaged = content.copy()
-        damaged[place] ^= 1
-        records.write_bytes(damaged)
-        with pytest.raises(BackupUnreadable, match=r"post\.lazymig: the records from byte 0 on"):
-            BackupWriter(tmp_path, database.post, run_id=2)
-        assert records.read_bytes() == damaged
-    records.write_bytes(content)
-    dump = dump_of(tmp_path, database.post)
-    dump.write_bytes(dump.read_bytes()[:-1])
-    with pytest.raises(BackupUnreadable, match="ends at byte"):
-        BackupWriter(tmp_path, database.post, run_id=2)
-
-
-def test_a_foreign_dump_is_left_alone(database, tmp_path):
-    """A folder that mongodump has written is refused, and its files are not touched."""
-    dump = dump_of(tmp_path, database.post)
-    dump.parent.mkdir()
-    dump.write_bytes(gzip.compress(bson.encode({"_id": 1})))
-    for _ in range(2):
-        with pytest.raises(BackupUnreadable, match="was not written by lazymig"):
-            BackupWriter(tmp_path, database.post, run_id=1)
-    assert read_dump(dump) == [{"_id": 1}]
-
-
-def test_an_abandoned_attempt_leaves_nothing(database, tmp_path):
-    """What was not committed is taken out of both files again."""
-    fill(database.post, 3)
-    with BackupWriter(tmp_path, database.post, run_id=1) as writer:
-        change(writer, database.post, {"_id": 0})
-        before = [
-            path.read_bytes() for path in sorted(dump_of(tmp_path, database.post).parent.iterdir())
-        ]
-        writer.begin("migration01__new")
-        with transaction(database.post) as session:
-            writer.save({}, session)
-            writer.seal(session)
-            session.abort_transaction()
-        writer.abandon()
-        after = [
-            path.read_bytes() for path in sorted(dump_of(tmp_path, database.post).parent.iterdir())
-        ]
-        assert after == before
-        change(writer, database.post)
-    assert [d["_id"] for d in read_dump(dump_of(tmp_path, database.post))] == [0, 1, 2]
-
-
-def test_another_process_is_kept_out(database, tmp_path, server_uri):
-    """Two processes never write one backup: the second is told so, and what to do."""
-    script = (
-        "import sys; from pymongo import MongoClient\n"
-        "from lazymig.operations.backup import BackupWriter\n"
-        "client = MongoClient(sys.argv[1])\n"
-        "BackupWriter(sys.argv[3], client[sys.argv[2]].post, run_id=1)\n"
-        "print('open', flush=True); sys.stdin.read(); client.close()\n"
-    )
-    command = [sys.executable, "-c", script, server_uri, database.name, str(tmp_path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout.readline() == b"open\n"
-        with pytest.raises(BackupFailed, match="another process uses it"):
-            BackupWriter(tmp_path, database.post, run_id=2)
-        other.kill()
-    BackupWriter(tmp_path, database.post, run_id=2).close()
-
-
-def full_disk(monkeypatch, call: str, calls_before: int, part: int = 0) -> None:
-    """Let the disk be full from a call of `os.write` or `os.fsync` on; a part is still written."""
-    real = getattr(os, call)
-    left = [calls_before]
-
-    def refuse(fd, *args):
-        left[0] -= 1
-        if left[0] >= 0:
-            return real(fd, *args)
-        if part and left[0] == -1:
-            return real(fd, bytes(args[0])[:part])
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, call, refuse)
-
-
-@pytest.mark.parametrize(
-    ("call", "calls_before", "part"),
-    [("write", 0, 0), ("write", 0, 7), ("write", 1, 0), ("write", 1, 9), ("fsync", 0, 0)],
-)
-def test_a_full_disk_stops_before_the_write(
-    database, tmp_path, monkeypatch, call, calls_before, part
-):
-    """The error names collection, path and remedy; the files stay as they were, and go on."""
-    fill(database.post, 3)
-    with BackupWriter(tmp_path, database.post, run_id="r1") as writer:
-        change(writer, database.post, {"_id": 0})
-        folder = dump_of(tmp_path, database.post).parent
-        before = {path: path.read_bytes() for path in folder.iterdir()}
-        with monkeypatch.context() as patch, transaction(database.post) as session:
-            writer.begin("migration01__new")
-            full_disk(patch, call, calls_before, part)
-            with pytest.raises(BackupFailed, match="No space left on device; make room") as raised:
-                writer.save(OLD, session)
-            writer.abandon()
-        assert {path: path.read_bytes() for path in folder.iterdir()} == before
-        assert (raised.value.path, raised.value.run) == (str(tmp_path), "r1")
-        assert raised.value.collection == database.post.full_name
-        assert raised.value.collection in str(raised.value)
-        assert change(writer, database.post) == 2
-    assert [d["_id"] for d in read_dump(dump_of(tmp_path, database.post))] == [0, 1, 2]
-
-
-def test_a_full_disk_at_the_seal_stops_the_commit(database, tmp_path, monkeypatch):
-    """Where what was left cannot be recorded, the transaction is not to be committed."""
-    database.post.insert_one({"_id": 1})
-    with BackupWriter(tmp_path, database.post, run_id=1) as writer:
-        writer.begin("migration01__new")
-        with transaction(database.post) as session:
-            writer.save({}, session)
-            with monkeypatch.context() as patch:
-                full_disk(patch, "write", 0, part=20)
-                with pytest.raises(BackupFailed):
-                    writer.seal(session)
-            session.abort_transaction()
-        writer.abandon()
-        assert change(writer, database.post) == 1
-    assert len(read_dump(dump_of(tmp_path, database.post))) == 1
-
-
-def test_a_full_disk_takes_no_commit_back(database, tmp_path, monkeypatch):
-    """The transaction is committed: `commit` does not fail, and the doubt is settled later."""
-    database.post.insert_one({"_id": 1})
-    with BackupWriter(tmp_path, database.post, run_id=1) as writer:
-        writer.begin("migration01__new")
-        with transaction(database.post) as session:
-            writer.save({}, session)
-            database.post.update_one({}, RENEW, session=session)
-            writer.seal(session)
-        with monkeypatch.context() as patch:
-            full_disk(patch, "write", 0)
-            writer.commit()
-        assert [each.doubtful for each in attempts(tmp_path, database.post)] == [True]
-    BackupWriter(tmp_path, database.post, run_id=2).close()
-    assert [each.doubtful for each in attempts(tmp_path, database.post)] == [False]
-
-
-def test_a_folder_that_cannot_be_made(database, tmp_path):
-    """A path below a file is reported as the backup's fault."""
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(BackupFailed, match="cannot be written"):
-        BackupWriter(tmp_path / "file", database.post, run_id=1)
-
-
-def test_a_failed_read_leaves_no_trace(database, tmp_path):
-    """If MongoDB refuses the query, the files are as before."""
-    database.post.insert_one({"_id": 1})
-    with BackupWriter(tmp_path, database.post, run_id=1) as writer:
-        writer.begin("migration01__new")
-        size = dump_of(tmp_path, database.post).stat().st_size
-        with pytest.raises(OperationFailure):
-            writer.save({"$nope": 1})
-        assert dump_of(tmp_path, database.post).stat().st_size == size
 
 
 def test_what_was_left_is_read_by_range_where_that_is_dense(monitored_db, command_log, tmp_path):
@@ -522,8 +266,8 @@ def test_memory_is_bounded_by_a_chunk(database, tmp_path):
     def peak(count: int) -> int:
         with BackupWriter(tmp_path / str(count), database.post, run_id=1) as writer:
             tracemalloc.start()
-            for first in range(0, count, 500):
-                change(writer, database.post, {"_id": {"$gte": first, "$lt": first + 500}}, RENEW)
+            for first in range(0, count, 1000):
+                change(writer, database.post, {"_id": {"$gte": first, "$lt": first + 1000}}, RENEW)
             _, highest = tracemalloc.get_traced_memory()
             tracemalloc.stop()
         return highest

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -78,15 +79,6 @@ def test_a_signal_within_the_handler_acts_at_once() -> None:
         _send(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             interrupts._arrived(signal.SIGINT, None)
-
-
-def test_a_request_ends_a_sleep() -> None:
-    """A run that waits goes on to its end as soon as the signal arrives."""
-    with interruptible() as interrupts:
-        sender = threading.Thread(target=_send, args=(signal.SIGINT,))
-        sender.start()
-        assert interrupts.wait(600)
-        sender.join()
 
 
 @pytest.mark.parametrize("seconds", [0, 0.001, -1])
@@ -199,13 +191,24 @@ def test_no_thread_is_left(caplog: pytest.LogCaptureFixture) -> None:
 
 
 RUN = """
-import sys
+import sys, threading
 from lazymig.operations.interrupts import interruptible
 
-with interruptible() as interrupts:
+def tell_when_in(function):
+    main = threading.main_thread().ident
+    while sys._current_frames()[main].f_code is not function.__code__:
+        pass
     print("ready", flush=True)
-    if sys.argv[1] == "hang":
-        sys.stdin.read()
+
+def hang():
+    sys.stdin.read()
+
+with interruptible() as interrupts:
+    hangs = sys.argv[1] == "hang"
+    place = hang if hangs else type(interrupts).wait
+    threading.Thread(target=tell_when_in, args=(place,)).start()
+    if hangs:
+        hang()
     assert interrupts.wait(600)
     print("checkpoint", flush=True)
 interrupts.deliver()
@@ -213,23 +216,27 @@ print("not reached", flush=True)
 """
 
 
-def _process(script: str, *arguments: str) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
+@contextmanager
+def _process(script: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
         [sys.executable, "-c", script, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, -2), (signal.SIGTERM, 143)])
 def test_a_process_ends_as_it_would_have_but_later(number: int, code: int) -> None:
-    """The checkpoint is written, then the process ends with the signal's own exit code."""
-    with _process(RUN, "") as process:
+    """Its sleep ends, the checkpoint is written, then it ends with the signal's own exit code."""
+    with _process(RUN, "wait") as process:
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (code, "checkpoint\n")

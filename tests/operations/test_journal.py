@@ -12,6 +12,7 @@ from uuid import UUID
 import bson
 import pytest
 from bson import Decimal128, Int64, MaxKey, MinKey, ObjectId, Timestamp
+from pymongo.errors import OperationFailure
 
 from lazymig import errors
 from lazymig.errors import MigrationConflict, MigrationFailed
@@ -692,6 +693,25 @@ def test_reading_creates_no_index(database: Any, command_log: CommandLog) -> Non
     journal.begin(_new())
     journal.sample("Post", "post", {})
     assert "createIndexes" not in command_log.names
+
+
+def test_who_may_not_make_indexes_can_run(
+    server_journal: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without the right to make indexes a run begins, and the log says so; else it is an error."""
+    code = 13
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OperationFailure("refused", code)
+
+    monkeypatch.setattr(server_journal.collection, "create_index", refuse)
+    server_journal.begin(_new())
+    assert f"{server_journal.collection.full_name}: no right" in caplog.text
+    code = 85
+    other = Journal(server_journal.collection.database)
+    monkeypatch.setattr(other.collection, "create_index", refuse)
+    with pytest.raises(OperationFailure):
+        other.begin(_new())
 
 
 def test_another_name_is_another_journal(any_db: Any) -> None:

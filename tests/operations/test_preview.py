@@ -870,6 +870,21 @@ def test_rules_with_other_effects_are_not_run(
     assert all(sample.rules == ("allmigration05__enable",) for sample in report.samples)
 
 
+def test_a_rule_that_is_not_run_is_named_once(mongoengine_db: Database[Any]) -> None:
+    """A document that does not load comes to every lazy rule again; the report names each once."""
+    mongoengine_db["post"].insert_one({"_id": 1, "unheard_of": 1, "n": 1})
+    with pytest.warns(ConvergenceWarning):
+        post = _post(
+            handler(
+                migration01__look=_looks_around,
+                migration02__lost=rule({"n": 1}, {"$unset": {"unheard_of": ""}}),
+            )
+        )
+    (sample,) = _preview(post).samples
+    assert sample.rules == ("migration02__lost",)
+    assert sample.not_run == ("migration01__look",)
+
+
 def test_without_a_rule_to_run_there_are_no_copies(mongoengine_db: Database[Any]) -> None:
     """Where every rule writes by itself, nothing is sampled."""
     mongoengine_db["post"].insert_one({"_id": 1})

@@ -96,6 +96,16 @@ def test_nothing_is_known_before_the_first_chunk(clock: Clock) -> None:
     assert meter.rate == 5.0
 
 
+def test_the_meter_stays_small(clock: Clock) -> None:
+    """Thousands of chunks within the half minute are kept as a few samples, and still averaged."""
+    meter = Meter(clock=clock)
+    for done in range(10_000):
+        clock.now += 0.001
+        meter.note(done)
+    assert len(meter._samples) <= 64
+    assert meter.rate == pytest.approx(1000, rel=0.01)
+
+
 def test_pauses_are_left_out(clock: Clock) -> None:
     """An hour in which the run waited neither lowers the rate nor makes the rest take longer."""
     meter = Meter(clock=clock)
@@ -161,7 +171,7 @@ def _terminal(width: int = 80) -> tuple[io.StringIO, Console]:
 
 
 def _screen(stream: io.StringIO) -> list[str]:
-    """The lines that a terminal shows in the end."""
+    """The lines that a terminal shows in the end, without those that are blank."""
     lines = [""]
     row = 0
     for text, code in re.findall(
@@ -186,11 +196,11 @@ def test_each_rule_has_a_bar(clock: Clock) -> None:
         bar(AT_WORK)
         bar(replace(AT_WORK, done=10**8, total=10**8, exact=True, matched=99_000_000, eta=0.0))
         bar(NEXT)
-        bar(replace(NEXT, done=50, finished=True))
+        bar(replace(NEXT, done=0, total=0, finished=True))
     first, first_counts, second, second_counts = _screen(stream)
     assert re.fullmatch(r"1/2 migration01__add_enabled ━+ 100% 100M/100M 12\.3k/s done", first)
     assert first_counts == "matched 99.0M, modified 1.20M"
-    assert re.fullmatch(r"2/2 migration02__rename ━+ 100% 50/50 12\.3k/s done", second)
+    assert re.fullmatch(r"2/2 migration02__rename ━+ 100% 0/0 12\.3k/s done", second)
     assert second_counts == "matched 1.20M, modified 1.20M"
 
 
@@ -217,8 +227,11 @@ def test_the_reason_of_a_wait_is_shown_at_once(clock: Clock) -> None:
         bar(replace(AT_WORK, waiting=reason))
         assert _screen(stream)[2:] == [f"waiting: {reason}"]
         clock.now += 1
-        bar(AT_WORK)
-        assert len(_screen(stream)) == 2
+        for _ in range(2):
+            drawn = len(stream.getvalue())
+            clock.now += 1
+            bar(AT_WORK)
+            assert stream.getvalue()[drawn:].count("\n") == 2, "three lines, the last one blank"
         bar(replace(AT_WORK, waiting="[bold]paused[/bold]"))
     assert _screen(stream)[2:] == ["waiting: [bold]paused[/bold]"]
 
@@ -286,16 +299,36 @@ def test_a_bar_into_a_file_is_drawn_once(clock: Clock) -> None:
     ]
 
 
-def test_a_bar_leaves_standard_output_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    """The bar goes to standard error, and what a program prints meanwhile to its own output."""
+def test_a_bar_leaves_standard_output_alone(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a program prints meanwhile stays on its own output, and so do its streams."""
     former = sys.stdout, sys.stderr
-    with ProgressBar() as bar:
+    stream, console = _terminal()
+    with ProgressBar(console, clock=clock) as bar:
         bar(AT_WORK)
         sys.stdout.write("a result\n")
+        bar(NEXT)
     assert (sys.stdout, sys.stderr) == former
+    assert capsys.readouterr().out == "a result\n"
+    assert "a result" not in stream.getvalue()
+
+
+def test_a_bar_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a console named, nothing of the bar comes to standard output."""
+    with ProgressBar() as bar:
+        bar(AT_WORK)
     captured = capsys.readouterr()
-    assert captured.out == "a result\n"
+    assert captured.out == ""
     assert "migration01__add_enabled" in captured.err
+
+
+def test_an_estimate_that_was_too_small_is_no_fault(clock: Clock) -> None:
+    """More documents than were expected are 100%, not more."""
+    stream, console = _terminal()
+    with ProgressBar(console, clock=clock) as bar:
+        bar(replace(AT_WORK, done=15, total=10))
+    assert " 100% 15/~10 " in _screen(stream)[0]
 
 
 def test_a_terminal_that_is_gone_does_not_end_the_run(

@@ -13,11 +13,18 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 
 from lazymig.operations.backup import BackupWriter
+from lazymig.operations.backup_files import RecordFile, attempts_of
+from lazymig.operations.restoring import RestoreReport
 
 Raw = dict[str, Any]
 
 OLD: Raw = {"new": {"$exists": False}}
 RENEW: Raw = {"$set": {"new": True}}
+
+# The reasons of conflicts.
+CHANGED = "it was changed since"
+BETWEEN = "it was changed by others between two changes of the backup"
+DELETED = "it was deleted since"
 
 
 @contextmanager
@@ -67,3 +74,37 @@ def stored(collection: Any) -> list[bytes]:
     """The documents of a collection, byte for byte, in the order of their `_id`s."""
     raw = collection.with_options(codec_options=CodecOptions(document_class=RawBSONDocument))
     return [document.raw for document in raw.find().sort("_id", 1)]
+
+
+def dump_of(path: Path, collection: Any) -> Path:
+    """The dump of a collection."""
+    return path / collection.database.name / f"{collection.name}.bson.gz"
+
+
+def records_of(path: Path, collection: Any) -> Path:
+    """The records beside it."""
+    return path / collection.database.name / f"{collection.name}.lazymig"
+
+
+def fill(collection: Any, count: int, **fields: Any) -> None:
+    """Insert documents that are numbered from 0."""
+    collection.insert_many([{"_id": i, "text": f"text {i}" * 20, **fields} for i in range(count)])
+
+
+def attempts(path: Path, collection: Any) -> list[Any]:
+    """What the records tell."""
+    file = RecordFile(records_of(path, collection), writable=False)
+    try:
+        return list(attempts_of(file.records()))
+    finally:
+        file.close()
+
+
+def counts(report: RestoreReport) -> tuple[int, int, int]:
+    """Documents restored, unchanged, and in conflict."""
+    return report.restored, report.unchanged, report.conflict_count
+
+
+def reasons(report: RestoreReport) -> dict[Any, str]:
+    """Why documents are in conflict, by their `_id`s."""
+    return {conflict.document_id: conflict.reason for conflict in report.conflicts}
