@@ -29,7 +29,7 @@ from lazymig.odm.loading import (
 )
 from lazymig.odm.plans import family_of, legacy_names, root_of
 from lazymig.odm.see_through import sight_of
-from lazymig.odm.seeing import SeeThroughQuerySet
+from lazymig.odm.seeing import SeeThroughQuerySet, update_refusals
 from lazymig.odm.stored import shown_as_stored
 from lazymig.rules.plan import Family, Plan
 
@@ -287,12 +287,14 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
             if not (self._none or self._empty):
                 paths = self._lazymig_order()
                 if paths:
-                    self._lazymig_settle(f"modify() by {', '.join(paths)}", paths, written=True)
+                    with update_refusals():
+                        self._lazymig_settle(f"modify() by {', '.join(paths)}", paths, written=True)
                 unhelped = queryset._lazymig_migrate_next()
             # The old image is not what is stored any more: it cannot be migrated, only shown.
             source = self._lazymig_source(lone=True) if new else None
             if upsert and not (self._none or self._empty):
-                queryset = queryset._lazymig_for_upsert(self._lazymig_written(update))
+                with update_refusals():
+                    queryset = queryset._lazymig_for_upsert(self._lazymig_written(update))
         try:
             with reading_from(source):
                 return super(LazyMigrationQuerySet, queryset).modify(
@@ -330,7 +332,8 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         reader = on_primary(self._collection)
         item: Any = None
         for _attempt in range(_MODIFY_ATTEMPTS):
-            raw = reader.find_one(self._query, sort=self._ordering or None)
+            with update_refusals():
+                raw = reader.find_one(self._query, sort=self._ordering or None)
             if raw is None:
                 return None
             raws = [raw]
