@@ -46,7 +46,7 @@ class SeeThroughQuerySet(AsStoredQuerySet):
             return "No rule is pending for this query: it is sent as it is."
         query = super()._query
         view = self._lazymig_view(query, sight)
-        names = ", ".join(step.name for step in sight.steps)
+        names = ", ".join(step.name for step in sight.rewriter.steps)
         lines = [f"Rules that queries see through: {names}."]
         if view.query is query and not view.unseen:
             lines.append(f"None concerns this filter, which is sent as it is: {query!r}")
