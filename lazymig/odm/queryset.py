@@ -64,8 +64,10 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
     # Whether the user's class has a __next__ of its own, which has to be called.
     _lazymig_own_next = False
 
-    # Whether get() is MongoEngine's own chain of methods, each of which changes a clone of its own.
-    _lazymig_chains = False
+    # Whether get() and first() are MongoEngine's own chains of methods, each of which changes a
+    # clone of its own.
+    _lazymig_chains_get = False
+    _lazymig_chains_first = False
     _lazymig_private = False
 
     _lazymig_cursor: Any = None
@@ -229,13 +231,22 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         """
         queryset = self.clone()
         queryset._lazymig_lone = True
-        queryset._lazymig_private = self._lazymig_chains
+        queryset._lazymig_private = self._lazymig_chains_get
         return super(LazyMigrationQuerySet, queryset).get(*q_objs, **query)
+
+    def first(self) -> Any:
+        """Retrieve the first matching document; `None` if there is none."""
+        if not self._lazymig_chains_first:
+            return super().first()
+        queryset = self.clone()
+        queryset._lazymig_private = True
+        return super(LazyMigrationQuerySet, queryset).first()
 
     def clone(self) -> Any:
         """Create a copy of the current queryset."""
-        # get() has made a clone that no one else sees; MongoEngine's get() would make four more,
-        # which take longer than all that is done here for an up-to-date document.
+        # get() and first() have made a clone that no one else sees; MongoEngine's get() would make
+        # four more, and its first() two, which take longer than all that is done here for an
+        # up-to-date document.
         return self if self._lazymig_private else super().clone()
 
     def __getitem__(self, key: Any) -> Any:
