@@ -19,6 +19,8 @@ from pymongo.errors import (
 )
 from pymongo.read_concern import ReadConcern
 
+from lazymig.rules.updates import ANY_UUID
+
 __all__ = [
     "Raw",
     "Written",
@@ -45,7 +47,7 @@ def key_of(document_id: Any) -> Any:
     """A hashable key for an `_id` of any BSON type; distinct where MongoDB distinguishes."""
     if type(document_id) in (ObjectId, str):
         return document_id
-    return bson.encode({"_id": document_id})
+    return bson.encode({"_id": document_id}, codec_options=ANY_UUID)
 
 
 def is_mongomock(collection: Any) -> bool:

@@ -32,7 +32,7 @@ from lazymig.rules.discovery import BoundRule
 from lazymig.rules.matching import compile_query
 from lazymig.rules.repetition import is_repeatable
 from lazymig.rules.rule import Evaluation
-from lazymig.rules.updates import overlaps, written_paths
+from lazymig.rules.updates import ANY_UUID, overlaps, written_paths
 
 __all__ = [
     "NotRepeatable",
@@ -368,4 +368,6 @@ def _still_reads(evaluation: Evaluation, document: Raw) -> bool:
 
 def _inputs(read: Any, document: Raw) -> bytes:
     keys = document.keys() if read.read_whole else sorted(read.keys_read)
-    return bson.encode({key: document[key] for key in keys if key in document})
+    return bson.encode(
+        {key: document[key] for key in keys if key in document}, codec_options=ANY_UUID
+    )

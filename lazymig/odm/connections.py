@@ -47,6 +47,8 @@ def address_of(model: Any, collection: Any) -> Address:
             "mongoengine.connect() before the run"
         )
     settings = dict(_connection_settings[alias])
+    # Who listens to commands listens to those of one process.
+    settings.pop("event_listeners", None)
     return Address(alias, settings, collection.database.name, collection.name)
 
 

@@ -36,7 +36,7 @@ from lazymig.operations.journal import Control, Journal, NewRun, RunEntry
 from lazymig.operations.lease import Lease
 from lazymig.operations.options import Options
 from lazymig.operations.progress import Meter, Progress, reporter
-from lazymig.operations.throttle import Throttle
+from lazymig.operations.throttle import PACING, Throttle
 from lazymig.operations.workers import Workers
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
@@ -162,6 +162,7 @@ class _Runner:
         self.meter = Meter()
         self.started = time.monotonic()
         self.refused = 0
+        self.looked = 0.0
         self.transactions = _has_transactions(collection)
         self.backup: BackupWriter | None = None
         self.workers: Workers | None = None
@@ -412,19 +413,23 @@ class _Runner:
     def _walk(self, step: _Step) -> Iterator[Chunk]:
         walk = Walk(self.collection, step.at if not step.state["passes"] else None)
         while True:
-            size = self._next_size()
+            size = self._next_size(step)
             chunk = self._persistently(step, lambda: walk.next(size))  # noqa: B023 - called at once
             if chunk is None:
                 self._take_back(step)
                 return
             yield chunk
 
-    def _next_size(self) -> int:
+    def _next_size(self, step: _Step) -> int:
+        """Documents to walk over, so that those that match keep to `max_rate`."""
         limit = self.throttle.chunk_limit()
-        return self.size.documents if limit is None else min(self.size.documents, limit)
+        if limit is None:
+            return self.size.documents
+        sparse = step.state["done"] // max(step.state["matched"], 1)
+        return min(self.size.documents, limit * max(sparse, 1))
 
     def _few(self) -> int:
-        return min(_FEW, self._next_size())
+        return min(_FEW, self.size.documents, self.throttle.chunk_limit() or _FEW)
 
     def _in_one(self, rule: BoundRule) -> bool:
         """Whether a rule is applied to the whole collection at once."""
@@ -728,7 +733,9 @@ class _Runner:
                     return
                 reason, seconds, kind = wait.reason, min(wait.seconds, _LOOK_AGAIN), wait.kind
             self._wait(step, reason, seconds, kind)
-            self._obey(self.journal.beat(self.entry, waiting=reason, waited=self._waited()))
+            if time.monotonic() - self.looked >= _LOOK_AGAIN / 2:
+                self.looked = time.monotonic()
+                self._obey(self.journal.beat(self.entry, waiting=reason, waited=self._waited()))
 
     def _wait(self, step: _Step, reason: str, seconds: float, kind: str) -> None:
         self._tell(step, waiting=reason)
@@ -736,7 +743,8 @@ class _Runner:
         self.interrupts.wait(seconds)
         slept = time.monotonic() - slept
         self.throttle.slept(kind, slept)
-        self.meter.pause(slept)
+        if kind not in PACING:
+            self.meter.pause(slept)
 
     def _persistently(self, step: _Step, work: Callable[[], Any]) -> Any:
         """Do something that may be done twice, again and again while the server is away.

@@ -19,7 +19,6 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from bson import CodecOptions
 from pymongo import MongoClient
 from pymongo.collection import Collection
 from pymongo.database import Database
@@ -417,7 +416,7 @@ def lag_of_status(status: Raw, delays: Mapping[Any, float] | None = None) -> flo
     the member's `_id`, the seconds that a member is behind on purpose. 0 where no member counts;
     `None` where the answer knows no primary.
     """
-    members = [member for member in status.get("members", ()) if member.get("health", 1)]
+    members = status.get("members", ())
     primary = [
         member["optimeDate"]
         for member in members
@@ -462,6 +461,4 @@ def _command_of(client_or_collection: Any) -> Callable[[str], Raw] | None:
         client = client.client
     if not isinstance(client, MongoClient):
         return None
-    # The application's codec options may give dates that cannot be subtracted.
-    admin = client.get_database("admin", codec_options=CodecOptions())
-    return admin.command
+    return client.get_database("admin").command

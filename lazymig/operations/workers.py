@@ -112,7 +112,7 @@ class Workers:
         self._scope = scope
         self._address = address_of(plan.doc_class, collection)
         self._out: deque[_Out] = deque()
-        _check_picklable(plan)
+        _check_picklable(plan, self._address)
 
     @property
     def full(self) -> bool:
@@ -235,12 +235,20 @@ def _is_death(error: Exception) -> bool:
     return isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker"
 
 
-def _check_picklable(plan: Plan) -> None:
+def _check_picklable(plan: Plan, address: Address) -> None:
     try:
         pickle.dumps((plan.doc_class, plan.handler_class))
     except (pickle.PicklingError, AttributeError, TypeError) as exc:
         raise RunOptionError(
             f"{plan.model_name} or its handler cannot be sent to another process ({exc}); define "
             "both at the top of a module that the workers can import",
+            option="executor",
+        ) from exc
+    try:
+        pickle.dumps(address)
+    except (pickle.PicklingError, AttributeError, TypeError) as exc:
+        raise RunOptionError(
+            f"the settings of the connection {address.alias!r} cannot be sent to another process "
+            f"({exc}); let the workers connect by themselves when they import the model",
             option="executor",
         ) from exc

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import Any, ClassVar
 
 from mongoengine import Document, IntField
@@ -50,9 +51,9 @@ class DeadlyMigration(DocumentMigration):
         self.target = {"w": {"$exists": False}}
         number = self.doc["n"]
         path = os.environ.get(KILL_FILE)
-        if path and self.doc["v"] == 7:
+        if path and not self.status and self.doc["v"] == 7:
             try:
-                os.unlink(path)
+                Path(path).unlink()
             except FileNotFoundError:
                 pass
             else:
@@ -65,7 +66,8 @@ class AlwaysDeadlyMigration(DocumentMigration):
 
     def allmigration01__copy(self) -> None:
         self.target = {"w": {"$exists": False}}
-        if self.doc["v"] == 7 and os.environ.get(KILL_FILE) != str(os.getpid()):
+        deadly = not self.status and os.environ.get(KILL_FILE) != str(os.getpid())
+        if deadly and self.doc["v"] == 7:
             os.kill(os.getpid(), signal.SIGKILL)
         self.update = {"$set": {"w": 1}}
 

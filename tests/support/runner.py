@@ -1,4 +1,6 @@
-"""A process of its own that runs the rules over the items: `... runner URI DATABASE OPTIONS STAGE N`.
+"""A process of its own that runs the rules over the items.
+
+`python -m tests.support.runner URI DATABASE OPTIONS STAGE N`
 
 At the N-th time that it reaches the stage it says "here", and waits to be killed. Stages: `work`,
 before a chunk is written; `written`, behind it; `noted`, behind its checkpoint; `none`.
