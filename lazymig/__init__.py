@@ -14,6 +14,7 @@ from lazymig.errors import (
     MigrationConflict,
     MigrationError,
     MigrationFailed,
+    MigrationInProgress,
     MigrationTimeout,
     RuleDefinitionError,
     SettleLimitExceeded,
@@ -23,6 +24,7 @@ from lazymig.migration import DocumentMigration
 from lazymig.odm.document import LazyMigrationMixin
 from lazymig.odm.queryset import LazyMigrationQuerySet
 from lazymig.odm.stored import as_stored
+from lazymig.rules.once import once
 
 __all__ = [
     "ConvergenceWarning",
@@ -33,6 +35,7 @@ __all__ = [
     "MigrationConflict",
     "MigrationError",
     "MigrationFailed",
+    "MigrationInProgress",
     "MigrationReport",
     "MigrationTimeout",
     "RuleDefinitionError",
@@ -41,6 +44,7 @@ __all__ = [
     "SettleLimitExceeded",
     "UpdateQueryError",
     "as_stored",
+    "once",
     "signals",
 ]
 

@@ -6,7 +6,7 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,10 +23,13 @@ from lazymig.engines.access import (
     is_document_error,
     is_mongomock,
     key_of,
+    located,
+    location_fields,
     on_primary,
     writable,
     write_each,
 )
+from lazymig.engines.claims import migrate_once, release_expired
 from lazymig.engines.computed import (
     Outcome,
     failure_of_rule,
@@ -50,6 +53,10 @@ _BATCH = 1000
 
 # Documents that are rebuilt through the model at once, each batch within `lazy_timeout`.
 _RESCUE_BATCH = 100
+
+# Documents of a once rule between two answers of the cursor: effects may be slow, and the server
+# closes a cursor that it has not heard of for ten minutes.
+_CLAIMED_BATCH = 100
 
 # A rule that fails this often fails for a reason that is not one document's.
 _MOST_ERRORS = 1000
@@ -197,7 +204,9 @@ class _Run:
 
     def apply(self, rule: BoundRule, tally: _Tally) -> None:
         """Apply a rule to every document that it concerns."""
-        if rule.kind == "static":
+        if rule.once is not None:
+            self.claim(rule, tally)
+        elif rule.kind == "static":
             evaluation = rule.evaluate(collection=self.collection)
             if self.scope == "bulk" or rule.converges_with(evaluation):
                 self.update_many(rule, evaluation, tally)
@@ -231,13 +240,13 @@ class _Run:
 
     def update_each(self, rule: BoundRule, evaluation: Evaluation, tally: _Tally) -> None:
         """The same update, each document by itself, so that one refusal stops no other."""
-        for batch in self.stream(rule.target, {"_id": 1}):
+        for batch in self.stream(rule.target, location_fields(self.plan.shard_key)):
             ids = [document["_id"] for document in batch]
             written = write_each(
                 self.collection,
                 [
-                    all_of({"_id": {"$eq": document_id}}, self.plan.concern, rule.target)
-                    for document_id in ids
+                    all_of(located(document, self.plan.shard_key), self.plan.concern, rule.target)
+                    for document in batch
                 ],
                 evaluation.update,
                 evaluation.array_filters,
@@ -263,11 +272,29 @@ class _Run:
             rule,
             self.plan.concern,
             only_converging=self.scope == "lazy",
+            shard_key=self.plan.shard_key,
             turn=Lock(),
         )
-        for outcome in _side_by_side(
-            work, self.stream(rule.target), 1 if is_mongomock(self.collection) else 2
-        ):
+        workers = 1 if is_mongomock(self.collection) else 2
+        self.count(tally, _side_by_side(work, self.stream(rule.target), workers))
+
+    def claim(self, rule: BoundRule, tally: _Tally) -> None:
+        """Let a once rule do its work on each matching document, one after the other."""
+        work = partial(
+            migrate_once,
+            self.collection,
+            rule,
+            self.plan.concern,
+            shard_key=self.plan.shard_key,
+        )
+        located_only = location_fields(self.plan.shard_key)
+        self.count(tally, map(work, self.stream(rule.target, located_only, _CLAIMED_BATCH)))
+        if self.within is None:
+            release_expired(self.collection, rule, self.plan.concern)
+
+    def count(self, tally: _Tally, outcomes: Iterable[Outcome]) -> None:
+        """Add up what became of batches, until there are too many errors."""
+        for outcome in outcomes:
             tally.matched += len(outcome.matched)
             tally.modified += outcome.modified
             tally.errors.extend(outcome.failures.values())
@@ -291,17 +318,19 @@ class _Run:
             tally.matched += before
             tally.modified += max(before - after, 0)
 
-    def stream(self, target: Raw | None, projection: Raw | None = None) -> Iterator[list[Raw]]:
+    def stream(
+        self, target: Raw | None, projection: Raw | None = None, size: int = _BATCH
+    ) -> Iterator[list[Raw]]:
         """The documents of a target in batches, each document once, whatever is written meanwhile.
 
         The order by `_id`, which no update changes, is what keeps a document from coming up twice.
         """
         cursor = on_primary(self.collection).find(self.documents_of(target), projection)
-        cursor = cursor.sort("_id", 1).batch_size(_BATCH)
+        cursor = cursor.sort("_id", 1).batch_size(size)
         if hasattr(cursor, "allow_disk_use"):
             cursor = cursor.allow_disk_use(True)
         with cursor:
-            while batch := list(itertools.islice(cursor, _BATCH)):
+            while batch := list(itertools.islice(cursor, size)):
                 yield batch
 
 

@@ -24,6 +24,7 @@ from lazymig.engines.access import (
     is_document_error,
     is_mongomock,
     key_of,
+    located,
     on_primary,
 )
 from lazymig.errors import MigrationConflict, MigrationError, MigrationFailed
@@ -70,6 +71,7 @@ def migrate_computed(
     documents: Sequence[Raw],
     *,
     only_converging: bool,
+    shard_key: Sequence[str] = (),
     static_update: bool = False,
     turn: AbstractContextManager[Any] | None = None,
 ) -> Outcome:
@@ -77,6 +79,7 @@ def migrate_computed(
 
     :param documents: whole raw documents as they were read; their reading is checked by the write.
     :param only_converging: leave a document alone if its update would not end the match.
+    :param shard_key: the paths of the model's shard key, which the documents carry.
     :param static_update: the rule reads no document; it is applied document by document because its
         update does not end its match.
     :param turn: held while writing, by callers that compute several batches at once.
@@ -95,7 +98,15 @@ def migrate_computed(
                 # What was read is still stored, so the write found it, and was done.
                 continue
             write = _compute(
-                collection, rule, concern, key, document, outcome, only_converging, static_update
+                collection,
+                rule,
+                concern,
+                key,
+                document,
+                outcome,
+                only_converging,
+                shard_key,
+                static_update,
             )
             if write is not None:
                 writes.append(write)
@@ -133,6 +144,7 @@ def _compute(
     document: Raw,
     outcome: Outcome,
     only_converging: bool,
+    shard_key: Sequence[str],
     static_update: bool,
 ) -> _Write | None:
     """Run the rule for one document; `None` where there is nothing (more) to write."""
@@ -161,7 +173,7 @@ def _compute(
         key,
         document,
         evaluation,
-        all_of({"_id": {"$eq": document["_id"]}}, concern, evaluation.target, *evaluation.guard()),
+        all_of(located(document, shard_key), concern, evaluation.target, *evaluation.guard()),
         recognizable=converges,
     )
 
