@@ -33,12 +33,14 @@ def send_mail(rule: Any) -> None:
     rule.collection.database["mail"].insert_one({"post": rule.doc["_id"]})
 
 
-def mailing(effect: Effect = send_mail, **options: Any) -> Callable[[Any], None]:
+def mailing(
+    effect: Effect = send_mail, target: Any = None, update: Any = None, **options: Any
+) -> Callable[[Any], None]:
     """A once rule that does something for each document that was not mailed, then marks it."""
 
     def method(self: Any) -> None:
-        self.target = {"mailed": {"$exists": False}}
-        self.update = {"$set": {"mailed": True}}
+        self.target = target or {"mailed": {"$exists": False}}
+        self.update = update or {"$set": {"mailed": True}}
         if not self.status:
             effect(self)
 
