@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -845,10 +846,11 @@ def test_signals_are_sent_as_for_other_rules(mongoengine_db: Database[Any]) -> N
         return receive
 
     names = ("pre_migration", "post_migration", "migration_failed")
-    receivers = [listen(name) for name in names]
-    for name, receiver in zip(names, receivers, strict=True):
-        getattr(signals, name).connect(receiver, sender=post)
-    _rush(iter(post.objects.no_cache()))
+    with ExitStack() as stack:
+        for name in names:
+            signal = getattr(signals, name)
+            stack.enter_context(signal.connected_to(listen(name), sender=post))
+        _rush(iter(post.objects.no_cache()))
     rules = ("migration01__mail",)
     assert Counter(sent) == Counter(
         [
