@@ -241,7 +241,7 @@ def wait_for(
     waiting = dict(held)
     until = time.monotonic() + max(_options_of(each.rule).wait for each in held.values())
     if deadline is not None:
-        until = min(until, deadline)
+        pass
     pauses = _pauses()
     while waiting and (left := until - time.monotonic()) > 0:
         time.sleep(min(next(pauses), left))
