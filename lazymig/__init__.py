@@ -17,6 +17,7 @@ from lazymig.errors import (
     MigrationConflict,
     MigrationError,
     MigrationFailed,
+    MigrationInProgress,
     MigrationTimeout,
     RuleChanged,
     RuleDefinitionError,
@@ -38,6 +39,7 @@ from lazymig.operations.options import RunOptions
 from lazymig.operations.preview import PreviewReport
 from lazymig.operations.progress import Progress, ProgressBar, ProgressLog
 from lazymig.operations.restoring import RestoreReport, restore
+from lazymig.rules.once import once
 
 __all__ = [
     "BackupFailed",
@@ -52,6 +54,7 @@ __all__ = [
     "MigrationConflict",
     "MigrationError",
     "MigrationFailed",
+    "MigrationInProgress",
     "MigrationReport",
     "MigrationTimeout",
     "PreviewReport",
@@ -76,6 +79,7 @@ __all__ = [
     "UpdateQueryError",
     "WorkerFailed",
     "as_stored",
+    "once",
     "restore",
     "signals",
 ]

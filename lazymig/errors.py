@@ -17,6 +17,7 @@ LazyMigError
 └── MigrationError                     a document could not be brought up to date
     ├── MigrationFailed                MongoDB refused the update, or the rule raised
     ├── MigrationConflict              the document kept changing while a rule was computed
+    ├── MigrationInProgress            somebody else is at work on it, by a rule that runs once
     └── MigrationTimeout               the write had to wait longer than `lazy_timeout`
 
 ConvergenceWarning (UserWarning)       a lazy rule that a match alone must not start
@@ -40,6 +41,7 @@ __all__ = [
     "MigrationConflict",
     "MigrationError",
     "MigrationFailed",
+    "MigrationInProgress",
     "MigrationTimeout",
     "RuleChanged",
     "RuleDefinitionError",
@@ -240,6 +242,32 @@ class MigrationFailed(MigrationError):
 
 class MigrationConflict(MigrationError):
     """What the rule had read changed again and again before its update could be written."""
+
+
+class MigrationInProgress(MigrationError):
+    """Somebody else was at work on the document, by a once rule, for as long as others wait.
+
+    `owner` says who (host, process and a token). `until` is the time, by the server's clock, at
+    which the claim ends if its owner has died; an owner that lives renews it.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        model: str,
+        rule: str | None = None,
+        document_id: Any = None,
+        owner: str = "",
+        until: datetime | None = None,
+    ) -> None:
+        self.owner = owner
+        self.until = until
+        super().__init__(problem, model=model, rule=rule, document_id=document_id)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        rebuild, (kind, problem, attributes) = super().__reduce__()
+        return rebuild, (kind, problem, {**attributes, "owner": self.owner, "until": self.until})
 
 
 class MigrationTimeout(MigrationError):

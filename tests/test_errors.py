@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from datetime import datetime, timezone
 
 import pytest
 from bson import ObjectId
@@ -19,6 +20,7 @@ from lazymig import errors
         (errors.MigrationError, (errors.LazyMigError,)),
         (errors.MigrationFailed, (errors.MigrationError,)),
         (errors.MigrationConflict, (errors.MigrationError,)),
+        (errors.MigrationInProgress, (errors.MigrationError,)),
         (errors.MigrationTimeout, (errors.MigrationError,)),
         (errors.ConvergenceWarning, (UserWarning,)),
     ],
@@ -64,6 +66,14 @@ def test_a_migration_error_names_the_document() -> None:
             "refused", model="User", rule="migration01__a", document_id={"a": 1}
         ),
         errors.MigrationConflict("busy", model="User", rule="migration01__a", document_id=2),
+        errors.MigrationInProgress(
+            "busy",
+            model="User",
+            rule="migration01__a",
+            document_id=4,
+            owner="host:1:a",
+            until=datetime(2020, 1, 2, tzinfo=timezone.utc),
+        ),
         errors.MigrationTimeout("late", model="User", document_id=3),
         errors.RuleDefinitionError("bad", model="User", rule="migration01__a"),
         errors.UpdateQueryError("bad", model="User"),

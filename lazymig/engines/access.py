@@ -30,6 +30,8 @@ __all__ = [
     "is_document_error",
     "is_mongomock",
     "key_of",
+    "located",
+    "location_fields",
     "on_primary",
     "waited_too_long",
     "writable",
@@ -88,6 +90,31 @@ def by_ids(document_ids: Sequence[Any]) -> dict[str, Any]:
     return {"_id": {"$in": list(document_ids)}}
 
 
+def located(document: Raw, shard_key: Sequence[str]) -> dict[str, Any]:
+    """The query for one document, which names its shard, so that no other shard is asked.
+
+    :param document: a raw document with `_id` and the fields of the shard key.
+    :param shard_key: the dotted paths of the shard key, `_id` left out.
+    """
+    query = {"_id": {"$eq": document["_id"]}}
+    for path in shard_key:
+        query[path] = {"$eq": _value_at(document, path)}
+    return query
+
+
+def location_fields(shard_key: Sequence[str]) -> dict[str, Any]:
+    """The projection to the fields that `located` needs."""
+    return dict.fromkeys(("_id", *shard_key), 1)
+
+
+def _value_at(document: Raw, path: str) -> Any:
+    """What is stored at a path; MongoDB takes nothing for null in a shard key."""
+    value: Any = document
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
 def ids_matching(collection: Collection[Any], queries: Sequence[Raw], count: int) -> set[Any]:
     """The keys of the documents, at most `count`, that one of the queries finds on the primary."""
     query = queries[0] if len(queries) == 1 else {"$or": list(queries)}
@@ -122,7 +149,7 @@ def is_document_error(error: OperationFailure) -> bool:
     A view and a time-series collection refuse every update by `_id`: their documents cannot be
     migrated, whoever asks.
     """
-    if waited_too_long(error):
+    if waited_too_long(error) or error.has_error_label("TransientTransactionError"):
         return False
     if isinstance(error, BulkWriteError):
         return bool(error.details.get("writeErrors"))

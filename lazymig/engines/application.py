@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +23,18 @@ from lazymig.engines.access import (
     in_one_answer,
     is_document_error,
     key_of,
+    location_fields,
     on_primary,
     waited_too_long,
     writable,
 )
-from lazymig.engines.computed import failure_of_rule, failure_of_server, migrate_computed
+from lazymig.engines.claims import ClaimOutcome, Held, migrate_claimed, wait_for
+from lazymig.engines.computed import (
+    Outcome,
+    failure_of_rule,
+    failure_of_server,
+    migrate_computed,
+)
 from lazymig.errors import MigrationError, MigrationTimeout
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
@@ -35,6 +43,11 @@ from lazymig.rules.updates import overlaps
 __all__ = ["Application", "Failure"]
 
 logger = logging.getLogger(__name__)
+
+# What of the time limit may be spent on waiting for documents that others hold, so that there is
+# time to say so at its end; and the seconds that one which becomes free then is given anyway.
+_WAITING = 0.9
+_LEAST = 0.05
 
 # A batch may take half of the time limit. The other half is for its documents one by one, if one
 # of them is held; of that half, one document gets this fraction.
@@ -69,7 +82,8 @@ class Application:
     """The rules of one plan on their way to the stale documents of a batch.
 
     Static rules that end their match are queued and sent as one ordered bulk write with one
-    `UpdateMany` each; other rules are written document by document, after what is queued.
+    `UpdateMany` each; other rules are written document by document, after what is queued. A
+    document that somebody else holds for a once rule is set aside until all others are done.
     """
 
     def __init__(
@@ -92,6 +106,8 @@ class Application:
         self.ids = {key_of(document["_id"]): document["_id"] for document in documents.values()}
         self.alive = dict(self.ids)
         self.queue: list[_Queued] = []
+        self.held: dict[Any, Held] = {}
+        self.context: Context | None = None
         self.wrote = False
         self.written: list[str] | None = []
         self.errors: dict[Any, MigrationError] = {}
@@ -109,6 +125,7 @@ class Application:
     def run(self) -> None:
         """Apply the rules; errors of single documents are in `errors`."""
         self._announce_start()
+        started = time.monotonic()
         limit = self.plan.lazy_timeout
         if limit is not None and len(self.documents) > 1:
             limit /= 2
@@ -120,10 +137,13 @@ class Application:
             else:
                 for key in self.alive:
                     self._time_out(key, late)
+        if self.held:
+            self._wait_for_held(started)
         self._announce_end()
 
     def _work(self, limit: float | None) -> PyMongoError | None:
         """Apply the rules within a time limit; return the error of the driver if it ran out."""
+        self.context = copy_context()
         try:
             with pymongo.timeout(limit):
                 for rule in self.rules:
@@ -157,10 +177,62 @@ class Application:
             left = until - time.monotonic()
             error = alone._work(min(left, limit / _PATIENCE)) if left > 0 else late
             self.errors.update(alone.errors)
-            if error is not None:
+            self.held.update(alone.held)
+            if error is not None and key not in self.held:
                 self._time_out(key, error)
 
+    def _wait_for_held(self, started: float) -> None:
+        """Go on with documents that others hold as they become free, within what time is left."""
+        limit = self.plan.lazy_timeout
+        deadline = None if limit is None else started + limit * _WAITING
+
+        def go_on(free: Mapping[Any, Held]) -> dict[Any, Held]:
+            for key in free:
+                del self.held[key]
+            left = None if limit is None else max(started + limit - time.monotonic(), _LEAST)
+            held = self._go_on(free, left)
+            self.held.update(held)
+            return held
+
+        try:
+            errors = wait_for(self.collection, self.plan.concern, dict(self.held), deadline, go_on)
+        except PyMongoError as exc:
+            if not waited_too_long(exc):
+                raise
+            for key in self.held:
+                self._time_out(key, exc)
+        else:
+            self.errors.update(errors)
+
+    def _go_on(self, keys: Mapping[Any, Any], left: float | None) -> dict[Any, Held]:
+        """Apply the rules to documents that have been held; return those that are held again."""
+        documents = {
+            index: document
+            for index, document in self.documents.items()
+            if key_of(document["_id"]) in keys
+        }
+        # What was read of them, by whomever, is what they were before.
+        again = Application(
+            self.collection,
+            self.plan,
+            documents,
+            {index: self.matches[index] for index in documents},
+            self.after_error,
+            whole=False,
+            applied=self.applied,
+        )
+        late = again._work(left)
+        self.errors.update(again.errors)
+        if late is not None:
+            again._keep_stale()
+            for key in again.alive:
+                self._time_out(key, late)
+        return again.held
+
     def _apply(self, rule: BoundRule) -> None:
+        if rule.once is not None:
+            self._claim_each(rule)
+            return
         if rule.kind != "static":
             self._write_each(rule, static_update=False)
             return
@@ -220,21 +292,27 @@ class Application:
         self.errors[key] = failure_of_server(rule, document_id, text, cause)
         self.alive.pop(key, None)
 
-    def _write_each(self, rule: BoundRule, static_update: bool) -> None:
-        """Write a rule document by document: one read, if need be, and one bulk write."""
+    def _matching(self, rule: BoundRule, fields: Raw | None = None) -> list[Raw]:
+        """The documents that a rule may concern, after what is queued; read again if need be.
+
+        :param fields: a projection that suffices, if they are read.
+        """
         self._flush()
         if self.wrote or not self.whole:
             found = on_primary(self.collection).find(
-                all_of(by_ids(list(self.alive.values())), self.plan.concern, rule.target)
+                all_of(by_ids(list(self.alive.values())), self.plan.concern, rule.target), fields
             )
-            documents: list[Raw] = list(in_one_answer(found, len(self.alive)))
-        else:
-            documents = [
-                document
-                for document in self.documents.values()
-                if key_of(document["_id"]) in self.alive
-                and (rule.matcher is None or rule.matcher.judge(document) is not False)
-            ]
+            return list(in_one_answer(found, len(self.alive)))
+        return [
+            document
+            for document in self.documents.values()
+            if key_of(document["_id"]) in self.alive
+            and (rule.matcher is None or rule.matcher.judge(document) is not False)
+        ]
+
+    def _write_each(self, rule: BoundRule, static_update: bool) -> None:
+        """Write a rule document by document: one read, if need be, and one bulk write."""
+        documents = self._matching(rule)
         if not documents:
             return
         self.wrote = True
@@ -245,8 +323,38 @@ class Application:
             self.plan.concern,
             documents,
             only_converging=not self.after_error,
+            shard_key=self.plan.shard_key,
             static_update=static_update,
         )
+        self._take_over(rule, outcome)
+
+    def _claim_each(self, rule: BoundRule) -> None:
+        """Let a once rule do its work on each document that nobody else is at work on."""
+        documents = self._matching(rule, location_fields(self.plan.shard_key))
+        if not documents:
+            return
+        self.wrote = True
+        self._note_written(rule)
+        outcome = ClaimOutcome()
+        try:
+            migrate_claimed(
+                self.collection,
+                rule,
+                self.plan.concern,
+                documents,
+                outcome,
+                shard_key=self.plan.shard_key,
+                context=self.context,
+                patience=self.plan.lazy_timeout,
+            )
+        finally:
+            self._take_over(rule, outcome)
+            self.held.update(outcome.held)
+            for key in (*outcome.held, *outcome.own):
+                self.alive.pop(key, None)
+
+    def _take_over(self, rule: BoundRule, outcome: Outcome) -> None:
+        """What became of documents that were written one by one."""
         for key, error in outcome.failures.items():
             self.errors[key] = error
             self.alive.pop(key, None)

@@ -9,15 +9,16 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
 from typing import Any, Literal
 
 from pymongo.collection import Collection
-from pymongo.errors import OperationFailure
+from pymongo.errors import OperationFailure, PyMongoError
 
 from lazymig import signals
 from lazymig.engines.access import (
@@ -27,10 +28,13 @@ from lazymig.engines.access import (
     is_document_error,
     is_mongomock,
     key_of,
+    located,
+    location_fields,
     on_primary,
     writable,
     write_each,
 )
+from lazymig.engines.claims import migrate_once, release_expired
 from lazymig.engines.computed import (
     Outcome,
     PartRefused,
@@ -66,6 +70,10 @@ _BATCH = 1000
 
 # Documents that are rebuilt through the model at once, each batch within `lazy_timeout`.
 _RESCUE_BATCH = 100
+
+# Documents of a once rule between two answers of the cursor: effects may be slow, and the server
+# closes a cursor that it has not heard of for ten minutes.
+_CLAIMED_BATCH = 100
 
 # Of an operation that settles: a rule that fails this often fails for a reason that is not one
 # document's.
@@ -158,8 +166,7 @@ class Work:
     `within` is the query for the part, `None` for all of it; `spared` excepts documents from it.
     `session` is that of an open transaction: then whatever MongoDB refuses raises `PartRefused`.
     `before_write` is called with a query for the documents that are about to be written.
-    `most_errors`: the work ends early after so many errors. `only_repeatable`: raise
-    `NotRepeatable` rather than write something that a crash could make be done twice.
+    `most_errors`: the work ends early after so many errors.
     """
 
     collection: Collection[Any]
@@ -170,7 +177,6 @@ class Work:
     session: Any = None
     before_write: Callable[[Raw], object] | None = None
     most_errors: int = _MOST_ERRORS
-    only_repeatable: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "collection", writable(self.collection))
@@ -188,13 +194,14 @@ class Work:
         """Apply a rule to every document of this part that it concerns.
 
         :raises PartRefused: within a transaction, MongoDB refused an update.
-        :raises NotRepeatable: an update must not be done twice, and `only_repeatable` is set.
         :raises MigrationFailed: a rule that writes by itself raised.
         :raises pymongo.errors.PyMongoError: the connection or the rights; documents that the server
             refuses are in the tally instead.
         """
         tally = Tally()
-        if rule.kind == "static":
+        if rule.once is not None:
+            self._claim(rule, tally)
+        elif rule.kind == "static":
             evaluation = rule.evaluate(collection=self.collection)
             if self.scope == "bulk" or rule.converges_with(evaluation):
                 self._update_many(rule, evaluation, tally)
@@ -237,15 +244,15 @@ class Work:
         self, rule: BoundRule, evaluation: Evaluation, tally: Tally, announced: bool = False
     ) -> None:
         """The same update, each document by itself, so that one refusal stops no other."""
-        for batch in self.stream(rule.target, {"_id": 1}):
+        for batch in self.stream(rule.target, location_fields(self.plan.shard_key)):
             ids = [document["_id"] for document in batch]
             if self.before_write is not None and not announced:
                 self.before_write(by_ids(ids))
             written = write_each(
                 self.collection,
                 [
-                    all_of({"_id": {"$eq": document_id}}, self.plan.concern, rule.target)
-                    for document_id in ids
+                    all_of(located(document, self.plan.shard_key), self.plan.concern, rule.target)
+                    for document in batch
                 ],
                 evaluation.update,
                 evaluation.array_filters,
@@ -263,24 +270,47 @@ class Work:
         """Stream the matching documents and write each one the update computed for it.
 
         A batch is read and computed while the one before it is written; there is one write at a
-        time. A transaction has one command at a time.
+        time. In a transaction there is one command at a time, be it reading or writing.
         """
-        paths = _paths_needed(rule)
-        alone = self.session is not None or is_mongomock(self.collection)
+        paths = _paths_needed(rule, self.plan)
+        turn = Lock()
         work = partial(
             migrate_computed,
             self.collection,
             rule,
             self.plan.concern,
             only_converging=self.scope == "lazy",
-            turn=Lock(),
+            shard_key=self.plan.shard_key,
+            turn=turn,
             projected=paths,
             session=self.session,
             before_write=self.before_write,
-            only_repeatable=self.only_repeatable,
         )
-        batches = self.stream(rule.target, None if paths is None else dict.fromkeys(paths, 1))
-        for outcome in _side_by_side(work, batches, 1 if alone else 2):
+        batches = self.stream(
+            rule.target,
+            None if paths is None else dict.fromkeys(paths, 1),
+            turn=nullcontext() if self.session is None else turn,
+        )
+        self._count(tally, _side_by_side(work, batches, 1 if is_mongomock(self.collection) else 2))
+
+    def _claim(self, rule: BoundRule, tally: Tally) -> None:
+        """Let a once rule do its work on each matching document, one after the other."""
+
+        def work(batch: list[Raw]) -> Outcome:
+            if self.before_write is not None:
+                self.before_write(by_ids([document["_id"] for document in batch]))
+            return migrate_once(
+                self.collection, rule, self.plan.concern, batch, shard_key=self.plan.shard_key
+            )
+
+        located_only = location_fields(self.plan.shard_key)
+        self._count(tally, map(work, self.stream(rule.target, located_only, _CLAIMED_BATCH)))
+        if self.within is None:
+            release_expired(self.collection, rule, self.plan.concern)
+
+    def _count(self, tally: Tally, outcomes: Iterable[Outcome]) -> None:
+        """Add up what became of batches, until there are too many errors."""
+        for outcome in outcomes:
             tally.matched += len(outcome.matched)
             tally.modified += outcome.modified
             tally.errors.extend(outcome.failures.values())
@@ -306,20 +336,36 @@ class Work:
             tally.matched += before
             tally.modified += max(before - after, 0)
 
-    def stream(self, target: Raw | None, projection: Raw | None = None) -> Iterator[list[Raw]]:
+    def stream(
+        self,
+        target: Raw | None,
+        projection: Raw | None = None,
+        size: int = _BATCH,
+        turn: AbstractContextManager[Any] | None = None,
+    ) -> Iterator[list[Raw]]:
         """The documents of a target in batches, each document once, whatever is written meanwhile.
 
         The order by `_id`, which no update changes, is what keeps a document from coming up twice.
+
+        :param turn: held while reading.
         """
+        turn = turn or nullcontext()
         cursor = on_primary(self.collection).find(
             self.documents_of(target), projection, **self.in_session
         )
-        cursor = cursor.sort("_id", 1).batch_size(_BATCH)
+        cursor = cursor.sort("_id", 1).batch_size(size)
         if hasattr(cursor, "allow_disk_use"):
             cursor = cursor.allow_disk_use(True)
-        with cursor:
-            while batch := list(itertools.islice(cursor, _BATCH)):
+        try:
+            while True:
+                with turn:
+                    batch = list(itertools.islice(cursor, size))
+                if not batch:
+                    return
                 yield batch
+        finally:
+            with turn:
+                cursor.close()
 
 
 def is_exact_once_repeated(rule: BoundRule, evaluation: Evaluation) -> bool:
@@ -327,11 +373,12 @@ def is_exact_once_repeated(rule: BoundRule, evaluation: Evaluation) -> bool:
     return is_repeatable(evaluation.update) or rule.converges_with(evaluation)
 
 
-def _paths_needed(rule: BoundRule) -> frozenset[str] | None:
+def _paths_needed(rule: BoundRule, plan: Plan) -> frozenset[str] | None:
     """The top-level fields that a rule needs of a document; `None` where it may be any."""
     if rule.inputs is None or rule.reads is None:
         return None
-    return frozenset(path.partition(".")[0] for path in (*rule.inputs, *rule.reads, "_id"))
+    needed = (*rule.inputs, *rule.reads, *plan.shard_key, "_id")
+    return frozenset(path.partition(".")[0] for path in needed)
 
 
 def _side_by_side(
@@ -343,12 +390,19 @@ def _side_by_side(
         return
     with ThreadPoolExecutor(workers) as pool:
         running: deque[Future[Outcome]] = deque()
-        for batch in batches:
-            running.append(pool.submit(work, batch))
-            if len(running) == workers:
+        try:
+            for batch in batches:
+                running.append(pool.submit(work, batch))
+                if len(running) == workers:
+                    yield running.popleft().result()
+            while running:
                 yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
+        except PyMongoError:
+            # What one is refused in a transaction ends the transaction for the other as well.
+            for other in running:
+                if isinstance(refused := other.exception(), PartRefused):
+                    raise refused from None
+            raise
 
 
 def announce(plan: Plan, rule: BoundRule, scope: Scope) -> None:

@@ -25,6 +25,7 @@ from lazymig.engines.access import (
     is_document_error,
     is_mongomock,
     key_of,
+    located,
     on_primary,
 )
 from lazymig.errors import MigrationConflict, MigrationError, MigrationFailed
@@ -35,7 +36,6 @@ from lazymig.rules.rule import Evaluation
 from lazymig.rules.updates import ANY_UUID, overlaps, written_paths
 
 __all__ = [
-    "NotRepeatable",
     "Outcome",
     "PartRefused",
     "failure_of_rule",
@@ -50,10 +50,6 @@ _ATTEMPTS = 5
 
 class PartRefused(Exception):
     """MongoDB refused an update within a transaction, which undoes what it had done so far."""
-
-
-class NotRepeatable(Exception):
-    """Of the updates computed for some documents one must not be done twice."""
 
 
 @dataclass(slots=True)
@@ -93,27 +89,27 @@ def migrate_computed(
     documents: Sequence[Raw],
     *,
     only_converging: bool,
+    shard_key: Sequence[str] = (),
     static_update: bool = False,
     turn: AbstractContextManager[Any] | None = None,
     projected: frozenset[str] | None = None,
     session: Any = None,
     before_write: Callable[[Raw], object] | None = None,
-    only_repeatable: bool = False,
 ) -> Outcome:
     """Apply one rule to each of these documents with the update computed for it.
 
     :param documents: whole raw documents as they were read; their reading is checked by the write.
     :param only_converging: leave a document alone if its update would not end the match.
+    :param shard_key: the paths of the model's shard key, which the documents carry.
     :param static_update: the rule reads no document; it is applied document by document because its
         update does not end its match.
-    :param turn: held while writing, by callers that compute several batches at once.
+    :param turn: held while reading and writing, by callers that compute several batches at once.
     :param projected: the top-level fields that the documents were read with, `None` for all. A
         document of which the rule reads more is read again, whole.
-    :param session: that of an open transaction; a refused update raises `PartRefused` then, since
-        MongoDB has undone the transaction.
+    :param session: that of an open transaction in which the documents were read. What was read is
+        what is stored then, or the write ends the transaction; so the `_id` is filter enough,
+        which the server finds in half of the time. A refused update raises `PartRefused`.
     :param before_write: called with a query for the documents that are about to be written.
-    :param only_repeatable: raise `NotRepeatable` before anything of these documents is written, if
-        a crash behind the write could make the rule be applied twice.
     :raises PartRefused: within a transaction, MongoDB refused an update.
     :raises pymongo.errors.PyMongoError: the connection, the rights, a time limit; document errors
         are in the outcome.
@@ -122,7 +118,18 @@ def migrate_computed(
     ids = {key_of(document["_id"]): document["_id"] for document in documents}
     todo = list(documents)
     previous: dict[Any, Evaluation] = {}
-    compute = partial(_compute, collection, rule, concern, outcome, only_converging, static_update)
+    turn = turn or nullcontext()
+    compute = partial(
+        _compute,
+        collection,
+        rule,
+        concern,
+        outcome,
+        only_converging,
+        shard_key,
+        static_update,
+        session is not None,
+    )
     for _attempt in range(_ATTEMPTS):
         # What was read is still stored: then the write found it, and was done.
         todo = [
@@ -134,19 +141,15 @@ def migrate_computed(
         results = [compute(document, projected) for document in todo]
         reads_more = [result for result in results if isinstance(result, _ReadsMore)]
         if reads_more:
-            whole = _read(
-                collection, rule, concern, [each.document_id for each in reads_more], session
-            )
+            again = [each.document_id for each in reads_more]
+            with turn:
+                whole = _read(collection, rule, concern, again, session)
             results.extend(compute(document, None) for document in whole)
         writes = [result for result in results if isinstance(result, _Write)]
         projected = None
         if not writes:
             return outcome
-        if only_repeatable and not all(
-            write.recognizable or _repeatable(write) for write in writes
-        ):
-            raise NotRepeatable
-        with turn or nullcontext():
+        with turn:
             if before_write is not None:
                 before_write(by_ids([write.document["_id"] for write in writes]))
             missed, uncertain = _send(collection, rule, writes, outcome, session)
@@ -195,7 +198,9 @@ def _compute(
     concern: Raw | None,
     outcome: Outcome,
     only_converging: bool,
+    shard_key: Sequence[str],
     static_update: bool,
+    in_transaction: bool,
     document: Raw,
     projected: frozenset[str] | None,
 ) -> _Write | _ReadsMore | None:
@@ -227,13 +232,10 @@ def _compute(
     if only_converging and not converges:
         outcome.matched.discard(key)
         return None
-    return _Write(
-        key,
-        document,
-        evaluation,
-        all_of({"_id": {"$eq": document["_id"]}}, concern, evaluation.target, *evaluation.guard()),
-        recognizable=converges,
-    )
+    query = located(document, shard_key)
+    if not in_transaction:
+        query = all_of(query, concern, evaluation.target, *evaluation.guard())
+    return _Write(key, document, evaluation, query, recognizable=converges)
 
 
 def _covers(projected: frozenset[str], rule: BoundRule, evaluation: Evaluation) -> bool:

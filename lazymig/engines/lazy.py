@@ -22,6 +22,7 @@ from lazymig.engines.access import (
 )
 from lazymig.engines.application import Application, Failure
 from lazymig.rules.discovery import BoundRule
+from lazymig.rules.once import CLAIM
 from lazymig.rules.plan import Family, Plan
 
 __all__ = ["Failure", "refresh", "refresh_partial", "rescue"]
@@ -218,8 +219,11 @@ def _warn_of_matches(
         documents = [
             document
             for index in matches
-            # A document may have been handed to the rules of another class.
-            if isinstance(document := current[index], Mapping) and family.plan_of(document) is plan
+            # A document may have been handed to the rules of another class; one with a claim is
+            # not done yet.
+            if isinstance(document := current[index], Mapping)
+            and family.plan_of(document) is plan
+            and CLAIM not in document
         ]
         certain, _ = plan.judge(documents)
         for position, rules in certain.items():

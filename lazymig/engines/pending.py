@@ -10,6 +10,7 @@ from pymongo.collection import Collection
 
 from lazymig.engines.access import Raw, all_of, on_primary
 from lazymig.rules.discovery import BoundRule
+from lazymig.rules.once import CLAIM
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
 
@@ -41,6 +42,15 @@ class RuleStatus:
 
 def _documents_of(plan: Plan, rule: BoundRule) -> dict[str, Any]:
     return all_of(plan.inherited_concern.get(rule.name, plan.concern), rule.target)
+
+
+def _needed_by(plan: Plan, rule: BoundRule) -> dict[str, Any]:
+    """The documents for which a rule must not be deleted."""
+    if rule.once is None:
+        return _documents_of(plan, rule)
+    # What the owner of a claim has left when it died is taken out of a document by its rule alone.
+    concern = plan.inherited_concern.get(rule.name, plan.concern)
+    return all_of(concern, {"$or": [rule.target, {f"{CLAIM}.rule": rule.name}]})
 
 
 def status_of(collection: Collection[Any], plan: Plan) -> list[RuleStatus]:
@@ -81,7 +91,7 @@ def find_active(collection: Collection[Any], plan: Plan) -> set[str]:
     active = {rule.name for rule in rules if rule.target is None}
     left = [rule for rule in rules if rule.target is not None]
     while left:
-        queries = [_documents_of(plan, rule) for rule in left]
+        queries = [_needed_by(plan, rule) for rule in left]
         found = reader.find_one({"$or": queries} if len(queries) > 1 else queries[0])
         if found is None:
             break
@@ -106,7 +116,7 @@ def _rules_matching(
     matching = []
     for rule, query in zip(rules, queries, strict=True):
         assert rule.matcher is not None
-        verdict = rule.matcher.judge(document)
+        verdict = rule.matcher.judge(document) if rule.once is None else None
         if verdict is not False and (verdict is None or query != rule.target):
             own = all_of({"_id": {"$eq": document["_id"]}}, query)
             verdict = reader.find_one(own, {"_id": 1}) is not None

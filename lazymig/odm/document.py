@@ -21,12 +21,14 @@ from lazymig.odm.loading import (
     current_source,
     load_batch,
     reading_from,
+    without_claim,
 )
 from lazymig.odm.plans import bind_rules, family_of, forget_plans, owner_of, root_of
 from lazymig.odm.references import watch_references
 from lazymig.odm.schema import document_subclasses, is_concrete
 from lazymig.odm.stored import shown_as_stored
 from lazymig.rules.discovery import discover
+from lazymig.rules.rule import Rule
 
 __all__ = ["LazyMigrationMixin"]
 
@@ -51,6 +53,9 @@ class LazyMigrationMixin:
 
     migration_handler: ClassVar[type[MigrationHandler] | None] = None
 
+    # Whether documents of the collection may carry the claim of a once rule.
+    _lazymig_claimed: ClassVar[bool] = False
+
     if TYPE_CHECKING:
         # A Document's own, which type checkers cannot see from here.
         _meta: ClassVar[dict[str, Any]]
@@ -69,9 +74,11 @@ class LazyMigrationMixin:
             bind_rules(handler, cls)
         root = root_of(cls)
         tree = (root, *document_subclasses(root, defining=cls))
-        live = any(_has_lazy_rules(model) for model in tree)
+        rules = [rule for model in tree for rule in _rules_of(model)]
+        claimed = any(rule.once is not None for rule in rules)
+        live = claimed or any(rule.scope == "lazy" for rule in rules)
         for model in tree:
-            _install(model, live)
+            _install(model, live, claimed)
 
     @classmethod
     def _from_son(cls, son: Any, _auto_dereference: bool = True, created: bool = False) -> Any:
@@ -80,6 +87,8 @@ class LazyMigrationMixin:
         A raw document of which it is not certain where it was read is built as it is.
         """
         plain = super()._from_son  # type: ignore[misc]
+        if cls._lazymig_claimed:
+            plain = without_claim(plain)
         build = partial(plain, _auto_dereference=_auto_dereference, created=created)
         source = current_source()
         if source is None:
@@ -128,13 +137,14 @@ def _check_handler(cls: Any) -> None:
     )
 
 
-def _has_lazy_rules(model: Any) -> bool:
+def _rules_of(model: Any) -> tuple[Rule, ...]:
     handler = getattr(model, "migration_handler", None)
-    return handler is not None and any(rule.scope == "lazy" for rule in discover(handler))
+    return () if handler is None else discover(handler)
 
 
-def _install(model: Any, live: bool) -> None:
+def _install(model: Any, live: bool, claimed: bool) -> None:
     """Open lazymig's doors in a model, or take them out of the way of a model without rules."""
+    model._lazymig_claimed = claimed
     model._meta["queryset_class"] = joined(_queryset_class_of(model), live=live)
     own = model.__dict__.get("_from_son")
     if own is not None and own is model.__dict__.get("_lazymig_short_cut"):
@@ -144,9 +154,10 @@ def _install(model: Any, live: bool) -> None:
         # The class has its own way, which ends in the mixin's.
         model._lazymig_door = None
         return
-    model._lazymig_door = super(LazyMigrationMixin, model)._from_son
+    plain: Any = super(LazyMigrationMixin, model)._from_son
+    model._lazymig_door = without_claim(plain) if claimed else plain
     if not live:
-        short_cut: Any = classmethod(model._lazymig_door.__func__)
+        short_cut: Any = classmethod(plain.__func__)
         model._from_son = model._lazymig_short_cut = short_cut
 
 

@@ -17,6 +17,7 @@ from pymongo.errors import PyMongoError
 
 from lazymig.engines.lazy import Failure, refresh, refresh_partial, rescue
 from lazymig.errors import LazyMigError
+from lazymig.rules.once import CLAIM
 from lazymig.rules.plan import Family, Plan
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "load_batch",
     "may_rescue",
     "reading_from",
+    "without_claim",
 ]
 
 Build = Callable[..., Any]
@@ -209,7 +211,7 @@ def _build_item(family: Family, source: Source, item: Any, build: Build) -> tupl
         # Another document's trouble, met while this one was built, or the connection's.
         return exc, False
     except Exception as exc:
-        return exc, plan is not None and "_id" in item
+        return exc, plan is not None and bool(plan.lazy) and "_id" in item
     validated = plan is not None and plan.validates and not source.projection
     return document, validated and _is_invalid(document)
 
@@ -283,6 +285,17 @@ def builder_of(model: Any) -> Build:
     """
     build: Build = model.__dict__.get("_lazymig_door") or model._from_son
     return build
+
+
+def without_claim(build: Build) -> Build:
+    """The same way, for raw documents that may carry the claim of a once rule, which is no data."""
+
+    def build_without_claim(raw: Any, *args: Any, **options: Any) -> Any:
+        if isinstance(raw, dict) and CLAIM in raw:
+            raw = {name: value for name, value in raw.items() if name != CLAIM}
+        return build(raw, *args, **options)
+
+    return build_without_claim
 
 
 def is_broken(raw: Mapping[str, Any], build: Build) -> bool:

@@ -17,6 +17,7 @@ from lazymig.odm.schema import (
     inherits,
     is_timeseries,
     knows_path,
+    shard_key_of,
     stores_no_null,
 )
 from lazymig.rules.discovery import BoundRule, bind, discover
@@ -233,11 +234,12 @@ def _plan(
         lazy_timeout=handler_class.lazy_timeout,
         validates=len(starting) < len(lazy) if validates is None else validates and bool(lazy),
         starting=starting,
+        shard_key=shard_key_of(model),
     )
 
 
 def family_of(model: Any) -> Family | None:
-    """The plans of a model's collection; `None` if no class has a lazy rule.
+    """The plans of a model's collection; `None` if no class has a lazy rule or a once rule.
 
     :raises UpdateQueryError: a rule writes a path that no class of the collection knows.
     """
@@ -252,7 +254,7 @@ def family_of(model: Any) -> Family | None:
 
 def _make_family(root: Any) -> Family | None:
     plans = _plans_of(root)
-    lazy = {owner: plan if plan.lazy else None for owner, plan in plans.items()}
+    lazy = {owner: plan if plan.lazy or plan.claims else None for owner, plan in plans.items()}
     if not any(lazy.values()):
         return None
     by_class: dict[str, Plan | None] = {}

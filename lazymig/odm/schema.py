@@ -8,7 +8,7 @@ from typing import Any
 from mongoengine import Document
 from mongoengine.base import BaseDocument, ComplexBaseField
 from mongoengine.base.common import _document_registry
-from mongoengine.errors import NotRegistered
+from mongoengine.errors import LookUpError, NotRegistered
 from mongoengine.fields import (
     BinaryField,
     BooleanField,
@@ -27,6 +27,8 @@ from mongoengine.fields import (
     UUIDField,
 )
 
+from lazymig.errors import RuleDefinitionError
+
 __all__ = [
     "class_name",
     "class_names",
@@ -38,6 +40,7 @@ __all__ = [
     "is_concrete",
     "is_timeseries",
     "knows_path",
+    "shard_key_of",
     "stores_no_null",
 ]
 
@@ -124,6 +127,27 @@ def collection_of(model: Any) -> Any:
 def id_of(document: Any) -> Any:
     """The `_id` of an instance as it is stored; `None` for one that never was saved."""
     return document.to_mongo(fields=[document._meta["id_field"]]).get("_id")
+
+
+def shard_key_of(model: Any) -> tuple[str, ...]:
+    """The shard key that a model declares: dotted paths in database names, `_id` left out.
+
+    :raises RuleDefinitionError: it names a field that the model does not have.
+    """
+    paths = []
+    for name in model._meta.get("shard_key") or ():
+        try:
+            fields = model._lookup_field(name.split("."))
+        except LookUpError as exc:
+            raise RuleDefinitionError(
+                f"has a shard_key with {name!r}, which the model does not know; use names of "
+                "fields in meta['shard_key']",
+                model=model.__name__,
+            ) from exc
+        path = ".".join(part if isinstance(part, str) else part.db_field for part in fields)
+        if path.partition(".")[0] != "_id":
+            paths.append(path)
+    return tuple(paths)
 
 
 def stores_no_null(model: Any, name: str) -> bool:

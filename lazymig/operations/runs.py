@@ -27,7 +27,7 @@ from lazymig.engines.bulk import (
     rescue_broken,
 )
 from lazymig.engines.chunks import Chunk, ChunkSize, Position, Walk
-from lazymig.engines.computed import NotRepeatable, PartRefused
+from lazymig.engines.computed import PartRefused
 from lazymig.errors import LeaseLost, MigrationError, MigrationFailed, RuleChanged
 from lazymig.operations.backup import BackupWriter
 from lazymig.operations.digest import digest_of
@@ -54,6 +54,13 @@ _FEW = 1000
 # still writes them: no number of passes would be the last.
 _MOST_PASSES = 10
 
+# Seconds that a transaction should take: for so long an application's write of one of its documents
+# may have to wait.
+_HELD = 0.2
+
+# A transaction that has met so many writes of others is tried again in smaller ones.
+_MOST_CONFLICTS = 3
+
 # Seconds between two looks at the journal while a run waits.
 _LOOK_AGAIN = 0.5
 
@@ -66,6 +73,10 @@ class _Stopped(Exception):
     """Somebody has asked the run to stop."""
 
 
+class _Contended(Exception):
+    """The application writes the documents of a transaction again and again."""
+
+
 class _TooManyErrors(Exception):
     """More documents were refused than `max_errors` allows."""
 
@@ -75,8 +86,6 @@ class _Step:
     """One rule on its way over the collection, or all those that only a failed load starts.
 
     `state` is what the journal has of it. `tallies` are what this process has counted, by rule.
-    `only_repeatable`: whether an update must not be done twice is only known once it is computed,
-    and so far none was met.
     """
 
     position: int
@@ -84,7 +93,6 @@ class _Step:
     state: dict[str, Any]
     rescue: bool = False
     tallies: dict[str, Tally] = field(default_factory=dict)
-    only_repeatable: bool = False
 
     @property
     def name(self) -> str:
@@ -155,10 +163,8 @@ class _Runner:
             holder={"note": options.note},
         )
         self.throttle = Throttle(options.limits, collection)
-        self.size = ChunkSize(
-            options.chunk_size if isinstance(options.chunk_size, int) else None,
-            options.chunk_seconds,
-        )
+        self.fixed_size = options.chunk_size if isinstance(options.chunk_size, int) else None
+        self.size = ChunkSize(self.fixed_size, options.chunk_seconds)
         self.meter = Meter()
         self.started = time.monotonic()
         self.refused = 0
@@ -190,7 +196,10 @@ class _Runner:
             self.show = stack.enter_context(reporter(self.options.progress))
             if self.options.backup is not None:
                 self.backup = BackupWriter(
-                    Path(self.options.backup), self.collection, run_id=self.entry.id
+                    Path(self.options.backup),
+                    self.collection,
+                    run_id=self.entry.id,
+                    shard_key=self.plan.shard_key,
                 )
                 stack.enter_context(closing(self.backup))
             report = self._run_to_its_end()
@@ -238,7 +247,6 @@ class _Runner:
                 rules,
                 entry.steps[position],
                 rescue=self.scope == "lazy" and rules[0] not in self.plan.starting,
-                only_repeatable=self.transactions and _may_be_safe(rules[0], self.scope),
             )
             for position, rules in enumerate(self.groups)
         ]
@@ -342,6 +350,10 @@ class _Runner:
 
     def _take_step(self, step: _Step) -> None:
         """Apply one rule to the whole collection."""
+        seconds = self.options.chunk_seconds
+        if self._is_exact(step, step.rules[0]):
+            seconds = min(seconds, _HELD)
+        self.size = ChunkSize(self.fixed_size, seconds)
         for rule in step.rules:
             announce(self.plan, rule, self.scope)
         step.state["state"] = "running"
@@ -425,7 +437,7 @@ class _Runner:
         limit = self.throttle.chunk_limit()
         if limit is None:
             return self.size.documents
-        sparse = step.state["done"] // max(step.state["matched"], 1)
+        sparse: int = step.state["done"] // max(step.state["matched"], 1)
         return min(self.size.documents, limit * max(sparse, 1))
 
     def _few(self) -> int:
@@ -481,14 +493,10 @@ class _Runner:
                 self._take_one(step)
         elif self._is_exact(step, rule):
             self._do_exactly(step, rule, chunk)
-        elif not step.rescue and not _is_safe(rule, self.scope) and not step.only_repeatable:
+        elif not step.rescue and not _is_safe(rule, self.scope):
             self._do_once(step, rule, chunk)
         else:
-            try:
-                self._persistently(step, lambda: self._do_once(step, rule, chunk))
-            except NotRepeatable:
-                step.only_repeatable = False
-                self._do_exactly(step, rule, chunk)
+            self._persistently(step, lambda: self._do_once(step, rule, chunk))
 
     def _goes_out(self, step: _Step, rule: BoundRule) -> bool:
         return (
@@ -499,18 +507,16 @@ class _Runner:
         )
 
     def _is_exact(self, step: _Step, rule: BoundRule) -> bool:
-        """Whether a chunk and its checkpoint are one transaction."""
-        if (
-            step.rescue
-            or getattr(rule, "once", None) is not None
-            or (rule.by_hand and self.scope == "bulk")
-        ):
+        """Whether a chunk and its checkpoint are one transaction.
+
+        A static rule needs none if it may be repeated. For a rule that reads the document a
+        transaction is the fastest way: what it has read needs no check when it is written.
+        """
+        if not self.transactions or step.rescue or rule.once is not None:
             return False
-        if not self.transactions:
+        if rule.by_hand and self.scope == "bulk":
             return False
-        if self.backup is not None:
-            return True
-        return not _is_safe(rule, self.scope) and not step.only_repeatable
+        return self.backup is not None or rule.kind != "static" or not _is_safe(rule, self.scope)
 
     def _work(self, chunk: Chunk, session: Any = None) -> Work:
         return Work(
@@ -532,7 +538,7 @@ class _Runner:
         started = time.perf_counter()
         if self.backup is not None:
             self.backup.begin(step.name)
-        work = replace(self._work(chunk), only_repeatable=step.only_repeatable)
+        work = self._work(chunk)
         if step.rescue:
             tallies = rescue_broken(work, step.rules, self.is_broken)
         else:
@@ -547,10 +553,13 @@ class _Runner:
         started = time.perf_counter()
         before = dict(step.state)
         attempts = 0
+        may_be_split = chunk.documents != 1
 
         def attempt(session: Any) -> tuple[Tally, Control]:
             nonlocal attempts
             attempts += 1
+            if attempts > _MOST_CONFLICTS and may_be_split:
+                raise _Contended
             step.state = dict(before)
             if self.backup is not None:
                 if attempts > 1:
@@ -577,11 +586,15 @@ class _Runner:
 
         try:
             tally, control = self._persistently(step, transaction)
-        except PartRefused:
+        except (PartRefused, _Contended):
             step.state = before
             if self.backup is not None:
                 self.backup.abandon()
-            self._do_halves(step, rule, chunk)
+            if self.backup is None and _is_safe(rule, self.scope):
+                # Document by document, each write with its own conditions.
+                self._persistently(step, lambda: self._do_once(step, rule, chunk))
+            else:
+                self._do_halves(step, rule, chunk)
             return
         if self.backup is not None:
             self.backup.commit()
@@ -821,14 +834,9 @@ class _Before:
 
 def _is_safe(rule: BoundRule, scope: Scope) -> bool:
     """Whether a chunk that was interrupted may be done again: nothing is done twice."""
-    if scope == "lazy" or rule.converges is True or getattr(rule, "once", None) is not None:
+    if scope == "lazy" or rule.converges is True or rule.once is not None:
         return True
     return rule.kind == "static" and is_repeatable(rule.update)
-
-
-def _may_be_safe(rule: BoundRule, scope: Scope) -> bool:
-    """Whether only its computed updates can tell if a rule is safe."""
-    return not _is_safe(rule, scope) and rule.kind != "static" and not rule.by_hand
 
 
 def _looks(rule: BoundRule, scope: Scope) -> bool:

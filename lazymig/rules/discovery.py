@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias
 
 import bson
 from bson.errors import BSONError
@@ -16,6 +16,7 @@ from bson.errors import BSONError
 from lazymig.errors import RuleDefinitionError, UpdateQueryError
 from lazymig.rules.convergence import ends_match
 from lazymig.rules.matching import Matcher, compile_query, query_paths
+from lazymig.rules.once import OnceOptions, once_options
 from lazymig.rules.rule import Evaluation, Rule, RuleHandler, Scope, evaluate
 from lazymig.rules.symbols import Decisions, SymbolicDocument, settle_symbols
 from lazymig.rules.updates import (
@@ -51,11 +52,19 @@ _REFUSED_IN_TARGETS = ("$text", "$near", "$nearSphere", "$where")
 def discover(handler_class: type) -> tuple[Rule, ...]:
     """Return the rules of a handler class: lazy ones first, each scope in the order of the numbers.
 
-    :raises RuleDefinitionError: a name looks like a rule's and is none, or a number is used twice.
+    :raises RuleDefinitionError: a name looks like a rule's and is none, a number is used twice, or
+        `once` stands on a method that is no rule.
     """
     rules: list[Rule] = []
     for name in dir(handler_class):
         if not _RULE_LIKE.match(name):
+            if once_options(inspect.getattr_static(handler_class, name)) is not None:
+                raise RuleDefinitionError(
+                    "is marked with once and is no rule; name it migrationNN__words or "
+                    "allmigrationNN__words",
+                    model=handler_class.__name__,
+                    rule=name,
+                )
             continue
         match = _RULE_NAME.fullmatch(name)
         method = inspect.getattr_static(handler_class, name)
@@ -70,7 +79,7 @@ def discover(handler_class: type) -> tuple[Rule, ...]:
                 rule=name,
             )
         scope: Scope = "bulk" if match["scope"] else "lazy"
-        rules.append(Rule(name, int(match["number"]), scope, method))
+        rules.append(Rule(name, int(match["number"]), scope, method, once_options(method)))
     rules.sort(key=lambda rule: (rule.scope == "bulk", rule.number, rule.name))
     for earlier, later in itertools.pairwise(rules):
         if (earlier.scope, earlier.number) == (later.scope, later.number):
@@ -125,6 +134,11 @@ class BoundRule:
         return self.rule.scope
 
     @property
+    def once(self) -> OnceOptions | None:
+        """How a document is claimed for this rule; `None` for a rule without effects elsewhere."""
+        return self.rule.once
+
+    @property
     def model_name(self) -> str:
         """The model's name, for messages."""
         return str(self.doc_class.__name__)
@@ -142,16 +156,31 @@ class BoundRule:
         :raises Exception: whatever the rule raises.
         :raises UpdateQueryError: the update is none.
         """
-        evaluation = evaluate(
+        evaluation = self.run(document, collection)
+        self.check(evaluation)
+        return evaluation
+
+    def run(self, document: Mapping[str, Any] | None, collection: Any) -> Evaluation:
+        """Run the rule, and look at nothing that it has set.
+
+        :raises Exception: whatever the rule raises.
+        """
+        return evaluate(
             self.rule,
             self.handler_class,
             self.doc_class,
             document=document,
             collection=collection,
         )
+
+    def check(self, evaluation: Evaluation) -> None:
+        """Hold what a run has set against what an update must be.
+
+        :raises UpdateQueryError: the update is none.
+        """
         update = evaluation.update
         if update is None or update == self.update:
-            return evaluation
+            return
         key = _form_of(update, evaluation.array_filters)
         if key is None or key not in self._checked or not _encodes(update["$set"]):
             _check(
@@ -162,27 +191,30 @@ class BoundRule:
                 model=self.model_name,
                 rule=self.name,
             )
-            self._check_paths(update)
+            # The effect of a once rule has happened, so that its update is not refused for this.
+            if self.once is None and not self.covers(update):
+                self._refuse_paths(update)
             if key is not None and "$set" in update and len(self._checked) < _MOST_FORMS:
                 self._checked.add(key)
-        return evaluation
 
-    def _check_paths(self, update: Any) -> None:
-        """Hold a computed update against what was seen at definition, which queries rely on."""
+    def covers(self, update: Any) -> bool:
+        """Whether an update writes what was seen at definition, which queries rely on."""
         if self.writes is None:
-            return
+            return True
         written = written_paths(update)
-        if written is None or not all(
+        return written is not None and all(
             any(path == known or path.startswith(f"{known}.") for known in self.writes)
             for path in written
-        ):
-            raise UpdateQueryError(
-                f"writes {sorted(written or ())} for a document, but {sorted(self.writes)} when it "
-                "was looked at without one; let it tell values apart by ==, in or isinstance(), "
-                "not by type() or by catching exceptions",
-                model=self.model_name,
-                rule=self.name,
-            )
+        )
+
+    def _refuse_paths(self, update: Any) -> NoReturn:
+        raise UpdateQueryError(
+            f"writes {sorted(written_paths(update) or ())} for a document, but "
+            f"{sorted(self.writes or ())} when it was looked at without one; let it tell values "
+            "apart by ==, in or isinstance(), not by type() or by catching exceptions",
+            model=self.model_name,
+            rule=self.name,
+        )
 
     def converges_with(self, evaluation: Evaluation) -> bool:
         """Whether this computed update provably ends the match of the target it goes with."""
@@ -228,6 +260,12 @@ def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundR
             return None
         if probe.complete:
             raise RuleDefinitionError("sets no target; set self.target to a query", **place)
+        if rule.once is not None:
+            raise RuleDefinitionError(
+                "is a once rule without a target that is known without a document; set self.target "
+                "before self.doc is read",
+                **place,
+            )
         return BoundRule(
             rule,
             handler_class,
@@ -257,6 +295,8 @@ def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundR
             **place,
         )
     matcher = _check(compile_query, target, error=RuleDefinitionError, **place)
+    if rule.once is not None:
+        return _bind_once(rule, handler_class, doc_class, probe, target, matcher)
 
     static = probe.complete and probe.update is not None and "doc" not in probe.asked
     forms: list[_Form] | None = [(probe.update, probe.array_filters)]
@@ -283,6 +323,52 @@ def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundR
         reads=query_paths(target),
         writes=_union(written_paths, forms),
         inputs=_union(lambda update: _joined(read, read_paths(update)), forms),
+        creates=_union(created_paths, forms) or frozenset(),
+    )
+
+
+def _bind_once(
+    rule: Rule,
+    handler_class: type[RuleHandler],
+    doc_class: Any,
+    probe: Evaluation,
+    target: Mapping[str, Any],
+    matcher: Matcher,
+) -> BoundRule:
+    """What is known of a rule with an effect: it is looked at once, up to `self.status` or the doc.
+
+    An update that it has set until then is known; otherwise it may write anything.
+    """
+    place = {"model": str(doc_class.__name__), "rule": rule.name}
+    if probe.complete and not {"doc", "status"} & probe.asked:
+        raise RuleDefinitionError(
+            "is a once rule that ran to its end while it was only looked at, so that its effect "
+            "has happened; let it return if self.status, or read self.doc, before its effect",
+            **place,
+        )
+    forms: list[_Form] | None = None
+    if probe.complete and probe.update is not None:
+        forms = [(probe.update, probe.array_filters)]
+        _check(check_update, *forms[0], error=UpdateQueryError, **place)
+        if not ends_match(target, *forms[0]):
+            raise RuleDefinitionError(
+                "is a once rule whose update does not provably end the match of its target, so "
+                "that it would run again; let the update set what the target asks for",
+                **place,
+            )
+    return BoundRule(
+        rule,
+        handler_class,
+        doc_class,
+        kind="dynamic",
+        target=target,
+        matcher=matcher,
+        update=None,
+        converges=None if forms is None else True,
+        by_hand=False,
+        reads=query_paths(target),
+        writes=_union(written_paths, forms),
+        inputs=None,
         creates=_union(created_paths, forms) or frozenset(),
     )
 

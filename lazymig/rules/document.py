@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 
 from bson import Decimal128, Int64, ObjectId
 
+from lazymig.rules.once import CLAIM
+
 __all__ = ["DocumentNeeded", "MissingDocument", "ReadDocument", "stop"]
 
 # What cannot be changed needs no copy.
@@ -32,6 +34,7 @@ class DocumentNeeded(BaseException):
 class ReadDocument(Mapping[str, Any]):
     """A read-only view of a raw stored document that remembers which top-level keys were read.
 
+    The claim of a once rule, which is no data, is left out where the document is read as a whole.
     Containers are handed out as copies: what a rule does to them reaches neither the stored
     document nor the comparison with it.
     """
@@ -57,11 +60,11 @@ class ReadDocument(Mapping[str, Any]):
 
     def __iter__(self) -> Iterator[str]:
         self.read_whole = True
-        return iter(self.raw)
+        return (key for key in self.raw if key != CLAIM)
 
     def __len__(self) -> int:
         self.read_whole = True
-        return len(self.raw)
+        return len(self.raw) - (CLAIM in self.raw)
 
     def __repr__(self) -> str:
         return f"ReadDocument({dict(self.raw)!r})"

@@ -22,6 +22,7 @@ class Plan:
     concerns every document of the collection. `inherited_concern` widens it to the documents of
     subclasses whose own handlers have inherited a rule, by the rule's name. `starting` are the
     lazy rules that a match starts, `warned` the names of rules that were found not to converge.
+    `shard_key` are the dotted paths of the model's shard key, `_id` left out.
     """
 
     doc_class: Any
@@ -34,12 +35,18 @@ class Plan:
     lazy_timeout: float | None
     validates: bool
     starting: tuple[BoundRule, ...]
+    shard_key: tuple[str, ...] = ()
     warned: set[str] = field(default_factory=set)
 
     @property
     def model_name(self) -> str:
         """The model's name, for messages."""
         return str(self.doc_class.__name__)
+
+    @property
+    def claims(self) -> bool:
+        """Whether a rule leaves its claim in documents for the time of its work."""
+        return any(rule.once is not None for rule in (*self.lazy, *self.bulk))
 
     def judge(
         self, documents: Sequence[Mapping[str, Any]], among: Sequence[int] | None = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lazymig.rules.document import DocumentNeeded, MissingDocument, ReadDocument
+from lazymig.rules.once import OnceOptions
 from lazymig.rules.symbols import SymbolicDocument
 
 __all__ = ["Evaluation", "Rule", "RuleHandler", "Scope", "evaluate"]
@@ -44,6 +45,8 @@ class RuleHandler:
     def doc(self) -> Mapping[str, Any]:
         """The raw stored document, read-only, in database field names, as earlier rules left it."""
         self._frame.asked.add("doc")
+        if self._frame.document is None:
+            raise DocumentNeeded
         document: Mapping[str, Any] = self._frame.document
         return document
 
@@ -70,12 +73,16 @@ class RuleHandler:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule method as it is declared in a handler class."""
+    """A rule method as it is declared in a handler class.
+
+    `once` is not `None` if the method has an effect outside of its document.
+    """
 
     name: str
     number: int
     scope: Scope
     method: Callable[[Any], object]
+    once: OnceOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +123,8 @@ def evaluate(
     given: Any = document
     read = None
     if document is None:
-        given = MissingDocument()
+        # What is handed out may be handed on, to an effect; so a once rule is stopped before that.
+        given = MissingDocument() if rule.once is None else None
     elif not isinstance(document, SymbolicDocument):
         given = read = ReadDocument(document)
     frame = _Frame(given, collection, status)

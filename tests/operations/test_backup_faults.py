@@ -15,12 +15,16 @@ import pytest
 from pymongo.errors import OperationFailure
 
 from lazymig.errors import BackupFailed, BackupUnreadable
+from lazymig.operations import backup
 from lazymig.operations.backup import BackupWriter
+from lazymig.operations.backup_files import COMMITTED
+from lazymig.operations.restoring import restore
 from tests.support.backups import (
     OLD,
     RENEW,
     attempts,
     change,
+    counts,
     dump_of,
     fill,
     read_dump,
@@ -64,9 +68,9 @@ def test_a_run_killed_at_any_stage_is_continued(database, tmp_path, stage):
     saved = [document["_id"] for document in read_dump(dump_of(tmp_path, database.post))]
     in_doubt = list(range(10, 20)) if stage == "sealed" else []
     assert saved == [*range(10), *in_doubt, *range(10, 30)]
-    certain = [attempt for attempt in attempts(tmp_path, database.post) if not attempt.aborted]
-    assert not any(attempt.doubtful for attempt in certain)
-    assert sum(attempt.count for attempt in certain) == 30
+    told = attempts(tmp_path, database.post)
+    assert not any(attempt.doubtful for attempt in told)
+    assert sum(attempt.count for attempt in told if attempt.mark == COMMITTED) == 30
 
 
 @pytest.mark.parametrize("torn", ["data", "records"])
@@ -88,6 +92,38 @@ def test_files_torn_at_any_byte_are_continued(database, tmp_path, torn):
         assert saved in ([0, 1, 2], [0, 1, 2, 0, 1, 2])
         run(tmp_path, database.post, {"_id": 1}, {"$inc": {"n": 1}})
         assert [document["_id"] for document in read_dump(dump)] == [*saved, 1]
+
+
+def test_power_lost_while_an_attempt_was_abandoned(database, tmp_path):
+    """If the data was cut off, and the records were not, the attempt is abandoned all the same."""
+    fill(database.post, 20)
+    left_by_a_kill(tmp_path, database.post, "sealed")
+    dump = dump_of(tmp_path, database.post)
+    aborted = attempts(tmp_path, database.post)[-1]
+    dump.write_bytes(dump.read_bytes()[: aborted.data_at])
+    run(tmp_path, database.post)
+    assert [document["_id"] for document in read_dump(dump)] == list(range(20))
+    assert counts(restore(tmp_path, database)) == (20, 0, 0)
+
+
+def test_the_backup_of_another_collection_is_left_alone(database, tmp_path):
+    """Files under the name of the collection that are of another one are refused."""
+    run(tmp_path, database.post)
+    for path in (tmp_path / database.name).iterdir():
+        path.rename(path.with_name(path.name.replace("post", "user")))
+    with pytest.raises(BackupUnreadable, match="the backup of the collection 'post'"):
+        BackupWriter(tmp_path, database.user, run_id=1)
+
+
+def test_a_format_of_the_future_is_refused(database, tmp_path, monkeypatch):
+    """Files of another format are neither continued nor restored."""
+    with monkeypatch.context() as patch:
+        patch.setattr(backup, "FORMAT", 2)
+        run(tmp_path, database.post)
+    with pytest.raises(BackupUnreadable, match="its format is 2, and this version"):
+        BackupWriter(tmp_path, database.post, run_id=1)
+    with pytest.raises(BackupUnreadable, match="its format is 2, and this version"):
+        restore(tmp_path, database)
 
 
 def test_room_that_was_never_filled_is_no_record(database, tmp_path):
@@ -165,7 +201,7 @@ def test_another_process_is_kept_out(database, tmp_path, server_uri):
     command = [sys.executable, "-c", script, server_uri, database.name, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"open\n"
-        with pytest.raises(BackupFailed, match="another process uses it"):
+        with pytest.raises(BackupFailed, match="another process uses it; wait for its end"):
             BackupWriter(tmp_path, database.post, run_id=2)
         other.kill()
     BackupWriter(tmp_path, database.post, run_id=2).close()

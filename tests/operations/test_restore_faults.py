@@ -10,12 +10,14 @@ import pytest
 from lazymig.errors import BackupUnreadable
 from lazymig.operations import restoring
 from lazymig.operations.backup import BackupWriter
+from lazymig.operations.backup_files import DataFile
 from lazymig.operations.restoring import restore
 from tests.support.backups import (
     BETWEEN,
     CHANGED,
     OLD,
     RENEW,
+    change,
     counts,
     dump_of,
     fill,
@@ -33,7 +35,7 @@ def attempted(path, collection, stage):
     writer.begin("migration01__new")
     with transaction(collection) as session:
         writer.save(OLD, session)
-        collection.update_many(OLD, RENEW, session=session)
+        collection.update_many({**OLD, "_id": {"$ne": -1}}, RENEW, session=session)
         if stage != "written":
             writer.seal(session)
         if stage != "committed":
@@ -64,6 +66,35 @@ def test_an_attempt_that_failed_does_not_count(database, tmp_path, stage):
     database.post.update_one({"_id": 1}, {"$set": {"by": "app"}})
     before = stored(database.post)
     run(tmp_path, database.post)
+    assert counts(restore(tmp_path, database)) == (3, 0, 0)
+    assert stored(database.post) == before
+
+
+def test_what_an_attempt_did_not_change_settles_nothing(database, tmp_path):
+    """A document that the update leaves as it is does not tell whether it was committed."""
+    database.post.insert_many([{"_id": -1}, {"_id": 0}, {"_id": 1}])
+    attempted(tmp_path, database.post, "sealed")
+    database.post.update_one({"_id": 1}, {"$set": {"by": "app"}})
+    before = stored(database.post)
+    run(tmp_path, database.post)
+    assert counts(restore(tmp_path, database)) == (3, 0, 0)
+    assert stored(database.post) == before
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_doubt_within_a_run_is_settled_by_the_chain(database, tmp_path, committed):
+    """Where the outcome of a commit is not known, what the next change found tells it."""
+    fill(database.post, 3)
+    before = stored(database.post)
+    with BackupWriter(tmp_path, database.post, run_id=1) as writer:
+        writer.begin("migration01__new")
+        with transaction(database.post) as session:
+            writer.save({}, session)
+            database.post.update_many({}, RENEW, session=session)
+            writer.seal(session)
+            if not committed:
+                session.abort_transaction()
+        change(writer, database.post, {}, {"$inc": {"n": 1}}, "migration02__n")
     assert counts(restore(tmp_path, database)) == (3, 0, 0)
     assert stored(database.post) == before
 
@@ -127,6 +158,11 @@ def test_a_damaged_backup_is_reported(database, tmp_path):
     dump.write_bytes(content[:-1])
     with pytest.raises(BackupUnreadable, match=r"post\.bson\.gz: it ends at byte"):
         restore(tmp_path, database)
+    shorter = DataFile(dump, writable=False)
+    dump.write_bytes(content)
+    with pytest.raises(BackupUnreadable, match="the pre-images from byte 20 on are damaged"):
+        list(shorter.batches(20, len(content) - 21))
+    shorter.close()
     altered = bytearray(content)
     altered[-30] ^= 1
     dump.write_bytes(altered)
