@@ -131,12 +131,18 @@ def computed_run(database: Database[Raw], scale: float) -> Benchmark:
         "run-computed",
         (
             Side("in chunks", partial(_run, _Initial, progress=_ignore), old_shape),
+            Side(
+                "transactions",
+                partial(_run, _Initial, progress=_ignore, transactions=True),
+                old_shape,
+            ),
             Side("find, bulk_write", partial(_by_hand, collection, _COMPUTED), old_shape),
             Side("the same, by _id", partial(_by_hand, collection, {}), old_shape),
         ),
         (
             Comparison(what, "in chunks", "find, bulk_write", 1.25),
             Comparison(what, "in chunks", "the same, by _id", 1.25),
+            Comparison(f"{what}, transactions", "transactions", "the same, by _id", 1.25),
         ),
         partial(contents, collection),
     )

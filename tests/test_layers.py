@@ -20,8 +20,9 @@ STOREYS = (
     {"odm"},
     {"operations"},
     {"migration"},
-    {"cli"},
     {"", "demo", "testing"},
+    {"cli"},
+    {"__main__"},
 )
 HEIGHT = {room: height for height, rooms in enumerate(STOREYS) for room in rooms}
 
@@ -187,6 +188,7 @@ def _planted(room: str, source: str) -> Module:
         ("errors", "import lazymig.signals"),
         ("operations", "def late():\n    from lazymig.cli import main"),
         ("odm", "from lazymig.unheard_of import thing"),
+        ("testing", "from lazymig.cli.main import main"),
     ],
 )
 def test_an_upward_arrow_is_seen(room: str, source: str) -> None:
@@ -201,6 +203,7 @@ def test_an_upward_arrow_is_seen(room: str, source: str) -> None:
         ("engines", "from . import lazy"),
         ("migration", "from lazymig.operations import journal"),
         ("cli", "from lazymig import operations"),
+        ("cli", "def late():\n    from lazymig.demo.__main__ import main"),
         ("testing", "import lazymig"),
     ],
 )

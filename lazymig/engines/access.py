@@ -33,6 +33,7 @@ __all__ = [
     "located",
     "location_fields",
     "on_primary",
+    "unhurried",
     "waited_too_long",
     "writable",
     "write_each",
@@ -67,6 +68,17 @@ def on_primary(collection: Collection[Any]) -> Collection[Any]:
 def writable(collection: Collection[Any]) -> Collection[Any]:
     """The collection with acknowledged writes: an engine must know what was written."""
     if collection.write_concern.acknowledged:
+        return collection
+    return collection.with_options(write_concern=WriteConcern(w=1))
+
+
+def unhurried(collection: Collection[Any]) -> Collection[Any]:
+    """The collection with writes that wait for the primary alone, if it has no concern of its own.
+
+    For writes behind which a write to the majority is noted: that is acknowledged only when all
+    before it are with the majority as well, so to wait for each would say nothing more.
+    """
+    if is_mongomock(collection) or collection.write_concern.document:
         return collection
     return collection.with_options(write_concern=WriteConcern(w=1))
 

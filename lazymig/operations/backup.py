@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import logging
 import os
@@ -102,7 +103,7 @@ class BackupWriter:
             self._records = RecordFile(files.records, writable=True)
             opened.callback(self._records.close)
             self._records.lock()
-            last = self._last_attempt(files)
+            last, data_end = self._recorded(files)
             # In this order: a dump without records is somebody else's.
             self._records.add(
                 {
@@ -117,7 +118,11 @@ class BackupWriter:
             self._records.sync()
             self._data = DataFile(files.data, writable=True)
             opened.callback(self._data.close)
-            self._cut_off_torn(last)
+            # What no record tells of was being written when a run was killed.
+            self._data.truncate(data_end)
+            if self._data.end < data_end:
+                self._data.truncate(0)
+                self._data.append(_EMPTY)
             if not files.metadata.exists():
                 _write_metadata(files.metadata, collection)
             _sync_folder(files.folder)
@@ -159,7 +164,7 @@ class BackupWriter:
         :raises pymongo.errors.PyMongoError: the documents cannot be read; the files are as they
             were.
         """
-        self._session = session is not None
+        self._session = session is not None and session.in_transaction
         start = self._data.end, self._records.end, len(self._positions)
         compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS | 16)
         running: Future[bytes] | None = None
@@ -250,10 +255,14 @@ class BackupWriter:
         try:
             yield
         except OSError as exc:
+            remedy = "choose another path"
+            if isinstance(exc, BlockingIOError):
+                remedy = f"wait for its end, or {remedy}"
+            elif exc.errno in (errno.ENOSPC, errno.EDQUOT):
+                remedy = f"make room there, or {remedy}, and resume the run"
             name = str(self._collection.full_name)
             raise BackupFailed(
-                f"{name}: the backup in {self._path} cannot be written: "
-                f"{exc.strerror or exc}; make room there, or choose another path, and resume",
+                f"{name}: the backup in {self._path} cannot be written: {exc.strerror}; {remedy}",
                 path=self._path,
                 collection=name,
                 run=self._run_id,
@@ -379,11 +388,15 @@ class BackupWriter:
 
     # Opening
 
-    def _last_attempt(self, files: BackupFiles) -> Attempt | None:
-        """The last attempt of an existing backup; cuts off a record that was torn."""
+    def _recorded(self, files: BackupFiles) -> tuple[Attempt | None, int]:
+        """The last attempt that the records tell of, and the byte behind the data they tell of.
+
+        Cuts off a torn record, and an attempt that was certainly not committed.
+        """
         last: Attempt | None = None
         for attempt in attempts_of(self._records.records()):
             last = attempt
+        size = files.data.stat().st_size if files.data.exists() else 0
         if not self._records.sound:
             if files.data.exists():
                 raise BackupUnreadable(
@@ -394,29 +407,19 @@ class BackupWriter:
                 f"it is the backup of the collection {name!r}; choose another path",
                 path=self._records.path,
             )
-        end = self._records.sound
+        records_end, data_end = self._records.sound, len(_EMPTY)
         if last is not None:
-            self._number = last.number
-            if last.session and last.left is None:
-                end = last.records_at
-        self._records.truncate(end)
-        return last
-
-    def _cut_off_torn(self, last: Attempt | None) -> None:
-        """Cut the data off behind what is recorded, so that it stays a gzip stream."""
-        end = len(_EMPTY)
-        if last is not None:
-            end = last.data_at if last.session and last.left is None else last.data_end
-        if last is not None and self._data.end < end:
-            raise BackupUnreadable(
-                f"it ends at byte {self._data.end}, and {end} bytes are recorded; restore another "
-                "copy of this file, or choose another path",
-                path=self._data.path,
-            )
-        self._data.truncate(end)
-        if self._data.end < end:
-            self._data.truncate(0)
-            self._data.append(_EMPTY)
+            self._number, data_end = last.number, last.data_end
+            if last.is_cut_off(size):
+                records_end, data_end, last = last.records_at, last.data_at, None
+            if size < data_end:
+                raise BackupUnreadable(
+                    f"it ends at byte {size}, and {data_end} bytes are recorded; restore another "
+                    "copy of this file, or choose another path",
+                    path=files.data,
+                )
+        self._records.truncate(records_end)
+        return last, data_end
 
     def _settle(self, attempt: Attempt) -> None:
         """Decide by what is stored whether the last attempt of a killed run was committed."""

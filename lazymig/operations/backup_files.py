@@ -354,10 +354,13 @@ class Attempt:
         offset, length = self.members[-1]
         return offset + length
 
-    @property
-    def aborted(self) -> bool:
-        """Whether it has certainly changed nothing: a transaction is sealed before it commits."""
-        return self.mark == ABORTED or (self.session and self.left is None)
+    def is_cut_off(self, size: int) -> bool:
+        """Whether a dump of this size is to have nothing of it, for it has changed nothing.
+
+        A transaction is sealed before it commits. Of one that was abandoned when the machine lost
+        power, the records may be left.
+        """
+        return self.session and (self.left is None or (self.mark == OPEN and self.data_end > size))
 
     @property
     def doubtful(self) -> bool:

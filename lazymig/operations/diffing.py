@@ -57,8 +57,14 @@ class Change:
             name: extended_json(value) for name, value in values.items() if value is not MISSING
         }
 
+    @property
+    def texts(self) -> tuple[str, str]:
+        """What was there before and after, for a line on the terminal: long values are cut."""
+        return _text(self.before), _text(self.after)
+
     def __str__(self) -> str:
-        return f"{self.path}: {_text(self.before)} -> {_text(self.after)}"
+        before, after = self.texts
+        return f"{self.path}: {before} -> {after}"
 
 
 def diff_documents(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Change, ...]:

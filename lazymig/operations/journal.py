@@ -19,8 +19,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, Literal
+from uuid import UUID
 
-from bson import ObjectId
+from bson import Binary, ObjectId
 from bson.codec_options import DatetimeConversion
 from pymongo import ReadPreference, ReturnDocument, UpdateOne, WriteConcern
 from pymongo.client_session import ClientSession
@@ -284,6 +285,24 @@ class Journal:
         return self._report(
             entry, {**values, "waiting": waiting, "waited": dict(waited)}, "heartbeat", session
         )
+
+    def hold(self, entry: RunEntry, session_id: Raw) -> None:
+        """Write in which session the run opens its transactions, before the first one.
+
+        :raises RunTakenOver: the run is no longer ours.
+        """
+        self._report(entry, {"session": dict(session_id)}, "heartbeat")
+
+    def sessions_left(self, collection: str) -> list[Raw]:
+        """The sessions of runs over a collection that have not ended, the newest first.
+
+        Whoever holds the lease of the collection knows that their processes are dead.
+        """
+        query = {"kind": "run", "collection": collection, "ended": None}
+        found = self.collection.find({**query, "session": {"$exists": True}}, {"session": 1})
+        ids = [entry["session"]["id"] for entry in found.sort("_id", -1).limit(_MOST_SESSIONS)]
+        # A client may read back as a UUID what it can only send as binary.
+        return [{"id": Binary.from_uuid(each) if isinstance(each, UUID) else each} for each in ids]
 
     def beat(self, entry: RunEntry, *, waiting: str | None, waited: Mapping[str, float]) -> Control:
         """Give a sign of life while there is no progress, and give what is asked of the run.

@@ -35,6 +35,8 @@ class RunOptions(TypedDict, total=False):
       `flag_file`: the run waits while this file exists.
     - `progress`: `True` for a bar on a terminal and log lines elsewhere, or a callable that is
       given a `Progress`.
+    - `transactions`: a chunk of a rule that reads the document is a transaction (`False`). That is
+      faster, but the application's writes of these documents wait meanwhile.
     - `backup`: a folder that gets the documents as they were before they are changed.
     - `executor`: a `concurrent.futures.Executor`, or a callable that makes one, for rules that read
       the document. `in_flight`: chunks that are given to it at the same time (4).
@@ -55,6 +57,7 @@ class RunOptions(TypedDict, total=False):
     flag_file: str | os.PathLike[str] | None
     nice: float
     progress: bool | Callable[[Progress], object] | None
+    transactions: bool
     backup: str | os.PathLike[str] | None
     executor: Executor | Callable[[], Executor] | None
     in_flight: int
@@ -82,6 +85,7 @@ class Options:
     flag_file: str | os.PathLike[str] | None = None
     nice: float = 0.0
     progress: bool | Callable[[Progress], object] | None = None
+    transactions: bool = False
     backup: str | os.PathLike[str] | None = None
     executor: Executor | Callable[[], Executor] | None = None
     in_flight: int = 4
@@ -100,6 +104,10 @@ class Options:
         _check_whole("max_errors", self.max_errors, 0, f"use 0 to {_MOST_ERRORS}", _MOST_ERRORS)
         _check_whole("in_flight", self.in_flight, 1, "use a number of chunks")
         _check_whole("keep_runs", self.keep_runs, 1, "use a number of runs")
+        if not isinstance(self.transactions, bool):
+            raise RunOptionError(
+                f"is {self.transactions!r}; use True or False", option="transactions"
+            )
         if self.note is not None and not isinstance(self.note, str):
             raise RunOptionError(f"is {self.note!r}; use a text", option="note")
         if not self.journal or not isinstance(self.journal, str):
@@ -143,6 +151,7 @@ class Options:
                 "max_replication_lag",
                 "max_latency",
                 "nice",
+                "transactions",
             )
         }
         paths = {

@@ -21,6 +21,7 @@ from pymongo.errors import BulkWriteError
 from lazymig.engines.access import is_document_error, is_mongomock, writable
 from lazymig.errors import BackupUnreadable
 from lazymig.operations.backup_files import (
+    ABORTED,
     DIGEST_SIZE,
     Attempt,
     DataFile,
@@ -191,15 +192,23 @@ class _Restore:
     def run(self) -> None:
         """Read the files twice: to learn each document's chain of changes, and to put back."""
         with ExitStack() as opened:
-            self._records = opened.enter_context(closing(RecordFile(self._file, writable=False)))
-            self._lock()
-            if not any(True for _ in attempts_of(self._records.records())):
-                return
-            self._data = opened.enter_context(
-                closing(DataFile(self._file.with_suffix(".bson.gz"), writable=False))
-            )
-            name = self._records.opening["collection"]
-            self._collection = writable(self._database[name])
+            try:
+                self._records = RecordFile(self._file, writable=False)
+                opened.callback(self._records.close)
+                self._records.lock(shared=True)
+                if not any(True for _ in attempts_of(self._records.records())):
+                    return
+                self._data = DataFile(self._file.with_suffix(".bson.gz"), writable=False)
+                opened.callback(self._data.close)
+            except BlockingIOError as exc:
+                raise self._unreadable(
+                    "another process is writing it; stop that run, or wait for its end"
+                ) from exc
+            except OSError as exc:
+                raise self._unreadable(
+                    f"{exc.filename or 'it'} cannot be read: {exc.strerror}; name a complete backup"
+                ) from exc
+            self._collection = writable(self._database[self._records.opening["collection"]])
             self._name = str(self._collection.full_name)
             self._tally.collections.append(self._name)
             # Without a name it is a file of its own, which SQLite removes in any case.
@@ -207,31 +216,21 @@ class _Restore:
             try:
                 self._note_changes()
             except sqlite3.OperationalError as exc:
-                raise BackupUnreadable(
+                raise self._unreadable(
                     f"its changes cannot be put in order: {exc}; make room where SQLite keeps "
-                    "temporary files, or set SQLITE_TMPDIR",
-                    path=self._file,
+                    "temporary files, or set SQLITE_TMPDIR"
                 ) from exc
             self._put_back_all()
 
-    def _lock(self) -> None:
-        try:
-            self._records.lock(shared=True)
-        except BlockingIOError as exc:
-            raise BackupUnreadable(
-                "another process is writing it; stop that run, or wait for its end",
-                path=self._file,
-            ) from exc
+    def _unreadable(self, problem: str) -> BackupUnreadable:
+        return BackupUnreadable(problem, path=self._file)
 
     def _attempts(self) -> Iterator[Attempt]:
         """The attempts that have, or may have, changed something."""
         for attempt in attempts_of(self._records.records()):
-            if attempt.aborted:
+            if attempt.mark == ABORTED or attempt.is_cut_off(self._data.end):
                 continue
             if attempt.data_end > self._data.end:
-                if attempt.doubtful and attempt.session:
-                    # It was abandoned, and the machine lost power while the files were cut off.
-                    continue
                 raise BackupUnreadable(
                     f"it ends at byte {self._data.end}, and {attempt.data_end} bytes are recorded; "
                     "restore another copy of this file",
@@ -295,8 +294,7 @@ class _Restore:
                 continue
             reason = self._reason(origin, now)
             if reason is None or self._force:
-                guarded = reason is None
-                writes.append(self._write(element, origin.document, now, guarded=guarded))
+                writes.append(self._write(element, origin.document, now))
             else:
                 self._conflict(element, reason)
         if writes:
@@ -320,14 +318,14 @@ class _Restore:
             return _CHANGED_BETWEEN
         return None if digest(now) in origin.accepted else _CHANGED
 
-    def _write(
-        self, element: bytes, document: bytes, now: bytes | None, *, guarded: bool
-    ) -> _Write:
+    def _write(self, element: bytes, document: bytes, now: bytes | None) -> _Write:
         if now is None:
             return _Write(element, document, InsertOne(RawBSONDocument(document)))
-        query: dict[str, Any] = {"_id": condition("$eq", element), **self._shard_of(now)}
-        if guarded:
-            query["$expr"] = _is_still(now, document)
+        query: dict[str, Any] = {
+            "_id": condition("$eq", element),
+            **self._shard_of(now),
+            "$expr": _is_still(now, document),
+        }
         return _Write(element, document, ReplaceOne(query, RawBSONDocument(document)))
 
     def _shard_of(self, now: bytes) -> dict[str, Any]:

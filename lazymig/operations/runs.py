@@ -12,11 +12,12 @@ from typing import Any
 
 from bson import ObjectId
 from pymongo import WriteConcern
+from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
-from pymongo.errors import AutoReconnect
+from pymongo.errors import AutoReconnect, OperationFailure
 from pymongo.read_concern import ReadConcern
 
-from lazymig.engines.access import Raw, all_of, is_mongomock, key_of, on_primary
+from lazymig.engines.access import Raw, all_of, is_mongomock, key_of, on_primary, unhurried
 from lazymig.engines.bulk import (
     MigrationReport,
     RuleReport,
@@ -56,7 +57,7 @@ _MOST_PASSES = 10
 
 # Seconds that a transaction should take: for so long an application's write of one of its documents
 # may have to wait.
-_HELD = 0.2
+_HELD = 0.1
 
 # A transaction that has met so many writes of others is tried again in smaller ones.
 _MOST_CONFLICTS = 3
@@ -172,6 +173,7 @@ class _Runner:
         self.transactions = _has_transactions(collection)
         self.backup: BackupWriter | None = None
         self.workers: Workers | None = None
+        self.session: ClientSession | None = None
         self.control = Control()
         self.limits: Raw = {}
         self.entry: RunEntry
@@ -190,6 +192,7 @@ class _Runner:
                 )
                 stack.enter_context(closing(self.workers))
             stack.enter_context(self.lease)
+            self._end_transactions_of_the_dead()
             self._open_entry()
             self.lease.tell(run=self.entry.id)
             self.interrupts = stack.enter_context(interruptible())
@@ -202,9 +205,32 @@ class _Runner:
                     shard_key=self.plan.shard_key,
                 )
                 stack.enter_context(closing(self.backup))
-            report = self._run_to_its_end()
+            try:
+                report = self._run_to_its_end()
+            finally:
+                if self.session is not None:
+                    self.session.end_session()
         self.interrupts.deliver()
         return report
+
+    def _end_transactions_of_the_dead(self) -> None:
+        """Let go of the documents that a killed runner's transaction holds.
+
+        MongoDB would do so by itself after a minute (`transactionLifetimeLimitSeconds`).
+        """
+        if not self.transactions:
+            return
+        sessions = self.journal.sessions_left(self.collection.name)
+        if not sessions:
+            return
+        try:
+            self.collection.database.client.admin.command("killSessions", list(sessions))
+        except OperationFailure as exc:
+            logger.warning(
+                "%s: a transaction of a dead run may hold documents for a minute: %s",
+                self.plan.model_name,
+                exc,
+            )
 
     def _open_entry(self) -> None:
         """Begin a new run in the journal, or go on with the one that is asked for."""
@@ -509,18 +535,20 @@ class _Runner:
     def _is_exact(self, step: _Step, rule: BoundRule) -> bool:
         """Whether a chunk and its checkpoint are one transaction.
 
-        A static rule needs none if it may be repeated. For a rule that reads the document a
-        transaction is the fastest way: what it has read needs no check when it is written.
+        Where it need not be, the default is without: a transaction makes writes of the
+        application wait, and one of a killed runner does so until MongoDB ends it.
         """
         if not self.transactions or step.rescue or rule.once is not None:
             return False
         if rule.by_hand and self.scope == "bulk":
             return False
-        return self.backup is not None or rule.kind != "static" or not _is_safe(rule, self.scope)
+        if self.options.transactions and rule.kind != "static":
+            return True
+        return self.backup is not None or not _is_safe(rule, self.scope)
 
     def _work(self, chunk: Chunk, session: Any = None) -> Work:
         return Work(
-            self.collection,
+            unhurried(self.collection),
             self.plan,
             self.scope,
             chunk.within,
@@ -576,13 +604,12 @@ class _Runner:
             if attempts and chunk.behind is not None and self._is_noted(step, chunk.behind):
                 # The connection was lost after the commit, before its answer came.
                 return Tally(), self.control
-            with self.collection.database.client.start_session() as session:
-                done: tuple[Tally, Control] = session.with_transaction(
-                    attempt,
-                    read_concern=ReadConcern("snapshot"),
-                    write_concern=WriteConcern("majority"),
-                )
-                return done
+            done: tuple[Tally, Control] = self._session().with_transaction(
+                attempt,
+                read_concern=ReadConcern("snapshot"),
+                write_concern=WriteConcern("majority"),
+            )
+            return done
 
         try:
             tally, control = self._persistently(step, transaction)
@@ -600,6 +627,13 @@ class _Runner:
             self.backup.commit()
         self._conclude_chunk(step, chunk, {rule.name: tally}, time.perf_counter() - started)
         self._obey(control)
+
+    def _session(self) -> ClientSession:
+        """The session of this run's transactions; the journal knows it before it has one."""
+        if self.session is None:
+            self.session = self.collection.database.client.start_session()
+            self.journal.hold(self.entry, self.session.session_id)
+        return self.session
 
     def _is_noted(self, step: _Step, behind: Position) -> bool:
         """Whether the journal has a chunk as done."""

@@ -17,7 +17,7 @@ from typing import Any
 from pymongo.collection import Collection
 from pymongo.errors import AutoReconnect
 
-from lazymig.engines.access import Raw
+from lazymig.engines.access import Raw, unhurried
 from lazymig.engines.bulk import Tally, Work
 from lazymig.engines.chunks import Chunk
 from lazymig.errors import RunOptionError, WorkerFailed
@@ -76,7 +76,7 @@ def _carry_out(task: _Task) -> tuple[Tally, float]:
     rules = plan.lazy if task.scope == "lazy" else plan.bulk
     rule = next(rule for rule in rules if rule.name == task.rule)
     work = Work(
-        collection,
+        unhurried(collection),
         plan,
         task.scope,
         task.within,
