@@ -807,6 +807,29 @@ def test_a_held_write_lock_bounds_a_load(
     assert post.objects.get(key=1).mailed
 
 
+def test_a_write_lock_behind_the_effect_bounds_a_load(
+    mongoengine_db: Database[Any], client: MongoClient[Any]
+) -> None:
+    """A transaction that comes in between ends the load in time; the effect is not repeated."""
+    mongoengine_db["post"].insert_one({"_id": 1})
+    with client.start_session() as session:
+
+        def effect(self: Any) -> None:
+            send_mail(self)
+            session.start_transaction()
+            posts = client[mongoengine_db.name]["post"]
+            posts.update_one({"_id": 1}, {"$set": {"n": 1}}, session=session)
+
+        post = mailed_post(mailing(effect), lazy_timeout=0.5)
+        with pytest.raises(MigrationTimeout):
+            post.objects.get(key=1)
+        session.commit_transaction()
+    loaded = post.objects.get(key=1)
+    assert (loaded.n, loaded.mailed) == (1, True)
+    assert mails(mongoengine_db) == {1: 1}
+    assert claimed(mongoengine_db) == []
+
+
 # Reports, signals, costs
 
 
