@@ -14,7 +14,7 @@ from typing import Any
 import mongoengine
 from pymongo.database import Database
 
-from benchmarks import bulk, loading, queries
+from benchmarks import bulk, loading, queries, runs
 from benchmarks.data import ALIAS
 from benchmarks.measure import Benchmark, Row, measured
 from tests.support.server import CLIENT_OPTIONS, running_server
@@ -30,6 +30,9 @@ BENCHMARKS: dict[str, Callable[[Database[Any], float], Benchmark]] = {
     "bulk-static": bulk.static_bulk,
     "bulk-computed": bulk.computed_bulk,
     "deprecated": bulk.deprecated,
+    "run-static": runs.static_run,
+    "run-computed": runs.computed_run,
+    "run-workers": runs.worked_run,
     "query-built": queries.building,
     "query-iterate": queries.iterating,
     "query-first": queries.first,

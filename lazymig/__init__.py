@@ -9,42 +9,78 @@ from lazymig import signals
 from lazymig.engines.bulk import MigrationReport, RuleReport
 from lazymig.engines.pending import RuleStatus
 from lazymig.errors import (
+    BackupFailed,
+    CollectionLocked,
     ConvergenceWarning,
     LazyMigError,
+    LeaseLost,
     MigrationConflict,
     MigrationError,
     MigrationFailed,
     MigrationInProgress,
     MigrationTimeout,
+    RuleChanged,
     RuleDefinitionError,
+    RunError,
+    RunNotActive,
+    RunNotFound,
+    RunOptionError,
+    RunTakenOver,
     SettleLimitExceeded,
     UpdateQueryError,
+    WorkerFailed,
 )
 from lazymig.migration import DocumentMigration
 from lazymig.odm.document import LazyMigrationMixin
 from lazymig.odm.queryset import LazyMigrationQuerySet
 from lazymig.odm.stored import as_stored
+from lazymig.operations.history import History, Quarantined, RuleRun, Run
+from lazymig.operations.options import RunOptions
+from lazymig.operations.preview import PreviewReport
+from lazymig.operations.progress import Progress, ProgressBar, ProgressLog
+from lazymig.operations.restoring import RestoreReport, restore
 from lazymig.rules.once import once
 
 __all__ = [
+    "BackupFailed",
+    "CollectionLocked",
     "ConvergenceWarning",
     "DocumentMigration",
+    "History",
     "LazyMigError",
     "LazyMigrationMixin",
     "LazyMigrationQuerySet",
+    "LeaseLost",
     "MigrationConflict",
     "MigrationError",
     "MigrationFailed",
     "MigrationInProgress",
     "MigrationReport",
     "MigrationTimeout",
+    "PreviewReport",
+    "Progress",
+    "ProgressBar",
+    "ProgressLog",
+    "Quarantined",
+    "RestoreReport",
+    "RuleChanged",
     "RuleDefinitionError",
     "RuleReport",
+    "RuleRun",
     "RuleStatus",
+    "Run",
+    "RunError",
+    "RunNotActive",
+    "RunNotFound",
+    "RunOptionError",
+    "RunOptions",
+    "RunTakenOver",
     "SettleLimitExceeded",
     "UpdateQueryError",
+    "WorkerFailed",
     "as_stored",
     "once",
+    "restore",
     "signals",
 ]
 

@@ -3,7 +3,17 @@
 LazyMigError
 ├── RuleDefinitionError (ValueError)   a handler or a rule is written wrongly
 │   └── UpdateQueryError               a rule's update would be refused by MongoDB or by the model
+├── RunOptionError (ValueError)        an option of a bulk run has a value that it cannot have
 ├── SettleLimitExceeded                an operation needs too many documents brought up to date
+├── RunError                           a bulk run cannot begin, go on or be controlled
+│   ├── CollectionLocked               another bulk run holds the lease of the collection
+│   ├── LeaseLost                      this run no longer holds it
+│   ├── RunTakenOver                   another process has gone on with this run
+│   ├── RunNotFound                    the journal has no such run
+│   ├── RunNotActive                   the run has ended, or the process that ran it is gone
+│   ├── RuleChanged                    the run to go on with has begun with other rules
+│   └── WorkerFailed                   a chunk has ended one worker after the other
+├── BackupUnreadable                   a backup is not there, damaged, or of something else
 └── MigrationError                     a document could not be brought up to date
     ├── MigrationFailed                MongoDB refused the update, or the rule raised
     ├── MigrationConflict              the document kept changing while a rule was computed
@@ -15,20 +25,34 @@ ConvergenceWarning (UserWarning)       a lazy rule that a match alone must not s
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 __all__ = [
+    "BackupFailed",
+    "BackupUnreadable",
+    "CollectionLocked",
     "ConvergenceWarning",
     "LazyMigError",
+    "LeaseLost",
     "MigrationConflict",
     "MigrationError",
     "MigrationFailed",
     "MigrationInProgress",
     "MigrationTimeout",
+    "RuleChanged",
     "RuleDefinitionError",
+    "RunError",
+    "RunNotActive",
+    "RunNotFound",
+    "RunOptionError",
+    "RunTakenOver",
     "SettleLimitExceeded",
     "UpdateQueryError",
+    "WorkerFailed",
 ]
 
 
@@ -58,6 +82,18 @@ class UpdateQueryError(RuleDefinitionError):
     """A rule's update is none, or writes a path that the model does not know."""
 
 
+class RunOptionError(LazyMigError, ValueError):
+    """An option of a bulk run has a value that it cannot have; nothing was written with it.
+
+    `option` is the option's name.
+    """
+
+    def __init__(self, problem: str, *, option: str | None = None) -> None:
+        self.option = option
+        self.problem = problem
+        super().__init__(f"{option}: {problem}" if option else problem)
+
+
 class SettleLimitExceeded(LazyMigError):
     """An operation needs more old documents brought up to date first than `settle_limit` allows.
 
@@ -79,6 +115,100 @@ class SettleLimitExceeded(LazyMigError):
             f"{', '.join(rules)} first, and settle_limit is {limit}; call "
             f"{model}.migration_handler({model}).migrate_pending(), or raise settle_limit"
         )
+
+
+class RunError(LazyMigError):
+    """A bulk run cannot begin, go on or be controlled.
+
+    `collection` is the name of the run's collection, with its database, and `run` the run's id;
+    each is `None` where it is not known.
+    """
+
+    def __init__(self, problem: str, *, collection: str | None = None, run: Any = None) -> None:
+        self.collection = collection
+        self.run = run
+        super().__init__(problem)
+
+
+class CollectionLocked(RunError):
+    """Another bulk run holds the lease of the collection; nothing was written.
+
+    `holder` tells who: `host`, `pid`, `run`, `note`. `expires` is the time, naive UTC by the
+    server's clock, at which the lease ends if its holder does not renew it.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        collection: str | None = None,
+        holder: Mapping[str, Any] | None = None,
+        expires: datetime | None = None,
+    ) -> None:
+        self.holder: Mapping[str, Any] = dict(holder or {})
+        self.expires = expires
+        super().__init__(problem, collection=collection, run=self.holder.get("run"))
+
+
+class LeaseLost(RunError):
+    """The lease of the collection was not renewed in time, or another run has taken it."""
+
+
+class RunTakenOver(RunError):
+    """Another process has gone on with this run, or its entry was deleted; this one must end."""
+
+
+class RunNotFound(RunError):
+    """The journal has no such run, or several that begin with the given id."""
+
+
+class RunNotActive(RunError):
+    """The run has ended, or the process that ran it is gone: there is nothing to control."""
+
+
+class BackupFailed(RunError):
+    """The backup of a chunk cannot be written, so nothing of this chunk was written to MongoDB.
+
+    `path` is the folder of the backup. What was backed up before is still complete and readable.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        path: str | os.PathLike[str],
+        collection: str | None = None,
+        run: Any = None,
+    ) -> None:
+        self.path = os.fspath(path)
+        super().__init__(problem, collection=collection, run=run)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        named = {"path": self.path, "collection": self.collection, "run": self.run}
+        return partial(type(self), **named), self.args
+
+
+class BackupUnreadable(LazyMigError):
+    """A backup is not there, damaged, or of something else; nothing was written.
+
+    `path` is the file or folder.
+    """
+
+    def __init__(self, problem: str, *, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self.problem = problem
+        super().__init__(f"{self.path}: {problem}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), path=self.path), (self.problem,)
+
+
+class RuleChanged(RunError):
+    """The run to go on with has begun with other rules, or with another text of one of them."""
+
+
+class WorkerFailed(RunError):
+    """A chunk has ended one worker of an executor after the other."""
 
 
 class MigrationError(LazyMigError):

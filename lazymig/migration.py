@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from bson import ObjectId
 from mongoengine import Document
 from mongoengine.errors import DoesNotExist
 
 from lazymig.engines.access import on_primary
-from lazymig.engines.bulk import MigrationReport, run_bulk, run_pending
+from lazymig.engines.bulk import MigrationReport
 from lazymig.engines.pending import RuleStatus, find_active, status_of
 from lazymig.odm.handler import MigrationHandler
 from lazymig.odm.loading import Source, builder_of, is_broken, load_batch
 from lazymig.odm.plans import family_for, plan_for
 from lazymig.odm.schema import collection_of, id_of
+from lazymig.operations.journal import JOURNAL
+from lazymig.operations.options import Options, RunOptions
+from lazymig.operations.preview import PreviewReport, preview_of
+from lazymig.operations.retrying import retry_quarantined
+from lazymig.operations.runs import carry_out
 from lazymig.rules.plan import Plan
+from lazymig.rules.rule import Scope
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["DocumentMigration"]
 
@@ -84,28 +94,82 @@ class DocumentMigration(MigrationHandler):
             raise DoesNotExist(f"{model.__name__}: no document with _id {document_id!r} is stored")
         return raw
 
-    def migrate_all(self, collection: Any = None) -> MigrationReport:
+    def migrate_all(self, collection: Any = None, **options: Unpack[RunOptions]) -> MigrationReport:
         """Apply the `allmigrationNN__` rules, in order, to the whole collection.
 
-        A rule that reads no document is one update on the server. A rule that reads `self.doc` is
-        computed for each matching document, 1,000 at a time.
+        The collection is walked in `_id` ranges. In each a rule that reads no document is one
+        update on the server; a rule that reads `self.doc` is computed for each matching document,
+        1,000 at a time. Each range is noted in the journal; see `RunOptions` for the options.
 
         :param collection: a PyMongo collection; the model's own if not given.
         :return: for each rule documents matched and modified, seconds, and an error for each
             document that was refused, which gets no later rule.
+        :raises RunOptionError: an option has a value that it cannot have.
+        :raises CollectionLocked: another run is at work on the collection.
+        :raises RuleChanged: the run to resume has begun with other rules.
+        :raises BackupFailed: the backup could not be written.
+        :raises MigrationFailed: a rule that writes by itself raised.
+        :raises pymongo.errors.PyMongoError: the connection or the rights.
         """
-        return run_bulk(self._collection_or(collection), self._plan())
+        return self._carry_out("bulk", collection, options)
 
-    def migrate_pending(self, collection: Any = None) -> MigrationReport:
+    def migrate_pending(
+        self, collection: Any = None, **options: Unpack[RunOptions]
+    ) -> MigrationReport:
         """Apply the lazy rules to every document of the collection that needs them.
 
         What would happen if each document were loaded happens, in bulk.
 
         :param collection: a PyMongo collection; the model's own if not given.
-        :return: as from `migrate_all`.
+        :return: as from `migrate_all`, and what is raised too.
         """
-        broken = partial(is_broken, build=builder_of(self._doc_class))
-        return run_pending(self._collection_or(collection), self._plan(), broken)
+        return self._carry_out("lazy", collection, options)
+
+    def retry_quarantined(
+        self, run_id: Any, collection: Any = None, *, journal: str = JOURNAL
+    ) -> MigrationReport:
+        """Apply to the documents that a run has refused the rule that failed, and those behind it.
+
+        :param run_id: the id of the run, as in its report and in `History`.
+        :param collection: a PyMongo collection; the model's own if not given.
+        :param journal: the name of the journal's collection.
+        :return: as from `migrate_all`; documents that succeed leave the quarantine.
+        :raises RunNotFound: the journal has no such run over the collection.
+        :raises CollectionLocked: a bulk run is at work on the collection.
+        """
+        return retry_quarantined(
+            self._collection_or(collection),
+            self._plan(),
+            self._is_broken(),
+            ObjectId(str(run_id)),
+            journal,
+        )
+
+    def preview(
+        self,
+        collection: Any = None,
+        *,
+        sample: int = 20,
+        scope: Literal["lazy", "bulk"] | None = None,
+    ) -> PreviewReport:
+        """Tell what a run would do: counts, query plans, and samples before and after.
+
+        The rules are tried on copies, in a scratch collection that is dropped afterwards. The
+        collection itself is only read.
+
+        :param collection: a PyMongo collection; the model's own if not given.
+        :param sample: the most documents to try the rules on; 0 for none.
+        :param scope: the rules of one scope alone; `None` for the lazy and then the bulk ones.
+        :raises RunOptionError: `sample` or `scope` is none.
+        :raises pymongo.errors.PyMongoError: the connection, or the right to read.
+        """
+        return preview_of(
+            self._plan(),
+            self._collection_or(collection),
+            builder=builder_of(self._doc_class),
+            sample=sample,
+            scope=scope,
+        )
 
     def get_deprecated(self, collection: Any = None) -> dict[str, list[str]]:
         """Say which rules may be deleted, because no stored document matches them. Never writes.
@@ -129,6 +193,18 @@ class DocumentMigration(MigrationHandler):
         :return: one `RuleStatus` for each rule, lazy ones first, each scope in order.
         """
         return status_of(self._collection_or(collection), self._plan())
+
+    def _carry_out(self, scope: Scope, collection: Any, options: RunOptions) -> MigrationReport:
+        return carry_out(
+            self._collection_or(collection),
+            self._plan(),
+            scope,
+            Options.of(options),
+            self._is_broken(),
+        )
+
+    def _is_broken(self) -> Callable[[Mapping[str, Any]], bool]:
+        return partial(is_broken, build=builder_of(self._doc_class))
 
     def _plan(self) -> Plan:
         return plan_for(type(self), self._doc_class)

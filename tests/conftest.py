@@ -21,6 +21,8 @@ from tests.support.server import CLIENT_OPTIONS, URI_VARIABLE, running_server
 
 Raw = dict[str, Any]
 
+pytest_plugins = ["pytester"]
+
 settings.register_profile(
     "default",
     deadline=None,

@@ -19,6 +19,8 @@ from pymongo.errors import (
 )
 from pymongo.read_concern import ReadConcern
 
+from lazymig.rules.updates import ANY_UUID
+
 __all__ = [
     "Raw",
     "Written",
@@ -47,7 +49,7 @@ def key_of(document_id: Any) -> Any:
     """A hashable key for an `_id` of any BSON type; distinct where MongoDB distinguishes."""
     if type(document_id) in (ObjectId, str):
         return document_id
-    return bson.encode({"_id": document_id})
+    return bson.encode({"_id": document_id}, codec_options=ANY_UUID)
 
 
 def is_mongomock(collection: Any) -> bool:
@@ -147,7 +149,7 @@ def is_document_error(error: OperationFailure) -> bool:
     A view and a time-series collection refuse every update by `_id`: their documents cannot be
     migrated, whoever asks.
     """
-    if waited_too_long(error):
+    if waited_too_long(error) or error.has_error_label("TransientTransactionError"):
         return False
     if isinstance(error, BulkWriteError):
         return bool(error.details.get("writeErrors"))

@@ -1,4 +1,7 @@
-"""Rules over a whole collection, in bounded batches; and the report of what was done."""
+"""Rules over a collection or a part of it, in bounded batches; and the report of what was done.
+
+Which part comes when, and what is noted about it, is not decided here.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 from pymongo.collection import Collection
-from pymongo.errors import OperationFailure
+from pymongo.errors import OperationFailure, PyMongoError
 
 from lazymig import signals
 from lazymig.engines.access import (
     Raw,
     all_of,
+    by_ids,
     is_document_error,
     is_mongomock,
     key_of,
@@ -32,6 +37,7 @@ from lazymig.engines.access import (
 from lazymig.engines.claims import migrate_once, release_expired
 from lazymig.engines.computed import (
     Outcome,
+    PartRefused,
     failure_of_rule,
     failure_of_server,
     migrate_computed,
@@ -43,7 +49,18 @@ from lazymig.rules.plan import Family, Plan
 from lazymig.rules.repetition import is_repeatable
 from lazymig.rules.rule import Evaluation, Scope
 
-__all__ = ["MigrationReport", "RuleReport", "run_bulk", "run_pending", "settle"]
+__all__ = [
+    "MigrationReport",
+    "PartRefused",
+    "RuleReport",
+    "Tally",
+    "Work",
+    "announce",
+    "conclude",
+    "is_exact_once_repeated",
+    "rescue_broken",
+    "settle",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +75,8 @@ _RESCUE_BATCH = 100
 # closes a cursor that it has not heard of for ten minutes.
 _CLAIMED_BATCH = 100
 
-# A rule that fails this often fails for a reason that is not one document's.
+# Of an operation that settles: a rule that fails this often fails for a reason that is not one
+# document's.
 _MOST_ERRORS = 1000
 
 
@@ -81,14 +99,21 @@ class RuleReport:
 class MigrationReport:
     """What a run did: one `RuleReport` for each rule, in the order in which they ran.
 
-    `complete` is false when the run was stopped because too many documents were refused.
+    `state` is `"finished"`, `"stopped"` (somebody asked for it) or `"failed"` (more documents were
+    refused than `max_errors` allows). `run_id` is the run's `_id` in the journal.
     """
 
     model: str
     collection: str
     scope: Scope
     rules: tuple[RuleReport, ...]
-    complete: bool = True
+    state: Literal["finished", "stopped", "failed"] = "finished"
+    run_id: Any = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run has come to its end; otherwise `resume=True` goes on with it."""
+        return self.state == "finished"
 
     @property
     def matched(self) -> int:
@@ -107,7 +132,7 @@ class MigrationReport:
 
     @property
     def errors(self) -> tuple[MigrationError, ...]:
-        """The errors of all rules; at most 1,000."""
+        """The errors of all rules."""
         return tuple(error for rule in self.rules for error in rule.errors)
 
     def raise_for_errors(self) -> None:
@@ -120,128 +145,109 @@ class MigrationReport:
 
 
 @dataclass(slots=True)
-class _Tally:
+class Tally:
+    """What has become of documents so far: matched, modified, and the errors of the refused."""
+
     matched: int = 0
     modified: int = 0
     errors: list[MigrationError] = field(default_factory=list)
 
+    def add(self, other: Tally) -> None:
+        """Add what another one has counted."""
+        self.matched += other.matched
+        self.modified += other.modified
+        self.errors.extend(other.errors)
 
-class _Run:
-    """One run of the rules of a plan over a collection."""
 
-    def __init__(
-        self,
-        collection: Collection[Any],
-        plan: Plan,
-        scope: Scope,
-        within: Raw | None = None,
-    ) -> None:
-        self.within = within
-        self.collection = writable(collection)
-        self.plan = plan
-        self.scope = scope
-        self.reports: list[RuleReport] = []
-        self.refused: dict[Any, Any] = {}
+@dataclass(frozen=True)
+class Work:
+    """The rules of a plan on the documents of a part of a collection.
+
+    `within` is the query for the part, `None` for all of it; `spared` excepts documents from it.
+    `session` is that of an open transaction: then whatever MongoDB refuses raises `PartRefused`.
+    `before_write` is called with a query for the documents that are about to be written.
+    `most_errors`: the work ends early after so many errors.
+    """
+
+    collection: Collection[Any]
+    plan: Plan
+    scope: Scope
+    within: Raw | None = None
+    spared: Raw | None = None
+    session: Any = None
+    before_write: Callable[[Raw], object] | None = None
+    most_errors: int = _MOST_ERRORS
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "collection", writable(self.collection))
 
     @property
-    def stopped(self) -> bool:
-        return len(self.refused) >= _MOST_ERRORS
-
-    def report(self) -> MigrationReport:
-        return MigrationReport(
-            self.plan.model_name,
-            str(self.collection.full_name),
-            self.scope,
-            tuple(self.reports),
-            complete=not self.stopped,
-        )
+    def in_session(self) -> dict[str, Any]:
+        """What a command of this work is given besides; mongomock knows no sessions."""
+        return {} if self.session is None else {"session": self.session}
 
     def documents_of(self, target: Raw | None) -> dict[str, Any]:
-        """The query for a rule's documents; a refused document gets no later rule."""
-        spared = {"_id": {"$nin": list(self.refused.values())}} if self.refused else None
-        return all_of(self.plan.concern, target, self.within, spared)
+        """The query for a rule's documents."""
+        return all_of(self.plan.concern, target, self.within, self.spared)
 
-    def carry_out(self, rule: BoundRule, work: Callable[[BoundRule, _Tally], None]) -> None:
-        """Run one rule, count, log and announce it."""
-        announcement: dict[str, Any] = {
-            "document_id": None,
-            "rules": (rule.name,),
-            "scope": self.scope,
-        }
-        signals.pre_migration.send(self.plan.doc_class, **announcement)
-        tally = _Tally()
-        started = time.perf_counter()
-        work(rule, tally)
-        self.finish(rule, tally, time.perf_counter() - started)
-        signals.post_migration.send(
-            self.plan.doc_class, matched=tally.matched, modified=tally.modified, **announcement
-        )
+    def apply(self, rule: BoundRule) -> Tally:
+        """Apply a rule to every document of this part that it concerns.
 
-    def finish(self, rule: BoundRule, tally: _Tally, seconds: float) -> None:
-        for error in tally.errors:
-            self.refused[key_of(error.document_id)] = error.document_id
-            logger.error("%s", error)
-            signals.migration_failed.send(
-                self.plan.doc_class,
-                document_id=error.document_id,
-                rules=(rule.name,),
-                scope=self.scope,
-                error=error,
-            )
-        self.reports.append(
-            RuleReport(rule.name, tally.matched, tally.modified, seconds, tuple(tally.errors))
-        )
-        logger.info(
-            "%s.%s on %s: %d matched, %d modified, %d refused in %.1f s",
-            self.plan.model_name,
-            rule.name,
-            self.collection.full_name,
-            tally.matched,
-            tally.modified,
-            len(tally.errors),
-            seconds,
-        )
-
-    def apply(self, rule: BoundRule, tally: _Tally) -> None:
-        """Apply a rule to every document that it concerns."""
+        :raises PartRefused: within a transaction, MongoDB refused an update.
+        :raises MigrationFailed: a rule that writes by itself raised.
+        :raises pymongo.errors.PyMongoError: the connection or the rights; documents that the server
+            refuses are in the tally instead.
+        """
+        tally = Tally()
         if rule.once is not None:
-            self.claim(rule, tally)
+            self._claim(rule, tally)
         elif rule.kind == "static":
             evaluation = rule.evaluate(collection=self.collection)
             if self.scope == "bulk" or rule.converges_with(evaluation):
-                self.update_many(rule, evaluation, tally)
+                self._update_many(rule, evaluation, tally)
         elif rule.by_hand and self.scope == "bulk":
-            self.by_hand(rule, tally)
+            self._by_hand(rule, tally)
         else:
-            self.compute(rule, tally)
+            self._compute(rule, tally)
+        return tally
 
-    def update_many(self, rule: BoundRule, evaluation: Evaluation, tally: _Tally) -> None:
+    def _update_many(self, rule: BoundRule, evaluation: Evaluation, tally: Tally) -> None:
         """One update on the server; document by document only if the server refuses one.
 
         An update that stops half-way does not tell which documents it has met: only one that
-        they may meet again is sent this way.
+        they may meet again is sent this way, or one that a transaction undoes.
         """
-        if not (is_repeatable(evaluation.update) or rule.converges_with(evaluation)):
-            self.update_each(rule, evaluation, tally)
+        query = self.documents_of(rule.target)
+        if self.session is None and not is_exact_once_repeated(rule, evaluation):
+            self._update_each(rule, evaluation, tally)
             return
+        if self.before_write is not None:
+            self.before_write(query)
         try:
             result = self.collection.update_many(
-                self.documents_of(rule.target),
+                query,
                 evaluation.update,
                 array_filters=evaluation.array_filters,
+                **self.in_session,
             )
         except OperationFailure as exc:
             if not is_document_error(exc):
                 raise
-            self.update_each(rule, evaluation, tally)
+            if self.session is not None:
+                raise PartRefused from exc
+            self._update_each(rule, evaluation, tally, announced=True)
             return
         tally.matched += result.matched_count
         tally.modified += result.modified_count
 
-    def update_each(self, rule: BoundRule, evaluation: Evaluation, tally: _Tally) -> None:
+    def _update_each(
+        self, rule: BoundRule, evaluation: Evaluation, tally: Tally, announced: bool = False
+    ) -> None:
         """The same update, each document by itself, so that one refusal stops no other."""
         for batch in self.stream(rule.target, location_fields(self.plan.shard_key)):
             ids = [document["_id"] for document in batch]
+            if self.before_write is not None and not announced:
+                self.before_write(by_ids(ids))
             written = write_each(
                 self.collection,
                 [
@@ -257,15 +263,17 @@ class _Run:
                 failure_of_server(rule, ids[index], text, cause)
                 for index, (text, cause) in sorted(written.refused.items())
             )
-            if len(tally.errors) + len(self.refused) >= _MOST_ERRORS:
+            if len(tally.errors) >= self.most_errors:
                 return
 
-    def compute(self, rule: BoundRule, tally: _Tally) -> None:
+    def _compute(self, rule: BoundRule, tally: Tally) -> None:
         """Stream the matching documents and write each one the update computed for it.
 
         A batch is read and computed while the one before it is written; there is one write at a
-        time.
+        time. In a transaction there is one command at a time, be it reading or writing.
         """
+        paths = _paths_needed(rule, self.plan)
+        turn = Lock()
         work = partial(
             migrate_computed,
             self.collection,
@@ -273,65 +281,104 @@ class _Run:
             self.plan.concern,
             only_converging=self.scope == "lazy",
             shard_key=self.plan.shard_key,
-            turn=Lock(),
+            turn=turn,
+            projected=paths,
+            session=self.session,
+            before_write=self.before_write,
         )
-        workers = 1 if is_mongomock(self.collection) else 2
-        self.count(tally, _side_by_side(work, self.stream(rule.target), workers))
+        batches = self.stream(
+            rule.target,
+            None if paths is None else dict.fromkeys(paths, 1),
+            turn=nullcontext() if self.session is None else turn,
+        )
+        self._count(tally, _side_by_side(work, batches, 1 if is_mongomock(self.collection) else 2))
 
-    def claim(self, rule: BoundRule, tally: _Tally) -> None:
+    def _claim(self, rule: BoundRule, tally: Tally) -> None:
         """Let a once rule do its work on each matching document, one after the other."""
-        work = partial(
-            migrate_once,
-            self.collection,
-            rule,
-            self.plan.concern,
-            shard_key=self.plan.shard_key,
-        )
+
+        def work(batch: list[Raw]) -> Outcome:
+            if self.before_write is not None:
+                self.before_write(by_ids([document["_id"] for document in batch]))
+            return migrate_once(
+                self.collection, rule, self.plan.concern, batch, shard_key=self.plan.shard_key
+            )
+
         located_only = location_fields(self.plan.shard_key)
-        self.count(tally, map(work, self.stream(rule.target, located_only, _CLAIMED_BATCH)))
+        self._count(tally, map(work, self.stream(rule.target, located_only, _CLAIMED_BATCH)))
         if self.within is None:
             release_expired(self.collection, rule, self.plan.concern)
 
-    def count(self, tally: _Tally, outcomes: Iterable[Outcome]) -> None:
+    def _count(self, tally: Tally, outcomes: Iterable[Outcome]) -> None:
         """Add up what became of batches, until there are too many errors."""
         for outcome in outcomes:
             tally.matched += len(outcome.matched)
             tally.modified += outcome.modified
             tally.errors.extend(outcome.failures.values())
-            if len(tally.errors) + len(self.refused) >= _MOST_ERRORS:
+            if len(tally.errors) >= self.most_errors:
                 return
 
-    def by_hand(self, rule: BoundRule, tally: _Tally) -> None:
+    def _by_hand(self, rule: BoundRule, tally: Tally) -> None:
         """Let a rule that writes by itself do so, once; count by its target before and after."""
         query = self.documents_of(rule.target)
         before = on_primary(self.collection).count_documents(query)
+        if self.before_write is not None:
+            self.before_write(query)
         try:
             evaluation = rule.evaluate(collection=self.collection)
         except Exception as exc:
             raise failure_of_rule(rule, None, exc) from exc
         if not evaluation.complete:
-            self.compute(rule, tally)
+            self._compute(rule, tally)
         elif evaluation.update is not None:
-            self.update_many(rule, evaluation, tally)
+            self._update_many(rule, evaluation, tally)
         else:
             after = on_primary(self.collection).count_documents(query)
             tally.matched += before
             tally.modified += max(before - after, 0)
 
     def stream(
-        self, target: Raw | None, projection: Raw | None = None, size: int = _BATCH
+        self,
+        target: Raw | None,
+        projection: Raw | None = None,
+        size: int = _BATCH,
+        turn: AbstractContextManager[Any] | None = None,
     ) -> Iterator[list[Raw]]:
         """The documents of a target in batches, each document once, whatever is written meanwhile.
 
         The order by `_id`, which no update changes, is what keeps a document from coming up twice.
+
+        :param turn: held while reading.
         """
-        cursor = on_primary(self.collection).find(self.documents_of(target), projection)
+        turn = turn or nullcontext()
+        cursor = on_primary(self.collection).find(
+            self.documents_of(target), projection, **self.in_session
+        )
         cursor = cursor.sort("_id", 1).batch_size(size)
         if hasattr(cursor, "allow_disk_use"):
             cursor = cursor.allow_disk_use(True)
-        with cursor:
-            while batch := list(itertools.islice(cursor, size)):
+        try:
+            while True:
+                with turn:
+                    batch = list(itertools.islice(cursor, size))
+                if not batch:
+                    return
                 yield batch
+        finally:
+            with turn:
+                cursor.close()
+
+
+def is_exact_once_repeated(rule: BoundRule, evaluation: Evaluation) -> bool:
+    """Whether a static update that broke off half-way may be sent again: nothing is done twice."""
+    return is_repeatable(evaluation.update) or rule.converges_with(evaluation)
+
+
+def _paths_needed(rule: BoundRule, plan: Plan) -> frozenset[str] | None:
+    """The top-level fields that a rule needs of a document; `None` where it may be any."""
+    if rule.inputs is None or rule.reads is None:
+        return None
+    needed = (*rule.inputs, *rule.reads, *plan.shard_key, "_id")
+    return frozenset(path.partition(".")[0] for path in needed)
 
 
 def _side_by_side(
@@ -343,49 +390,63 @@ def _side_by_side(
         return
     with ThreadPoolExecutor(workers) as pool:
         running: deque[Future[Outcome]] = deque()
-        for batch in batches:
-            running.append(pool.submit(work, batch))
-            if len(running) == workers:
+        try:
+            for batch in batches:
+                running.append(pool.submit(work, batch))
+                if len(running) == workers:
+                    yield running.popleft().result()
+            while running:
                 yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
+        except PyMongoError:
+            # What one is refused in a transaction ends the transaction for the other as well.
+            for other in running:
+                if isinstance(refused := other.exception(), PartRefused):
+                    raise refused from None
+            raise
 
 
-def run_bulk(collection: Collection[Any], plan: Plan) -> MigrationReport:
-    """Apply the bulk rules of a plan, in order, to the whole collection.
-
-    :raises MigrationFailed: a rule that writes by itself raised.
-    :raises pymongo.errors.PyMongoError: the connection or the rights; documents that the server
-        refuses are in the report instead.
-    """
-    run = _Run(collection, plan, "bulk")
-    for rule in plan.bulk:
-        run.carry_out(rule, run.apply)
-        if run.stopped:
-            break
-    return run.report()
+def announce(plan: Plan, rule: BoundRule, scope: Scope) -> None:
+    """Tell who listens that a rule is about to run."""
+    signals.pre_migration.send(plan.doc_class, document_id=None, rules=(rule.name,), scope=scope)
 
 
-def run_pending(
-    collection: Collection[Any], plan: Plan, is_broken: Callable[[Raw], bool]
-) -> MigrationReport:
-    """Apply the lazy rules of a plan to the whole collection, as though each document were loaded.
-
-    :param is_broken: whether a raw document fails to load or to validate through the model; asked
-        only where there are rules that nothing else can start.
-    :raises pymongo.errors.PyMongoError: as in `run_bulk`.
-    """
-    run = _Run(collection, plan, "lazy")
-    for rule in plan.starting:
-        run.carry_out(rule, run.apply)
-        if run.stopped:
-            return run.report()
-    started_by_errors = [rule for rule in plan.lazy if rule not in plan.starting]
-    if started_by_errors:
-        _rescue_broken(run, started_by_errors, is_broken)
-    order = {rule.name: position for position, rule in enumerate(plan.lazy)}
-    run.reports.sort(key=lambda report: order[report.name])
-    return run.report()
+def conclude(
+    collection: Collection[Any],
+    plan: Plan,
+    rule: BoundRule,
+    scope: Scope,
+    tally: Tally,
+    seconds: float,
+) -> RuleReport:
+    """Log and tell what a rule has done."""
+    for error in tally.errors:
+        logger.error("%s", error)
+        signals.migration_failed.send(
+            plan.doc_class,
+            document_id=error.document_id,
+            rules=(rule.name,),
+            scope=scope,
+            error=error,
+        )
+    logger.info(
+        "%s.%s on %s: %d matched, %d modified, %d refused in %.1f s",
+        plan.model_name,
+        rule.name,
+        collection.full_name,
+        tally.matched,
+        tally.modified,
+        len(tally.errors),
+        seconds,
+    )
+    signals.post_migration.send(
+        plan.doc_class,
+        document_id=None,
+        rules=(rule.name,),
+        scope=scope,
+        matched=tally.matched,
+        modified=tally.modified,
+    )
+    return RuleReport(rule.name, tally.matched, tally.modified, seconds, tuple(tally.errors))
 
 
 def settle(collection: Collection[Any], plan: Plan, within: Raw | None) -> MigrationReport:
@@ -393,31 +454,54 @@ def settle(collection: Collection[Any], plan: Plan, within: Raw | None) -> Migra
 
     :param within: a query that holds for a document before, while and after it is brought up to
         date; `None` for all documents.
-    :raises pymongo.errors.PyMongoError: as in `run_bulk`.
+    :raises pymongo.errors.PyMongoError: the connection or the rights; documents that the server
+        refuses are in the report instead, and get no later rule.
     """
-    run = _Run(collection, plan, "lazy", within)
+    reports: list[RuleReport] = []
+    refused: dict[Any, Any] = {}
     for rule in plan.starting:
-        run.carry_out(rule, run.apply)
-        if run.stopped:
+        announce(plan, rule, "lazy")
+        started = time.perf_counter()
+        spared = {"_id": {"$nin": list(refused.values())}} if refused else None
+        tally = Work(collection, plan, "lazy", within, spared).apply(rule)
+        refused.update((key_of(error.document_id), error.document_id) for error in tally.errors)
+        seconds = time.perf_counter() - started
+        reports.append(conclude(collection, plan, rule, "lazy", tally, seconds))
+        if len(refused) >= _MOST_ERRORS:
             break
-    return run.report()
+    return MigrationReport(
+        plan.model_name,
+        str(collection.full_name),
+        "lazy",
+        tuple(reports),
+        "failed" if len(refused) >= _MOST_ERRORS else "finished",
+    )
 
 
-def _rescue_broken(run: _Run, rules: Sequence[BoundRule], is_broken: Callable[[Raw], bool]) -> None:
-    started = time.perf_counter()
+def rescue_broken(
+    work: Work, rules: Sequence[BoundRule], is_broken: Callable[[Raw], bool]
+) -> dict[str, Tally]:
+    """Try all lazy rules, in order, on the documents of a part that do not load or validate.
+
+    :param rules: the rules that no match starts.
+    :param is_broken: whether a raw document fails to load, or to validate, through the model.
+    :return: what each lazy rule has done, by its name.
+    """
     targets = [rule.target for rule in rules]
     some: Raw | None = None
     if all(target is not None for target in targets):
         some = {"$or": targets} if len(targets) > 1 else targets[0]
-    family = Family(run.plan, {})
+    family = Family(work.plan, {})
     applied: dict[Any, list[str]] = {}
-    counts = {rule.name: _Tally() for rule in run.plan.lazy}
-    for documents in run.stream(some):
+    counts = {rule.name: Tally() for rule in work.plan.lazy}
+    for documents in work.stream(some):
         broken = [document for document in documents if is_broken(document)]
         for first in range(0, len(broken), _RESCUE_BATCH):
             batch = broken[first : first + _RESCUE_BATCH]
+            if work.before_write is not None:
+                work.before_write(by_ids([document["_id"] for document in batch]))
             applied.clear()
-            outcome = rescue(run.collection, batch, family, applied=applied)
+            outcome = rescue(work.collection, batch, family, applied=applied)
             for names in applied.values():
                 for name in names:
                     counts[name].matched += 1
@@ -426,6 +510,6 @@ def _rescue_broken(run: _Run, rules: Sequence[BoundRule], is_broken: Callable[[R
                 if isinstance(result, Failure):
                     name = result.error.rule or rules[0].name
                     counts[name].errors.append(result.error)
-    seconds = time.perf_counter() - started
-    for rule in rules:
-        run.finish(rule, counts[rule.name], seconds / len(rules))
+            if sum(len(tally.errors) for tally in counts.values()) >= work.most_errors:
+                return counts
+    return counts

@@ -6,9 +6,10 @@ writer was faster.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import bson
@@ -32,13 +33,23 @@ from lazymig.rules.discovery import BoundRule
 from lazymig.rules.matching import compile_query
 from lazymig.rules.repetition import is_repeatable
 from lazymig.rules.rule import Evaluation
-from lazymig.rules.updates import overlaps, written_paths
+from lazymig.rules.updates import ANY_UUID, overlaps, written_paths
 
-__all__ = ["Outcome", "migrate_computed"]
+__all__ = [
+    "Outcome",
+    "PartRefused",
+    "failure_of_rule",
+    "failure_of_server",
+    "migrate_computed",
+]
 
 # A document that is changed between read and write this often in a row is not read a sixth time
 # within one request.
 _ATTEMPTS = 5
+
+
+class PartRefused(Exception):
+    """MongoDB refused an update within a transaction, which undoes what it had done so far."""
 
 
 @dataclass(slots=True)
@@ -48,6 +59,13 @@ class Outcome:
     matched: set[Any] = field(default_factory=set)
     modified: int = 0
     failures: dict[Any, MigrationError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadsMore:
+    """Stands for a document of which the rule reads more than it was given."""
+
+    document_id: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +92,9 @@ def migrate_computed(
     shard_key: Sequence[str] = (),
     static_update: bool = False,
     turn: AbstractContextManager[Any] | None = None,
+    projected: frozenset[str] | None = None,
+    session: Any = None,
+    before_write: Callable[[Raw], object] | None = None,
 ) -> Outcome:
     """Apply one rule to each of these documents with the update computed for it.
 
@@ -82,7 +103,14 @@ def migrate_computed(
     :param shard_key: the paths of the model's shard key, which the documents carry.
     :param static_update: the rule reads no document; it is applied document by document because its
         update does not end its match.
-    :param turn: held while writing, by callers that compute several batches at once.
+    :param turn: held while reading and writing, by callers that compute several batches at once.
+    :param projected: the top-level fields that the documents were read with, `None` for all. A
+        document of which the rule reads more is read again, whole.
+    :param session: that of an open transaction in which the documents were read. What was read is
+        what is stored then, or the write ends the transaction; so the `_id` is filter enough,
+        which the server finds in half of the time. A refused update raises `PartRefused`.
+    :param before_write: called with a query for the documents that are about to be written.
+    :raises PartRefused: within a transaction, MongoDB refused an update.
     :raises pymongo.errors.PyMongoError: the connection, the rights, a time limit; document errors
         are in the outcome.
     """
@@ -90,30 +118,41 @@ def migrate_computed(
     ids = {key_of(document["_id"]): document["_id"] for document in documents}
     todo = list(documents)
     previous: dict[Any, Evaluation] = {}
+    turn = turn or nullcontext()
+    compute = partial(
+        _compute,
+        collection,
+        rule,
+        concern,
+        outcome,
+        only_converging,
+        shard_key,
+        static_update,
+        session is not None,
+    )
     for _attempt in range(_ATTEMPTS):
-        writes = []
-        for document in todo:
-            key = key_of(document["_id"])
-            if key in previous and _still_reads(previous[key], document):
-                # What was read is still stored, so the write found it, and was done.
-                continue
-            write = _compute(
-                collection,
-                rule,
-                concern,
-                key,
-                document,
-                outcome,
-                only_converging,
-                shard_key,
-                static_update,
-            )
-            if write is not None:
-                writes.append(write)
+        # What was read is still stored: then the write found it, and was done.
+        todo = [
+            document
+            for document in todo
+            if (key := key_of(document["_id"])) not in previous
+            or not _still_reads(previous[key], document)
+        ]
+        results = [compute(document, projected) for document in todo]
+        reads_more = [result for result in results if isinstance(result, _ReadsMore)]
+        if reads_more:
+            again = [each.document_id for each in reads_more]
+            with turn:
+                whole = _read(collection, rule, concern, again, session)
+            results.extend(compute(document, None) for document in whole)
+        writes = [result for result in results if isinstance(result, _Write)]
+        projected = None
         if not writes:
             return outcome
-        with turn or nullcontext():
-            missed, uncertain = _send(collection, rule, writes, outcome)
+        with turn:
+            if before_write is not None:
+                before_write(by_ids([write.document["_id"] for write in writes]))
+            missed, uncertain = _send(collection, rule, writes, outcome, session)
         if not missed and not uncertain:
             return outcome
         previous = {
@@ -122,8 +161,7 @@ def migrate_computed(
             if write.key in uncertain and not write.recognizable
         }
         again = [ids[key] for key in missed | uncertain]
-        found = on_primary(collection).find(all_of(by_ids(again), concern, rule.target))
-        todo = list(in_one_answer(found, len(again)))
+        todo = _read(collection, rule, concern, again, session)
     for document in todo:
         key = key_of(document["_id"])
         outcome.failures[key] = MigrationConflict(
@@ -136,25 +174,50 @@ def migrate_computed(
     return outcome
 
 
+def _read(
+    collection: Collection[Any],
+    rule: BoundRule,
+    concern: Raw | None,
+    document_ids: Sequence[Any],
+    session: Any,
+) -> list[Raw]:
+    """Those of the documents that the rule still concerns, whole."""
+    found = on_primary(collection).find(
+        all_of(by_ids(document_ids), concern, rule.target), **_within(session)
+    )
+    return list(in_one_answer(found, len(document_ids)))
+
+
+def _within(session: Any) -> dict[str, Any]:
+    return {} if session is None else {"session": session}
+
+
 def _compute(
     collection: Collection[Any],
     rule: BoundRule,
     concern: Raw | None,
-    key: Any,
-    document: Raw,
     outcome: Outcome,
     only_converging: bool,
     shard_key: Sequence[str],
     static_update: bool,
-) -> _Write | None:
+    in_transaction: bool,
+    document: Raw,
+    projected: frozenset[str] | None,
+) -> _Write | _ReadsMore | None:
     """Run the rule for one document; `None` where there is nothing (more) to write."""
+    key = key_of(document["_id"])
     try:
         evaluation = rule.evaluate(
             document=None if static_update else document, collection=collection
         )
     except Exception as exc:
+        if projected is not None:
+            # It may have missed what was not read.
+            return _ReadsMore(document["_id"])
         outcome.failures[key] = failure_of_rule(rule, document["_id"], exc)
         return None
+    if projected is not None and not _covers(projected, rule, evaluation):
+        return _ReadsMore(document["_id"])
     if evaluation.target is None:
         return None
     if (
@@ -169,13 +232,18 @@ def _compute(
     if only_converging and not converges:
         outcome.matched.discard(key)
         return None
-    return _Write(
-        key,
-        document,
-        evaluation,
-        all_of(located(document, shard_key), concern, evaluation.target, *evaluation.guard()),
-        recognizable=converges,
-    )
+    query = located(document, shard_key)
+    if not in_transaction:
+        query = all_of(query, concern, evaluation.target, *evaluation.guard())
+    return _Write(key, document, evaluation, query, recognizable=converges)
+
+
+def _covers(projected: frozenset[str], rule: BoundRule, evaluation: Evaluation) -> bool:
+    """Whether a rule that was given these fields alone has done what it does to the document."""
+    read = evaluation.read
+    if evaluation.target != rule.target:
+        return False
+    return read is None or (not read.read_whole and read.keys_read <= projected)
 
 
 def failure_of_rule(rule: BoundRule, document_id: Any, error: Exception) -> MigrationFailed:
@@ -205,7 +273,11 @@ def failure_of_server(
 
 
 def _send(
-    collection: Collection[Any], rule: BoundRule, writes: Sequence[_Write], outcome: Outcome
+    collection: Collection[Any],
+    rule: BoundRule,
+    writes: Sequence[_Write],
+    outcome: Outcome,
+    session: Any,
 ) -> tuple[set[Any], set[Any]]:
     """Write; return the keys of the documents that were not found, and of the uncertain ones.
 
@@ -226,32 +298,44 @@ def _send(
                 write.filter,
                 write.evaluation.update,
                 array_filters=write.evaluation.array_filters,
+                **_within(session),
             )
         except OperationFailure as exc:
             if not is_document_error(exc):
                 raise
+            if session is not None:
+                raise PartRefused from exc
             outcome.failures[write.key] = failure_of_server(rule, write.document["_id"], exc, exc)
             continue
         outcome.modified += result.modified_count
         if not result.matched_count:
             missed.add(write.key)
-    uncertain = _send_batch(collection, rule, batch, outcome) if batch else set()
+    uncertain = _send_batch(collection, rule, batch, outcome, session) if batch else set()
     return missed, uncertain
 
 
 def _send_batch(
-    collection: Collection[Any], rule: BoundRule, batch: Sequence[_Write], outcome: Outcome
+    collection: Collection[Any],
+    rule: BoundRule,
+    batch: Sequence[_Write],
+    outcome: Outcome,
+    session: Any,
 ) -> set[Any]:
     failed: dict[int, Any] = {}
     try:
         result: Any = collection.bulk_write(
-            [write.operation() for write in batch], ordered=False
+            [write.operation() for write in batch],
+            # A transaction ends with its first refused update.
+            ordered=session is not None,
+            **_within(session),
         ).bulk_api_result
     except BulkWriteError as exc:
         result = exc.details
         failed = {entry["index"]: entry for entry in result.get("writeErrors") or []}
         if not is_document_error(exc):
             raise
+        if session is not None:
+            raise PartRefused from exc
         for index, entry in failed.items():
             write = batch[index]
             outcome.failures[write.key] = failure_of_server(
@@ -286,4 +370,6 @@ def _still_reads(evaluation: Evaluation, document: Raw) -> bool:
 
 def _inputs(read: Any, document: Raw) -> bytes:
     keys = document.keys() if read.read_whole else sorted(read.keys_read)
-    return bson.encode({key: document[key] for key in keys if key in document})
+    return bson.encode(
+        {key: document[key] for key in keys if key in document}, codec_options=ANY_UUID
+    )

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 else:
     _Joined = object
 
-# What MongoEngine's get() calls in a chain, and what each of these clones by.
+# What MongoEngine's get() and first() call in a chain, and what each of these clones by.
 _CHAIN_OF_GET = ("__call__", "_clone_into", "clone", "filter", "get", "limit", "order_by")
+_CHAIN_OF_FIRST = ("__getitem__", "_clone_into", "clone", "first")
 
 
 class AsStoredQuerySet(_Joined):
@@ -86,6 +87,11 @@ def _overrides_next(queryset_class: Any) -> bool:
     return queryset_class.__next__ is not BaseQuerySet.__next__
 
 
+def _inherits(queryset_class: type, names: tuple[str, ...]) -> bool:
+    """Tell whether these methods are MongoEngine's own."""
+    return all(getattr(queryset_class, name) is getattr(BaseQuerySet, name) for name in names)
+
+
 _joined: dict[tuple[type, bool], type] = {}
 _fronts: dict[bool, type] = {False: AsStoredQuerySet}
 
@@ -118,9 +124,8 @@ def joined(queryset_class: type, *, live: bool) -> type:
             "__qualname__": plain.__qualname__,
             "_lazymig_plain": plain,
             "_lazymig_own_next": _overrides_next(plain),
-            "_lazymig_chains": all(
-                getattr(plain, name) is getattr(BaseQuerySet, name) for name in _CHAIN_OF_GET
-            ),
+            "_lazymig_chains_get": _inherits(plain, _CHAIN_OF_GET),
+            "_lazymig_chains_first": _inherits(plain, _CHAIN_OF_FIRST),
         }
         _joined[key] = type(plain.__name__, (front, plain), body)
     return _joined[key]

@@ -29,7 +29,7 @@ from lazymig.odm.loading import (
 )
 from lazymig.odm.plans import family_of, legacy_names, root_of
 from lazymig.odm.see_through import sight_of
-from lazymig.odm.seeing import SeeThroughQuerySet
+from lazymig.odm.seeing import SeeThroughQuerySet, update_refusals
 from lazymig.odm.stored import shown_as_stored
 from lazymig.rules.plan import Family, Plan
 
@@ -64,8 +64,10 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
     # Whether the user's class has a __next__ of its own, which has to be called.
     _lazymig_own_next = False
 
-    # Whether get() is MongoEngine's own chain of methods, each of which changes a clone of its own.
-    _lazymig_chains = False
+    # Whether get() and first() are MongoEngine's own chains of methods, each of which changes a
+    # clone of its own.
+    _lazymig_chains_get = False
+    _lazymig_chains_first = False
     _lazymig_private = False
 
     _lazymig_cursor: Any = None
@@ -229,13 +231,22 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         """
         queryset = self.clone()
         queryset._lazymig_lone = True
-        queryset._lazymig_private = self._lazymig_chains
+        queryset._lazymig_private = self._lazymig_chains_get
         return super(LazyMigrationQuerySet, queryset).get(*q_objs, **query)
+
+    def first(self) -> Any:
+        """Retrieve the first matching document; `None` if there is none."""
+        if not self._lazymig_chains_first:
+            return super().first()
+        queryset = self.clone()
+        queryset._lazymig_private = True
+        return super(LazyMigrationQuerySet, queryset).first()
 
     def clone(self) -> Any:
         """Create a copy of the current queryset."""
-        # get() has made a clone that no one else sees; MongoEngine's get() would make four more,
-        # which take longer than all that is done here for an up-to-date document.
+        # get() and first() have made a clone that no one else sees; MongoEngine's get() would make
+        # four more, and its first() two, which take longer than all that is done here for an
+        # up-to-date document.
         return self if self._lazymig_private else super().clone()
 
     def __getitem__(self, key: Any) -> Any:
@@ -287,12 +298,14 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
             if not (self._none or self._empty):
                 paths = self._lazymig_order()
                 if paths:
-                    self._lazymig_settle(f"modify() by {', '.join(paths)}", paths, written=True)
+                    with update_refusals():
+                        self._lazymig_settle(f"modify() by {', '.join(paths)}", paths, written=True)
                 unhelped = queryset._lazymig_migrate_next()
             # The old image is not what is stored any more: it cannot be migrated, only shown.
             source = self._lazymig_source(lone=True) if new else None
             if upsert and not (self._none or self._empty):
-                queryset = queryset._lazymig_for_upsert(self._lazymig_written(update))
+                with update_refusals():
+                    queryset = queryset._lazymig_for_upsert(self._lazymig_written(update))
         try:
             with reading_from(source):
                 return super(LazyMigrationQuerySet, queryset).modify(
@@ -330,7 +343,8 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         reader = on_primary(self._collection)
         item: Any = None
         for _attempt in range(_MODIFY_ATTEMPTS):
-            raw = reader.find_one(self._query, sort=self._ordering or None)
+            with update_refusals():
+                raw = reader.find_one(self._query, sort=self._ordering or None)
             if raw is None:
                 return None
             raws = [raw]

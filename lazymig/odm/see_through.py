@@ -15,14 +15,8 @@ from lazymig.errors import SettleLimitExceeded
 from lazymig.odm.plans import family_of
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Family, Plan
-from lazymig.rules.rewriting import (
-    CannotRewrite,
-    Step,
-    compile_step,
-    is_concerned,
-    opaque_step,
-    rewrite,
-)
+from lazymig.rules.rewriter import Rewriter
+from lazymig.rules.rewriting import CannotRewrite, Step, compile_step, opaque_step
 from lazymig.rules.updates import overlaps
 
 __all__ = ["Sight", "View", "settled", "sight_of", "view_of"]
@@ -32,14 +26,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """The rules of a collection that its queries see through, in the order of application.
+    """The rules of a collection that its queries see through; `rewriter` knows their order.
 
     `written` are the paths that the rules write, `touched` those that they read or write; `None`
     where they are not all known. `classes` are the `_cls` values that targets name.
     """
 
     plans: tuple[Plan, ...]
-    steps: tuple[Step, ...]
+    rewriter: Rewriter
     written: frozenset[str] | None
     touched: frozenset[str] | None
     classes: frozenset[str]
@@ -106,7 +100,7 @@ def _make_sight(family: Family) -> Sight | None:
     classes = frozenset(
         name for _, rule in rules if rule.kind == "static" for name in _classes_in(rule.target)
     )
-    return Sight(plans, steps, written, touched, classes)
+    return Sight(plans, Rewriter(steps), written, touched, classes)
 
 
 def _step_of(rule: BoundRule, target: Mapping[str, Any]) -> Step:
@@ -144,10 +138,10 @@ def view_of(model: Any, query: Mapping[str, Any], sight: Sight, collation: bool 
     :param collation: whether MongoDB compares strings otherwise than by their characters, so that
         no constant of a rule can be judged here.
     """
-    if collation and is_concerned(query, sight.steps):
+    if collation and sight.rewriter.is_concerned(query):
         return _partial_view(query, sight, collation)
     try:
-        seen = rewrite(query, sight.steps)
+        seen = sight.rewriter.rewrite(query)
     except CannotRewrite:
         return _partial_view(query, sight, collation)
     if seen is not query:
@@ -162,14 +156,14 @@ def _partial_view(query: Mapping[str, Any], sight: Sight, collation: bool) -> Vi
     unseen: list[CannotRewrite] = []
     for part in _conjuncts(query):
         try:
-            seen = rewrite(part, sight.steps)
+            seen = sight.rewriter.rewrite(part)
         except CannotRewrite as exc:
             refusal = exc
         else:
-            if not collation or not is_concerned(part, sight.steps):
+            if not collation or not sight.rewriter.is_concerned(part):
                 within.append(seen)
                 continue
-            refusal = CannotRewrite(sight.steps[-1].name, next(iter(part)), "is collated")
+            refusal = CannotRewrite(sight.rewriter.steps[-1].name, next(iter(part)), "is collated")
         unseen.append(refusal)
         others.append(part)
     return View(all_of(*within, *others), all_of(*within), tuple(unseen))
@@ -185,8 +179,10 @@ def _conjuncts(query: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _tell(model: Any, query: Any, seen: Any, sight: Sight) -> None:
+    if not logger.isEnabledFor(logging.DEBUG):
+        return
     shape = tuple(sorted(query))
-    if shape not in sight.told and logger.isEnabledFor(logging.DEBUG):
+    if shape not in sight.told:
         sight.told.add(shape)
         logger.debug("%s: %r is asked as %r", model.__name__, query, seen)
 

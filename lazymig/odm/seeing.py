@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from mongoengine.errors import LookUpError
+from mongoengine.errors import LookUpError, OperationError
 from mongoengine.queryset import transform
+from pymongo.errors import OperationFailure
 
 from lazymig.odm.joining import AsStoredQuerySet
 from lazymig.odm.see_through import Sight, View, settled, sight_of, view_of
@@ -14,7 +16,16 @@ from lazymig.odm.stored import shown_as_stored
 from lazymig.rules.aggregations import aggregated_paths
 from lazymig.rules.updates import written_paths
 
-__all__ = ["SeeThroughQuerySet"]
+__all__ = ["SeeThroughQuerySet", "update_refusals"]
+
+
+@contextmanager
+def update_refusals() -> Iterator[None]:
+    """What MongoDB refuses before an update raises what MongoEngine raises for the update."""
+    try:
+        yield
+    except OperationFailure as exc:
+        raise OperationError(f"Update failed ({exc})") from exc
 
 
 class SeeThroughQuerySet(AsStoredQuerySet):
@@ -35,7 +46,7 @@ class SeeThroughQuerySet(AsStoredQuerySet):
             return "No rule is pending for this query: it is sent as it is."
         query = super()._query
         view = self._lazymig_view(query, sight)
-        names = ", ".join(step.name for step in sight.steps)
+        names = ", ".join(step.name for step in sight.rewriter.steps)
         lines = [f"Rules that queries see through: {names}."]
         if view.query is query and not view.unseen:
             lines.append(f"None concerns this filter, which is sent as it is: {query!r}")
@@ -130,20 +141,21 @@ class SeeThroughQuerySet(AsStoredQuerySet):
     ) -> Any:
         """Update the documents that match, old ones after they have been migrated."""
         queryset = self
-        if self._lazymig_sight() is not None and not (self._none or self._empty):
-            if upsert:
-                queryset = self._lazymig_for_upsert(self._lazymig_written(update))
-            else:
-                self._lazymig_settle("update()", self._lazymig_written(update))
-        return super(SeeThroughQuerySet, queryset).update(
-            upsert=upsert,
-            multi=multi,
-            write_concern=write_concern,
-            read_concern=read_concern,
-            full_result=full_result,
-            array_filters=array_filters,
-            **update,
-        )
+        with update_refusals():
+            if self._lazymig_sight() is not None and not (self._none or self._empty):
+                if upsert:
+                    queryset = self._lazymig_for_upsert(self._lazymig_written(update))
+                else:
+                    self._lazymig_settle("update()", self._lazymig_written(update))
+            return super(SeeThroughQuerySet, queryset).update(
+                upsert=upsert,
+                multi=multi,
+                write_concern=write_concern,
+                read_concern=read_concern,
+                full_result=full_result,
+                array_filters=array_filters,
+                **update,
+            )
 
     def rewind(self) -> None:
         """Rewind the cursor to its unevaluated state."""

@@ -22,7 +22,7 @@ from lazymig.rules.clauses import (
     negated,
     some,
 )
-from lazymig.rules.matching import compile_query
+from lazymig.rules.matching import compile_judge
 from lazymig.rules.operators import is_expression
 
 __all__ = ["both", "either", "without"]
@@ -117,7 +117,7 @@ def _fails_without(clause: Leaf, path: str) -> bool:
     if "." in path and is_expression(condition) and not _POSITIVE.issuperset(condition):
         return False  # {d: [1]} has nothing at d.x, and satisfies {"d.x": {"$ne": None}}
     try:
-        return compile_query({clause.path: clause.condition}).judge({}) is False
+        return compile_judge({clause.path: clause.condition})({}) is False
     except ValueError:
         return False
 

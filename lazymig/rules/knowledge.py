@@ -37,7 +37,7 @@ from lazymig.rules.formulas import (
     own_bracket,
     parse_element_query,
 )
-from lazymig.rules.matching import compile_query
+from lazymig.rules.matching import compile_judge
 from lazymig.rules.updates import ANY_VALUE
 
 __all__ = [
@@ -238,8 +238,8 @@ def _agreed(answers: Iterable[bool | None]) -> bool | None:
 
 
 def _judge(document: Mapping[str, Any], path: tuple[str, ...], leaf: Leaf) -> bool | None:
-    matcher = compile_query({".".join(("v", *path)): leaf.condition()})
-    return matcher.judge(document)
+    judge = compile_judge({".".join(("v", *path)): leaf.condition()})
+    return judge(document)
 
 
 def _ask_typed(types: frozenset[str], path: tuple[str, ...], leaf: Leaf) -> bool | None:

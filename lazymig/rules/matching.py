@@ -38,7 +38,7 @@ from lazymig.rules.predicates import (
 )
 from lazymig.rules.screens import Screen, screen_of
 
-__all__ = ["Matcher", "compile_query", "query_paths"]
+__all__ = ["Matcher", "compile_judge", "compile_query", "query_paths"]
 
 _LOGICAL: Final = ("$and", "$or", "$nor")
 _REFERENCE: Final = ("$ref", "$id", "$db")
@@ -82,6 +82,15 @@ def compile_query(query: Mapping[str, Any]) -> Matcher:
     judge = on_document(tree)
     screen: Screen = screen_of(tree, judge)
     return Matcher(_copied(query), judge, screen, _is_exact(tree))
+
+
+def compile_judge(query: Mapping[str, Any]) -> Judge:
+    """Compile a query to the `judge` of its `Matcher` alone, for a document or two.
+
+    Raises:
+        ValueError: MongoDB would refuse the query; the message names path and operator.
+    """
+    return on_document(_conditions(query, nested=False))
 
 
 def _copied(value: Any) -> Any:

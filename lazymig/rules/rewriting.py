@@ -43,8 +43,9 @@ from lazymig.rules.knowledge import (
     constant,
     implies_presence,
 )
-from lazymig.rules.matching import Matcher, compile_query, query_paths
+from lazymig.rules.matching import compile_judge, compile_query, query_paths
 from lazymig.rules.operators import is_expression
+from lazymig.rules.predicates import Judge
 from lazymig.rules.updates import (
     SET_STAGES,
     assignments,
@@ -348,7 +349,7 @@ def _beneath(clause: Leaf, place: str, effect: Value | Absent | Moved, step: Ste
         document = effect.value
         for name in reversed(place.split(".")):
             document = {name: document}
-    answer = _check(clause, step).judge(document)
+    answer = _judge(clause, step)(document)
     if answer is None:
         raise CannotRewrite(step.name, clause.path, "is asked what only MongoDB can judge")
     return TRUE if answer else FALSE
@@ -362,7 +363,7 @@ def _above(clause: Leaf, effects: Mapping[str, Effect], step: Step) -> Clause:
 
     The parent is a sub-document then, before an `$unset` as well as after it.
     """
-    _check(clause, step)
+    _judge(clause, step)
     parts = tuple(clause.path.split("."))
     answer = ask(parse_condition(parts, clause.condition), _holding(parts))
     if answer is None:
@@ -387,8 +388,8 @@ def _holding(parts: tuple[str, ...]) -> Document:
     return known
 
 
-def _check(clause: Leaf, step: Step) -> Matcher:
+def _judge(clause: Leaf, step: Step) -> Judge:
     try:
-        return compile_query({clause.path: clause.condition})
+        return compile_judge({clause.path: clause.condition})
     except ValueError as error:
         raise CannotRewrite(step.name, clause.path, f"is in no query: {error}") from error

@@ -8,6 +8,7 @@ from typing import Any
 
 from bson import ObjectId
 from hypothesis import strategies as st
+from pymongo.errors import WriteError
 
 Raw = dict[str, Any]
 Draw = Callable[[Any], Any]
@@ -20,7 +21,13 @@ FLOATS: Strategy = st.sampled_from([0.0, 0.5, 1.0, 2.0])
 BOOLEANS: Strategy = st.booleans()
 LISTS: Strategy = st.lists(STRINGS, max_size=2)
 NO_ARRAY = {"$exists": True, "$not": {"$type": "array"}}
+# What Python raises for a value that a rule did not expect.
+_RAISED_BY_RULES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 IDS = [ObjectId(f"{number:024x}") for number in range(1, 9)]
+
+
+class CannotApply(Exception):
+    """There is a document to which a rule cannot be applied."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +70,19 @@ class Change:
         return dynamic if callable(update) else static
 
     def apply(self, collection: Any, concern: Raw) -> None:
-        """Apply the rule to a collection, as a careful script would."""
+        """Apply the rule to a collection, as a careful script would.
+
+        :raises CannotApply: MongoDB refuses the update of a document, or the rule raises.
+        """
         target = {"$and": [concern, self.target]} if concern else self.target
-        if not callable(self.update):
-            collection.update_many(target, self.update, array_filters=self.array_filters)
-            return
-        for raw in list(collection.find(target)):
-            collection.update_one({"_id": raw["_id"]}, self.update(raw))
+        try:
+            if not callable(self.update):
+                collection.update_many(target, self.update, array_filters=self.array_filters)
+                return
+            for raw in list(collection.find(target)):
+                collection.update_one({"_id": raw["_id"]}, self.update(raw))
+        except (WriteError, *_RAISED_BY_RULES) as exc:
+            raise CannotApply(self.name) from exc
 
 
 @dataclass(frozen=True)

@@ -289,6 +289,8 @@ RETURNING = frozenset(
     {"modify", "upsert_one", "modify with upsert", "save", "save on condition"}
     | {"modify of a document"}
 )
+# MongoDB may refuse a document after it has updated others.
+UPDATING_MANY = frozenset({"update", "update with a result"})
 
 
 def _with_result(queryset: Any, arguments: Raw) -> Any:

@@ -15,11 +15,17 @@ from hypothesis import strategies as st
 from mongoengine.base.common import _document_registry
 from pymongo import WriteConcern
 from pymongo.database import Database
-from pymongo.errors import WriteError
 
 from lazymig import DocumentMigration
-from tests.equivalence.changes import IDS, Change, Draw, Group, Raw, World
-from tests.equivalence.operations import KINDS, RETURNING, Operation, draw_operation, worlds_of
+from tests.equivalence.changes import IDS, CannotApply, Change, Draw, Group, Raw, World
+from tests.equivalence.operations import (
+    KINDS,
+    RETURNING,
+    UPDATING_MANY,
+    Operation,
+    draw_operation,
+    worlds_of,
+)
 from tests.equivalence.worlds import WORLDS, bases_of
 
 LONG = settings().max_examples > 800
@@ -105,11 +111,9 @@ class Laboratory:
             if rows:
                 self.database[name].insert_many(rows)
 
-    def add(self, newcomer: Raw, case: Case | None = None) -> None:
-        """Store one more document, and migrate it with the rules of a case."""
+    def add(self, newcomer: Raw) -> None:
+        """Store one more document."""
         self.database.subject.insert_one(newcomer)
-        if case is not None:
-            self.migrate(case)
 
     def stored(self, world: World) -> str:
         """Everything stored, in a form that tells all BSON types apart."""
@@ -211,18 +215,24 @@ def carry_out(laboratory: Laboratory, case: Case) -> Trial | None:
     world, operation = case.world, case.operation
     laboratory.fill(world, case.documents)
     was_old = laboratory.stale(case)
+    match_again = False
+
+    def arrive_migrated() -> None:
+        nonlocal match_again
+        laboratory.add(case.newcomer)
+        laboratory.migrate(case)
+        match_again = laboratory.stale(case)
+
     try:
         laboratory.migrate(case)
         if laboratory.stale(case):
             return None
-        expected = _outcome(
-            laboratory.of(world, ()), operation, lambda: laboratory.add(case.newcomer, case)
-        )
+        expected = _outcome(laboratory.of(world, ()), operation, arrive_migrated)
         made_old = laboratory.stale(case)
         laboratory.migrate(case)
-    except (WriteError, ArithmeticError, LookupError, TypeError, ValueError):
+    except CannotApply:
         return None
-    if laboratory.stale(case):
+    if match_again or laboratory.stale(case):
         return None
     expected_rows = laboratory.stored(world)
 
@@ -255,7 +265,8 @@ def test_operations_on_old_documents_are_those_on_migrated_ones(
             if not (trial.made_old and case.operation.kind in RETURNING):
                 assert trial.found == trial.expected, "results"
             # How far an update came before MongoDB refused a document is a matter of natural order.
-            if not trial.expected.startswith("raised OperationError"):
+            refused = trial.expected.startswith("raised OperationError")
+            if not (refused and case.operation.kind in UPDATING_MANY):
                 assert trial.found_rows == trial.expected_rows, "what is stored"
             seen["cases"] += 1
             seen["old"] += trial.was_old

@@ -42,11 +42,8 @@ def _each(post: Any) -> list[Any]:
         lambda post: post.objects.order_by("key"),
         lambda post: _each(post) and post.objects.order_by("key"),
         lambda post: sorted(post.objects.in_bulk(list(range(COUNT))).values(), key=lambda p: p.key),
-        lambda post: (
-            post.migration_handler(post).migrate_pending() and post.objects.order_by("key")
-        ),
     ],
-    ids=["iteration", "get", "in_bulk", "migrate_pending"],
+    ids=["iteration", "get", "in_bulk"],
 )
 def test_threads_apply_each_rule_once(old_posts: Database[Any], load: Any) -> None:
     """Threads that load the same documents at once each see every rule applied once."""

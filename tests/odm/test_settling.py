@@ -6,6 +6,7 @@ import pytest
 from mongoengine import (
     BooleanField,
     IntField,
+    OperationError,
     StringField,
 )
 
@@ -213,6 +214,28 @@ def test_a_write_is_as_on_migrated_documents(mongoengine_db, write):
 
     post.migration_handler(post).migrate_pending().raise_for_errors()
     assert stored(mongoengine_db["post"]) == changed(NEW, changes)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda o: o.update(set__alias="x"),
+        lambda o: o.update(set__name="x"),
+        lambda o: o.update(upsert=True, set__alias="x"),
+        lambda o: o.modify(set__name="x"),
+        lambda o: o.modify(upsert=True, set__alias="x"),
+        lambda o: o.order_by("alias").modify(set__name="x"),
+        lambda o: o.upsert_one(set__name="x"),
+    ],
+    ids=["settled", "not settled", "upsert", "modify", "upserting", "ordered", "upsert_one"],
+)
+def test_what_mongodb_refuses_before_an_update_is_mongoengines_own_error(mongoengine_db, write):
+    """A filter that MongoDB refuses raises OperationError, be it in a look before the update."""
+    mongoengine_db["post"].insert_many(OLD)
+
+    with pytest.raises(OperationError, match="Update failed"):
+        write(people().objects(__raw__={"name": {"$regex": "("}}))
+    assert list(mongoengine_db["post"].find()) == OLD
 
 
 def test_above_the_limit_nothing_is_written(mongoengine_db):

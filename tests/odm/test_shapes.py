@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+from uuid import UUID
+
 import pytest
 from bson import ObjectId
 from mongoengine import (
@@ -16,8 +19,10 @@ from mongoengine import (
     ListField,
     MapField,
     StringField,
+    UUIDField,
 )
 from mongoengine.errors import FieldDoesNotExist, InvalidDocumentError
+from pymongo.database import Database
 
 from lazymig import DocumentMigration, LazyMigrationMixin, UpdateQueryError
 from tests.support.doors import (
@@ -30,7 +35,7 @@ from tests.support.doors import (
     person_model,
     stored,
 )
-from tests.support.handlers import ADD_ENABLED, handler, rule
+from tests.support.handlers import ADD_ENABLED, copying, handler, model, rule
 
 
 def test_rules_speak_database_names(any_db):
@@ -300,3 +305,24 @@ def test_a_dynamic_rule_that_converges_starts_on_a_match(any_db):
 
     assert [document.enabled for document in person_model(PersonMigration).objects] == [True, False]
     assert [raw["enabled"] for raw in stored(any_db["person"])] == [True, False]
+
+
+def test_documents_keyed_by_uuids_are_migrated(mongoengine_db: Database[Any]) -> None:
+    """Old documents whose `_id`s are UUIDs are brought up to date, loaded or in bulk."""
+    ids = [UUID(int=number) for number in range(3)]
+    mongoengine_db["post"].insert_many([{"_id": key, "n": 1} for key in ids])
+    rules = handler(
+        migration01__enable=rule(*ADD_ENABLED),
+        migration02__copy=copying("n", "copy"),
+        allmigration01__copy=copying("n", "late"),
+    )
+    post = model(
+        rules,
+        key=UUIDField(primary_key=True),
+        enabled=BooleanField(),
+        **{name: IntField() for name in ("n", "copy", "late")},
+    )
+    assert post.objects.get(key=ids[0]).copy == 1
+    assert [each.enabled for each in post.objects] == [True] * 3
+    assert rules(post).migrate_all(chunk_size=1).modified == 3
+    assert mongoengine_db["post"].count_documents({"late": 1}) == 3

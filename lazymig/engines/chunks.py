@@ -1,0 +1,223 @@
+"""A walk over a collection in `_id` ranges, whatever is written meanwhile.
+
+No update changes an `_id`, so no document comes up twice because it was moved or changed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pymongo.collection import Collection
+
+from lazymig.engines.access import Raw, all_of, by_ids, is_mongomock, on_primary
+
+__all__ = ["Chunk", "ChunkSize", "Position", "Walk"]
+
+# MongoDB's order of the types that an `_id` can have; a comparison like $gt finds values of its
+# own bracket alone. https://www.mongodb.com/docs/manual/reference/bson-type-comparison-order/
+_BRACKETS = (
+    "minKey",
+    "null",
+    "number",
+    "string",
+    "object",
+    "binData",
+    "objectId",
+    "bool",
+    "date",
+    "timestamp",
+    "maxKey",
+)
+
+# Of these no two values differ, or at most two: they need no range.
+_UNDIVIDED = frozenset({"minKey", "null", "bool", "maxKey"})
+
+_LEAST, _MOST, _FIRST = 100, 250_000, 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a walk has come: within a bracket of types, behind an `_id`.
+
+    `begun` is false at the start of the bracket; then `after` has no meaning.
+    """
+
+    bracket: int
+    begun: bool = False
+    after: Any = None
+
+    def to_bson(self) -> dict[str, Any]:
+        """The position as it is stored in a checkpoint."""
+        return {"_id": self.after, "bracket": self.bracket, "begun": self.begun}
+
+    @classmethod
+    def from_bson(cls, stored: Raw) -> Position:
+        """The position that a checkpoint holds."""
+        return cls(stored["bracket"], stored["begun"], stored["_id"])
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A part of a collection: its query, its number of documents, where the walk is behind it.
+
+    `behind` is `None` for documents that were picked, beside the walk.
+    """
+
+    within: Raw | None
+    documents: int
+    behind: Position | None
+
+    @classmethod
+    def of(cls, document_ids: Sequence[Any]) -> Chunk:
+        """A chunk of picked documents."""
+        return cls(by_ids(document_ids), len(document_ids), None)
+
+    def split(self, document_ids: Sequence[Any]) -> tuple[Chunk, Chunk]:
+        """Two chunks of a half of the documents each.
+
+        :param document_ids: those of the chunk's documents that count, in the order of the walk, at
+            least two.
+        """
+        half = len(document_ids) // 2
+        first, second = document_ids[:half], document_ids[half:]
+        between = self.behind and Position(self.behind.bracket, True, first[-1])
+        return (
+            Chunk(by_ids(first), 0, between),
+            Chunk(by_ids(second), self.documents, self.behind),
+        )
+
+
+class Walk:
+    """Gives the chunks of a collection one after the other.
+
+    Documents that are inserted behind the position while the walk goes on are met; others are not.
+
+    :param position: where to begin; `None` for the beginning.
+    """
+
+    def __init__(self, collection: Collection[Any], position: Position | None = None) -> None:
+        self._reader = on_primary(collection)
+        self._position = position or Position(0)
+        self._whole = is_mongomock(collection)
+        self._last_bracket: int | None = None
+
+    def next(self, size: int) -> Chunk | None:
+        """The next chunk, of at most `size` documents; `None` at the end."""
+        if self._whole:
+            return self._everything()
+        if self._last_bracket is None:
+            self._look_at_ends()
+        while self._last_bracket is not None and self._position.bracket <= self._last_bracket:
+            chunk = self._in_bracket(size)
+            if chunk is not None:
+                assert chunk.behind is not None
+                self._position = chunk.behind
+                return chunk
+            self._position = Position(self._position.bracket + 1)
+        return None
+
+    def _everything(self) -> Chunk | None:
+        """On mongomock, which cannot compare values of all types, a collection is one chunk."""
+        if self._position.bracket >= len(_BRACKETS):
+            return None
+        self._position = Position(len(_BRACKETS))
+        return Chunk(None, self._reader.count_documents({}), self._position)
+
+    def _look_at_ends(self) -> None:
+        """Find the first and the last bracket; nearly every collection has one alone."""
+        first = self._reader.find_one({}, {"_id": 1}, sort=[("_id", 1)])
+        last = self._reader.find_one({}, {"_id": 1}, sort=[("_id", -1)])
+        if first is None or last is None:
+            return
+        start = self._bracket_of(first["_id"])
+        if start > self._position.bracket:
+            self._position = Position(start)
+        self._last_bracket = self._bracket_of(last["_id"])
+
+    def _bracket_of(self, document_id: Any) -> int:
+        """The bracket of an `_id`, told by the server: BSON types and Python types differ."""
+        own = {"_id": {"$eq": document_id}}
+        for bracket, alias in enumerate(_BRACKETS):
+            if self._reader.count_documents(all_of(own, {"_id": {"$type": alias}}), limit=1):
+                return bracket
+        # It was deleted meanwhile: look through all brackets.
+        return len(_BRACKETS) - 1
+
+    def _in_bracket(self, size: int) -> Chunk | None:
+        bracket = self._position.bracket
+        of_type: Raw = {"$type": _BRACKETS[bracket]}
+        if not self._position.begun:
+            lower: Raw = of_type
+        elif _BRACKETS[bracket] in _UNDIVIDED:
+            return None
+        else:
+            lower = _greater_than(self._position.after)
+        left: dict[str, Any] = {"_id": lower}
+        if _BRACKETS[bracket] in _UNDIVIDED:
+            count = self._reader.count_documents(left)
+            return Chunk(left, count, Position(bracket, True)) if count else None
+        if not self._position.begun and _BRACKETS[bracket] == "number":
+            # The first of all numbers, and no range finds it.
+            not_a_number: dict[str, Any] = {"_id": {"$eq": math.nan}}
+            if self._reader.count_documents(not_a_number, limit=1):
+                return Chunk(not_a_number, 1, Position(bracket, True, math.nan))
+        ids = self._reader.find(left, {"_id": 1}).sort("_id", 1)
+        bound = next(iter(ids.skip(size - 1).limit(1)), None)
+        if bound is not None:
+            within = _up_to(lower, bound["_id"])
+            return Chunk(within, size, Position(bracket, True, bound["_id"]))
+        last = self._reader.find_one(left, {"_id": 1}, sort=[("_id", -1)])
+        if last is None:
+            return None
+        within = _up_to(lower, last["_id"])
+        documents = self._reader.count_documents(within)
+        return Chunk(within, documents, Position(bracket, True, last["_id"]))
+
+
+def _greater_than(document_id: Any) -> Raw:
+    if isinstance(document_id, float) and math.isnan(document_id):
+        return {"$gte": -math.inf}
+    return {"$gt": document_id}
+
+
+def _up_to(lower: Raw, document_id: Any) -> Raw:
+    return {"_id": {**lower, "$lte": document_id}}
+
+
+class ChunkSize:
+    """How many documents the next chunk has, so that it takes the time that it should.
+
+    :param fixed: documents per chunk; `None` to adapt.
+    :param seconds: what a chunk should take.
+    """
+
+    def __init__(
+        self,
+        fixed: int | None = None,
+        seconds: float = 0.5,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._fixed = fixed
+        self._seconds = seconds
+        self._size = fixed or _FIRST
+        self.clock = clock
+
+    @property
+    def documents(self) -> int:
+        """The size of the next chunk."""
+        return self._size
+
+    def learn(self, documents: int, seconds: float) -> None:
+        """Note what a chunk of so many documents took; at most double or halve the next."""
+        if self._fixed is not None or not documents:
+            return
+        if documents < self._size and seconds < self._seconds:
+            # The last one of a walk, or a small one: it says little.
+            return
+        ideal = documents * self._seconds / max(seconds, 1e-6)
+        bounded = min(max(ideal, self._size / 2), self._size * 2)
+        self._size = int(min(max(bounded, _LEAST), _MOST))

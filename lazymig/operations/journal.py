@@ -1,0 +1,679 @@
+"""The journal of bulk runs, as the runner writes it; `history` reads it and sends requests.
+
+One collection, by default `lazymig_journal` in the database of the collections that are run over.
+Its entries are told apart by `kind`; docs/journal.md lists their keys.
+
+run          one bulk run: what, by whom, with which options, how far, and what is asked of it
+lease        who runs over a collection at this moment (see `lease`)
+quarantine   a document that a run left as it was, with the error
+sample       how many documents each rule of a model had left at some time
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any, Literal
+
+from bson import ObjectId
+from bson.codec_options import DatetimeConversion
+from pymongo import ReadPreference, ReturnDocument, UpdateOne, WriteConcern
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.errors import OperationFailure
+from pymongo.read_concern import ReadConcern
+
+from lazymig.engines.access import Raw, is_mongomock
+from lazymig.errors import MigrationError, RunNotActive, RunNotFound, RunTakenOver
+from lazymig.rules.rule import Scope
+
+__all__ = [
+    "JOURNAL",
+    "KEEP_RUNS",
+    "Action",
+    "Control",
+    "Journal",
+    "NewRun",
+    "RunEntry",
+    "client_now",
+    "journal_collection",
+]
+
+logger = logging.getLogger(__name__)
+
+Action = Literal["run", "pause", "stop"]
+
+JOURNAL = "lazymig_journal"
+KEEP_RUNS = 100
+
+_UNAUTHORIZED = 13
+
+_MOST_SAMPLES = 1000
+_SAMPLE_INTERVAL = timedelta(minutes=1)
+_MOST_SESSIONS = 100
+_LONGEST_TEXT = 2000
+
+# Keys of any size must fit into one command.
+_RELEASED_AT_ONCE = 1000
+
+# A run that was killed never ends by itself; without a sign of life for so long it counts as ended.
+_ABANDONED = timedelta(days=7)
+
+_URI = re.compile(r"\b(mongodb(?:\+srv)?)://\S+", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """What is known of a run before it begins.
+
+    `collection` and the names in `rules`, each with its digest, are names; `options` are plain
+    values without secrets. `lease` is how many seconds the run may be silent before it counts as
+    dead; of the ended runs over the same collection the newest `keep_runs` stay in the journal.
+    """
+
+    model: str
+    collection: str
+    handler: str
+    scope: Scope
+    rules: tuple[tuple[str, str], ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    note: str | None = None
+    lease: float = 15.0
+    keep_runs: int = KEEP_RUNS
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What is asked of a run: its next action, limits by their option's name, and who asked."""
+
+    action: Action = "run"
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    by: str | None = None
+
+    @classmethod
+    def read(cls, stored: Raw) -> Control:
+        """Take it from the `control` of a run entry."""
+        return cls(stored["action"], dict(stored["limits"]), stored["by"])
+
+
+@dataclass(slots=True)
+class RunEntry:
+    """A run of ours, as its entry was when it was begun or resumed.
+
+    `steps` has for each rule, in order: `name`, `digest`, `state` (`pending`, `running`, `done`),
+    `at` (`None`, or a mapping with the `_id` of the last document that is done), `done`, `total`,
+    `exact`, `matched`, `modified`, `quarantined`, `passes`, `seconds`, `edited`. `token` is the
+    proof that the run is ours.
+    """
+
+    id: ObjectId
+    token: ObjectId
+    model: str
+    collection: str
+    handler: str
+    scope: Scope
+    steps: list[dict[str, Any]]
+    options: dict[str, Any]
+    note: str | None
+    started: datetime
+    waited: dict[str, float]
+    control: Control
+
+    @classmethod
+    def read(cls, stored: Raw) -> RunEntry:
+        """Take it from a run entry."""
+        return cls(
+            id=stored["_id"],
+            token=stored["token"],
+            model=stored["model"],
+            collection=stored["collection"],
+            handler=stored["handler"],
+            scope=stored["scope"],
+            steps=[dict(step) for step in stored["rules"]],
+            options=dict(stored["options"]),
+            note=stored["note"],
+            started=stored["started"],
+            waited=dict(stored["waited"]),
+            control=Control.read(stored["control"]),
+        )
+
+
+def client_now() -> datetime:
+    """This machine's time, naive UTC as MongoDB keeps it; for mongomock, which has no other."""
+    now = datetime.now(timezone.utc).replace(tzinfo=None)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def journal_collection(database: Database[Any], name: str = JOURNAL) -> Collection[Any]:
+    """The journal, read from the primary and written to the majority.
+
+    What a minority alone has seen may be rolled back, and a run that nobody knows of goes on.
+    """
+    if is_mongomock(database):
+        return database[name]
+    codec = database.codec_options.with_options(
+        document_class=dict,
+        tz_aware=False,
+        tzinfo=None,
+        datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+    )
+    return database.get_collection(
+        name,
+        codec_options=codec,
+        read_preference=ReadPreference.PRIMARY,
+        read_concern=ReadConcern("local"),
+        write_concern=WriteConcern("majority"),
+    )
+
+
+class Journal:
+    """The journal in one database.
+
+    :param database: the database of the collections that are run over. A checkpoint is written
+        with the database's codec options: they must be able to encode the `_id`s.
+
+    Every method raises `pymongo.errors.PyMongoError` where the connection or the rights fail. A
+    checkpoint, a beat and an end may be repeated: they set what they are given.
+    """
+
+    def __init__(self, database: Database[Any], name: str = JOURNAL) -> None:
+        self.collection = journal_collection(database, name)
+        self._indexed = False
+
+    def begin(self, run: NewRun) -> RunEntry:
+        """Write the entry of a new run, and forget the oldest ended ones of its collection."""
+        self._ensure_indexes()
+        entry = {
+            "_id": ObjectId(),
+            "kind": "run",
+            "model": run.model,
+            "collection": run.collection,
+            "handler": run.handler,
+            "scope": run.scope,
+            "rules": [_new_step(name, digest) for name, digest in run.rules],
+            "options": without_secrets(dict(run.options)),
+            "note": without_secrets(run.note),
+            "lease": run.lease,
+            "waited": {},
+            "ended": None,
+            **_begun(),
+        }
+        stored = self._stamp({"_id": entry["_id"]}, entry, upsert=True)
+        assert stored is not None
+        self.prune(run.keep_runs, run.collection)
+        return RunEntry.read(stored)
+
+    def resume(
+        self, model: str, collection: str, scope: Scope, run_id: ObjectId | None = None
+    ) -> RunEntry | None:
+        """Take over a run that has not finished, as one that is running again.
+
+        The lease of the collection must be held. What was asked of the run before is forgotten.
+
+        :param run_id: that run; without it the latest one, unless a later run with the same rules
+            has finished.
+        :returns: `None` if there is none.
+        :raises RunNotFound: there is no such run of this model, collection and scope.
+        :raises RunNotActive: that run has finished.
+        """
+        self._ensure_indexes()
+        mine = {"kind": "run", "collection": collection, "model": model, "scope": scope}
+        found = self._latest_unfinished(mine) if run_id is None else self._by_id(mine, run_id)
+        if found is None:
+            return None
+        changes = {"ended": None, **_begun()}
+        query = {"_id": found["_id"], "token": found["token"], "state": {"$ne": "finished"}}
+        stored = self._stamp(query, changes, found)
+        if stored is None:
+            raise self._taken_over(found["_id"], collection)
+        return RunEntry.read(stored)
+
+    def checkpoint(
+        self,
+        entry: RunEntry,
+        position: int,
+        *,
+        at: Raw | None,
+        done: int,
+        matched: int,
+        modified: int,
+        quarantined: int,
+        passes: int,
+        seconds: float,
+        waiting: str | None,
+        waited: Mapping[str, float],
+        total: int | None,
+        exact: bool,
+        state: str,
+        session: ClientSession | None = None,
+    ) -> Control:
+        """Write how far a rule is, and give what is asked of the run; one round trip.
+
+        All counts are those of the rule since the run began.
+
+        :param position: the rule's place in `entry.steps`.
+        :param at: where the rule is to go on: a mapping with the `_id` of the last document that
+            is done; `None` before the first.
+        :param passes: how many passes over the collection have ended.
+        :param seconds: spent on this rule.
+        :param waiting: why the run waits at this moment, `None` if it does not.
+        :param waited: seconds that the run has waited, by reason.
+        :param total: documents that there are to do; `exact` unless it is an estimate.
+        :param state: `running` or `done`.
+        :raises RunTakenOver: the run is no longer ours.
+        """
+        step = {
+            "state": state,
+            "at": at,
+            "done": done,
+            "total": total,
+            "exact": exact,
+            "matched": matched,
+            "modified": modified,
+            "quarantined": quarantined,
+            "passes": passes,
+            "seconds": seconds,
+        }
+        values = {f"rules.{position}.{key}": value for key, value in step.items()}
+        return self._report(
+            entry, {**values, "waiting": waiting, "waited": dict(waited)}, "heartbeat", session
+        )
+
+    def beat(self, entry: RunEntry, *, waiting: str | None, waited: Mapping[str, float]) -> Control:
+        """Give a sign of life while there is no progress, and give what is asked of the run.
+
+        :raises RunTakenOver: the run is no longer ours.
+        """
+        return self._report(entry, {"waiting": waiting, "waited": dict(waited)}, "heartbeat")
+
+    def step(self, entry: RunEntry, position: int) -> dict[str, Any]:
+        """What the journal has of a rule at this moment, as in `RunEntry.steps`.
+
+        :raises RunTakenOver: the run is no longer ours.
+        """
+        query = {"_id": entry.id, "token": entry.token}
+        stored = self.collection.find_one(query, {"rules": 1})
+        if stored is None:
+            raise self._taken_over(entry.id, entry.collection)
+        return dict(stored["rules"][position])
+
+    def edited(self, entry: RunEntry, position: int, digest: str) -> Control:
+        """Write that a rule was edited since the run began, and that it begins anew.
+
+        What was counted before stays counted, except the documents that are done.
+
+        :raises RunTakenOver: the run is no longer ours.
+        """
+        begun = _new_step(entry.steps[position]["name"], digest)
+        anew = {key: begun[key] for key in ("digest", "state", "at", "done", "total", "exact")}
+        step = {**anew, "passes": 0, "edited": True}
+        values = {f"rules.{position}.{key}": value for key, value in step.items()}
+        return self._report(entry, values, "heartbeat")
+
+    def finish(self, entry: RunEntry, state: str, error: str | None = None) -> None:
+        """Write that the run has ended.
+
+        :param state: `finished`, `stopped` or `failed`.
+        :param error: the text of the error that ended it.
+        :raises RunTakenOver: the run is no longer ours.
+        """
+        values = {"state": state, "error": _short(error), "waiting": None}
+        self._report(entry, values, "ended")
+
+    def quarantine(
+        self,
+        entry: RunEntry,
+        rule: str,
+        errors: Sequence[MigrationError],
+        session: ClientSession | None = None,
+    ) -> None:
+        """Keep the errors of documents that this run leaves as they are.
+
+        A document that is there for the same rule and run already gets the new error.
+        """
+        if not errors:
+            return
+        changes = [
+            (
+                {"_id": {"run": entry.id, "rule": rule, "document_id": error.document_id}},
+                {
+                    "$set": {
+                        "kind": "quarantine",
+                        "run": entry.id,
+                        "collection": entry.collection,
+                        "rule": rule,
+                        "document_id": error.document_id,
+                        "error": _short(error.problem),
+                        "type": type(error).__name__,
+                    },
+                    "$currentDate": {"at": True},
+                },
+            )
+            for error in errors
+        ]
+        if is_mongomock(self.collection):
+            for query, update in changes:
+                self.collection.update_one(query, update, upsert=True)
+            return
+        self.collection.bulk_write(
+            [UpdateOne(query, update, upsert=True) for query, update in changes],
+            ordered=False,
+            session=session,
+        )
+
+    def read(self, run_id: ObjectId, collection: str) -> RunEntry:
+        """A run as it is noted, without taking it over.
+
+        :raises RunNotFound: there is no such run over this collection.
+        """
+        stored = self.collection.find_one({"_id": run_id, "kind": "run", "collection": collection})
+        if stored is None:
+            raise RunNotFound(
+                f"the journal has no run {run_id} over {collection}; History(...).runs() lists the "
+                "runs",
+                collection=self._full_name(collection),
+                run=run_id,
+            )
+        return RunEntry.read(stored)
+
+    def quarantined_by_rule(self, run_id: ObjectId) -> dict[str, list[Any]]:
+        """The `_id`s of the documents in the quarantine of a run, by the rule that failed."""
+        found: dict[str, list[Any]] = {}
+        for entry in self.collection.find({"kind": "quarantine", "run": run_id}).sort("_id", 1):
+            found.setdefault(entry["rule"], []).append(entry["document_id"])
+        return found
+
+    def release(self, run_id: ObjectId, rule: str, document_ids: Sequence[Any]) -> None:
+        """Take documents out of the quarantine of a run: they were migrated after all."""
+        keys = [{"run": run_id, "rule": rule, "document_id": key} for key in document_ids]
+        for first in range(0, len(keys), _RELEASED_AT_ONCE):
+            self.collection.delete_many({"_id": {"$in": keys[first : first + _RELEASED_AT_ONCE]}})
+
+    def quarantined_ids(self, run_id: ObjectId, within: Raw | None = None) -> list[Any]:
+        """The `_id`s of the documents in the quarantine of a run, in order; once for each rule.
+
+        :param within: a query on `_id` alone, as that of a chunk; the server compares.
+        """
+        query = {"kind": "quarantine", "run": run_id, **_on_document_id(within or {})}
+        found = self.collection.find(query, {"document_id": 1}).sort("document_id", 1)
+        return [entry["document_id"] for entry in found]
+
+    def sample(self, model: str, collection: str, remaining: Mapping[str, int | None]) -> None:
+        """Keep how many documents each rule has left, for a chart.
+
+        A sample that is less than a minute younger than the last one replaces it. Of more than
+        1,000 every second one of the older half goes, so that the curve keeps its beginning.
+        """
+        self._ensure_indexes()
+        series = {"kind": "sample", "model": model, "collection": collection}
+        last = self._last_sample(series)
+        values = {**series, "remaining": dict(remaining)}
+        if last is not None:
+            self.collection.update_one(
+                {"_id": last}, {"$set": values, "$currentDate": {"at": True}}, upsert=True
+            )
+            return
+        self.collection.update_one(
+            {"_id": ObjectId()},
+            {"$set": values, "$currentDate": {"at": True, "since": True}},
+            upsert=True,
+        )
+        if self.collection.count_documents(series) > _MOST_SAMPLES:
+            oldest = self.collection.find(series, {"_id": 1}).sort("since", 1)
+            ids = [entry["_id"] for entry in oldest.limit(_MOST_SAMPLES // 2)]
+            self.collection.delete_many({"_id": {"$in": ids[1::2]}})
+
+    def prune(self, keep_runs: int = KEEP_RUNS, collection: str | None = None) -> int:
+        """Forget the oldest ended runs of each collection, and what they have in quarantine.
+
+        A run that has not ended stays, unless it has given no sign of life for a week.
+
+        :param keep_runs: how many of the newest ended runs of each collection stay.
+        :param collection: only the runs of this one.
+        :returns: how many runs were forgotten.
+        """
+        collections = (
+            self.collection.distinct("collection", {"kind": "run"})
+            if collection is None
+            else [collection]
+        )
+        now = client_now() if is_mongomock(self.collection) else "$$NOW"
+        forgotten = 0
+        for name in collections:
+            runs = self.collection.aggregate(
+                [
+                    {"$match": {"kind": "run", "collection": name}},
+                    {"$sort": {"started": -1, "_id": -1}},
+                    {"$project": {"state": 1, "heartbeat": 1, "now": now}},
+                ]
+            )
+            ended = [
+                run["_id"]
+                for run in runs
+                if run["state"] != "running" or run["now"] - run["heartbeat"] > _ABANDONED
+            ]
+            for run_id in ended[keep_runs:]:
+                self.forget(run_id)
+                forgotten += 1
+        return forgotten
+
+    def forget(self, run_id: ObjectId) -> None:
+        """Delete the entry of a run, and what it has in quarantine."""
+        self.collection.delete_many({"kind": "quarantine", "run": run_id})
+        self.collection.delete_one({"_id": run_id, "kind": "run"})
+
+    def _report(
+        self,
+        entry: RunEntry,
+        values: Mapping[str, Any],
+        stamp: str,
+        session: ClientSession | None = None,
+    ) -> Control:
+        """Set values in the entry of a run that must still be ours."""
+        given: dict[str, Any] = {} if session is None else {"session": session}
+        stored = self.collection.find_one_and_update(
+            {"_id": entry.id, "token": entry.token},
+            {"$set": values, "$currentDate": {stamp: True}},
+            projection={"control": 1, "_id": 0},
+            **given,
+        )
+        if stored is None:
+            raise self._taken_over(entry.id, entry.collection)
+        return Control.read(stored["control"])
+
+    def _stamp(
+        self,
+        query: Raw,
+        values: Mapping[str, Any],
+        before: Raw | None = None,
+        *,
+        upsert: bool = False,
+    ) -> Raw | None:
+        """Write an entry whose runner is this process from now on; gives it as it is then.
+
+        Every value is literal: an aggregation would take `$name` in a note for a path.
+        """
+        session = {"host": values["host"], "pid": values["pid"]}
+        earlier = list(before["sessions"]) if before is not None else []
+        earlier = earlier[1 - _MOST_SESSIONS :]
+        stored: Raw | None
+        if is_mongomock(self.collection):
+            now = client_now()
+            stamped = {**values, "heartbeat": now, "sessions": [*earlier, {**session, "at": now}]}
+            if before is None:
+                stamped["started"] = now
+            result = self.collection.update_one(query, {"$set": stamped}, upsert=upsert)
+            if not result.matched_count and not upsert:
+                return None
+            stored = self.collection.find_one({"_id": query["_id"]})
+            return stored
+        stamps: dict[str, Any] = {
+            "heartbeat": "$$NOW",
+            "sessions": {
+                "$concatArrays": [
+                    {"$literal": earlier},
+                    [{"$mergeObjects": [{"$literal": session}, {"at": "$$NOW"}]}],
+                ]
+            },
+        }
+        if before is None:
+            stamps["started"] = "$$NOW"
+        merged = {"$mergeObjects": ["$$ROOT", {"$literal": values}, stamps]}
+        stored = self.collection.find_one_and_update(
+            query,
+            [{"$replaceWith": merged}],
+            upsert=upsert,
+            return_document=ReturnDocument.AFTER,
+        )
+        return stored
+
+    def _by_id(self, mine: Raw, run_id: ObjectId) -> Raw:
+        """The run with this id, if it can be gone on with."""
+        what: dict[str, Any] = {"collection": self._full_name(mine["collection"]), "run": run_id}
+        run: Raw | None = self.collection.find_one({**mine, "_id": run_id})
+        if run is None:
+            raise RunNotFound(
+                f"{mine['model']}: the journal has no {mine['scope']} run {run_id} over "
+                f"{what['collection']}; History(...).runs() lists the runs",
+                **what,
+            )
+        if run["state"] == "finished":
+            raise RunNotActive(
+                f"{mine['model']}: run {run_id} over {what['collection']} has finished; "
+                "begin a new one",
+                **what,
+            )
+        return run
+
+    def _latest_unfinished(self, mine: Raw) -> Raw | None:
+        """The newest run that has not finished, and that no later run has made needless."""
+        run: Raw | None = self.collection.find_one(
+            {**mine, "state": {"$ne": "finished"}}, sort=[("started", -1), ("_id", -1)]
+        )
+        if run is None:
+            return None
+        later = {
+            **mine,
+            "state": "finished",
+            "started": {"$gt": run["started"]},
+            "rules.name": {"$all": [step["name"] for step in run["rules"]]},
+        }
+        return None if self.collection.find_one(later, {"_id": 1}) is not None else run
+
+    def _last_sample(self, series: Raw) -> ObjectId | None:
+        """The `_id` of the newest sample, if its minute is not over."""
+        now = client_now() if is_mongomock(self.collection) else "$$NOW"
+        newest = self.collection.aggregate(
+            [
+                {"$match": series},
+                {"$sort": {"since": -1}},
+                {"$limit": 1},
+                {"$project": {"since": 1, "now": now}},
+            ]
+        )
+        for entry in newest:
+            if entry["now"] - entry["since"] < _SAMPLE_INTERVAL:
+                last: ObjectId = entry["_id"]
+                return last
+        return None
+
+    def _taken_over(self, run_id: ObjectId, collection: str) -> RunTakenOver:
+        now = self.collection.find_one({"_id": run_id}, {"host": 1, "pid": 1})
+        what = (
+            "its entry was deleted"
+            if now is None
+            else f"{now['host']} (pid {now['pid']}) has gone on with it"
+        )
+        return RunTakenOver(
+            f"{self._full_name(collection)}: run {run_id} is no longer this process's: {what}",
+            collection=self._full_name(collection),
+            run=run_id,
+        )
+
+    def _full_name(self, collection: str) -> str:
+        return f"{self.collection.database.name}.{collection}"
+
+    def _ensure_indexes(self) -> None:
+        if self._indexed:
+            return
+        try:
+            self.collection.create_index([("kind", 1), ("collection", 1), ("started", -1)])
+            self.collection.create_index(
+                [("run", 1), ("document_id", 1)], partialFilterExpression={"kind": "quarantine"}
+            )
+        except OperationFailure as exc:
+            # They save time, nothing else: whoever may not make them can still run.
+            if exc.code != _UNAUTHORIZED:
+                raise
+            logger.warning("%s: no right to make its indexes", self.collection.full_name)
+        self._indexed = True
+
+
+def _begun() -> dict[str, Any]:
+    """What the entry of a run says once this process runs it."""
+    return {
+        "token": ObjectId(),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "state": "running",
+        "error": None,
+        "waiting": None,
+        "control": {"action": "run", "limits": {}, "by": None},
+    }
+
+
+def _new_step(name: str, digest: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "digest": digest,
+        "state": "pending",
+        "at": None,
+        "done": 0,
+        "total": None,
+        "exact": False,
+        "matched": 0,
+        "modified": 0,
+        "quarantined": 0,
+        "passes": 0,
+        "seconds": 0.0,
+        "edited": False,
+    }
+
+
+def without_secrets(value: Any) -> Any:
+    """The value with every connection string in its texts cut down to its scheme."""
+    if isinstance(value, str):
+        return _URI.sub(r"\1://...", value)
+    if isinstance(value, Mapping):
+        return {key: without_secrets(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_secrets(part) for part in value]
+    return value
+
+
+def _short(text: str | None) -> str | None:
+    if text is None:
+        return None
+    text = without_secrets(text)
+    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 3]}..."
+
+
+def _on_document_id(query: Raw) -> dict[str, Any]:
+    """A query on `_id` as one on the `document_id` of a quarantine entry."""
+    return dict(_renamed(query))
+
+
+def _renamed(query: Raw) -> Iterator[tuple[str, Any]]:
+    for key, condition in query.items():
+        if key == "_id" or key.startswith("_id."):
+            yield f"document{key}", condition
+        elif key in ("$and", "$or"):
+            yield key, [dict(_renamed(part)) for part in condition]
+        else:
+            raise ValueError(f"{key} in a chunk's query is no condition on _id")

@@ -1,0 +1,277 @@
+"""The lease of a collection: one bulk run at a time, by the server's clock."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from threading import Event, Lock, Thread
+from types import TracebackType
+from typing import Any
+
+import pymongo
+from bson import ObjectId
+from pymongo import ReturnDocument
+from pymongo.collection import Collection
+from pymongo.errors import DuplicateKeyError, PyMongoError
+
+from lazymig.engines.access import Raw, is_mongomock
+from lazymig.errors import CollectionLocked, LeaseLost
+from lazymig.operations.journal import client_now, journal_collection
+
+__all__ = ["LEASE_SECONDS", "Lease"]
+
+logger = logging.getLogger(__name__)
+
+LEASE_SECONDS = 15.0
+
+# Renewals within the time of one lease, so that one or two may fail.
+_RENEWALS = 3
+
+# Two that upsert the same entry at once: one of them is told so, and asks again.
+_ATTEMPTS = 3
+
+
+class Lease:
+    """The right to run over one collection, taken on entering and given back on leaving.
+
+    The lease is an entry of the journal collection with a time at which it expires. A thread
+    renews it while it is held. A process that dies renews nothing, so the next run can take over.
+
+    :param journal: the journal collection.
+    :param collection: the name of the collection that is run over, in the journal's database.
+    :param seconds: how long the lease lasts without a renewal.
+    :param holder: what others are told: `run`, `note`; `host` and `pid` are this process's.
+    :param clock: seconds that never go back, by which the holder itself judges the lease.
+    """
+
+    def __init__(
+        self,
+        journal: Collection[Any],
+        collection: str,
+        *,
+        seconds: float = LEASE_SECONDS,
+        holder: Mapping[str, Any] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if seconds <= 0:
+            raise ValueError("a lease lasts longer than 0 seconds")
+        self.collection = collection
+        self.seconds = seconds
+        self._entries = journal_collection(journal.database, journal.name)
+        self._key = f"lease:{collection}"
+        self._token = ObjectId()
+        self._holder = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "run": None,
+            "note": None,
+            **(holder or {}),
+        }
+        self._lock = Lock()
+        self._clock = clock
+        self._until = 0.0
+        self._taken = False
+        self._held = False
+        self._closing = Event()
+        self._renewer: Thread | None = None
+
+    def __enter__(self) -> Lease:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Take the lease, if it is free or has expired, and begin to renew it.
+
+        :raises CollectionLocked: another run holds it.
+        :raises pymongo.errors.PyMongoError: the connection or the rights.
+        """
+        if self._held:
+            raise RuntimeError(f"the lease of {self.collection} is held already")
+        asked = self._clock()
+        entry = self._take()
+        if entry["token"] != self._token:
+            raise self._locked(entry)
+        self._until = asked + self.seconds
+        self._taken = False
+        self._held = True
+        self._closing = Event()
+        self._renewer = Thread(
+            target=self._keep, args=(self._closing,), name=self._key, daemon=True
+        )
+        self._renewer.start()
+
+    def tell(self, **holder: Any) -> None:
+        """Change what others are told of the holder (`run`, `note`), at once.
+
+        :raises pymongo.errors.PyMongoError: the connection or the rights.
+        """
+        self._holder = {**self._holder, **holder}
+        self._renew()
+
+    @property
+    def valid(self) -> bool:
+        """Whether no other run can hold the lease at this moment.
+
+        False when renewing has failed for longer than the lease lasts, by this machine's
+        monotonic clock, and for good once another run has taken it.
+        """
+        return self._held and not self._taken and self._clock() < self._until
+
+    @property
+    def taken(self) -> bool:
+        """Whether the lease is another run's by now, or its entry was deleted: for good."""
+        return self._taken
+
+    def check(self) -> None:
+        """Do nothing while the lease is valid.
+
+        :raises LeaseLost: it is not.
+        """
+        if self.valid:
+            return
+        if self._taken:
+            problem = "another run has taken the lease, or its entry was deleted"
+        elif self._held:
+            problem = f"the lease could not be renewed for {self.seconds:g} s"
+        else:
+            problem = "the lease is not held"
+        raise LeaseLost(
+            f"{self._full_name}: {problem}; begin again with resume=True, which goes on behind "
+            "the last checkpoint",
+            collection=self._full_name,
+            run=self._holder["run"],
+        )
+
+    def release(self) -> None:
+        """Give the lease back; one that is another's by now is left alone.
+
+        Where the server cannot be reached the lease is left to expire.
+        """
+        if not self._held:
+            return
+        self._held = False
+        self._closing.set()
+        if self._renewer is not None:
+            self._renewer.join()
+            self._renewer = None
+        try:
+            with pymongo.timeout(self.seconds):
+                self._entries.delete_one({"_id": self._key, "token": self._token})
+        except PyMongoError as exc:
+            logger.warning("%s: the lease is left to expire: %s", self._full_name, exc)
+
+    @property
+    def _full_name(self) -> str:
+        return f"{self._entries.database.name}.{self.collection}"
+
+    def _entry(self) -> dict[str, Any]:
+        return {
+            "_id": self._key,
+            "kind": "lease",
+            "collection": self.collection,
+            "token": self._token,
+            "holder": self._holder,
+            "seconds": self.seconds,
+        }
+
+    def _take(self) -> Raw:
+        """The entry after the attempt: with our token, or with the holder's."""
+        if is_mongomock(self._entries):
+            return self._take_by_own_clock()
+        expires = {"$add": ["$$NOW", self.seconds * 1000]}
+        ours = {"$mergeObjects": [{"$literal": self._entry()}, {"expires": expires}]}
+        # Free, expired, or ours already: an answer that was lost made the driver ask twice.
+        free = {
+            "$or": [
+                {"$eq": [{"$type": "$expires"}, "missing"]},
+                {"$lte": ["$expires", "$$NOW"]},
+                {"$eq": ["$token", self._token]},
+            ]
+        }
+        update = [{"$replaceWith": {"$cond": [free, ours, "$$ROOT"]}}]
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                entry: Raw | None = self._entries.find_one_and_update(
+                    {"_id": self._key}, update, upsert=True, return_document=ReturnDocument.AFTER
+                )
+            except DuplicateKeyError:
+                if attempt == _ATTEMPTS:
+                    raise
+            else:
+                assert entry is not None
+                return entry
+        raise AssertionError  # pragma: no cover - the loop returns or raises
+
+    def _take_by_own_clock(self) -> Raw:
+        now = client_now()
+        entry = {**self._entry(), "expires": now + timedelta(seconds=self.seconds)}
+        expired = {"_id": self._key, "expires": {"$lte": now}}
+        try:
+            if self._entries.find_one_and_replace(expired, entry) is None:
+                self._entries.insert_one(entry)
+        except DuplicateKeyError:
+            held: Raw | None = self._entries.find_one({"_id": self._key})
+            if held is not None:
+                return held
+            raise
+        return entry
+
+    def _locked(self, entry: Raw) -> CollectionLocked:
+        holder, expires = dict(entry["holder"]), entry["expires"]
+        run = holder.get("run")
+        who = f"{holder.get('host')} (pid {holder.get('pid')})"
+        note = f", note {holder['note']!r}" if holder.get("note") else ""
+        end = f"stop it with History(...).stop({str(run)!r})" if run is not None else "stop it"
+        return CollectionLocked(
+            f"{self._full_name}: a bulk run{f' {run}' if run is not None else ''} on {who}{note} "
+            f"holds the lease until {_text(expires)}, and renews it while it lives; wait for it, "
+            f"or {end}; if that process is dead, begin again after that time",
+            collection=self._full_name,
+            holder=holder,
+            expires=expires,
+        )
+
+    def _renew(self) -> None:
+        asked = self._clock()
+        query = {"_id": self._key, "token": self._token}
+        update: Any
+        if is_mongomock(self._entries):
+            expires = client_now() + timedelta(seconds=self.seconds)
+            update = {"$set": {"expires": expires, "holder": self._holder}}
+        else:
+            expires_then = {"$add": ["$$NOW", self.seconds * 1000]}
+            update = [{"$set": {"expires": expires_then, "holder": {"$literal": self._holder}}}]
+        if self._entries.update_one(query, update).matched_count:
+            with self._lock:
+                self._until = max(self._until, asked + self.seconds)
+        else:
+            self._taken = True
+
+    def _keep(self, closing: Event) -> None:
+        """Renew until the lease is given back or lost; a failure is tried again sooner."""
+        interval = self.seconds / _RENEWALS
+        pause = interval
+        while not closing.wait(pause) and not self._taken:
+            try:
+                with pymongo.timeout(interval):
+                    self._renew()
+                pause = interval
+            except PyMongoError as exc:
+                logger.warning("%s: the lease was not renewed: %s", self._full_name, exc)
+                pause = interval / 4
+
+
+def _text(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

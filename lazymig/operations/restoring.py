@@ -1,0 +1,396 @@
+"""A backup put back: each document as it was before the first change that the files tell of."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import bson
+from bson.codec_options import DEFAULT_CODEC_OPTIONS, CodecOptions, DatetimeConversion
+from bson.raw_bson import RawBSONDocument
+from pymongo import InsertOne, ReplaceOne
+from pymongo.database import Database
+from pymongo.errors import BulkWriteError
+
+from lazymig.engines.access import is_document_error, is_mongomock, writable
+from lazymig.errors import BackupUnreadable
+from lazymig.operations.backup_files import (
+    DIGEST_SIZE,
+    Attempt,
+    DataFile,
+    RecordFile,
+    attempts_of,
+    by_elements,
+    condition,
+    decoded_id,
+    digest,
+    raw_batches,
+    scanned,
+)
+
+__all__ = ["RestoreConflict", "RestoreReport", "restore"]
+
+# Conflicts that a report lists.
+_MOST_CONFLICTS = 1000
+
+# Documents, and bytes of pre-images, that are held in memory at once.
+_BATCH = 1000
+_BATCH_BYTES = 1 << 24
+
+# A write holds the document twice, and the server takes 16 MiB; beyond this, only its size is
+# compared again.
+_MOST_COMPARED = 12 << 20
+
+_DELETED = "it was deleted since"
+_CHANGED = "it was changed since"
+_CHANGED_BETWEEN = "it was changed by others between two changes of the backup"
+_CHANGED_NOW = "it was changed while it was restored"
+
+_CHAIN = """
+    CREATE TABLE chain (
+        id BLOB PRIMARY KEY,
+        number INTEGER NOT NULL,
+        origin BLOB NOT NULL,
+        expected BLOB NOT NULL,
+        doubtful BLOB,
+        broken INTEGER NOT NULL
+    ) WITHOUT ROWID
+"""
+_FIRST = "SELECT expected, doubtful, broken FROM chain WHERE id = ? AND number = ?"
+# The next change of a document must have found what the one before has left, or might have left
+# if it was committed at all; or the document was back where it was at first.
+_NOTE = """
+    INSERT INTO chain VALUES (?, ?, ?, ?, ?, 0) ON CONFLICT (id) DO UPDATE SET
+        broken = excluded.origin != origin
+            AND (broken OR (excluded.origin != expected AND excluded.origin IS NOT doubtful)),
+        expected = excluded.expected,
+        doubtful = excluded.doubtful
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreConflict:
+    """A document that was left alone: the collection with its database, the `_id`, the reason."""
+
+    collection: str
+    document_id: Any
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """What a restore did: documents put back, and documents that were as before already.
+
+    `conflicts` lists at most 1,000 documents that were left alone, `conflict_count` counts all.
+    """
+
+    restored: int
+    unchanged: int
+    conflicts: tuple[RestoreConflict, ...]
+    conflict_count: int
+    seconds: float
+    collections: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Tally:
+    restored: int = 0
+    unchanged: int = 0
+    conflict_count: int = 0
+    conflicts: list[RestoreConflict] = field(default_factory=list)
+    collections: list[str] = field(default_factory=list)
+
+
+def restore(
+    path: Path | str,
+    database: Database[Any],
+    *,
+    force: bool = False,
+    progress: Callable[[int, int], object] | None = None,
+) -> RestoreReport:
+    """Undo all runs whose backup is in a folder, in the collections of one database.
+
+    A document is put back if it is, byte for byte, as the last committed change has left it, and
+    if nobody else has written it between two changes. Others are conflicts and left alone. Doing
+    this twice, or after a restore that was killed, does no harm.
+
+    :param path: the folder that was given as `backup`.
+    :param database: the database; the backup must have a folder of its name.
+    :param force: put back the conflicts, too: changed documents are replaced, deleted ones
+        inserted.
+    :param progress: called now and then with the documents done and their total, for each
+        collection.
+    :raises BackupUnreadable: there is no backup of this database, or it is damaged, or it is being
+        written. Collections that came before, in the order of their names, are restored.
+    :raises pymongo.errors.PyMongoError: the connection or the rights; documents that the server
+        refuses are conflicts instead.
+    """
+    started = time.perf_counter()
+    folder = Path(path) / database.name
+    files = sorted(folder.glob("*.lazymig"))
+    if not files:
+        raise BackupUnreadable(
+            f"there is no backup of lazymig of the database {database.name!r}; name the folder "
+            "that was given as backup, and the database that was migrated",
+            path=path,
+        )
+    tally = _Tally()
+    for file in files:
+        _Restore(file, database, tally, force=force, progress=progress).run()
+    return RestoreReport(
+        restored=tally.restored,
+        unchanged=tally.unchanged,
+        conflicts=tuple(tally.conflicts),
+        conflict_count=tally.conflict_count,
+        seconds=time.perf_counter() - started,
+        collections=tuple(tally.collections),
+    )
+
+
+class _Origin(NamedTuple):
+    """The first pre-image of a document, and what the document may have become since."""
+
+    document: bytes
+    accepted: tuple[bytes, ...]
+    broken: bool
+
+
+class _Write(NamedTuple):
+    """A write that puts a document back."""
+
+    element: bytes
+    document: bytes
+    operation: ReplaceOne[Any] | InsertOne[Any]
+
+
+class _Restore:
+    """One collection, put back."""
+
+    def __init__(
+        self,
+        file: Path,
+        database: Database[Any],
+        tally: _Tally,
+        *,
+        force: bool,
+        progress: Callable[[int, int], object] | None,
+    ) -> None:
+        self._file = file
+        self._database = database
+        self._tally = tally
+        self._force = force
+        self._progress = progress
+        self._done = 0
+
+    def run(self) -> None:
+        """Read the files twice: to learn each document's chain of changes, and to put back."""
+        with ExitStack() as opened:
+            self._records = opened.enter_context(closing(RecordFile(self._file, writable=False)))
+            self._lock()
+            if not any(True for _ in attempts_of(self._records.records())):
+                return
+            self._data = opened.enter_context(
+                closing(DataFile(self._file.with_suffix(".bson.gz"), writable=False))
+            )
+            name = self._records.opening["collection"]
+            self._collection = writable(self._database[name])
+            self._name = str(self._collection.full_name)
+            self._tally.collections.append(self._name)
+            # Without a name it is a file of its own, which SQLite removes in any case.
+            self._chain = opened.enter_context(closing(sqlite3.connect("")))
+            try:
+                self._note_changes()
+            except sqlite3.OperationalError as exc:
+                raise BackupUnreadable(
+                    f"its changes cannot be put in order: {exc}; make room where SQLite keeps "
+                    "temporary files, or set SQLITE_TMPDIR",
+                    path=self._file,
+                ) from exc
+            self._put_back_all()
+
+    def _lock(self) -> None:
+        try:
+            self._records.lock(shared=True)
+        except BlockingIOError as exc:
+            raise BackupUnreadable(
+                "another process is writing it; stop that run, or wait for its end",
+                path=self._file,
+            ) from exc
+
+    def _attempts(self) -> Iterator[Attempt]:
+        """The attempts that have, or may have, changed something."""
+        for attempt in attempts_of(self._records.records()):
+            if attempt.aborted:
+                continue
+            if attempt.data_end > self._data.end:
+                if attempt.doubtful and attempt.session:
+                    # It was abandoned, and the machine lost power while the files were cut off.
+                    continue
+                raise BackupUnreadable(
+                    f"it ends at byte {self._data.end}, and {attempt.data_end} bytes are recorded; "
+                    "restore another copy of this file",
+                    path=self._data.path,
+                )
+            yield attempt
+
+    # Which changes there were
+
+    def _note_changes(self) -> None:
+        self._chain.executescript(_CHAIN)
+        numbers = count()
+        for attempt in self._attempts():
+            self._chain.executemany(_NOTE, self._notes(attempt, numbers))
+        (self._total,) = self._chain.execute("SELECT count(*) FROM chain").fetchone()
+
+    def _notes(self, attempt: Attempt, numbers: Iterator[int]) -> Iterator[tuple[Any, ...]]:
+        """The rows for an attempt: the pre-images of the backup are numbered."""
+        at = 0
+        for element, document in self._pre_images(attempt):
+            origin = digest(document)
+            left = attempt.left and attempt.left[at : at + DIGEST_SIZE]
+            at += DIGEST_SIZE
+            expected, doubtful = (origin, left) if attempt.doubtful else (left, None)
+            yield element, next(numbers), origin, expected, doubtful
+
+    def _pre_images(self, attempt: Attempt) -> Iterator[tuple[bytes, bytes]]:
+        for member in attempt.members:
+            for batch in self._data.batches(*member):
+                yield from scanned(batch)
+
+    # Putting back
+
+    def _put_back_all(self) -> None:
+        pending: dict[bytes, _Origin] = {}
+        size = 0
+        numbers = count()
+        for attempt in self._attempts():
+            for element, document in self._pre_images(attempt):
+                row = self._chain.execute(_FIRST, (element, next(numbers))).fetchone()
+                if row is None:
+                    continue
+                expected, doubtful, broken = row
+                pending[element] = _Origin(document, (expected, doubtful), bool(broken))
+                size += len(document)
+                if len(pending) == _BATCH or size >= _BATCH_BYTES:
+                    self._put_back(pending)
+                    pending.clear()
+                    size = 0
+        if pending:
+            self._put_back(pending)
+
+    def _put_back(self, origins: dict[bytes, _Origin]) -> None:
+        """Put back what may be put back of some documents."""
+        stored = self._stored(origins)
+        writes: list[_Write] = []
+        for element, origin in origins.items():
+            now = stored.get(element)
+            if now == origin.document:
+                self._tally.unchanged += 1
+                continue
+            reason = self._reason(origin, now)
+            if reason is None or self._force:
+                guarded = reason is None
+                writes.append(self._write(element, origin.document, now, guarded=guarded))
+            else:
+                self._conflict(element, reason)
+        if writes:
+            self._carry_out(writes)
+        self._done += len(origins)
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+    def _stored(self, elements: Iterable[bytes]) -> dict[bytes, bytes]:
+        """What is stored now, by `_id`."""
+        query = by_elements(self._collection, list(elements))
+        with closing(raw_batches(self._collection, query, None)) as cursor:
+            return {element: stored for batch in cursor for element, stored in scanned(batch)}
+
+    @staticmethod
+    def _reason(origin: _Origin, now: bytes | None) -> str | None:
+        """Why a document is left alone; `None` if it is not."""
+        if now is None:
+            return _DELETED
+        if origin.broken:
+            return _CHANGED_BETWEEN
+        return None if digest(now) in origin.accepted else _CHANGED
+
+    def _write(
+        self, element: bytes, document: bytes, now: bytes | None, *, guarded: bool
+    ) -> _Write:
+        if now is None:
+            return _Write(element, document, InsertOne(RawBSONDocument(document)))
+        query: dict[str, Any] = {"_id": condition("$eq", element), **self._shard_of(now)}
+        if guarded:
+            query["$expr"] = _is_still(now, document)
+        return _Write(element, document, ReplaceOne(query, RawBSONDocument(document)))
+
+    def _shard_of(self, now: bytes) -> dict[str, Any]:
+        """The conditions that lead a write to the shard that has the document."""
+        found: dict[str, Any] = {}
+        for path in self._records.opening["shard_key"]:
+            if path != "_id":
+                value: Any = RawBSONDocument(now)
+                for name in path.split("."):
+                    value = value.get(name) if isinstance(value, RawBSONDocument) else None
+                found[path] = {"$eq": value}
+        return found
+
+    def _carry_out(self, writes: list[_Write]) -> None:
+        """Write; what is refused, or was changed meanwhile, is a conflict."""
+        if is_mongomock(self._collection):
+            self._carry_out_here(writes)
+            return
+        refused: dict[int, str] = {}
+        try:
+            operations = [write.operation for write in writes]
+            result: Any = self._collection.bulk_write(operations, ordered=False).bulk_api_result
+        except BulkWriteError as exc:
+            if not is_document_error(exc):
+                raise
+            result = exc.details
+            for entry in result["writeErrors"]:
+                refused[entry["index"]] = str(entry.get("errmsg"))
+        for index, message in refused.items():
+            self._conflict(writes[index].element, f"MongoDB refused it: {message}")
+        written = result["nMatched"] + result["nInserted"]
+        self._tally.restored += written
+        if written + len(refused) < len(writes):
+            open_ones = [write for index, write in enumerate(writes) if index not in refused]
+            stored = self._stored([write.element for write in open_ones])
+            for write in open_ones:
+                if stored.get(write.element) != write.document:
+                    self._conflict(write.element, _CHANGED_NOW)
+
+    def _carry_out_here(self, writes: list[_Write]) -> None:
+        """The same in mongomock, which takes no raw document; nobody else writes to it."""
+        for write in writes:
+            document = bson.decode(write.document)
+            if isinstance(write.operation, InsertOne):
+                self._collection.insert_one(document)
+            else:
+                self._collection.replace_one({"_id": document["_id"]}, document)
+            self._tally.restored += 1
+
+    def _conflict(self, element: bytes, reason: str) -> None:
+        self._tally.conflict_count += 1
+        if len(self._tally.conflicts) < _MOST_CONFLICTS:
+            options: CodecOptions[Any] = DEFAULT_CODEC_OPTIONS
+            if not is_mongomock(self._collection):
+                options = self._collection.codec_options.with_options(
+                    datetime_conversion=DatetimeConversion.DATETIME_AUTO
+                )
+            document_id = decoded_id(element, options)
+            self._tally.conflicts.append(RestoreConflict(self._name, document_id, reason))
+
+
+def _is_still(now: bytes, document: bytes) -> dict[str, Any]:
+    """The expression for a document that has not changed since it was read."""
+    if len(now) + len(document) > _MOST_COMPARED:
+        return {"$eq": [{"$bsonSize": "$$ROOT"}, len(now)]}
+    return {"$eq": ["$$ROOT", {"$literal": RawBSONDocument(now)}]}

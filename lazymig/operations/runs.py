@@ -1,0 +1,861 @@
+"""A bulk run: rule by rule, chunk by chunk, noted in the journal so that it can be gone on with."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from bson import ObjectId
+from pymongo import WriteConcern
+from pymongo.collection import Collection
+from pymongo.errors import AutoReconnect
+from pymongo.read_concern import ReadConcern
+
+from lazymig.engines.access import Raw, all_of, is_mongomock, key_of, on_primary
+from lazymig.engines.bulk import (
+    MigrationReport,
+    RuleReport,
+    Tally,
+    Work,
+    announce,
+    conclude,
+    rescue_broken,
+)
+from lazymig.engines.chunks import Chunk, ChunkSize, Position, Walk
+from lazymig.engines.computed import PartRefused
+from lazymig.errors import LeaseLost, MigrationError, MigrationFailed, RuleChanged
+from lazymig.operations.backup import BackupWriter
+from lazymig.operations.digest import digest_of
+from lazymig.operations.interrupts import interruptible
+from lazymig.operations.journal import Control, Journal, NewRun, RunEntry
+from lazymig.operations.lease import Lease
+from lazymig.operations.options import Options
+from lazymig.operations.progress import Meter, Progress, reporter
+from lazymig.operations.throttle import PACING, Throttle
+from lazymig.operations.workers import Workers
+from lazymig.rules.discovery import BoundRule
+from lazymig.rules.plan import Plan
+from lazymig.rules.repetition import is_repeatable
+from lazymig.rules.rule import Scope
+
+__all__ = ["carry_out"]
+
+logger = logging.getLogger(__name__)
+
+# So few documents are brought up to date by their `_id`s, without a walk over the collection.
+_FEW = 1000
+
+# After so many passes in which new old documents were found, an old version of the application
+# still writes them: no number of passes would be the last.
+_MOST_PASSES = 10
+
+# Seconds that a transaction should take: for so long an application's write of one of its documents
+# may have to wait.
+_HELD = 0.2
+
+# A transaction that has met so many writes of others is tried again in smaller ones.
+_MOST_CONFLICTS = 3
+
+# Seconds between two looks at the journal while a run waits.
+_LOOK_AGAIN = 0.5
+
+# Seconds for which a server that is gone is waited for, and the first pause between two attempts.
+_PATIENCE = 120.0
+_FIRST_PAUSE = 0.1
+
+
+class _Stopped(Exception):
+    """Somebody has asked the run to stop."""
+
+
+class _Contended(Exception):
+    """The application writes the documents of a transaction again and again."""
+
+
+class _TooManyErrors(Exception):
+    """More documents were refused than `max_errors` allows."""
+
+
+@dataclass
+class _Step:
+    """One rule on its way over the collection, or all those that only a failed load starts.
+
+    `state` is what the journal has of it. `tallies` are what this process has counted, by rule.
+    """
+
+    position: int
+    rules: tuple[BoundRule, ...]
+    state: dict[str, Any]
+    rescue: bool = False
+    tallies: dict[str, Tally] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return ", ".join(rule.name for rule in self.rules)
+
+    @property
+    def at(self) -> Position | None:
+        stored = self.state["at"]
+        return None if stored is None else Position.from_bson(stored)
+
+
+def carry_out(
+    collection: Collection[Any],
+    plan: Plan,
+    scope: Scope,
+    options: Options,
+    is_broken: Callable[[Raw], bool],
+) -> MigrationReport:
+    """Apply the rules of a scope, in order, to the whole collection.
+
+    :param is_broken: whether a raw document fails to load or to validate through the model; asked
+        only where there are lazy rules that nothing else can start.
+    :raises CollectionLocked: another run is at work on the collection.
+    :raises RuleChanged: the run to resume has begun with other rules.
+    :raises RunOptionError: an option does not go with a rule.
+    :raises MigrationFailed: a rule that writes by itself raised.
+    :raises BackupFailed: the backup could not be written.
+    :raises pymongo.errors.PyMongoError: the connection or the rights.
+    """
+    steps = _steps_of(plan, scope)
+    if not steps:
+        name = str(collection.full_name)
+        return MigrationReport(plan.model_name, name, scope, ())
+    return _Runner(collection, plan, scope, options, is_broken, steps).run()
+
+
+def _steps_of(plan: Plan, scope: Scope) -> list[tuple[BoundRule, ...]]:
+    if scope == "bulk":
+        return [(rule,) for rule in plan.bulk]
+    started_by_errors = tuple(rule for rule in plan.lazy if rule not in plan.starting)
+    steps: list[tuple[BoundRule, ...]] = [(rule,) for rule in plan.starting]
+    return [*steps, started_by_errors] if started_by_errors else steps
+
+
+class _Runner:
+    """One run in this process."""
+
+    def __init__(
+        self,
+        collection: Collection[Any],
+        plan: Plan,
+        scope: Scope,
+        options: Options,
+        is_broken: Callable[[Raw], bool],
+        steps: Sequence[tuple[BoundRule, ...]],
+    ) -> None:
+        self.collection = collection
+        self.plan = plan
+        self.scope = scope
+        self.options = options
+        self.is_broken = is_broken
+        self.groups = steps
+        self.journal = Journal(collection.database, options.journal)
+        self.lease = Lease(
+            self.journal.collection,
+            collection.name,
+            seconds=options.lease,
+            holder={"note": options.note},
+        )
+        self.throttle = Throttle(options.limits, collection)
+        self.fixed_size = options.chunk_size if isinstance(options.chunk_size, int) else None
+        self.size = ChunkSize(self.fixed_size, options.chunk_seconds)
+        self.meter = Meter()
+        self.started = time.monotonic()
+        self.refused = 0
+        self.looked = 0.0
+        self.transactions = _has_transactions(collection)
+        self.backup: BackupWriter | None = None
+        self.workers: Workers | None = None
+        self.control = Control()
+        self.limits: Raw = {}
+        self.entry: RunEntry
+        self.steps: list[_Step]
+
+    def run(self) -> MigrationReport:
+        """Take the lease, begin or go on, and see to it that the journal tells the end."""
+        with ExitStack() as stack:
+            if self.options.executor is not None:
+                self.workers = Workers(
+                    self.options.executor,
+                    self.options.in_flight,
+                    self.collection,
+                    self.plan,
+                    self.scope,
+                )
+                stack.enter_context(closing(self.workers))
+            stack.enter_context(self.lease)
+            self._open_entry()
+            self.lease.tell(run=self.entry.id)
+            self.interrupts = stack.enter_context(interruptible())
+            self.show = stack.enter_context(reporter(self.options.progress))
+            if self.options.backup is not None:
+                self.backup = BackupWriter(
+                    Path(self.options.backup),
+                    self.collection,
+                    run_id=self.entry.id,
+                    shard_key=self.plan.shard_key,
+                )
+                stack.enter_context(closing(self.backup))
+            report = self._run_to_its_end()
+        self.interrupts.deliver()
+        return report
+
+    def _open_entry(self) -> None:
+        """Begin a new run in the journal, or go on with the one that is asked for."""
+        names = [", ".join(rule.name for rule in rules) for rules in self.groups]
+        digests = ["-".join(digest_of(rule) for rule in rules) for rules in self.groups]
+        entry = None
+        if self.options.resume:
+            run_id = None if self.options.resume is True else ObjectId(str(self.options.resume))
+            entry = self.journal.resume(
+                self.plan.model_name, self.collection.name, self.scope, run_id
+            )
+        if entry is None:
+            entry = self.journal.begin(
+                NewRun(
+                    model=self.plan.model_name,
+                    collection=self.collection.name,
+                    handler=self.plan.handler_class.__qualname__,
+                    scope=self.scope,
+                    rules=tuple(zip(names, digests, strict=True)),
+                    options=self.options.to_journal(),
+                    note=self.options.note,
+                    lease=self.options.lease,
+                    keep_runs=self.options.keep_runs,
+                )
+            )
+        elif [step["name"] for step in entry.steps] != names:
+            self.journal.finish(entry, "stopped", "the handler has other rules than the run")
+            raise RuleChanged(
+                f"{self.plan.model_name}: run {entry.id} has begun with the rules "
+                f"{'; '.join(step['name'] for step in entry.steps)}, but the handler has "
+                f"{'; '.join(names)} now; begin a new run, without resume",
+                collection=str(self.collection.full_name),
+                run=entry.id,
+            )
+        self.entry = entry
+        self.control = entry.control
+        self.steps = [
+            _Step(
+                position,
+                rules,
+                entry.steps[position],
+                rescue=self.scope == "lazy" and rules[0] not in self.plan.starting,
+            )
+            for position, rules in enumerate(self.groups)
+        ]
+        for step, digest in zip(self.steps, digests, strict=True):
+            if step.state["digest"] != digest:
+                self._begin_anew(step, digest)
+
+    def _begin_anew(self, step: _Step, digest: str) -> None:
+        """A rule was edited after the run had begun: what its former text has done stays done."""
+        if step.state["done"] and not (step.rescue or _looks(step.rules[0], self.scope)):
+            self.journal.finish(self.entry, "stopped", "a rule was edited")
+            raise RuleChanged(
+                f"{self.plan.model_name}.{step.name}: the rule was edited since run "
+                f"{self.entry.id} applied it to a part of the documents, and its target does not "
+                "tell which; put the rule back as it was to go on, or begin a new run, without "
+                "resume",
+                collection=str(self.collection.full_name),
+                run=self.entry.id,
+            )
+        logger.warning(
+            "%s.%s: the rule was edited since run %s began; it begins anew, and its target decides "
+            "what is left to do",
+            self.plan.model_name,
+            step.name,
+            self.entry.id,
+        )
+        self.journal.edited(self.entry, step.position, digest)
+        step.state.update(digest=digest, state="pending", at=None, done=0, passes=0)
+
+    def _run_to_its_end(self) -> MigrationReport:
+        state, error = "finished", None
+        try:
+            for step in self.steps:
+                if step.state["state"] != "done":
+                    self._take_step(step)
+        except _Stopped as exc:
+            state, error = "stopped", str(exc)
+        except _TooManyErrors as exc:
+            state, error = "failed", str(exc)
+        except BaseException as exc:
+            self._note_failure(exc)
+            raise
+        self.journal.finish(self.entry, state, error)
+        if state != "finished":
+            logger.warning(
+                "%s: run %s %s: %s; everything up to here is done and noted, go on with "
+                "resume=True",
+                self.plan.model_name,
+                self.entry.id,
+                state,
+                error,
+            )
+        return self._report(state)
+
+    def _note_failure(self, error: BaseException) -> None:
+        """Write the end of the run, if that can be done; the error itself is what matters."""
+        try:
+            self.journal.finish(self.entry, "failed", f"{type(error).__name__}: {error}")
+        except Exception as exc:  # noqa: BLE001 - the first error is raised
+            logger.warning("run %s: its end could not be noted: %s", self.entry.id, exc)
+
+    def _report(self, state: Any) -> MigrationReport:
+        reports = []
+        for step in self.steps:
+            counted = step.state
+            if not step.rescue:
+                errors = tuple(step.tallies.get(step.name, Tally()).errors)
+                reports.append(
+                    RuleReport(
+                        step.name,
+                        counted["matched"],
+                        counted["modified"],
+                        counted["seconds"],
+                        errors,
+                    )
+                )
+                continue
+            share = counted["seconds"] / len(step.rules)
+            for rule in self.plan.lazy:
+                tally = step.tallies.get(rule.name)
+                if rule in step.rules or (tally is not None and (tally.matched or tally.errors)):
+                    tally = tally or Tally()
+                    reports.append(
+                        RuleReport(
+                            rule.name, tally.matched, tally.modified, share, tuple(tally.errors)
+                        )
+                    )
+        order = {rule.name: place for place, rule in enumerate((*self.plan.lazy, *self.plan.bulk))}
+        merged: dict[str, RuleReport] = {}
+        for report in sorted(reports, key=lambda report: order[report.name]):
+            former = merged.get(report.name)
+            merged[report.name] = report if former is None else _sum(former, report)
+        return MigrationReport(
+            self.plan.model_name,
+            str(self.collection.full_name),
+            self.scope,
+            tuple(merged.values()),
+            state,
+            self.entry.id,
+        )
+
+    def _take_step(self, step: _Step) -> None:
+        """Apply one rule to the whole collection."""
+        seconds = self.options.chunk_seconds
+        if self._is_exact(step, step.rules[0]):
+            seconds = min(seconds, _HELD)
+        self.size = ChunkSize(self.fixed_size, seconds)
+        for rule in step.rules:
+            announce(self.plan, rule, self.scope)
+        step.state["state"] = "running"
+        step.state["total"] = self.collection.estimated_document_count()
+        self.meter.restart(step.state["done"])
+        ended = False
+        try:
+            for chunk in self._chunks(step):
+                self._ready(step)
+                self._do(step, chunk)
+            self._take_back(step)
+            ended = True
+        finally:
+            if not ended and self.workers is not None:
+                self.workers.forget()
+            for rule in step.rules:
+                tally = step.tallies.get(rule.name, Tally())
+                conclude(
+                    self.collection,
+                    self.plan,
+                    rule,
+                    self.scope,
+                    tally,
+                    step.state["seconds"] / len(step.rules),
+                )
+        step.state.update(state="done", total=step.state["done"], exact=True)
+        self._obey(self._persistently(step, lambda: self._checkpoint(step)))
+        self._tell(step, finished=step is self.steps[-1])
+
+    def _chunks(self, step: _Step) -> Iterator[Chunk]:
+        """What is to be done, chunk by chunk; each is done before the next one is looked for."""
+        rule = step.rules[0]
+        if not step.rescue and self._in_one(rule):
+            if not step.state["passes"]:
+                total = step.state["total"] or 0
+                yield Chunk(None, total, Position(0, True))
+                step.state["passes"] = 1
+            return
+        looks = not step.rescue and _looks(rule, self.scope)
+        met: set[Any] = set()
+        while step.state["passes"] < _MOST_PASSES:
+            walking = step.at is not None and not step.state["passes"]
+            if looks and not walking:
+                left = self._persistently(step, lambda: self._look(rule))
+                if not left:
+                    return
+                keys = {key_of(document_id) for document_id in left}
+                if len(left) <= self._few():
+                    if keys <= met:
+                        self._give_up(step, rule, left)
+                        return
+                    met = keys
+                    yield Chunk.of(left)
+                    self._take_back(step)
+                    continue
+            elif step.state["passes"]:
+                return
+            modified = step.state["modified"]
+            yield from self._walk(step)
+            step.state["passes"] += 1
+            if looks and step.state["modified"] == modified and step.state["passes"] > 1:
+                logger.warning(
+                    "%s.%s: documents still match, but none was modified in a whole pass",
+                    self.plan.model_name,
+                    rule.name,
+                )
+                return
+
+    def _walk(self, step: _Step) -> Iterator[Chunk]:
+        walk = Walk(self.collection, step.at if not step.state["passes"] else None)
+        while True:
+            size = self._next_size(step)
+            chunk = self._persistently(step, lambda: walk.next(size))  # noqa: B023 - called at once
+            if chunk is None:
+                self._take_back(step)
+                return
+            yield chunk
+
+    def _next_size(self, step: _Step) -> int:
+        """Documents to walk over, so that those that match keep to `max_rate`."""
+        limit = self.throttle.chunk_limit()
+        if limit is None:
+            return self.size.documents
+        sparse: int = step.state["done"] // max(step.state["matched"], 1)
+        return min(self.size.documents, limit * max(sparse, 1))
+
+    def _few(self) -> int:
+        return min(_FEW, self.size.documents, self.throttle.chunk_limit() or _FEW)
+
+    def _in_one(self, rule: BoundRule) -> bool:
+        """Whether a rule is applied to the whole collection at once."""
+        if rule.by_hand and self.scope == "bulk":
+            return True
+        return (
+            self.options.chunk_size is None
+            and self.backup is None
+            and rule.kind == "static"
+            and _is_safe(rule, self.scope)
+        )
+
+    def _look(self, rule: BoundRule) -> list[Any]:
+        """The `_id`s of documents that a rule still matches, at most one more than a few."""
+        query = all_of(self.plan.concern, rule.target, self._spared(None))
+        found = on_primary(self.collection).find(query, {"_id": 1}).limit(self._few() + 1)
+        return [document["_id"] for document in found]
+
+    def _spared(self, within: Raw | None) -> Raw | None:
+        """The condition that excepts what is in quarantine: it gets no later rule in this run."""
+        if not self.refused and not any(step.state["quarantined"] for step in self.steps):
+            return None
+        ids = self.journal.quarantined_ids(self.entry.id, within)
+        return {"_id": {"$nin": ids}} if ids else None
+
+    def _give_up(self, step: _Step, rule: BoundRule, document_ids: Sequence[Any]) -> None:
+        """Put into quarantine what still matches a rule that was applied to it."""
+        if self.scope == "lazy" and rule.converges is None:
+            # Its update, computed, would not end the match: then a match does not start it.
+            return
+        errors: list[MigrationError] = [
+            MigrationFailed(
+                "the document still matches after the rule was applied to it; let the update end "
+                "the match of the target",
+                model=rule.model_name,
+                rule=rule.name,
+                document_id=document_id,
+            )
+            for document_id in document_ids
+        ]
+        self._account(step, Chunk.of(document_ids), {rule.name: Tally(errors=errors)}, 0.0)
+
+    def _do(self, step: _Step, chunk: Chunk) -> None:
+        """Do one chunk and note it."""
+        rule = step.rules[0]
+        if self.workers is not None and self._goes_out(step, rule):
+            self._persistently(step, lambda: self._give_out(rule, chunk))
+            while self.workers.full:
+                self._take_one(step)
+        elif self._is_exact(step, rule):
+            self._do_exactly(step, rule, chunk)
+        elif not step.rescue and not _is_safe(rule, self.scope):
+            self._do_once(step, rule, chunk)
+        else:
+            self._persistently(step, lambda: self._do_once(step, rule, chunk))
+
+    def _goes_out(self, step: _Step, rule: BoundRule) -> bool:
+        return (
+            not step.rescue
+            and rule.kind != "static"
+            and not rule.by_hand
+            and _is_safe(rule, self.scope)
+        )
+
+    def _is_exact(self, step: _Step, rule: BoundRule) -> bool:
+        """Whether a chunk and its checkpoint are one transaction.
+
+        A static rule needs none if it may be repeated. For a rule that reads the document a
+        transaction is the fastest way: what it has read needs no check when it is written.
+        """
+        if not self.transactions or step.rescue or rule.once is not None:
+            return False
+        if rule.by_hand and self.scope == "bulk":
+            return False
+        return self.backup is not None or rule.kind != "static" or not _is_safe(rule, self.scope)
+
+    def _work(self, chunk: Chunk, session: Any = None) -> Work:
+        return Work(
+            self.collection,
+            self.plan,
+            self.scope,
+            chunk.within,
+            self._spared(chunk.within),
+            session,
+            None if self.backup is None else _Before(self.backup, session),
+            self._errors_left(),
+        )
+
+    def _errors_left(self) -> int:
+        return self.options.max_errors - self.refused + 1
+
+    def _do_once(self, step: _Step, rule: BoundRule, chunk: Chunk) -> None:
+        """Do a chunk whose repetition, after a crash, does nothing twice."""
+        started = time.perf_counter()
+        if self.backup is not None:
+            self.backup.begin(step.name)
+        work = self._work(chunk)
+        if step.rescue:
+            tallies = rescue_broken(work, step.rules, self.is_broken)
+        else:
+            tallies = {rule.name: work.apply(rule)}
+        if self.backup is not None:
+            self.backup.seal()
+            self.backup.commit()
+        self._account(step, chunk, tallies, time.perf_counter() - started)
+
+    def _do_exactly(self, step: _Step, rule: BoundRule, chunk: Chunk) -> None:
+        """Do a chunk and its checkpoint in one transaction: both, once, or neither."""
+        started = time.perf_counter()
+        before = dict(step.state)
+        attempts = 0
+        may_be_split = chunk.documents != 1
+
+        def attempt(session: Any) -> tuple[Tally, Control]:
+            nonlocal attempts
+            attempts += 1
+            if attempts > _MOST_CONFLICTS and may_be_split:
+                raise _Contended
+            step.state = dict(before)
+            if self.backup is not None:
+                if attempts > 1:
+                    self.backup.abandon()
+                self.backup.begin(step.name)
+            tally = self._work(chunk, session).apply(rule)
+            if self.backup is not None:
+                self.backup.seal(session)
+            self._count(step, chunk, {rule.name: tally}, time.perf_counter() - started)
+            self.journal.quarantine(self.entry, rule.name, tally.errors, session)
+            return tally, self._checkpoint(step, session)
+
+        def transaction() -> tuple[Tally, Control]:
+            if attempts and chunk.behind is not None and self._is_noted(step, chunk.behind):
+                # The connection was lost after the commit, before its answer came.
+                return Tally(), self.control
+            with self.collection.database.client.start_session() as session:
+                done: tuple[Tally, Control] = session.with_transaction(
+                    attempt,
+                    read_concern=ReadConcern("snapshot"),
+                    write_concern=WriteConcern("majority"),
+                )
+                return done
+
+        try:
+            tally, control = self._persistently(step, transaction)
+        except (PartRefused, _Contended):
+            step.state = before
+            if self.backup is not None:
+                self.backup.abandon()
+            if self.backup is None and _is_safe(rule, self.scope):
+                # Document by document, each write with its own conditions.
+                self._persistently(step, lambda: self._do_once(step, rule, chunk))
+            else:
+                self._do_halves(step, rule, chunk)
+            return
+        if self.backup is not None:
+            self.backup.commit()
+        self._conclude_chunk(step, chunk, {rule.name: tally}, time.perf_counter() - started)
+        self._obey(control)
+
+    def _is_noted(self, step: _Step, behind: Position) -> bool:
+        """Whether the journal has a chunk as done."""
+        stored = self.journal.step(self.entry, step.position)
+        if stored["at"] != behind.to_bson():
+            return False
+        step.state = stored
+        return True
+
+    def _do_halves(self, step: _Step, rule: BoundRule, chunk: Chunk) -> None:
+        """Find the documents that MongoDB refuses: it does not name them in a transaction."""
+        query = self._work(chunk).documents_of(rule.target)
+        found = on_primary(self.collection).find(query, {"_id": 1}).sort("_id", 1)
+        ids = [document["_id"] for document in found]
+        if len(ids) > 1:
+            for half in chunk.split(ids):
+                self._ready(step)
+                self._do_exactly(step, rule, half)
+        else:
+            self._do_once(step, rule, chunk)
+
+    def _give_out(self, rule: BoundRule, chunk: Chunk) -> None:
+        assert self.workers is not None
+        self.workers.give(rule.name, chunk, self._spared(chunk.within), self._errors_left())
+
+    def _take_one(self, step: _Step) -> None:
+        assert self.workers is not None
+        done = self._persistently(step, self.workers.take)
+        self._account(step, done.chunk, {step.name: done.tally}, done.seconds)
+
+    def _take_back(self, step: _Step) -> None:
+        while self.workers is not None and self.workers.busy:
+            self._take_one(step)
+
+    def _account(
+        self, step: _Step, chunk: Chunk, tallies: dict[str, Tally], seconds: float
+    ) -> None:
+        """Note what a chunk has come to; the run ends here if too many documents were refused."""
+        before = step.state["at"]
+        self._count(step, chunk, tallies, seconds)
+        errors = sum(len(tally.errors) for tally in tallies.values())
+        if errors >= self._errors_left():
+            # The rest of the chunk may be undone: it is looked at again.
+            step.state["at"] = before
+        for name, tally in tallies.items():
+            self._persistently(
+                step,
+                lambda name=name, tally=tally: self.journal.quarantine(  # type: ignore[misc]
+                    self.entry, name, tally.errors
+                ),
+            )
+        asked = time.perf_counter()
+        control = self._persistently(step, lambda: self._checkpoint(step))
+        latency = time.perf_counter() - asked
+        self._conclude_chunk(step, chunk, tallies, seconds, latency)
+        self._obey(control)
+
+    def _count(self, step: _Step, chunk: Chunk, tallies: dict[str, Tally], seconds: float) -> None:
+        state = step.state
+        if chunk.behind is not None:
+            state["at"] = chunk.behind.to_bson()
+        state["done"] += chunk.documents
+        state["matched"] += sum(tally.matched for tally in tallies.values())
+        state["modified"] += sum(tally.modified for tally in tallies.values())
+        state["quarantined"] += sum(len(tally.errors) for tally in tallies.values())
+        state["seconds"] += seconds
+
+    def _conclude_chunk(
+        self,
+        step: _Step,
+        chunk: Chunk,
+        tallies: dict[str, Tally],
+        seconds: float,
+        latency: float | None = None,
+    ) -> None:
+        """What is learned from a chunk that is noted."""
+        matched = 0
+        for name, tally in tallies.items():
+            step.tallies.setdefault(name, Tally()).add(tally)
+            self.refused += len(tally.errors)
+            matched += tally.matched
+        self.size.learn(chunk.documents, seconds)
+        self.throttle.worked(matched, seconds, latency)
+        self.meter.note(step.state["done"])
+        self._tell(step)
+        if self.refused > self.options.max_errors:
+            raise _TooManyErrors(
+                f"{self.refused} documents were refused, and max_errors is "
+                f"{self.options.max_errors}; they are in quarantine"
+            )
+
+    def _checkpoint(self, step: _Step, session: Any = None, waiting: str | None = None) -> Control:
+        state = step.state
+        return self.journal.checkpoint(
+            self.entry,
+            step.position,
+            at=state["at"],
+            done=state["done"],
+            matched=state["matched"],
+            modified=state["modified"],
+            quarantined=state["quarantined"],
+            passes=state["passes"],
+            seconds=state["seconds"],
+            waiting=waiting,
+            waited=self._waited(),
+            total=state["total"],
+            exact=state["exact"],
+            state=state["state"],
+            session=session,
+        )
+
+    def _waited(self) -> dict[str, float]:
+        """Seconds waited by reason, those of earlier sessions of the run included."""
+        total = dict(self.entry.waited)
+        for reason, seconds in self.throttle.waited.items():
+            total[reason] = total.get(reason, 0.0) + seconds
+        return total
+
+    def _obey(self, control: Control) -> None:
+        self.control = control
+        if control.limits != self.limits:
+            self.limits = control.limits
+            self.throttle.change(**control.limits)
+
+    def _ready(self, step: _Step) -> None:
+        """Return when the next chunk may begin.
+
+        :raises _Stopped: somebody has asked for that.
+        :raises LeaseLost: another run may be at work.
+        """
+        while True:
+            if self.interrupts.requested:
+                raise _Stopped(f"{self.interrupts.requested} was received")
+            if self.control.action == "stop":
+                by = f" by {self.control.by}" if self.control.by else ""
+                raise _Stopped(f"stopped through the journal{by}")
+            self.lease.check()
+            if self.control.action == "pause":
+                by = f" by {self.control.by}" if self.control.by else ""
+                reason, seconds, kind = f"paused{by}", _LOOK_AGAIN, "paused"
+            else:
+                wait = self.throttle.wait()
+                if wait is None:
+                    return
+                reason, seconds, kind = wait.reason, min(wait.seconds, _LOOK_AGAIN), wait.kind
+            self._wait(step, reason, seconds, kind)
+            if time.monotonic() - self.looked >= _LOOK_AGAIN / 2:
+                self.looked = time.monotonic()
+                self._obey(self.journal.beat(self.entry, waiting=reason, waited=self._waited()))
+
+    def _wait(self, step: _Step, reason: str, seconds: float, kind: str) -> None:
+        self._tell(step, waiting=reason)
+        slept = time.monotonic()
+        self.interrupts.wait(seconds)
+        slept = time.monotonic() - slept
+        self.throttle.slept(kind, slept)
+        if kind not in PACING:
+            self.meter.pause(slept)
+
+    def _persistently(self, step: _Step, work: Callable[[], Any]) -> Any:
+        """Do something that may be done twice, again and again while the server is away.
+
+        :raises pymongo.errors.AutoReconnect: it has stayed away.
+        """
+        until = None
+        pause = _FIRST_PAUSE
+        while True:
+            state = dict(step.state)
+            try:
+                return work()
+            except AutoReconnect as exc:
+                step.state = state
+                until = until or time.monotonic() + _PATIENCE
+                if time.monotonic() > until or self.interrupts.requested:
+                    raise
+                logger.warning(
+                    "%s: the server is away (%s); trying again",
+                    self.plan.model_name,
+                    type(exc).__name__,
+                )
+                self._wait(step, "the server is away", pause, "the server is away")
+                pause = min(pause * 2, 5.0)
+            self._await_lease(step, until)
+
+    def _await_lease(self, step: _Step, until: float) -> None:
+        """Wait until the lease is renewed, which its own thread sees to."""
+        while not self.lease.valid:
+            try:
+                self.lease.check()
+            except LeaseLost:
+                if self.lease.taken or time.monotonic() > until or self.interrupts.requested:
+                    raise
+            self._wait(step, "the lease is not renewed yet", _FIRST_PAUSE, "the server is away")
+
+    def _tell(self, step: _Step, waiting: str | None = None, finished: bool = False) -> None:
+        state = step.state
+        total = max(state["total"] or 0, state["done"])
+        self.show(
+            Progress(
+                run_id=self.entry.id,
+                model=self.plan.model_name,
+                collection=str(self.collection.full_name),
+                scope=self.scope,
+                rule=step.name,
+                position=step.position + 1,
+                rules=len(self.steps),
+                done=state["done"],
+                total=total,
+                exact=state["exact"],
+                matched=state["matched"],
+                modified=state["modified"],
+                quarantined=state["quarantined"],
+                rate=self.meter.rate,
+                eta=self.meter.eta(total - state["done"]),
+                seconds=time.monotonic() - self.started,
+                waiting=waiting,
+                finished=finished,
+            )
+        )
+
+
+class _Before:
+    """What is called before documents are written: their pre-images go to disk."""
+
+    def __init__(self, backup: BackupWriter, session: Any) -> None:
+        self._backup = backup
+        self._session = session
+
+    def __call__(self, query: Raw) -> None:
+        self._backup.save(query, self._session)
+
+
+def _is_safe(rule: BoundRule, scope: Scope) -> bool:
+    """Whether a chunk that was interrupted may be done again: nothing is done twice."""
+    if scope == "lazy" or rule.converges is True or rule.once is not None:
+        return True
+    return rule.kind == "static" and is_repeatable(rule.update)
+
+
+def _looks(rule: BoundRule, scope: Scope) -> bool:
+    """Whether the target tells which documents are left to do."""
+    return rule.target is not None and (scope == "lazy" or rule.converges is True)
+
+
+def _has_transactions(collection: Collection[Any]) -> bool:
+    if is_mongomock(collection):
+        return False
+    hello = collection.database.client.admin.command("hello")
+    return "setName" in hello or hello.get("msg") == "isdbgrid"
+
+
+def _sum(first: RuleReport, second: RuleReport) -> RuleReport:
+    return replace(
+        first,
+        matched=first.matched + second.matched,
+        modified=first.modified + second.modified,
+        seconds=first.seconds + second.seconds,
+        errors=(*first.errors, *second.errors),
+    )

@@ -1,0 +1,109 @@
+"""Rewriting through the rules of one collection, with a memory of what was asked before."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from bson import ObjectId
+
+from lazymig.rules.rewriting import Step, is_concerned, rewrite
+
+__all__ = ["Rewriter"]
+
+# More are forgotten all at once: what is asked again is soon there again.
+_MOST_KNOWN: Final = 256
+_LONGEST_LIST: Final = 20
+
+# Equal values of one of these types are one value to MongoDB.
+_SCALARS: Final = frozenset({bool, datetime, float, int, ObjectId, str, type(None)})
+
+_UNKNOWN: Final = object()
+
+
+class Rewriter:
+    """`rewrite` through some steps, which remembers what became of the same conditions before.
+
+    Only the conditions that a step concerns are looked at; the ones beside them, such as an `_id`,
+    may differ from query to query.
+    """
+
+    def __init__(self, steps: tuple[Step, ...]) -> None:
+        self.steps = steps
+        self._known: dict[Hashable, Mapping[str, Any] | None] = {}
+
+    def is_concerned(self, query: Mapping[str, Any]) -> bool:
+        """Tell whether a rule writes a path that the query reads."""
+        return is_concerned(query, self.steps)
+
+    def rewrite(self, query: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the query whose answer on stored documents is that of `query` on migrated ones.
+
+        :return: the same object if nothing changes.
+        :raises CannotRewrite: there is no such query, or it is not known.
+        """
+        asked = query
+        if len(query) > 1:
+            asked = {
+                name: value for name, value in query.items() if self.is_concerned({name: value})
+            }
+        elif not self.is_concerned(query):
+            return query
+        if not asked:
+            return query
+        key = _key(asked)
+        if key is None:
+            return rewrite(query, self.steps)
+        seen: Any = self._known.get(key, _UNKNOWN)
+        if seen is _UNKNOWN:
+            seen = self._learned(key, asked)
+        if seen is None:
+            return query
+        if asked is not query and any(name in query and name not in asked for name in seen):
+            return rewrite(query, self.steps)
+        return _replaced(query, asked, seen)
+
+    def _learned(self, key: Hashable, asked: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Rewrite and remember; `None` if nothing changes."""
+        seen = rewrite(asked, self.steps)
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        # The values in there are the caller's, who may change them.
+        self._known[key] = known = None if seen is asked else _copied(seen)
+        return known
+
+
+def _replaced(
+    query: Mapping[str, Any], asked: Mapping[str, Any], seen: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A query with these of its conditions replaced, in the place of the first."""
+    result: dict[str, Any] = {}
+    for name, value in query.items():
+        if name not in asked:
+            result[name] = value
+        elif seen.keys().isdisjoint(result):
+            result.update(_copied(seen))
+    return result
+
+
+def _key(value: Any) -> Hashable | None:
+    """What only equal conditions have in common; `None` for what is not remembered."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return kind, value
+    if kind is list and len(value) <= _LONGEST_LIST:
+        items = [_key(item) for item in value]
+    elif kind is dict:
+        items = [_key(item) for pair in value.items() for item in pair]
+    else:
+        return None
+    return None if None in items else (kind, *items)
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _copied(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_copied(item) for item in value]
+    return value

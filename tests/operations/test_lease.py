@@ -1,0 +1,390 @@
+"""The lease of a collection: one holder at a time, whatever dies or is cut off."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from bson import ObjectId
+from pymongo import MongoClient
+from pymongo.errors import AutoReconnect, DuplicateKeyError, PyMongoError
+
+from lazymig.errors import CollectionLocked, LeaseLost
+from lazymig.operations.journal import JOURNAL, client_now, journal_collection
+from lazymig.operations.lease import Lease
+from tests.support.server import CLIENT_OPTIONS
+
+# Longer than any test takes: such a lease never expires here by itself.
+LONG = 600.0
+PATIENCE = 30.0
+SPAWN = multiprocessing.get_context("spawn")
+
+
+@pytest.fixture
+def journal(any_db: Any) -> Any:
+    """The journal's collection on each backend in turn."""
+    return journal_collection(any_db)
+
+
+@pytest.fixture
+def server_journal(database: Any) -> Any:
+    """The journal's collection on the real server."""
+    return journal_collection(database)
+
+
+def _entry(journal: Any) -> Any:
+    return journal.find_one({"_id": "lease:post"})
+
+
+def _expire(journal: Any) -> None:
+    journal.update_one(
+        {"_id": "lease:post"}, {"$set": {"expires": client_now() - timedelta(days=1)}}
+    )
+
+
+class _Cut:
+    """A journal collection whose updates fail as often as it is told, then go through."""
+
+    def __init__(self, real: Any, failures: int) -> None:
+        self._real = real
+        self.failures = failures
+        self.failed = threading.Event()
+        self.renewed = threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def update_one(self, *args: Any, **kwargs: Any) -> Any:
+        if self.failures:
+            self.failures -= 1
+            self.failed.set()
+            raise AutoReconnect("the connection was cut")
+        result = self._real.update_one(*args, **kwargs)
+        self.renewed.set()
+        return result
+
+
+@contextmanager
+def _on(entries: Any, lease: Lease) -> Iterator[Lease]:
+    """The lease held, with another object in place of the journal collection."""
+    lease._entries = entries
+    with lease:
+        yield lease
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_lease_is_held_inside_and_gone_outside(journal: Any) -> None:
+    """Entering takes the lease, which is valid inside; leaving deletes its entry."""
+    with Lease(journal, "post", seconds=LONG) as lease:
+        assert lease.valid
+        lease.check()
+        assert _entry(journal)["kind"] == "lease"
+    assert not lease.valid
+    assert _entry(journal) is None
+
+
+def test_a_lease_is_given_back_after_an_error(journal: Any) -> None:
+    """An exception inside gives the lease back, and comes through."""
+    with pytest.raises(KeyError, match="mine"), Lease(journal, "post", seconds=LONG):
+        raise KeyError("mine")
+    assert _entry(journal) is None
+
+
+def test_the_second_is_told_who_and_until_when(journal: Any) -> None:
+    """A held lease raises CollectionLocked with holder and expiry, as attributes and in words."""
+    run = ObjectId()
+    with Lease(journal, "post", seconds=LONG, holder={"note": "$noon"}) as first:
+        assert _entry(journal)["holder"]["note"] == "$noon"
+        first.tell(run=run)
+        with pytest.raises(CollectionLocked) as caught:
+            Lease(journal, "post", seconds=LONG).acquire()
+        error = caught.value
+        assert first.valid
+        assert error.expires == _entry(journal)["expires"]
+    assert error.collection == f"{journal.database.name}.post"
+    assert error.run == run
+    assert error.holder == {
+        "host": first._holder["host"],
+        "pid": os.getpid(),
+        "run": run,
+        "note": "$noon",
+    }
+    assert error.expires is not None
+    for part in (str(run), str(os.getpid()), "$noon", f"{error.expires:%H:%M:%S} UTC"):
+        assert part in str(error)
+
+
+def test_expiry_is_server_time_plus_the_duration(server_journal: Any) -> None:
+    """The lease expires its duration after the server's time of taking it."""
+    (before,) = server_journal.database.aggregate([{"$documents": [{"now": "$$NOW"}]}])
+    with Lease(server_journal, "post", seconds=LONG):
+        (after,) = server_journal.database.aggregate([{"$documents": [{"now": "$$NOW"}]}])
+        taken = _entry(server_journal)["expires"] - timedelta(seconds=LONG)
+        assert before["now"] <= taken <= after["now"]
+
+
+def test_collections_do_not_lock_each_other(journal: Any) -> None:
+    """Each collection has a lease of its own."""
+    with Lease(journal, "post", seconds=LONG), Lease(journal, "user", seconds=LONG) as other:
+        assert other.valid
+
+
+def test_an_expired_lease_is_taken_over(journal: Any) -> None:
+    """A lease past its expiry goes to the next; its former holder learns it and leaves it alone."""
+    first = Lease(journal, "post", seconds=LONG)
+    first.acquire()
+    _expire(journal)
+    with Lease(journal, "post", seconds=LONG) as second:
+        first.tell(note="am I still there?")
+        assert first.taken
+        assert not first.valid
+        with pytest.raises(LeaseLost, match=r"another run .* resume=True"):
+            first.check()
+        first.release()
+        assert second.valid
+        assert _entry(journal)["token"] == second._token
+
+
+def test_a_late_renewal_keeps_what_nobody_took(journal: Any) -> None:
+    """A lease that expired is still its holder's if it is renewed before anybody takes it."""
+    with Lease(journal, "post", seconds=LONG) as lease:
+        _expire(journal)
+        lease.tell(note="late")
+        assert lease.valid
+        with pytest.raises(CollectionLocked):
+            Lease(journal, "post").acquire()
+
+
+def test_a_deleted_entry_is_a_lost_lease(journal: Any) -> None:
+    """A holder whose entry was deleted by hand stops being valid for good."""
+    with Lease(journal, "post", seconds=LONG) as lease:
+        journal.delete_many({})
+        lease.tell(note="gone")
+        assert not lease.valid
+
+
+def test_the_thread_renews(server_journal: Any) -> None:
+    """While the lease is held its expiry moves on, past the first one, by itself."""
+    cut = _Cut(server_journal, 0)
+    with _on(cut, Lease(server_journal, "post", seconds=0.3)):
+        first = _entry(server_journal)["expires"]
+        for _ in range(3):
+            cut.renewed.clear()
+            assert cut.renewed.wait(PATIENCE)
+        assert _entry(server_journal)["expires"] > first
+
+
+def test_renewing_survives_a_cut_connection(server_journal: Any) -> None:
+    """A renewal that fails with AutoReconnect is tried again, and the lease stays valid."""
+    cut = _Cut(server_journal, 2)
+    with _on(cut, Lease(server_journal, "post", seconds=0.3, clock=_Clock())) as lease:
+        assert cut.failed.wait(PATIENCE)
+        assert cut.renewed.wait(PATIENCE)
+        assert cut.failures == 0
+        lease.check()
+
+
+def test_a_lease_that_cannot_be_renewed_is_not_valid(server_journal: Any) -> None:
+    """When no renewal has got through for the lease's duration the holder stops, by its clock."""
+    clock = _Clock()
+    cut = _Cut(server_journal, 10**9)
+    with _on(cut, Lease(server_journal, "post", seconds=LONG, clock=clock)) as lease:
+        clock.now += LONG - 1
+        lease.check()
+        clock.now += 1
+        assert not lease.valid
+        assert not lease.taken
+        with pytest.raises(LeaseLost, match="could not be renewed for 600 s"):
+            lease.check()
+        cut.failures = 0
+        lease.tell(note="back")
+        lease.check()
+
+
+def test_the_time_of_a_renewal_counts_from_its_beginning(server_journal: Any) -> None:
+    """The server may have renewed as soon as it was asked: an answer's delay is not added."""
+    clock = _Clock()
+
+    class Slow(_Cut):
+        def update_one(self, *args: Any, **kwargs: Any) -> Any:
+            clock.now += 100
+            return super().update_one(*args, **kwargs)
+
+    with _on(
+        Slow(server_journal, 0), Lease(server_journal, "post", seconds=LONG, clock=clock)
+    ) as lease:
+        lease.tell(note="slow")
+        clock.now += LONG - 100
+        assert not lease.valid
+
+
+def test_release_does_not_hide_an_error(server_journal: Any) -> None:
+    """Where the server is away on leaving, the lease is left to expire, without an exception."""
+
+    class Away(_Cut):
+        def delete_one(self, *args: Any, **kwargs: Any) -> Any:
+            raise AutoReconnect("away")
+
+    with _on(Away(server_journal, 0), Lease(server_journal, "post", seconds=LONG)) as lease:
+        pass
+    assert not lease.valid
+    assert _entry(server_journal) is not None
+
+
+def test_a_lease_is_taken_once(journal: Any) -> None:
+    """Taking a lease that this object holds already is an error of the caller."""
+    with Lease(journal, "post", seconds=LONG) as lease, pytest.raises(RuntimeError, match="held"):
+        lease.acquire()
+    lease.acquire()
+    lease.release()
+    lease.release()
+    with pytest.raises(LeaseLost, match="not held"):
+        lease.check()
+
+
+def test_a_lease_lasts(journal: Any) -> None:
+    """A duration of nothing is refused."""
+    with pytest.raises(ValueError, match="longer than 0"):
+        Lease(journal, "post", seconds=0)
+
+
+@pytest.mark.parametrize("expired", [False, True], ids=["free", "expired"])
+def test_of_many_threads_one_gets_it(server_journal: Any, expired: bool) -> None:
+    """Of runners that start at the same moment exactly one gets the lease, free or expired."""
+    runners = 8
+    for _ in range(20):
+        if expired:
+            Lease(server_journal, "post", seconds=LONG)._take()
+            _expire(server_journal)
+        start = threading.Barrier(runners)
+
+        def attempt(start: threading.Barrier = start) -> Lease | None:
+            lease = Lease(server_journal, "post", seconds=LONG)
+            start.wait(PATIENCE)
+            try:
+                lease.acquire()
+            except CollectionLocked:
+                return None
+            return lease
+
+        with ThreadPoolExecutor(runners) as pool:
+            tries = [pool.submit(attempt) for _ in range(runners)]
+        holders = [lease for one in tries if (lease := one.result()) is not None]
+        assert len(holders) == 1
+        holders[0].release()
+
+
+def _hold(uri: str, name: str, start: Any, pipe: Any, seconds: float) -> None:
+    """Another process: take the lease, say how it went, hold it until the pipe ends."""
+    client: Any
+    with MongoClient(uri, **CLIENT_OPTIONS) as client:
+        client.admin.command("ping")
+        start.wait(PATIENCE)
+        try:
+            Lease(client[name][JOURNAL], "post", seconds=seconds).acquire()
+        except CollectionLocked as exc:
+            pipe.send(("locked", exc.holder["pid"]))
+        else:
+            pipe.send(("held", os.getpid()))
+        pipe.poll(PATIENCE)
+
+
+@pytest.fixture
+def processes() -> Iterator[list[Any]]:
+    """A list for processes, which are killed afterwards."""
+    started: list[Any] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.join()
+        process.close()
+
+
+def _start(processes: list[Any], *arguments: Any) -> Any:
+    ours, theirs = SPAWN.Pipe()
+    uri, name, start, seconds = arguments
+    process = SPAWN.Process(target=_hold, args=(uri, name, start, theirs, seconds))
+    process.start()
+    theirs.close()
+    processes.append(process)
+    return ours
+
+
+def test_of_two_processes_one_gets_it(server_uri: str, database: Any, processes: list[Any]) -> None:
+    """Of two processes that start at the same moment one holds the lease; the other names it."""
+    start = SPAWN.Barrier(2)
+    pipes = [_start(processes, server_uri, database.name, start, LONG) for _ in range(2)]
+    answers = dict(pipe.recv() for pipe in pipes)
+    assert set(answers) == {"held", "locked"}
+    assert answers["locked"] == answers["held"]
+    for pipe in pipes:
+        pipe.close()
+
+
+def test_the_lease_of_a_killed_process_expires(
+    server_uri: str, database: Any, server_journal: Any, processes: list[Any]
+) -> None:
+    """After kill -9 the lease is free once it has expired by the server's clock, not before."""
+    start = SPAWN.Barrier(1)
+    pipe = _start(processes, server_uri, database.name, start, 1.0)
+    assert pipe.recv()[0] == "held"
+    os.kill(processes[0].pid, signal.SIGKILL)
+    processes[0].join()
+    pipe.close()
+    expires = _entry(server_journal)["expires"]
+    lease = Lease(server_journal, "post", seconds=LONG)
+    refusals = []
+    for _ in range(100_000):
+        try:
+            lease.acquire()
+            break
+        except CollectionLocked as exc:
+            refusals.append(exc.expires)
+    taken = _entry(server_journal)["expires"] - timedelta(seconds=LONG)
+    lease.release()
+    assert set(refusals) <= {expires}
+    assert taken >= expires
+
+
+def test_two_that_make_the_entry_at_once(server_journal: Any) -> None:
+    """MongoDB may refuse the second of two upserts of the same entry: it asks again."""
+
+    class Crossed(_Cut):
+        def find_one_and_update(self, *args: Any, **kwargs: Any) -> Any:
+            if self.failures:
+                self.failures -= 1
+                raise DuplicateKeyError("E11000")
+            return self._real.find_one_and_update(*args, **kwargs)
+
+    with _on(Crossed(server_journal, 2), Lease(server_journal, "post", seconds=LONG)) as lease:
+        assert lease.valid
+
+
+def test_a_failed_acquisition_holds_nothing(server_journal: Any) -> None:
+    """When the server cannot be asked the error comes through, and nothing is renewed."""
+
+    class Away(_Cut):
+        def find_one_and_update(self, *args: Any, **kwargs: Any) -> Any:
+            raise AutoReconnect("away")
+
+    lease = Lease(server_journal, "post", seconds=LONG)
+    lease._entries = Away(server_journal, 0)  # type: ignore[assignment]
+    with pytest.raises(PyMongoError):
+        lease.acquire()
+    assert not lease.valid
+    assert lease._renewer is None

@@ -1,0 +1,251 @@
+"""Undoing runs that were killed, against other writers, and what the server refuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from lazymig.errors import BackupUnreadable
+from lazymig.operations import restoring
+from lazymig.operations.backup import BackupWriter
+from lazymig.operations.backup_files import DataFile
+from lazymig.operations.restoring import restore
+from tests.support.backups import (
+    BETWEEN,
+    CHANGED,
+    OLD,
+    RENEW,
+    change,
+    counts,
+    dump_of,
+    fill,
+    reasons,
+    records_of,
+    run,
+    stored,
+    transaction,
+)
+
+
+def attempted(path, collection, stage):
+    """A run of one chunk that is killed at a stage; `committed` is before that could be noted."""
+    writer = BackupWriter(path, collection, run_id="killed")
+    writer.begin("migration01__new")
+    with transaction(collection) as session:
+        writer.save(OLD, session)
+        collection.update_many({**OLD, "_id": {"$ne": -1}}, RENEW, session=session)
+        if stage != "written":
+            writer.seal(session)
+        if stage != "committed":
+            session.abort_transaction()
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize("stage", ["written", "sealed", "committed"])
+def test_a_killed_run_is_undone(database, tmp_path, stage, resumed):
+    """Whether its last transaction was committed is decided by what is stored."""
+    fill(database.post, 3)
+    before = stored(database.post)
+    attempted(tmp_path, database.post, stage)
+    if resumed:
+        run(tmp_path, database.post)
+    report = restore(tmp_path, database)
+    assert report.conflict_count == 0
+    assert stored(database.post) == before
+    changed = 3 if resumed or stage == "committed" else 0
+    assert report.restored == changed
+
+
+@pytest.mark.parametrize("stage", ["written", "sealed"])
+def test_an_attempt_that_failed_does_not_count(database, tmp_path, stage):
+    """Where a chunk was repeated, its documents get back what the repetition has found."""
+    fill(database.post, 3)
+    attempted(tmp_path, database.post, stage)
+    database.post.update_one({"_id": 1}, {"$set": {"by": "app"}})
+    before = stored(database.post)
+    run(tmp_path, database.post)
+    assert counts(restore(tmp_path, database)) == (3, 0, 0)
+    assert stored(database.post) == before
+
+
+def test_what_an_attempt_did_not_change_settles_nothing(database, tmp_path):
+    """A document that the update leaves as it is does not tell whether it was committed."""
+    database.post.insert_many([{"_id": -1}, {"_id": 0}, {"_id": 1}])
+    attempted(tmp_path, database.post, "sealed")
+    database.post.update_one({"_id": 1}, {"$set": {"by": "app"}})
+    before = stored(database.post)
+    run(tmp_path, database.post)
+    assert counts(restore(tmp_path, database)) == (3, 0, 0)
+    assert stored(database.post) == before
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_doubt_within_a_run_is_settled_by_the_chain(database, tmp_path, committed):
+    """Where the outcome of a commit is not known, what the next change found tells it."""
+    fill(database.post, 3)
+    before = stored(database.post)
+    with BackupWriter(tmp_path, database.post, run_id=1) as writer:
+        writer.begin("migration01__new")
+        with transaction(database.post) as session:
+            writer.save({}, session)
+            database.post.update_many({}, RENEW, session=session)
+            writer.seal(session)
+            if not committed:
+                session.abort_transaction()
+        change(writer, database.post, {}, {"$inc": {"n": 1}}, "migration02__n")
+    assert counts(restore(tmp_path, database)) == (3, 0, 0)
+    assert stored(database.post) == before
+
+
+def test_writes_after_a_failed_attempt_are_no_conflicts(database, tmp_path):
+    """What a killed run has not changed is the application's alone."""
+    fill(database.post, 3)
+    attempted(tmp_path, database.post, "written")
+    database.post.update_many({}, {"$set": {"by": "app"}})
+    assert counts(restore(tmp_path, database, force=True)) == (0, 0, 0)
+    assert database.post.count_documents({"by": "app"}) == 3
+
+
+def test_a_doubt_that_nothing_settles_is_a_conflict(database, tmp_path):
+    """If every document of the last chunk was written since, none of them is overwritten."""
+    fill(database.post, 3)
+    attempted(tmp_path, database.post, "committed")
+    database.post.update_many({}, {"$set": {"by": "app"}})
+    assert set(reasons(restore(tmp_path, database)).values()) == {CHANGED}
+    run(tmp_path, database.post, {}, {"$inc": {"n": 1}})
+    assert set(reasons(restore(tmp_path, database)).values()) == {BETWEEN}
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_without_a_transaction_a_part_may_be_written(database, tmp_path, sealed):
+    """Then the pre-images stay: sealed they are put back, and unsealed they are conflicts."""
+    fill(database.post, 3)
+    before = stored(database.post)
+    with BackupWriter(tmp_path, database.post, run_id=1) as writer:
+        writer.begin("migration01__new")
+        writer.save(OLD)
+        database.post.update_many({"_id": {"$lt": 2}}, RENEW)
+        if sealed:
+            writer.seal()
+        writer.abandon()
+    expected = (2, 1, 0) if sealed else (0, 1, 2)
+    assert counts(restore(tmp_path, database)) == expected
+    restore(tmp_path, database, force=True)
+    assert stored(database.post) == before
+
+
+@pytest.mark.parametrize("file", [dump_of, records_of])
+def test_torn_tails_are_ignored(database, tmp_path, file):
+    """Half of what a killed run was writing does not keep the rest from being put back."""
+    fill(database.post, 3)
+    before = stored(database.post)
+    run(tmp_path, database.post)
+    torn = file(tmp_path, database.post)
+    torn.write_bytes(torn.read_bytes() + torn.read_bytes()[: 60 if file is records_of else 40])
+    assert counts(restore(tmp_path, database)) == (3, 0, 0)
+    assert stored(database.post) == before
+
+
+def test_a_damaged_backup_is_reported(database, tmp_path):
+    """A dump that is cut off, or altered, is named; nothing is written."""
+    fill(database.post, 3)
+    run(tmp_path, database.post)
+    after = stored(database.post)
+    dump = dump_of(tmp_path, database.post)
+    content = dump.read_bytes()
+    dump.write_bytes(content[:-1])
+    with pytest.raises(BackupUnreadable, match=r"post\.bson\.gz: it ends at byte"):
+        restore(tmp_path, database)
+    shorter = DataFile(dump, writable=False)
+    dump.write_bytes(content)
+    with pytest.raises(BackupUnreadable, match="the pre-images from byte 20 on are damaged"):
+        list(shorter.batches(20, len(content) - 21))
+    shorter.close()
+    altered = bytearray(content)
+    altered[-30] ^= 1
+    dump.write_bytes(altered)
+    with pytest.raises(BackupUnreadable, match="the pre-images from byte 20 on are damaged"):
+        restore(tmp_path, database)
+    dump.unlink()
+    with pytest.raises(BackupUnreadable, match=r"post\.bson\.gz cannot be read: No such file"):
+        restore(tmp_path, database)
+    assert stored(database.post) == after
+
+
+def test_a_backup_that_is_being_written(database, tmp_path, server_uri):
+    """Another process has it open: nothing is restored, and the error says why."""
+    fill(database.post, 3)
+    run(tmp_path, database.post)
+    after = stored(database.post)
+    script = (
+        "import sys; from pymongo import MongoClient\n"
+        "from lazymig.operations.backup import BackupWriter\n"
+        "client = MongoClient(sys.argv[1])\n"
+        "BackupWriter(sys.argv[3], client[sys.argv[2]].post, run_id=1)\n"
+        "print('open', flush=True); sys.stdin.read(); client.close()\n"
+    )
+    command = [sys.executable, "-c", script, server_uri, database.name, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"open\n"
+        with pytest.raises(BackupUnreadable, match="another process is writing it"):
+            restore(tmp_path, database)
+        other.kill()
+    assert stored(database.post) == after
+    assert counts(restore(tmp_path, database)) == (3, 0, 0)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_write_during_the_restore_is_not_lost(database, tmp_path, monkeypatch, force):
+    """What comes between comparing and writing is a conflict; the neighbours are put back."""
+    fill(database.post, 3)
+    run(tmp_path, database.post)
+    read = restoring._Restore._stored
+    writes = [
+        lambda: database.post.update_one({"_id": 0}, {"$set": {"by": "app"}}),
+        lambda: database.post.delete_one({"_id": 1}),
+    ]
+
+    def read_and_be_late(self, elements):
+        found = read(self, elements)
+        while writes:
+            writes.pop()()
+        return found
+
+    monkeypatch.setattr(restoring._Restore, "_stored", read_and_be_late)
+    report = restore(tmp_path, database, force=force)
+    assert counts(report) == (1, 0, 2)
+    assert set(reasons(report).values()) == {"it was changed while it was restored"}
+    assert database.post.find_one({"_id": 0})["by"] == "app"
+    assert database.post.find_one({"_id": 1}) is None
+
+
+def test_a_document_that_came_back_during_the_restore(database, tmp_path, monkeypatch):
+    """A forced insert does not replace what somebody has inserted in the meantime."""
+    fill(database.post, 1)
+    run(tmp_path, database.post)
+    database.post.delete_one({})
+    read = restoring._Restore._stored
+
+    def read_and_be_late(self, elements):
+        found = read(self, elements)
+        database.post.insert_one({"_id": 0, "by": "app"})
+        return found
+
+    monkeypatch.setattr(restoring._Restore, "_stored", read_and_be_late)
+    report = restore(tmp_path, database, force=True)
+    assert counts(report) == (0, 0, 1)
+    assert reasons(report)[0].startswith("MongoDB refused it: E11000")
+
+
+def test_what_mongodb_refuses_is_a_conflict(database, tmp_path):
+    """A unique index that came since keeps one document from being put back, and no other."""
+    database.post.insert_many([{"_id": 0, "name": "a"}, {"_id": 1, "name": "b"}])
+    run(tmp_path, database.post, {}, {"$unset": {"name": 1}, "$set": {"new": True}})
+    database.post.insert_one({"_id": 2, "name": "a"})
+    database.post.create_index("name", unique=True, sparse=True)
+    report = restore(tmp_path, database)
+    assert counts(report) == (1, 0, 1)
+    assert reasons(report)[0].startswith("MongoDB refused it: E11000")
+    assert database.post.find_one({"_id": 1}) == {"_id": 1, "name": "b"}

@@ -1,0 +1,83 @@
+"""Chunks in other processes: which rules go out, how workers connect, what comes back."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from mongoengine import IntField
+from pymongo.database import Database
+
+from lazymig import History, RunOptionError
+from tests.support.commands import CommandLog
+from tests.support.handlers import copying, handler, model
+from tests.support.items import Item, ItemMigration, done, fill, stored
+
+COUNT = 1200
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:MongoClient opened before fork:UserWarning")
+def test_processes_do_the_chunks(mongoengine_db: Database[Any], method: str) -> None:
+    """Forked and spawned workers connect by themselves and do each chunk once."""
+    fill(mongoengine_db, COUNT)
+    context = multiprocessing.get_context(method)
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        report = ItemMigration(Item).migrate_all(executor=pool, chunk_size=100)
+    assert [rule.modified for rule in report.rules] == [COUNT] * 3
+    assert stored(mongoengine_db) == done(COUNT)
+    (run,) = History(mongoengine_db).runs()
+    assert [rule.done for rule in run.rules] == [COUNT] * 3
+
+
+def test_workers_write_and_the_runner_does_not(
+    monitored_db: Database[Any], command_log: CommandLog
+) -> None:
+    """The documents of a rule that reads them are neither read nor written by the runner."""
+    fill(monitored_db, COUNT)
+    context = multiprocessing.get_context("spawn")
+    command_log.clear()
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        ItemMigration(Item).migrate_all(executor=pool, chunk_size=300)
+    written = [
+        body["updates"][0]["u"]
+        for name, body in command_log.commands
+        if name == "update" and body["update"] == "item"
+    ]
+    assert written
+    assert not any("w" in update.get("$set", {}) for update in written)
+
+
+def test_threads_share_the_connection(mongoengine_db: Database[Any]) -> None:
+    """An executor of this process uses the connection that is there."""
+    fill(mongoengine_db, COUNT)
+    with ThreadPoolExecutor(2) as pool:
+        assert ItemMigration(Item).migrate_all(executor=pool, chunk_size=100).complete
+    assert stored(mongoengine_db) == done(COUNT)
+
+
+def test_errors_come_back_from_workers(mongoengine_db: Database[Any]) -> None:
+    """A document that a worker could not migrate is in the report and in quarantine."""
+    fill(mongoengine_db, COUNT)
+    mongoengine_db["item"].update_one({"_id": 777}, {"$set": {"copies": "text"}})
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        report = ItemMigration(Item).migrate_all(executor=pool, max_errors=5)
+    assert report.complete
+    (error,) = report.errors
+    assert (error.document_id, error.rule) == (777, "allmigration02__copy")
+    (entry,) = History(mongoengine_db).quarantined(report.run_id)
+    assert entry.document_id == 777
+
+
+def test_classes_that_cannot_be_sent_are_refused(mongoengine_db: Database[Any]) -> None:
+    """A model that another process cannot import is refused before anything is written."""
+    rules = handler(allmigration01__copy=copying("n", "w"))
+    post = model(rules, n=IntField(), w=IntField())
+    mongoengine_db["post"].insert_one({"_id": 1, "n": 1})
+    with ThreadPoolExecutor(1) as pool, pytest.raises(RunOptionError, match="executor: .*module"):
+        rules(post).migrate_all(executor=pool)
+    assert mongoengine_db.list_collection_names() == ["post"]

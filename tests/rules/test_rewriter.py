@@ -1,0 +1,109 @@
+"""Rewriting with a memory: what is remembered is right, belongs to nobody, and has a bound."""
+
+from __future__ import annotations
+
+import pytest
+
+from lazymig.rules import rewriter as module
+from lazymig.rules.rewriter import Rewriter
+from lazymig.rules.rewriting import compile_step, rewrite
+
+STEPS = (
+    compile_step("fill", {"on": {"$exists": False}}, {"$set": {"on": 1}}),
+    compile_step("move", {"nick": {"$exists": True}}, {"$rename": {"nick": "name"}}),
+)
+QUERIES = [
+    {},
+    {"age": 1},
+    {"on": 1},
+    {"on": 2},
+    {"on": 1, "age": 2},
+    {"age": 2, "on": 1, "name": "a", "size": 3},
+    {"age": 2, "on": {"$in": [1, 2]}},
+    {"on": 1, "$or": [{"age": 1}, {"size": 2}]},
+    {"on": 1, "$or": [{"age": 1}, {"name": "a"}]},
+    {"on": 2, "_id": 5},
+    {"name": "a", "nick": {"$exists": True}, "_id": 5},
+    {"$and": [{"on": 1}, {"age": 1}], "size": 1},
+    {"$nor": [{"on": 1, "name": "a"}], "age": {"$gt": 1}},
+    {"on": {"$in": list(range(30))}, "age": 1},
+]
+
+
+@pytest.fixture
+def rewritten(monkeypatch):
+    """What is rewritten and not remembered."""
+    queries = []
+
+    def counted(query, steps):
+        queries.append(query)
+        return rewrite(query, steps)
+
+    monkeypatch.setattr(module, "rewrite", counted)
+    return queries
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=str)
+def test_what_is_remembered_is_what_is_rewritten(query):
+    """The first answer and all later ones ask what the query rewritten as a whole asks."""
+    rewriter = Rewriter(STEPS)
+    expected = rewrite(query, STEPS)
+
+    answers = [rewriter.rewrite(dict(query)) for _ in range(2)]
+
+    assert answers == [expected, expected]
+
+
+@pytest.mark.parametrize("query", [{}, {"age": 1}, {"age": 1, "on": {"$exists": True}}])
+def test_an_unchanged_query_is_the_same_object(query):
+    """A query that no rule concerns, or that means the same to old documents, comes back."""
+    rewriter = Rewriter((STEPS[1],))
+
+    assert [rewriter.rewrite(query) is query for _ in range(2)] == [True, True]
+
+
+def test_conditions_are_rewritten_once(rewritten):
+    """Other values beside the conditions that a rule concerns do not make them new."""
+    rewriter = Rewriter(STEPS)
+
+    answers = [rewriter.rewrite({"_id": number, "on": 1}) for number in range(3)]
+
+    assert [answer["_id"] for answer in answers] == [0, 1, 2]
+    assert rewritten == [{"on": 1}]
+
+
+@pytest.mark.parametrize("other", [True, 1.0, "1", None, [1], {"$in": [1]}, {"$in": [True]}])
+def test_values_of_other_types_are_other_conditions(rewritten, other):
+    """What Python takes for equal is not taken for the same condition."""
+    rewriter = Rewriter(STEPS)
+
+    rewriter.rewrite({"on": 1})
+
+    assert rewriter.rewrite({"on": other}) == rewrite({"on": other}, STEPS)
+    assert len(rewritten) == 2
+
+
+def test_nobody_can_change_what_is_remembered():
+    """Neither the lists of a query nor those of an answer belong to the memory."""
+    rewriter = Rewriter(STEPS)
+    names = ["a", "b"]
+    query = {"name": {"$in": names}}
+    expected = rewrite({"name": {"$in": ["a", "b"]}}, STEPS)
+
+    first = rewriter.rewrite(query)
+    names.append("c")
+    second = rewriter.rewrite({"name": {"$in": ["a", "b"]}})
+    second["$or"].clear()
+
+    assert first["$or"] is not second["$or"]
+    assert rewriter.rewrite({"name": {"$in": ["a", "b"]}}) == expected
+
+
+def test_the_memory_has_a_bound(rewritten):
+    """A query that was asked long ago is rewritten anew."""
+    rewriter = Rewriter(STEPS)
+
+    for name in ["first", *map(str, range(300)), "first"]:
+        rewriter.rewrite({"name": name})
+
+    assert rewritten.count({"name": "first"}) == 2
