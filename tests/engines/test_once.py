@@ -27,6 +27,9 @@ from lazymig import (
     signals,
 )
 from lazymig.engines import claims
+from lazymig.engines.bulk import Tally, Work
+from lazymig.odm.plans import plan_for
+from lazymig.odm.schema import collection_of
 from tests.support.commands import CommandLog
 from tests.support.handlers import rule
 from tests.support.mails import (
@@ -126,32 +129,35 @@ def test_threads_run_each_effect_once(old_posts: Database[Any], load: Any) -> No
     assert _all_mailed(old_posts)
 
 
-def test_bulk_runs_and_loads_run_each_effect_once(old_posts: Database[Any]) -> None:
-    """Two bulk runs and two loads at once: one effect per document, which the reports add up to."""
+def _as_a_worker(post: Any, scope: Any) -> Tally:
+    """What each of the workers of a bulk run does, here with the whole collection at once."""
+    plan = plan_for(post.migration_handler, post)
+    (rule,) = (*plan.lazy, *plan.bulk)
+    return Work(collection_of(post), plan, scope).apply(rule)
+
+
+def test_a_bulk_run_and_loads_run_each_effect_once(old_posts: Database[Any]) -> None:
+    """A bulk run, another one's worker and two loads at once: one effect per document."""
     post = mailed_post(mailing(wait=30), lazy_timeout=30)
 
     def run() -> Any:
         return post.migration_handler(post).migrate_pending()
 
-    loads = LOADS["iteration"], LOADS["get"]
-    first, second, *loaded = _in_threads(
-        run, run, *[lambda load=load: load(post) for load in loads]
+    loads = [LOADS["iteration"], LOADS["get"]]
+    report, tally, *loaded = _in_threads(
+        run, lambda: _as_a_worker(post, "lazy"), *[lambda load=load: load(post) for load in loads]
     )
     assert loaded == [[True] * COUNT] * 2
     assert mails(old_posts) == EVERY_MAIL
     assert _all_mailed(old_posts)
-    assert first.errors == second.errors == ()
-    assert first.matched + second.matched <= COUNT
+    assert [*report.errors, *tally.errors] == []
+    assert report.matched + tally.matched <= COUNT
 
 
-def test_concurrent_bulk_rules_share_the_documents(old_posts: Database[Any]) -> None:
-    """Two runs of a bulk once rule match and modify each document once between them."""
+def test_workers_share_the_documents(old_posts: Database[Any]) -> None:
+    """Two workers with the same documents match and modify each of them once between them."""
     post = mailed_post(mailing(wait=30), scope="all")
-
-    def run() -> Any:
-        return post.migration_handler(post).migrate_all()
-
-    first, second = _in_threads(run, run)
+    first, second = _in_threads(*[lambda: _as_a_worker(post, "bulk")] * 2)
     assert mails(old_posts) == EVERY_MAIL
     assert _all_mailed(old_posts)
     assert (first.matched + second.matched, first.modified + second.modified) == (COUNT, COUNT)
@@ -922,7 +928,8 @@ def test_a_claim_survives_a_change_of_the_primary(
     concerns = [
         command.get("writeConcern")
         for name, command in command_log.commands
-        if name == "findAndModify" or (name == "update" and command["updates"][0]["q"].get("_id"))
+        if command[name] == "post"
+        and (name == "findAndModify" or (name == "update" and not command["updates"][0]["multi"]))
     ]
     assert concerns == [{"w": "majority"}] * 2
 
