@@ -34,7 +34,7 @@ from lazymig.engines.access import (
     writable,
     write_each,
 )
-from lazymig.engines.claims import migrate_once, release_expired
+from lazymig.engines.claims import migrate_once
 from lazymig.engines.computed import (
     Outcome,
     PartRefused,
@@ -305,8 +305,6 @@ class Work:
 
         located_only = location_fields(self.plan.shard_key)
         self._count(tally, map(work, self.stream(rule.target, located_only, _CLAIMED_BATCH)))
-        if self.within is None:
-            release_expired(self.collection, rule, self.plan.concern)
 
     def _count(self, tally: Tally, outcomes: Iterable[Outcome]) -> None:
         """Add up what became of batches, until there are too many errors."""

@@ -12,7 +12,7 @@ import secrets
 import socket
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import Context, ContextVar
 from dataclasses import dataclass, field, replace
@@ -238,22 +238,23 @@ def wait_for(
     :return: an error for each document that is held still.
     :raises pymongo.errors.PyMongoError: as `migrate_claimed`.
     """
-    waiting = dict(held)
     until = time.monotonic() + max(_options_of(each.rule).wait for each in held.values())
     if deadline is not None:
-        pass
+        until = min(until, deadline)
     pauses = _pauses()
-    while waiting and (left := until - time.monotonic()) > 0:
-        time.sleep(min(next(pauses), left))
-        now = {}
-        with pymongo.timeout(None if deadline is None else max(left, _LONGEST_PAUSE)):
-            for rule in {each.rule for each in waiting.values()}:
-                documents = [each.document for each in waiting.values() if each.rule is rule]
-                now.update(_look(collection, rule, concern, documents))
+    now: Mapping[Any, Held] = held
+    waiting = dict(held)
+    while True:
         free = {key: each for key, each in waiting.items() if key not in now or not now[key].live}
         waiting = {key: now[key] for key in waiting if key not in free}
         if free:
             waiting.update(go_on(free))
+        left = until - time.monotonic()
+        if not waiting or left <= 0:
+            break
+        time.sleep(min(next(pauses), left))
+        with pymongo.timeout(None if deadline is None else max(left, _LONGEST_PAUSE)):
+            now = _look_at_all(collection, concern, waiting.values())
     return {key: each.error() for key, each in waiting.items()}
 
 
@@ -397,9 +398,10 @@ class _Claimant(AbstractContextManager["_Claimant"]):
             self._keep(raw, evaluation, str(exc))
             raise
         if written is None:
+            # What is remembered is written under the next claim, if the document still matches.
             logger.warning(
-                "%s.%s: the update was not written: the document is gone, or the claim was lost "
-                "to another process, so that the effect happens twice (_id: %r)",
+                "%s.%s: the claim was gone before the update could be written: the document was "
+                "deleted or replaced, or another process has taken it over (_id: %r)",
                 self.rule.model_name,
                 self.rule.name,
                 raw["_id"],
@@ -412,23 +414,18 @@ class _Claimant(AbstractContextManager["_Claimant"]):
         return True
 
     def _send(self, own: Raw, evaluation: Evaluation) -> int | None:
-        """The number of documents modified; `None` where there is none that this owner may write.
+        """The number of documents modified; `None` where the claim is gone.
 
         The claim stands in for the check of what the rule has read: the effect has happened, and
         is not repeated because the application has written meanwhile.
         """
-        update, array_filters = _releasing(evaluation.update), evaluation.array_filters
-        # The claim is gone where the application has replaced the document as a whole.
-        unclaimed = all_of(own, self.condition, {CLAIM: {"$exists": False}})
-        for query in (all_of(own, {_OWNER: self.owner}), unclaimed):
-            result = self._outside(
-                lambda query=query: self.collection.update_one(  # type: ignore[misc]
-                    query, update, array_filters=array_filters
-                )
+        query, update = all_of(own, {_OWNER: self.owner}), _releasing(evaluation.update)
+        result = self._outside(
+            lambda: self.collection.update_one(
+                query, update, array_filters=evaluation.array_filters
             )
-            if result.matched_count:
-                return int(result.modified_count)
-        return None
+        )
+        return int(result.modified_count) if result.matched_count else None
 
     def _release(self, own: Raw) -> None:
         """Give the claim back; if that fails, it expires by itself."""
@@ -644,6 +641,18 @@ def _look(
             each["live"],
         )
     return held
+
+
+def _look_at_all(
+    collection: Collection[Any], concern: Raw | None, held: Iterable[Held]
+) -> dict[Any, Held]:
+    by_rule: dict[BoundRule, list[Raw]] = {}
+    for each in held:
+        by_rule.setdefault(each.rule, []).append(each.document)
+    found = {}
+    for rule, documents in by_rule.items():
+        found.update(_look(collection, rule, concern, documents))
+    return found
 
 
 def _is_live(document: Raw, now: datetime) -> bool:

@@ -28,6 +28,7 @@ from lazymig.engines.bulk import (
     rescue_broken,
 )
 from lazymig.engines.chunks import Chunk, ChunkSize, Position, Walk
+from lazymig.engines.claims import release_expired
 from lazymig.engines.computed import PartRefused
 from lazymig.errors import LeaseLost, MigrationError, MigrationFailed, RuleChanged
 from lazymig.operations.backup import BackupWriter
@@ -391,6 +392,7 @@ class _Runner:
                 self._ready(step)
                 self._do(step, chunk)
             self._take_back(step)
+            self._release_expired(step)
             ended = True
         finally:
             if not ended and self.workers is not None:
@@ -408,6 +410,17 @@ class _Runner:
         step.state.update(state="done", total=step.state["done"], exact=True)
         self._obey(self._persistently(step, lambda: self._checkpoint(step)))
         self._tell(step, finished=step is self.steps[-1])
+
+    def _release_expired(self, step: _Step) -> None:
+        """Take out of documents what owners of claims have left when they died."""
+        for rule in step.rules:
+            if rule.once is not None:
+                self._persistently(
+                    step,
+                    lambda rule=rule: release_expired(  # type: ignore[misc]
+                        self.collection, rule, self.plan.concern
+                    ),
+                )
 
     def _chunks(self, step: _Step) -> Iterator[Chunk]:
         """What is to be done, chunk by chunk; each is done before the next one is looked for."""

@@ -27,6 +27,9 @@ from lazymig import (
     signals,
 )
 from lazymig.engines import claims
+from lazymig.engines.bulk import Tally, Work
+from lazymig.odm.plans import plan_for
+from lazymig.odm.schema import collection_of
 from tests.support.commands import CommandLog
 from tests.support.handlers import rule
 from tests.support.mails import (
@@ -126,32 +129,35 @@ def test_threads_run_each_effect_once(old_posts: Database[Any], load: Any) -> No
     assert _all_mailed(old_posts)
 
 
-def test_bulk_runs_and_loads_run_each_effect_once(old_posts: Database[Any]) -> None:
-    """Two bulk runs and two loads at once: one effect per document, which the reports add up to."""
+def _as_a_worker(post: Any, scope: Any) -> Tally:
+    """What each of the workers of a bulk run does, here with the whole collection at once."""
+    plan = plan_for(post.migration_handler, post)
+    (rule,) = (*plan.lazy, *plan.bulk)
+    return Work(collection_of(post), plan, scope).apply(rule)
+
+
+def test_a_bulk_run_and_loads_run_each_effect_once(old_posts: Database[Any]) -> None:
+    """A bulk run, another one's worker and two loads at once: one effect per document."""
     post = mailed_post(mailing(wait=30), lazy_timeout=30)
 
     def run() -> Any:
         return post.migration_handler(post).migrate_pending()
 
-    loads = LOADS["iteration"], LOADS["get"]
-    first, second, *loaded = _in_threads(
-        run, run, *[lambda load=load: load(post) for load in loads]
+    loads = [LOADS["iteration"], LOADS["get"]]
+    report, tally, *loaded = _in_threads(
+        run, lambda: _as_a_worker(post, "lazy"), *[lambda load=load: load(post) for load in loads]
     )
     assert loaded == [[True] * COUNT] * 2
     assert mails(old_posts) == EVERY_MAIL
     assert _all_mailed(old_posts)
-    assert first.errors == second.errors == ()
-    assert first.matched + second.matched <= COUNT
+    assert [*report.errors, *tally.errors] == []
+    assert report.matched + tally.matched <= COUNT
 
 
-def test_concurrent_bulk_rules_share_the_documents(old_posts: Database[Any]) -> None:
-    """Two runs of a bulk once rule match and modify each document once between them."""
+def test_workers_share_the_documents(old_posts: Database[Any]) -> None:
+    """Two workers with the same documents match and modify each of them once between them."""
     post = mailed_post(mailing(wait=30), scope="all")
-
-    def run() -> Any:
-        return post.migration_handler(post).migrate_all()
-
-    first, second = _in_threads(run, run)
+    first, second = _in_threads(*[lambda: _as_a_worker(post, "bulk")] * 2)
     assert mails(old_posts) == EVERY_MAIL
     assert _all_mailed(old_posts)
     assert (first.matched + second.matched, first.modified + second.modified) == (COUNT, COUNT)
@@ -363,21 +369,31 @@ def test_a_document_in_progress_stops_no_neighbour(mongoengine_db: Database[Any]
     assert set(held) == {"_id", "n", CLAIM}
 
 
+def _naming(self: Any) -> None:
+    self.target = {"mailed": True, "name": {"$exists": False}}
+    self.update = {"$set": {"name": f"mailed: {self.doc['mailed']}"}}
+
+
+LATER = {
+    "static": (rule({"mailed": True, "name": {"$exists": False}}, {"$set": {"name": "x"}}), "x"),
+    "dynamic": (_naming, "mailed: True"),
+}
+
+
+@pytest.mark.parametrize(("later", "name"), LATER.values(), ids=LATER)
 def test_rules_behind_a_once_rule_wait_with_it(
-    mongoengine_db: Database[Any], waiting: _Waiting
+    mongoengine_db: Database[Any], waiting: _Waiting, later: Any, name: str
 ) -> None:
     """A document that was waited for gets the rules that come after, whoever ran the once rule."""
     mongoengine_db["post"].insert_many([{"_id": n} for n in range(3)])
     once_rule = {"migration02__mail": mailing(waiting, wait=30), "lazy_timeout": 30}
-    later = rule({"mailed": True, "name": {"$exists": False}}, {"$set": {"name": "x"}})
     owner = threading.Thread(target=lambda: list(post_with(once_rule).objects))
     owner.start()
     assert waiting.started.wait(30)
-    rules = {"migration01__n": rule({"n": {"$exists": False}}, {"$set": {"n": 1}})}
-    post = post_with({**rules, **once_rule, "migration03__name": later})
-    loaded = [(each.n, each.mailed, each.name) for each in post.objects.order_by("key")]
+    post = post_with({**once_rule, "migration03__name": later})
+    loaded = [(each.mailed, each.name) for each in post.objects.order_by("key")]
     owner.join()
-    assert loaded == [(1, True, "x")] * 3
+    assert loaded == [(True, name)] * 3
     assert mails(mongoengine_db) == {0: 1, 1: 1, 2: 1}
 
 
@@ -539,7 +555,7 @@ def test_the_application_may_replace_the_document(mongoengine_db: Database[Any])
         self.collection.replace_one({"_id": 1}, {"n": 2})
         send_mail(self)
 
-    loaded = mailed_post(mailing(effect)).objects.get()
+    loaded = mailed_post(mailing(effect, wait=0)).objects.get()
     assert (loaded.n, loaded.mailed) == (2, True)
     assert mails(mongoengine_db) == {1: 1}
 
@@ -695,7 +711,7 @@ def test_a_lost_claim_is_told(
     post = mailed_post(mailing(effect, wait=0.05))
     with pytest.raises(MigrationInProgress, match="the other"):
         post.objects.get()
-    assert "the claim was lost" in caplog.text
+    assert "the claim was gone" in caplog.text
     stored = mongoengine_db["post"].find_one()
     assert stored is not None
     assert set(stored) == {"_id", CLAIM}
@@ -797,6 +813,29 @@ def test_a_held_write_lock_bounds_a_load(
     assert post.objects.get(key=1).mailed
 
 
+def test_a_write_lock_behind_the_effect_bounds_a_load(
+    mongoengine_db: Database[Any], client: MongoClient[Any]
+) -> None:
+    """A transaction that comes in between ends the load in time; the effect is not repeated."""
+    mongoengine_db["post"].insert_one({"_id": 1})
+    with client.start_session() as session:
+
+        def effect(self: Any) -> None:
+            send_mail(self)
+            session.start_transaction()
+            posts = client[mongoengine_db.name]["post"]
+            posts.update_one({"_id": 1}, {"$set": {"n": 1}}, session=session)
+
+        post = mailed_post(mailing(effect), lazy_timeout=0.5)
+        with pytest.raises(MigrationTimeout):
+            post.objects.get(key=1)
+        session.commit_transaction()
+    loaded = post.objects.get(key=1)
+    assert (loaded.n, loaded.mailed) == (1, True)
+    assert mails(mongoengine_db) == {1: 1}
+    assert claimed(mongoengine_db) == []
+
+
 # Reports, signals, costs
 
 
@@ -889,7 +928,8 @@ def test_a_claim_survives_a_change_of_the_primary(
     concerns = [
         command.get("writeConcern")
         for name, command in command_log.commands
-        if name == "findAndModify" or (name == "update" and command["updates"][0]["q"].get("_id"))
+        if command[name] == "post"
+        and (name == "findAndModify" or (name == "update" and not command["updates"][0]["multi"]))
     ]
     assert concerns == [{"w": "majority"}] * 2
 

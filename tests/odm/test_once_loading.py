@@ -23,6 +23,7 @@ from mongoengine.errors import FieldDoesNotExist
 from pymongo.database import Database
 
 from lazymig import LazyMigrationMixin, MigrationInProgress, as_stored
+from tests.support.commands import CommandLog
 from tests.support.doors import ALL_DOORS, NAMES, SINGLE_DOORS, as_raw, new, person_model
 from tests.support.handlers import ADD_ENABLED, copying, handler, model, rule
 from tests.support.mails import CLAIM, claim, mailing, mails
@@ -259,6 +260,20 @@ def test_rules_for_errors_meet_a_once_rule_in_order(mongoengine_db: Database[Any
     loaded = model(rules, n=IntField(), m=IntField(), k=IntField()).objects.get()
     assert (loaded.n, loaded.m, loaded.k) == (2, 1, 5)
     assert mails(mongoengine_db) == {1: 1}
+
+
+def test_no_rule_is_tried_where_none_is_lazy(
+    monitored_db: Database[Any], command_log: CommandLog
+) -> None:
+    """A document that does not load fails as with plain MongoEngine where bulk rules are all."""
+    monitored_db["person"].insert_one({"_id": 1, "unknown": 1})
+    person = person_model(handler(allmigration01__mail=_enabling()))
+    command_log.clear()
+    with pytest.raises(FieldDoesNotExist) as caught:
+        person.objects.get()
+    assert command_log.names == ["find"]
+    assert "lazymig" not in str(caught.value)
+    assert not hasattr(caught.value, "__notes__")
 
 
 def test_a_model_without_once_rules_is_left_as_it_was(mongoengine_db: Database[Any]) -> None:
