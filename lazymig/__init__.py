@@ -10,6 +10,7 @@ from lazymig.engines.bulk import MigrationReport, RuleReport
 from lazymig.engines.pending import RuleStatus
 from lazymig.errors import (
     BackupFailed,
+    BackupUnreadable,
     CollectionLocked,
     ConvergenceWarning,
     LazyMigError,
@@ -38,11 +39,12 @@ from lazymig.operations.history import History, Quarantined, RuleRun, Run
 from lazymig.operations.options import RunOptions
 from lazymig.operations.preview import PreviewReport
 from lazymig.operations.progress import Progress, ProgressBar, ProgressLog
-from lazymig.operations.restoring import RestoreReport, restore
+from lazymig.operations.restoring import RestoreConflict, RestoreReport, restore
 from lazymig.rules.once import once
 
 __all__ = [
     "BackupFailed",
+    "BackupUnreadable",
     "CollectionLocked",
     "ConvergenceWarning",
     "DocumentMigration",
@@ -62,6 +64,7 @@ __all__ = [
     "ProgressBar",
     "ProgressLog",
     "Quarantined",
+    "RestoreConflict",
     "RestoreReport",
     "RuleChanged",
     "RuleDefinitionError",

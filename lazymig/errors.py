@@ -14,6 +14,7 @@ LazyMigError
 │   ├── RuleChanged                    the run to go on with has begun with other rules
 │   └── WorkerFailed                   a chunk has ended one worker after the other
 ├── BackupUnreadable                   a backup is not there, damaged, or of something else
+├── HandlerFileError                   a handler's source file cannot be found, read or edited
 └── MigrationError                     a document could not be brought up to date
     ├── MigrationFailed                MongoDB refused the update, or the rule raised
     ├── MigrationConflict              the document kept changing while a rule was computed
@@ -36,6 +37,7 @@ __all__ = [
     "BackupUnreadable",
     "CollectionLocked",
     "ConvergenceWarning",
+    "HandlerFileError",
     "LazyMigError",
     "LeaseLost",
     "MigrationConflict",
@@ -198,6 +200,21 @@ class BackupUnreadable(LazyMigError):
         self.path = os.fspath(path)
         self.problem = problem
         super().__init__(f"{self.path}: {problem}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), path=self.path), (self.problem,)
+
+
+class HandlerFileError(LazyMigError):
+    """The source file of a handler cannot be found, read or edited; no file was changed.
+
+    `path` is the file, `None` where there is none.
+    """
+
+    def __init__(self, problem: str, *, path: str | os.PathLike[str] | None = None) -> None:
+        self.path = None if path is None else os.fspath(path)
+        self.problem = problem
+        super().__init__(problem if self.path is None else f"{self.path}: {problem}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), path=self.path), (self.problem,)

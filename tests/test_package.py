@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 
 import lazymig
+from lazymig import DocumentMigration, RunOptions
+from lazymig.odm.handler import MigrationHandler
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,6 +23,29 @@ def test_public_names_are_sorted_and_there() -> None:
     """`lazymig.__all__` is sorted, names nothing twice, and each of its names can be imported."""
     assert lazymig.__all__ == sorted(set(lazymig.__all__))
     assert [name for name in lazymig.__all__ if not hasattr(lazymig, name)] == []
+
+
+def test_every_public_name_is_documented() -> None:
+    """Each name of `lazymig.__all__` is on the page of the API."""
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    documented = re.findall(r"(?:auto\w+|py:\w+):: ([A-Za-z_]+)", page)
+    assert sorted(set(lazymig.__all__) - {"signals"} - set(documented)) == []
+
+
+def test_every_attribute_of_a_handler_is_documented() -> None:
+    """Each attribute that a handler may declare is explained in the class and on a page."""
+    pages = "".join(page.read_text("utf-8") for page in (ROOT / "docs").glob("*.md"))
+    for name in MigrationHandler.__annotations__:
+        assert f":cvar {name}:" in str(DocumentMigration.__doc__)
+        assert name in pages
+
+
+def test_every_option_of_a_run_is_documented() -> None:
+    """Each keyword of a bulk run is in the options' docstring and on the page about production."""
+    page = (ROOT / "docs" / "production.md").read_text(encoding="utf-8")
+    for name in RunOptions.__annotations__:
+        assert f"`{name}`" in str(RunOptions.__doc__)
+        assert f"`{name}`" in page
 
 
 def test_the_version_is_written_once() -> None:
