@@ -1,0 +1,21 @@
+"""The suite with the oldest and the newest versions that lazymig supports: `nox`."""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.error_on_missing_interpreters = False
+
+# The oldest and the newest of each that `setup.cfg` admits.
+VERSIONS = [
+    ("0.29.0", "4.9"),
+    ("0.29.*", "4.*"),
+]
+
+
+@nox.session(python=["3.10", "3.11", "3.12", "3.13"])
+@nox.parametrize(("mongoengine", "pymongo"), VERSIONS, ids=["oldest", "newest"])
+def tests(session: nox.Session, mongoengine: str, pymongo: str) -> None:
+    """Run the tests, or those that are named behind `--`."""
+    session.install(".[test]", f"mongoengine=={mongoengine}", f"pymongo=={pymongo}")
+    session.run("python", "-m", "pytest", *session.posargs)

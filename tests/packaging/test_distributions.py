@@ -1,0 +1,145 @@
+"""What is built: a wheel and an sdist, installed in empty environments and used from there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+import lazymig
+from lazymig.demo.server import find_mongod
+
+ROOT = Path(__file__).parents[2]
+LEFT_OUT = shutil.ignore_patterns(
+    ".git",
+    ".venv",
+    ".hypothesis",
+    ".*_cache",
+    "__pycache__",
+    "*.egg-info",
+    "build",
+    "dist",
+    "_build",
+)
+
+USER_MODULE = """
+from mongoengine import BooleanField, Document, StringField
+
+from lazymig import DocumentMigration, History, LazyMigrationMixin, MigrationReport, once, restore
+
+
+class UserMigration(DocumentMigration):
+    settle_limit = None
+
+    def migration01__add_enabled(self) -> None:
+        self.target = {"enabled": {"$exists": False}}
+        self.update = {"$set": {"enabled": True}}
+
+    @once(lease=30.0)
+    def migration02__greet(self) -> None:
+        self.target = {"greeted": {"$exists": False}}
+        name: str = self.doc["name"]
+        self.update = {"$set": {"greeted": name}}
+
+
+class User(LazyMigrationMixin, Document):  # type: ignore[misc]
+    name = StringField()
+    enabled = BooleanField()
+    greeted = StringField()
+    migration_handler = UserMigration
+
+
+def run() -> MigrationReport:
+    report: MigrationReport = UserMigration(User).migrate_pending(
+        chunk_size=100, max_rate=5.0, note="x", progress=True
+    )
+    count: int = report.modified
+    names: list[str] = [rule.name for rule in History(User).runs()[0].rules]
+    print(count, names, restore)
+    return report
+"""
+WRONG_USE = """
+from user import User, UserMigration
+
+UserMigration(User).migrate_pending(chunk_sizes=100)
+"""
+
+
+def _run(*command: str | Path, cwd: Path, **environment: str) -> str:
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={**_clean_environment(), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def _clean_environment() -> dict[str, str]:
+    mine = ("PYTHONPATH", "VIRTUAL_ENV", "LAZYMIG_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(mine)}
+
+
+@pytest.fixture(scope="session")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel and the sdist of a copy of the sources."""
+    sources = tmp_path_factory.mktemp("sources") / "lazymig"
+    shutil.copytree(ROOT, sources, ignore=LEFT_OUT)
+    folder = tmp_path_factory.mktemp("dist")
+    _run(sys.executable, "-m", "build", "--outdir", folder, sources, cwd=sources)
+    return folder
+
+
+@pytest.fixture(scope="session", params=["whl", "tar.gz"])
+def installed(
+    request: pytest.FixtureRequest, distributions: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The folder of the programs of an empty environment in which one of them is installed."""
+    (distribution,) = distributions.glob(f"*.{request.param}")
+    environment = tmp_path_factory.mktemp("environment")
+    venv.create(environment, with_pip=True)
+    programs = environment / "bin"
+    _run(programs / "python", "-m", "pip", "install", "-q", distribution, cwd=environment)
+    return programs
+
+
+def test_the_program_knows_its_version(installed: Path, tmp_path: Path) -> None:
+    """`lazymig --version`, installed alone, tells the version; so does `python -m lazymig`."""
+    assert lazymig.__version__ in _run(installed / "lazymig", "--version", cwd=tmp_path)
+    told = _run(installed / "python", "-m", "lazymig", "--version", cwd=tmp_path)
+    assert lazymig.__version__ in told
+
+
+def test_the_demonstration_runs(installed: Path, tmp_path: Path) -> None:
+    """`lazymig demo` works where nothing is installed but lazymig, and a `mongod` is on PATH."""
+    path = f"{find_mongod().parent}{os.pathsep}{os.environ['PATH']}"
+    assert "migrate_pending" in _run(installed / "lazymig", "demo", cwd=tmp_path, PATH=path)
+
+
+def test_users_are_type_checked(installed: Path, tmp_path: Path) -> None:
+    """`py.typed` works: mypy checks a user's module against lazymig, and finds what is wrong."""
+    (tmp_path / "user.py").write_text(USER_MODULE, encoding="utf-8")
+    (tmp_path / "wrong.py").write_text(WRONG_USE, encoding="utf-8")
+    (tmp_path / "mypy.ini").write_text(
+        "[mypy]\nstrict = true\n[mypy-mongoengine.*]\nignore_missing_imports = true\n",
+        encoding="utf-8",
+    )
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--python-executable", installed / "python", "."],
+        cwd=tmp_path,
+        env=_clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    errors = [line for line in checked.stdout.splitlines() if ": error:" in line]
+    assert [line.partition(":")[0] for line in errors] == ["wrong.py"], checked.stdout
+    assert "chunk_sizes" in errors[0]
