@@ -8,7 +8,7 @@ nox.options.error_on_missing_interpreters = False
 
 # The oldest and the newest of each that `setup.cfg` admits.
 VERSIONS = [
-    ("0.29.0", "4.9"),
+    ("0.29.1", "4.9"),
     ("0.29.*", "4.*"),
 ]
 

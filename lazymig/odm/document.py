@@ -27,8 +27,7 @@ from lazymig.odm.plans import bind_rules, family_of, forget_plans, owner_of, roo
 from lazymig.odm.references import watch_references
 from lazymig.odm.schema import document_subclasses, is_concrete
 from lazymig.odm.stored import shown_as_stored
-from lazymig.rules.discovery import discover
-from lazymig.rules.rule import Rule
+from lazymig.rules.discovery import BoundRule
 
 __all__ = ["LazyMigrationMixin"]
 
@@ -69,9 +68,6 @@ class LazyMigrationMixin:
         if not is_concrete(cls):
             return
         forget_plans(cls)
-        handler = cls.migration_handler
-        if handler is not None and owner_of(cls) is cls:
-            bind_rules(handler, cls)
         root = root_of(cls)
         tree = (root, *document_subclasses(root, defining=cls))
         rules = [rule for model in tree for rule in _rules_of(model)]
@@ -137,9 +133,10 @@ def _check_handler(cls: Any) -> None:
     )
 
 
-def _rules_of(model: Any) -> tuple[Rule, ...]:
+def _rules_of(model: Any) -> tuple[BoundRule, ...]:
+    """The rules that concern a model; one may decide by its class that it does not."""
     handler = getattr(model, "migration_handler", None)
-    return () if handler is None else discover(handler)
+    return () if handler is None else bind_rules(handler, owner_of(model))
 
 
 def _install(model: Any, live: bool, claimed: bool) -> None:

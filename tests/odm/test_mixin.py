@@ -30,7 +30,7 @@ from tests.support.doors import (
     person_model,
     stored,
 )
-from tests.support.handlers import ADD_ENABLED, handler, rule
+from tests.support.handlers import ADD_ENABLED, handler, model, rule
 
 
 @pytest.mark.parametrize("base", [Document, DynamicDocument])
@@ -225,3 +225,18 @@ def test_the_handler_is_a_documentmigration(mongoengine_db):
     mongoengine_db["person"].insert_one({"_id": 1})
 
     assert as_raw(person_model(Second).objects.get()) == new(1)
+
+
+def test_a_rule_that_does_not_concern_the_model_opens_no_door(mongoengine_db):
+    """A model whose only rules decide that they are for another class loads as any other."""
+
+    def elsewhere(self):
+        if self.doc_class.__name__ == "Elsewhere":
+            self.target = {"n": {"$exists": False}}
+            self.update = {"$set": {"n": 1}}
+
+    post = model(handler(migration01__elsewhere=elsewhere), n=IntField())
+    mongoengine_db["post"].insert_one({"_id": 1})
+    assert [each.n for each in post.objects] == [None]
+    assert post.objects.get(key=1).n is None
+    assert post.objects.in_bulk([1])[1].n is None

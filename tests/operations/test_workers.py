@@ -78,6 +78,6 @@ def test_classes_that_cannot_be_sent_are_refused(mongoengine_db: Database[Any]) 
     rules = handler(allmigration01__copy=copying("n", "w"))
     post = model(rules, n=IntField(), w=IntField())
     mongoengine_db["post"].insert_one({"_id": 1, "n": 1})
-    with ThreadPoolExecutor(1) as pool, pytest.raises(RunOptionError, match="executor: .*module"):
+    with ThreadPoolExecutor(1) as pool, pytest.raises(RunOptionError, match=r"executor: .*module"):
         rules(post).migrate_all(executor=pool)
     assert mongoengine_db.list_collection_names() == ["post"]
