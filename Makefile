@@ -21,7 +21,7 @@ demo: $(VENV)/.demo-installed
 	$(BIN)/python -m lazymig.demo
 
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .

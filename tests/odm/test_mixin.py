@@ -69,7 +69,9 @@ def an_instance():
 
 
 @pytest.mark.parametrize(
-    "wrong", [object, "UserMigration", {"migration01__x": 1}, an_instance], ids=repr
+    "wrong",
+    [object, "UserMigration", {"migration01__x": 1}, an_instance],
+    ids=["class", "name", "dictionary", "instance"],
 )
 def test_a_handler_that_is_none_is_refused(wrong):
     """A migration_handler that is no DocumentMigration class is an error with a remedy."""

@@ -495,7 +495,7 @@ def test_a_sample_of_none_makes_no_scratch_collection(
 
 @pytest.mark.parametrize(
     "document_id",
-    [1, "a", ObjectId(), {"a": 1, "b": [2]}, datetime(2020, 1, 1), b"x", None, 1.5],
+    [1, "a", ObjectId("6b0000000000000000000001"), {"a": 1, "b": [2]}, datetime(2020, 1, 1), b"x", None, 1.5],
     ids=repr,
 )
 def test_documents_of_any_id_are_shown(mongoengine_db: Database[Any], document_id: Any) -> None:
