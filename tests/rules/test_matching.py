@@ -454,7 +454,7 @@ def test_screens_let_no_current_document_through(target: Raw) -> None:
         {"name": ANY, "version": ANY, "post": ANY, "flag": ANY, "_cls": ANY, "old": ANY},
         {"name": Code("x"), "version": NAN, "post": {"title": ANY}, "_cls": Code("New")},
     ],
-    ids=["typed", "anything", "code"],
+    ids=["empty", "old", "older", "array", "number", "typed", "anything", "code"],
 )
 def test_screens_keep_the_places_of_the_rest(target: Raw, stale: Raw) -> None:
     """A screen gives the index of each document that may match, among others and alone."""
