@@ -35,19 +35,27 @@ from lazymig.migration import DocumentMigration
 from lazymig.odm.document import LazyMigrationMixin
 from lazymig.odm.queryset import LazyMigrationQuerySet
 from lazymig.odm.stored import as_stored
+from lazymig.operations.checks import CheckFinding, CheckReport, check_documents
+from lazymig.operations.drift import DriftFinding, DriftReport, diff
 from lazymig.operations.history import History, Quarantined, RuleRun, Run
+from lazymig.operations.html_report import render_report, write_report
 from lazymig.operations.options import RunOptions
 from lazymig.operations.preview import PreviewReport
 from lazymig.operations.progress import Progress, ProgressBar, ProgressLog
+from lazymig.operations.proposals import RuleProposal
 from lazymig.operations.restoring import RestoreConflict, RestoreReport, restore
 from lazymig.rules.once import once
 
 __all__ = [
     "BackupFailed",
     "BackupUnreadable",
+    "CheckFinding",
+    "CheckReport",
     "CollectionLocked",
     "ConvergenceWarning",
     "DocumentMigration",
+    "DriftFinding",
+    "DriftReport",
     "History",
     "LazyMigError",
     "LazyMigrationMixin",
@@ -68,6 +76,7 @@ __all__ = [
     "RestoreReport",
     "RuleChanged",
     "RuleDefinitionError",
+    "RuleProposal",
     "RuleReport",
     "RuleRun",
     "RuleStatus",
@@ -82,9 +91,13 @@ __all__ = [
     "UpdateQueryError",
     "WorkerFailed",
     "as_stored",
+    "check_documents",
+    "diff",
     "once",
+    "render_report",
     "restore",
     "signals",
+    "write_report",
 ]
 
 __version__ = "0.1.0"
