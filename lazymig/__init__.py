@@ -36,9 +36,9 @@ from lazymig.odm.document import LazyMigrationMixin
 from lazymig.odm.queryset import LazyMigrationQuerySet
 from lazymig.odm.stored import as_stored
 from lazymig.operations.checks import CheckFinding, CheckReport, check_documents
-from lazymig.operations.drift import DriftFinding, DriftReport, diff
+from lazymig.operations.drift import DriftReport, diff
+from lazymig.operations.findings import DriftFinding
 from lazymig.operations.history import History, Quarantined, RuleRun, Run
-from lazymig.operations.html_report import render_report, write_report
 from lazymig.operations.options import RunOptions
 from lazymig.operations.preview import PreviewReport
 from lazymig.operations.progress import Progress, ProgressBar, ProgressLog
@@ -94,10 +94,8 @@ __all__ = [
     "check_documents",
     "diff",
     "once",
-    "render_report",
     "restore",
     "signals",
-    "write_report",
 ]
 
 __version__ = "0.1.0"

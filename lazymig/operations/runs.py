@@ -5,19 +5,28 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import pymongo
 from bson import ObjectId
 from pymongo import WriteConcern
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
-from pymongo.errors import AutoReconnect, OperationFailure
+from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from lazymig.engines.access import Raw, all_of, is_mongomock, key_of, on_primary, unhurried
+from lazymig.engines.access import (
+    Raw,
+    all_of,
+    by_ids,
+    is_mongomock,
+    key_of,
+    on_primary,
+    unhurried,
+)
 from lazymig.engines.bulk import (
     MigrationReport,
     RuleReport,
@@ -29,8 +38,8 @@ from lazymig.engines.bulk import (
 )
 from lazymig.engines.chunks import Chunk, ChunkSize, Position, Walk
 from lazymig.engines.claims import release_expired
-from lazymig.engines.computed import PartRefused
-from lazymig.errors import LeaseLost, MigrationError, MigrationFailed, RuleChanged
+from lazymig.engines.computed import PartRefused, failure_of_server
+from lazymig.errors import MigrationError, MigrationFailed, RuleChanged
 from lazymig.operations.backup import BackupWriter
 from lazymig.operations.digest import digest_of
 from lazymig.operations.interrupts import interruptible
@@ -39,7 +48,7 @@ from lazymig.operations.lease import Lease
 from lazymig.operations.options import Options
 from lazymig.operations.progress import Meter, Progress, reporter
 from lazymig.operations.throttle import PACING, Throttle
-from lazymig.operations.workers import Workers
+from lazymig.operations.workers import Workers, is_away
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.repetition import is_repeatable
@@ -48,6 +57,8 @@ from lazymig.rules.rule import Scope
 __all__ = ["carry_out"]
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # So few documents are brought up to date by their `_id`s, without a walk over the collection.
 _FEW = 1000
@@ -195,19 +206,12 @@ class _Runner:
             stack.enter_context(self.lease)
             self._end_transactions_of_the_dead()
             self._open_entry()
-            self.lease.tell(run=self.entry.id)
-            self.interrupts = stack.enter_context(interruptible())
-            self.show = stack.enter_context(reporter(self.options.progress))
-            if self.options.backup is not None:
-                self.backup = BackupWriter(
-                    Path(self.options.backup),
-                    self.collection,
-                    run_id=self.entry.id,
-                    shard_key=self.plan.shard_key,
-                )
-                stack.enter_context(closing(self.backup))
             try:
+                self._prepare(stack)
                 report = self._run_to_its_end()
+            except BaseException as exc:
+                self._note_failure(exc)
+                raise
             finally:
                 if self.session is not None:
                     self.session.end_session()
@@ -232,6 +236,20 @@ class _Runner:
                 self.plan.model_name,
                 exc,
             )
+
+    def _prepare(self, stack: ExitStack) -> None:
+        """Open what the run holds until its end."""
+        self.lease.tell(run=self.entry.id)
+        self.interrupts = stack.enter_context(interruptible())
+        self.show = stack.enter_context(reporter(self.options.progress))
+        if self.options.backup is not None:
+            self.backup = BackupWriter(
+                Path(self.options.backup),
+                self.collection,
+                run_id=self.entry.id,
+                shard_key=self.plan.shard_key,
+            )
+            stack.enter_context(closing(self.backup))
 
     def _open_entry(self) -> None:
         """Begin a new run in the journal, or go on with the one that is asked for."""
@@ -313,10 +331,7 @@ class _Runner:
             state, error = "stopped", str(exc)
         except _TooManyErrors as exc:
             state, error = "failed", str(exc)
-        except BaseException as exc:
-            self._note_failure(exc)
-            raise
-        self.journal.finish(self.entry, state, error)
+        self._persistently(self.steps[-1], lambda: self.journal.finish(self.entry, state, error))
         if state != "finished":
             logger.warning(
                 "%s: run %s %s: %s; everything up to here is done and noted, go on with "
@@ -384,7 +399,7 @@ class _Runner:
         for rule in step.rules:
             announce(self.plan, rule, self.scope)
         step.state["state"] = "running"
-        step.state["total"] = self.collection.estimated_document_count()
+        step.state["total"] = self._persistently(step, self.collection.estimated_document_count)
         self.meter.restart(step.state["done"])
         ended = False
         try:
@@ -532,10 +547,8 @@ class _Runner:
                 self._take_one(step)
         elif self._is_exact(step, rule):
             self._do_exactly(step, rule, chunk)
-        elif not step.rescue and not _is_safe(rule, self.scope):
-            self._do_once(step, rule, chunk)
         else:
-            self._persistently(step, lambda: self._do_once(step, rule, chunk))
+            self._do_once(step, rule, chunk)
 
     def _goes_out(self, step: _Step, rule: BoundRule) -> bool:
         return (
@@ -575,32 +588,43 @@ class _Runner:
         return self.options.max_errors - self.refused + 1
 
     def _do_once(self, step: _Step, rule: BoundRule, chunk: Chunk) -> None:
-        """Do a chunk whose repetition, after a crash, does nothing twice."""
-        started = time.perf_counter()
-        if self.backup is not None:
-            self.backup.begin(step.name)
-        work = self._work(chunk)
-        if step.rescue:
-            tallies = rescue_broken(work, step.rules, self.is_broken)
+        """Do a chunk, and then note it; what may be repeated outlasts a lost connection."""
+
+        def attempt() -> tuple[dict[str, Tally], float]:
+            started = time.perf_counter()
+            if self.backup is not None:
+                self.backup.begin(step.name)
+            work = self._work(chunk)
+            if step.rescue:
+                tallies = rescue_broken(work, step.rules, self.is_broken)
+            else:
+                tallies = {rule.name: work.apply(rule)}
+            if self.backup is not None:
+                self.backup.seal()
+                self.backup.commit()
+            return tallies, time.perf_counter() - started
+
+        if step.rescue or _is_safe(rule, self.scope):
+            tallies, seconds = self._persistently(step, attempt)
         else:
-            tallies = {rule.name: work.apply(rule)}
-        if self.backup is not None:
-            self.backup.seal()
-            self.backup.commit()
-        self._account(step, chunk, tallies, time.perf_counter() - started)
+            tallies, seconds = attempt()
+        self._account(step, chunk, tallies, seconds)
 
-    def _do_exactly(self, step: _Step, rule: BoundRule, chunk: Chunk) -> None:
-        """Do a chunk and its checkpoint in one transaction: both, once, or neither."""
-        started = time.perf_counter()
+    def _do_exactly(
+        self, step: _Step, rule: BoundRule, chunk: Chunk, alone: Sequence[Any] = ()
+    ) -> None:
+        """Do a chunk and its checkpoint in one transaction: both, once, or neither.
+
+        :param alone: the `_id` of the chunk's document, where it is the only one.
+        """
         before = dict(step.state)
+        started = 0.0
         attempts = 0
-        may_be_split = chunk.documents != 1
 
-        def attempt(session: Any) -> tuple[Tally, Control]:
-            nonlocal attempts
+        def attempt(session: ClientSession) -> tuple[Tally, Control]:
+            nonlocal attempts, started
+            started = time.perf_counter()
             attempts += 1
-            if attempts > _MOST_CONFLICTS and may_be_split:
-                raise _Contended
             step.state = dict(before)
             if self.backup is not None:
                 if attempts > 1:
@@ -613,26 +637,19 @@ class _Runner:
             self.journal.quarantine(self.entry, rule.name, tally.errors, session)
             return tally, self._checkpoint(step, session)
 
-        def transaction() -> tuple[Tally, Control]:
-            if attempts and chunk.behind is not None and self._is_noted(step, chunk.behind):
-                # The connection was lost after the commit, before its answer came.
-                return Tally(), self.control
-            done: tuple[Tally, Control] = self._session().with_transaction(
-                attempt,
-                read_concern=ReadConcern("snapshot"),
-                write_concern=WriteConcern("majority"),
-            )
-            return done
-
+        may_be_split = not alone and chunk.documents != 1
         try:
-            tally, control = self._persistently(step, transaction)
-        except (PartRefused, _Contended):
+            tally, control = self._in_transaction(step, attempt, may_be_split)
+        except (PartRefused, _Contended) as exc:
             step.state = before
             if self.backup is not None:
                 self.backup.abandon()
-            if self.backup is None and _is_safe(rule, self.scope):
+            if alone and isinstance(exc.__cause__, OperationFailure):
+                error = failure_of_server(rule, alone[0], _text_of(exc.__cause__), exc.__cause__)
+                self._account(step, chunk, {rule.name: Tally(errors=[error])}, 0.0)
+            elif self.backup is None and _is_safe(rule, self.scope):
                 # Document by document, each write with its own conditions.
-                self._persistently(step, lambda: self._do_once(step, rule, chunk))
+                self._do_once(step, rule, chunk)
             else:
                 self._do_halves(step, rule, chunk)
             return
@@ -644,29 +661,59 @@ class _Runner:
     def _session(self) -> ClientSession:
         """The session of this run's transactions; the journal knows it before it has one."""
         if self.session is None:
-            self.session = self.collection.database.client.start_session()
-            self.journal.hold(self.entry, self.session.session_id)
+            session = self.collection.database.client.start_session()
+            self.journal.hold(self.entry, session.session_id)
+            self.session = session
         return self.session
 
-    def _is_noted(self, step: _Step, behind: Position) -> bool:
-        """Whether the journal has a chunk as done."""
-        stored = self.journal.step(self.entry, step.position)
-        if stored["at"] != behind.to_bson():
-            return False
-        step.state = stored
-        return True
+    def _in_transaction(
+        self, step: _Step, work: Callable[[ClientSession], T], may_be_split: bool
+    ) -> T:
+        """Do something in a transaction, again and again until it is known to be committed.
+
+        PyMongo's `with_transaction` would wait for a server that is gone without saying so.
+
+        :raises PartRefused: MongoDB refused an update.
+        :raises _Contended: others write the same documents, and there may be smaller transactions.
+        """
+        session = self._persistently(step, self._session)
+        conflicts = 0
+        until = None
+        while True:
+            try:
+                result = self._persistently(step, lambda: _opened(session, work))
+                # The server commits once, however often its answer is lost.
+                self._persistently(step, session.commit_transaction)
+            except PyMongoError as exc:
+                if is_away(exc) or not exc.has_error_label("TransientTransactionError"):
+                    raise
+                conflicts += 1
+                if conflicts >= _MOST_CONFLICTS and may_be_split:
+                    raise _Contended from exc
+                until = until or time.monotonic() + _PATIENCE
+                if time.monotonic() > until:
+                    raise
+            else:
+                return result
+            self.interrupts.wait(min(0.005 * 2**conflicts, _LOOK_AGAIN))
 
     def _do_halves(self, step: _Step, rule: BoundRule, chunk: Chunk) -> None:
         """Find the documents that MongoDB refuses: it does not name them in a transaction."""
-        query = self._work(chunk).documents_of(rule.target)
-        found = on_primary(self.collection).find(query, {"_id": 1}).sort("_id", 1)
-        ids = [document["_id"] for document in found]
+        ids = self._persistently(step, lambda: self._ids_in(rule, chunk))
         if len(ids) > 1:
             for half in chunk.split(ids):
                 self._ready(step)
                 self._do_exactly(step, rule, half)
+        elif ids:
+            only = replace(chunk, within=by_ids(ids))
+            self._do_exactly(step, rule, only, alone=ids)
         else:
-            self._do_once(step, rule, chunk)
+            self._do_exactly(step, rule, chunk)
+
+    def _ids_in(self, rule: BoundRule, chunk: Chunk) -> list[Any]:
+        query = self._work(chunk).documents_of(rule.target)
+        found = on_primary(self.collection).find(query, {"_id": 1}).sort("_id", 1)
+        return [document["_id"] for document in found]
 
     def _give_out(self, rule: BoundRule, chunk: Chunk) -> None:
         assert self.workers is not None
@@ -783,7 +830,8 @@ class _Runner:
             if self.control.action == "stop":
                 by = f" by {self.control.by}" if self.control.by else ""
                 raise _Stopped(f"stopped through the journal{by}")
-            self.lease.check()
+            if not self._has_lease(step, time.monotonic() + _PATIENCE):
+                self.lease.check()
             if self.control.action == "pause":
                 by = f" by {self.control.by}" if self.control.by else ""
                 reason, seconds, kind = f"paused{by}", _LOOK_AGAIN, "paused"
@@ -795,7 +843,10 @@ class _Runner:
             self._wait(step, reason, seconds, kind)
             if time.monotonic() - self.looked >= _LOOK_AGAIN / 2:
                 self.looked = time.monotonic()
-                self._obey(self.journal.beat(self.entry, waiting=reason, waited=self._waited()))
+                self._obey(self._persistently(step, lambda: self._beat(reason)))  # noqa: B023
+
+    def _beat(self, waiting: str) -> Control:
+        return self.journal.beat(self.entry, waiting=waiting, waited=self._waited())
 
     def _wait(self, step: _Step, reason: str, seconds: float, kind: str) -> None:
         self._tell(step, waiting=reason)
@@ -806,10 +857,11 @@ class _Runner:
         if kind not in PACING:
             self.meter.pause(slept)
 
-    def _persistently(self, step: _Step, work: Callable[[], Any]) -> Any:
+    def _persistently(self, step: _Step, work: Callable[[], T]) -> T:
         """Do something that may be done twice, again and again while the server is away.
 
-        :raises pymongo.errors.AutoReconnect: it has stayed away.
+        :raises pymongo.errors.PyMongoError: it has stayed away.
+        :raises LeaseLost: another run is at work by now.
         """
         until = None
         pause = _FIRST_PAUSE
@@ -817,7 +869,9 @@ class _Runner:
             state = dict(step.state)
             try:
                 return work()
-            except AutoReconnect as exc:
+            except PyMongoError as exc:
+                if not is_away(exc):
+                    raise
                 step.state = state
                 until = until or time.monotonic() + _PATIENCE
                 if time.monotonic() > until or self.interrupts.requested:
@@ -829,17 +883,21 @@ class _Runner:
                 )
                 self._wait(step, "the server is away", pause, "the server is away")
                 pause = min(pause * 2, 5.0)
-            self._await_lease(step, until)
-
-    def _await_lease(self, step: _Step, until: float) -> None:
-        """Wait until the lease is renewed, which its own thread sees to."""
-        while not self.lease.valid:
-            try:
-                self.lease.check()
-            except LeaseLost:
-                if self.lease.taken or time.monotonic() > until or self.interrupts.requested:
+                if not self._has_lease(step, until):
                     raise
+
+    def _has_lease(self, step: _Step, until: float) -> bool:
+        """Whether the lease is valid; its own thread renews it, and is waited for.
+
+        :raises LeaseLost: another run has taken it.
+        """
+        while not self.lease.valid:
+            if self.lease.taken:
+                self.lease.check()
+            if time.monotonic() > until or self.interrupts.requested:
+                return False
             self._wait(step, "the lease is not renewed yet", _FIRST_PAUSE, "the server is away")
+        return True
 
     def _tell(self, step: _Step, waiting: str | None = None, finished: bool = False) -> None:
         state = step.state
@@ -879,6 +937,26 @@ class _Before:
         self._backup.save(query, self._session)
 
 
+def _opened(session: ClientSession, work: Callable[[ClientSession], T]) -> T:
+    """Do something in a transaction, and leave it open; it is undone if that fails."""
+    session.start_transaction(ReadConcern("snapshot"), WriteConcern("majority"))
+    try:
+        return work(session)
+    except BaseException as exc:
+        gone = isinstance(exc, PyMongoError) and is_away(exc)
+        # A server that is gone needs no telling: it ends the transaction when the next one begins.
+        with pymongo.timeout(_FIRST_PAUSE) if gone else nullcontext():
+            session.abort_transaction()
+        raise
+
+
+def _text_of(error: OperationFailure) -> Any:
+    """What MongoDB has said of the one document that it refused."""
+    details = error.details or {}
+    refusals = details.get("writeErrors") or [details]
+    return refusals[0].get("errmsg", error)
+
+
 def _is_safe(rule: BoundRule, scope: Scope) -> bool:
     """Whether a chunk that was interrupted may be done again: nothing is done twice."""
     if scope == "lazy" or rule.converges is True or rule.once is not None:
@@ -894,7 +972,11 @@ def _looks(rule: BoundRule, scope: Scope) -> bool:
 def _has_transactions(collection: Collection[Any]) -> bool:
     if is_mongomock(collection):
         return False
-    hello = collection.database.client.admin.command("hello")
+    try:
+        hello = collection.database.client.admin.command("hello")
+    except OperationFailure as exc:
+        logger.warning("%s: runs without transactions: %s", collection.full_name, exc)
+        return False
     return "setName" in hello or hello.get("msg") == "isdbgrid"
 
 

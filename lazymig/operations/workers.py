@@ -11,11 +11,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from bson import ObjectId
 from pymongo.collection import Collection
-from pymongo.errors import AutoReconnect
+from pymongo.errors import AutoReconnect, CursorNotFound, PyMongoError
 
 from lazymig.engines.access import Raw, unhurried
 from lazymig.engines.bulk import Tally, Work
@@ -26,7 +27,7 @@ from lazymig.odm.plans import plan_for
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
 
-__all__ = ["Done", "Workers"]
+__all__ = ["Done", "Workers", "is_away"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,9 @@ class _Task:
     within: Raw | None
     spared: Raw | None
     most_errors: int
+    # Each time that it is sent another one: Dask takes equal calls for one, and would answer the
+    # later one with the result of the former.
+    number: ObjectId | None = None
 
 
 @dataclass(frozen=True)
@@ -150,11 +154,11 @@ class Workers:
         while True:
             try:
                 tally, seconds = out.future.result()
-            except AutoReconnect:
-                # It may be done again; the caller decides how long to wait for the server.
-                self._submit(out)
-                raise
             except Exception as exc:
+                if isinstance(exc, PyMongoError) and is_away(exc):
+                    # It may be done again; the caller decides how long to wait for the server.
+                    self._submit(out)
+                    raise
                 if not _is_death(exc):
                     raise
                 self._give_again(exc)
@@ -179,6 +183,7 @@ class Workers:
 
     def _submit(self, out: _Out) -> None:
         """Hand a chunk to the executor; without one it is done here and now."""
+        out.task = replace(out.task, number=ObjectId())
         if self._executor is None and self._make is not None:
             self._executor = self._make()
         out.executor = self._executor
@@ -221,6 +226,16 @@ class Workers:
             if self._executor is not None:
                 self._executor.shutdown(wait=False)
         self._executor = None
+
+
+def is_away(error: PyMongoError) -> bool:
+    """Whether the server was gone, for a moment at least, so that nobody knows what it has done.
+
+    One that was started again meanwhile knows nothing of the cursors it had.
+    """
+    return isinstance(error, (AutoReconnect, CursorNotFound)) or error.has_error_label(
+        "UnknownTransactionCommitResult"
+    )
 
 
 def _died(future: Future[Any]) -> bool:
