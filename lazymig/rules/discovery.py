@@ -179,6 +179,13 @@ class BoundRule:
         :raises UpdateQueryError: the update is none.
         """
         update = evaluation.update
+        if update is None and self.kind == "static" and self.update is not None:
+            raise UpdateQueryError(
+                "reads the document, or sets no update, only when it is applied; let it read "
+                "self.doc at the definition too, whatever self.status is",
+                model=self.model_name,
+                rule=self.name,
+            )
         if update is None or update == self.update:
             return
         key = _form_of(update, evaluation.array_filters)

@@ -11,7 +11,7 @@ from mongoengine import DictField, IntField, ListField, StringField
 from pymongo import WriteConcern
 from pymongo.database import Database
 
-from lazymig import MigrationFailed
+from lazymig import MigrationFailed, UpdateQueryError
 from tests.support.commands import CommandLog
 from tests.support.handlers import ADD_ENABLED, copying, handler, model, rule
 
@@ -224,3 +224,21 @@ def test_a_refusal_does_not_repeat_what_was_done(mongoengine_db: Database[Any]) 
     assert [error.document_id for error in report.errors] == [5]
     hits = [doc["hits"] for doc in mongoengine_db["post"].find({"_id": {"$ne": 5}})]
     assert hits == [1] * 9
+
+
+def test_a_rule_that_turns_dynamic_when_it_is_applied_is_refused(
+    mongoengine_db: Database[Any],
+) -> None:
+    """A rule that reads the document only outside of reports raises, and nothing is written."""
+    _insert(mongoengine_db, 3)
+
+    def turning(self: Any) -> None:
+        self.target = {"n": {"$gte": 0}}
+        if not self.status and self.doc["n"] > 5:
+            return
+        self.update = {"$set": {"late": 1}}
+
+    rules = handler(allmigration01__turning=turning)
+    with pytest.raises(UpdateQueryError, match=r"allmigration01__turning: .*whatever self.status"):
+        rules(_post(rules)).migrate_all()
+    assert mongoengine_db["post"].count_documents({"late": 1}) == 0

@@ -27,7 +27,7 @@ from mongoengine import (
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from lazymig import ConvergenceWarning, LazyMigrationMixin, signals
+from lazymig import ConvergenceWarning, LazyMigrationMixin, once, signals
 from lazymig.demo.server import EmbeddedServer
 from lazymig.errors import RunOptionError
 from lazymig.odm.loading import builder_of
@@ -35,7 +35,6 @@ from lazymig.odm.plans import plan_for
 from lazymig.odm.schema import collection_of
 from lazymig.operations.diffing import MISSING, Change
 from lazymig.operations.preview import PreviewReport, QueryPlan, preview_of
-from lazymig.rules.discovery import BoundRule
 from tests.support.commands import CommandLog
 from tests.support.handlers import ADD_ENABLED, copying, handler, model, rule
 from tests.support.server import CLIENT_OPTIONS
@@ -495,7 +494,16 @@ def test_a_sample_of_none_makes_no_scratch_collection(
 
 @pytest.mark.parametrize(
     "document_id",
-    [1, "a", ObjectId("6b0000000000000000000001"), {"a": 1, "b": [2]}, datetime(2020, 1, 1), b"x", None, 1.5],
+    [
+        1,
+        "a",
+        ObjectId("6b0000000000000000000001"),
+        {"a": 1, "b": [2]},
+        datetime(2020, 1, 1),
+        b"x",
+        None,
+        1.5,
+    ],
     ids=repr,
 )
 def test_documents_of_any_id_are_shown(mongoengine_db: Database[Any], document_id: Any) -> None:
@@ -838,17 +846,15 @@ ran: list[Any] = []
 
 
 def test_rules_with_other_effects_are_not_run(
-    mongoengine_db: Database[Any], monkeypatch: pytest.MonkeyPatch
+    mongoengine_db: Database[Any],
 ) -> None:
     """What writes by itself or is marked once is counted, never run on copies, and named."""
-    once = property(lambda self: self.name == "allmigration03__mail")
-    monkeypatch.setattr(BoundRule, "once", once, raising=False)
     mongoengine_db["post"].insert_many([{"_id": 1}, {"_id": 2, "n": 5}])
     post = _post(
         handler(
             allmigration01__hand=_by_hand,
             allmigration02__look=_looks_around,
-            allmigration03__mail=_sends_mail,
+            allmigration03__mail=once(_sends_mail),
             allmigration04__tell=_tells,
             allmigration05__enable=rule(*ADD_ENABLED),
         )

@@ -66,8 +66,8 @@ class AlwaysDeadlyMigration(DocumentMigration):
 
     def allmigration01__copy(self) -> None:
         self.target = {"w": {"$exists": False}}
-        deadly = not self.status and os.environ.get(KILL_FILE) != str(os.getpid())
-        if deadly and self.doc["v"] == 7:
+        deadly = self.doc["v"] == 7 and not self.status
+        if deadly and os.environ.get(KILL_FILE) != str(os.getpid()):
             os.kill(os.getpid(), signal.SIGKILL)
         self.update = {"$set": {"w": 1}}
 
