@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from mongoengine.queryset import QuerySet, QuerySetNoCache
 from mongoengine.queryset.base import BaseQuerySet
 
-__all__ = ["AsStoredQuerySet", "joined", "joins_live", "plain_of"]
+__all__ = ["NOTHING_PENDING", "AsStoredQuerySet", "joined", "joins_live", "plain_of"]
+
+NOTHING_PENDING = "No rule is pending for this query: it is sent as it is."
 
 if TYPE_CHECKING:
     # What stands in front is only ever used joined to a MongoEngine queryset class.
@@ -48,6 +50,10 @@ class AsStoredQuerySet(_Joined):
         queryset = self.clone()
         queryset._lazymig_stored = True
         return queryset
+
+    def explain_migration(self) -> str:
+        """Say in plain words what becomes of this queryset's filter while rules are pending."""
+        return NOTHING_PENDING
 
     def no_cache(self) -> Any:
         """Convert to a queryset that does not cache its results."""

@@ -10,7 +10,7 @@ from mongoengine.errors import LookUpError, OperationError
 from mongoengine.queryset import transform
 from pymongo.errors import OperationFailure
 
-from lazymig.odm.joining import AsStoredQuerySet
+from lazymig.odm.joining import NOTHING_PENDING, AsStoredQuerySet
 from lazymig.odm.see_through import Sight, View, settled, sight_of, view_of
 from lazymig.odm.stored import shown_as_stored
 from lazymig.rules.aggregations import aggregated_paths
@@ -43,7 +43,7 @@ class SeeThroughQuerySet(AsStoredQuerySet):
         """Say in plain words what becomes of this queryset's filter while rules are pending."""
         sight = self._lazymig_sight()
         if sight is None:
-            return "No rule is pending for this query: it is sent as it is."
+            return NOTHING_PENDING
         query = super()._query
         view = self._lazymig_view(query, sight)
         names = ", ".join(step.name for step in sight.rewriter.steps)

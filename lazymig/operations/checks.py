@@ -41,8 +41,8 @@ class CheckFinding:
     """The same fault in some documents.
 
     :ivar model: the document class, by the name in `_cls`.
-    :ivar path: the field, in database names; `[]` stands for the items of a list, `.*` for those of
-        a map; empty for the document as a whole.
+    :ivar path: the field, in database names; ``[]`` stands for the items of a list, ``.*`` for those
+        of a map; empty for the document as a whole.
     :ivar kind: what is wrong: `"not_decodable"`, `"unknown_class"`, `"unknown_field"`,
         `"not_loadable"`, `"required"`, `"choices"`, `"invalid"`, `"unreadable"` or
         `"dangling_reference"`.
@@ -50,7 +50,7 @@ class CheckFinding:
     :ivar message: what was said of the first document.
     :ivar value: what it has in the field.
     :ivar count: the documents.
-    :ivar ids: the `_id`s of ten of them at most.
+    :ivar ids: the ids of ten of them at most.
     :ivar cured_by: the names of the pending rules that cure it, in the order of application.
     """
 
@@ -65,7 +65,7 @@ class CheckFinding:
     cured_by: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The finding in JSON's types; value and `_id`s are canonical Extended JSON."""
+        """The finding in JSON's types; value and ids are canonical Extended JSON."""
         return {
             "model": self.model,
             "path": self.path,

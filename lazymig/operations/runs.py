@@ -48,7 +48,7 @@ from lazymig.operations.lease import Lease
 from lazymig.operations.options import Options
 from lazymig.operations.progress import Meter, Progress, reporter
 from lazymig.operations.throttle import PACING, Throttle
-from lazymig.operations.workers import Workers, is_away
+from lazymig.operations.workers import Workers, is_away, looks
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.repetition import is_repeatable
@@ -301,7 +301,7 @@ class _Runner:
 
     def _begin_anew(self, step: _Step, digest: str) -> None:
         """A rule was edited after the run had begun: what its former text has done stays done."""
-        if step.state["done"] and not (step.rescue or _looks(step.rules[0], self.scope)):
+        if step.state["done"] and not (step.rescue or looks(step.rules[0], self.scope)):
             self.journal.finish(self.entry, "stopped", "a rule was edited")
             raise RuleChanged(
                 f"{self.plan.model_name}.{step.name}: the rule was edited since run "
@@ -446,11 +446,11 @@ class _Runner:
                 yield Chunk(None, total, Position(0, True))
                 step.state["passes"] = 1
             return
-        looks = not step.rescue and _looks(rule, self.scope)
+        looks_again = not step.rescue and looks(rule, self.scope)
         met: set[Any] = set()
         while step.state["passes"] < _MOST_PASSES:
             walking = step.at is not None and not step.state["passes"]
-            if looks and not walking:
+            if looks_again and not walking:
                 left = self._persistently(step, lambda: self._look(rule))
                 if not left:
                     return
@@ -468,7 +468,7 @@ class _Runner:
             modified = step.state["modified"]
             yield from self._walk(step)
             step.state["passes"] += 1
-            if looks and step.state["modified"] == modified and step.state["passes"] > 1:
+            if looks_again and step.state["modified"] == modified and step.state["passes"] > 1:
                 logger.warning(
                     "%s.%s: documents still match, but none was modified in a whole pass",
                     self.plan.model_name,
@@ -572,9 +572,11 @@ class _Runner:
             return True
         return self.backup is not None or not _is_safe(rule, self.scope)
 
-    def _work(self, chunk: Chunk, session: Any = None) -> Work:
+    def _work(self, step: _Step, rule: BoundRule, chunk: Chunk, session: Any = None) -> Work:
+        found_again = not step.rescue and looks(rule, self.scope)
         return Work(
-            unhurried(self.collection),
+            # What a server that breaks down forgets is not noted, where nothing looks for it again.
+            unhurried(self.collection) if found_again else self.collection,
             self.plan,
             self.scope,
             chunk.within,
@@ -594,7 +596,7 @@ class _Runner:
             started = time.perf_counter()
             if self.backup is not None:
                 self.backup.begin(step.name)
-            work = self._work(chunk)
+            work = self._work(step, rule, chunk)
             if step.rescue:
                 tallies = rescue_broken(work, step.rules, self.is_broken)
             else:
@@ -630,7 +632,7 @@ class _Runner:
                 if attempts > 1:
                     self.backup.abandon()
                 self.backup.begin(step.name)
-            tally = self._work(chunk, session).apply(rule)
+            tally = self._work(step, rule, chunk, session).apply(rule)
             if self.backup is not None:
                 self.backup.seal(session)
             self._count(step, chunk, {rule.name: tally}, time.perf_counter() - started)
@@ -699,7 +701,7 @@ class _Runner:
 
     def _do_halves(self, step: _Step, rule: BoundRule, chunk: Chunk) -> None:
         """Find the documents that MongoDB refuses: it does not name them in a transaction."""
-        ids = self._persistently(step, lambda: self._ids_in(rule, chunk))
+        ids = self._persistently(step, lambda: self._ids_in(step, rule, chunk))
         if len(ids) > 1:
             for half in chunk.split(ids):
                 self._ready(step)
@@ -710,8 +712,8 @@ class _Runner:
         else:
             self._do_exactly(step, rule, chunk)
 
-    def _ids_in(self, rule: BoundRule, chunk: Chunk) -> list[Any]:
-        query = self._work(chunk).documents_of(rule.target)
+    def _ids_in(self, step: _Step, rule: BoundRule, chunk: Chunk) -> list[Any]:
+        query = self._work(step, rule, chunk).documents_of(rule.target)
         found = on_primary(self.collection).find(query, {"_id": 1}).sort("_id", 1)
         return [document["_id"] for document in found]
 
@@ -962,11 +964,6 @@ def _is_safe(rule: BoundRule, scope: Scope) -> bool:
     if scope == "lazy" or rule.converges is True or rule.once is not None:
         return True
     return rule.kind == "static" and is_repeatable(rule.update)
-
-
-def _looks(rule: BoundRule, scope: Scope) -> bool:
-    """Whether the target tells which documents are left to do."""
-    return rule.target is not None and (scope == "lazy" or rule.converges is True)
 
 
 def _has_transactions(collection: Collection[Any]) -> bool:

@@ -8,8 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import bson
+from bson import Code, DBRef
+from bson.errors import InvalidDocument
+
 from lazymig.rules.document import DocumentNeeded, stop
-from lazymig.rules.updates import ANY_VALUE
+from lazymig.rules.updates import ANY_UUID, ANY_VALUE
 
 __all__ = ["Decisions", "SymbolicDocument", "SymbolicValue", "settle_symbols"]
 
@@ -118,4 +122,15 @@ def settle_symbols(value: Any) -> Any:
         return {key: settle_symbols(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [settle_symbols(item) for item in value]
+    if isinstance(value, (Code, DBRef)) and not _is_settled(value):
+        return ANY_VALUE
     return value
+
+
+def _is_settled(value: Code | DBRef) -> bool:
+    """Whether a value with parts of its own can be encoded: none of them is symbolic."""
+    try:
+        bson.encode({"": value}, codec_options=ANY_UUID)
+    except (DocumentNeeded, InvalidDocument):
+        return False
+    return True

@@ -242,3 +242,9 @@ def test_a_rule_that_does_not_concern_the_model_opens_no_door(mongoengine_db):
     assert [each.n for each in post.objects] == [None]
     assert post.objects.get(key=1).n is None
     assert post.objects.in_bulk([1])[1].n is None
+
+
+def test_a_query_explains_itself_without_rules(mongoengine_db):
+    """explain_migration() is there while no lazy rule is left: to delete the last breaks nobody."""
+    post = model(handler(allmigration01__enable=rule(*ADD_ENABLED)), enabled=BooleanField())
+    assert post.objects(enabled=True).explain_migration().startswith("No rule is pending")

@@ -48,7 +48,8 @@ def test_the_guard_demands_what_was_read() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        *(None, True, 0, 1.5, float("nan"), "a", "", datetime(2020, 1, 1), ObjectId("6b" * 12), Int64(7)),
+        *(None, True, 0, 1.5, float("nan"), "a", "", datetime(2020, 1, 1), Int64(7)),
+        ObjectId("6b" * 12),
         *(b"x", Decimal128("1"), Regex("a"), {}, {"a": 1}, [], ["a"]),
     ],
     ids=repr,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from bson import Code, DBRef
 
 from lazymig.rules.document import DocumentNeeded
 from lazymig.rules.symbols import Decisions, SymbolicDocument, settle_symbols
@@ -88,3 +89,12 @@ def test_symbols_pass_through_arithmetic_and_settle() -> None:
     assert settle_symbols(update) == {
         "$set": {"a": ANY_VALUE, "b": ANY_VALUE, "c": 3, "d": [ANY_VALUE, {"e": ANY_VALUE}]}
     }
+
+
+def test_symbols_inside_of_references_and_code_settle() -> None:
+    """A DBRef or a Code with a part of the document in it may be any value; others stay."""
+    symbol = SymbolicDocument(Decisions())["task"]
+    assert settle_symbols({"a": DBRef("task", symbol)}) == {"a": ANY_VALUE}
+    assert settle_symbols([Code("f", {"x": symbol})]) == [ANY_VALUE]
+    reference = DBRef("task", 1)
+    assert settle_symbols(reference) is reference
