@@ -1,0 +1,109 @@
+"""The program: its commands, and how a call ends. `lazymig` and `python -m lazymig` are this."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+import lazymig
+from lazymig.cli import (
+    check,
+    demo,
+    diff,
+    finish,
+    migrate,
+    new,
+    preview,
+    quarantine,
+    report,
+    restore,
+    runs,
+    status,
+)
+from lazymig.cli.failures import FINDINGS, INTERRUPTED, USAGE
+from lazymig.cli.masking import masked, printable
+
+__all__ = ["main"]
+
+
+class Program(click.Group):
+    """A group whose commands give their exit codes, and whose errors are one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
+        """The commands in the order in which they are needed."""
+        return list(self.commands)
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a call and end the process with its exit code; without `standalone_mode` give it."""
+        name = prog_name or "lazymig"
+        if not standalone_mode:
+            return super().main(args, name, complete_var, standalone_mode=False, **extra)
+        _survive_odd_characters()
+        try:
+            code = super().main(args, name, complete_var, standalone_mode=False, **extra)
+        except click.Abort as error:
+            is_interrupt = isinstance(error.__cause__, KeyboardInterrupt)
+            _end("nothing was done", INTERRUPTED if is_interrupt else FINDINGS)
+        except click.UsageError as error:
+            path = name if error.ctx is None else error.ctx.command_path
+            _end(f"{error.format_message().rstrip('.')}; see {path} --help", USAGE)
+        except click.ClickException as error:
+            _end(error.format_message(), error.exit_code)
+        sys.exit(code)
+
+
+def _end(text: str, code: int) -> NoReturn:
+    click.echo(f"lazymig: {printable(masked(' '.join(text.split())))}", err=True)
+    sys.exit(code)
+
+
+def _survive_odd_characters() -> None:
+    """Spell out characters of documents that the encoding of the terminal or pipe does not have."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+@click.group("lazymig", cls=Program, invoke_without_command=True)
+@click.version_option(lazymig.__version__, prog_name="lazymig", message="%(prog)s %(version)s")
+@click.pass_context
+def main(context: click.Context) -> int:
+    """Change the shape of MongoEngine documents without downtime.
+
+    Defaults come from [tool.lazymig] in pyproject.toml or lazymig.toml in this folder, then from
+    LAZYMIG_MODELS, LAZYMIG_URI, LAZYMIG_ALIAS and LAZYMIG_APP, then from options.
+
+    Exit codes: 0 fine, 1 findings, 2 usage, 3 database.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+        return USAGE
+    return 0
+
+
+for _module in (
+    status,
+    preview,
+    migrate,
+    runs,
+    quarantine,
+    restore,
+    check,
+    diff,
+    new,
+    finish,
+    report,
+    demo,
+):
+    _module.register(main)

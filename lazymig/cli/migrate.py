@@ -1,0 +1,373 @@
+"""`lazymig migrate`: the rules over whole collections, with all options of a bulk run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import click
+
+from lazymig.cli.commands import EITHER_SCOPE, Amount, command
+from lazymig.cli.failures import FINDINGS, FINE, INTERRUPTED, Misuse
+from lazymig.cli.output import Output, in_words
+from lazymig.cli.runs import run_of
+from lazymig.cli.session import Session, Target
+from lazymig.engines.bulk import MigrationReport
+from lazymig.engines.pending import RuleStatus
+from lazymig.errors import MigrationError
+from lazymig.operations.diffing import extended_json
+from lazymig.operations.options import Options, RunOptions
+from lazymig.operations.preview_report import documents
+from lazymig.operations.progress import Progress, ProgressBar, ProgressLog
+from lazymig.rules.rule import Scope
+
+__all__ = ["Watch", "register", "report_to_dict", "show_report"]
+
+# Refused documents that the summary of a run tells.
+_MOST_TOLD = 10
+
+_LATEST = "latest"
+
+Reporter = Callable[[Progress], object]
+
+
+def _chunk_size(_context: click.Context, _option: click.Parameter, value: str | None) -> Any:
+    """Documents per chunk, `"auto"`, or 0 for one update of the whole collection."""
+    if value is None or value == "auto":
+        return value
+    if value == "all":
+        return 0
+    if value.isdecimal() and int(value):
+        return int(value)
+    raise click.BadParameter(f"{value!r} is neither a number of documents nor auto or all")
+
+
+class Watch:
+    """The progress of runs: a bar on a terminal, log lines elsewhere, and which run it is.
+
+    `last` is the last report, `None` if there was none.
+    """
+
+    def __init__(self) -> None:
+        self._display = ProgressBar() if sys.stderr.isatty() else ProgressLog()
+        self.last: Progress | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        """Show one report."""
+        self.last = progress
+        self._display(progress)
+
+    def close(self) -> None:
+        """Show where the runs are left."""
+        self._display.close()
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One run to be made."""
+
+    target: Target
+    scope: Scope
+    resume: str | bool = False
+
+    def run(self, options: RunOptions) -> MigrationReport:
+        migration = self.target.migration
+        call = migration.migrate_pending if self.scope == "lazy" else migration.migrate_all
+        report: MigrationReport = call(self.target.collection, resume=self.resume, **options)
+        return report
+
+
+@dataclass
+class _Work:
+    """What a call of `migrate` is to do, and has done."""
+
+    jobs: Sequence[_Job]
+    reports: list[MigrationReport] = field(default_factory=list)
+
+    @property
+    def left(self) -> Sequence[_Job]:
+        """The runs that were not begun."""
+        return self.jobs[len(self.reports) :]
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether all is done, and no document was refused."""
+        return not self.left and all(each.complete and not each.errors for each in self.reports)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was done, in JSON's types."""
+        return {
+            "complete": self.is_fine,
+            "runs": [report_to_dict(report) for report in self.reports],
+            "not_begun": [{"model": job.target.name, "scope": job.scope} for job in self.left],
+        }
+
+
+def report_to_dict(report: MigrationReport) -> dict[str, Any]:
+    """A run in JSON's types; `_id`s are canonical Extended JSON."""
+    return {
+        "model": report.model,
+        "collection": report.collection,
+        "scope": report.scope,
+        "state": report.state,
+        "run": None if report.run_id is None else str(report.run_id),
+        "matched": report.matched,
+        "modified": report.modified,
+        "seconds": report.seconds,
+        "rules": [
+            {
+                "name": rule.name,
+                "matched": rule.matched,
+                "modified": rule.modified,
+                "refused": len(rule.errors),
+                "seconds": rule.seconds,
+            }
+            for rule in report.rules
+        ],
+        "errors": [_error_to_dict(error) for error in report.errors],
+    }
+
+
+def _error_to_dict(error: MigrationError) -> dict[str, Any]:
+    return {
+        "rule": error.rule,
+        "document_id": extended_json(error.document_id),
+        "error": error.problem,
+        "type": type(error).__name__,
+    }
+
+
+def register(group: click.Group) -> None:
+    """Add the command."""
+
+    @command(group, "migrate")
+    @click.option(
+        "--scope",
+        type=EITHER_SCOPE,
+        default="all",
+        show_default=True,
+        help="The rules that loads apply too, the bulk rules, or both.",
+    )
+    @click.option("--yes", "-y", is_flag=True, help="Do not ask; needed without a terminal.")
+    @click.option(
+        "--resume",
+        metavar="[RUN]",
+        is_flag=False,
+        flag_value=_LATEST,
+        help="Go on with the latest run that has not finished, or with this one.",
+    )
+    @click.option("--note", metavar="TEXT", help="A text for the journal.")
+    @click.option("--backup", metavar="DIR", help="A folder for the documents as they were.")
+    @click.option(
+        "--max-errors",
+        type=click.IntRange(0),
+        metavar="N",
+        help="Refused documents that are put aside before the run stops.  [default: 0]",
+    )
+    @click.option("--max-rate", type=Amount(0), metavar="N", help="Documents per second.")
+    @click.option(
+        "--max-replication-lag",
+        type=Amount(0),
+        metavar="N",
+        help="Seconds that a secondary may be behind.",
+    )
+    @click.option(
+        "--max-latency",
+        type=Amount(0),
+        metavar="N",
+        help="Seconds that the run's own small writes may take.",
+    )
+    @click.option(
+        "--nice",
+        type=Amount(0),
+        metavar="N",
+        help="Seconds to sleep for each second of work.",
+    )
+    @click.option(
+        "--transactions",
+        is_flag=True,
+        help="Make a transaction of each chunk of a rule that reads the document.",
+    )
+    @click.option("--flag-file", metavar="FILE", help="Wait while this file exists.")
+    @click.option(
+        "--workers",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Processes for the rules that read the document.",
+    )
+    @click.option(
+        "--in-flight",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Chunks that are given to them at once.  [default: two for each]",
+    )
+    @click.option(
+        "--chunk-size",
+        callback=_chunk_size,
+        metavar="N",
+        help="Documents per chunk, auto, or all for one update.  [default: auto]",
+    )
+    @click.option(
+        "--chunk-seconds",
+        type=Amount(0, min_open=True),
+        metavar="N",
+        help="What a chunk should take.  [default: 0.5]",
+    )
+    @click.option(
+        "--lease",
+        type=Amount(0, min_open=True),
+        metavar="N",
+        help="Seconds after which the lock of a dead runner ends.  [default: 15]",
+    )
+    @click.option(
+        "--keep-runs",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Ended runs per collection that the journal keeps.  [default: 100]",
+    )
+    def migrate(
+        session: Session,
+        scope: str,
+        yes: bool,
+        resume: str | None,
+        workers: int | None,
+        **given: Any,
+    ) -> int:
+        """Apply the rules to all documents, in chunks."""
+        if not yes and not session.output.asks:
+            raise Misuse("there is no terminal to ask on; add --yes, or look with lazymig preview")
+        options = _options(given, workers)
+        options["journal"] = session.settings.journal
+        targets = session.targets()
+        if resume is None or resume == _LATEST:
+            jobs = _jobs(targets, scope, resume=resume is not None)
+        else:
+            target, run = run_of(targets, resume, session.settings.journal)
+            jobs = [_Job(target, run.scope, str(run.id))]
+        if not yes and not _agreed(session.output, jobs):
+            session.output.warn("nothing was written")
+            return FINDINGS
+        return _carry_out(session.output, _Work(jobs), options)
+
+
+def _options(given: dict[str, Any], workers: int | None) -> RunOptions:
+    options: Any = {
+        name: value for name, value in given.items() if value is not None and value is not False
+    }
+    if options.get("chunk_size") == 0:
+        options["chunk_size"] = None
+    if workers is not None:
+        if "backup" in options:
+            raise Misuse(
+                "--backup excludes --workers: it is written by the process that writes the "
+                "documents; leave one of them out"
+            )
+        options["executor"] = partial(ProcessPoolExecutor, workers)
+        options.setdefault("in_flight", 2 * workers)
+    # Checked before anything is counted or asked.
+    Options.of(options)
+    found: RunOptions = options
+    return found
+
+
+def _jobs(targets: Sequence[Target], scope: str, *, resume: bool) -> list[_Job]:
+    scopes: tuple[Scope, ...] = ("lazy", "bulk")
+    chosen = [each for each in scopes if scope in (each, "all")]
+    return [_Job(target, each, resume) for target in targets for each in chosen]
+
+
+def _agreed(output: Output, jobs: Sequence[_Job]) -> bool:
+    """Say on standard error what is about to be written, and ask."""
+    statuses: dict[Any, list[RuleStatus]] = {}
+    for job in jobs:
+        target = job.target
+        if target.model not in statuses:
+            statuses[target.model] = target.migration.get_status(target.collection)
+        rules = [status for status in statuses[target.model] if status.scope == job.scope]
+        if not rules:
+            continue
+        nodes = sorted(target.collection.database.client.nodes)
+        hosts = ", ".join(f"{host}:{port}" for host, port in nodes)
+        output.tell(f"{target.name} in {target.collection.full_name} on {hosts}, {job.scope} rules")
+        for rule in rules:
+            count = "unknown" if rule.remaining is None else documents(rule.remaining)
+            output.tell(f"    {rule.name}: {count}")
+    return output.agrees("Write to the database?")
+
+
+def _carry_out(output: Output, work: _Work, options: RunOptions) -> int:
+    watch = Watch()
+    options["progress"] = watch
+    try:
+        for job in work.jobs:
+            report = job.run(options)
+            work.reports.append(report)
+            if not report.complete:
+                break
+    except KeyboardInterrupt:
+        return _interrupted(output, watch, INTERRUPTED)
+    except SystemExit as end:
+        # SIGTERM, once the chunk is done.
+        return _interrupted(output, watch, int(str(end.code)))
+    finally:
+        watch.close()
+    if output.as_json:
+        output.data(work.to_dict())
+    else:
+        for report in work.reports:
+            if report.rules:
+                show_report(output, report)
+        if not any(report.rules for report in work.reports):
+            output.print("there is no rule to apply")
+        for job in work.left:
+            output.print(f"{job.target.name}, {job.scope} rules: not begun")
+    return FINE if work.is_fine else FINDINGS
+
+
+def _interrupted(output: Output, watch: Watch, code: int) -> int:
+    watch.close()
+    run = "" if watch.last is None else f" {watch.last.run_id}"
+    output.warn(f"interrupted; what was done is noted, go on with lazymig migrate --resume{run}")
+    return code
+
+
+def show_report(output: Output, report: MigrationReport) -> None:
+    """Write the summary of a run."""
+    style = "green" if report.complete and not report.errors else "red"
+    output.indented(
+        f"{report.model} in {report.collection}, {report.scope} rules: {report.state}, modified "
+        f"{report.modified:,} in {in_words(report.seconds)}",
+        0,
+        style,
+    )
+    output.table(
+        ("rule", "matched", "modified", "refused", "seconds"),
+        [
+            (
+                rule.name,
+                f"{rule.matched:,}",
+                f"{rule.modified:,}",
+                f"{len(rule.errors):,}",
+                f"{rule.seconds:,.2f}",
+            )
+            for rule in report.rules
+        ],
+        right=(1, 2, 3, 4),
+    )
+    for error in report.errors[:_MOST_TOLD]:
+        output.indented(str(error), 2, "red")
+    more = len(report.errors) - _MOST_TOLD
+    if more > 0:
+        output.indented(f"and {more:,} more", 2, "red")
+    if report.errors and report.run_id is not None:
+        output.indented(
+            f"lazymig quarantine list {report.run_id} lists them; lazymig quarantine retry "
+            f"{report.run_id} tries them again",
+            2,
+        )
+    if not report.complete:
+        output.indented(f"go on with lazymig migrate --resume {report.run_id}", 2)

@@ -1,0 +1,228 @@
+"""`lazymig new`: a rule, or the rules that `diff` proposes, written into the handler's file."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lazymig.cli.commands import command
+from lazymig.cli.failures import FINE, Misuse
+from lazymig.cli.models import is_migrated
+from lazymig.cli.output import Output, short_path
+from lazymig.cli.session import Session
+from lazymig.rules.rule import Scope
+
+if TYPE_CHECKING:
+    from lazymig.operations.proposals import RuleProposal
+    from lazymig.operations.rule_files import Edit
+    from lazymig.operations.rule_source import RuleSource
+
+__all__ = ["register"]
+
+
+def register(group: click.Group) -> None:
+    """Add the command."""
+
+    @command(group, "new")
+    @click.argument("name", required=False)
+    @click.option("--from-diff", is_flag=True, help="Write the rules that diff proposes.")
+    @click.option(
+        "--path",
+        "paths",
+        metavar="PATH",
+        multiple=True,
+        help="With --from-diff: only the findings at this path; repeatable.",
+    )
+    @click.option(
+        "--sample",
+        type=click.IntRange(1),
+        metavar="N",
+        help="With --from-diff: random documents to compare.  [default: all]",
+    )
+    @click.option(
+        "--yes",
+        "-y",
+        is_flag=True,
+        help="With --from-diff: the questions that rules ask are answered with yes; without it "
+        "such a rule raises until you have answered in the file.",
+    )
+    @click.option(
+        "--scope",
+        type=click.Choice(["lazy", "bulk"]),
+        default="lazy",
+        show_default=True,
+        help="Whether loads apply the rule, or bulk runs alone.",
+    )
+    @click.option("--reads-document", is_flag=True, help="The update is to read self.doc.")
+    @click.option(
+        "--file", type=click.Path(path_type=Path), metavar="FILE", help="Where a new handler goes."
+    )
+    @click.option("--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
+    def new(
+        session: Session,
+        name: str | None,
+        from_diff: bool,
+        file: Path | None,
+        dry_run: bool,
+        **options: Any,
+    ) -> int:
+        """Write the next rule into the handler's file.
+
+        A model without a handler gets a new file.
+
+        NAME says in words what the rule does. With --from-diff it may be left out; it is put before
+        the words of the rules if there are several.
+        """
+        if from_diff:
+            targets = session.targets("named")
+            model = _only([target.model for target in targets])
+            rules = _proposed(model, name, options)
+            if not rules:
+                return _nothing(session.output)
+        else:
+            if name is None:
+                raise Misuse("a rule has no name; say in words what it does, or add --from-diff")
+            model = _only(session.models("named"))
+            rules = [_skeleton(model, name, options)]
+        edit = _edit(model, file, rules)
+        if not dry_run:
+            edit.write()
+        _tell(session.output, edit, rules, written=not dry_run)
+        return FINE
+
+
+def _only(models: Sequence[Any]) -> Any:
+    if len(models) > 1:
+        names = ", ".join(model.__name__ for model in models)
+        raise Misuse(f"there are several models: {names}; name one with --models module:Model")
+    return models[0]
+
+
+class _Numbers:
+    """The numbers that come next in each scope of a model's handler."""
+
+    def __init__(self, model: Any) -> None:
+        self._handler = model.migration_handler if is_migrated(model) else None
+        self._taken: dict[Scope, int] = {"lazy": 0, "bulk": 0}
+
+    def take(self, scope: Scope) -> tuple[int, int]:
+        """A number, and how many digits it has at least."""
+        # Only this command pays for the import.
+        from lazymig.operations.rule_files import next_number  # noqa: PLC0415
+
+        self._taken[scope] += 1
+        if self._handler is None:
+            return self._taken[scope], 2
+        number, digits = next_number(self._handler, scope)
+        return number + self._taken[scope] - 1, digits
+
+
+def _skeleton(model: Any, name: str, options: dict[str, Any]) -> RuleSource:
+    from lazymig.operations.rule_source import rule_source  # noqa: PLC0415
+
+    scope: Scope = options["scope"]
+    number, digits = _Numbers(model).take(scope)
+    return rule_source(
+        number, name, scope=scope, reads_document=options["reads_document"], digits=digits
+    )
+
+
+def _proposed(model: Any, name: str | None, options: dict[str, Any]) -> list[RuleSource]:
+    from lazymig.operations.drift import diff  # noqa: PLC0415
+    from lazymig.operations.rule_source import source_of_proposal  # noqa: PLC0415
+
+    report = diff(model, options["sample"])
+    wanted = options["paths"]
+    proposals = [
+        each.proposal
+        for each in report.findings
+        if each.proposal is not None and (not wanted or each.path in wanted)
+    ]
+    numbers = _Numbers(model)
+    rules = []
+    for proposal in proposals:
+        number, digits = numbers.take(proposal.scope)
+        named = _named(proposal, name, alone=len(proposals) == 1)
+        rules.append(source_of_proposal(named, number, held=not options["yes"], digits=digits))
+    return rules
+
+
+def _named(proposal: RuleProposal, name: str | None, *, alone: bool) -> RuleProposal:
+    if name is None:
+        return proposal
+    return replace(proposal, words=name if alone else f"{name}_{proposal.words}")
+
+
+def _edit(model: Any, file: Path | None, rules: Sequence[RuleSource]) -> Edit:
+    from lazymig.operations.rule_files import (  # noqa: PLC0415
+        add_rules,
+        handler_place,
+        new_handler_file,
+    )
+
+    if is_migrated(model):
+        if file is not None:
+            raise Misuse(f"--file: {model.__name__} has a handler already; leave the option out")
+        place = handler_place(model.migration_handler)
+        return add_rules(place.path, place.name, rules)
+    return new_handler_file(
+        file or _beside(model), f"{model.__name__}Migration", rules, model=model
+    )
+
+
+def _beside(model: Any) -> Path:
+    """A file beside the one that the model is written in."""
+    source = getattr(sys.modules.get(model.__module__), "__file__", None)
+    if source is None:
+        raise Misuse(f"{model.__name__} is written in no file; say with --file where to write")
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", model.__name__).lower()
+    return Path(source).with_name(f"{words}_migration.py")
+
+
+def _nothing(output: Output) -> int:
+    if output.as_json:
+        output.data(_to_dict(None, [], written=False))
+    else:
+        output.print("there is no rule to write: diff proposes none")
+    return FINE
+
+
+def _to_dict(edit: Edit | None, rules: Sequence[RuleSource], *, written: bool) -> dict[str, Any]:
+    return {
+        "file": None if edit is None else str(edit.path),
+        "created": edit is not None and edit.before is None,
+        "written": written,
+        "rules": [
+            {
+                "name": rule.name,
+                "scope": rule.scope,
+                "complete": rule.is_complete,
+                "held": rule.held,
+            }
+            for rule in rules
+        ],
+        "diff": "" if edit is None else edit.diff,
+        "advice": "" if edit is None else edit.advice,
+    }
+
+
+def _tell(output: Output, edit: Edit, rules: Sequence[RuleSource], *, written: bool) -> None:
+    if output.as_json:
+        output.data(_to_dict(edit, rules, written=written))
+        return
+    output.code(edit.diff.splitlines(), 0, {"+": "green", "-": "red", "@": "dim"})
+    output.print("", f"{'written' if written else 'not written'}: {short_path(edit.path)}")
+    for rule in rules:
+        if rule.held:
+            output.indented(f"{rule.name} asks a question, and raises until it is answered", 2)
+        elif not rule.is_complete:
+            output.indented(f"{rule.name} raises until its target and update are written", 2)
+    if edit.advice:
+        output.print("")
+        output.code(edit.advice.splitlines(), 0)

@@ -1,0 +1,253 @@
+"""Where a command writes: results to standard output, all else to standard error.
+
+Neither gets a secret. Text fits into 80 columns, and has colours on a terminal alone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lazymig.cli.failures import in_commands, told
+from lazymig.cli.masking import Mask, masked, printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+__all__ = ["COLUMNS", "Output", "in_json", "in_words", "line", "short_path"]
+
+COLUMNS = 80
+_NARROWEST = 10
+
+# What each log line of a run begins with, and what says that nothing but progress is told.
+_PROGRESS_LOGGER = "lazymig.operations.progress"
+
+
+class Output:
+    """The streams of one command.
+
+    :param as_json: the result is to be JSON.
+    :param debug: errors are told with their traceback.
+    """
+
+    def __init__(self, *, as_json: bool = False, debug: bool = False) -> None:
+        self.as_json = as_json
+        self.debug = debug
+        self.mask = Mask()
+
+    @cached_property
+    def console(self) -> Console:
+        """Standard output, at most 80 columns wide."""
+        return _console()
+
+    def print(self, *texts: str) -> None:
+        """Write texts, each from the start of a line."""
+        for text in texts:
+            self.indented(text, 0)
+
+    def indented(self, text: str, indent: int, style: str = "") -> None:
+        """Write a text, indented by some columns; what goes on in a next line by two more."""
+        whole = line(text, style)
+        console = self.console
+        if "\n" in text or whole.cell_len > console.width - indent:
+            lines = list(whole.wrap(console, max(console.width - indent - 2, _NARROWEST)))
+        else:
+            lines = [whole]
+        for place, part in enumerate(lines):
+            part.rstrip()
+            console.print(" " * (indent + 2 * bool(place)), part, sep="", soft_wrap=True)
+
+    def code(
+        self, lines: Iterable[str], indent: int, styles: Mapping[str, str] | None = None
+    ) -> None:
+        """Write lines of source code; what does not fit is cut off, so that each stays one line.
+
+        :param styles: by how a line begins.
+        """
+        console = self.console
+        for one in lines:
+            text = line(one.expandtabs(), (styles or {}).get(one[:1], ""))
+            text.truncate(max(console.width - indent, _NARROWEST), overflow="ellipsis")
+            text.rstrip()
+            console.print(" " * indent if text else "", text, sep="", soft_wrap=True)
+
+    def table(
+        self,
+        heads: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        right: Sequence[int] = (),
+        indent: int = 2,
+    ) -> None:
+        """Write a table; what is too long for its column goes on below.
+
+        :param right: the columns with numbers.
+        """
+        from rich.table import Table  # noqa: PLC0415 - only who writes pays for the import
+
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        for number, head in enumerate(heads):
+            is_number = number in right
+            table.add_column(
+                head,
+                justify="right" if is_number else "left",
+                no_wrap=is_number,
+                overflow="fold",
+            )
+        for row in rows:
+            table.add_row(*(line(cell) for cell in row))
+        self._print_trimmed(table, indent)
+
+    def _print_trimmed(self, table: Table, indent: int) -> None:
+        """Write a table without the blanks that fill it up on the right."""
+        from rich.text import Text  # noqa: PLC0415
+
+        console = self.console
+        options = console.options.update(width=max(console.width - indent, _NARROWEST))
+        for segments in console.render_lines(table, options, pad=False):
+            row = Text(" " * indent)
+            for segment in segments:
+                row.append(segment.text, segment.style)
+            row.rstrip()
+            console.print(row, soft_wrap=True)
+
+    def data(self, value: Any) -> None:
+        """Write a result as JSON."""
+        sys.stdout.write(json.dumps(self.mask.data(value), indent=2, allow_nan=False))
+        sys.stdout.write("\n")
+
+    def warn(self, text: str) -> None:
+        """Write a line to standard error that does not end the command."""
+        self.tell(f"lazymig: {text}")
+
+    def tell(self, text: str) -> None:
+        """Write a text to standard error."""
+        sys.stderr.write(f"{printable(self.mask(text))}\n")
+        sys.stderr.flush()
+
+    def fail(self, error: Exception) -> int:
+        """Write an error to standard error, and give the exit code for it."""
+        text, code = told(error)
+        if self.debug:
+            trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+            self.tell(trace.rstrip("\n"))
+        self.tell(f"lazymig: {text}")
+        return code
+
+    @property
+    def asks(self) -> bool:
+        """Whether somebody sits there who can be asked."""
+        return sys.stdin.isatty() and sys.stderr.isatty()
+
+    def agrees(self, question: str) -> bool:
+        """Ask on standard error, and read the answer; anything but yes is a no."""
+        sys.stderr.write(f"{printable(self.mask(question))} [y/N]: ")
+        sys.stderr.flush()
+        answer = sys.stdin.readline()
+        if not answer.endswith("\n"):
+            sys.stderr.write("\n")
+        return answer.strip().lower() in ("y", "yes")
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Write what lazymig logs, and Python's warnings, to standard error in one line each."""
+        handler = _LogHandler(self)
+        logger = logging.getLogger("lazymig")
+        progress = logging.getLogger(_PROGRESS_LOGGER)
+        former = progress.level, logger.propagate
+        logger.addHandler(handler)
+        progress.setLevel(logging.INFO)
+        # The application's own handlers, set up by its import, would tell it once more.
+        logger.propagate = False
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = self._show_warning
+                yield
+        finally:
+            logger.removeHandler(handler)
+            progress.setLevel(former[0])
+            logger.propagate = former[1]
+
+    def _show_warning(
+        self, message: Warning | str, category: type[Warning], *_place: Any, **_more: Any
+    ) -> None:
+        self.warn(f"{category.__name__}: {in_commands(str(message))}")
+
+    @contextmanager
+    def counting(self, what: str) -> Iterator[Callable[[int, int], object] | None]:
+        """A bar on a terminal, to be told how much is done and of how much; elsewhere `None`."""
+        if not sys.stderr.isatty():
+            yield None
+            return
+        from rich.progress import Progress  # noqa: PLC0415
+
+        with Progress(console=_console(stderr=True), transient=True) as bar:
+            task = bar.add_task(printable(what), total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=max(total, 1))
+
+
+class _LogHandler(logging.Handler):
+    """Passes log lines on, without their tracebacks: those are for the application's own logs."""
+
+    def __init__(self, output: Output) -> None:
+        super().__init__()
+        self._output = output
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        try:
+            self._output.warn(in_commands(record.getMessage()))
+        except Exception:  # noqa: BLE001 - as the handlers of the standard library
+            self.handleError(record)
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console  # noqa: PLC0415
+
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    console.width = min(console.width, COLUMNS) if console.is_terminal else COLUMNS
+    return console
+
+
+def line(text: str, style: str = "") -> Text:
+    """A text for the terminal, without secrets and without what a terminal would obey."""
+    from rich.text import Text  # noqa: PLC0415
+
+    return Text(printable(masked(text)), style=style, overflow="fold")
+
+
+def in_json(value: Any) -> Any:
+    """A time as JSON has it: ISO 8601, UTC. Naive times are UTC, as the journal has them."""
+    return f"{value:%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z" if isinstance(value, datetime) else value
+
+
+def short_path(path: Path) -> str:
+    """A path, relative to the current folder where it lies in it."""
+    folder = Path.cwd()
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
+def in_words(seconds: float) -> str:
+    """A duration in its two largest units."""
+    left = round(seconds)
+    if left < 1:
+        return f"{seconds:.2f} s"
+    parts = []
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
+        amount, left = divmod(left, size)
+        if amount:
+            parts.append(f"{amount} {unit}")
+        elif parts:
+            break
+    return " ".join(parts[:2])

@@ -1,0 +1,99 @@
+"""`lazymig quarantine`: documents that runs have left as they were, and trying them once more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from lazymig.cli.commands import command
+from lazymig.cli.failures import FINDINGS, FINE
+from lazymig.cli.migrate import report_to_dict, show_report
+from lazymig.cli.output import Output, in_json
+from lazymig.cli.runs import books_of, find_run, run_of
+from lazymig.cli.session import Session
+from lazymig.operations.diffing import extended_json
+from lazymig.operations.history import Quarantined
+
+__all__ = ["register"]
+
+
+def _to_dict(database: str, entry: Quarantined) -> dict[str, Any]:
+    return {
+        "run": str(entry.run),
+        "collection": f"{database}.{entry.collection}",
+        "rule": entry.rule,
+        "document_id": extended_json(entry.document_id),
+        "error": entry.error,
+        "type": entry.type,
+        "at": in_json(entry.at),
+    }
+
+
+def register(group: click.Group) -> None:
+    """Add the commands."""
+
+    @group.group("quarantine")
+    def quarantine() -> None:
+        """List documents that runs have refused, or try them again."""
+
+    @command(quarantine, "list")
+    @click.argument("run", required=False)
+    @click.option(
+        "--limit",
+        type=click.IntRange(1),
+        metavar="N",
+        default=1000,
+        show_default=True,
+        help="How many at most.",
+    )
+    def listing(session: Session, run: str | None, limit: int) -> int:
+        """List them, newest first; exit code 1 if there are some.
+
+        With RUN, the beginning of its id, those of this run alone.
+        """
+        books = books_of(session.databases(), session.settings.journal)
+        if run is not None:
+            book, chosen = find_run(books, run)
+            found = [(book.database, each) for each in book.history.quarantined(chosen.id, limit)]
+        else:
+            every = [
+                (book.database, each)
+                for book in books
+                for each in book.history.quarantined(limit=limit)
+            ]
+            found = sorted(every, key=lambda each: each[1].at, reverse=True)[:limit]
+        if session.output.as_json:
+            session.output.data({"quarantined": [_to_dict(*each) for each in found]})
+        else:
+            _show(session.output, found)
+        return FINDINGS if found else FINE
+
+    @command(quarantine, "retry")
+    @click.argument("run")
+    def retry(session: Session, run: str) -> int:
+        """Apply the rule that failed once more, and those behind it.
+
+        RUN is the beginning of the id of the run that has refused the documents.
+        """
+        journal = session.settings.journal
+        target, found = run_of(session.targets(), run, journal)
+        report = target.migration.retry_quarantined(found.id, target.collection, journal=journal)
+        if session.output.as_json:
+            session.output.data({"run": report_to_dict(report)})
+        elif report.rules:
+            show_report(session.output, report)
+        else:
+            session.output.print(f"run {found.id} has no document in quarantine")
+        return FINE if report.complete and not report.errors else FINDINGS
+
+
+def _show(output: Output, found: list[tuple[str, Quarantined]]) -> None:
+    if not found:
+        output.print("no document is in quarantine")
+    for database, entry in found:
+        output.indented(
+            f"{database}.{entry.collection} {entry.document_id!r}: {entry.rule}", 0, "bold"
+        )
+        output.indented(f"{entry.type}: {entry.error}", 4, "red")
+        output.indented(f"run {entry.run}, {entry.at:%Y-%m-%d %H:%M:%S} UTC", 4, "dim")

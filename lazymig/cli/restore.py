@@ -1,0 +1,80 @@
+"""`lazymig restore`: the documents of a backup put back in place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lazymig.cli.commands import command
+from lazymig.cli.failures import FINDINGS, FINE
+from lazymig.cli.output import Output, in_words
+from lazymig.cli.session import Session
+from lazymig.operations.diffing import extended_json
+from lazymig.operations.preview_report import documents
+from lazymig.operations.restoring import RestoreReport, restore
+
+__all__ = ["register"]
+
+_MOST_TOLD = 10
+
+
+def _to_dict(report: RestoreReport) -> dict[str, Any]:
+    return {
+        "restored": report.restored,
+        "unchanged": report.unchanged,
+        "conflict_count": report.conflict_count,
+        "conflicts": [
+            {
+                "collection": conflict.collection,
+                "document_id": extended_json(conflict.document_id),
+                "reason": conflict.reason,
+            }
+            for conflict in report.conflicts
+        ],
+        "collections": list(report.collections),
+        "seconds": report.seconds,
+    }
+
+
+def register(group: click.Group) -> None:
+    """Add the command."""
+
+    @command(group, "restore")
+    @click.argument("path", type=click.Path(path_type=Path))
+    @click.option("--force", is_flag=True, help="Put back what was changed or deleted since, too.")
+    def restoring(session: Session, path: Path, force: bool) -> int:
+        """Put the documents of a backup back in place.
+
+        PATH is the folder that was given to migrate --backup. A document that somebody has changed
+        since is left alone, and told; then the exit code is 1.
+        """
+        databases = session.databases()
+        saved = [each for each in databases if (path / each.name).is_dir()]
+        reports = []
+        for database in saved or databases:
+            with session.output.counting(f"restoring {database.name}") as bar:
+                reports.append(restore(path, database, force=force, progress=bar))
+        if session.output.as_json:
+            session.output.data({"databases": [_to_dict(report) for report in reports]})
+        else:
+            for report in reports:
+                _show(session.output, report)
+        return FINDINGS if any(report.conflict_count for report in reports) else FINE
+
+
+def _show(output: Output, report: RestoreReport) -> None:
+    output.print(
+        f"{', '.join(report.collections)}: {documents(report.restored)} put back, "
+        f"{report.unchanged:,} as before already, in {in_words(report.seconds)}"
+    )
+    if not report.conflict_count:
+        return
+    output.indented(f"{documents(report.conflict_count)} left alone:", 0, "red")
+    for conflict in report.conflicts[:_MOST_TOLD]:
+        output.indented(f"{conflict.collection} {conflict.document_id!r}: {conflict.reason}", 4)
+    more = report.conflict_count - _MOST_TOLD
+    if more > 0:
+        output.indented(f"and {more:,} more", 4)
+    output.indented("--force puts them back, too", 4)

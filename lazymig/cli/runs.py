@@ -1,0 +1,316 @@
+"""`lazymig runs`, and `pause`, `resume`, `stop` and `slow`: the journal, and runs elsewhere."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import click
+from pymongo.database import Database
+
+from lazymig.cli.commands import Amount, command
+from lazymig.cli.failures import FINE, Misuse
+from lazymig.cli.output import Output, in_json, in_words
+from lazymig.cli.session import Session, Target
+from lazymig.errors import RunNotFound
+from lazymig.operations.diffing import extended_json
+from lazymig.operations.history import History, RuleRun, Run
+
+__all__ = ["Book", "books_of", "find_run", "register", "run_of", "run_to_dict"]
+
+
+@dataclass(frozen=True)
+class Book:
+    """The journal of one database, and the database's name."""
+
+    database: str
+    history: History
+
+
+def books_of(databases: Iterable[Database[Any]], journal: str) -> list[Book]:
+    """The journals of some databases, each once."""
+    return [Book(each.name, History(each, journal)) for each in dict.fromkeys(databases)]
+
+
+def find_run(books: Sequence[Book], run_id: str) -> tuple[Book, Run]:
+    """A run in one of several journals, by its id or how that begins.
+
+    :raises RunNotFound: there is none, or there are several.
+    """
+    if len(books) == 1:
+        return books[0], books[0].history.run(run_id)
+    found = [
+        (book, run)
+        for book in books
+        for run in book.history.runs(None)
+        if str(run.id).startswith(run_id.lower())
+    ]
+    if not found:
+        raise RunNotFound(f"there is no run {run_id}; lazymig runs lists the runs", run=run_id)
+    if len(found) > 1:
+        raise RunNotFound(
+            f"several runs have an id that begins with {run_id}; give more of it", run=run_id
+        )
+    return found[0]
+
+
+def run_of(targets: Sequence[Target], run_id: str, journal: str) -> tuple[Target, Run]:
+    """A run over the collection of one of several models, and this model.
+
+    :raises RunNotFound: there is no such run.
+    :raises Misuse: it is a run of another model.
+    """
+    databases = (target.collection.database for target in targets)
+    book, run = find_run(books_of(databases, journal), run_id)
+    place = f"{book.database}.{run.collection}"
+    for target in targets:
+        if (target.name, target.collection.full_name) == (run.model, place):
+            return target, run
+    raise Misuse(
+        f"run {run.id} is one of {run.model} over {place}, which is not among the models; name it "
+        "with --models"
+    )
+
+
+def run_to_dict(database: str, run: Run) -> dict[str, Any]:
+    """A run in JSON's types; `_id`s of documents are canonical Extended JSON."""
+    return {
+        "id": str(run.id),
+        "model": run.model,
+        "collection": f"{database}.{run.collection}",
+        "handler": run.handler,
+        "scope": run.scope,
+        "state": run.state,
+        "host": run.host,
+        "pid": run.pid,
+        "note": run.note,
+        "started": in_json(run.started),
+        "ended": in_json(run.ended),
+        "heartbeat": in_json(run.heartbeat),
+        "matched": run.matched,
+        "modified": run.modified,
+        "quarantined": run.quarantined,
+        "waiting": run.waiting,
+        "waited": dict(run.waited),
+        "error": run.error,
+        "options": dict(run.options),
+        "control": {
+            "action": run.control.action,
+            "limits": dict(run.control.limits),
+            "by": run.control.by,
+        },
+        "sessions": [
+            {"host": session.host, "pid": session.pid, "started": in_json(session.started)}
+            for session in run.sessions
+        ],
+        "rules": [_rule_to_dict(rule) for rule in run.rules],
+    }
+
+
+def _rule_to_dict(rule: RuleRun) -> dict[str, Any]:
+    return {
+        "name": rule.name,
+        "state": rule.state,
+        "done": rule.done,
+        "total": rule.total,
+        "exact": rule.exact,
+        "matched": rule.matched,
+        "modified": rule.modified,
+        "quarantined": rule.quarantined,
+        "passes": rule.passes,
+        "seconds": rule.seconds,
+        "last_id": extended_json(rule.last_id),
+        "edited": rule.edited,
+    }
+
+
+def _books(session: Session) -> list[Book]:
+    return books_of(session.databases(), session.settings.journal)
+
+
+def _me() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run as a user that nobody has named.
+        user = "somebody"
+    return f"{user}@{socket.gethostname()}"
+
+
+def register(group: click.Group) -> None:
+    """Add the commands."""
+    _register_runs(group)
+    _register_requests(group)
+
+    @command(group, "slow")
+    @click.argument("run")
+    @click.option("--max-rate", type=Amount(0), metavar="N", help="Documents per second.")
+    @click.option("--max-replication-lag", type=Amount(0), metavar="N", help="Seconds.")
+    @click.option("--max-latency", type=Amount(0), metavar="N", help="Seconds of its own writes.")
+    @click.option("--nice", type=Amount(0), metavar="N", help="Share of the work's time to sleep.")
+    def slow(session: Session, run: str, **limits: float | None) -> int:
+        """Give a run other limits.
+
+        RUN is the beginning of its id. 0 is no limit; those that are not named stay.
+        """
+        given = {name: value for name, value in limits.items() if value is not None}
+        if not given:
+            raise Misuse(
+                "no limit is named; name --max-rate, --max-replication-lag, --max-latency or --nice"
+            )
+        return _ask(session, run, lambda history, run_id: history.slow(run_id, _me(), **given))
+
+
+def _register_runs(group: click.Group) -> None:
+    @command(group, "runs")
+    @click.argument("run", required=False)
+    @click.option(
+        "--limit",
+        type=click.IntRange(1),
+        metavar="N",
+        default=20,
+        show_default=True,
+        help="How many at most.",
+    )
+    def runs(session: Session, run: str | None, limit: int) -> int:
+        """List the runs of the journal, or show one.
+
+        RUN is the beginning of its id; without it, runs are listed newest first.
+        """
+        output = session.output
+        books = _books(session)
+        if run is not None:
+            found = [find_run(books, run)]
+        else:
+            every = [(book, each) for book in books for each in book.history.runs(limit)]
+            found = sorted(every, key=lambda each: each[1].started, reverse=True)[:limit]
+        if output.as_json:
+            output.data({"runs": [run_to_dict(book.database, each) for book, each in found]})
+        elif run is not None:
+            book, one = found[0]
+            _show_one(output, book.database, one)
+        elif found:
+            for _book, each in found:
+                _show_short(output, each)
+        else:
+            output.print("no run is in the journal")
+        return FINE
+
+
+def _register_requests(group: click.Group) -> None:
+    @command(group, "pause")
+    @click.argument("run")
+    def pause(session: Session, run: str) -> int:
+        """Let a run wait until it is resumed or stopped.
+
+        It waits from its next chunk on. RUN is the beginning of its id.
+        """
+        return _ask(session, run, lambda history, run_id: history.pause(run_id, _me()))
+
+    @command(group, "resume")
+    @click.argument("run")
+    def resume(session: Session, run: str) -> int:
+        """Let a paused run go on.
+
+        RUN is the beginning of its id. One that has ended goes on by migrate --resume.
+        """
+        return _ask(session, run, lambda history, run_id: history.resume(run_id, _me()))
+
+    @command(group, "stop")
+    @click.argument("run")
+    def stop(session: Session, run: str) -> int:
+        """Let a run end behind its current chunk.
+
+        RUN is the beginning of its id. It goes on by migrate --resume.
+        """
+        return _ask(session, run, lambda history, run_id: history.stop(run_id, _me()))
+
+
+def _ask(session: Session, run_id: str, request: Callable[[History, str], None]) -> int:
+    book, run = find_run(_books(session), run_id)
+    request(book.history, str(run.id))
+    output = session.output
+    asked = book.history.run(run.id)
+    if output.as_json:
+        output.data({"run": run_to_dict(book.database, asked)})
+        return FINE
+    control = asked.control
+    limits = ", ".join(
+        f"{name} {'none' if not value else f'{value:g}'}" for name, value in control.limits.items()
+    )
+    action = {"run": "to run", "pause": "to pause", "stop": "to stop"}[control.action]
+    more = f", with {limits}" if limits else ""
+    output.print(f"run {asked.id} of {asked.model} is asked {action}{more}, by {control.by}")
+    return FINE
+
+
+def _show_short(output: Output, run: Run) -> None:
+    output.indented(f"{run.id}  {run.state}  {run.model} ({run.scope})", 0, _style(run))
+    lasted = in_words(((run.ended or run.heartbeat) - run.started).total_seconds())
+    told = [f"{_time(run.started)} UTC, {lasted}", f"modified {run.modified:,}"]
+    if run.quarantined:
+        told.append(f"quarantined {run.quarantined:,}")
+    told.extend(text for text in (run.note, run.waiting, run.error) if text)
+    output.indented("; ".join(told), 4)
+
+
+def _show_one(output: Output, database: str, run: Run) -> None:
+    output.indented(f"{run.id}  {run.state}", 0, _style(run))
+    output.indented(
+        f"{run.model} in {database}.{run.collection}, {run.scope} rules of {run.handler}", 2
+    )
+    ended = "" if run.ended is None else f", ended {_time(run.ended)}"
+    output.indented(
+        f"started {_time(run.started)}{ended}, last sign of life {_time(run.heartbeat)} UTC", 2
+    )
+    for session in run.sessions:
+        text = f"by process {session.pid} on {session.host} since {_time(session.started)}"
+        output.indented(text, 2)
+    given = ", ".join(f"{key} {value}" for key, value in run.options.items() if value is not None)
+    waited = ", ".join(f"{kind} {in_words(value)}" for kind, value in run.waited.items())
+    asked = ", ".join(f"{key} {value}" for key, value in run.control.limits.items())
+    facts: tuple[tuple[str, str | None], ...] = (
+        ("note", run.note),
+        ("options", given),
+        ("asked", f"{run.control.action} {asked}" if run.control.by else None),
+        ("asked by", run.control.by),
+        ("waiting", run.waiting),
+        ("waited", waited),
+        ("error", run.error),
+    )
+    for name, fact in facts:
+        if fact:
+            output.indented(f"{name}: {fact}", 2)
+    output.table(
+        ("rule", "state", "done", "matched", "modified", "quarantined"),
+        [
+            (
+                rule.name,
+                rule.state,
+                _done(rule),
+                f"{rule.matched:,}",
+                f"{rule.modified:,}",
+                f"{rule.quarantined:,}",
+            )
+            for rule in run.rules
+        ],
+        right=(2, 3, 4, 5),
+    )
+
+
+def _done(rule: RuleRun) -> str:
+    if rule.total is None:
+        return ""
+    return f"{rule.done:,}/{'' if rule.exact else '~'}{rule.total:,}"
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def _style(run: Run) -> str:
+    return {"failed": "red", "dead": "red", "finished": "green"}.get(run.state, "yellow")

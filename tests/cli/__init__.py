@@ -1,0 +1,1 @@
+"""The program `lazymig`, called as its users call it."""

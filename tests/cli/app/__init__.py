@@ -1,0 +1,1 @@
+"""An application, as the command line finds it: models at the top of modules."""

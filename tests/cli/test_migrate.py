@@ -1,0 +1,289 @@
+"""`lazymig migrate`: all options of a run, what it asks, what it tells, how it ends."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from lazymig import DocumentMigration, History
+from lazymig.cli.migrate import _options
+from lazymig.operations.lease import Lease
+from tests.cli.app import models
+from tests.cli.app.models import FAULTY, User, fill
+
+
+def done(database) -> int:
+    """The users that are as all rules leave them."""
+    return database.user.count_documents(
+        {
+            "enabled": True,
+            "first": "Ada",
+            "name": {"$exists": False},
+            "draft": {"$exists": False},
+        }
+    )
+
+
+def test_all_rules_are_applied(shop, database):
+    """Lazy and bulk rules are applied to all documents, and the summary has each of them."""
+    fill(database, 30, draft=1)
+    told = shop.json("migrate", "--yes")
+    assert done(database) == 30
+    assert (told["complete"], told["not_begun"]) == (True, [])
+    assert [(run["scope"], run["state"], run["modified"]) for run in told["runs"]] == [
+        ("lazy", "finished", 60),
+        ("bulk", "finished", 30),
+    ]
+    assert [rule["name"] for run in told["runs"] for rule in run["rules"]] == [
+        "migration01__add_enabled",
+        "migration02__split_name",
+        "allmigration01__drop_draft",
+    ]
+    runs = {str(run.id) for run in History(database).runs()}
+    assert {run["run"] for run in told["runs"]} == runs
+
+
+@pytest.mark.parametrize(
+    ("scope", "left"), [("lazy", [0, 0, 3]), ("bulk", [3, 3, 0]), ("all", [0, 0, 0])]
+)
+def test_rules_of_one_scope(shop, database, scope, left):
+    """--scope leaves the other rules alone."""
+    fill(database, 3, draft=1)
+    assert shop("migrate", "--yes", "--scope", scope).code == 0
+    assert [rule["remaining"] for rule in shop.json("status")["models"][0]["rules"]] == left
+
+
+def test_the_summary(shop, database):
+    """The summary tells state, counts and seconds of each rule."""
+    fill(database, 3)
+    result = shop("migrate", "--yes", "--scope", "lazy")
+    assert result.code == 0
+    head, _, table = result.out.partition("  rule ")
+    told = rf"User in {database.name}\.user, lazy rules: finished, modified 6 in [\d.]+ s"
+    assert re.fullmatch(told, " ".join(head.split()))
+    first, *rows = table.splitlines()
+    assert first.split() == ["matched", "modified", "refused", "seconds"]
+    assert [line.split()[:4] for line in rows] == [
+        ["migration01__add_enabled", "3", "3", "0"],
+        ["migration02__split_name", "3", "3", "0"],
+    ]
+
+
+def test_without_a_terminal_it_needs_yes(shop, database):
+    """Where nobody can be asked, nothing is written without --yes, and the code is 2."""
+    fill(database, 3)
+    result = shop("migrate")
+    assert (result.code, result.out) == (2, "")
+    assert result.error == (
+        "there is no terminal to ask on; add --yes, or look with lazymig preview"
+    )
+    assert database.list_collection_names() == ["user"]
+    assert done(database) == 0
+
+
+def test_progress_is_logged_without_a_terminal(shop, database):
+    """Without a terminal each rule's end is a log line on standard error."""
+    fill(database, 3)
+    result = shop("migrate", "--yes")
+    assert [line.partition(" (")[0] for line in result.err.splitlines()] == [
+        "lazymig: User.migration01__add_enabled",
+        "lazymig: User.migration02__split_name",
+        "lazymig: User.allmigration01__drop_draft",
+    ]
+
+
+def test_options_reach_the_run(shop, database, tmp_path, monkeypatch):
+    """Each option arrives at `migrate_pending` under its name, and no other does."""
+    given = {}
+
+    def migrate_pending(self, collection, **options):
+        given.update(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DocumentMigration, "migrate_pending", migrate_pending)
+    assert shop("migrate", "--yes").code == 130
+    assert given.keys() == {"progress", "journal", "resume"}
+    options = {
+        "note": "ticket 4711",
+        "backup": str(tmp_path / "saved"),
+        "max_errors": 3,
+        "max_rate": 50.0,
+        "max_replication_lag": 5.0,
+        "max_latency": 0.5,
+        "nice": 0.25,
+        "flag_file": str(tmp_path / "flag"),
+        "chunk_size": 10,
+        "chunk_seconds": 2.0,
+        "lease": 30.0,
+        "keep_runs": 7,
+        "journal": "notes",
+    }
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    shop("migrate", "--yes", "--resume", *words)
+    assert {name: given[name] for name in options} == options
+    assert given["resume"] is True
+    shop("migrate", "--yes", "--chunk-size", "all")
+    assert given["chunk_size"] is None
+    shop("migrate", "--yes", "--transactions")
+    assert given["transactions"] is True
+    shop("migrate", "--yes", "--workers", "3")
+    assert (given["executor"].args, given["in_flight"]) == ((3,), 6)
+    shop("migrate", "--yes", "--workers", "3", "--in-flight", "4")
+    assert given["in_flight"] == 4
+
+
+def test_every_option_of_a_run_can_be_given():
+    """No option of `RunOptions` is missing, except those that take a function."""
+    from lazymig.cli.main import main
+    from lazymig.operations.options import RunOptions
+
+    there = {option.name for option in main.commands["migrate"].params}
+    assert set(RunOptions.__annotations__) - there == {"throttle", "progress", "executor"}
+    assert "workers" in there
+
+
+def test_wrong_options_are_told_before_anything_is_done(shop, database):
+    """An option that a run does not take is told by its name on the command line."""
+    fill(database, 1)
+    for words, told in (
+        (["--max-rate", "inf"], "'--max-rate': inf is not finite"),
+        (["--lease", "nan"], "'--lease': nan is not finite"),
+        (["--backup", "x", "--workers", "2"], "--backup excludes --workers"),
+    ):
+        result = shop("migrate", "--yes", *words)
+        assert result.code == 2
+        assert told in result.error
+    assert database.list_collection_names() == ["user"]
+
+
+def test_workers(shop, database):
+    """With --workers the rules that read the document are done by other processes."""
+    fill(database, 300)
+    result = shop.apart("migrate", "--yes", "--workers", "2", "--chunk-size", "50")
+    assert result.code == 0
+    assert done(database) == 300
+
+
+def test_refused_documents(shop, database):
+    """A refused document ends the run with code 1; the remedy is told, the rest is not begun."""
+    fill(database, 3)
+    shop.set(**{FAULTY: "1"})
+    result = shop("migrate", "--yes")
+    assert result.code == 1
+    run = str(History(database).runs()[0].id)
+    assert "User.migration02__split_name: the rule raised ValueError" in " ".join(
+        result.out.split()
+    )
+    assert f"lazymig quarantine list {run}" in result.out
+    assert f"go on with lazymig migrate --resume {run}" in result.out
+    assert "User, bulk rules: not begun" in result.out
+
+
+def test_refused_documents_in_json(shop, database):
+    """In JSON each refused document has its rule, `_id` and error."""
+    fill(database, 3)
+    shop.set(**{FAULTY: "1"})
+    result = shop("migrate", "--yes", "--json")
+    assert result.code == 1
+    assert '"complete": false' in result.out
+    assert '"not_begun": [\n    {\n      "model": "User",\n      "scope": "bulk"' in result.out
+    assert '"$numberInt": "1"' in result.out
+    assert '"type": "MigrationFailed"' in result.out
+
+
+def test_refused_documents_that_are_allowed(shop, database):
+    """With --max-errors the run comes to its end, and the code is 1 all the same."""
+    fill(database, 3, draft=1)
+    shop.set(**{FAULTY: "1"})
+    result = shop("migrate", "--yes", "--max-errors", "5")
+    assert result.code == 1
+    assert "lazy rules: finished" in result.out
+    assert "bulk rules: finished" in result.out
+    assert done(database) == 2
+
+
+def test_going_on(shop, database):
+    """--resume goes on with the latest run that has not finished, or with the one named."""
+    fill(database, 3)
+    shop.set(**{FAULTY: "1"})
+    assert shop("migrate", "--yes").code == 1
+    (run,) = History(database).runs()
+    shop.set(**{FAULTY: ""})
+    result = shop("migrate", "--yes", f"--resume={str(run.id)[:20]}")
+    assert result.code == 0
+    assert "bulk rules" not in result.out
+    assert [(each.id, each.state) for each in History(database).runs()] == [(run.id, "finished")]
+    assert len(History(database).run(run.id).sessions) == 2
+
+    fill_again = [{"_id": number, "name": "Ada x"} for number in range(10, 13)]
+    database.user.insert_many(fill_again)
+    shop.set(**{FAULTY: "11"})
+    assert shop("migrate", "--yes", "--scope", "lazy").code == 1
+    shop.set(**{FAULTY: ""})
+    assert shop("migrate", "--yes", "--scope", "lazy", "--resume").code == 0
+    assert len(History(database).runs()) == 2
+
+
+def test_going_on_with_a_run_of_another_model(shop, database):
+    """A run of a model that is not among those of the call is refused."""
+    fill(database, 1)
+    assert shop("migrate", "--yes").code == 0
+    run = str(History(database).runs()[0].id)
+    result = shop("migrate", "--yes", "--models", f"{models.__name__}:Animal", "--resume", run)
+    assert result.code == 2
+    assert (
+        f"run {run} is one of User over {database.name}.user, which is not among the models"
+        in result.err
+    )
+    assert shop("migrate", "--yes", "--resume", "00").code == 2
+
+
+def test_a_collection_that_is_locked(shop, database):
+    """While another run is at work the code is 1, and the line says who it is."""
+    fill(database, 1)
+    with Lease(database.lazymig_journal, "user"):
+        result = shop("migrate", "--yes")
+    assert result.code == 1
+    assert "holds the lease" in result.error
+
+
+def test_there_may_be_nothing_to_do(shop, database):
+    """A scope without rules is told, and nothing is begun."""
+    result = shop("migrate", "--yes", "--models", f"{models.__name__}:Animal", "--scope", "bulk")
+    assert (result.code, result.out) == (0, "there is no rule to apply\n")
+    assert database.list_collection_names() == []
+
+
+def test_several_models(shop, database):
+    """Each model has its runs, in the order of the names."""
+    fill(database, 2)
+    database.animal.insert_one({"_id": 1, "_cls": "Animal"})
+    told = shop.json("migrate", "--yes", "--models", models.__name__)
+    assert [(run["model"], run["scope"]) for run in told["runs"] if run["run"]] == [
+        ("User", "lazy"),
+        ("User", "bulk"),
+        ("Animal", "lazy"),
+    ]
+
+
+def test_an_interrupt_says_how_to_go_on(shop, database, monkeypatch):
+    """Ctrl-C ends with code 130, SIGTERM with 143, and both say how to go on."""
+    fill(database, 2)
+    for raised, code in ((KeyboardInterrupt(), 130), (SystemExit(143), 143)):
+
+        def migrate_pending(self, collection, raised=raised, **options):
+            raise raised
+
+        monkeypatch.setattr(DocumentMigration, "migrate_pending", migrate_pending)
+        result = shop("migrate", "--yes")
+        assert (result.code, result.out) == (code, "")
+        assert result.error == (
+            "interrupted; what was done is noted, go on with lazymig migrate --resume"
+        )
+
+
+def test_options_that_are_not_given_are_left_to_the_library():
+    """The defaults of a run are those of the library."""
+    assert _options({"max_rate": None, "chunk_size": None}, None) == {}
+    assert User.migration_handler is models.UserMigration

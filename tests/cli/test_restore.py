@@ -1,0 +1,70 @@
+"""`lazymig restore`: a backup of `lazymig migrate --backup` put back."""
+
+from __future__ import annotations
+
+from tests.cli.app.models import User, UserMigration, fill
+
+
+def test_a_migration_is_undone(shop, database):
+    """What migrate has changed is put back, of all of its runs."""
+    fill(database, 20, draft=1)
+    before = list(database.user.find().sort("_id"))
+    assert shop("migrate", "--yes", "--backup", "saved").code == 0
+    result = shop("restore", "saved")
+    assert (result.code, result.err) == (0, "")
+    assert " ".join(result.out.split()).startswith(
+        f"{database.name}.user: 20 documents put back, 0 as before already, in "
+    )
+    assert list(database.user.find().sort("_id")) == before
+    (told,) = shop.json("restore", "saved")["databases"]
+    assert (told["restored"], told["unchanged"], told["conflict_count"]) == (0, 20, 0)
+
+
+def test_conflicts(shop, database):
+    """Documents that were changed since are told and left alone; --force takes them, too."""
+    fill(database, 15)
+    shop("migrate", "--yes", "--backup", "saved")
+    database.user.update_many({}, {"$set": {"by": "app"}})
+    (told,) = shop.json("restore", "saved", code=1)["databases"]
+    assert (told["restored"], told["conflict_count"]) == (0, 15)
+    assert told["conflicts"][0]["reason"] == "it was changed since"
+    result = shop("restore", "saved")
+    assert result.code == 1
+    assert "15 documents left alone:" in result.out
+    assert "and 5 more" in result.out
+    assert shop("restore", "saved", "--force").code == 0
+    assert database.user.count_documents({"name": {"$exists": True}}) == 15
+
+
+def test_a_backup_that_is_not_there(shop, database):
+    """A folder without a backup of the database is a wrong call."""
+    result = shop("restore", "nowhere")
+    assert result.code == 2
+    assert result.error.startswith("nowhere: there is no backup of lazymig of the database ")
+
+
+def test_a_backup_of_several_databases(shell, client, uri, database):
+    """Without a connection string each database of the models that has a backup is restored."""
+    other = client[f"{database.name}_other"]
+    shell.write(
+        "app.py",
+        "import mongoengine\n"
+        f"mongoengine.connect(host={uri!r}, uuidRepresentation='standard')\n"
+        f"mongoengine.connect(host={uri.replace(database.name, other.name)!r}, alias='other',"
+        " uuidRepresentation='standard')\n"
+        "from tests.cli.app.models import User\n"
+        "class Copy(mongoengine.DynamicDocument):\n"
+        "    meta = {'collection': 'user', 'db_alias': 'other'}\n",
+    )
+    try:
+        for each in (database, other):
+            fill(each, 2)
+            UserMigration(User).migrate_pending(each.user, backup="saved")
+        told = shell.json("restore", "saved", "--app", "app", "--models", "app")["databases"]
+        assert [each["restored"] for each in told] == [2, 2]
+        assert [each["collections"] for each in told] == [
+            [f"{database.name}.user"],
+            [f"{other.name}.user"],
+        ]
+    finally:
+        client.drop_database(other)

@@ -1,0 +1,170 @@
+"""`lazymig status`: what each rule has left, and the looks that are kept."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import mongoengine
+import mongomock
+import pytest
+
+from lazymig import History
+from lazymig.cli.status import look
+from tests.cli.app import models
+from tests.cli.app.models import User, fill
+
+
+def test_what_each_rule_has_left(shop, database):
+    """Per rule: scope, remaining, total, the share that is done, and whether it can go."""
+    fill(database, 4)
+    database.user.update_one({"_id": 0}, {"$set": {"enabled": True}})
+    (told,) = shop.json("status")["models"]
+    assert (told["model"], told["collection"]) == ("User", f"{database.name}.user")
+    assert [
+        (
+            rule["name"],
+            rule["scope"],
+            rule["remaining"],
+            rule["total"],
+            rule["done"],
+            rule["removable"],
+        )
+        for rule in told["rules"]
+    ] == [
+        ("migration01__add_enabled", "lazy", 3, 4, 0.25, False),
+        ("migration02__split_name", "lazy", 4, 4, 0.0, False),
+        ("allmigration01__drop_draft", "bulk", 0, 4, 1.0, True),
+    ]
+
+
+def test_the_table(shop, database):
+    """The same is readable, a line for each rule; the code is 0 whatever is left."""
+    fill(database, 1500)
+    database.user.update_one({"_id": 0}, {"$set": {"enabled": True}})
+    result = shop("status")
+    assert (result.code, result.err) == (0, "")
+    assert [line.split() for line in result.out.splitlines()] == [
+        ["User", "in", f"{database.name}.user"],
+        ["rule", "scope", "remaining", "total", "done", "rate", "removable"],
+        ["migration01__add_enabled", "lazy", "1,499", "1,500", "0.0%", "no"],
+        ["migration02__split_name", "lazy", "1,500", "1,500", "0.0%", "no"],
+        ["allmigration01__drop_draft", "bulk", "0", "1,500", "100.0%", "yes"],
+    ]
+
+
+def test_the_rate_since_the_last_look(shop, database):
+    """A rate is what has become less since the last look, by the server's clock."""
+    fill(database, 100)
+    first = shop.json("status")["models"][0]
+    assert first["since"] is None
+    assert [rule["rate"] for rule in first["rules"]] == [None, None, None]
+
+    ago = timedelta(seconds=120)
+    entry = database.lazymig_journal.find_one({"kind": "sample"})
+    changes = {key: entry[key] - ago for key in ("at", "since")}
+    database.lazymig_journal.update_one({"_id": entry["_id"]}, {"$set": changes})
+    database.user.update_many({"_id": {"$lt": 60}}, {"$set": {"enabled": True}})
+    database.user.insert_many([{"_id": 1000 + number, "name": "x y"} for number in range(60)])
+    second = shop.json("status")["models"][0]
+    assert second["since"] is not None
+    rates = [rule["rate"] for rule in second["rules"]]
+    assert rates[0] == 0
+    assert -0.5 <= rates[1] < -0.4
+    assert len(History(database).samples(User)) == 2
+
+    database.user.delete_many({"_id": {"$gte": 1000}})
+    table = shop("status").out
+    assert "last look 20" in table
+
+
+def test_a_look_can_go_unnoted(shop, database):
+    """With --no-record nothing is written, not even a journal."""
+    fill(database, 2)
+    shop.json("status", "--no-record")
+    assert database.list_collection_names() == ["user"]
+
+
+def test_a_look_that_cannot_be_kept(shop, database, monkeypatch):
+    """Who may not write to the journal is told so, and gets the counts all the same."""
+    fill(database, 2)
+    database.create_collection("lazymig_journal", validator={"never": {"$exists": True}})
+    result = shop("status")
+    assert result.code == 0
+    assert result.error.startswith("this look is not kept, the next one has no rate: ")
+    assert "migration01__add_enabled" in result.out
+
+
+def test_another_journal(shop, database):
+    """--journal names the collection in which looks are kept."""
+    fill(database, 2)
+    shop.json("status", "--journal", "notes")
+    assert database.notes.count_documents({"kind": "sample"}) == 1
+    assert "lazymig_journal" not in database.list_collection_names()
+
+
+def test_the_total_of_a_subclass(shop, database):
+    """A subclass has its own documents as total; its base class has all."""
+    database.animal.insert_many(
+        [{"_cls": "Animal"}, {"_cls": "Animal.Dog"}, {"_cls": "Animal.Dog", "legs": 4}]
+    )
+    names = [f"--models={models.__name__}:{each}" for each in ("Animal", "Dog")]
+    animal, dog = shop.json("status", *names)["models"]
+    assert [
+        (each["rules"][0]["remaining"], each["rules"][0]["total"]) for each in (animal, dog)
+    ] == [
+        (2, 3),
+        (1, 2),
+    ]
+
+
+def test_an_undetermined_rule(shell, uri, database):
+    """Where the target needs a document, nothing is counted, and nothing can go."""
+    shell.write(
+        "shop.py",
+        "import lazymig, mongoengine\n"
+        "class Rules(lazymig.DocumentMigration):\n"
+        "    def allmigration01__odd(self):\n"
+        "        self.target = {'_id': self.doc['_id'], 'a': {'$exists': False}}\n"
+        "        self.update = {'$set': {'a': 1}}\n"
+        "class Odd(lazymig.LazyMigrationMixin, mongoengine.Document):\n"
+        "    a = mongoengine.IntField()\n"
+        "    migration_handler = Rules\n",
+    )
+    shell.set(LAZYMIG_URI=uri, LAZYMIG_MODELS="shop")
+    database.odd.insert_one({})
+    (rule,) = shell.json("status")["models"][0]["rules"]
+    assert (rule["remaining"], rule["done"], rule["removable"]) == (None, None, False)
+    row = shell("status").out.splitlines()[-1].split()
+    assert row == ["allmigration01__odd", "bulk", "unknown", "1", "no"]
+
+
+def test_a_handler_without_rules(shell, uri):
+    """A model whose rules are all deleted is told as such."""
+    shell.write(
+        "shop.py",
+        "import lazymig, mongoengine\n"
+        "class Rules(lazymig.DocumentMigration):\n    pass\n"
+        "class Done(lazymig.LazyMigrationMixin, mongoengine.Document):\n"
+        "    migration_handler = Rules\n",
+    )
+    shell.set(LAZYMIG_URI=uri, LAZYMIG_MODELS="shop")
+    assert shell.json("status")["models"][0]["rules"] == []
+    assert "its handler has no rules" in shell("status").out
+
+
+def test_a_look_without_a_server(mock_db):
+    """The function behind the command works on mongomock, too."""
+    fill(mock_db, 2)
+    assert isinstance(mongoengine.get_connection(), mongomock.MongoClient)
+    look(User, mock_db.user)
+    standing = look(User, mock_db.user)
+    assert standing.since is not None
+    assert [rule.remaining for rule in standing.rules] == [2, 2, 0]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_several_models(shop, database, count):
+    """Several models stand one below the other, with a blank line between them."""
+    names = [f"--models={models.__name__}:{each}" for each in ("User", "Animal", "Dog")[:count]]
+    result = shop("status", *names)
+    assert result.out.count("\n\n") == count - 1

@@ -1,0 +1,217 @@
+"""The program on a terminal: what it asks, the bar, colours, Ctrl-C."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from lazymig import History
+from lazymig.cli.output import Output
+from tests.cli.app.models import fill
+
+COLUMNS = 80
+PATIENCE = 60
+
+_COLOUR = re.compile(r"\x1b\[(?:\d+;)*3[0-7]m")
+_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class Terminal:
+    """A process with a terminal for its input, its errors and, if that is asked for, its output."""
+
+    def __init__(self, process: subprocess.Popen[str], master: int) -> None:
+        self.process = process
+        self._master = master
+        self.text = ""
+
+    def type(self, text: str) -> None:
+        """Type something."""
+        os.write(self._master, text.encode())
+
+    def wait_for(self, text: str) -> None:
+        """Read until a text is there."""
+        while text not in self.text:
+            assert self._read(), f"{text!r} never came: {self.text!r}"
+
+    def end(self) -> tuple[int, str]:
+        """Read all; give the exit code, and what was written elsewhere than to the terminal."""
+        while self._read():
+            pass
+        out, _ = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, out or ""
+
+    def _read(self) -> bool:
+        ready, _, _ = select.select([self._master], [], [], PATIENCE)
+        assert ready, f"no word for {PATIENCE} seconds: {self.text!r}"
+        try:
+            data = os.read(self._master, 4096)
+        except OSError:
+            # The process has ended, and with it its side of the terminal.
+            return False
+        self.text += data.decode()
+        return bool(data)
+
+
+@contextmanager
+def terminal(shell, *arguments: str, out: bool = False, **variables: str) -> Iterator[Terminal]:
+    """Call the program on a terminal of 80 columns."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
+    environment = shell.environment(TERM="xterm", **variables)
+    for name in ("COLUMNS", "LINES", "FORCE_COLOR"):
+        environment.pop(name, None)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lazymig", *arguments],
+        cwd=shell.folder,
+        encoding="utf-8",
+        env=environment,
+        start_new_session=True,
+        stderr=slave,
+        stdin=slave,
+        stdout=slave if out else subprocess.PIPE,
+    )
+    os.close(slave)
+    try:
+        yield Terminal(process, master)
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+        os.close(master)
+
+
+def test_it_asks_before_it_writes(shop, database):
+    """On a terminal the documents that each rule would change are told, and nothing is written."""
+    fill(database, 3)
+    with terminal(shop, "migrate") as call:
+        call.wait_for("Write to the database? [y/N]: ")
+        assert f"User in {database.name}.user on 127.0.0.1:" in call.text
+        assert "    migration01__add_enabled: 3 documents" in call.text
+        assert "    allmigration01__drop_draft: 0 documents" in call.text
+        assert database.list_collection_names() == ["user"]
+        call.type("n\n")
+        assert call.end() == (1, "")
+    assert "lazymig: nothing was written" in call.text
+    assert database.list_collection_names() == ["user"]
+
+
+def test_yes_goes_on(shop, database):
+    """Once it is agreed to, the documents are migrated; the summary alone is standard output."""
+    fill(database, 3)
+    with terminal(shop, "migrate") as call:
+        call.wait_for("[y/N]: ")
+        call.type("y\n")
+        code, out = call.end()
+    assert code == 0
+    assert out.startswith("User in ")
+    assert "\x1b" not in out
+    assert database.user.count_documents({"first": "Ada"}) == 3
+
+
+@pytest.mark.parametrize("typed", ["\n", "no\n", "ye\n", "\x04"])
+def test_everything_else_is_a_no(shop, database, typed):
+    """An empty answer, any other one and the end of the input write nothing."""
+    fill(database, 3)
+    with terminal(shop, "migrate") as call:
+        call.wait_for("[y/N]: ")
+        call.type(typed)
+        assert call.end() == (1, "")
+    assert "lazymig: nothing was written" in call.text
+    assert database.list_collection_names() == ["user"]
+
+
+def test_an_interrupt_at_the_question(shop, database, monkeypatch):
+    """Ctrl-C at the question has the exit code of an interrupt; nothing is written."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Output, "asks", True)
+    monkeypatch.setattr(Output, "agrees", interrupted)
+    fill(database, 3)
+    result = shop("migrate")
+    assert (result.code, result.out) == (130, "")
+    assert result.err.endswith("lazymig: interrupted\n")
+    assert database.list_collection_names() == ["user"]
+
+
+def test_the_bar(shop, database):
+    """While it migrates there is a bar on the terminal, with counts, in 80 columns."""
+    fill(database, 300)
+    with terminal(shop, "migrate", "--yes", "--json", "--chunk-size", "50") as call:
+        code, out = call.end()
+    assert code == 0
+    assert out.startswith("{")
+    assert "1/2 migration01__add_enabled" in call.text
+    assert "matched 300, modified 300" in call.text
+    drawn = re.split(r"[\r\n]+", _SEQUENCE.sub("", call.text))
+    assert max(map(len, drawn)) <= COLUMNS
+
+
+def test_ctrl_c_is_an_orderly_end(shop, database):
+    """Ctrl-C ends the run behind its chunk, with code 130, and what is told goes on with it."""
+    fill(database, 2000)
+    slow = ("--max-rate", "200", "--chunk-size", "100")
+    with terminal(shop, "migrate", "--yes", *slow) as call:
+        call.wait_for("modified 100")
+        call.process.send_signal(signal.SIGINT)
+        code, out = call.end()
+    assert (code, out) == (130, "")
+    (run,) = History(database).runs()
+    assert run.state == "stopped"
+    assert f"go on with lazymig migrate --resume {run.id}" in " ".join(call.text.split())
+    assert shop("migrate", "--yes", "--resume", run.id).code == 0
+    assert History(database).run(run.id).state == "finished"
+    assert database.user.count_documents({"first": "Ada"}) == 2000
+
+
+def test_sigterm_is_an_orderly_end(shop, database):
+    """SIGTERM does the same, with code 143."""
+    fill(database, 2000)
+    slow = ("--max-rate", "200", "--chunk-size", "100")
+    with terminal(shop, "migrate", "--yes", *slow) as call:
+        call.wait_for("modified 100")
+        call.process.send_signal(signal.SIGTERM)
+        assert call.end() == (143, "")
+    assert History(database).runs()[0].state == "stopped"
+
+
+def test_colours_on_a_terminal_alone(shop, database):
+    """Differences have colours on a terminal, unless NO_COLOR is set; 80 columns are kept."""
+    fill(database, 2)
+    with terminal(shop, "preview", out=True) as call:
+        assert call.end()[0] == 0
+    assert _COLOUR.search(call.text)
+    assert max(map(len, _SEQUENCE.sub("", call.text).splitlines())) <= COLUMNS
+    with terminal(shop, "preview", out=True, NO_COLOR="1") as call:
+        assert call.end()[0] == 0
+    assert "- name: 'Ada " in _SEQUENCE.sub("", call.text)
+    assert not _COLOUR.search(call.text)
+
+
+def test_bars_of_other_commands(shop, database):
+    """A check and a restore show how far they are, and leave nothing of that behind."""
+    fill(database, 1200)
+    assert shop("migrate", "--yes", "--backup", "saved").code == 0
+    for arguments, told in (
+        (("check", "--all"), "checking User"),
+        (("restore", "saved"), "restoring"),
+    ):
+        with terminal(shop, *arguments) as call:
+            code, out = call.end()
+        assert code == 0
+        assert told in call.text
+        assert told not in out

@@ -1,0 +1,230 @@
+"""`lazymig new` and `finish`: rules as they come into the handler's file, and as they go."""
+
+from __future__ import annotations
+
+import difflib
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.app import models
+
+SHOP = """\
+from lazymig import DocumentMigration, LazyMigrationMixin
+from mongoengine import BooleanField, Document, IntField, StringField
+
+
+class UserMigration(DocumentMigration):
+    # Users were all enabled once.
+    def migration01__add_enabled(self):
+        self.target = {"enabled": {"$exists": False}}
+        self.update = {"$set": {"enabled": True}}
+
+
+class User(LazyMigrationMixin, Document):
+    id = IntField(primary_key=True)
+    enabled = BooleanField()
+    name = StringField()
+    migration_handler = UserMigration
+
+
+class BlogNote(Document):
+    id = IntField(primary_key=True)
+    text = StringField()
+"""
+
+
+@pytest.fixture
+def project(shell, uri):
+    """A folder with an application of one file, and its settings."""
+    shell.write("shop.py", SHOP)
+    shell.set(LAZYMIG_URI=uri, LAZYMIG_MODELS="shop:User")
+    shell.source = lambda name="shop.py": (shell.folder / name).read_text(encoding="utf-8")
+    return shell
+
+
+def test_a_new_rule(project):
+    """A skeleton with the next number comes behind the last rule; no other line is touched."""
+    told = project.json("new", "split the name")
+    assert told["rules"] == [
+        {"name": "migration02__split_the_name", "scope": "lazy", "complete": False, "held": False}
+    ]
+    assert (told["file"], told["created"], told["written"]) == (
+        str(project.folder / "shop.py"),
+        False,
+        True,
+    )
+    changed = difflib.ndiff(SHOP.splitlines(), project.source().splitlines())
+    assert {line[0] for line in changed} == {" ", "+"}
+    assert "    def migration02__split_the_name(self) -> None:\n" in project.source()
+    result = project.apart("status")
+    assert result.code == 2
+    assert "write the rule, then delete this line" in result.error
+
+
+def test_a_new_rule_is_shown(project):
+    """The added lines are shown; with --dry-run they are not written."""
+    result = project("new", "split", "--scope", "bulk", "--reads-document", "--dry-run")
+    assert (result.code, result.err) == (0, "")
+    assert "+    def allmigration01__split(self) -> None:" in result.out
+    assert "not written: shop.py" in result.out
+    assert "allmigration01__split raises until its target and update are written" in result.out
+    assert project.source() == SHOP
+    assert project("new", "split").out.splitlines()[-2] == "written: shop.py"
+
+
+def test_a_new_rule_needs_no_database(project):
+    """Without --from-diff nobody connects."""
+    project.monkeypatch.delenv("LAZYMIG_URI")
+    assert project("new", "x").code == 0
+
+
+def test_a_model_without_a_handler_gets_a_file(project):
+    """The file lies beside the model's; what is left to do by hand is told."""
+    project.set(LAZYMIG_MODELS="shop:BlogNote")
+    told = project.json("new", "add text")
+    assert told["created"] is True
+    assert told["file"] == str(project.folder / "blog_note_migration.py")
+    assert "class BlogNoteMigration(DocumentMigration):" in project.source("blog_note_migration.py")
+    assert "migration_handler = BlogNoteMigration" in told["advice"]
+    result = project("new", "add text")
+    assert result.code == 2
+    assert "is there already; name a new file" in result.error
+    result = project("new", "add text", "--file", "rules.py")
+    assert result.code == 0
+    assert "    from rules import BlogNoteMigration" in result.out
+    assert project.source() == SHOP
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "a rule has no name"),
+        (["!"], "'!' does not name a rule; say in words what it does"),
+        (["x", "--models", "shop:BlogNote"], None),
+        (["x", "--models", "shop:User", "--models", "shop:BlogNote"], "several models: User, Blog"),
+        (["x", "--file", "y.py"], "--file: User has a handler already; leave the option out"),
+    ],
+)
+def test_wrong_calls(project, arguments, told):
+    """What a rule cannot be written for is told, and no file is touched."""
+    result = project("new", *arguments)
+    assert (result.code == 0) is (told is None)
+    if told is not None:
+        assert told in result.error
+    assert project.source() == SHOP
+
+
+def drifted(database) -> None:
+    """Documents that the model does not know: a question, and a plain conversion."""
+    database.user.insert_many(
+        [{"_id": 1, "enabled": True, "name": 7}, {"_id": 2, "enabled": False, "nmae": "Bob"}]
+    )
+
+
+def test_rules_from_the_drift_work(project, database):
+    """What --from-diff --yes writes passes ruff, and once it is applied, diff reports nothing."""
+    drifted(database)
+    assert project.apart("diff").code == 1
+    told = project.json("new", "--from-diff", "--yes")
+    assert [(rule["name"], rule["complete"], rule["held"]) for rule in told["rules"]] == [
+        ("migration02__rename_nmae_to_name", True, False),
+        ("migration03__convert_name_from_int", True, False),
+    ]
+    ruff = [sys.executable, "-m", "ruff", "check", "--isolated", "--line-length=100", "shop.py"]
+    checked = subprocess.run(ruff, cwd=project.folder, capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stdout) == (0, "All checks passed!\n")
+    assert project.apart("migrate", "--yes").code == 0
+    assert project.apart("diff").code == 0
+    assert list(database.user.find().sort("_id")) == [
+        {"_id": 1, "enabled": True, "name": "7"},
+        {"_id": 2, "enabled": False, "name": "Bob"},
+    ]
+
+
+def test_rules_with_a_question_are_held(project, database):
+    """Without --yes a rule that asks raises until somebody has answered, and so it is told."""
+    drifted(database)
+    result = project("new", "--from-diff")
+    assert result.code == 0
+    assert "migration02__rename_nmae_to_name asks a question, and raises until" in result.out
+    assert "migration03__convert_name_from_int asks" not in result.out
+    failed = project.apart("status")
+    assert failed.code == 2
+    assert "answer the question above, then delete this line" in failed.error
+
+
+def test_names_of_rules_from_the_drift(project, database):
+    """A name is put before the words of several rules, and is that of a single one."""
+    drifted(database)
+    told = project.json("new", "tidy up", "--from-diff", "--dry-run")
+    assert [rule["name"] for rule in told["rules"]] == [
+        "migration02__tidy_up_rename_nmae_to_name",
+        "migration03__tidy_up_convert_name_from_int",
+    ]
+    told = project.json("new", "as text", "--from-diff", "--dry-run", "--path", "name")
+    assert [rule["name"] for rule in told["rules"]] == ["migration02__as_text"]
+
+
+def test_without_drift_there_is_no_rule(project, database):
+    """Where diff proposes nothing, nothing is written."""
+    database.user.insert_one({"_id": 1, "enabled": True})
+    assert project("new", "--from-diff").out == "there is no rule to write: diff proposes none\n"
+    told = project.json("new", "--from-diff")
+    assert (told["file"], told["rules"], told["written"]) == (None, [], False)
+    assert project.source() == SHOP
+
+
+def test_what_can_be_deleted(project, database):
+    """Once nothing is pending, the lines of each rule are shown, with their numbers."""
+    database.user.insert_one({"_id": 1, "enabled": True})
+    told = project.json("finish")
+    (model,) = told["models"]
+    assert (told["ok"], model["pending"]) == (True, [])
+    ((place,),) = [rule["places"] for rule in model["removable"]]
+    assert (place["first"], place["last"]) == (6, 9)
+    assert place["text"] == "".join(SHOP.splitlines(keepends=True)[5:9])
+    result = project("finish")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.splitlines() == [
+        f"User in {database.name}.user",
+        "  nothing is pending",
+        "  can be deleted: migration01__add_enabled",
+        "    shop.py, lines 6 to 9:",
+        *(f"      {line}" for line in SHOP.splitlines()[5:9]),
+        "    note: nothing else is left in UserMigration then",
+    ]
+
+
+def test_what_is_pending(project, database):
+    """While a rule has documents left, the code is 1 and the rule is named."""
+    database.user.insert_one({"_id": 1})
+    told = project.json("finish", code=1)
+    assert told["models"][0]["pending"] == [
+        {"rule": "migration01__add_enabled", "scope": "lazy", "remaining": 1}
+    ]
+    assert told["models"][0]["removable"] == []
+    assert "  pending: migration01__add_enabled, 1 document\n" in project("finish").out
+
+
+def test_a_handler_of_two_models(shell, uri, database):
+    """A rule that one of two models needs can be deleted for neither."""
+    other = SHOP.replace("class BlogNote(", "class BlogNote(LazyMigrationMixin, ")
+    more = "    enabled = BooleanField()\n    migration_handler = UserMigration\n"
+    shell.write("shop.py", other + more)
+    shell.set(LAZYMIG_URI=uri, LAZYMIG_MODELS="shop")
+    database.blog_note.insert_one({"_id": 1})
+    user, note = shell.json("finish", code=1)["models"]
+    assert (user["pending"], user["removable"]) == ([], [])
+    assert [rule["rule"] for rule in note["pending"]] == ["migration01__add_enabled"]
+
+
+def test_lines_that_cannot_be_found(shop, database, monkeypatch):
+    """Where the source is not there, the rules are named all the same."""
+    database.user.insert_one({"_id": 1, "enabled": True})
+    monkeypatch.setattr(models.UserMigration, "__module__", "nowhere")
+    result = shop("finish")
+    assert result.code == 0
+    assert "note: the lines are not shown" in result.out
+    assert "can be deleted: migration01__add_enabled" in result.out
