@@ -41,8 +41,8 @@ class CheckFinding:
     """The same fault in some documents.
 
     :ivar model: the document class, by the name in `_cls`.
-    :ivar path: the field, in database names; ``[]`` stands for the items of a list, ``.*`` for those
-        of a map; empty for the document as a whole.
+    :ivar path: the field, in database names; ``[]`` stands for the items of a list, ``.*`` for
+        those of a map; empty for the document as a whole.
     :ivar kind: what is wrong: `"not_decodable"`, `"unknown_class"`, `"unknown_field"`,
         `"not_loadable"`, `"required"`, `"choices"`, `"invalid"`, `"unreadable"` or
         `"dangling_reference"`.

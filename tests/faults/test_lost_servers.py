@@ -21,6 +21,7 @@ from lazymig.demo.server import EmbeddedServer
 from lazymig.engines.bulk import Work
 from lazymig.operations import runs
 from lazymig.operations.journal import Journal
+from lazymig.operations.lease import Lease
 from tests.support.handlers import handler, model, rule
 from tests.support.items import Item, ItemMigration, done, fill, stored
 from tests.support.proxy import Cut, CuttingProxy, never
@@ -206,9 +207,11 @@ def test_workers_wait_for_a_server_that_comes_back(
 ) -> None:
     """Chunks that workers could not do because the server was gone are given to them again."""
     outage = Outage(own_server, IN_DYNAMIC)
-    _lose_at(monkeypatch, outage, "written", {})
+    _lose_at(monkeypatch, outage, "work", {})
     with ThreadPoolExecutor(2) as pool:
-        report = ItemMigration(Item).migrate_all(chunk_size=5, executor=pool, progress=outage.watch)
+        report = ItemMigration(Item).migrate_all(
+            chunk_size=CHUNK, executor=pool, progress=outage.watch
+        )
     assert report.complete
     assert AWAY in outage.waits
     assert stored(own_db) == done(COUNT)
@@ -260,6 +263,38 @@ def test_a_server_that_stays_away_ends_the_run(
     assert run.ended is None
     assert _once_unlocked(chunk_size=CHUNK, resume=True).run_id == run.id
     _check(own_db, COUNT, CHUNK)
+
+
+def test_a_lease_that_is_renewed_late_is_waited_for(
+    mongoengine_db: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run whose lease ran out, and was nobody else's meanwhile, waits until it is renewed."""
+    fill(mongoengine_db, COUNT)
+    renew = Lease._renew
+    leases: list[Lease] = []
+    waits: list[str] = []
+    held_back = threading.Event()
+
+    def late(lease: Lease) -> None:
+        leases.append(lease)
+        if held_back.is_set():
+            raise AutoReconnect("held back")
+        renew(lease)
+
+    def watch(progress: Any) -> None:
+        if progress.waiting:
+            waits.append(progress.waiting)
+            held_back.clear()
+        elif progress.done == CHUNK:
+            held_back.set()
+            while leases[0].valid:
+                pass
+
+    monkeypatch.setattr(Lease, "_renew", late)
+    report = ItemMigration(Item).migrate_all(chunk_size=CHUNK, lease=0.3, progress=watch)
+    assert report.complete
+    assert "the lease is not renewed yet" in waits
+    _check(mongoengine_db, COUNT, CHUNK, exact=True)
 
 
 def test_an_error_of_the_callback_is_no_lost_server(mongoengine_db: Database[Any]) -> None:
