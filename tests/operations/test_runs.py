@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from datetime import datetime
 from typing import Any
@@ -509,3 +510,30 @@ def test_on_mongomock_runs_are_journalled(mock_db: Any) -> None:
     assert migration.migrate_all().modified == 20
     assert [run.state for run in History(mock_db).runs()] == ["finished", "finished"]
     assert {(raw["v"], raw["n"], raw["w"]) for raw in mock_db["post"].find()} == {(2, 1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("number", "ends_with"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_a_signal_lets_the_chunk_be_finished(
+    mongoengine_db: Database[Any],
+    caplog: pytest.LogCaptureFixture,
+    number: signal.Signals,
+    ends_with: type[BaseException],
+) -> None:
+    """Ctrl-C and SIGTERM end a run behind the chunk that is at work, and it says how to go on."""
+    _insert(mongoengine_db, range(3000))
+    migration = (rules := handler(allmigration01__turn=TURN))(_post(rules))
+
+    def watch(progress: Any) -> None:
+        if progress.done == 1000:
+            signal.raise_signal(number)
+
+    with pytest.raises(ends_with):
+        migration.migrate_all(chunk_size=1000, progress=watch)
+    (run,) = History(mongoengine_db).runs()
+    assert (run.state, run.rules[0].done) == ("stopped", 1000)
+    assert "resume=True" in caplog.text
+    assert mongoengine_db["post"].count_documents({"v": 2}) == 1000
+    assert migration.migrate_all(resume=True).complete
+    assert _counts(mongoengine_db) == {(2, 1)}
