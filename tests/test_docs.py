@@ -6,6 +6,7 @@ database; a block that connects by itself is marked `<!-- no-test -->`.
 
 from __future__ import annotations
 
+import re
 import sys
 import types
 from pathlib import Path
@@ -43,6 +44,19 @@ def test_the_code_of_a_page_does_what_it_says(
 def test_the_readme_shows_executed_code() -> None:
     """The README has at least one block that the suite executes."""
     assert BLOCKS["README.md"] != []
+
+
+def test_the_files_that_pages_name_are_there() -> None:
+    """A page that says which test keeps a promise names a file that exists."""
+    named = {
+        name
+        for page in PAGES
+        for name in re.findall(
+            r"`((?:tests|lazymig|benchmarks)/[\w/]+\.py)`", page.read_text("utf-8")
+        )
+    }
+    assert named
+    assert sorted(name for name in named if not (ROOT / name).is_file()) == []
 
 
 def test_which_blocks_are_executed() -> None:
