@@ -126,6 +126,8 @@ class Output:
         """Write a result as JSON."""
         sys.stdout.write(json.dumps(self.mask.data(value), indent=2, allow_nan=False))
         sys.stdout.write("\n")
+        # A reader that is gone must show here, where that is expected.
+        sys.stdout.flush()
 
     def warn(self, text: str) -> None:
         """Write a line to standard error that does not end the command."""
@@ -165,9 +167,12 @@ class Output:
         handler = _LogHandler(self)
         logger = logging.getLogger("lazymig")
         progress = logging.getLogger(_PROGRESS_LOGGER)
-        former = progress.level, logger.propagate
+        former = progress.level, logger.level, logger.propagate
         logger.addHandler(handler)
         progress.setLevel(logging.INFO)
+        if logger.level == logging.NOTSET:
+            # The application may have made all loggers talkative.
+            logger.setLevel(logging.WARNING)
         # The application's own handlers, set up by its import, would tell it once more.
         logger.propagate = False
         try:
@@ -177,7 +182,8 @@ class Output:
         finally:
             logger.removeHandler(handler)
             progress.setLevel(former[0])
-            logger.propagate = former[1]
+            logger.setLevel(former[1])
+            logger.propagate = former[2]
 
     def _show_warning(
         self, message: Warning | str, category: type[Warning], *_place: Any, **_more: Any

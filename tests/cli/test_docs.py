@@ -43,9 +43,8 @@ def table(text: str, head: str) -> dict[str, str]:
 
 def section_of(words: tuple[str, ...]) -> str:
     """The section of a command."""
-    context = click.Context(COMMANDS[words])
     arguments = [
-        each.make_metavar(context)
+        each.name.upper() if each.required else f"[{each.name.upper()}]"
         for each in COMMANDS[words].params
         if isinstance(each, click.Argument)
     ]

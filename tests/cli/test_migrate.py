@@ -157,6 +157,14 @@ def test_wrong_options_are_told_before_anything_is_done(shop, database):
     assert database.list_collection_names() == ["user"]
 
 
+def test_wrong_options_are_told_before_the_database_is_asked(shell):
+    """What the library refuses is told before anything else."""
+    shell.set(LAZYMIG_MODELS=f"{models.__name__}:User", LAZYMIG_URI="mongodb://127.0.0.1:1/db")
+    result = shell("migrate", "--yes", "--flag-file", "")
+    assert result.code == 2
+    assert result.error.startswith("--flag-file: '' is no path; give")
+
+
 def test_workers(shop, database):
     """With --workers the rules that read the document are done by other processes."""
     fill(database, 300)

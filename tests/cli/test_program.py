@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import configparser
 import importlib
+import logging
 
 import click
+import mongoengine
 import pytest
 
 import lazymig
@@ -247,6 +249,7 @@ def test_no_index_is_made_on_the_way(shell, uri, database):
         ("mongodb://ada:{}@{}/db", 3, "the database refuses the login: Authentication failed"),
         ("mongodb://ada:{}@x@{}/db", 2, "must be percent-encoded"),
         ("mongodb://ada:{}/x@{}/db", 2, "must be percent-encoded"),
+        ("mongodb://ada:x@{}/x@{}/db", 2, "must be percent-encoded"),
         ("mongodb://ada:{}:x@{}/db", 2, "must be percent-encoded"),
         ("mongodb://ada:{}?x@{}/db", 2, "must be percent-encoded"),
         ("mongodb://ada:{}%x@{}/db", 2, "must be percent-encoded"),
@@ -273,6 +276,25 @@ def test_passwords_are_told_nowhere(shell, server_uri, uri, code, told):
     assert debugged.err.endswith(result.err)
 
 
+def test_passwords_in_errors_of_the_application(shop, uri):
+    """An error of the application that has the connection string in it is masked, too."""
+    secret = uri.replace("mongodb://", f"mongodb://ada:{PASSWORD}@")
+    shop.write("app.py", f"raise RuntimeError('no {secret}, not {PASSWORD}, \\x1b[31m')\n")
+    for options in ([], ["--debug"]):
+        result = shop("status", "--app", "app", "--uri", secret, *options)
+        assert result.code == 2
+        told = result.err.splitlines()[-1]
+        assert r"no mongodb://ada:***@" in told
+        assert r", not ***, \x1b[31m" in told
+
+
+def test_the_connection_is_closed(shop):
+    """A call in a process that goes on leaves MongoEngine as unconnected as it was."""
+    assert shop("status").code == 0
+    with pytest.raises(mongoengine.ConnectionFailure):
+        mongoengine.get_connection()
+
+
 def test_debug_shows_where_an_error_comes_from(shop):
     """With --debug the traceback stands before the line."""
     shop.write("broken.py", "def helper():\n    1 / 0\nhelper()\n")
@@ -280,6 +302,26 @@ def test_debug_shows_where_an_error_comes_from(shop):
     assert result.code == 2
     assert "in helper" in result.err
     assert "ZeroDivisionError" in result.err
+
+
+def test_log_lines_are_told_once(shop, database):
+    """An application that logs to standard error by itself does not double the lines of a run."""
+    models.fill(database, 2)
+    shop.write("app.py", "import logging\nlogging.basicConfig(level=logging.INFO)\n")
+    result = shop.apart("migrate", "--yes", "--scope", "bulk", "--app", "app")
+    assert [line.split(" ")[1] for line in result.err.splitlines()] == [
+        "User.allmigration01__drop_draft"
+    ]
+
+
+def test_logging_is_left_as_it_was(shop):
+    """Neither handlers nor levels of lazymig's loggers stay behind."""
+    loggers = [logging.getLogger(name) for name in ("lazymig", "lazymig.operations.progress")]
+    for each in loggers:
+        shop.monkeypatch.setattr(each, "level", logging.ERROR)
+    before = [(each.level, each.propagate, list(each.handlers)) for each in loggers]
+    shop("status")
+    assert [(each.level, each.propagate, list(each.handlers)) for each in loggers] == before
 
 
 def test_an_error_that_nobody_knows(shop, monkeypatch):
@@ -308,12 +350,13 @@ def test_warnings_are_one_line(shell, uri):
     assert result.error.startswith("ConvergenceWarning: Odd.migration01__odd: ")
 
 
-def test_a_reader_that_goes_away(shop, database):
-    """A pipe that is closed early ends the call without a word."""
-    models.fill(database, 5)
+@pytest.mark.parametrize(("options", "count"), [("", 5), ("'--json'", 5), ("'--json'", 50)])
+def test_a_reader_that_goes_away(shop, database, options, count):
+    """A pipe that is closed early ends the call without a word, however much is written."""
+    models.fill(database, count)
     program = (
         "import os, sys; os.close(1); r, w = os.pipe(); os.close(r); os.dup2(w, 1);"
-        "from lazymig.cli.main import main; main(['preview'])"
+        f"from lazymig.cli.main import main; main(['preview', '--sample=50', {options}])"
     )
     result = shop.apart(python=("-c", program), PYTHONPATH=str(ROOT))
     assert result.err == ""

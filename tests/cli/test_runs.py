@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import pytest
 
 from lazymig import History
-from lazymig.cli.runs import books_of, find_run
+from lazymig.cli.runs import books_of, find_run, run_of
+from lazymig.cli.session import Target
 from lazymig.errors import RunNotFound
 from lazymig.operations.journal import JOURNAL
 from tests.cli.app import models
@@ -151,10 +152,11 @@ def test_limits_have_to_be_named(shop, database):
 
 
 def test_the_journal_needs_no_models(shell, uri, database):
-    """With a connection string alone the journal of its database is read."""
+    """With a connection string the journal of its database is read, and no model is imported."""
     fill(database, 1)
     UserMigration(User).migrate_pending(database.user)
     assert len(shell.json("runs", "--uri", uri)["runs"]) == 1
+    assert len(shell.json("runs", "--uri", uri, "--models", "nothing")["runs"]) == 1
     assert shell("quarantine", "list", "--uri", uri).code == 0
 
 
@@ -182,6 +184,9 @@ def test_runs_of_several_databases(client, database):
         runs = [book.history.runs()[0] for book in books]
         for book, run in zip(books, runs, strict=True):
             assert find_run(books, str(run.id).upper()) == (book, run)
+        targets = [Target(User, each.user) for each in (database, other)]
+        for target, run in zip(targets, runs, strict=True):
+            assert run_of(targets, str(run.id), JOURNAL) == (target, run)
         with pytest.raises(RunNotFound, match="several runs"):
             find_run(books, str(runs[0].id)[:4])
         with pytest.raises(RunNotFound, match="there is no run ffff"):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import mongoengine
 import mongomock
 import pytest
 
-from lazymig import History
-from lazymig.cli.status import look
+from lazymig import History, RuleStatus
+from lazymig.cli.status import _standing, look
 from tests.cli.app import models
 from tests.cli.app.models import User, fill
 
@@ -82,6 +82,20 @@ def test_a_look_can_go_unnoted(shop, database):
     fill(database, 2)
     shop.json("status", "--no-record")
     assert database.list_collection_names() == ["user"]
+
+
+def test_looks_at_other_collections(database):
+    """The looks at one collection of a model are none at another."""
+    look(User, database.user)
+    assert look(User, database.archive).since is None
+    assert look(User, database.user).since is not None
+
+
+def test_a_total_that_is_too_low():
+    """The total may be an estimate: no share is below zero."""
+    status = RuleStatus("x", 1, "lazy", 5, static=True, converges=True, undetermined=False)
+    standing = _standing(status, 2, None, datetime(2026, 11, 21))
+    assert (standing.total, standing.done) == (5, 0.0)
 
 
 def test_a_look_that_cannot_be_kept(shop, database, monkeypatch):

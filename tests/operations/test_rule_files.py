@@ -8,7 +8,6 @@ import importlib
 import importlib.util
 import itertools
 import os
-import shutil
 import stat
 import subprocess
 import sys
@@ -38,10 +37,14 @@ from lazymig.operations.rule_files import (
 )
 from lazymig.operations.rule_source import RuleSource, rule_source
 from tests.support.handlers import handler, model, rule
+from tests.support.programs import find_ruff
 
 _NUMBERS = itertools.count()
 
 SIMPLE: dict[str, Any] = {"target": {"a": 1}, "update": {"$set": {"a": 2}}}
+
+
+RUFF = find_ruff()
 
 
 def lazy(number: int, words: str = "new", **given: Any) -> RuleSource:
@@ -877,7 +880,7 @@ def test_a_new_file_overwrites_none(tmp_path: Path) -> None:
         new_handler_file(tmp_path / "none" / "new.py", "Rules", [], model=Document).write()
 
 
-@pytest.mark.skipif(shutil.which("ruff") is None, reason="ruff is not installed")
+@pytest.mark.skipif(RUFF is None, reason="ruff is not installed")
 @pytest.mark.parametrize("extra", [{}, {"e" * 90: "f" * 90, "g": ["h" * 150]}])
 def test_ruff_has_nothing_to_say_of_a_new_file(tmp_path: Path, extra: Any) -> None:
     """A new file passes `ruff check`, sorted imports included, and `ruff format`."""
@@ -896,7 +899,7 @@ def test_ruff_has_nothing_to_say_of_a_new_file(tmp_path: Path, extra: Any) -> No
         ["format", "--check"],
     ):
         result = subprocess.run(
-            ["ruff", *command, "--isolated", "--no-cache", "--line-length=100", "."],
+            [str(RUFF), *command, "--isolated", "--no-cache", "--line-length=100", "."],
             cwd=tmp_path,
             capture_output=True,
             text=True,

@@ -6,7 +6,6 @@ import importlib.util
 import itertools
 import math
 import re
-import shutil
 import subprocess
 import uuid
 from collections.abc import Mapping
@@ -41,8 +40,9 @@ from lazymig.operations.proposals import RuleProposal
 from lazymig.operations.rule_source import RuleSource, rule_source, source_of_proposal
 from lazymig.rules.updates import ANY_UUID
 from tests.support.handlers import model
+from tests.support.programs import find_ruff
 
-RUFF = shutil.which("ruff")
+RUFF = find_ruff()
 needs_ruff = pytest.mark.skipif(RUFF is None, reason="ruff is not installed")
 
 # One file name for each module that is imported, whatever hypothesis repeats.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import mongoengine
 from mongoengine.base.common import _document_registry
@@ -22,6 +23,13 @@ def restored_registry() -> Iterator[None]:
         mongoengine.disconnect_all()
         _document_registry.clear()
         _document_registry.update(before)
-        for model in before.values():
-            if issubclass(model, mongoengine.Document):
+        for model in _models(mongoengine.Document):
+            if model._meta.get("abstract") is not True:
                 model._disconnect()
+
+
+def _models(base: Any) -> Iterator[Any]:
+    """All models, those too whose name in the table another one has taken."""
+    for model in base.__subclasses__():
+        yield model
+        yield from _models(model)
