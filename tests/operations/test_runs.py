@@ -472,6 +472,8 @@ def test_two_runs_never_work_on_one_collection(mongoengine_db: Database[Any]) ->
         ({"max_rate": -1}, "max_rate: -1"),
         ({"note": 1}, "note: is 1"),
         ({"lease": 0}, "lease: is 0"),
+        ({"lease": float("nan")}, "lease: is nan"),
+        ({"chunk_seconds": float("inf")}, "chunk_seconds: is inf"),
         ({"journal": ""}, "journal: is ''"),
         ({"keep_runs": 0}, "keep_runs: is 0"),
         ({"in_flight": 0}, "in_flight: is 0"),
