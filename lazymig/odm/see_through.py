@@ -13,10 +13,9 @@ from lazymig.engines.bulk import settle
 from lazymig.engines.pending import count_stale
 from lazymig.errors import SettleLimitExceeded
 from lazymig.odm.plans import family_of
-from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.rewriter import Rewriter
-from lazymig.rules.rewriting import CannotRewrite, Step, compile_step, opaque_step
+from lazymig.rules.rewriting import CannotRewrite, step_of
 from lazymig.rules.updates import overlaps
 
 __all__ = ["Sight", "View", "settled", "sight_of", "view_of"]
@@ -90,7 +89,7 @@ def _make_sight(family: Family) -> Sight | None:
     if not plans:
         return None
     rules = [(plan, rule) for plan in plans for rule in plan.starting]
-    steps = tuple(_step_of(rule, all_of(plan.concern, rule.target)) for plan, rule in rules)
+    steps = tuple(step_of(rule, all_of(plan.concern, rule.target)) for plan, rule in rules)
     written = _union(rule.writes for _, rule in rules)
     read = _union(rule.reads for _, rule in rules)
     inputs = _union(rule.inputs for _, rule in rules)
@@ -101,16 +100,6 @@ def _make_sight(family: Family) -> Sight | None:
         name for _, rule in rules if rule.kind == "static" for name in _classes_in(rule.target)
     )
     return Sight(plans, Rewriter(steps), written, touched, classes)
-
-
-def _step_of(rule: BoundRule, target: Mapping[str, Any]) -> Step:
-    if rule.kind != "static":
-        return opaque_step(rule.name, target, rule.writes)
-    evaluation = rule.evaluate()
-    if evaluation.update != rule.update:
-        # A value such as the present time: what it will be is not known yet.
-        return opaque_step(rule.name, target, rule.writes)
-    return compile_step(rule.name, target, evaluation.update, evaluation.array_filters)
 
 
 def _union(sets: Iterable[frozenset[str] | None]) -> frozenset[str] | None:

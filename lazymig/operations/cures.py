@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from pymongo.collection import Collection
 
 from lazymig.engines.access import Raw, all_of, by_ids, key_of
-from lazymig.odm.loading import Build, builder_of
+from lazymig.odm.loading import builder_of
 from lazymig.odm.plans import owner_of, plan_for
 from lazymig.odm.schema import document_subclasses
 from lazymig.operations.scratch import Description, describe, read_raw
@@ -38,18 +39,6 @@ class Tried:
     after: dict[Any, Any] = field(default_factory=dict)
     rules: dict[Any, tuple[str, ...]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-
-
-class _Copies(Trial):
-    """A trial of given documents, in place of a sample."""
-
-    def __init__(self, plan: Plan, build: Build, documents: list[Any]) -> None:
-        super().__init__(plan, build, _SCOPES)
-        self.documents = documents
-
-    def _sampled(self, collection: Collection[Any], size: int) -> list[Any]:
-        del collection, size
-        return self.documents
 
 
 def plans_of(model: Any) -> list[Plan]:
@@ -134,8 +123,8 @@ def try_rules(collection: Collection[Any], plans: Sequence[Plan], documents: lis
         present = [raw for raw in tried.after.values() if raw is not None]
         if not present:
             break
-        trial = _Copies(plan, builder_of(plan.doc_class), present)
-        trial.run(collection, description, len(present))
+        trial = Trial(plan, builder_of(plan.doc_class), _SCOPES)
+        trial.run(collection, description, partial(list, present))
         for problem in trial.problems:
             if problem not in tried.problems:
                 tried.problems.append(problem)

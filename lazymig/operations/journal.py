@@ -311,17 +311,6 @@ class Journal:
         """
         return self._report(entry, {"waiting": waiting, "waited": dict(waited)}, "heartbeat")
 
-    def step(self, entry: RunEntry, position: int) -> dict[str, Any]:
-        """What the journal has of a rule at this moment, as in `RunEntry.steps`.
-
-        :raises RunTakenOver: the run is no longer ours.
-        """
-        query = {"_id": entry.id, "token": entry.token}
-        stored = self.collection.find_one(query, {"rules": 1})
-        if stored is None:
-            raise self._taken_over(entry.id, entry.collection)
-        return dict(stored["rules"][position])
-
     def edited(self, entry: RunEntry, position: int, digest: str) -> Control:
         """Write that a rule was edited since the run began, and that it begins anew.
 

@@ -6,6 +6,7 @@ The collection itself is only read.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from pymongo.collection import Collection
@@ -28,10 +29,10 @@ from lazymig.rules.plan import Plan
 from lazymig.rules.rewriting import (
     CannotRewrite,
     Step,
-    compile_step,
     is_concerned,
     opaque_step,
     rewrite,
+    step_of,
 )
 from lazymig.rules.rule import Scope
 
@@ -84,7 +85,7 @@ def preview_of(
     description = describe(collection)
     total = on_primary(collection).estimated_document_count()
     trial = Trial(plan, builder, scopes)
-    trial.run(collection, description, sample)
+    trial.run(collection, description, partial(trial.sampled, collection, sample))
     counted = _Counting(collection, plan, description, total, large)
     return PreviewReport(
         model=plan.model_name,
@@ -164,15 +165,12 @@ class _Counting:
         return remaining if rewritten is query else self._count(rewritten)
 
     def _step_of(self, rule: BoundRule, query: Raw, has_effects: bool) -> Step:
-        if rule.kind == "static" and not has_effects:
-            try:
-                evaluation = rule.evaluate(collection=self.collection)
-            except Exception:  # noqa: BLE001 - the trial tells what the rule raises
-                return opaque_step(rule.name, query, rule.writes)
-            # A value such as the present time: what it will be is not known yet.
-            if evaluation.update == rule.update:
-                return compile_step(rule.name, query, evaluation.update, evaluation.array_filters)
-        return opaque_step(rule.name, query, rule.writes)
+        if has_effects:
+            return opaque_step(rule.name, query, rule.writes)
+        try:
+            return step_of(rule, query, self.collection)
+        except Exception:  # noqa: BLE001 - the trial tells what the rule raises
+            return opaque_step(rule.name, query, rule.writes)
 
     def _plan_of(self, query: Raw) -> QueryPlan | None:
         """How the primary finds the documents of a query, be it to count or to update them."""

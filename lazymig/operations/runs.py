@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,10 +49,10 @@ from lazymig.operations.lease import Lease
 from lazymig.operations.options import Options
 from lazymig.operations.progress import Meter, Progress, reporter
 from lazymig.operations.throttle import PACING, Throttle
-from lazymig.operations.workers import Workers, is_away, looks
+from lazymig.operations.workers import Workers, is_away
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
-from lazymig.rules.repetition import is_repeatable
+from lazymig.rules.repetition import may_be_repeated, tells_what_is_left
 from lazymig.rules.rule import Scope
 
 __all__ = ["carry_out"]
@@ -301,7 +302,9 @@ class _Runner:
 
     def _begin_anew(self, step: _Step, digest: str) -> None:
         """A rule was edited after the run had begun: what its former text has done stays done."""
-        if step.state["done"] and not (step.rescue or looks(step.rules[0], self.scope)):
+        if step.state["done"] and not (
+            step.rescue or tells_what_is_left(step.rules[0], self.scope)
+        ):
             self.journal.finish(self.entry, "stopped", "a rule was edited")
             raise RuleChanged(
                 f"{self.plan.model_name}.{step.name}: the rule was edited since run "
@@ -431,10 +434,7 @@ class _Runner:
         for rule in step.rules:
             if rule.once is not None:
                 self._persistently(
-                    step,
-                    lambda rule=rule: release_expired(  # type: ignore[misc]
-                        self.collection, rule, self.plan.concern
-                    ),
+                    step, partial(release_expired, self.collection, rule, self.plan.concern)
                 )
 
     def _chunks(self, step: _Step) -> Iterator[Chunk]:
@@ -446,7 +446,7 @@ class _Runner:
                 yield Chunk(None, total, Position(0, True))
                 step.state["passes"] = 1
             return
-        looks_again = not step.rescue and looks(rule, self.scope)
+        looks_again = not step.rescue and tells_what_is_left(rule, self.scope)
         met: set[Any] = set()
         while step.state["passes"] < _MOST_PASSES:
             walking = step.at is not None and not step.state["passes"]
@@ -480,7 +480,7 @@ class _Runner:
         walk = Walk(self.collection, step.at if not step.state["passes"] else None)
         while True:
             size = self._next_size(step)
-            chunk = self._persistently(step, lambda: walk.next(size))  # noqa: B023 - called at once
+            chunk = self._persistently(step, partial(walk.next, size))
             if chunk is None:
                 self._take_back(step)
                 return
@@ -505,7 +505,7 @@ class _Runner:
             self.options.chunk_size is None
             and self.backup is None
             and rule.kind == "static"
-            and _is_safe(rule, self.scope)
+            and may_be_repeated(rule, self.scope)
         )
 
     def _look(self, rule: BoundRule) -> list[Any]:
@@ -555,7 +555,7 @@ class _Runner:
             not step.rescue
             and rule.kind != "static"
             and not rule.by_hand
-            and _is_safe(rule, self.scope)
+            and may_be_repeated(rule, self.scope)
         )
 
     def _is_exact(self, step: _Step, rule: BoundRule) -> bool:
@@ -570,10 +570,10 @@ class _Runner:
             return False
         if self.options.transactions and rule.kind != "static":
             return True
-        return self.backup is not None or not _is_safe(rule, self.scope)
+        return self.backup is not None or not may_be_repeated(rule, self.scope)
 
     def _work(self, step: _Step, rule: BoundRule, chunk: Chunk, session: Any = None) -> Work:
-        found_again = not step.rescue and looks(rule, self.scope)
+        found_again = not step.rescue and tells_what_is_left(rule, self.scope)
         return Work(
             # What a server that breaks down forgets is not noted, where nothing looks for it again.
             unhurried(self.collection) if found_again else self.collection,
@@ -582,7 +582,7 @@ class _Runner:
             chunk.within,
             self._spared(chunk.within),
             session,
-            None if self.backup is None else _Before(self.backup, session),
+            None if self.backup is None else partial(self.backup.save, session=session),
             self._errors_left(),
         )
 
@@ -606,7 +606,7 @@ class _Runner:
                 self.backup.commit()
             return tallies, time.perf_counter() - started
 
-        if step.rescue or _is_safe(rule, self.scope):
+        if step.rescue or may_be_repeated(rule, self.scope):
             tallies, seconds = self._persistently(step, attempt)
         else:
             tallies, seconds = attempt()
@@ -649,7 +649,7 @@ class _Runner:
             if alone and isinstance(exc.__cause__, OperationFailure):
                 error = failure_of_server(rule, alone[0], _text_of(exc.__cause__), exc.__cause__)
                 self._account(step, chunk, {rule.name: Tally(errors=[error])}, 0.0)
-            elif self.backup is None and _is_safe(rule, self.scope):
+            elif self.backup is None and may_be_repeated(rule, self.scope):
                 # Document by document, each write with its own conditions.
                 self._do_once(step, rule, chunk)
             else:
@@ -742,10 +742,7 @@ class _Runner:
             step.state["at"] = before
         for name, tally in tallies.items():
             self._persistently(
-                step,
-                lambda name=name, tally=tally: self.journal.quarantine(  # type: ignore[misc]
-                    self.entry, name, tally.errors
-                ),
+                step, partial(self.journal.quarantine, self.entry, name, tally.errors)
             )
         asked = time.perf_counter()
         control = self._persistently(step, lambda: self._checkpoint(step))
@@ -787,7 +784,7 @@ class _Runner:
                 f"{self.options.max_errors}; they are in quarantine"
             )
 
-    def _checkpoint(self, step: _Step, session: Any = None, waiting: str | None = None) -> Control:
+    def _checkpoint(self, step: _Step, session: Any = None) -> Control:
         state = step.state
         return self.journal.checkpoint(
             self.entry,
@@ -799,7 +796,7 @@ class _Runner:
             quarantined=state["quarantined"],
             passes=state["passes"],
             seconds=state["seconds"],
-            waiting=waiting,
+            waiting=None,
             waited=self._waited(),
             total=state["total"],
             exact=state["exact"],
@@ -830,13 +827,11 @@ class _Runner:
             if self.interrupts.requested:
                 raise _Stopped(f"{self.interrupts.requested} was received")
             if self.control.action == "stop":
-                by = f" by {self.control.by}" if self.control.by else ""
-                raise _Stopped(f"stopped through the journal{by}")
+                raise _Stopped(f"stopped through the journal{self._asked_by}")
             if not self._has_lease(step, time.monotonic() + _PATIENCE):
                 self.lease.check()
             if self.control.action == "pause":
-                by = f" by {self.control.by}" if self.control.by else ""
-                reason, seconds, kind = f"paused{by}", _LOOK_AGAIN, "paused"
+                reason, seconds, kind = f"paused{self._asked_by}", _LOOK_AGAIN, "paused"
             else:
                 wait = self.throttle.wait()
                 if wait is None:
@@ -845,7 +840,11 @@ class _Runner:
             self._wait(step, reason, seconds, kind)
             if time.monotonic() - self.looked >= _LOOK_AGAIN / 2:
                 self.looked = time.monotonic()
-                self._obey(self._persistently(step, lambda: self._beat(reason)))  # noqa: B023
+                self._obey(self._persistently(step, partial(self._beat, reason)))
+
+    @property
+    def _asked_by(self) -> str:
+        return f" by {self.control.by}" if self.control.by else ""
 
     def _beat(self, waiting: str) -> Control:
         return self.journal.beat(self.entry, waiting=waiting, waited=self._waited())
@@ -928,17 +927,6 @@ class _Runner:
         )
 
 
-class _Before:
-    """What is called before documents are written: their pre-images go to disk."""
-
-    def __init__(self, backup: BackupWriter, session: Any) -> None:
-        self._backup = backup
-        self._session = session
-
-    def __call__(self, query: Raw) -> None:
-        self._backup.save(query, self._session)
-
-
 def _opened(session: ClientSession, work: Callable[[ClientSession], T]) -> T:
     """Do something in a transaction, and leave it open; it is undone if that fails."""
     session.start_transaction(ReadConcern("snapshot"), WriteConcern("majority"))
@@ -957,13 +945,6 @@ def _text_of(error: OperationFailure) -> Any:
     details = error.details or {}
     refusals = details.get("writeErrors") or [details]
     return refusals[0].get("errmsg", error)
-
-
-def _is_safe(rule: BoundRule, scope: Scope) -> bool:
-    """Whether a chunk that was interrupted may be done again: nothing is done twice."""
-    if scope == "lazy" or rule.converges is True or rule.once is not None:
-        return True
-    return rule.kind == "static" and is_repeatable(rule.update)
 
 
 def _has_transactions(collection: Collection[Any]) -> bool:

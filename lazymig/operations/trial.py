@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
@@ -109,15 +109,23 @@ class Trial:
             for each in self.copies.values()
         )
 
-    def run(self, collection: Collection[Any], description: Description | None, size: int) -> None:
-        """Sample, copy, apply, load and validate."""
+    def run(
+        self,
+        collection: Collection[Any],
+        description: Description | None,
+        choose: Callable[[], list[Any]],
+    ) -> None:
+        """Choose documents, copy, apply, load and validate.
+
+        :param choose: gives raw documents of the collection, each once; not asked for a view.
+        """
         if description is not None and description.kind != "collection":
             self.problems.append(
                 f"no samples, and no run: {collection.full_name} is a {description.kind}, whose "
                 "documents MongoDB does not update one by one"
             )
             return
-        documents = self._sampled(collection, size)
+        documents = choose()
         if not documents:
             return
         description = description or Description("collection", {})
@@ -140,7 +148,7 @@ class Trial:
             if trouble is not None:
                 each.problems.append(trouble)
 
-    def _sampled(self, collection: Collection[Any], size: int) -> list[Any]:
+    def sampled(self, collection: Collection[Any], size: int) -> list[Any]:
         """Random documents, each once: of those that a target matches, of all, or half of each."""
         rules = [rule for rule in rules_of(self.plan, self.scopes) if rule.name not in self.not_run]
         targets = [rule.target for rule in rules if rule.target is not None]

@@ -24,11 +24,11 @@ from lazymig.engines.chunks import Chunk
 from lazymig.errors import RunOptionError, WorkerFailed
 from lazymig.odm.connections import Address, address_of, collection_at
 from lazymig.odm.plans import plan_for
-from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
+from lazymig.rules.repetition import tells_what_is_left
 from lazymig.rules.rule import Scope
 
-__all__ = ["Done", "Workers", "is_away", "looks"]
+__all__ = ["Done", "Workers", "is_away"]
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def _carry_out(task: _Task) -> tuple[Tally, float]:
     rules = plan.lazy if task.scope == "lazy" else plan.bulk
     rule = next(rule for rule in rules if rule.name == task.rule)
     work = Work(
-        unhurried(collection) if looks(rule, task.scope) else collection,
+        unhurried(collection) if tells_what_is_left(rule, task.scope) else collection,
         plan,
         task.scope,
         task.within,
@@ -227,11 +227,6 @@ class Workers:
             if self._executor is not None:
                 self._executor.shutdown(wait=False)
         self._executor = None
-
-
-def looks(rule: BoundRule, scope: Scope) -> bool:
-    """Whether the target tells which documents are left to do; a run looks for them at the end."""
-    return rule.target is not None and (scope == "lazy" or rule.converges is True)
 
 
 def is_away(error: PyMongoError) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lazymig.rules.discovery import BoundRule
+from lazymig.rules.rule import Scope
 from lazymig.rules.updates import overlaps, written_paths
 
-__all__ = ["is_repeatable"]
+__all__ = ["is_repeatable", "may_be_repeated", "tells_what_is_left"]
 
 _REPEATABLE_OPERATORS = frozenset(
     {
@@ -44,6 +46,18 @@ def is_repeatable(update: Any) -> bool:
     return not any(
         text.startswith("$$") or any(overlaps(text[1:], path) for path in written) for text in reads
     )
+
+
+def may_be_repeated(rule: BoundRule, scope: Scope) -> bool:
+    """Whether a bulk application that was interrupted may be begun again: nothing is done twice."""
+    if scope == "lazy" or rule.converges is True or rule.once is not None:
+        return True
+    return rule.kind == "static" and is_repeatable(rule.update)
+
+
+def tells_what_is_left(rule: BoundRule, scope: Scope) -> bool:
+    """Whether the target finds the documents that a bulk application has not reached yet."""
+    return rule.target is not None and (scope == "lazy" or rule.converges is True)
 
 
 def _texts(value: Any) -> Iterator[str]:

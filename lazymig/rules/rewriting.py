@@ -31,6 +31,7 @@ from lazymig.rules.clauses import (
     written,
 )
 from lazymig.rules.context import both, either, without
+from lazymig.rules.discovery import BoundRule
 from lazymig.rules.formulas import parse, parse_condition
 from lazymig.rules.knowledge import (
     ABSENT,
@@ -54,7 +55,15 @@ from lazymig.rules.updates import (
     unset_stage_paths,
 )
 
-__all__ = ["CannotRewrite", "Step", "compile_step", "is_concerned", "opaque_step", "rewrite"]
+__all__ = [
+    "CannotRewrite",
+    "Step",
+    "compile_step",
+    "is_concerned",
+    "opaque_step",
+    "rewrite",
+    "step_of",
+]
 
 DEFAULT_LIMIT: Final = 200
 """The most conditions of a rewritten query: MongoDB plans every branch of it."""
@@ -156,6 +165,22 @@ def compile_step(
             elif operator != "$setOnInsert":
                 effects[_written_place(path)] = UNKNOWN
     return _step(name, target, effects)
+
+
+def step_of(rule: BoundRule, target: Mapping[str, Any], collection: Any = None) -> Step:
+    """The step of a rule.
+
+    :param target: the query for the documents that the rule concerns.
+    :param collection: the PyMongo collection, where the rule may ask for it.
+    :raises Exception: whatever a static rule raises.
+    """
+    if rule.kind != "static":
+        return opaque_step(rule.name, target, rule.writes)
+    evaluation = rule.evaluate(collection=collection)
+    if evaluation.update != rule.update:
+        # A value such as the present time: what it will be is not known yet.
+        return opaque_step(rule.name, target, rule.writes)
+    return compile_step(rule.name, target, evaluation.update, evaluation.array_filters)
 
 
 def opaque_step(name: str, target: Mapping[str, Any] | None, writes: frozenset[str] | None) -> Step:

@@ -225,7 +225,7 @@ def test_a_checkpoint_keeps_any_id(request: pytest.FixtureRequest, backend: str)
             continue
         at = {"_id": value, "begun": True}
         journal.checkpoint(run, 1, **_progress(at=at))
-        assert repr(journal.step(run, 1)["at"]) == repr(at), name
+        assert repr(journal.read(run.id, run.collection).steps[1]["at"]) == repr(at), name
     again = journal.resume("Post", "post", "lazy")
     assert again is not None
     assert again.steps[0]["at"] is None
@@ -260,7 +260,7 @@ def test_a_checkpoint_sets_what_it_is_given(journal: Journal) -> None:
         }
         assert stored["rules"][0] == run.steps[0]
         assert (stored["waiting"], stored["waited"]) == (given["waiting"], given["waited"])
-    assert journal.step(run, 1) == stored["rules"][1]
+    assert journal.read(run.id, run.collection).steps[1] == stored["rules"][1]
 
 
 def test_a_checkpoint_is_one_round_trip(
@@ -315,7 +315,7 @@ def test_an_aborted_transaction_takes_its_checkpoint_back(
                 session.commit_transaction()
             else:
                 session.abort_transaction()
-        assert server_journal.step(run, 0)["done"] == (5 if commit else 0)
+        assert server_journal.read(run.id, run.collection).steps[0]["done"] == (5 if commit else 0)
         assert server_journal.quarantined_ids(run.id) == ([1] if commit else [])
 
 
@@ -325,7 +325,7 @@ def test_an_edited_rule_begins_anew(journal: Journal) -> None:
     done = _progress(at={"_id": 9}, done=10, matched=8, modified=7, seconds=2.0, passes=1, total=20)
     journal.checkpoint(run, 1, **done)
     journal.edited(run, 1, "d3")
-    step = journal.step(run, 1)
+    step = journal.read(run.id, run.collection).steps[1]
     assert (step["digest"], step["state"], step["at"], step["edited"]) == (
         "d3",
         "pending",
@@ -334,7 +334,7 @@ def test_an_edited_rule_begins_anew(journal: Journal) -> None:
     )
     assert (step["done"], step["total"], step["passes"]) == (0, None, 0)
     assert (step["matched"], step["modified"], step["seconds"]) == (8, 7, 2.0)
-    assert journal.step(run, 0)["edited"] is False
+    assert journal.read(run.id, run.collection).steps[0]["edited"] is False
 
 
 # Going on
@@ -371,7 +371,7 @@ def test_what_was_asked_before_is_forgotten(journal: Journal) -> None:
     assert again.control == Control()
 
 
-@pytest.mark.parametrize("write", ["checkpoint", "beat", "finish", "step", "edited"])
+@pytest.mark.parametrize("write", ["checkpoint", "beat", "finish", "edited"])
 @pytest.mark.parametrize("how", ["taken over", "deleted"])
 def test_the_former_owner_writes_nothing(journal: Journal, write: str, how: str) -> None:
     """Once a run is another process's, or deleted, its former owner gets RunTakenOver."""
@@ -385,7 +385,6 @@ def test_the_former_owner_writes_nothing(journal: Journal, write: str, how: str)
         "checkpoint": lambda: journal.checkpoint(run, 0, **_progress(done=1)),
         "beat": lambda: journal.beat(run, waiting="x", waited={}),
         "finish": lambda: journal.finish(run, "finished"),
-        "step": lambda: journal.step(run, 0),
         "edited": lambda: journal.edited(run, 0, "d3"),
     }
     reason = "deleted" if how == "deleted" else rf"pid {os.getpid()}"
