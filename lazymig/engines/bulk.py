@@ -146,17 +146,22 @@ class MigrationReport:
 
 @dataclass(slots=True)
 class Tally:
-    """What has become of documents so far: matched, modified, and the errors of the refused."""
+    """What has become of documents so far: matched, modified, and the errors of the refused.
+
+    `halted`: a part of them was left undone, for it must be written once and in one piece.
+    """
 
     matched: int = 0
     modified: int = 0
     errors: list[MigrationError] = field(default_factory=list)
+    halted: bool = False
 
     def add(self, other: Tally) -> None:
         """Add what another one has counted."""
         self.matched += other.matched
         self.modified += other.modified
         self.errors.extend(other.errors)
+        self.halted |= other.halted
 
 
 @dataclass(frozen=True)
@@ -166,7 +171,8 @@ class Work:
     `within` is the query for the part, `None` for all of it; `spared` excepts documents from it.
     `session` is that of an open transaction: then whatever MongoDB refuses raises `PartRefused`.
     `before_write` is called with a query for the documents that are about to be written.
-    `most_errors`: the work ends early after so many errors.
+    `most_errors`: the work ends early after so many errors. `only_repeatable`: it may be begun anew
+    by someone who does not know what was written, and halts before what would be written twice.
     """
 
     collection: Collection[Any]
@@ -177,6 +183,7 @@ class Work:
     session: Any = None
     before_write: Callable[[Raw], object] | None = None
     most_errors: int = _MOST_ERRORS
+    only_repeatable: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "collection", writable(self.collection))
@@ -269,11 +276,11 @@ class Work:
     def _compute(self, rule: BoundRule, tally: Tally) -> None:
         """Stream the matching documents and write each one the update computed for it.
 
-        A batch is read and computed while the one before it is written; there is one write at a
-        time. In a transaction there is one command at a time, be it reading or writing.
+        Two batches are under way at a time, so that one is read and computed while the other is
+        written. In a transaction there is one command at a time, and one pre-image at a time.
         """
         paths = _paths_needed(rule, self.plan)
-        turn = Lock()
+        turn = nullcontext() if self.session is None and self.before_write is None else Lock()
         work = partial(
             migrate_computed,
             self.collection,
@@ -281,6 +288,7 @@ class Work:
             self.plan.concern,
             only_converging=self.scope == "lazy",
             shard_key=self.plan.shard_key,
+            only_repeatable=self.only_repeatable,
             turn=turn,
             projected=paths,
             session=self.session,
@@ -289,7 +297,7 @@ class Work:
         batches = self.stream(
             rule.target,
             None if paths is None else dict.fromkeys(paths, 1),
-            turn=nullcontext() if self.session is None else turn,
+            turn=turn,
         )
         self._count(tally, _side_by_side(work, batches, 1 if is_mongomock(self.collection) else 2))
 
@@ -312,6 +320,7 @@ class Work:
             tally.matched += len(outcome.matched)
             tally.modified += outcome.modified
             tally.errors.extend(outcome.failures.values())
+            tally.halted |= outcome.halted
             if len(tally.errors) >= self.most_errors:
                 return
 

@@ -6,7 +6,7 @@ writer was faster.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -54,11 +54,22 @@ class PartRefused(Exception):
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a batch: documents, by the key of their `_id`."""
+    """What became of a batch: documents, by the key of their `_id`.
+
+    `halted`: a part was left undone, for it must be written once and in one piece.
+    """
 
     matched: set[Any] = field(default_factory=set)
     modified: int = 0
     failures: dict[Any, MigrationError] = field(default_factory=dict)
+    halted: bool = False
+
+    def halt(self, document_ids: Iterable[Any]) -> None:
+        """Leave these documents undone, whatever was found out about them."""
+        self.halted = True
+        for document_id in document_ids:
+            self.matched.discard(key := key_of(document_id))
+            self.failures.pop(key, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +81,11 @@ class _ReadsMore:
 
 @dataclass(frozen=True, slots=True)
 class _Write:
+    """An update for one document.
+
+    `recognizable`: once it is written, the rule does not find the document any more.
+    """
+
     key: Any
     document: Raw
     evaluation: Evaluation
@@ -91,6 +107,7 @@ def migrate_computed(
     only_converging: bool,
     shard_key: Sequence[str] = (),
     static_update: bool = False,
+    only_repeatable: bool = False,
     turn: AbstractContextManager[Any] | None = None,
     projected: frozenset[str] | None = None,
     session: Any = None,
@@ -103,7 +120,10 @@ def migrate_computed(
     :param shard_key: the paths of the model's shard key, which the documents carry.
     :param static_update: the rule reads no document; it is applied document by document because its
         update does not end its match.
-    :param turn: held while reading and writing, by callers that compute several batches at once.
+    :param only_repeatable: the work may be begun anew by someone who does not know what was
+        written: halt before an update that would then be written twice.
+    :param turn: held while reading and writing, by callers that compute several batches at once
+        and must not send two commands at a time.
     :param projected: the top-level fields that the documents were read with, `None` for all. A
         document of which the rule reads more is read again, whole.
     :param session: that of an open transaction in which the documents were read. What was read is
@@ -148,6 +168,9 @@ def migrate_computed(
         writes = [result for result in results if isinstance(result, _Write)]
         projected = None
         if not writes:
+            return outcome
+        if only_repeatable and not all(write.recognizable for write in writes):
+            outcome.halt(document["_id"] for document in todo)
             return outcome
         with turn:
             if before_write is not None:
@@ -235,7 +258,9 @@ def _compute(
     query = located(document, shard_key)
     if not in_transaction:
         query = all_of(query, concern, evaluation.target, *evaluation.guard())
-    return _Write(key, document, evaluation, query, recognizable=converges)
+    # A target that was computed with the update may be another one the next time.
+    recognizable = converges and rule.target is not None and evaluation.target == rule.target
+    return _Write(key, document, evaluation, query, recognizable)
 
 
 def _covers(projected: frozenset[str], rule: BoundRule, evaluation: Evaluation) -> bool:

@@ -109,8 +109,8 @@ class RunEntry:
 
     `steps` has for each rule, in order: `name`, `digest`, `state` (`pending`, `running`, `done`),
     `at` (`None`, or a mapping with the `_id` of the last document that is done), `done`, `total`,
-    `exact`, `matched`, `modified`, `quarantined`, `passes`, `seconds`, `edited`. `token` is the
-    proof that the run is ours.
+    `exact`, `matched`, `modified`, `quarantined`, `passes`, `repeatable`, `seconds`, `edited`.
+    `token` is the proof that the run is ours.
     """
 
     id: ObjectId
@@ -246,6 +246,7 @@ class Journal:
         modified: int,
         quarantined: int,
         passes: int,
+        repeatable: bool,
         seconds: float,
         waiting: str | None,
         waited: Mapping[str, float],
@@ -262,6 +263,7 @@ class Journal:
         :param at: where the rule is to go on: a mapping with the `_id` of the last document that
             is done; `None` before the first.
         :param passes: how many passes over the collection have ended.
+        :param repeatable: false once an update was met that must not be written twice.
         :param seconds: spent on this rule.
         :param waiting: why the run waits at this moment, `None` if it does not.
         :param waited: seconds that the run has waited, by reason.
@@ -279,6 +281,7 @@ class Journal:
             "modified": modified,
             "quarantined": quarantined,
             "passes": passes,
+            "repeatable": repeatable,
             "seconds": seconds,
         }
         values = {f"rules.{position}.{key}": value for key, value in step.items()}
@@ -319,8 +322,8 @@ class Journal:
         :raises RunTakenOver: the run is no longer ours.
         """
         begun = _new_step(entry.steps[position]["name"], digest)
-        anew = {key: begun[key] for key in ("digest", "state", "at", "done", "total", "exact")}
-        step = {**anew, "passes": 0, "edited": True}
+        keys = ("digest", "state", "at", "done", "total", "exact", "passes", "repeatable")
+        step = {**{key: begun[key] for key in keys}, "edited": True}
         values = {f"rules.{position}.{key}": value for key, value in step.items()}
         return self._report(entry, values, "heartbeat")
 
@@ -649,6 +652,7 @@ def _new_step(name: str, digest: str) -> dict[str, Any]:
         "modified": 0,
         "quarantined": 0,
         "passes": 0,
+        "repeatable": True,
         "seconds": 0.0,
         "edited": False,
     }

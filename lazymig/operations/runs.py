@@ -303,7 +303,7 @@ class _Runner:
     def _begin_anew(self, step: _Step, digest: str) -> None:
         """A rule was edited after the run had begun: what its former text has done stays done."""
         if step.state["done"] and not (
-            step.rescue or tells_what_is_left(step.rules[0], self.scope)
+            step.rescue or tells_what_is_left(step.rules[0], self.scope) is True
         ):
             self.journal.finish(self.entry, "stopped", "a rule was edited")
             raise RuleChanged(
@@ -322,7 +322,9 @@ class _Runner:
             self.entry.id,
         )
         self.journal.edited(self.entry, step.position, digest)
-        step.state.update(digest=digest, state="pending", at=None, done=0, passes=0)
+        step.state.update(
+            digest=digest, state="pending", at=None, done=0, passes=0, repeatable=True
+        )
 
     def _run_to_its_end(self) -> MigrationReport:
         state, error = "finished", None
@@ -395,10 +397,7 @@ class _Runner:
 
     def _take_step(self, step: _Step) -> None:
         """Apply one rule to the whole collection."""
-        seconds = self.options.chunk_seconds
-        if self._is_exact(step, step.rules[0]):
-            seconds = min(seconds, _HELD)
-        self.size = ChunkSize(self.fixed_size, seconds)
+        self.size = self._chunk_size(step)
         for rule in step.rules:
             announce(self.plan, rule, self.scope)
         step.state["state"] = "running"
@@ -429,6 +428,12 @@ class _Runner:
         self._obey(self._persistently(step, lambda: self._checkpoint(step)))
         self._tell(step, finished=step is self.steps[-1])
 
+    def _chunk_size(self, step: _Step) -> ChunkSize:
+        seconds = self.options.chunk_seconds
+        if self._is_exact(step, step.rules[0]):
+            seconds = min(seconds, _HELD)
+        return ChunkSize(self.fixed_size, seconds)
+
     def _release_expired(self, step: _Step) -> None:
         """Take out of documents what owners of claims have left when they died."""
         for rule in step.rules:
@@ -446,11 +451,12 @@ class _Runner:
                 yield Chunk(None, total, Position(0, True))
                 step.state["passes"] = 1
             return
-        looks_again = not step.rescue and tells_what_is_left(rule, self.scope)
+        known = not step.rescue and tells_what_is_left(rule, self.scope)
         met: set[Any] = set()
         while step.state["passes"] < _MOST_PASSES:
-            walking = step.at is not None and not step.state["passes"]
-            if looks_again and not walking:
+            # What only the computed updates can tell is known behind the first pass.
+            looks = step.state["passes"] or (known is True and step.at is None)
+            if looks and self._finds_again(step):
                 left = self._persistently(step, lambda: self._look(rule))
                 if not left:
                     return
@@ -468,12 +474,13 @@ class _Runner:
             modified = step.state["modified"]
             yield from self._walk(step)
             step.state["passes"] += 1
-            if looks_again and step.state["modified"] == modified and step.state["passes"] > 1:
-                logger.warning(
-                    "%s.%s: documents still match, but none was modified in a whole pass",
-                    self.plan.model_name,
-                    rule.name,
-                )
+            if step.state["modified"] == modified and step.state["passes"] > 1:
+                if known is True:
+                    logger.warning(
+                        "%s.%s: documents still match, but none was modified in a whole pass",
+                        self.plan.model_name,
+                        rule.name,
+                    )
                 return
 
     def _walk(self, step: _Step) -> Iterator[Chunk]:
@@ -505,7 +512,7 @@ class _Runner:
             self.options.chunk_size is None
             and self.backup is None
             and rule.kind == "static"
-            and may_be_repeated(rule, self.scope)
+            and may_be_repeated(rule, self.scope) is True
         )
 
     def _look(self, rule: BoundRule) -> list[Any]:
@@ -523,8 +530,9 @@ class _Runner:
 
     def _give_up(self, step: _Step, rule: BoundRule, document_ids: Sequence[Any]) -> None:
         """Put into quarantine what still matches a rule that was applied to it."""
-        if self.scope == "lazy" and rule.converges is None:
-            # Its update, computed, would not end the match: then a match does not start it.
+        if rule.converges is None:
+            # Having seen them, the rule leaves them alone; a lazy one also if its update would not
+            # end the match.
             return
         errors: list[MigrationError] = [
             MigrationFailed(
@@ -545,7 +553,14 @@ class _Runner:
             self._persistently(step, lambda: self._give_out(rule, chunk))
             while self.workers.full:
                 self._take_one(step)
-        elif self._is_exact(step, rule):
+            return
+        # A checkpoint says that all before it is done.
+        self._take_back(step)
+        self._do_here(step, rule, chunk)
+
+    def _do_here(self, step: _Step, rule: BoundRule, chunk: Chunk) -> None:
+        """Do one chunk in this process and note it."""
+        if self._is_exact(step, rule):
             self._do_exactly(step, rule, chunk)
         else:
             self._do_once(step, rule, chunk)
@@ -555,8 +570,18 @@ class _Runner:
             not step.rescue
             and rule.kind != "static"
             and not rule.by_hand
-            and may_be_repeated(rule, self.scope)
+            and self._is_repeatable(step)
         )
+
+    def _is_repeatable(self, step: _Step) -> bool:
+        """Whether a chunk that was interrupted may be begun anew, by all that is known yet."""
+        known = step.rescue or may_be_repeated(step.rules[0], self.scope)
+        return bool(step.state["repeatable"] if known is None else known)
+
+    def _finds_again(self, step: _Step) -> bool:
+        """Whether the target finds what is left to do, by all that is known yet."""
+        known = not step.rescue and tells_what_is_left(step.rules[0], self.scope)
+        return bool(step.state["repeatable"] if known is None else known)
 
     def _is_exact(self, step: _Step, rule: BoundRule) -> bool:
         """Whether a chunk and its checkpoint are one transaction.
@@ -570,10 +595,11 @@ class _Runner:
             return False
         if self.options.transactions and rule.kind != "static":
             return True
-        return self.backup is not None or not may_be_repeated(rule, self.scope)
+        return self.backup is not None or not self._is_repeatable(step)
 
     def _work(self, step: _Step, rule: BoundRule, chunk: Chunk, session: Any = None) -> Work:
-        found_again = not step.rescue and tells_what_is_left(rule, self.scope)
+        found_again = not step.rescue and tells_what_is_left(rule, self.scope) is True
+        open_question = session is None and may_be_repeated(rule, self.scope) is None
         return Work(
             # What a server that breaks down forgets is not noted, where nothing looks for it again.
             unhurried(self.collection) if found_again else self.collection,
@@ -584,6 +610,7 @@ class _Runner:
             session,
             None if self.backup is None else partial(self.backup.save, session=session),
             self._errors_left(),
+            only_repeatable=open_question and self._is_repeatable(step),
         )
 
     def _errors_left(self) -> int:
@@ -606,11 +633,24 @@ class _Runner:
                 self.backup.commit()
             return tallies, time.perf_counter() - started
 
-        if step.rescue or may_be_repeated(rule, self.scope):
+        if self._is_repeatable(step):
             tallies, seconds = self._persistently(step, attempt)
         else:
             tallies, seconds = attempt()
-        self._account(step, chunk, tallies, seconds)
+        self._account_or_go_on(step, chunk, tallies, seconds)
+
+    def _account_or_go_on(
+        self, step: _Step, chunk: Chunk, tallies: dict[str, Tally], seconds: float
+    ) -> None:
+        """Note a chunk; one that was halted is done to its end first, in one piece if possible."""
+        if not any(tally.halted for tally in tallies.values()):
+            self._account(step, chunk, tallies, seconds)
+            return
+        if step.state["repeatable"]:
+            step.state["repeatable"] = False
+            self.size = self._chunk_size(step)
+        self._account(step, Chunk(chunk.within, 0, None), tallies, seconds)
+        self._do_here(step, step.rules[0], chunk)
 
     def _do_exactly(
         self, step: _Step, rule: BoundRule, chunk: Chunk, alone: Sequence[Any] = ()
@@ -649,7 +689,7 @@ class _Runner:
             if alone and isinstance(exc.__cause__, OperationFailure):
                 error = failure_of_server(rule, alone[0], _text_of(exc.__cause__), exc.__cause__)
                 self._account(step, chunk, {rule.name: Tally(errors=[error])}, 0.0)
-            elif self.backup is None and may_be_repeated(rule, self.scope):
+            elif self.backup is None and self._is_repeatable(step):
                 # Document by document, each write with its own conditions.
                 self._do_once(step, rule, chunk)
             else:
@@ -724,7 +764,7 @@ class _Runner:
     def _take_one(self, step: _Step) -> None:
         assert self.workers is not None
         done = self._persistently(step, self.workers.take)
-        self._account(step, done.chunk, {step.name: done.tally}, done.seconds)
+        self._account_or_go_on(step, done.chunk, {step.name: done.tally}, done.seconds)
 
     def _take_back(self, step: _Step) -> None:
         while self.workers is not None and self.workers.busy:
@@ -795,6 +835,7 @@ class _Runner:
             modified=state["modified"],
             quarantined=state["quarantined"],
             passes=state["passes"],
+            repeatable=state["repeatable"],
             seconds=state["seconds"],
             waiting=None,
             waited=self._waited(),

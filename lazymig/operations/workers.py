@@ -25,7 +25,7 @@ from lazymig.errors import RunOptionError, WorkerFailed
 from lazymig.odm.connections import Address, address_of, collection_at
 from lazymig.odm.plans import plan_for
 from lazymig.rules.plan import Plan
-from lazymig.rules.repetition import tells_what_is_left
+from lazymig.rules.repetition import may_be_repeated, tells_what_is_left
 from lazymig.rules.rule import Scope
 
 __all__ = ["Done", "Workers", "is_away"]
@@ -81,12 +81,13 @@ def _carry_out(task: _Task) -> tuple[Tally, float]:
     rules = plan.lazy if task.scope == "lazy" else plan.bulk
     rule = next(rule for rule in rules if rule.name == task.rule)
     work = Work(
-        unhurried(collection) if tells_what_is_left(rule, task.scope) else collection,
+        unhurried(collection) if tells_what_is_left(rule, task.scope) is True else collection,
         plan,
         task.scope,
         task.within,
         task.spared,
         most_errors=task.most_errors,
+        only_repeatable=may_be_repeated(rule, task.scope) is None,
     )
     tally = work.apply(rule)
     return tally, time.perf_counter() - started

@@ -48,16 +48,28 @@ def is_repeatable(update: Any) -> bool:
     )
 
 
-def may_be_repeated(rule: BoundRule, scope: Scope) -> bool:
-    """Whether a bulk application that was interrupted may be begun again: nothing is done twice."""
+def may_be_repeated(rule: BoundRule, scope: Scope) -> bool | None:
+    """Whether an application that was interrupted may be begun anew: nothing is written twice.
+
+    `None` where only the updates computed for the documents can tell.
+    """
     if scope == "lazy" or rule.converges is True or rule.once is not None:
         return True
-    return rule.kind == "static" and is_repeatable(rule.update)
+    if rule.kind == "static":
+        return is_repeatable(rule.update)
+    return False if rule.by_hand else rule.converges
 
 
-def tells_what_is_left(rule: BoundRule, scope: Scope) -> bool:
-    """Whether the target finds the documents that a bulk application has not reached yet."""
-    return rule.target is not None and (scope == "lazy" or rule.converges is True)
+def tells_what_is_left(rule: BoundRule, scope: Scope) -> bool | None:
+    """Whether the target finds the documents that an application has not reached yet.
+
+    `None` where only the updates computed for the documents can tell.
+    """
+    if rule.target is None:
+        return False
+    if scope == "lazy" or rule.converges is True:
+        return True
+    return None if may_be_repeated(rule, scope) is None else False
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -109,6 +109,33 @@ def test_another_writer_who_ends_the_match_wins(mongoengine_db: Database[Any], o
     assert {each.key: each.b for each in post.objects} == {0: 0, 1: -1, 2: 20}
 
 
+@pytest.mark.parametrize("narrows", [False, True], ids=["undetermined", "narrowed"])
+def test_a_changed_neighbour_does_not_double_a_computed_target(
+    mongoengine_db: Database[Any], other: Any, narrows: bool
+) -> None:
+    """Where the target is computed as well, another document's change makes no update happen twice.
+
+    Once it is written, the rule computes another target, which the document matches again.
+    """
+    mongoengine_db["post"].insert_many([{"_id": n, "a": n, "gone": 1} for n in range(5)])
+    meddle = _once(2, lambda posts: posts.update_one({"_id": 2}, {"$set": {"a": 70}}))
+    calls: Counter[Any] = Counter()
+
+    def method(self: Any) -> None:
+        if narrows:
+            self.target = {"a": {"$exists": True}}
+        key, value = self.doc["_id"], self.doc["a"]
+        if not self.status:
+            calls[key] += 1
+            meddle(other, key, calls[key])
+        self.target = {"a": value}
+        self.update = {"$set": {"a": int(value) + 1}, "$unset": {"gone": ""}}
+
+    post = model(handler(migration01__x=method), a=IntField())
+    assert [each.a for each in post.objects.order_by("key")] == [1, 2, 71, 4, 5]
+    assert [raw["a"] for raw in mongoengine_db["post"].find().sort("_id")] == [1, 2, 71, 4, 5]
+
+
 @pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
 def test_inputs_that_change_every_time_are_a_conflict(
     mongoengine_db: Database[Any], other: Any, update: Any

@@ -12,7 +12,7 @@ from pymongo.database import Database
 
 from lazymig import CollectionLocked, History, restore
 from lazymig.operations.journal import Journal
-from tests.support.items import Item, ItemMigration, done, fill, stored
+from tests.support.items import RULES, Item, ItemMigration, done, fill, stored
 from tests.support.runner import ROOT, command
 
 COUNT = 900
@@ -57,7 +57,15 @@ def _resume(**options: Any) -> Any:
 @pytest.mark.parametrize("with_backup", [False, True], ids=["plain", "backup"])
 @pytest.mark.parametrize(
     ("stage", "occurrence"),
-    [("work", 2), ("written", 1), ("written", 3), ("noted", 2), ("written", 5), ("written", 8)],
+    [
+        ("work", 2),
+        ("written", 1),
+        ("written", 3),
+        ("noted", 2),
+        ("written", 5),
+        ("written", 8),
+        ("written", 11),
+    ],
 )
 def test_a_killed_run_goes_on_and_does_nothing_twice(
     server_uri: str,
@@ -80,10 +88,12 @@ def test_a_killed_run_goes_on_and_does_nothing_twice(
     assert stored(mongoengine_db) == done(COUNT)
     (run,) = History(mongoengine_db).runs()
     assert (run.state, len(run.sessions)) == ("finished", 2)
-    assert [rule.state for rule in run.rules] == ["done"] * 3
+    assert [rule.state for rule in run.rules] == ["done"] * RULES
 
 
-@pytest.mark.parametrize(("stage", "occurrence"), [("written", 2), ("noted", 5), ("written", 8)])
+@pytest.mark.parametrize(
+    ("stage", "occurrence"), [("written", 2), ("noted", 5), ("written", 8), ("written", 11)]
+)
 def test_the_backup_of_a_killed_run_restores_it(
     server_uri: str,
     mongoengine_db: Database[Any],

@@ -29,7 +29,7 @@ from tests.support.server import CLIENT_OPTIONS
 
 AWAY = "the server is away"
 # The rules of an item in order, each in chunks of a third: its second chunk is this one of the run.
-IN_STATIC, IN_DYNAMIC, IN_COUNTING = 2, 5, 8
+IN_STATIC, IN_DYNAMIC, IN_COUNTING, IN_HASHING = 2, 5, 8, 11
 COUNT = 30
 CHUNK = 10
 
@@ -127,7 +127,7 @@ def _check(database: Database[Any], count: int, chunk: int, exact: bool = False)
     assert stored(database) == done(count)
     (run,) = History(database).runs()
     assert run.state == "finished"
-    for each, is_exact in zip(run.rules, (exact, exact, True), strict=True):
+    for each, is_exact in zip(run.rules, (exact, exact, True, exact), strict=True):
         assert each.state == "done"
         assert 0 <= each.done - count <= (0 if is_exact else chunk)
         assert abs(each.matched - count) <= (0 if is_exact else chunk)
@@ -154,7 +154,9 @@ def _options(kind: str, folder: Path) -> dict[str, Any]:
         ("written", IN_DYNAMIC, PLAIN),
         ("written", IN_COUNTING, PLAIN),
         ("noted", IN_COUNTING + 2, PLAIN),
+        ("written", IN_HASHING, PLAIN),
         ("written", IN_DYNAMIC, TRANSACTIONS),
+        ("written", IN_HASHING, TRANSACTIONS),
         ("written", IN_STATIC, BACKUP),
         ("work", IN_DYNAMIC, BACKUP),
         ("noted", IN_COUNTING + 2, BACKUP),
@@ -242,7 +244,7 @@ def test_a_server_that_forgets_its_cursors_is_asked_again(
     assert stored(own_db) == expected
 
 
-@pytest.mark.parametrize("occurrence", [IN_STATIC, IN_DYNAMIC, IN_COUNTING])
+@pytest.mark.parametrize("occurrence", [IN_STATIC, IN_DYNAMIC, IN_COUNTING, IN_HASHING])
 def test_a_server_that_stays_away_ends_the_run(
     own_server: EmbeddedServer,
     own_db: Database[Any],

@@ -11,7 +11,7 @@ import pytest
 from pymongo.database import Database
 
 from benchmarks import memory
-from tests.support.items import Item, ItemMigration
+from tests.support.items import RULES, Item, ItemMigration
 
 CHUNK = 200
 SMALL, LARGE = 400, 1600
@@ -31,7 +31,7 @@ def _peak(database: Database[Any], count: int, **options: Any) -> int:
         peak: int = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert [rule.modified for rule in report.rules] == [count] * 3
+    assert [rule.modified for rule in report.rules] == [count] * RULES
     return peak
 
 

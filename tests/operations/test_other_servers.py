@@ -19,7 +19,7 @@ from pymongo.errors import OperationFailure
 from lazymig import BackupFailed, History, restore
 from lazymig.demo.server import EmbeddedServer, find_mongod
 from tests.support.commands import CommandLog
-from tests.support.items import Item, ItemMigration, done, fill, stored
+from tests.support.items import RULES, Item, ItemMigration, done, fill, stored
 from tests.support.server import CLIENT_OPTIONS
 
 COUNT = 250
@@ -71,7 +71,7 @@ def _run(database: Database[Any], backup: Path | None, **options: Any) -> None:
         options["backup"] = backup
     report = ItemMigration(Item).migrate_all(chunk_size=100, **options)
     assert report.complete
-    assert [rule.modified for rule in report.rules] == [COUNT] * 3
+    assert [rule.modified for rule in report.rules] == [COUNT] * RULES
     assert stored(database) == done(COUNT)
     assert History(database).run(report.run_id).state == "finished"
     if backup is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mongoengine import Document, IntField
+from mongoengine import Document, IntField, StringField
 
 from lazymig import DocumentMigration, LazyMigrationMixin
 
@@ -15,8 +16,16 @@ from lazymig import DocumentMigration, LazyMigrationMixin
 KILL_FILE = "LAZYMIG_TEST_KILL_FILE"
 
 
+def hash_of(number: int) -> str:
+    """What the rule that hashes makes of a number."""
+    return hashlib.sha256(str(number).encode()).hexdigest()[:8]
+
+
 class ItemMigration(DocumentMigration):
-    """A static rule, one that reads the document, and one that does not end its match."""
+    """A static rule, one that reads the document, one that does not end its match, one that hashes.
+
+    What the last one does to a document is known only when it is computed.
+    """
 
     def allmigration01__turn(self) -> None:
         self.target = {"v": 1}
@@ -30,6 +39,13 @@ class ItemMigration(DocumentMigration):
         self.target = {}
         self.update = {"$inc": {"k": 1}}
 
+    def allmigration04__hash(self) -> None:
+        self.target = {"h": {"$exists": False}}
+        self.update = {"$set": {"h": hash_of(self.doc["n"])}, "$inc": {"hashed": 1}}
+
+
+RULES = 4
+
 
 class Item(LazyMigrationMixin, Document):
     """Documents of the collection `item`."""
@@ -40,8 +56,21 @@ class Item(LazyMigrationMixin, Document):
     w = IntField()
     k = IntField()
     copies = IntField()
+    h = StringField()
+    hashed = IntField()
     migration_handler = ItemMigration
     meta: ClassVar[dict[str, Any]] = {"collection": "item", "auto_create_index": False}
+
+
+class MixedMigration(DocumentMigration):
+    """A rule whose update ends the match of most documents; of those with `v: 7` it does not."""
+
+    def allmigration01__mixed(self) -> None:
+        self.target = {"h": {"$exists": False}}
+        digest = hash_of(self.doc["n"])
+        self.update = {"$inc": {"hashed": 1}}
+        if self.doc["v"] != 7:
+            self.update["$set"] = {"h": digest}
 
 
 class DeadlyMigration(DocumentMigration):
@@ -79,11 +108,12 @@ def fill(database: Any, count: int, **more: Any) -> None:
     )
 
 
-def done(count: int) -> list[dict[str, int]]:
+def done(count: int) -> list[dict[str, Any]]:
     """The items after every rule was applied once."""
-    return [{"_id": number, "v": 2, "n": 1, "w": 1, "copies": 1, "k": 1} for number in range(count)]
+    new = {"v": 2, "n": 1, "w": 1, "copies": 1, "k": 1, "h": hash_of(1), "hashed": 1}
+    return [{"_id": number, **new} for number in range(count)]
 
 
-def stored(database: Any) -> list[dict[str, int]]:
+def stored(database: Any) -> list[dict[str, Any]]:
     """The items as they are."""
     return list(database["item"].find().sort("_id"))
