@@ -124,7 +124,7 @@ class BackupWriter:
                 self._data.truncate(0)
                 self._data.append(_EMPTY)
             if not files.metadata.exists():
-                _write_metadata(files.metadata, collection)
+                _write_metadata(files, collection)
             _sync_folder(files.folder)
             if last is not None and last.doubtful and last.left is not None:
                 self._settle(last)
@@ -463,7 +463,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(opened)
 
 
-def _write_metadata(path: Path, collection: Collection[Any]) -> None:
+def _write_metadata(files: BackupFiles, collection: Collection[Any]) -> None:
     """Write what `mongodump --gzip` writes beside the documents."""
     entries: Any = ()
     if not is_mongomock(collection):
@@ -480,11 +480,11 @@ def _write_metadata(path: Path, collection: Collection[Any]) -> None:
     metadata["type"] = entry.get("type", "collection")
     text = dumps(metadata, json_options=CANONICAL_JSON_OPTIONS, separators=(",", ":"))
     # Under another name first: a kill leaves no half of it.
-    part = DataFile(path.with_name(f"{path.name}.part"), writable=True)
+    part = DataFile(files.part, writable=True)
     try:
         part.truncate(0)
         part.append(gzip.compress(text.encode(), mtime=0))
         part.sync()
     finally:
         part.close()
-    part.path.replace(path)
+    part.path.replace(files.metadata)

@@ -239,6 +239,11 @@ class BackupFiles:
         return self.folder / f"{self.name}.metadata.json.gz"
 
     @property
+    def part(self) -> Path:
+        """What the metadata are written to first; of a length of its own, for names are limited."""
+        return self.folder / f"{digest(self.name.encode()).hex()}.part"
+
+    @property
     def records(self) -> Path:
         """What was committed, and what was left; mongorestore skips this file."""
         return self.folder / f"{self.name}.lazymig"

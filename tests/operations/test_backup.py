@@ -21,16 +21,19 @@ from lazymig.operations.backup_files import (
     decoded_id,
     scan,
 )
+from lazymig.operations.restoring import restore
 from tests.support.backups import (
     OLD,
     RENEW,
     attempts,
     change,
+    counts,
     dump_of,
     fill,
     read_dump,
     records_of,
     run,
+    stored,
     transaction,
 )
 
@@ -182,6 +185,19 @@ def test_long_names_are_shortened_as_mongodump_does(tmp_path):
     assert [len(file) for file in files] == [238, 238]
     assert files[0][:211] == files[1][:211] == ("%C3%A4" * 40)[:208] + "%24"
     assert files[0] != files[1]
+
+
+def test_a_collection_with_a_long_name(database, tmp_path):
+    """One whose name is shortened is backed up and restored like any other."""
+    collection = database["п" * 90]
+    fill(collection, 3)
+    before = stored(collection)
+    run(tmp_path, collection)
+    assert stored(collection) != before
+    assert counts(restore(tmp_path, database)) == (3, 0, 0)
+    assert stored(collection) == before
+    names = {path.suffix for path in (tmp_path / database.name).iterdir()}
+    assert names == {".gz", ".lazymig"}
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "a/b"])
