@@ -30,11 +30,16 @@ _BRACKETS = (
     "bool",
     "date",
     "timestamp",
+    "dbPointer",
+    "javascript",
+    "javascriptWithScope",
     "maxKey",
 )
 
-# Of these no two values differ, or at most two: they need no range.
-_UNDIVIDED = frozenset({"minKey", "null", "bool", "maxKey"})
+# Of these no two values differ, or at most two, or nobody has many: they need no range.
+_UNDIVIDED = frozenset(
+    {"minKey", "null", "bool", "dbPointer", "javascript", "javascriptWithScope", "maxKey"}
+)
 
 _LEAST, _MOST, _FIRST = 100, 250_000, 1000
 
@@ -134,31 +139,29 @@ class Walk:
         if first is None or last is None:
             return
         start = self._bracket_of(first["_id"])
-        if start > self._position.bracket:
+        if start is not None and start > self._position.bracket:
             self._position = Position(start)
-        self._last_bracket = self._bracket_of(last["_id"])
+        end = self._bracket_of(last["_id"])
+        self._last_bracket = len(_BRACKETS) - 1 if end is None else end
 
-    def _bracket_of(self, document_id: Any) -> int:
-        """The bracket of an `_id`, told by the server: BSON types and Python types differ."""
+    def _bracket_of(self, document_id: Any) -> int | None:
+        """The bracket of an `_id`, told by the server: BSON types and Python types differ.
+
+        `None` if the document was deleted meanwhile.
+        """
         own = {"_id": {"$eq": document_id}}
-        for bracket, alias in enumerate(_BRACKETS):
-            if self._reader.count_documents(all_of(own, {"_id": {"$type": alias}}), limit=1):
+        for bracket in range(len(_BRACKETS)):
+            if self._reader.count_documents(all_of(own, {"_id": _of_type(bracket)}), limit=1):
                 return bracket
-        # It was deleted meanwhile: look through all brackets.
-        return len(_BRACKETS) - 1
+        return None
 
     def _in_bracket(self, size: int) -> Chunk | None:
         bracket = self._position.bracket
-        of_type: Raw = {"$type": _BRACKETS[bracket]}
-        if not self._position.begun:
-            lower: Raw = of_type
-        elif _BRACKETS[bracket] in _UNDIVIDED:
-            return None
-        else:
-            lower = _greater_than(self._position.after)
+        lower = _greater_than(self._position.after) if self._position.begun else _of_type(bracket)
         left: dict[str, Any] = {"_id": lower}
         if _BRACKETS[bracket] in _UNDIVIDED:
             count = self._reader.count_documents(left)
+            # Behind null is nothing of any of these types.
             return Chunk(left, count, Position(bracket, True)) if count else None
         if not self._position.begun and _BRACKETS[bracket] == "number":
             # The first of all numbers, and no range finds it.
@@ -176,6 +179,12 @@ class Walk:
         within = _up_to(lower, last["_id"])
         documents = self._reader.count_documents(within)
         return Chunk(within, documents, Position(bracket, True, last["_id"]))
+
+
+def _of_type(bracket: int) -> Raw:
+    name = _BRACKETS[bracket]
+    # The deprecated symbols are ordered among the strings.
+    return {"$type": ["string", "symbol"] if name == "string" else name}
 
 
 def _greater_than(document_id: Any) -> Raw:

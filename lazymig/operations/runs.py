@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, nullcontext
@@ -40,7 +42,7 @@ from lazymig.engines.bulk import (
 from lazymig.engines.chunks import Chunk, ChunkSize, Position, Walk
 from lazymig.engines.claims import release_expired
 from lazymig.engines.computed import PartRefused, failure_of_server
-from lazymig.errors import MigrationError, MigrationFailed, RuleChanged
+from lazymig.errors import MigrationError, MigrationFailed, RuleChanged, RunOptionError
 from lazymig.operations.backup import BackupWriter
 from lazymig.operations.digest import digest_of
 from lazymig.operations.interrupts import interruptible
@@ -48,6 +50,7 @@ from lazymig.operations.journal import Control, Journal, NewRun, RunEntry
 from lazymig.operations.lease import Lease
 from lazymig.operations.options import Options
 from lazymig.operations.progress import Meter, Progress, reporter
+from lazymig.operations.scratch import describe
 from lazymig.operations.throttle import PACING, Throttle
 from lazymig.operations.workers import Workers, is_away
 from lazymig.rules.discovery import BoundRule
@@ -64,9 +67,10 @@ T = TypeVar("T")
 # So few documents are brought up to date by their `_id`s, without a walk over the collection.
 _FEW = 1000
 
-# After so many passes in which new old documents were found, an old version of the application
-# still writes them: no number of passes would be the last.
+# After so many passes, or looks, at which new old documents were found, an old version of the
+# application still writes them: no number of passes would be the last.
 _MOST_PASSES = 10
+_MOST_LOOKS = 100
 
 # Seconds that a transaction should take: for so long an application's write of one of its documents
 # may have to wait.
@@ -74,6 +78,9 @@ _HELD = 0.1
 
 # A transaction that has met so many writes of others is tried again in smaller ones.
 _MOST_CONFLICTS = 3
+
+# Seconds before a transaction is tried again; twice as long each time.
+_FIRST_RETRY = 0.01
 
 # Seconds between two looks at the journal while a run waits.
 _LOOK_AGAIN = 0.5
@@ -131,7 +138,8 @@ def carry_out(
         only where there are lazy rules that nothing else can start.
     :raises CollectionLocked: another run is at work on the collection.
     :raises RuleChanged: the run to resume has begun with other rules.
-    :raises RunOptionError: an option does not go with a rule.
+    :raises RunOptionError: an option does not go with a rule, or it is no collection whose
+        documents can be updated.
     :raises MigrationFailed: a rule that writes by itself raised.
     :raises BackupFailed: the backup could not be written.
     :raises pymongo.errors.PyMongoError: the connection or the rights.
@@ -140,6 +148,7 @@ def carry_out(
     if not steps:
         name = str(collection.full_name)
         return MigrationReport(plan.model_name, name, scope, ())
+    _check_updatable(collection, steps)
     return _Runner(collection, plan, scope, options, is_broken, steps).run()
 
 
@@ -453,7 +462,8 @@ class _Runner:
             return
         known = not step.rescue and tells_what_is_left(rule, self.scope)
         met: set[Any] = set()
-        while step.state["passes"] < _MOST_PASSES:
+        looks_left, stuck = _MOST_LOOKS, False
+        while step.state["passes"] < _MOST_PASSES and looks_left:
             # What only the computed updates can tell is known behind the first pass.
             looks = step.state["passes"] or (known is True and step.at is None)
             if looks and self._finds_again(step):
@@ -461,11 +471,16 @@ class _Runner:
                 if not left:
                     return
                 keys = {key_of(document_id) for document_id in left}
-                if len(left) <= self._few():
-                    if keys <= met:
-                        self._give_up(step, rule, left)
+                if stuck or (len(left) <= self._few() and keys <= met):
+                    if rule.converges is None:
+                        # Having seen them, the rule leaves them alone; a lazy one also if its
+                        # update would not end the match.
                         return
+                    self._give_up(step, rule, left)
+                    continue
+                if len(left) <= self._few():
                     met = keys
+                    looks_left -= 1
                     yield Chunk.of(left)
                     self._take_back(step)
                     continue
@@ -474,14 +489,14 @@ class _Runner:
             modified = step.state["modified"]
             yield from self._walk(step)
             step.state["passes"] += 1
-            if step.state["modified"] == modified and step.state["passes"] > 1:
-                if known is True:
-                    logger.warning(
-                        "%s.%s: documents still match, but none was modified in a whole pass",
-                        self.plan.model_name,
-                        rule.name,
-                    )
-                return
+            stuck = step.state["modified"] == modified and step.state["passes"] > 1
+        logger.warning(
+            "%s.%s: new documents of the old shape were found again and again; does an old version "
+            "of the application still write them? What it writes from now on is left to loads, or "
+            "to the next run",
+            self.plan.model_name,
+            rule.name,
+        )
 
     def _walk(self, step: _Step) -> Iterator[Chunk]:
         walk = Walk(self.collection, step.at if not step.state["passes"] else None)
@@ -517,23 +532,26 @@ class _Runner:
 
     def _look(self, rule: BoundRule) -> list[Any]:
         """The `_id`s of documents that a rule still matches, at most one more than a few."""
-        query = all_of(self.plan.concern, rule.target, self._spared(None))
-        found = on_primary(self.collection).find(query, {"_id": 1}).limit(self._few() + 1)
-        return [document["_id"] for document in found]
+        query = all_of(self.plan.concern, rule.target)
+        # All those of a run may be too many for one query.
+        spared = {key_of(each) for each in self._quarantined(None)}
+        most = self._few() + 1
+        found = on_primary(self.collection).find(query, {"_id": 1}).limit(most + len(spared))
+        ids = (document["_id"] for document in found)
+        return list(itertools.islice((each for each in ids if key_of(each) not in spared), most))
 
     def _spared(self, within: Raw | None) -> Raw | None:
         """The condition that excepts what is in quarantine: it gets no later rule in this run."""
-        if not self.refused and not any(step.state["quarantined"] for step in self.steps):
-            return None
-        ids = self.journal.quarantined_ids(self.entry.id, within)
+        ids = self._quarantined(within)
         return {"_id": {"$nin": ids}} if ids else None
+
+    def _quarantined(self, within: Raw | None) -> list[Any]:
+        if not self.refused and not any(step.state["quarantined"] for step in self.steps):
+            return []
+        return self.journal.quarantined_ids(self.entry.id, within)
 
     def _give_up(self, step: _Step, rule: BoundRule, document_ids: Sequence[Any]) -> None:
         """Put into quarantine what still matches a rule that was applied to it."""
-        if rule.converges is None:
-            # Having seen them, the rule leaves them alone; a lazy one also if its update would not
-            # end the match.
-            return
         errors: list[MigrationError] = [
             MigrationFailed(
                 "the document still matches after the rule was applied to it; let the update end "
@@ -609,9 +627,13 @@ class _Runner:
             self._spared(chunk.within),
             session,
             None if self.backup is None else partial(self.backup.save, session=session),
-            self._errors_left(),
+            self._errors_left() if self._may_end_early(step, session) else sys.maxsize,
             only_repeatable=open_question and self._is_repeatable(step),
         )
+
+    def _may_end_early(self, step: _Step, session: Any = None) -> bool:
+        """Whether a chunk may end at its last error: what is left undone must be found again."""
+        return session is None and self._is_repeatable(step)
 
     def _errors_left(self) -> int:
         return self.options.max_errors - self.refused + 1
@@ -660,11 +682,11 @@ class _Runner:
         :param alone: the `_id` of the chunk's document, where it is the only one.
         """
         before = dict(step.state)
-        started = 0.0
+        started = noted = 0.0
         attempts = 0
 
         def attempt(session: ClientSession) -> tuple[Tally, Control]:
-            nonlocal attempts, started
+            nonlocal attempts, started, noted
             started = time.perf_counter()
             attempts += 1
             step.state = dict(before)
@@ -677,15 +699,18 @@ class _Runner:
                 self.backup.seal(session)
             self._count(step, chunk, {rule.name: tally}, time.perf_counter() - started)
             self.journal.quarantine(self.entry, rule.name, tally.errors, session)
+            noted = time.perf_counter()
             return tally, self._checkpoint(step, session)
 
         may_be_split = not alone and chunk.documents != 1
         try:
             tally, control = self._in_transaction(step, attempt, may_be_split)
-        except (PartRefused, _Contended) as exc:
+        except (PartRefused, _Contended, _Stopped) as exc:
             step.state = before
             if self.backup is not None:
                 self.backup.abandon()
+            if isinstance(exc, _Stopped):
+                raise
             if alone and isinstance(exc.__cause__, OperationFailure):
                 error = failure_of_server(rule, alone[0], _text_of(exc.__cause__), exc.__cause__)
                 self._account(step, chunk, {rule.name: Tally(errors=[error])}, 0.0)
@@ -695,9 +720,11 @@ class _Runner:
             else:
                 self._do_halves(step, rule, chunk)
             return
+        latency = time.perf_counter() - noted
         if self.backup is not None:
             self.backup.commit()
-        self._conclude_chunk(step, chunk, {rule.name: tally}, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self._conclude_chunk(step, chunk, {rule.name: tally}, seconds, latency)
         self._obey(control)
 
     def _session(self) -> ClientSession:
@@ -717,9 +744,11 @@ class _Runner:
 
         :raises PartRefused: MongoDB refused an update.
         :raises _Contended: others write the same documents, and there may be smaller transactions.
+        :raises _Stopped: others write the same documents, and a signal has asked the run to stop.
         """
         session = self._persistently(step, self._session)
         conflicts = 0
+        pause = _FIRST_RETRY
         until = None
         while True:
             try:
@@ -729,6 +758,9 @@ class _Runner:
             except PyMongoError as exc:
                 if is_away(exc) or not exc.has_error_label("TransientTransactionError"):
                     raise
+                if self.interrupts.requested:
+                    # The pause between two attempts would be none.
+                    raise _Stopped(f"{self.interrupts.requested} was received") from exc
                 conflicts += 1
                 if conflicts >= _MOST_CONFLICTS and may_be_split:
                     raise _Contended from exc
@@ -737,7 +769,8 @@ class _Runner:
                     raise
             else:
                 return result
-            self.interrupts.wait(min(0.005 * 2**conflicts, _LOOK_AGAIN))
+            self.interrupts.wait(pause)
+            pause = min(pause * 2, _LOOK_AGAIN)
 
     def _do_halves(self, step: _Step, rule: BoundRule, chunk: Chunk) -> None:
         """Find the documents that MongoDB refuses: it does not name them in a transaction."""
@@ -774,12 +807,11 @@ class _Runner:
         self, step: _Step, chunk: Chunk, tallies: dict[str, Tally], seconds: float
     ) -> None:
         """Note what a chunk has come to; the run ends here if too many documents were refused."""
-        before = step.state["at"]
-        self._count(step, chunk, tallies, seconds)
         errors = sum(len(tally.errors) for tally in tallies.values())
-        if errors >= self._errors_left():
+        if errors >= self._errors_left() and self._may_end_early(step):
             # The rest of the chunk may be undone: it is looked at again.
-            step.state["at"] = before
+            chunk = Chunk(chunk.within, 0, None)
+        self._count(step, chunk, tallies, seconds)
         for name, tally in tallies.items():
             self._persistently(
                 step, partial(self.journal.quarantine, self.entry, name, tally.errors)
@@ -988,8 +1020,25 @@ def _text_of(error: OperationFailure) -> Any:
     return refusals[0].get("errmsg", error)
 
 
+def _check_updatable(collection: Collection[Any], steps: Sequence[tuple[BoundRule, ...]]) -> None:
+    if all(rule.by_hand for rules in steps for rule in rules):
+        return
+    description = describe(collection)
+    if description is not None and description.kind != "collection":
+        raise RunOptionError(
+            f"{collection.full_name} is a {description.kind}, whose documents MongoDB does not "
+            "update one by one; run the rules over the collection that it is made of, or write an "
+            "allmigration rule by hand",
+            option="collection",
+        )
+
+
 def _has_transactions(collection: Collection[Any]) -> bool:
     if is_mongomock(collection):
+        return False
+    description = describe(collection)
+    if description is not None and description.options.get("capped"):
+        # They are written outside of transactions only, and not read at a point in time.
         return False
     try:
         hello = collection.database.client.admin.command("hello")
