@@ -49,6 +49,7 @@ __all__ = [
     "condition",
     "decoded_id",
     "digest",
+    "is_odd",
     "raw_batches",
     "scan",
     "scanned",
@@ -79,6 +80,9 @@ _OBJECT_ID = b"\x07_id\x00"
 _FIXED = {1: 8, 6: 0, 7: 12, 8: 1, 9: 8, 10: 0, 16: 4, 17: 8, 18: 8, 19: 16, 127: 0, 255: 0}
 _PREFIXED = {2: 4, 3: 0, 4: 0, 5: 5, 12: 16, 13: 4, 14: 4, 15: 0}
 _REGEX = 11
+_TIMESTAMP = 17
+_NO_TIME = bytes(8)
+_DOLLAR = ord("$")
 
 
 # Raw BSON
@@ -89,16 +93,37 @@ def digest(document: bytes) -> bytes:
     return hashlib.blake2b(document, digest_size=DIGEST_SIZE).digest()
 
 
-def _id_element(batch: bytes, start: int) -> bytes:
-    """The element `_id` (type, name, value) of the document that begins at `start`."""
+def _elements(batch: bytes, start: int) -> Iterator[tuple[int, int, int]]:
+    """Where each element of the document at `start` begins, its value begins, and it ends."""
     at, end = start + 4, start + _size_at(batch, start)[0] - 1
     while at < end:
         value = batch.index(0, at + 1) + 1
         following = value + _length_of_value(batch, batch[at], value)
+        yield at, value, following
+        at = following
+
+
+def _id_element(batch: bytes, start: int) -> bytes:
+    """The element `_id` (type, name, value) of the document that begins at `start`."""
+    for at, value, following in _elements(batch, start):
         if batch[at + 1 : value] == b"_id\x00":
             return batch[at:following]
-        at = following
     raise ValueError("a document has no _id")
+
+
+def is_odd(document: bytes) -> bool:
+    """Whether MongoDB would not store the document as it is if it were inserted, or a replacement.
+
+    It takes the present time for a `Timestamp(0, 0)`, and may refuse a name that begins with `$`;
+    both only at the top level.
+    """
+    if b"$" not in document and _NO_TIME not in document:
+        return False
+    return any(
+        document[at + 1] == _DOLLAR
+        or (document[at] == _TIMESTAMP and document[value:following] == _NO_TIME)
+        for at, value, following in _elements(document, 0)
+    )
 
 
 def _length_of_value(batch: bytes, kind: int, at: int) -> int:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import bson
 from bson.codec_options import DEFAULT_CODEC_OPTIONS, CodecOptions, DatetimeConversion
 from bson.raw_bson import RawBSONDocument
-from pymongo import InsertOne, ReplaceOne
+from pymongo import InsertOne, ReplaceOne, UpdateOne
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
@@ -31,6 +31,7 @@ from lazymig.operations.backup_files import (
     condition,
     decoded_id,
     digest,
+    is_odd,
     raw_batches,
     scanned,
 )
@@ -47,6 +48,9 @@ _BATCH_BYTES = 1 << 24
 # A write holds the document twice, and the server takes 16 MiB; beyond this, only its size is
 # compared again.
 _MOST_COMPARED = 12 << 20
+
+# An upsert with this matches nothing, so that it inserts, or fails on the `_id` that is there.
+_NOTHING: dict[str, Any] = {"$nor": [{}]}
 
 _DELETED = "it was deleted since"
 _CHANGED = "it was changed since"
@@ -167,7 +171,7 @@ class _Write(NamedTuple):
 
     element: bytes
     document: bytes
-    operation: ReplaceOne[Any] | InsertOne[Any]
+    operation: ReplaceOne[Any] | InsertOne[Any] | UpdateOne
 
 
 class _Restore:
@@ -319,14 +323,21 @@ class _Restore:
         return None if digest(now) in origin.accepted else _CHANGED
 
     def _write(self, element: bytes, document: bytes, now: bytes | None) -> _Write:
-        if now is None:
-            return _Write(element, document, InsertOne(RawBSONDocument(document)))
+        # mongomock stores no odd document.
+        odd = not is_mongomock(self._collection) and is_odd(document)
+        raw = RawBSONDocument(document)
+        if now is None and not odd:
+            return _Write(element, document, InsertOne(raw))
         query: dict[str, Any] = {
             "_id": condition("$eq", element),
-            **self._shard_of(now),
-            "$expr": _is_still(now, document),
+            **self._shard_of(document if now is None else now),
+            **(_NOTHING if now is None else {"$expr": _is_still(now, document)}),
         }
-        return _Write(element, document, ReplaceOne(query, RawBSONDocument(document)))
+        if odd:
+            # Slower, and exact: a literal is stored as it is.
+            update = [{"$replaceWith": {"$literal": raw}}]
+            return _Write(element, document, UpdateOne(query, update, upsert=now is None))
+        return _Write(element, document, ReplaceOne(query, raw))
 
     def _shard_of(self, now: bytes) -> dict[str, Any]:
         """The conditions that lead a write to the shard that has the document."""
@@ -356,7 +367,7 @@ class _Restore:
                 refused[entry["index"]] = str(entry.get("errmsg"))
         for index, message in refused.items():
             self._conflict(writes[index].element, f"MongoDB refused it: {message}")
-        written = result["nMatched"] + result["nInserted"]
+        written = result["nMatched"] + result["nInserted"] + result["nUpserted"]
         self._tally.restored += written
         if written + len(refused) < len(writes):
             open_ones = [write for index, write in enumerate(writes) if index not in refused]

@@ -7,7 +7,8 @@ from collections import OrderedDict
 
 import bson
 import pytest
-from bson import Binary, Decimal128, Int64, ObjectId
+from bson import Binary, Decimal128, Int64, ObjectId, Timestamp
+from bson.raw_bson import RawBSONDocument
 
 from lazymig.errors import BackupUnreadable
 from lazymig.operations import restoring
@@ -121,6 +122,39 @@ def test_ids_of_any_type(database, tmp_path):
     database.post.update_many({}, {"$unset": {"by": 1}})
     assert counts(restore(tmp_path, database)) == (len(IDS), 0, 0)
     assert stored(database.post) == before
+
+
+ODD = [
+    {"b": 1, "t": Timestamp(0, 0), "a": "$b"},
+    {"t": Timestamp(0, 0), "$odd": {"$x": ["$$NOW"]}},
+    {"z": {"t": Timestamp(0, 0)}, "$set": {"a.b": 1}, "": 2, "a": 1},
+]
+
+
+def store_exactly(collection, document):
+    """Store what an insert would refuse or alter."""
+    pipeline = [{"$replaceWith": {"$literal": RawBSONDocument(bson.encode(document))}}]
+    collection.update_one({"_id": document["_id"]}, pipeline, upsert=True)
+
+
+def test_what_a_replacement_would_alter_or_refuse(database, tmp_path):
+    """Timestamps of zero, and fields whose names begin with `$`, are put back byte for byte."""
+    for number, document in enumerate(ODD):
+        store_exactly(database.post, {"_id": number, **document})
+        store_exactly(database.post, {"_id": f"deleted {number}", **document})
+    database.post.insert_one({"_id": "plain"})
+    before = stored(database.post)
+    assert [bson.decode(document) for document in before[: len(ODD)]] == [
+        {"_id": number, **document} for number, document in enumerate(ODD)
+    ]
+    run(tmp_path, database.post)
+    database.post.delete_many({"_id": {"$regex": "^deleted"}})
+    report = restore(tmp_path, database)
+    assert counts(report) == (len(ODD) + 1, 0, len(ODD))
+    assert set(reasons(report).values()) == {DELETED}
+    assert counts(restore(tmp_path, database, force=True)) == (len(ODD), len(ODD) + 1, 0)
+    assert stored(database.post) == before
+    assert counts(restore(tmp_path, database)) == (0, len(before), 0)
 
 
 def test_two_rules_are_undone_in_one_chain(database, tmp_path):

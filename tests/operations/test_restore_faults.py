@@ -221,9 +221,10 @@ def test_a_write_during_the_restore_is_not_lost(database, tmp_path, monkeypatch,
     assert database.post.find_one({"_id": 1}) is None
 
 
-def test_a_document_that_came_back_during_the_restore(database, tmp_path, monkeypatch):
+@pytest.mark.parametrize("fields", [{}, {"$odd": 1}])
+def test_a_document_that_came_back_during_the_restore(database, tmp_path, monkeypatch, fields):
     """A forced insert does not replace what somebody has inserted in the meantime."""
-    fill(database.post, 1)
+    fill(database.post, 1, **fields)
     run(tmp_path, database.post)
     database.post.delete_one({})
     read = restoring._Restore._stored
@@ -237,6 +238,7 @@ def test_a_document_that_came_back_during_the_restore(database, tmp_path, monkey
     report = restore(tmp_path, database, force=True)
     assert counts(report) == (0, 0, 1)
     assert reasons(report)[0].startswith("MongoDB refused it: E11000")
+    assert database.post.find_one() == {"_id": 0, "by": "app"}
 
 
 def test_what_mongodb_refuses_is_a_conflict(database, tmp_path):
