@@ -14,7 +14,15 @@ from pymongo.database import Database
 from lazymig.engines.access import Raw, is_mongomock
 from lazymig.errors import RunError, RunNotActive, RunNotFound
 from lazymig.odm.schema import collection_of
-from lazymig.operations.journal import JOURNAL, KEEP_RUNS, Action, Control, Journal, client_now
+from lazymig.operations.journal import (
+    JOURNAL,
+    KEEP_RUNS,
+    Action,
+    Control,
+    Journal,
+    client_now,
+    without_secrets,
+)
 from lazymig.operations.throttle import Limits
 from lazymig.rules.rule import Scope
 
@@ -329,9 +337,10 @@ class History:
         self, run_id: ObjectId | str, values: Mapping[str, Any], by: str | None = None
     ) -> None:
         run = self.run(run_id)
-        asked = {f"control.{key}": value for key, value in values.items()}
-        if by is not None:
-            asked["control.by"] = by
+        named = {} if by is None else {"by": by}
+        asked = {
+            f"control.{key}": without_secrets(value) for key, value in {**values, **named}.items()
+        }
         done = run.active and self._entries.update_one(
             {"_id": run.id, "state": "running"},
             {"$set": asked, "$currentDate": {"control.at": True}},

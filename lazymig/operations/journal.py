@@ -44,6 +44,7 @@ __all__ = [
     "RunEntry",
     "client_now",
     "journal_collection",
+    "without_secrets",
 ]
 
 logger = logging.getLogger(__name__)
@@ -285,9 +286,7 @@ class Journal:
             "seconds": seconds,
         }
         values = {f"rules.{position}.{key}": value for key, value in step.items()}
-        return self._report(
-            entry, {**values, "waiting": waiting, "waited": dict(waited)}, "heartbeat", session
-        )
+        return self._report(entry, {**values, **_waits(waiting, waited)}, "heartbeat", session)
 
     def hold(self, entry: RunEntry, session_id: Raw) -> None:
         """Write in which session the run opens its transactions, before the first one.
@@ -312,7 +311,7 @@ class Journal:
 
         :raises RunTakenOver: the run is no longer ours.
         """
-        return self._report(entry, {"waiting": waiting, "waited": dict(waited)}, "heartbeat")
+        return self._report(entry, _waits(waiting, waited), "heartbeat")
 
     def edited(self, entry: RunEntry, position: int, digest: str) -> Control:
         """Write that a rule was edited since the run began, and that it begins anew.
@@ -659,14 +658,24 @@ def _new_step(name: str, digest: str) -> dict[str, Any]:
 
 
 def without_secrets(value: Any) -> Any:
-    """The value with every connection string in its texts cut down to its scheme."""
+    """The value with every connection string in its texts, keys too, cut down to its scheme."""
     if isinstance(value, str):
         return _URI.sub(r"\1://...", value)
     if isinstance(value, Mapping):
-        return {key: without_secrets(part) for key, part in value.items()}
+        return {without_secrets(key): without_secrets(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [without_secrets(part) for part in value]
     return value
+
+
+def _waits(waiting: str | None, waited: Mapping[str, float]) -> dict[str, Any]:
+    """Why a run waits, and its seconds by reason; what a user's callable says may hold secrets."""
+    seconds: dict[str, float] = {}
+    for reason, spent in waited.items():
+        # Reasons may differ in their connection strings alone.
+        told = without_secrets(reason)
+        seconds[told] = seconds.get(told, 0.0) + spent
+    return {"waiting": without_secrets(waiting), "waited": seconds}
 
 
 def _short(text: str | None) -> str | None:

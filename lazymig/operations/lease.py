@@ -20,7 +20,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from lazymig.engines.access import Raw, is_mongomock
 from lazymig.errors import CollectionLocked, LeaseLost
-from lazymig.operations.journal import client_now, journal_collection
+from lazymig.operations.journal import client_now, journal_collection, without_secrets
 
 __all__ = ["LEASE_SECONDS", "Lease"]
 
@@ -45,6 +45,7 @@ class Lease:
     :param collection: the name of the collection that is run over, in the journal's database.
     :param seconds: how long the lease lasts without a renewal.
     :param holder: what others are told: `run`, `note`; `host` and `pid` are this process's.
+        Connection strings are cut out of its texts.
     :param clock: seconds that never go back, by which the holder itself judges the lease.
     """
 
@@ -69,7 +70,7 @@ class Lease:
             "pid": os.getpid(),
             "run": None,
             "note": None,
-            **(holder or {}),
+            **without_secrets(holder or {}),
         }
         self._lock = Lock()
         self._clock = clock
@@ -117,7 +118,7 @@ class Lease:
 
         :raises pymongo.errors.PyMongoError: the connection or the rights.
         """
-        self._holder = {**self._holder, **holder}
+        self._holder = {**self._holder, **without_secrets(holder)}
         self._renew()
 
     @property

@@ -78,6 +78,7 @@ def test_a_run_reads_as_it_was_written(journal: Journal, history: History) -> No
         modified=7,
         quarantined=1,
         passes=2,
+        repeatable=True,
         seconds=1.5,
         waiting=None,
         waited={"nice": 0.5},
@@ -288,6 +289,17 @@ def test_limits_add_up(journal: Journal, history: History) -> None:
     )
     history.slow(entry.id, nice=None)
     assert _beat(journal, entry).limits["nice"] == 0.0
+
+
+@pytest.mark.parametrize("method", ["pause", "resume", "stop", "slow"])
+def test_who_asks_leaves_no_connection_string(
+    journal: Journal, history: History, method: str
+) -> None:
+    """A URI in the name of who asks is cut down before it is written."""
+    entry = _begin(journal)
+    given = {"nice": 1.0} if method == "slow" else {}
+    getattr(history, method)(entry.id, by="job at mongodb://ann:pw123@h/", **given)
+    assert _beat(journal, entry).by == "job at mongodb://..."
 
 
 def test_a_wrong_limit_is_refused_here(journal: Journal, history: History) -> None:

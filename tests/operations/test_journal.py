@@ -167,7 +167,10 @@ def test_the_clients_clock_is_not_asked(
     assert server_journal.resume("Post", "post", "lazy") is not None
 
 
-@pytest.mark.parametrize("place", ["options", "note", "error", "quarantine"])
+PLACES = ("options", "note", "error", "quarantine", "beat", "reason", "checkpoint")
+
+
+@pytest.mark.parametrize("place", PLACES)
 def test_no_entry_holds_a_connection_string(journal: Journal, place: str) -> None:
     """A URI with its password is cut down, wherever it is given to the journal."""
     given: dict[str, Any] = {"options": {"to": [{"uri": URI}]}} if place == "options" else {}
@@ -178,10 +181,24 @@ def test_no_entry_holds_a_connection_string(journal: Journal, place: str) -> Non
         journal.finish(run, "failed", f"ServerSelectionTimeoutError: {URI}: refused")
     if place == "quarantine":
         journal.quarantine(run, "migration01__a", [_failure(1, f"could not reach {URI}")])
+    if place == "beat":
+        journal.beat(run, waiting=f"{URI} is slow", waited={})
+    if place == "reason":
+        journal.beat(run, waiting=None, waited={f"{URI} is slow": 1.0})
+    if place == "checkpoint":
+        journal.checkpoint(run, 0, **_progress(waiting=f"{URI} is slow", waited={URI: 1.0}))
     kept = str(list(journal.collection.find()))
     assert "mongodb+srv://..." in kept
     assert "secret" not in kept
     assert "example.org" not in kept
+
+
+def test_reasons_that_differ_in_secrets_alone_add_up(journal: Journal) -> None:
+    """Reasons that read the same without their connection strings are one, with all its seconds."""
+    run = journal.begin(_new())
+    waited = {"mongodb://a:1@h/ is slow": 1.5, "mongodb://b:2@h/ is slow": 2.0, "nice": 0.5}
+    journal.beat(run, waiting=None, waited=waited)
+    assert _stored(journal, run.id)["waited"] == {"mongodb://... is slow": 3.5, "nice": 0.5}
 
 
 def test_writes_are_known_to_the_majority(server_journal: Journal) -> None:

@@ -129,6 +129,19 @@ def test_the_second_is_told_who_and_until_when(journal: Any) -> None:
         assert part in str(error)
 
 
+def test_no_lease_holds_a_connection_string(journal: Any) -> None:
+    """A URI in a note is cut down in the entry and in what others are told."""
+    uri = "mongodb://ann:hunter2@h/"
+    with Lease(journal, "post", seconds=LONG, holder={"note": f"from {uri}"}) as lease:
+        assert _entry(journal)["holder"]["note"] == "from mongodb://..."
+        lease.tell(note=f"to {uri}")
+        with pytest.raises(CollectionLocked) as caught:
+            Lease(journal, "post", seconds=LONG).acquire()
+        told = f"{caught.value} {caught.value.holder} {_entry(journal)}"
+    assert told.count("to mongodb://...") == 3
+    assert "hunter2" not in told
+
+
 def test_expiry_is_server_time_plus_the_duration(server_journal: Any) -> None:
     """The lease expires its duration after the server's time of taking it."""
     (before,) = server_journal.database.aggregate([{"$documents": [{"now": "$$NOW"}]}])
