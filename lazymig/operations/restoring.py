@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,10 +17,10 @@ from bson.codec_options import DEFAULT_CODEC_OPTIONS, CodecOptions, DatetimeConv
 from bson.raw_bson import RawBSONDocument
 from pymongo import InsertOne, ReplaceOne, UpdateOne
 from pymongo.database import Database
-from pymongo.errors import BulkWriteError
+from pymongo.errors import BulkWriteError, OperationFailure
 
 from lazymig.engines.access import is_document_error, is_mongomock, writable
-from lazymig.errors import BackupUnreadable
+from lazymig.errors import BackupUnreadable, LeaseLost
 from lazymig.operations.backup_files import (
     ABORTED,
     DIGEST_SIZE,
@@ -35,8 +36,14 @@ from lazymig.operations.backup_files import (
     raw_batches,
     scanned,
 )
+from lazymig.operations.journal import JOURNAL, journal_collection
+from lazymig.operations.lease import Lease
 
 __all__ = ["RestoreConflict", "RestoreReport", "restore"]
+
+logger = logging.getLogger(__name__)
+
+_UNAUTHORIZED = 13
 
 # Conflicts that a report lists.
 _MOST_CONFLICTS = 1000
@@ -118,8 +125,12 @@ def restore(
     *,
     force: bool = False,
     progress: Callable[[int, int], object] | None = None,
+    journal: str = JOURNAL,
 ) -> RestoreReport:
     """Undo all runs whose backup is in a folder, in the collections of one database.
+
+    While a collection is restored no bulk run works on it: a restore takes the same lease. A
+    user who may not write the journal restores without it; a warning in the log says so.
 
     A document is put back if it is, byte for byte, as the last committed change has left it, and
     if nobody else has written it between two changes. Others are conflicts and left alone. Doing
@@ -131,8 +142,12 @@ def restore(
         inserted.
     :param progress: called now and then with the documents done and their total, for each
         collection.
+    :param journal: the name of the journal's collection.
     :raises BackupUnreadable: there is no backup of this database, or it is damaged, or it is being
         written. Collections that came before, in the order of their names, are restored.
+    :raises CollectionLocked: a bulk run, or another restore, is at work on a collection; those
+        that came before are restored.
+    :raises LeaseLost: the lease could not be kept; doing it again goes on.
     :raises pymongo.errors.PyMongoError: the connection or the rights; documents that the server
         refuses are conflicts instead.
     """
@@ -147,7 +162,7 @@ def restore(
         )
     tally = _Tally()
     for file in files:
-        _Restore(file, database, tally, force=force, progress=progress).run()
+        _Restore(file, database, tally, force=force, progress=progress, journal=journal).run()
     return RestoreReport(
         restored=tally.restored,
         unchanged=tally.unchanged,
@@ -185,12 +200,15 @@ class _Restore:
         *,
         force: bool,
         progress: Callable[[int, int], object] | None,
+        journal: str,
     ) -> None:
         self._file = file
         self._database = database
         self._tally = tally
         self._force = force
         self._progress = progress
+        self._journal = journal
+        self._lease: Lease | None = None
         self._done = 0
 
     def run(self) -> None:
@@ -214,6 +232,7 @@ class _Restore:
                 ) from exc
             self._collection = writable(self._database[self._records.opening["collection"]])
             self._name = str(self._collection.full_name)
+            self._take_lease(opened)
             self._tally.collections.append(self._name)
             # Without a name it is a file of its own, which SQLite removes in any case.
             self._chain = opened.enter_context(closing(sqlite3.connect("")))
@@ -228,6 +247,30 @@ class _Restore:
 
     def _unreadable(self, problem: str) -> BackupUnreadable:
         return BackupUnreadable(problem, path=self._file)
+
+    def _take_lease(self, opened: ExitStack) -> None:
+        """Keep bulk runs out, where the journal may be written."""
+        journal = journal_collection(self._database, self._journal)
+        lease = Lease(journal, self._collection.name, holder={"note": "restore"})
+        try:
+            self._lease = opened.enter_context(lease)
+        except OperationFailure as exc:
+            if exc.code != _UNAUTHORIZED:
+                raise
+            logger.warning(
+                "%s: no right to write the journal %s; restored without the lease that keeps bulk "
+                "runs out",
+                self._name,
+                self._journal,
+            )
+
+    def _check_lease(self) -> None:
+        if self._lease is not None and not self._lease.valid:
+            raise LeaseLost(
+                f"{self._name}: the lease was lost while it was restored; restore again, which "
+                "goes on with the documents that are left",
+                collection=self._name,
+            )
 
     def _attempts(self) -> Iterator[Attempt]:
         """The attempts that have, or may have, changed something."""
@@ -302,6 +345,7 @@ class _Restore:
             else:
                 self._conflict(element, reason)
         if writes:
+            self._check_lease()
             self._carry_out(writes)
         self._done += len(origins)
         if self._progress is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lazymig.operations.journal import journal_collection
+from lazymig.operations.lease import Lease
 from tests.cli.app.models import User, UserMigration, fill
 
 
@@ -43,6 +45,19 @@ def test_a_backup_that_is_not_there(shop, database):
     assert result.error.startswith("nowhere: there is no backup of lazymig of the database ")
 
 
+def test_a_collection_that_is_run_over(shop, database):
+    """Beside a run nothing is restored; the journal is the one of the other commands."""
+    fill(database, 2)
+    shop("migrate", "--yes", "--backup", "saved")
+    with Lease(journal_collection(database, "other"), "user"):
+        result = shop("restore", "saved", "--journal", "other")
+        assert result.code == 1
+        assert f"{database.name}.user: a bulk run on " in result.error
+        assert database.user.count_documents({"name": {"$exists": True}}) == 0
+        assert shop("restore", "saved").code == 0
+    assert database.user.count_documents({"name": {"$exists": True}}) == 2
+
+
 def test_a_backup_of_several_databases(shell, client, uri, database):
     """Without a connection string each database of the models that has a backup is restored."""
     other = client[f"{database.name}_other"]
@@ -52,7 +67,9 @@ def test_a_backup_of_several_databases(shell, client, uri, database):
         f"mongoengine.connect(host={uri!r}, uuidRepresentation='standard')\n"
         f"mongoengine.connect(host={uri.replace(database.name, other.name)!r}, alias='other',"
         " uuidRepresentation='standard')\n"
-        "from tests.cli.app.models import User\n"
+        "from lazymig.operations.journal import journal_collection
+from lazymig.operations.lease import Lease
+from tests.cli.app.models import User\n"
         "class Copy(mongoengine.DynamicDocument):\n"
         "    meta = {'collection': 'user', 'db_alias': 'other'}\n",
     )

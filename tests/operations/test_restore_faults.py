@@ -6,11 +6,14 @@ import subprocess
 import sys
 
 import pytest
+from pymongo.errors import OperationFailure
 
-from lazymig.errors import BackupUnreadable
+from lazymig.errors import BackupUnreadable, CollectionLocked, LeaseLost
 from lazymig.operations import restoring
 from lazymig.operations.backup import BackupWriter
 from lazymig.operations.backup_files import DataFile
+from lazymig.operations.journal import journal_collection
+from lazymig.operations.lease import Lease
 from lazymig.operations.restoring import restore
 from tests.support.backups import (
     BETWEEN,
@@ -27,6 +30,7 @@ from tests.support.backups import (
     stored,
     transaction,
 )
+from tests.support.items import Item, ItemMigration
 
 
 def attempted(path, collection, stage):
@@ -251,3 +255,79 @@ def test_what_mongodb_refuses_is_a_conflict(database, tmp_path):
     assert counts(report) == (1, 0, 1)
     assert reasons(report)[0].startswith("MongoDB refused it: E11000")
     assert database.post.find_one({"_id": 1}) == {"_id": 1, "name": "b"}
+
+
+def test_a_restore_and_a_run_keep_each_other_out(mongoengine_db, tmp_path):
+    """Beside a run nothing is put back, and beside a restore no run begins."""
+    mongoengine_db.item.insert_many([{"_id": number, "v": 1, "n": 0} for number in range(20)])
+    before = stored(mongoengine_db.item)
+    migration = ItemMigration(Item)
+    migration.migrate_all(backup=tmp_path / "first")
+    refused = []
+
+    def restore_beside_it():
+        with pytest.raises(CollectionLocked, match="holds the lease until"):
+            restore(tmp_path / "first", mongoengine_db)
+        refused.append("restore")
+
+    def run_beside_it(*done):
+        with pytest.raises(CollectionLocked, match="note 'restore' holds the lease"):
+            migration.migrate_all()
+        refused.append("run")
+
+    migration.migrate_all(backup=tmp_path / "second", throttle=restore_beside_it)
+    assert set(refused) == {"restore"}
+    assert restore(tmp_path / "second", mongoengine_db, progress=run_beside_it).restored == 20
+    assert refused[-1] == "run"
+    assert restore(tmp_path / "first", mongoengine_db).restored == 20
+    assert stored(mongoengine_db.item) == before
+
+
+def test_the_lease_is_that_of_the_journal_that_is_named(any_db, tmp_path):
+    """A restore asks the journal of that name, and gives the lease back."""
+    path = tmp_path / "backup"
+    any_db.post.insert_one({"_id": 1, "new": True})
+    with BackupWriter(path, any_db.post, run_id=1) as writer:
+        writer.begin("migration01__new")
+        writer.save({})
+    journal = journal_collection(any_db, "other")
+    with Lease(journal, "post"):
+        assert counts(restore(path, any_db)) == (0, 1, 0)
+        with pytest.raises(CollectionLocked):
+            restore(path, any_db, journal="other")
+    assert counts(restore(path, any_db, journal="other")) == (0, 1, 0)
+    assert journal.count_documents({"kind": "lease"}) == 0
+
+
+def test_without_the_right_to_a_journal(database, tmp_path, monkeypatch, caplog):
+    """Who may not write the journal is warned and restores; no other error is passed over."""
+    fill(database.post, 3)
+    run(tmp_path, database.post)
+    codes = [6, 13]
+
+    def refuse(self):
+        raise OperationFailure("not authorized on the journal", codes.pop(0))
+
+    monkeypatch.setattr(Lease, "acquire", refuse)
+    with pytest.raises(OperationFailure):
+        restore(tmp_path, database)
+    assert not caplog.records
+    assert counts(restore(tmp_path, database)) == (3, 0, 0)
+    (told,) = caplog.records
+    assert "post: no right to write the journal lazymig_journal" in told.getMessage()
+
+
+def test_a_lease_lost_ends_the_restore(database, tmp_path, monkeypatch):
+    """Nothing is written without the lease; a second restore puts the rest back."""
+    fill(database.post, 3)
+    before = stored(database.post)
+    run(tmp_path, database.post)
+    monkeypatch.setattr(restoring, "_BATCH", 2)
+    with monkeypatch.context() as patch:
+        answers = [True, False]
+        patch.setattr(Lease, "valid", property(lambda lease: answers.pop(0)))
+        with pytest.raises(LeaseLost, match="lost while it was restored; restore again"):
+            restore(tmp_path, database)
+    assert database.post.count_documents({"new": True}) == 1
+    assert counts(restore(tmp_path, database)) == (1, 2, 0)
+    assert stored(database.post) == before
