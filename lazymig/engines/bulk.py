@@ -9,7 +9,7 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -148,12 +148,14 @@ class MigrationReport:
 class Tally:
     """What has become of documents so far: matched, modified, and the errors of the refused.
 
-    `halted`: a part of them was left undone, for it must be written once and in one piece.
+    `lasting`: there was an update after which the rule may find its document again. `halted`: for
+    that reason a part of them was left undone.
     """
 
     matched: int = 0
     modified: int = 0
     errors: list[MigrationError] = field(default_factory=list)
+    lasting: bool = False
     halted: bool = False
 
     def add(self, other: Tally) -> None:
@@ -161,6 +163,7 @@ class Tally:
         self.matched += other.matched
         self.modified += other.modified
         self.errors.extend(other.errors)
+        self.lasting |= other.lasting
         self.halted |= other.halted
 
 
@@ -299,7 +302,7 @@ class Work:
             None if paths is None else dict.fromkeys(paths, 1),
             turn=turn,
         )
-        self._count(tally, _side_by_side(work, batches, 1 if is_mongomock(self.collection) else 2))
+        self._count(tally, work, batches, 1 if is_mongomock(self.collection) else 2)
 
     def _claim(self, rule: BoundRule, tally: Tally) -> None:
         """Let a once rule do its work on each matching document, one after the other."""
@@ -312,17 +315,23 @@ class Work:
             )
 
         located_only = location_fields(self.plan.shard_key)
-        self._count(tally, map(work, self.stream(rule.target, located_only, _CLAIMED_BATCH)))
+        self._count(tally, work, self.stream(rule.target, located_only, _CLAIMED_BATCH), 1)
 
-    def _count(self, tally: Tally, outcomes: Iterable[Outcome]) -> None:
-        """Add up what became of batches, until there are too many errors."""
-        for outcome in outcomes:
+    def _count(
+        self,
+        tally: Tally,
+        work: Callable[[list[Raw]], Outcome],
+        batches: Iterator[list[Raw]],
+        workers: int,
+    ) -> None:
+        """Do the batches and add up what became of them; none is begun after too many errors."""
+        wanted = itertools.takewhile(lambda _: len(tally.errors) < self.most_errors, batches)
+        for outcome in _side_by_side(work, wanted, workers):
             tally.matched += len(outcome.matched)
             tally.modified += outcome.modified
             tally.errors.extend(outcome.failures.values())
+            tally.lasting |= outcome.lasting
             tally.halted |= outcome.halted
-            if len(tally.errors) >= self.most_errors:
-                return
 
     def _by_hand(self, rule: BoundRule, tally: Tally) -> None:
         """Let a rule that writes by itself do so, once; count by its target before and after."""

@@ -56,12 +56,14 @@ class PartRefused(Exception):
 class Outcome:
     """What became of a batch: documents, by the key of their `_id`.
 
-    `halted`: a part was left undone, for it must be written once and in one piece.
+    `lasting`: there was an update after which the rule may find its document again. `halted`: for
+    that reason a part was left undone.
     """
 
     matched: set[Any] = field(default_factory=set)
     modified: int = 0
     failures: dict[Any, MigrationError] = field(default_factory=dict)
+    lasting: bool = False
     halted: bool = False
 
     def halt(self, document_ids: Iterable[Any]) -> None:
@@ -169,7 +171,8 @@ def migrate_computed(
         projected = None
         if not writes:
             return outcome
-        if only_repeatable and not all(write.recognizable for write in writes):
+        outcome.lasting |= not all(write.recognizable for write in writes)
+        if only_repeatable and outcome.lasting:
             outcome.halt(document["_id"] for document in todo)
             return outcome
         with turn:

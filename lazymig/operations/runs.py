@@ -668,10 +668,10 @@ class _Runner:
         if not any(tally.halted for tally in tallies.values()):
             self._account(step, chunk, tallies, seconds)
             return
-        if step.state["repeatable"]:
-            step.state["repeatable"] = False
-            self.size = self._chunk_size(step)
+        was_repeatable = self._is_repeatable(step)
         self._account(step, Chunk(chunk.within, 0, None), tallies, seconds)
+        if was_repeatable:
+            self.size = self._chunk_size(step)
         self._do_here(step, step.rules[0], chunk)
 
     def _do_exactly(
@@ -830,6 +830,7 @@ class _Runner:
         state["matched"] += sum(tally.matched for tally in tallies.values())
         state["modified"] += sum(tally.modified for tally in tallies.values())
         state["quarantined"] += sum(len(tally.errors) for tally in tallies.values())
+        state["repeatable"] &= not any(tally.lasting for tally in tallies.values())
         state["seconds"] += seconds
 
     def _conclude_chunk(
