@@ -67,9 +67,7 @@ def test_a_backup_of_several_databases(shell, client, uri, database):
         f"mongoengine.connect(host={uri!r}, uuidRepresentation='standard')\n"
         f"mongoengine.connect(host={uri.replace(database.name, other.name)!r}, alias='other',"
         " uuidRepresentation='standard')\n"
-        "from lazymig.operations.journal import journal_collection
-from lazymig.operations.lease import Lease
-from tests.cli.app.models import User\n"
+        "from tests.cli.app.models import User\n"
         "class Copy(mongoengine.DynamicDocument):\n"
         "    meta = {'collection': 'user', 'db_alias': 'other'}\n",
     )
