@@ -155,10 +155,10 @@ class History:
     """
 
     def __init__(self, source: Any, journal: str = JOURNAL) -> None:
-        database: Database[Any] = (
-            collection_of(source).database if isinstance(source, type) else source
-        )
-        self._journal = Journal(database, journal)
+        # A model's `_id`s read as those of its documents do.
+        place = collection_of(source) if isinstance(source, type) else source
+        database: Database[Any] = place.database if isinstance(source, type) else place
+        self._journal = Journal(database, journal, codec_options=place.codec_options)
         self._entries = self._journal.collection
 
     def runs(self, limit: int | None = 20, collection: str | None = None) -> list[Run]:

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from bson import Binary, ObjectId
-from bson.codec_options import DatetimeConversion
+from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import ReadPreference, ReturnDocument, UpdateOne, WriteConcern
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
@@ -152,14 +152,20 @@ def client_now() -> datetime:
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
-def journal_collection(database: Database[Any], name: str = JOURNAL) -> Collection[Any]:
+def journal_collection(
+    database: Database[Any],
+    name: str = JOURNAL,
+    codec_options: CodecOptions[Any] | None = None,
+) -> Collection[Any]:
     """The journal, read from the primary and written to the majority.
 
     What a minority alone has seen may be rolled back, and a run that nobody knows of goes on.
+
+    :param codec_options: by which `_id`s are encoded and decoded; without them the database's.
     """
     if is_mongomock(database):
         return database[name]
-    codec = database.codec_options.with_options(
+    codec = (codec_options or database.codec_options).with_options(
         document_class=dict,
         tz_aware=False,
         tzinfo=None,
@@ -177,15 +183,23 @@ def journal_collection(database: Database[Any], name: str = JOURNAL) -> Collecti
 class Journal:
     """The journal in one database.
 
-    :param database: the database of the collections that are run over. A checkpoint is written
-        with the database's codec options: they must be able to encode the `_id`s.
+    :param database: the database of the collections that are run over.
+    :param codec_options: those of the collection that is run over, if they are not the database's:
+        only with them an `_id` is noted as it is stored, and comes back as it is read there. UUIDs
+        of two representations are told apart by nothing else.
 
     Every method raises `pymongo.errors.PyMongoError` where the connection or the rights fail. A
     checkpoint, a beat and an end may be repeated: they set what they are given.
     """
 
-    def __init__(self, database: Database[Any], name: str = JOURNAL) -> None:
-        self.collection = journal_collection(database, name)
+    def __init__(
+        self,
+        database: Database[Any],
+        name: str = JOURNAL,
+        *,
+        codec_options: CodecOptions[Any] | None = None,
+    ) -> None:
+        self.collection = journal_collection(database, name, codec_options)
         self._indexed = False
 
     def begin(self, run: NewRun) -> RunEntry:

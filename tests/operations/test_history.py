@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from bson import ObjectId
-from mongoengine import Document, StringField
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions
+from mongoengine import Document, StringField, UUIDField
 
 from lazymig.errors import (
     MigrationFailed,
@@ -374,6 +377,28 @@ def test_the_quarantine_of_a_run(journal: Journal, history: History) -> None:
     assert len(history.quarantined(limit=None)) == 3
     with pytest.raises(RunNotFound):
         history.quarantined("ffff")
+
+
+@pytest.mark.parametrize("by", ["database", "model"])
+def test_a_quarantined_uuid_finds_its_document(mongoengine_db: Any, by: str) -> None:
+    """The `_id` of a quarantined document finds it in the collection, also one of a legacy UUID."""
+    legacy = CodecOptions[Any](uuid_representation=UuidRepresentation.PYTHON_LEGACY)
+    documents = mongoengine_db.get_collection("old_post", legacy)
+    documents.insert_one({"_id": UUID(int=7)})
+
+    class OldPost(Document):
+        key = UUIDField(primary_key=True)
+
+        @classmethod
+        def _get_collection(cls) -> Any:
+            return documents
+
+    journal = Journal(mongoengine_db, codec_options=legacy)
+    journal.quarantine(_begin(journal, collection="old_post"), "a", [_failure(UUID(int=7))])
+    place = documents if by == "model" else mongoengine_db.old_post
+    (found,) = History(OldPost if by == "model" else mongoengine_db).quarantined()
+    assert place.count_documents({"_id": found.document_id}) == 1
+    assert isinstance(found.document_id, UUID) is (by == "model")
 
 
 def test_samples_come_oldest_first(any_db: Any, journal: Journal, history: History) -> None:

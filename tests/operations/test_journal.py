@@ -11,7 +11,8 @@ from uuid import UUID
 
 import bson
 import pytest
-from bson import Decimal128, Int64, MaxKey, MinKey, ObjectId, Timestamp
+from bson import Binary, Decimal128, Int64, MaxKey, MinKey, ObjectId, Timestamp
+from bson.binary import UuidRepresentation
 from pymongo.errors import OperationFailure
 
 from lazymig import errors
@@ -45,6 +46,13 @@ IDS: dict[str, Any] = {
 
 # mongomock writes these only without the BSON types of its own.
 MOCKED = ("null", "int", "text", "object id", "bool", "date", "compound")
+
+
+REPRESENTATIONS = {
+    "standard": UuidRepresentation.STANDARD,
+    "unspecified": UuidRepresentation.UNSPECIFIED,
+    "legacy": UuidRepresentation.PYTHON_LEGACY,
+}
 
 
 @pytest.fixture
@@ -248,6 +256,40 @@ def test_a_checkpoint_keeps_any_id(request: pytest.FixtureRequest, backend: str)
     assert again is not None
     assert again.steps[0]["at"] is None
     assert again.steps[1]["at"] == at
+
+
+@pytest.mark.parametrize("of_documents", REPRESENTATIONS)
+@pytest.mark.parametrize("of_database", REPRESENTATIONS)
+def test_a_uuid_is_noted_as_the_collection_stores_it(
+    database: Any, of_database: str, of_documents: str
+) -> None:
+    """With the collection's options a UUID keeps its subtype, and comes back as it is read there.
+
+    That is so for checkpoints and for the quarantine, whatever the database's representation is.
+    """
+    options = database.codec_options
+    source = database.with_options(
+        options.with_options(uuid_representation=REPRESENTATIONS[of_database])
+    )
+    documents = source.get_collection(
+        "post", options.with_options(uuid_representation=REPRESENTATIONS[of_documents])
+    )
+    raw = database.client.get_database(database.name, options.with_options(uuid_representation=0))
+    raw.post.insert_many({"_id": Binary(UUID(int=7).bytes, subtype)} for subtype in (3, 4))
+    journal = Journal(source, codec_options=documents.codec_options)
+    run = journal.begin(_new())
+    keys = [found["_id"] for found in documents.find().sort("_id", 1)]
+    for key in keys:
+        journal.checkpoint(run, 0, **_progress(at={"_id": key}))
+        assert repr(journal.read(run.id, "post").steps[0]["at"]) == repr({"_id": key})
+    journal.quarantine(run, "migration01__a", [_failure(key) for key in keys])
+    assert journal.quarantined_by_rule(run.id) == {"migration01__a": keys}
+    assert journal.quarantined_ids(run.id, {"_id": {"$gt": keys[0]}}) == keys[1:]
+    entries = raw[JOURNAL].find({"kind": "quarantine"}).sort("document_id", 1)
+    stored = [found["_id"] for found in raw.post.find().sort("_id", 1)]
+    assert [entry["document_id"] for entry in entries] == stored
+    journal.release(run.id, "migration01__a", keys)
+    assert journal.quarantined_ids(run.id) == []
 
 
 def test_a_checkpoint_sets_what_it_is_given(journal: Journal) -> None:
