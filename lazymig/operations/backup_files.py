@@ -19,8 +19,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 from urllib.parse import quote
+from weakref import WeakValueDictionary
 
 import bson
 from bson.codec_options import DEFAULT_CODEC_OPTIONS, CodecOptions
@@ -353,6 +355,16 @@ class DataFile(_File):
         )
 
 
+# The record files that this process has open, by device and inode. Their locks belong to the
+# process: they keep none of its threads out, and whoever closes such a file drops them all.
+_in_use: WeakValueDictionary[tuple[int, int], RecordFile] = WeakValueDictionary()
+_guard = Lock()
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
 class _Record(NamedTuple):
     start: int
     mark: int
@@ -403,12 +415,27 @@ class RecordFile(_File):
 
     `sound` is the byte behind the last record that was read and is complete, `opening` is the last
     record `open` that was read.
+
+    :raises BlockingIOError: this process has it open already.
+    :raises OSError: it cannot be opened.
     """
 
     def __init__(self, path: Path, *, writable: bool) -> None:
-        super().__init__(path, writable=writable)
+        with _guard:
+            if path.exists() and _identity(path.stat()) in _in_use:
+                raise BlockingIOError(errno.EAGAIN, "this process uses it already")
+            super().__init__(path, writable=writable)
+            self._key = _identity(os.fstat(self._fd))
+            _in_use[self._key] = self
         self.sound = 0
         self.opening: Raw = {}
+
+    def close(self) -> None:
+        """Close it, which ends its lock, and leave it to the next."""
+        with _guard:
+            super().close()
+            if _in_use.get(self._key) is self:
+                del _in_use[self._key]
 
     def lock(self, *, shared: bool = False) -> None:
         """Keep other processes from writing this backup until this one ends or closes the file.

@@ -144,7 +144,8 @@ def restore(
         collection.
     :param journal: the name of the journal's collection.
     :raises BackupUnreadable: there is no backup of this database, or it is damaged, or it is being
-        written. Collections that came before, in the order of their names, are restored.
+        written, by this process or another one. Collections that came before, in the order of
+        their names, are restored.
     :raises CollectionLocked: a bulk run, or another restore, is at work on a collection; those
         that came before are restored.
     :raises LeaseLost: the lease could not be kept; doing it again goes on.
@@ -224,7 +225,7 @@ class _Restore:
                 opened.callback(self._data.close)
             except BlockingIOError as exc:
                 raise self._unreadable(
-                    "another process is writing it; stop that run, or wait for its end"
+                    f"{exc.strerror}; stop that run, or wait for its end"
                 ) from exc
             except OSError as exc:
                 raise self._unreadable(

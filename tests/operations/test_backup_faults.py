@@ -279,7 +279,7 @@ def test_a_full_disk_takes_no_commit_back(database, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             full_disk(patch, "write", 0)
             writer.commit()
-        assert [each.doubtful for each in attempts(tmp_path, database.post)] == [True]
+    assert [each.doubtful for each in attempts(tmp_path, database.post)] == [True]
     BackupWriter(tmp_path, database.post, run_id=2).close()
     assert [each.doubtful for each in attempts(tmp_path, database.post)] == [False]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
 from pymongo.errors import OperationFailure
 
-from lazymig.errors import BackupUnreadable, CollectionLocked, LeaseLost
+from lazymig.errors import BackupFailed, BackupUnreadable, CollectionLocked, LeaseLost
 from lazymig.operations import restoring
 from lazymig.operations.backup import BackupWriter
 from lazymig.operations.backup_files import DataFile
@@ -193,11 +194,61 @@ def test_a_backup_that_is_being_written(database, tmp_path, server_uri):
     command = [sys.executable, "-c", script, server_uri, database.name, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"open\n"
-        with pytest.raises(BackupUnreadable, match="another process is writing it"):
+        with pytest.raises(BackupUnreadable, match="another process uses it; stop that run"):
             restore(tmp_path, database)
         other.kill()
     assert stored(database.post) == after
     assert counts(restore(tmp_path, database)) == (3, 0, 0)
+
+
+def locked_for_others(path):
+    """Whether another process is refused the lock of a file."""
+    script = (
+        "import fcntl, sys\n"
+        "file = open(sys.argv[1], 'r+b')\n"
+        "fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+    )
+    command = [sys.executable, "-c", script, str(path)]
+    return b"BlockingIOError" in subprocess.run(command, capture_output=True, check=False).stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there files are locked")
+def test_a_backup_that_this_process_is_writing(database, tmp_path):
+    """It is refused as another process's is, and stays locked for the others."""
+    fill(database.post, 3)
+    before = stored(database.post)
+    records = records_of(tmp_path / "backup", database.post)
+    (tmp_path / "link").symlink_to(tmp_path / "backup")
+    with BackupWriter(tmp_path / "backup", database.post, run_id=1) as writer:
+        change(writer, database.post)
+        for path in (tmp_path / "backup", tmp_path / "link"):
+            with pytest.raises(BackupUnreadable, match="this process uses it already; stop that"):
+                restore(path, database)
+            with pytest.raises(BackupFailed, match="this process uses it already; wait for its"):
+                BackupWriter(path, database.post, run_id=2)
+        assert locked_for_others(records)
+    assert not locked_for_others(records)
+    assert counts(restore(tmp_path / "link", database)) == (3, 0, 0)
+    assert stored(database.post) == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there files are locked")
+def test_a_backup_that_this_process_is_restoring(database, tmp_path):
+    """Nobody in the same process writes it, or restores it, at the same time."""
+    fill(database.post, 3)
+    run(tmp_path, database.post)
+    records = records_of(tmp_path, database.post)
+    refused = []
+
+    def use_it_too(*done):
+        with pytest.raises(BackupFailed, match="this process uses it already"):
+            BackupWriter(tmp_path, database.post, run_id=2)
+        with pytest.raises(BackupUnreadable, match="this process uses it already"):
+            restore(tmp_path, database)
+        refused.append(locked_for_others(records))
+
+    assert counts(restore(tmp_path, database, progress=use_it_too)) == (3, 0, 0)
+    assert refused == [True]
 
 
 @pytest.mark.parametrize("force", [False, True])
