@@ -13,6 +13,7 @@ from mongoengine.errors import DoesNotExist
 from lazymig.engines.access import on_primary
 from lazymig.engines.bulk import MigrationReport
 from lazymig.engines.pending import RuleStatus, find_active, status_of
+from lazymig.errors import RunNotFound
 from lazymig.odm.handler import MigrationHandler
 from lazymig.odm.loading import Source, builder_of, is_broken, load_batch
 from lazymig.odm.plans import family_for, plan_for
@@ -130,19 +131,28 @@ class DocumentMigration(MigrationHandler):
     ) -> MigrationReport:
         """Apply to the documents that a run has refused the rule that failed, and those behind it.
 
+        A run that has failed or was stopped must be gone on with first, until it has finished: it
+        leaves these documents alone.
+
         :param run_id: the id of the run, as in its report and in `History`.
         :param collection: a PyMongo collection; the model's own if not given.
         :param journal: the name of the journal's collection.
         :return: as from `migrate_all`; documents that succeed leave the quarantine.
         :raises RunNotFound: the journal has no such run over the collection.
         :raises CollectionLocked: a bulk run is at work on the collection.
+        :raises RunError: the run has not finished.
+        :raises RuleChanged: it is a run of another model, or of a rule that the handler has not.
         """
+        chosen = self._collection_or(collection)
+        if not ObjectId.is_valid(str(run_id)):
+            raise RunNotFound(
+                f"{self._doc_class.__name__}: {run_id!r} is no run's id; "
+                "History(...).runs() lists the runs",
+                collection=str(chosen.full_name),
+                run=run_id,
+            )
         return retry_quarantined(
-            self._collection_or(collection),
-            self._plan(),
-            self._is_broken(),
-            ObjectId(str(run_id)),
-            journal,
+            chosen, self._plan(), self._is_broken(), ObjectId(str(run_id)), journal
         )
 
     def preview(

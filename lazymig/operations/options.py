@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+from bson import ObjectId
+
 from lazymig.errors import RunOptionError
 from lazymig.operations.journal import JOURNAL
 from lazymig.operations.progress import Progress
@@ -108,6 +110,12 @@ class Options:
         if not isinstance(self.transactions, bool):
             raise RunOptionError(
                 f"is {self.transactions!r}; use True or False", option="transactions"
+            )
+        is_id = isinstance(self.resume, (str, ObjectId)) and ObjectId.is_valid(self.resume)
+        if self.resume is not None and not isinstance(self.resume, bool) and not is_id:
+            raise RunOptionError(
+                f"is {self.resume!r}; use True, or the id of a run, as in its report",
+                option="resume",
             )
         if self.note is not None and not isinstance(self.note, str):
             raise RunOptionError(f"is {self.note!r}; use a text", option="note")
