@@ -43,7 +43,7 @@ from lazymig.engines.computed import (
     migrate_computed,
 )
 from lazymig.engines.lazy import Failure, rescue
-from lazymig.errors import MigrationError
+from lazymig.errors import MigrationError, MigrationFailed
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.repetition import is_repeatable
@@ -60,6 +60,7 @@ __all__ = [
     "is_exact_once_repeated",
     "rescue_broken",
     "settle",
+    "still_matches",
 ]
 
 logger = logging.getLogger(__name__)
@@ -463,6 +464,17 @@ def conclude(
         modified=tally.modified,
     )
     return RuleReport(rule.name, tally.matched, tally.modified, seconds, tuple(tally.errors))
+
+
+def still_matches(rule: BoundRule, document_id: Any) -> MigrationFailed:
+    """The error for a document that matches a rule although the rule was applied to it."""
+    return MigrationFailed(
+        "the document still matches after the rule was applied to it; let the update end the match "
+        "of the target",
+        model=rule.model_name,
+        rule=rule.name,
+        document_id=document_id,
+    )
 
 
 def settle(collection: Collection[Any], plan: Plan, within: Raw | None) -> MigrationReport:

@@ -3,22 +3,53 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bson import ObjectId
+from pymongo import WriteConcern
+from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
+from pymongo.errors import OperationFailure
+from pymongo.read_concern import ReadConcern
 
-from lazymig.engines.access import Raw, by_ids, key_of
-from lazymig.engines.bulk import MigrationReport, Tally, Work, announce, conclude, rescue_broken
+from lazymig.engines.access import Raw, by_ids, key_of, on_primary
+from lazymig.engines.bulk import (
+    MigrationReport,
+    PartRefused,
+    Tally,
+    Work,
+    announce,
+    conclude,
+    rescue_broken,
+    still_matches,
+)
+from lazymig.engines.computed import failure_of_server
+from lazymig.errors import MigrationFailed, RuleChanged, RunError
 from lazymig.operations.journal import Journal, RunEntry
 from lazymig.operations.lease import Lease
+from lazymig.operations.runs import _has_transactions, _text_of
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
+from lazymig.rules.repetition import may_be_repeated, tells_what_is_left
 
 __all__ = ["retry_quarantined"]
 
 _BATCH = 1000
+
+# Writes of the application to the documents of a transaction wait until it ends.
+_BATCH_IN_TRANSACTION = 100
+
+# A transaction that has met so many writes of others is tried again for each document by itself.
+_MOST_CONFLICTS = 3
+
+# The first pause between two attempts of a transaction, and the longest.
+_FIRST_PAUSE = 0.005
+_LONGEST_PAUSE = 0.5
+
+
+class _Contended(Exception):
+    """Others write the documents of a transaction again and again."""
 
 
 def retry_quarantined(
@@ -30,73 +61,232 @@ def retry_quarantined(
 ) -> MigrationReport:
     """Apply to the documents that a run has refused the rule that failed, and the rules behind it.
 
-    Those that succeed leave the quarantine; for the others the new error is kept.
+    Those that succeed leave the quarantine; for the others the new error is kept. What a document
+    has in quarantine names the rule to go on with at every moment, so that a retry that was killed
+    can be repeated: a rule that must not be applied twice is applied, and the next one is noted, in
+    one transaction. On a standalone server and on mongomock there are none: there, a retry that is
+    killed between the two may apply such a rule twice to up to 1,000 documents.
 
     :raises RunNotFound: the journal has no such run over this collection.
     :raises CollectionLocked: a bulk run is at work on the collection.
+    :raises RunError: the run has not finished.
+    :raises RuleChanged: the run is one of another model, or of a rule that the plan has not.
+    :raises MigrationFailed: a rule that writes by itself raised.
+    :raises LeaseLost: another run may be at work on the collection.
+    :raises pymongo.errors.PyMongoError: the connection or the rights.
     """
     journal = Journal(collection.database, journal_name)
     entry = journal.read(run_id, collection.name)
-    rules = plan.bulk if entry.scope == "bulk" else plan.lazy
-    failed = journal.quarantined_by_rule(run_id)
     reports = []
-    with Lease(journal.collection, collection.name, holder={"run": run_id}):
+    with Lease(journal.collection, collection.name, holder={"run": run_id}) as lease:
+        # Before the lease is held, a run or another retry may change what is read here.
+        _check_finished(journal, collection, entry)
+        failed = journal.quarantined_by_rule(run_id)
+        _check_rules(collection, plan, entry, failed)
+        retry = _Retry(collection, plan, is_broken, journal, entry)
         current: dict[Any, Any] = {}
-        refused = False
-        for rule in rules:
-            for document_id in failed.get(rule.name, ()):
-                current[key_of(document_id)] = document_id
+        for rule in retry.rules:
+            current.update((key_of(each), each) for each in failed.get(rule.name, ()))
             if not current:
                 continue
             announce(plan, rule, entry.scope)
             started = time.perf_counter()
             tally = Tally()
-            for batch in _batches(list(current.values())):
-                tally.add(_apply(collection, plan, entry, rule, batch, is_broken))
+            for batch in _batches(list(current.values()), retry.batch_size(rule)):
+                lease.check()
+                tally.add(retry.take(rule, batch))
             for error in tally.errors:
                 current.pop(key_of(error.document_id), None)
-                refused = True
-            journal.quarantine(entry, rule.name, tally.errors)
             seconds = time.perf_counter() - started
             reports.append(conclude(collection, plan, rule, entry.scope, tally, seconds))
-        for name, document_ids in failed.items():
-            again = {
-                key_of(error.document_id)
-                for report in reports
-                if report.name == name
-                for error in report.errors
-            }
-            done = [each for each in document_ids if key_of(each) not in again]
-            journal.release(run_id, name, done)
     return MigrationReport(
         plan.model_name,
         str(collection.full_name),
         entry.scope,
         tuple(reports),
-        "failed" if refused else "finished",
+        "failed" if any(report.errors for report in reports) else "finished",
         run_id,
     )
 
 
-def _apply(
-    collection: Collection[Any],
-    plan: Plan,
-    entry: RunEntry,
-    rule: BoundRule,
-    document_ids: Sequence[Any],
-    is_broken: Callable[[Raw], bool],
-) -> Tally:
-    work = Work(
-        collection, plan, entry.scope, by_ids(document_ids), most_errors=len(document_ids) + 1
+class _Retry:
+    """The rules of a run over some of its documents, and what becomes of their quarantine."""
+
+    def __init__(
+        self,
+        collection: Collection[Any],
+        plan: Plan,
+        is_broken: Callable[[Raw], bool],
+        journal: Journal,
+        entry: RunEntry,
+    ) -> None:
+        self.collection = collection
+        self.plan = plan
+        self.is_broken = is_broken
+        self.journal = journal
+        self.entry = entry
+        self.rules = _rules_of(plan, entry)
+        self.transactions = _has_transactions(collection)
+
+    def batch_size(self, rule: BoundRule) -> int:
+        """How many documents are given to `take` at once."""
+        return _BATCH_IN_TRANSACTION if self._is_exact(rule) else _BATCH
+
+    def take(self, rule: BoundRule, document_ids: Sequence[Any]) -> Tally:
+        """Apply a rule to some documents, and note for each what is left to do."""
+        if not self._is_exact(rule):
+            tally = self._apply(rule, document_ids)
+            self._note(rule, document_ids, tally)
+            return tally
+        try:
+            return self._in_transaction(rule, document_ids)
+        except (PartRefused, _Contended) as exc:
+            if len(document_ids) > 1:
+                # MongoDB does not say in a transaction which document it has refused.
+                tally = Tally()
+                for document_id in document_ids:
+                    tally.add(self.take(rule, [document_id]))
+                return tally
+            if not isinstance(exc.__cause__, OperationFailure):
+                raise
+            error = failure_of_server(rule, document_ids[0], _text_of(exc.__cause__), exc.__cause__)
+            tally = Tally(errors=[error])
+            self._note(rule, document_ids, tally)
+            return tally
+
+    def _is_exact(self, rule: BoundRule) -> bool:
+        """Whether a rule is applied, and that is noted, in one transaction."""
+        if not self.transactions or (rule.by_hand and self.entry.scope == "bulk"):
+            return False
+        return may_be_repeated(rule, self.entry.scope) is not True
+
+    def _in_transaction(self, rule: BoundRule, document_ids: Sequence[Any]) -> Tally:
+        attempts = 0
+
+        def attempt(session: ClientSession) -> Tally:
+            nonlocal attempts
+            if attempts >= _MOST_CONFLICTS and len(document_ids) > 1:
+                raise _Contended
+            if attempts:
+                time.sleep(min(_FIRST_PAUSE * 2**attempts, _LONGEST_PAUSE))
+            attempts += 1
+            tally = self._apply(rule, document_ids, session)
+            self._note(rule, document_ids, tally, session)
+            return tally
+
+        with self.collection.database.client.start_session() as session:
+            tally: Tally = session.with_transaction(
+                attempt, ReadConcern("snapshot"), WriteConcern("majority")
+            )
+        return tally
+
+    def _apply(
+        self, rule: BoundRule, document_ids: Sequence[Any], session: ClientSession | None = None
+    ) -> Tally:
+        scope = self.entry.scope
+        work = Work(
+            self.collection,
+            self.plan,
+            scope,
+            by_ids(document_ids),
+            session=session,
+            most_errors=len(document_ids) + 1,
+        )
+        tally = Tally()
+        if scope == "lazy" and rule not in self.plan.starting:
+            for counted in rescue_broken(work, (rule,), self.is_broken).values():
+                tally.add(counted)
+            return tally
+        tally.add(work.apply(rule))
+        # As in a run: elsewhere the target does not tell, or the rule has left them alone.
+        if rule.converges is not None and tells_what_is_left(rule, scope) is True:
+            refused = {key_of(error.document_id) for error in tally.errors}
+            found = on_primary(self.collection).find(work.documents_of(rule.target), {"_id": 1})
+            tally.errors.extend(
+                still_matches(rule, document["_id"])
+                for document in found
+                if key_of(document["_id"]) not in refused
+            )
+        return tally
+
+    def _note(
+        self,
+        rule: BoundRule,
+        document_ids: Sequence[Any],
+        tally: Tally,
+        session: ClientSession | None = None,
+    ) -> None:
+        """Keep the errors, and let the others wait for the next rule, or out of the quarantine.
+
+        In this order: broken off in between, a document is in quarantine twice, but never lost.
+        """
+        refused = {key_of(error.document_id) for error in tally.errors}
+        done = [each for each in document_ids if key_of(each) not in refused]
+        self.journal.quarantine(self.entry, rule.name, tally.errors, session)
+        behind = self.rules[self.rules.index(rule) + 1 :]
+        if behind:
+            self.journal.quarantine(
+                self.entry,
+                behind[0].name,
+                [_waiting(behind[0], rule, document_id) for document_id in done],
+                session,
+            )
+        if session is None:
+            self.journal.release(self.entry.id, rule.name, done)
+            return
+        keys = [{"run": self.entry.id, "rule": rule.name, "document_id": each} for each in done]
+        self.journal.collection.delete_many({"_id": {"$in": keys}}, session=session)
+
+
+def _rules_of(plan: Plan, entry: RunEntry) -> Sequence[BoundRule]:
+    return plan.bulk if entry.scope == "bulk" else plan.lazy
+
+
+def _waiting(rule: BoundRule, former: BoundRule, document_id: Any) -> MigrationFailed:
+    """What a document has in quarantine between two rules; seen only if the retry breaks off."""
+    return MigrationFailed(
+        f"a retry has applied {former.name} and was broken off before this rule; retry again",
+        model=rule.model_name,
+        rule=rule.name,
+        document_id=document_id,
     )
-    if entry.scope == "bulk" or rule in plan.starting:
-        return work.apply(rule)
-    tally = Tally()
-    for counted in rescue_broken(work, (rule,), is_broken).values():
-        tally.add(counted)
-    return tally
 
 
-def _batches(document_ids: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for first in range(0, len(document_ids), _BATCH):
-        yield document_ids[first : first + _BATCH]
+def _check_finished(journal: Journal, collection: Collection[Any], entry: RunEntry) -> None:
+    """What is left of a run would apply to the retried documents what the retry has applied."""
+    if journal.collection.find_one({"_id": entry.id, "state": "finished"}, {"_id": 1}) is not None:
+        return
+    call = "migrate_all" if entry.scope == "bulk" else "migrate_pending"
+    raise RunError(
+        f"{entry.model}: run {entry.id} over {collection.full_name} has not finished; go on with "
+        f"it by {call}(resume='{entry.id}') first, which leaves alone what is in quarantine, and "
+        "retry that then",
+        collection=str(collection.full_name),
+        run=entry.id,
+    )
+
+
+def _check_rules(
+    collection: Collection[Any], plan: Plan, entry: RunEntry, failed: Mapping[str, Sequence[Any]]
+) -> None:
+    """Whoever has not the rule that failed can migrate nothing, and must release nothing."""
+    what: dict[str, Any] = {"collection": str(collection.full_name), "run": entry.id}
+    if plan.model_name != entry.model:
+        raise RuleChanged(
+            f"{plan.model_name}: run {entry.id} over {what['collection']} is one of {entry.model}, "
+            f"not of {plan.model_name}; retry it by the handler of {entry.model}",
+            **what,
+        )
+    known = {rule.name for rule in _rules_of(plan, entry)}
+    for name in sorted(failed.keys() - known):
+        raise RuleChanged(
+            f"{plan.model_name}.{name}: run {entry.id} has {len(failed[name])} documents in "
+            f"quarantine for this rule, and the handler has no {entry.scope} rule of this name; "
+            "give the rule its former name again, or begin a new run in place of a retry",
+            **what,
+        )
+
+
+def _batches(document_ids: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for first in range(0, len(document_ids), size):
+        yield document_ids[first : first + size]
