@@ -230,3 +230,21 @@ def test_trying_once_more(shop, database):
     result = shop("quarantine", "retry", run, "--models", f"{models.__name__}:Animal")
     assert result.code == 2
     assert "is not among the models" in result.error
+
+
+def test_a_run_that_has_not_finished_is_gone_on_with_first(shop, database):
+    """A retry of a run that has failed is refused with the command that goes on with the run."""
+    fill(database, 3)
+    shop.set(**{FAULTY: "1"})
+    shop("migrate", "--yes", "--scope", "lazy")
+    run = str(History(database).runs()[0].id)
+    shop.set(**{FAULTY: ""})
+    result = shop("quarantine", "retry", run)
+    assert result.code == 1
+    assert result.error.endswith(
+        f"is failed; go on with it first by lazymig migrate --resume {run}"
+    )
+    assert shop("migrate", "--yes", "--resume", run).code == 0
+    assert database.user.count_documents({"first": "Ada"}) == 2
+    assert shop("quarantine", "retry", run).code == 0
+    assert database.user.count_documents({"first": "Ada"}) == 3
