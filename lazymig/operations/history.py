@@ -62,11 +62,13 @@ class RuleRun:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A process that has run a part of a run, and when it began."""
+    """A process that has run a part of a run: when it began, with which options and note."""
 
     host: str
     pid: int
     started: datetime
+    options: Mapping[str, Any]
+    note: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,9 @@ class Run:
 
     `state` is `running`, `paused` (asked to), `waiting` (`waiting` says for what), `stopped`,
     `failed` (`error` says why), `finished`, or `dead`: it has not ended, but its process gives no
-    sign of life any more. `host` and `pid` are of the last process; `sessions` has all. `waited`
-    has the seconds spent waiting, by reason. `control` is what is asked of the run.
+    sign of life any more. `host`, `pid` and `options` are those of the last process, `note` is the
+    last that was given; `sessions` has what each process had, of the newest 100. `waited` has the
+    seconds spent waiting, by reason. `control` is what is asked of the run.
     """
 
     id: ObjectId
@@ -382,7 +385,14 @@ def _run(entry: Raw, lease_until: datetime | None) -> Run:
         waiting=entry["waiting"],
         waited=dict(entry["waited"]),
         sessions=tuple(
-            Session(session["host"], session["pid"], session["at"]) for session in entry["sessions"]
+            Session(
+                host=session["host"],
+                pid=session["pid"],
+                started=session["at"],
+                options=dict(session["options"]),
+                note=session["note"],
+            )
+            for session in entry["sessions"]
         ),
         error=entry["error"],
         control=control,

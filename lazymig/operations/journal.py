@@ -111,7 +111,8 @@ class RunEntry:
     `steps` has for each rule, in order: `name`, `digest`, `state` (`pending`, `running`, `done`),
     `at` (`None`, or a mapping with the `_id` of the last document that is done), `done`, `total`,
     `exact`, `matched`, `modified`, `quarantined`, `passes`, `repeatable`, `seconds`, `edited`.
-    `token` is the proof that the run is ours.
+    `token` is the proof that the run is ours. `options` and `note` are those that it goes on with,
+    `former_options` those of each session before, of the newest 100, oldest first.
     """
 
     id: ObjectId
@@ -122,6 +123,7 @@ class RunEntry:
     scope: Scope
     steps: list[dict[str, Any]]
     options: dict[str, Any]
+    former_options: tuple[dict[str, Any], ...]
     note: str | None
     started: datetime
     waited: dict[str, float]
@@ -139,6 +141,7 @@ class RunEntry:
             scope=stored["scope"],
             steps=[dict(step) for step in stored["rules"]],
             options=dict(stored["options"]),
+            former_options=tuple(dict(each["options"]) for each in stored["sessions"][:-1]),
             note=stored["note"],
             started=stored["started"],
             waited=dict(stored["waited"]),
@@ -220,13 +223,22 @@ class Journal:
             "ended": None,
             **_begun(),
         }
-        stored = self._stamp({"_id": entry["_id"]}, entry, upsert=True)
+        session = _session(entry, entry["options"], run.note)
+        stored = self._stamp({"_id": entry["_id"]}, entry, [session], begins=True)
         assert stored is not None
         self.prune(run.keep_runs, run.collection)
         return RunEntry.read(stored)
 
     def resume(
-        self, model: str, collection: str, scope: Scope, run_id: ObjectId | None = None
+        self,
+        model: str,
+        collection: str,
+        scope: Scope,
+        run_id: ObjectId | None = None,
+        *,
+        options: Mapping[str, Any] | None = None,
+        note: str | None = None,
+        lease: float | None = None,
     ) -> RunEntry | None:
         """Take over a run that has not finished, as one that is running again.
 
@@ -234,6 +246,10 @@ class Journal:
 
         :param run_id: that run; without it the latest one, unless a later run with the same rules
             has finished.
+        :param options: those of this session, as in `NewRun`; the run has them from now on, all of
+            them. What the sessions before had stays with them.
+        :param note: of this session; without it the run keeps the one that it has.
+        :param lease: of this session, as in `NewRun`.
         :returns: `None` if there is none.
         :raises RunNotFound: there is no such run of this model, collection and scope.
         :raises RunNotActive: that run has finished.
@@ -243,9 +259,16 @@ class Journal:
         found = self._latest_unfinished(mine) if run_id is None else self._by_id(mine, run_id)
         if found is None:
             return None
-        changes = {"ended": None, **_begun()}
+        changes = {
+            "ended": None,
+            "options": found["options"] if options is None else without_secrets(dict(options)),
+            "note": found["note"] if note is None else without_secrets(note),
+            "lease": found["lease"] if lease is None else lease,
+            **_begun(),
+        }
         query = {"_id": found["_id"], "token": found["token"], "state": {"$ne": "finished"}}
-        stored = self._stamp(query, changes, found)
+        sessions = [*found["sessions"], _session(changes, changes["options"], note)]
+        stored = self._stamp(query, changes, sessions[-_MOST_SESSIONS:])
         if stored is None:
             raise self._taken_over(found["_id"], collection)
         return RunEntry.read(stored)
@@ -515,25 +538,24 @@ class Journal:
         self,
         query: Raw,
         values: Mapping[str, Any],
-        before: Raw | None = None,
+        sessions: Sequence[Raw],
         *,
-        upsert: bool = False,
+        begins: bool = False,
     ) -> Raw | None:
         """Write an entry whose runner is this process from now on; gives it as it is then.
 
-        Every value is literal: an aggregation would take `$name` in a note for a path.
+        The last of the sessions begins now. Every value is literal: an aggregation would take
+        `$name` in a note for a path.
         """
-        session = {"host": values["host"], "pid": values["pid"]}
-        earlier = list(before["sessions"]) if before is not None else []
-        earlier = earlier[1 - _MOST_SESSIONS :]
+        *earlier, session = sessions
         stored: Raw | None
         if is_mongomock(self.collection):
             now = client_now()
             stamped = {**values, "heartbeat": now, "sessions": [*earlier, {**session, "at": now}]}
-            if before is None:
+            if begins:
                 stamped["started"] = now
-            result = self.collection.update_one(query, {"$set": stamped}, upsert=upsert)
-            if not result.matched_count and not upsert:
+            result = self.collection.update_one(query, {"$set": stamped}, upsert=begins)
+            if not result.matched_count and not begins:
                 return None
             stored = self.collection.find_one({"_id": query["_id"]})
             return stored
@@ -546,13 +568,13 @@ class Journal:
                 ]
             },
         }
-        if before is None:
+        if begins:
             stamps["started"] = "$$NOW"
         merged = {"$mergeObjects": ["$$ROOT", {"$literal": values}, stamps]}
         stored = self.collection.find_one_and_update(
             query,
             [{"$replaceWith": merged}],
-            upsert=upsert,
+            upsert=begins,
             return_document=ReturnDocument.AFTER,
         )
         return stored
@@ -650,6 +672,12 @@ def _begun() -> dict[str, Any]:
         "waiting": None,
         "control": {"action": "run", "limits": {}, "by": None},
     }
+
+
+def _session(begun: Raw, options: Raw, note: str | None) -> dict[str, Any]:
+    """What an entry keeps of a session of the run; there may be many, so the note is cut."""
+    process = {"host": begun["host"], "pid": begun["pid"]}
+    return {**process, "options": options, "note": _short(note)}
 
 
 def _new_step(name: str, digest: str) -> dict[str, Any]:

@@ -125,6 +125,27 @@ def test_a_run_reads_as_it_was_written(journal: Journal, history: History) -> No
     assert (second.state, second.last_id, second.total) == ("pending", None, None)
 
 
+def test_each_session_tells_its_options(journal: Journal, history: History) -> None:
+    """A run tells the options and note that it goes on with; its sessions tell what each had."""
+    entry = _begin(journal, options={"backup": "/b"}, note="first")
+    journal.finish(entry, "stopped")
+    journal.resume("Post", "post", "lazy", options={"backup": None}, note="second", lease=600.0)
+    run = history.run(entry.id)
+    assert (run.options, run.note) == ({"backup": None}, "second")
+    assert [(part.options, part.note) for part in run.sessions] == [
+        ({"backup": "/b"}, "first"),
+        ({"backup": None}, "second"),
+    ]
+
+
+def test_a_resumed_run_is_judged_by_its_own_lease(journal: Journal, history: History) -> None:
+    """A run that goes on with a longer lease may be silent for longer before it counts as dead."""
+    entry = _begin(journal, lease=15.0)
+    journal.resume("Post", "post", "lazy", lease=7200.0)
+    _silence(journal, entry)
+    assert history.run(entry.id).state == "running"
+
+
 def test_runs_come_newest_first(journal: Journal, history: History) -> None:
     """The runs are listed by their start, newest first, at most `limit`, of one collection."""
     ids = []

@@ -420,6 +420,48 @@ def test_an_unfinished_run_is_gone_on_with(journal: Journal, state: str | None) 
     ] * 2
 
 
+def test_going_on_with_other_options_is_noted(journal: Journal) -> None:
+    """The entry tells options, note and lease of the newest session; each session keeps its own."""
+    first, second = {"backup": "/b", "max_rate": None}, {"backup": None, "max_rate": 5.0}
+    run = journal.begin(_new(options=first, note="first", lease=15.0))
+    assert run.former_options == ()
+    again = journal.resume(
+        "Post", "post", "lazy", options=second, note=f"second, from {URI}", lease=120.0
+    )
+    assert again is not None
+    assert (again.options, again.former_options) == (second, (first,))
+    third = journal.resume("Post", "post", "lazy", run.id, options={}, note=None, lease=30.0)
+    assert third is not None
+    assert (third.options, third.former_options) == ({}, (first, second))
+    stored = _stored(journal, run.id)
+    note = "second, from mongodb+srv://..."
+    assert (stored["options"], stored["note"], stored["lease"]) == ({}, note, 30.0)
+    assert [(part["options"], part["note"]) for part in stored["sessions"]] == [
+        (first, "first"),
+        (second, note),
+        ({}, None),
+    ]
+    assert journal.read(run.id, "post").former_options == (first, second)
+
+
+def test_going_on_without_options_keeps_them(journal: Journal) -> None:
+    """Whoever goes on with a run without naming options, note or lease leaves them as they are."""
+    run = journal.begin(_new(options={"nice": 1.0}, note="$n", lease=3.0))
+    again = journal.resume("Post", "post", "lazy")
+    assert again is not None
+    assert (again.options, again.former_options) == ({"nice": 1.0}, ({"nice": 1.0},))
+    stored = _stored(journal, run.id)
+    assert (stored["options"], stored["note"], stored["lease"]) == ({"nice": 1.0}, "$n", 3.0)
+
+
+def test_the_note_of_a_session_is_cut(journal: Journal) -> None:
+    """The note of a session is cut at 2,000 characters: a run may have many sessions."""
+    run = journal.begin(_new(note="n" * 5000))
+    stored = _stored(journal, run.id)
+    assert stored["note"] == "n" * 5000
+    assert stored["sessions"][0]["note"] == "n" * 1997 + "..."
+
+
 def test_what_was_asked_before_is_forgotten(journal: Journal) -> None:
     """A run that was stopped from outside does not stop again when it is gone on with."""
     run = journal.begin(_new())
@@ -528,7 +570,8 @@ def test_two_that_go_on_at_once(journal: Journal, monkeypatch: pytest.MonkeyPatc
 def test_sessions_are_bounded(journal: Journal) -> None:
     """A run that is interrupted again and again keeps its 100 newest sessions."""
     run = journal.begin(_new())
-    earlier = [{"host": "h", "pid": number, "at": client_now()} for number in range(100)]
+    rest = {"host": "h", "at": client_now(), "options": {}, "note": None}
+    earlier = [{**rest, "pid": number} for number in range(100)]
     journal.collection.update_one({"_id": run.id}, {"$set": {"sessions": earlier}})
     journal.resume("Post", "post", "lazy")
     sessions = _stored(journal, run.id)["sessions"]
