@@ -14,6 +14,7 @@ import bson
 import pytest
 from pymongo.errors import OperationFailure
 
+from lazymig import History
 from lazymig.errors import BackupFailed, BackupUnreadable
 from lazymig.operations import backup
 from lazymig.operations.backup import BackupWriter
@@ -30,8 +31,11 @@ from tests.support.backups import (
     read_dump,
     records_of,
     run,
+    stored,
     transaction,
 )
+from tests.support.items import Item, ItemMigration, done
+from tests.support.runner import ROOT, command
 
 
 def left_by_a_kill(path: Path, collection: Any, stage: str) -> None:
@@ -282,6 +286,56 @@ def test_a_full_disk_takes_no_commit_back(database, tmp_path, monkeypatch):
     assert [each.doubtful for each in attempts(tmp_path, database.post)] == [True]
     BackupWriter(tmp_path, database.post, run_id=2).close()
     assert [each.doubtful for each in attempts(tmp_path, database.post)] == [False]
+
+
+# A runner in a process whose files cannot grow beyond a size: the kernel refuses it in the middle
+# of a write, as it does on a full disk.
+LIMITED = """
+import resource, signal, sys
+from tests.support.runner import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+main(*sys.argv[2:])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there a process can limit its files")
+@pytest.mark.parametrize(
+    ("payload", "limit", "full"),
+    [(200, 100_000, dump_of), (0, 8_000, records_of)],
+    ids=["at the pre-images", "at the seal"],
+)
+def test_a_run_whose_disk_is_full(server_uri, mongoengine_db, tmp_path, payload, limit, full):
+    """It writes no chunk that is not backed up; with room it is resumed, and undone as a whole."""
+    items = mongoengine_db.item
+    items.insert_many([{"_id": n, "v": 1, "n": 0, "s": os.urandom(payload)} for n in range(900)])
+    before = stored(items)
+    path = tmp_path / "backup"
+    _, _, _, *arguments = command(
+        server_uri, mongoengine_db.name, "none", 1, chunk_size=300, backup=str(path)
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(limit), *arguments],
+        capture_output=True,
+        check=False,
+        cwd=ROOT,
+        text=True,
+    )
+    assert ended.returncode == 1
+    last_line = ended.stderr.rstrip().splitlines()[-1]
+    assert last_line.startswith("lazymig.errors.BackupFailed: ")
+    assert os.strerror(errno.EFBIG) in last_line
+    assert items.count_documents({"v": 2}) == 300
+    assert stored(items)[300:] == before[300:]
+    # The disk was full at this file, and what did not fit was taken back.
+    assert 0.5 * limit < full(path, items).stat().st_size < limit
+    (broken,) = History(mongoengine_db).runs()
+    assert (broken.state, broken.rules[0].done) == ("failed", 300)
+    report = ItemMigration(Item).migrate_all(chunk_size=300, backup=path, resume=True)
+    assert (report.run_id, report.complete) == (broken.id, True)
+    assert list(items.find({}, {"s": 0}).sort("_id")) == done(900)
+    assert counts(restore(path, mongoengine_db)) == (900, 0, 0)
+    assert stored(items) == before
 
 
 def test_a_folder_that_cannot_be_made(database, tmp_path):
