@@ -21,6 +21,7 @@ from lazymig.operations.journal import (
     Control,
     Journal,
     client_now,
+    leases_of,
     without_secrets,
 )
 from lazymig.operations.throttle import Limits
@@ -279,10 +280,12 @@ class History:
     def prune(self, keep_runs: int = KEEP_RUNS) -> int:
         """Forget the oldest ended runs of each collection, and what they have in quarantine.
 
-        A run that has not ended stays, unless it has given no sign of life for a week.
+        A run that has not ended stays, unless it has given no sign of life for a week and holds no
+        lease either.
 
         :param keep_runs: how many of the newest ended runs of each collection stay.
         :returns: how many runs were forgotten.
+        :raises ValueError: `keep_runs` is below 0.
         """
         return self._journal.prune(keep_runs)
 
@@ -315,10 +318,7 @@ class History:
         entries = list(found)
         holders: dict[Any, datetime] = {}
         if any(entry["state"] == "running" for entry in entries):
-            holders = {
-                lease["holder"].get("run"): lease["expires"]
-                for lease in self._entries.find({"kind": "lease"})
-            }
+            holders = leases_of(self._entries.database)
         return [_run(entry, holders.get(entry["_id"])) for entry in entries]
 
     def _ids_like(self, run_id: ObjectId | str) -> Any:

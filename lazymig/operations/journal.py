@@ -4,7 +4,7 @@ One collection, by default `lazymig_journal` in the database of the collections 
 Its entries are told apart by `kind`; docs/journal.md lists their keys.
 
 run          one bulk run: what, by whom, with which options, how far, and what is asked of it
-lease        who runs over a collection at this moment (see `lease`)
+lease        who runs over a collection at this moment (see `lease`); always in `lazymig_journal`
 quarantine   a document that a run left as it was, with the error
 sample       how many documents each rule of a model had left at some time
 """
@@ -44,6 +44,8 @@ __all__ = [
     "RunEntry",
     "client_now",
     "journal_collection",
+    "lease_collection",
+    "leases_of",
     "without_secrets",
 ]
 
@@ -181,6 +183,20 @@ def journal_collection(
         read_concern=ReadConcern("local"),
         write_concern=WriteConcern("majority"),
     )
+
+
+def lease_collection(database: Database[Any]) -> Collection[Any]:
+    """The one place of the leases, whatever the journal's name is.
+
+    Runs that are noted in different journals must not work on the same collection either.
+    """
+    return journal_collection(database)
+
+
+def leases_of(database: Database[Any]) -> dict[Any, datetime]:
+    """When the leases expire, by the id of the run that holds each; some may have expired."""
+    found = lease_collection(database).find({"kind": "lease"}, {"holder.run": 1, "expires": 1})
+    return {lease["holder"].get("run"): lease["expires"] for lease in found}
 
 
 class Journal:
@@ -479,18 +495,23 @@ class Journal:
     def prune(self, keep_runs: int = KEEP_RUNS, collection: str | None = None) -> int:
         """Forget the oldest ended runs of each collection, and what they have in quarantine.
 
-        A run that has not ended stays, unless it has given no sign of life for a week.
+        A run that has not ended stays, unless it has given no sign of life for a week and holds no
+        lease either.
 
         :param keep_runs: how many of the newest ended runs of each collection stay.
         :param collection: only the runs of this one.
         :returns: how many runs were forgotten.
+        :raises ValueError: `keep_runs` is below 0.
         """
+        if keep_runs < 0:
+            raise ValueError(f"keep_runs is {keep_runs}; use a number of runs")
         collections = (
             self.collection.distinct("collection", {"kind": "run"})
             if collection is None
             else [collection]
         )
         now = client_now() if is_mongomock(self.collection) else "$$NOW"
+        leases = leases_of(self.collection.database)
         forgotten = 0
         for name in collections:
             runs = self.collection.aggregate(
@@ -503,7 +524,11 @@ class Journal:
             ended = [
                 run["_id"]
                 for run in runs
-                if run["state"] != "running" or run["now"] - run["heartbeat"] > _ABANDONED
+                if run["state"] != "running"
+                or (
+                    run["now"] - run["heartbeat"] > _ABANDONED
+                    and leases.get(run["_id"], run["now"]) <= run["now"]
+                )
             ]
             for run_id in ended[keep_runs:]:
                 self.forget(run_id)

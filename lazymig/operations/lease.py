@@ -20,7 +20,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from lazymig.engines.access import Raw, is_mongomock
 from lazymig.errors import CollectionLocked, LeaseLost
-from lazymig.operations.journal import client_now, journal_collection, without_secrets
+from lazymig.operations.journal import JOURNAL, client_now, lease_collection, without_secrets
 
 __all__ = ["LEASE_SECONDS", "Lease"]
 
@@ -38,14 +38,16 @@ _ATTEMPTS = 3
 class Lease:
     """The right to run over one collection, taken on entering and given back on leaving.
 
-    The lease is an entry of the journal collection with a time at which it expires. A thread
-    renews it while it is held. A process that dies renews nothing, so the next run can take over.
+    The lease is an entry of the collection `lazymig_journal` with a time at which it expires. A
+    thread renews it while it is held. A process that dies renews nothing, so the next run can take
+    over.
 
-    :param journal: the journal collection.
+    :param journal: the journal collection. The lease is in its database, but always under the same
+        name: runs with different journals exclude each other as well.
     :param collection: the name of the collection that is run over, in the journal's database.
     :param seconds: how long the lease lasts without a renewal.
-    :param holder: what others are told: `run`, `note`; `host` and `pid` are this process's.
-        Connection strings are cut out of its texts.
+    :param holder: what others are told: `run`, `note`; `host` and `pid` are this process's, and
+        `journal` is where the run is noted. Connection strings are cut out of its texts.
     :param clock: seconds that never go back, by which the holder itself judges the lease.
     """
 
@@ -62,12 +64,13 @@ class Lease:
             raise ValueError("a lease lasts longer than 0 seconds")
         self.collection = collection
         self.seconds = seconds
-        self._entries = journal_collection(journal.database, journal.name)
+        self._entries = lease_collection(journal.database)
         self._key = f"lease:{collection}"
         self._token = ObjectId()
         self._holder = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "journal": journal.name,
             "run": None,
             "note": None,
             **without_secrets(holder or {}),
@@ -234,7 +237,9 @@ class Lease:
         run = holder.get("run")
         who = f"{holder.get('host')} (pid {holder.get('pid')})"
         note = f", note {holder['note']!r}" if holder.get("note") else ""
-        end = f"stop it with History(...).stop({str(run)!r})" if run is not None else "stop it"
+        journal = holder.get("journal", JOURNAL)
+        history = "History(...)" if journal == JOURNAL else f"History(..., {journal!r})"
+        end = f"stop it with {history}.stop({str(run)!r})" if run is not None else "stop it"
         return CollectionLocked(
             f"{self._full_name}: a bulk run{f' {run}' if run is not None else ''} on {who}{note} "
             f"holds the lease until {_text(expires)}, and renews it while it lives; wait for it, "

@@ -275,6 +275,16 @@ def test_a_silent_run_that_holds_its_lease_lives(journal: Journal, history: Hist
         assert history.run(entry.id).state == "dead"
 
 
+def test_the_lease_of_another_journal_is_known(any_db: Any) -> None:
+    """A silent run of a journal of another name lives as well as long as its lease is renewed."""
+    journal, history = Journal(any_db, "elsewhere"), History(any_db, "elsewhere")
+    entry = _begin(journal)
+    _silence(journal, entry)
+    with Lease(journal.collection, "post", seconds=600, holder={"run": entry.id}):
+        assert history.run(entry.id).state == "running"
+    assert history.run(entry.id).state == "dead"
+
+
 # Requests
 
 
@@ -449,6 +459,26 @@ def test_pruning_forgets_ended_runs(journal: Journal, history: History) -> None:
     assert history.prune(keep_runs=1) == 2
     assert [run.state for run in history.runs()] == ["running", "finished"]
     assert history.runs()[0].id == alive.id
+
+
+def test_a_run_that_holds_its_lease_is_not_pruned(journal: Journal, history: History) -> None:
+    """A run may be silent for more than a week within one update: with its lease it stays."""
+    entry = _begin(journal)
+    _begin(journal, collection="user")
+    long_ago = {"$set": {"heartbeat": client_now() - timedelta(days=8)}}
+    journal.collection.update_many({"kind": "run"}, long_ago)
+    with Lease(journal.collection, "post", seconds=600, holder={"run": entry.id}):
+        assert history.prune(keep_runs=0) == 1
+        assert [run.id for run in history.runs()] == [entry.id]
+    assert history.prune(keep_runs=0) == 1
+
+
+def test_fewer_than_no_runs_cannot_be_kept(journal: Journal, history: History) -> None:
+    """A negative number of runs to keep is refused, and nothing is forgotten."""
+    journal.finish(_begin(journal), "finished")
+    with pytest.raises(ValueError, match="keep_runs is -1"):
+        history.prune(keep_runs=-1)
+    assert len(history.runs()) == 1
 
 
 def test_a_deleted_run_is_gone(journal: Journal, history: History) -> None:

@@ -18,7 +18,7 @@ from pymongo import MongoClient
 from pymongo.errors import AutoReconnect, DuplicateKeyError, PyMongoError
 
 from lazymig.errors import CollectionLocked, LeaseLost
-from lazymig.operations.journal import JOURNAL, client_now, journal_collection
+from lazymig.operations.journal import JOURNAL, client_now, journal_collection, lease_collection
 from lazymig.operations.lease import Lease
 from tests.support.server import CLIENT_OPTIONS
 
@@ -121,6 +121,7 @@ def test_the_second_is_told_who_and_until_when(journal: Any) -> None:
     assert error.holder == {
         "host": first._holder["host"],
         "pid": os.getpid(),
+        "journal": JOURNAL,
         "run": run,
         "note": "$noon",
     }
@@ -155,6 +156,18 @@ def test_collections_do_not_lock_each_other(journal: Any) -> None:
     """Each collection has a lease of its own."""
     with Lease(journal, "post", seconds=LONG), Lease(journal, "user", seconds=LONG) as other:
         assert other.valid
+
+
+def test_journals_do_not_share_a_collection(any_db: Any) -> None:
+    """A collection has one lease, in `lazymig_journal`, whichever journal the runs write."""
+    other = any_db["other_journal"]
+    with Lease(other, "post", seconds=LONG, holder={"run": ObjectId()}):
+        assert _entry(any_db[JOURNAL])["kind"] == "lease"
+        assert other.count_documents({}) == 0
+        for journal in (JOURNAL, "other_journal", "third_journal"):
+            with pytest.raises(CollectionLocked, match=r"History\(\.\.\., 'other_journal'\)\.stop"):
+                Lease(any_db[journal], "post", seconds=LONG).acquire()
+    assert lease_collection(any_db).name == JOURNAL
 
 
 def test_an_expired_lease_is_taken_over(journal: Any) -> None:
