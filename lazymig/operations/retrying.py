@@ -75,7 +75,7 @@ def retry_quarantined(
     :raises LeaseLost: another run may be at work on the collection.
     :raises pymongo.errors.PyMongoError: the connection or the rights.
     """
-    journal = Journal(collection.database, journal_name)
+    journal = Journal(collection.database, journal_name, codec_options=collection.codec_options)
     entry = journal.read(run_id, collection.name)
     reports = []
     with Lease(journal.collection, collection.name, holder={"run": run_id}) as lease:
@@ -280,9 +280,9 @@ def _check_rules(
     known = {rule.name for rule in _rules_of(plan, entry)}
     for name in sorted(failed.keys() - known):
         raise RuleChanged(
-            f"{plan.model_name}.{name}: run {entry.id} has {len(failed[name])} documents in "
-            f"quarantine for this rule, and the handler has no {entry.scope} rule of this name; "
-            "give the rule its former name again, or begin a new run in place of a retry",
+            f"{plan.model_name}.{name}: run {entry.id} has documents in quarantine for this rule, "
+            f"and the handler has no {entry.scope} rule of this name; give the rule its "
+            "former name again, or begin a new run in place of a retry",
             **what,
         )
 

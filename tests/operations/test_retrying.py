@@ -13,7 +13,15 @@ from bson import ObjectId
 from mongoengine import DynamicField, IntField
 from pymongo.database import Database
 
-from lazymig import CollectionLocked, History, RuleChanged, RunError, RunNotFound, RunOptionError
+from lazymig import (
+    CollectionLocked,
+    ConvergenceWarning,
+    History,
+    RuleChanged,
+    RunError,
+    RunNotFound,
+    RunOptionError,
+)
 from lazymig.engines.access import by_ids
 from lazymig.engines.bulk import Work
 from lazymig.operations.journal import Journal
@@ -274,6 +282,23 @@ def test_one_refused_document_holds_up_no_other(mongoengine_db: Database[Any], f
     _mend(mongoengine_db, 4)
     assert migration.retry_quarantined(report.run_id).complete
     assert _counts(mongoengine_db) == {(1, 1)}
+
+
+def test_rules_that_a_failed_load_starts(mongoengine_db: Database[Any]) -> None:
+    """What no match starts is retried for documents that do not load; the refused ones stay."""
+    mongoengine_db["post"].insert_many(
+        [{"_id": each, "n": each, "lost": 1, "a": 5} for each in (1, 2)]
+    )
+    mending = rule({"n": {"$gte": 0}}, {"$unset": {"lost": ""}, "$set": {"a.b": 1}})
+    with pytest.warns(ConvergenceWarning):
+        migration = _with(handler(migration01__mend=mending))
+    report = migration.migrate_pending(max_errors=9)
+    assert sorted(_left(mongoengine_db, report)) == [1, 2]
+    mongoengine_db["post"].update_one({"_id": 2}, {"$set": {"a": {}}})
+    retried = migration.retry_quarantined(report.run_id)
+    assert [error.document_id for error in retried.errors] == [1]
+    assert _left(mongoengine_db, report) == {1: "migration01__mend"}
+    assert mongoengine_db["post"].find_one({"_id": 2}) == {"_id": 2, "n": 2, "a": {"b": 1}}
 
 
 def test_writes_of_others_are_waited_for(
