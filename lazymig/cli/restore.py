@@ -55,14 +55,7 @@ def register(group: click.Group) -> None:
         reports = []
         for database in saved or databases:
             with session.output.counting(f"restoring {database.name}") as bar:
-                report = restore(
-                    path,
-                    database,
-                    force=force,
-                    progress=bar,
-                    journal=session.settings.journal,
-                )
-                reports.append(report)
+                reports.append(restore(path, database, force=force, progress=bar))
         if session.output.as_json:
             session.output.data({"databases": [_to_dict(report) for report in reports]})
         else:

@@ -125,12 +125,11 @@ def restore(
     *,
     force: bool = False,
     progress: Callable[[int, int], object] | None = None,
-    journal: str = JOURNAL,
 ) -> RestoreReport:
     """Undo all runs whose backup is in a folder, in the collections of one database.
 
     While a collection is restored no bulk run works on it: a restore takes the same lease. A
-    user who may not write the journal restores without it; a warning in the log says so.
+    user who may not write `lazymig_journal` restores without it; a warning in the log says so.
 
     A document is put back if it is, byte for byte, as the last committed change has left it, and
     if nobody else has written it between two changes. Others are conflicts and left alone. Doing
@@ -142,7 +141,6 @@ def restore(
         inserted.
     :param progress: called now and then with the documents done and their total, for each
         collection.
-    :param journal: the name of the journal's collection.
     :raises BackupUnreadable: there is no backup of this database, or it is damaged, or it is being
         written, by this process or another one. Collections that came before, in the order of
         their names, are restored.
@@ -163,7 +161,7 @@ def restore(
         )
     tally = _Tally()
     for file in files:
-        _Restore(file, database, tally, force=force, progress=progress, journal=journal).run()
+        _Restore(file, database, tally, force=force, progress=progress).run()
     return RestoreReport(
         restored=tally.restored,
         unchanged=tally.unchanged,
@@ -201,14 +199,12 @@ class _Restore:
         *,
         force: bool,
         progress: Callable[[int, int], object] | None,
-        journal: str,
     ) -> None:
         self._file = file
         self._database = database
         self._tally = tally
         self._force = force
         self._progress = progress
-        self._journal = journal
         self._lease: Lease | None = None
         self._done = 0
 
@@ -251,7 +247,7 @@ class _Restore:
 
     def _take_lease(self, opened: ExitStack) -> None:
         """Keep bulk runs out, where the journal may be written."""
-        journal = journal_collection(self._database, self._journal)
+        journal = journal_collection(self._database)
         lease = Lease(journal, self._collection.name, holder={"note": "restore"})
         try:
             self._lease = opened.enter_context(lease)
@@ -262,7 +258,7 @@ class _Restore:
                 "%s: no right to write the journal %s; restored without the lease that keeps bulk "
                 "runs out",
                 self._name,
-                self._journal,
+                JOURNAL,
             )
 
     def _check_lease(self) -> None:

@@ -334,20 +334,16 @@ def test_a_restore_and_a_run_keep_each_other_out(mongoengine_db, tmp_path):
     assert stored(mongoengine_db.item) == before
 
 
-def test_the_lease_is_that_of_the_journal_that_is_named(any_db, tmp_path):
-    """A restore asks the journal of that name, and gives the lease back."""
-    path = tmp_path / "backup"
+def test_the_lease_is_taken_and_given_back(any_db, tmp_path):
+    """A run is kept out whatever journal it has; nothing of the lease is left behind."""
     any_db.post.insert_one({"_id": 1, "new": True})
-    with BackupWriter(path, any_db.post, run_id=1) as writer:
+    with BackupWriter(tmp_path, any_db.post, run_id=1) as writer:
         writer.begin("migration01__new")
         writer.save({})
-    journal = journal_collection(any_db, "other")
-    with Lease(journal, "post"):
-        assert counts(restore(path, any_db)) == (0, 1, 0)
-        with pytest.raises(CollectionLocked):
-            restore(path, any_db, journal="other")
-    assert counts(restore(path, any_db, journal="other")) == (0, 1, 0)
-    assert journal.count_documents({"kind": "lease"}) == 0
+    with Lease(journal_collection(any_db, "other"), "post"), pytest.raises(CollectionLocked):
+        restore(tmp_path, any_db)
+    assert counts(restore(tmp_path, any_db)) == (0, 1, 0)
+    assert journal_collection(any_db).count_documents({"kind": "lease"}) == 0
 
 
 def test_without_the_right_to_a_journal(database, tmp_path, monkeypatch, caplog):
