@@ -29,6 +29,7 @@ from lazymig.engines.access import (
     on_primary,
 )
 from lazymig.errors import MigrationConflict, MigrationError, MigrationFailed
+from lazymig.redaction import without_secrets
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.matching import compile_query
 from lazymig.rules.repetition import is_repeatable
@@ -277,7 +278,8 @@ def _covers(projected: frozenset[str], rule: BoundRule, evaluation: Evaluation) 
 def failure_of_rule(rule: BoundRule, document_id: Any, error: Exception) -> MigrationFailed:
     """The error for a rule method that raised."""
     failure = MigrationFailed(
-        f"the rule raised {type(error).__name__}: {error}; mend the rule, or narrow its target",
+        f"the rule raised {type(error).__name__}: {without_secrets(str(error))}; mend the rule, or "
+        "narrow its target",
         model=rule.model_name,
         rule=rule.name,
         document_id=document_id,

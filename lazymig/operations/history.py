@@ -22,9 +22,9 @@ from lazymig.operations.journal import (
     Journal,
     client_now,
     leases_of,
-    without_secrets,
 )
 from lazymig.operations.throttle import Limits
+from lazymig.redaction import without_secrets
 from lazymig.rules.rule import Scope
 
 __all__ = ["History", "Quarantined", "RuleRun", "Run", "RunState", "Sample", "Session"]

@@ -31,7 +31,8 @@ from lazymig.operations.checks import CheckReport
 from lazymig.operations.documents import check_model, documents_of
 from lazymig.operations.drift import DriftReport
 from lazymig.operations.history import History, Quarantined, Run, Sample
-from lazymig.operations.journal import JOURNAL, Journal, client_now, without_secrets
+from lazymig.operations.journal import JOURNAL, Journal, client_now
+from lazymig.redaction import without_secrets
 from lazymig.rules.plan import Plan
 from lazymig.rules.updates import ANY_UUID
 

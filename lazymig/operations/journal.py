@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +31,7 @@ from pymongo.read_concern import ReadConcern
 
 from lazymig.engines.access import Raw, is_mongomock
 from lazymig.errors import MigrationError, RunNotActive, RunNotFound, RunTakenOver
+from lazymig.redaction import without_secrets
 from lazymig.rules.rule import Scope
 
 __all__ = [
@@ -46,7 +46,6 @@ __all__ = [
     "journal_collection",
     "lease_collection",
     "leases_of",
-    "without_secrets",
 ]
 
 logger = logging.getLogger(__name__)
@@ -68,8 +67,6 @@ _RELEASED_AT_ONCE = 1000
 
 # A run that was killed never ends by itself; without a sign of life for so long it counts as ended.
 _ABANDONED = timedelta(days=7)
-
-_URI = re.compile(r"\b(mongodb(?:\+srv)?)://\S+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -722,17 +719,6 @@ def _new_step(name: str, digest: str) -> dict[str, Any]:
         "seconds": 0.0,
         "edited": False,
     }
-
-
-def without_secrets(value: Any) -> Any:
-    """The value with every connection string in its texts, keys too, cut down to its scheme."""
-    if isinstance(value, str):
-        return _URI.sub(r"\1://...", value)
-    if isinstance(value, Mapping):
-        return {without_secrets(key): without_secrets(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [without_secrets(part) for part in value]
-    return value
 
 
 def _waits(waiting: str | None, waited: Mapping[str, float]) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from lazymig.engines.access import Raw, is_mongomock
 from lazymig.errors import CollectionLocked, LeaseLost
-from lazymig.operations.journal import JOURNAL, client_now, lease_collection, without_secrets
+from lazymig.operations.journal import JOURNAL, client_now, lease_collection
+from lazymig.redaction import without_secrets
 
 __all__ = ["LEASE_SECONDS", "Lease"]
 

@@ -178,7 +178,9 @@ class _Runner:
         self.options = options
         self.is_broken = is_broken
         self.groups = steps
-        self.journal = Journal(collection.database, options.journal)
+        self.journal = Journal(
+            collection.database, options.journal, codec_options=collection.codec_options
+        )
         self.lease = Lease(
             self.journal.collection,
             collection.name,
@@ -269,7 +271,13 @@ class _Runner:
         if self.options.resume:
             run_id = None if self.options.resume is True else ObjectId(str(self.options.resume))
             entry = self.journal.resume(
-                self.plan.model_name, self.collection.name, self.scope, run_id
+                self.plan.model_name,
+                self.collection.name,
+                self.scope,
+                run_id,
+                options=self.options.to_journal(),
+                note=self.options.note,
+                lease=self.options.lease,
             )
         if entry is None:
             entry = self.journal.begin(
@@ -294,6 +302,13 @@ class _Runner:
                 collection=str(self.collection.full_name),
                 run=entry.id,
             )
+        if self._backup_is_missing(entry):
+            logger.warning(
+                "%s: run %s was begun with a backup, and goes on without one: what it changes from "
+                "now on cannot be restored",
+                self.plan.model_name,
+                entry.id,
+            )
         self.entry = entry
         self.control = entry.control
         self.steps = [
@@ -308,6 +323,11 @@ class _Runner:
         for step, digest in zip(self.steps, digests, strict=True):
             if step.state["digest"] != digest:
                 self._begin_anew(step, digest)
+
+    def _backup_is_missing(self, entry: RunEntry) -> bool:
+        return self.options.backup is None and any(
+            former.get("backup") for former in entry.former_options
+        )
 
     def _begin_anew(self, step: _Step, digest: str) -> None:
         """A rule was edited after the run had begun: what its former text has done stays done."""

@@ -328,7 +328,7 @@ def test_writes_of_others_are_waited_for(
     assert _counts(mongoengine_db) == {(1, 0), (1, 1)}
 
 
-@pytest.mark.parametrize("given", ["6b08", "nonsense", 1, None, ObjectId()])
+@pytest.mark.parametrize("given", ["6b08", "nonsense", 1, None, ObjectId("0" * 24)])
 def test_the_id_of_no_run(mongoengine_db: Database[Any], given: Any) -> None:
     """What is no run's id is told as that, with the remedy, and nothing is written."""
     migration = _with(handler(allmigration01__n=COUNT_N))
@@ -352,7 +352,7 @@ def test_what_names_no_run_to_resume(given: Any) -> None:
     assert raised.value.option == "resume"
 
 
-@pytest.mark.parametrize("given", [True, False, None, ObjectId(), str(ObjectId())])
+@pytest.mark.parametrize("given", [True, False, None, ObjectId("0" * 24), "0" * 24])
 def test_what_names_a_run_to_resume(given: Any) -> None:
     """A truth value or none is kept, and so is an id, be it an ObjectId or its text."""
     assert Options(resume=given).resume == given

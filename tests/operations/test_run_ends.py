@@ -248,3 +248,34 @@ def test_a_large_quarantine_fits_into_no_query(mongoengine_db: Database[Any]) ->
     assert report.complete
     assert len(report.errors) == count
     assert mongoengine_db["post"].count_documents({"v": 1}) == count
+
+
+def test_a_backup_that_is_forgotten_is_told(
+    mongoengine_db: Database[Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run that was begun with a backup, and is gone on with without one, says so in the log."""
+    _insert(mongoengine_db, range(200))
+    mongoengine_db["post"].update_one({"_id": 5}, {"$set": {"v": "text"}})
+    rules = handler(allmigration01__x=_turn_by_document)
+    migration = rules(_post(rules))
+    migration.migrate_all(chunk_size=100, backup=tmp_path / "backup")
+    assert "goes on without one" not in caplog.text
+    assert migration.migrate_all(chunk_size=100, resume=True).complete
+    assert "was begun with a backup, and goes on without one" in caplog.text
+
+
+def _tell_password(self: Any) -> None:
+    self.target = {"w": {"$exists": False}}
+    raise ValueError(f"mongodb://carl:secret@host/{self.doc['v']} is away")
+
+
+def test_what_a_rule_raises_tells_no_password(
+    mongoengine_db: Database[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A connection string in the text of an exception is in no report, log or quarantine."""
+    _insert(mongoengine_db, range(2))
+    rules = handler(allmigration01__x=_tell_password)
+    report = rules(_post(rules)).migrate_all(max_errors=2)
+    left = History(mongoengine_db).quarantined(report.run_id)
+    texts = [*map(str, report.errors), *(entry.error for entry in left), caplog.text]
+    assert all("mongodb://..." in text and "secret" not in text for text in texts)
