@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -91,7 +92,8 @@ def register(group: click.Group) -> None:
         if session.output.as_json:
             session.output.data({"run": report_to_dict(report)})
         elif report.rules:
-            show_report(session.output, report)
+            # The run itself has finished: there is nothing to go on with.
+            show_report(session.output, replace(report, state="finished"))
         else:
             session.output.print(f"run {found.id} has no document in quarantine")
         return FINE if report.complete and not report.errors else FINDINGS

@@ -221,6 +221,10 @@ def test_trying_once_more(shop, database):
     run = str(History(database).runs()[0].id)
     told = shop.json("quarantine", "retry", run[:22], code=1)["run"]
     assert [error["document_id"] for error in told["errors"]] == [{"$numberInt": "1"}]
+    result = shop("quarantine", "retry", run)
+    assert result.code == 1
+    assert f"quarantine retry {run} tries them again" in " ".join(result.out.split())
+    assert "--resume" not in result.out
     shop.set(**{FAULTY: ""})
     result = shop("quarantine", "retry", run)
     assert result.code == 0
