@@ -38,11 +38,12 @@ from lazymig.engines.bulk import (
     announce,
     conclude,
     rescue_broken,
+    still_matches,
 )
 from lazymig.engines.chunks import Chunk, ChunkSize, Position, Walk
 from lazymig.engines.claims import release_expired
 from lazymig.engines.computed import PartRefused, failure_of_server
-from lazymig.errors import MigrationError, MigrationFailed, RuleChanged, RunOptionError
+from lazymig.errors import MigrationError, RuleChanged, RunOptionError
 from lazymig.operations.backup import BackupWriter
 from lazymig.operations.digest import digest_of
 from lazymig.operations.interrupts import interruptible
@@ -572,16 +573,7 @@ class _Runner:
 
     def _give_up(self, step: _Step, rule: BoundRule, document_ids: Sequence[Any]) -> None:
         """Put into quarantine what still matches a rule that was applied to it."""
-        errors: list[MigrationError] = [
-            MigrationFailed(
-                "the document still matches after the rule was applied to it; let the update end "
-                "the match of the target",
-                model=rule.model_name,
-                rule=rule.name,
-                document_id=document_id,
-            )
-            for document_id in document_ids
-        ]
+        errors: list[MigrationError] = [still_matches(rule, each) for each in document_ids]
         self._account(step, Chunk.of(document_ids), {rule.name: Tally(errors=errors)}, 0.0)
 
     def _do(self, step: _Step, chunk: Chunk) -> None:
