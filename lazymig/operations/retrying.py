@@ -28,7 +28,7 @@ from lazymig.engines.computed import failure_of_server
 from lazymig.errors import MigrationFailed, RuleChanged, RunError
 from lazymig.operations.journal import Journal, RunEntry
 from lazymig.operations.lease import Lease
-from lazymig.operations.runs import _has_transactions, _text_of
+from lazymig.operations.transactions import has_transactions, refusal_of
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.repetition import may_be_repeated, tells_what_is_left
@@ -126,7 +126,7 @@ class _Retry:
         self.journal = journal
         self.entry = entry
         self.rules = _rules_of(plan, entry)
-        self.transactions = _has_transactions(collection)
+        self.transactions = has_transactions(collection)
 
     def batch_size(self, rule: BoundRule) -> int:
         """How many documents are given to `take` at once."""
@@ -149,7 +149,9 @@ class _Retry:
                 return tally
             if not isinstance(exc.__cause__, OperationFailure):
                 raise
-            error = failure_of_server(rule, document_ids[0], _text_of(exc.__cause__), exc.__cause__)
+            error = failure_of_server(
+                rule, document_ids[0], refusal_of(exc.__cause__), exc.__cause__
+            )
             tally = Tally(errors=[error])
             self._note(rule, document_ids, tally)
             return tally

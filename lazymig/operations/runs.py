@@ -7,25 +7,21 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pymongo
 from bson import ObjectId
-from pymongo import WriteConcern
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure, PyMongoError
-from pymongo.read_concern import ReadConcern
 
 from lazymig.engines.access import (
     Raw,
     all_of,
     by_ids,
-    is_mongomock,
     key_of,
     on_primary,
     unhurried,
@@ -53,6 +49,7 @@ from lazymig.operations.options import Options
 from lazymig.operations.progress import Meter, Progress, reporter
 from lazymig.operations.scratch import describe
 from lazymig.operations.throttle import PACING, Throttle
+from lazymig.operations.transactions import has_transactions, opened, refusal_of
 from lazymig.operations.workers import Workers, is_away
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
@@ -195,7 +192,7 @@ class _Runner:
         self.started = time.monotonic()
         self.refused = 0
         self.looked = 0.0
-        self.transactions = _has_transactions(collection)
+        self.transactions = has_transactions(collection)
         self.backup: BackupWriter | None = None
         self.workers: Workers | None = None
         self.session: ClientSession | None = None
@@ -724,7 +721,7 @@ class _Runner:
             if isinstance(exc, _Stopped):
                 raise
             if alone and isinstance(exc.__cause__, OperationFailure):
-                error = failure_of_server(rule, alone[0], _text_of(exc.__cause__), exc.__cause__)
+                error = failure_of_server(rule, alone[0], refusal_of(exc.__cause__), exc.__cause__)
                 self._account(step, chunk, {rule.name: Tally(errors=[error])}, 0.0)
             elif self.backup is None and self._is_repeatable(step):
                 # Document by document, each write with its own conditions.
@@ -764,7 +761,7 @@ class _Runner:
         until = None
         while True:
             try:
-                result = self._persistently(step, lambda: _opened(session, work))
+                result = self._persistently(step, lambda: opened(session, work))
                 # The server commits once, however often its answer is lost.
                 self._persistently(step, session.commit_transaction)
             except PyMongoError as exc:
@@ -1013,26 +1010,6 @@ class _Runner:
         )
 
 
-def _opened(session: ClientSession, work: Callable[[ClientSession], T]) -> T:
-    """Do something in a transaction, and leave it open; it is undone if that fails."""
-    session.start_transaction(ReadConcern("snapshot"), WriteConcern("majority"))
-    try:
-        return work(session)
-    except BaseException as exc:
-        gone = isinstance(exc, PyMongoError) and is_away(exc)
-        # A server that is gone needs no telling: it ends the transaction when the next one begins.
-        with pymongo.timeout(_FIRST_PAUSE) if gone else nullcontext():
-            session.abort_transaction()
-        raise
-
-
-def _text_of(error: OperationFailure) -> Any:
-    """What MongoDB has said of the one document that it refused."""
-    details = error.details or {}
-    refusals = details.get("writeErrors") or [details]
-    return refusals[0].get("errmsg", error)
-
-
 def _check_updatable(collection: Collection[Any], steps: Sequence[tuple[BoundRule, ...]]) -> None:
     if all(rule.by_hand for rules in steps for rule in rules):
         return
@@ -1044,21 +1021,6 @@ def _check_updatable(collection: Collection[Any], steps: Sequence[tuple[BoundRul
             "allmigration rule by hand",
             option="collection",
         )
-
-
-def _has_transactions(collection: Collection[Any]) -> bool:
-    if is_mongomock(collection):
-        return False
-    description = describe(collection)
-    if description is not None and description.options.get("capped"):
-        # They are written outside of transactions only, and not read at a point in time.
-        return False
-    try:
-        hello = collection.database.client.admin.command("hello")
-    except OperationFailure as exc:
-        logger.warning("%s: runs without transactions: %s", collection.full_name, exc)
-        return False
-    return "setName" in hello or hello.get("msg") == "isdbgrid"
 
 
 def _sum(first: RuleReport, second: RuleReport) -> RuleReport:

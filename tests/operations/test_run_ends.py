@@ -53,7 +53,7 @@ def test_a_document_that_fails_takes_no_other_out_of_its_chunk(
 ) -> None:
     """A run that ends at a document's failure, and is gone on with, meets all others once."""
     if kind == "standalone":
-        monkeypatch.setattr(runs, "_has_transactions", lambda _collection: False)
+        monkeypatch.setattr(runs, "has_transactions", lambda _collection: False)
     options = {
         "transactions": kind == "transactions",
         "backup": tmp_path / "backup" if kind == "backup" else None,
@@ -79,7 +79,7 @@ def test_on_a_standalone_server_a_refusal_doubles_nobody(
     mongoengine_db: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without transactions, too, a refused document is no reason to apply a rule twice."""
-    monkeypatch.setattr(runs, "_has_transactions", lambda _collection: False)
+    monkeypatch.setattr(runs, "has_transactions", lambda _collection: False)
     _insert(mongoengine_db, range(300))
     mongoengine_db["post"].update_one({"_id": 150}, {"$set": {"n": "text"}})
     rules = handler(allmigration01__up=COUNT_UP)
