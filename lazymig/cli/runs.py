@@ -104,13 +104,7 @@ def run_to_dict(database: str, run: Run) -> dict[str, Any]:
             "by": run.control.by,
         },
         "sessions": [
-            {
-                "host": session.host,
-                "pid": session.pid,
-                "started": in_json(session.started),
-                "note": session.note,
-                "options": dict(session.options),
-            }
+            {"host": session.host, "pid": session.pid, "started": in_json(session.started)}
             for session in run.sessions
         ],
         "rules": [_rule_to_dict(rule) for rule in run.rules],
