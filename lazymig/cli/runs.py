@@ -104,7 +104,13 @@ def run_to_dict(database: str, run: Run) -> dict[str, Any]:
             "by": run.control.by,
         },
         "sessions": [
-            {"host": session.host, "pid": session.pid, "started": in_json(session.started)}
+            {
+                "host": session.host,
+                "pid": session.pid,
+                "started": in_json(session.started),
+                "note": session.note,
+                "options": dict(session.options),
+            }
             for session in run.sessions
         ],
         "rules": [_rule_to_dict(rule) for rule in run.rules],
