@@ -135,8 +135,8 @@ class RunError(LazyMigError):
 class CollectionLocked(RunError):
     """Another bulk run holds the lease of the collection; nothing was written.
 
-    `holder` tells who: `host`, `pid`, `run`, `note`. `expires` is the time, naive UTC by the
-    server's clock, at which the lease ends if its holder does not renew it.
+    `holder` tells who: `host`, `pid`, `journal`, `run`, `note`. `expires` is the time, naive UTC by
+    the server's clock, at which the lease ends if its holder does not renew it.
     """
 
     def __init__(

@@ -363,11 +363,12 @@ def show_report(output: Output, report: MigrationReport) -> None:
     more = len(report.errors) - _MOST_TOLD
     if more > 0:
         output.indented(f"and {more:,} more", 2, "red")
-    if report.errors and report.run_id is not None:
-        output.indented(
-            f"lazymig quarantine list {report.run_id} lists them; lazymig quarantine retry "
-            f"{report.run_id} tries them again",
-            2,
-        )
     if not report.complete:
         output.indented(f"go on with lazymig migrate --resume {report.run_id}", 2)
+    if report.errors and report.run_id is not None:
+        then = "" if report.complete else ", once the run has finished"
+        output.indented(
+            f"lazymig quarantine list {report.run_id} lists them; lazymig quarantine retry "
+            f"{report.run_id} tries them again{then}",
+            2,
+        )

@@ -83,7 +83,7 @@ def test_one_run(shop, database):
         " max_rate 9000.0, ",
         " waited: nice 1 min 1 s, paused 0.25 s ",
         " error: ",
-        " migration02__split_name running 3/~3 2 2 1",
+        " migration02__split_name running 0/~3 2 2 1",
     ):
         assert told in words
     (told,) = shop.json("runs", str(run.id))["runs"]
