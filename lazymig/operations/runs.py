@@ -8,10 +8,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from bson import ObjectId
 from pymongo.client_session import ClientSession
@@ -28,7 +28,6 @@ from lazymig.engines.access import (
 )
 from lazymig.engines.bulk import (
     MigrationReport,
-    RuleReport,
     Tally,
     Work,
     announce,
@@ -48,6 +47,7 @@ from lazymig.operations.lease import Lease
 from lazymig.operations.options import Options
 from lazymig.operations.progress import Meter, Progress, reporter
 from lazymig.operations.scratch import describe
+from lazymig.operations.steps import Step, groups_of, report_of
 from lazymig.operations.throttle import PACING, Throttle
 from lazymig.operations.transactions import has_transactions, opened, refusal_of
 from lazymig.operations.workers import Workers, is_away
@@ -100,29 +100,6 @@ class _TooManyErrors(Exception):
     """More documents were refused than `max_errors` allows."""
 
 
-@dataclass
-class _Step:
-    """One rule on its way over the collection, or all those that only a failed load starts.
-
-    `state` is what the journal has of it. `tallies` are what this process has counted, by rule.
-    """
-
-    position: int
-    rules: tuple[BoundRule, ...]
-    state: dict[str, Any]
-    rescue: bool = False
-    tallies: dict[str, Tally] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return ", ".join(rule.name for rule in self.rules)
-
-    @property
-    def at(self) -> Position | None:
-        stored = self.state["at"]
-        return None if stored is None else Position.from_bson(stored)
-
-
 def carry_out(
     collection: Collection[Any],
     plan: Plan,
@@ -142,20 +119,12 @@ def carry_out(
     :raises BackupFailed: the backup could not be written.
     :raises pymongo.errors.PyMongoError: the connection or the rights.
     """
-    steps = _steps_of(plan, scope)
+    steps = groups_of(plan, scope)
     if not steps:
         name = str(collection.full_name)
         return MigrationReport(plan.model_name, name, scope, ())
     _check_updatable(collection, steps)
     return _Runner(collection, plan, scope, options, is_broken, steps).run()
-
-
-def _steps_of(plan: Plan, scope: Scope) -> list[tuple[BoundRule, ...]]:
-    if scope == "bulk":
-        return [(rule,) for rule in plan.bulk]
-    started_by_errors = tuple(rule for rule in plan.lazy if rule not in plan.starting)
-    steps: list[tuple[BoundRule, ...]] = [(rule,) for rule in plan.starting]
-    return [*steps, started_by_errors] if started_by_errors else steps
 
 
 class _Runner:
@@ -199,7 +168,7 @@ class _Runner:
         self.control = Control()
         self.limits: Raw = {}
         self.entry: RunEntry
-        self.steps: list[_Step]
+        self.steps: list[Step]
 
     def run(self) -> MigrationReport:
         """Take the lease, begin or go on, and see to it that the journal tells the end."""
@@ -310,9 +279,10 @@ class _Runner:
         self.entry = entry
         self.control = entry.control
         self.steps = [
-            _Step(
+            Step(
                 position,
                 rules,
+                self.scope,
                 entry.steps[position],
                 rescue=self.scope == "lazy" and rules[0] not in self.plan.starting,
             )
@@ -327,7 +297,7 @@ class _Runner:
             former.get("backup") for former in entry.former_options
         )
 
-    def _begin_anew(self, step: _Step, digest: str) -> None:
+    def _begin_anew(self, step: Step, digest: str) -> None:
         """A rule was edited after the run had begun: what its former text has done stays done."""
         if step.state["done"] and not (
             step.rescue or tells_what_is_left(step.rules[0], self.scope) is True
@@ -354,7 +324,8 @@ class _Runner:
         )
 
     def _run_to_its_end(self) -> MigrationReport:
-        state, error = "finished", None
+        state: Literal["finished", "stopped", "failed"] = "finished"
+        error = None
         try:
             for step in self.steps:
                 if step.state["state"] != "done":
@@ -373,7 +344,7 @@ class _Runner:
                 state,
                 error,
             )
-        return self._report(state)
+        return report_of(self.collection, self.plan, self.scope, self.steps, state, self.entry.id)
 
     def _note_failure(self, error: BaseException) -> None:
         """Write the end of the run, if that can be done; the error itself is what matters."""
@@ -382,47 +353,7 @@ class _Runner:
         except Exception as exc:  # noqa: BLE001 - the first error is raised
             logger.warning("run %s: its end could not be noted: %s", self.entry.id, exc)
 
-    def _report(self, state: Any) -> MigrationReport:
-        reports = []
-        for step in self.steps:
-            counted = step.state
-            if not step.rescue:
-                errors = tuple(step.tallies.get(step.name, Tally()).errors)
-                reports.append(
-                    RuleReport(
-                        step.name,
-                        counted["matched"],
-                        counted["modified"],
-                        counted["seconds"],
-                        errors,
-                    )
-                )
-                continue
-            share = counted["seconds"] / len(step.rules)
-            for rule in self.plan.lazy:
-                tally = step.tallies.get(rule.name)
-                if rule in step.rules or (tally is not None and (tally.matched or tally.errors)):
-                    tally = tally or Tally()
-                    reports.append(
-                        RuleReport(
-                            rule.name, tally.matched, tally.modified, share, tuple(tally.errors)
-                        )
-                    )
-        order = {rule.name: place for place, rule in enumerate((*self.plan.lazy, *self.plan.bulk))}
-        merged: dict[str, RuleReport] = {}
-        for report in sorted(reports, key=lambda report: order[report.name]):
-            former = merged.get(report.name)
-            merged[report.name] = report if former is None else _sum(former, report)
-        return MigrationReport(
-            self.plan.model_name,
-            str(self.collection.full_name),
-            self.scope,
-            tuple(merged.values()),
-            state,
-            self.entry.id,
-        )
-
-    def _take_step(self, step: _Step) -> None:
+    def _take_step(self, step: Step) -> None:
         """Apply one rule to the whole collection."""
         self.size = self._chunk_size(step)
         for rule in step.rules:
@@ -455,13 +386,13 @@ class _Runner:
         self._obey(self._persistently(step, lambda: self._checkpoint(step)))
         self._tell(step, finished=step is self.steps[-1])
 
-    def _chunk_size(self, step: _Step) -> ChunkSize:
+    def _chunk_size(self, step: Step) -> ChunkSize:
         seconds = self.options.chunk_seconds
         if self._is_exact(step, step.rules[0]):
             seconds = min(seconds, _HELD)
         return ChunkSize(self.fixed_size, seconds)
 
-    def _release_expired(self, step: _Step) -> None:
+    def _release_expired(self, step: Step) -> None:
         """Take out of documents what owners of claims have left when they died."""
         for rule in step.rules:
             if rule.once is not None:
@@ -469,7 +400,7 @@ class _Runner:
                     step, partial(release_expired, self.collection, rule, self.plan.concern)
                 )
 
-    def _chunks(self, step: _Step) -> Iterator[Chunk]:
+    def _chunks(self, step: Step) -> Iterator[Chunk]:
         """What is to be done, chunk by chunk; each is done before the next one is looked for."""
         rule = step.rules[0]
         if not step.rescue and self._in_one(rule):
@@ -484,7 +415,7 @@ class _Runner:
         while step.state["passes"] < _MOST_PASSES and looks_left:
             # What only the computed updates can tell is known behind the first pass.
             looks = step.state["passes"] or (known is True and step.at is None)
-            if looks and self._finds_again(step):
+            if looks and step.finds_again:
                 left = self._persistently(step, lambda: self._look(rule))
                 if not left:
                     return
@@ -516,7 +447,7 @@ class _Runner:
             rule.name,
         )
 
-    def _walk(self, step: _Step) -> Iterator[Chunk]:
+    def _walk(self, step: Step) -> Iterator[Chunk]:
         walk = Walk(self.collection, step.at if not step.state["passes"] else None)
         while True:
             size = self._next_size(step)
@@ -526,7 +457,7 @@ class _Runner:
                 return
             yield chunk
 
-    def _next_size(self, step: _Step) -> int:
+    def _next_size(self, step: Step) -> int:
         """Documents to walk over, so that those that match keep to `max_rate`."""
         limit = self.throttle.chunk_limit()
         if limit is None:
@@ -568,12 +499,12 @@ class _Runner:
             return []
         return self.journal.quarantined_ids(self.entry.id, within)
 
-    def _give_up(self, step: _Step, rule: BoundRule, document_ids: Sequence[Any]) -> None:
+    def _give_up(self, step: Step, rule: BoundRule, document_ids: Sequence[Any]) -> None:
         """Put into quarantine what still matches a rule that was applied to it."""
         errors: list[MigrationError] = [still_matches(rule, each) for each in document_ids]
         self._account(step, Chunk.of(document_ids), {rule.name: Tally(errors=errors)}, 0.0)
 
-    def _do(self, step: _Step, chunk: Chunk) -> None:
+    def _do(self, step: Step, chunk: Chunk) -> None:
         """Do one chunk and note it."""
         rule = step.rules[0]
         if self.workers is not None and self._goes_out(step, rule):
@@ -585,32 +516,17 @@ class _Runner:
         self._take_back(step)
         self._do_here(step, rule, chunk)
 
-    def _do_here(self, step: _Step, rule: BoundRule, chunk: Chunk) -> None:
+    def _do_here(self, step: Step, rule: BoundRule, chunk: Chunk) -> None:
         """Do one chunk in this process and note it."""
         if self._is_exact(step, rule):
             self._do_exactly(step, rule, chunk)
         else:
             self._do_once(step, rule, chunk)
 
-    def _goes_out(self, step: _Step, rule: BoundRule) -> bool:
-        return (
-            not step.rescue
-            and rule.kind != "static"
-            and not rule.by_hand
-            and self._is_repeatable(step)
-        )
+    def _goes_out(self, step: Step, rule: BoundRule) -> bool:
+        return not step.rescue and rule.kind != "static" and not rule.by_hand and step.is_repeatable
 
-    def _is_repeatable(self, step: _Step) -> bool:
-        """Whether a chunk that was interrupted may be begun anew, by all that is known yet."""
-        known = step.rescue or may_be_repeated(step.rules[0], self.scope)
-        return bool(step.state["repeatable"] if known is None else known)
-
-    def _finds_again(self, step: _Step) -> bool:
-        """Whether the target finds what is left to do, by all that is known yet."""
-        known = not step.rescue and tells_what_is_left(step.rules[0], self.scope)
-        return bool(step.state["repeatable"] if known is None else known)
-
-    def _is_exact(self, step: _Step, rule: BoundRule) -> bool:
+    def _is_exact(self, step: Step, rule: BoundRule) -> bool:
         """Whether a chunk and its checkpoint are one transaction.
 
         Where it need not be, the default is without: a transaction makes writes of the
@@ -622,9 +538,9 @@ class _Runner:
             return False
         if self.options.transactions and rule.kind != "static":
             return True
-        return self.backup is not None or not self._is_repeatable(step)
+        return self.backup is not None or not step.is_repeatable
 
-    def _work(self, step: _Step, rule: BoundRule, chunk: Chunk, session: Any = None) -> Work:
+    def _work(self, step: Step, rule: BoundRule, chunk: Chunk, session: Any = None) -> Work:
         found_again = not step.rescue and tells_what_is_left(rule, self.scope) is True
         open_question = session is None and may_be_repeated(rule, self.scope) is None
         return Work(
@@ -637,17 +553,17 @@ class _Runner:
             session,
             None if self.backup is None else partial(self.backup.save, session=session),
             self._errors_left() if self._may_end_early(step, session) else sys.maxsize,
-            only_repeatable=open_question and self._is_repeatable(step),
+            only_repeatable=open_question and step.is_repeatable,
         )
 
-    def _may_end_early(self, step: _Step, session: Any = None) -> bool:
+    def _may_end_early(self, step: Step, session: Any = None) -> bool:
         """Whether a chunk may end at its last error: what is left undone must be found again."""
-        return session is None and self._is_repeatable(step)
+        return session is None and step.is_repeatable
 
     def _errors_left(self) -> int:
         return self.options.max_errors - self.refused + 1
 
-    def _do_once(self, step: _Step, rule: BoundRule, chunk: Chunk) -> None:
+    def _do_once(self, step: Step, rule: BoundRule, chunk: Chunk) -> None:
         """Do a chunk, and then note it; what may be repeated outlasts a lost connection."""
 
         def attempt() -> tuple[dict[str, Tally], float]:
@@ -664,27 +580,27 @@ class _Runner:
                 self.backup.commit()
             return tallies, time.perf_counter() - started
 
-        if self._is_repeatable(step):
+        if step.is_repeatable:
             tallies, seconds = self._persistently(step, attempt)
         else:
             tallies, seconds = attempt()
         self._account_or_go_on(step, chunk, tallies, seconds)
 
     def _account_or_go_on(
-        self, step: _Step, chunk: Chunk, tallies: dict[str, Tally], seconds: float
+        self, step: Step, chunk: Chunk, tallies: dict[str, Tally], seconds: float
     ) -> None:
         """Note a chunk; one that was halted is done to its end first, in one piece if possible."""
         if not any(tally.halted for tally in tallies.values()):
             self._account(step, chunk, tallies, seconds)
             return
-        was_repeatable = self._is_repeatable(step)
+        was_repeatable = step.is_repeatable
         self._account(step, Chunk(chunk.within, 0, None), tallies, seconds)
         if was_repeatable:
             self.size = self._chunk_size(step)
         self._do_here(step, step.rules[0], chunk)
 
     def _do_exactly(
-        self, step: _Step, rule: BoundRule, chunk: Chunk, alone: Sequence[Any] = ()
+        self, step: Step, rule: BoundRule, chunk: Chunk, alone: Sequence[Any] = ()
     ) -> None:
         """Do a chunk and its checkpoint in one transaction: both, once, or neither.
 
@@ -706,7 +622,7 @@ class _Runner:
             tally = self._work(step, rule, chunk, session).apply(rule)
             if self.backup is not None:
                 self.backup.seal(session)
-            self._count(step, chunk, {rule.name: tally}, time.perf_counter() - started)
+            step.count(chunk, {rule.name: tally}, time.perf_counter() - started)
             self.journal.quarantine(self.entry, rule.name, tally.errors, session)
             noted = time.perf_counter()
             return tally, self._checkpoint(step, session)
@@ -723,7 +639,7 @@ class _Runner:
             if alone and isinstance(exc.__cause__, OperationFailure):
                 error = failure_of_server(rule, alone[0], refusal_of(exc.__cause__), exc.__cause__)
                 self._account(step, chunk, {rule.name: Tally(errors=[error])}, 0.0)
-            elif self.backup is None and self._is_repeatable(step):
+            elif self.backup is None and step.is_repeatable:
                 # Document by document, each write with its own conditions.
                 self._do_once(step, rule, chunk)
             else:
@@ -745,7 +661,7 @@ class _Runner:
         return self.session
 
     def _in_transaction(
-        self, step: _Step, work: Callable[[ClientSession], T], may_be_split: bool
+        self, step: Step, work: Callable[[ClientSession], T], may_be_split: bool
     ) -> T:
         """Do something in a transaction, again and again until it is known to be committed.
 
@@ -781,7 +697,7 @@ class _Runner:
             self.interrupts.wait(pause)
             pause = min(pause * 2, _LOOK_AGAIN)
 
-    def _do_halves(self, step: _Step, rule: BoundRule, chunk: Chunk) -> None:
+    def _do_halves(self, step: Step, rule: BoundRule, chunk: Chunk) -> None:
         """Find the documents that MongoDB refuses: it does not name them in a transaction."""
         ids = self._persistently(step, lambda: self._ids_in(step, rule, chunk))
         if len(ids) > 1:
@@ -794,7 +710,7 @@ class _Runner:
         else:
             self._do_exactly(step, rule, chunk)
 
-    def _ids_in(self, step: _Step, rule: BoundRule, chunk: Chunk) -> list[Any]:
+    def _ids_in(self, step: Step, rule: BoundRule, chunk: Chunk) -> list[Any]:
         query = self._work(step, rule, chunk).documents_of(rule.target)
         found = on_primary(self.collection).find(query, {"_id": 1}).sort("_id", 1)
         return [document["_id"] for document in found]
@@ -803,24 +719,22 @@ class _Runner:
         assert self.workers is not None
         self.workers.give(rule.name, chunk, self._spared(chunk.within), self._errors_left())
 
-    def _take_one(self, step: _Step) -> None:
+    def _take_one(self, step: Step) -> None:
         assert self.workers is not None
         done = self._persistently(step, self.workers.take)
         self._account_or_go_on(step, done.chunk, {step.name: done.tally}, done.seconds)
 
-    def _take_back(self, step: _Step) -> None:
+    def _take_back(self, step: Step) -> None:
         while self.workers is not None and self.workers.busy:
             self._take_one(step)
 
-    def _account(
-        self, step: _Step, chunk: Chunk, tallies: dict[str, Tally], seconds: float
-    ) -> None:
+    def _account(self, step: Step, chunk: Chunk, tallies: dict[str, Tally], seconds: float) -> None:
         """Note what a chunk has come to; the run ends here if too many documents were refused."""
         errors = sum(len(tally.errors) for tally in tallies.values())
         if errors >= self._errors_left() and self._may_end_early(step):
             # The rest of the chunk may be undone: it is looked at again.
             chunk = Chunk(chunk.within, 0, None)
-        self._count(step, chunk, tallies, seconds)
+        step.count(chunk, tallies, seconds)
         for name, tally in tallies.items():
             self._persistently(
                 step, partial(self.journal.quarantine, self.entry, name, tally.errors)
@@ -831,20 +745,9 @@ class _Runner:
         self._conclude_chunk(step, chunk, tallies, seconds, latency)
         self._obey(control)
 
-    def _count(self, step: _Step, chunk: Chunk, tallies: dict[str, Tally], seconds: float) -> None:
-        state = step.state
-        if chunk.behind is not None:
-            state["at"] = chunk.behind.to_bson()
-        state["done"] += chunk.documents
-        state["matched"] += sum(tally.matched for tally in tallies.values())
-        state["modified"] += sum(tally.modified for tally in tallies.values())
-        state["quarantined"] += sum(len(tally.errors) for tally in tallies.values())
-        state["repeatable"] &= not any(tally.lasting for tally in tallies.values())
-        state["seconds"] += seconds
-
     def _conclude_chunk(
         self,
-        step: _Step,
+        step: Step,
         chunk: Chunk,
         tallies: dict[str, Tally],
         seconds: float,
@@ -866,7 +769,7 @@ class _Runner:
                 f"{self.options.max_errors}; they are in quarantine"
             )
 
-    def _checkpoint(self, step: _Step, session: Any = None) -> Control:
+    def _checkpoint(self, step: Step, session: Any = None) -> Control:
         state = step.state
         return self.journal.checkpoint(
             self.entry,
@@ -900,7 +803,7 @@ class _Runner:
             self.limits = control.limits
             self.throttle.change(**control.limits)
 
-    def _ready(self, step: _Step) -> None:
+    def _ready(self, step: Step) -> None:
         """Return when the next chunk may begin.
 
         :raises _Stopped: somebody has asked for that.
@@ -932,7 +835,7 @@ class _Runner:
     def _beat(self, waiting: str) -> Control:
         return self.journal.beat(self.entry, waiting=waiting, waited=self._waited())
 
-    def _wait(self, step: _Step, reason: str, seconds: float, kind: str) -> None:
+    def _wait(self, step: Step, reason: str, seconds: float, kind: str) -> None:
         self._tell(step, waiting=reason)
         slept = time.monotonic()
         self.interrupts.wait(seconds)
@@ -941,7 +844,7 @@ class _Runner:
         if kind not in PACING:
             self.meter.pause(slept)
 
-    def _persistently(self, step: _Step, work: Callable[[], T]) -> T:
+    def _persistently(self, step: Step, work: Callable[[], T]) -> T:
         """Do something that may be done twice, again and again while the server is away.
 
         :raises pymongo.errors.PyMongoError: it has stayed away.
@@ -970,7 +873,7 @@ class _Runner:
                 if not self._has_lease(step, until):
                     raise
 
-    def _has_lease(self, step: _Step, until: float) -> bool:
+    def _has_lease(self, step: Step, until: float) -> bool:
         """Whether the lease is valid; its own thread renews it, and is waited for.
 
         :raises LeaseLost: another run has taken it.
@@ -983,7 +886,7 @@ class _Runner:
             self._wait(step, "the lease is not renewed yet", _FIRST_PAUSE, "the server is away")
         return True
 
-    def _tell(self, step: _Step, waiting: str | None = None, finished: bool = False) -> None:
+    def _tell(self, step: Step, waiting: str | None = None, finished: bool = False) -> None:
         state = step.state
         total = max(state["total"] or 0, state["done"])
         self.show(
@@ -1021,13 +924,3 @@ def _check_updatable(collection: Collection[Any], steps: Sequence[tuple[BoundRul
             "allmigration rule by hand",
             option="collection",
         )
-
-
-def _sum(first: RuleReport, second: RuleReport) -> RuleReport:
-    return replace(
-        first,
-        matched=first.matched + second.matched,
-        modified=first.modified + second.modified,
-        seconds=first.seconds + second.seconds,
-        errors=(*first.errors, *second.errors),
-    )
