@@ -13,7 +13,7 @@ from mongoengine.errors import DoesNotExist
 from lazymig.engines.access import on_primary
 from lazymig.engines.bulk import MigrationReport
 from lazymig.engines.pending import RuleStatus, find_active, status_of
-from lazymig.errors import RunNotFound
+from lazymig.errors import RunNotFound, RunOptionError
 from lazymig.odm.handler import MigrationHandler
 from lazymig.odm.loading import Source, builder_of, is_broken, load_batch
 from lazymig.odm.plans import family_for, plan_for
@@ -220,4 +220,11 @@ class DocumentMigration(MigrationHandler):
         return plan_for(type(self), self._doc_class)
 
     def _collection_or(self, collection: Any) -> Any:
-        return collection_of(self._doc_class) if collection is None else collection
+        if collection is None:
+            return collection_of(self._doc_class)
+        if not hasattr(collection, "full_name"):
+            raise RunOptionError(
+                f"is {collection!r}; give a PyMongo collection, or none for the model's own",
+                option="collection",
+            )
+        return collection

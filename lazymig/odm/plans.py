@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from types import FrameType
 from typing import Any
 
 from lazymig.errors import ConvergenceWarning, RuleDefinitionError, UpdateQueryError
@@ -35,6 +37,9 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+# The packages whose frames stand between a warning and the class that it is about.
+_NOT_THE_USERS = frozenset({"lazymig", "mongoengine"})
 
 _BOUND = "_lazymig_bound"
 _FAMILY = "_lazymig_family"
@@ -107,7 +112,7 @@ def _probe(handler_class: Any, model: Any) -> Iterable[BoundRule]:
                 "target, so a match does not start it: it runs only when a document fails to load "
                 "or to validate; narrow the target to documents that lack what the update writes",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=_users_level(),
             )
         for path in _better_covered(bound, model):
             logger.debug(
@@ -119,6 +124,22 @@ def _probe(handler_class: Any, model: Any) -> Iterable[BoundRule]:
                 path,
             )
         yield bound
+
+
+def _users_level() -> int:
+    """How far up the stack the first frame outside of lazymig and MongoEngine is.
+
+    That is where the user's class is defined, or the model is first used. Asked by a function that
+    warns, it is the `stacklevel` of the warning.
+    """
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and _room_of(frame) in _NOT_THE_USERS:
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def _room_of(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 def _better_covered(rule: BoundRule, model: Any) -> Iterator[str]:

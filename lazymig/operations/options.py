@@ -146,6 +146,10 @@ class Options:
         :raises TypeError: there is no such option.
         :raises RunOptionError: an option has a value that it cannot have.
         """
+        unknown = sorted(given.keys() - RunOptions.__annotations__.keys())
+        if unknown:
+            known = ", ".join(sorted(RunOptions.__annotations__))
+            raise TypeError(f"{unknown[0]!r} is no option of a bulk run; the options are {known}")
         return cls(**given)
 
     def to_journal(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from mongoengine.errors import FieldDoesNotExist
 from mongoengine.queryset import QuerySet
 
 from lazymig import (
+    ConvergenceWarning,
     DocumentMigration,
     LazyMigrationMixin,
     LazyMigrationQuerySet,
@@ -248,3 +249,16 @@ def test_a_query_explains_itself_without_rules(mongoengine_db):
     """explain_migration() is there while no lazy rule is left: to delete the last breaks nobody."""
     post = model(handler(allmigration01__enable=rule(*ADD_ENABLED)), enabled=BooleanField())
     assert post.objects(enabled=True).explain_migration().startswith("No rule is pending")
+
+
+def test_the_warning_of_a_rule_points_at_the_class():
+    """A rule that no match starts is warned of where the user's class is defined."""
+    rules = handler(migration01__count=rule({"n": 1}, {"$set": {"m": 1}}))
+    with pytest.warns(ConvergenceWarning) as told:
+
+        class Counted(LazyMigrationMixin, Document):
+            n = IntField()
+            m = IntField()
+            migration_handler = rules
+
+    assert [warning.filename for warning in told] == [__file__]

@@ -507,8 +507,17 @@ def test_bad_options_fail_before_anything_is_written(
 def test_an_unknown_option_is_a_type_error(mongoengine_db: Database[Any]) -> None:
     """A keyword that is no option is refused."""
     rules = handler(allmigration01__turn=TURN)
-    with pytest.raises(TypeError, match="chunks"):
+    with pytest.raises(TypeError, match=r"'chunks' is no option .*; the options are .*chunk_size"):
         rules(_post(rules)).migrate_all(chunks=3)
+
+
+def test_what_is_no_collection_is_refused(mongoengine_db: Database[Any]) -> None:
+    """A name in place of a collection is told as a wrong option, not by a missing attribute."""
+    rules = handler(allmigration01__turn=TURN)
+    migration = rules(_post(rules))
+    for ask in (migration.migrate_all, migration.get_status, migration.preview):
+        with pytest.raises(RunOptionError, match="collection: is 'post'; give a PyMongo"):
+            ask("post")
 
 
 def test_on_mongomock_runs_are_journalled(mock_db: Any) -> None:
