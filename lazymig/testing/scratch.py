@@ -19,6 +19,7 @@ from lazymig.errors import LazyMigError
 from lazymig.odm.loading import Source, builder_of, load_batch
 from lazymig.odm.plans import family_of, owner_of, plan_for, root_of
 from lazymig.odm.schema import collection_of, document_subclasses, is_concrete
+from lazymig.operations.journal import JOURNAL
 from lazymig.rules.plan import Family, Plan
 from lazymig.testing.fields import fields_of
 
@@ -183,7 +184,10 @@ class Scratch:
         plans = [
             plan for plan in plans_of(self.model) if (plan.lazy if scope == "lazy" else plan.bulk)
         ]
+        database = self.collection.database
         journal = f"{self.collection.name}_journal"
+        # That is where the lease of a run is, whatever its journal.
+        brings_journal = JOURNAL not in database.list_collection_names(filter={"name": JOURNAL})
         try:
             # A rule may hand a document over to the rules of another class.
             for _round in range(len(plans)):
@@ -197,7 +201,9 @@ class Scratch:
                 if not modified:
                     break
         finally:
-            self.collection.database.drop_collection(journal)
+            database.drop_collection(journal)
+            if brings_journal and database[JOURNAL].find_one({}, {"_id": 1}) is None:
+                database.drop_collection(JOURNAL)
 
     def _read(self, document_id: Any) -> dict[str, Any]:
         stored: dict[str, Any] | None = self.collection.find_one({"_id": {"$eq": document_id}})
