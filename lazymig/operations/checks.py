@@ -16,6 +16,7 @@ from pymongo.collection import Collection
 
 from lazymig.engines.access import by_ids, key_of
 from lazymig.odm.examining import Examiner, Problem, ProblemKind, Reference, examining
+from lazymig.odm.fields import bson_type
 from lazymig.odm.indexes import untouched_collection
 from lazymig.operations.cures import plans_of, read_by_ids, rules_about, try_rules
 from lazymig.operations.diffing import extended_json
@@ -29,7 +30,7 @@ _BATCH = 500
 _MOST_IDS = 10
 # Referenced documents that are known to exist, before they are forgotten again.
 _MOST_KNOWN = 100_000
-# Documents of a finding that the pending rules are tried on.
+# Random documents of a finding that the pending rules are tried on, beside the examples.
 _MOST_TRIED = 25
 
 # What is called with the documents done, and those to do in all.
@@ -88,7 +89,7 @@ class CheckReport:
     :ivar documents: the documents that were checked.
     :ivar sample_size: what was asked for; `None` for the whole collection.
     :ivar findings: the frequent ones first.
-    :ivar problems: what could not be looked at; empty if nothing.
+    :ivar problems: what could not be looked at, and which pending rules fail; empty if nothing.
     """
 
     model: str
@@ -173,17 +174,25 @@ class _Group:
     first: Problem
     count: int = 0
     ids: list[Any] = field(default_factory=list)
-    tried: list[Any] = field(default_factory=list)
+    drawn: list[Any] = field(default_factory=list)
+    by_type: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, document_id: Any, chance: random.Random) -> None:
+    @property
+    def tried(self) -> list[Any]:
+        """The documents that the rules are tried on; some may be there twice."""
+        return [*self.ids, *self.by_type.values(), *self.drawn]
+
+    def add(self, document_id: Any, value: Any, chance: random.Random) -> None:
         self.count += 1
+        # What a rule does for texts it may not do for the one number among them.
+        self.by_type.setdefault(bson_type(value), document_id)
         if len(self.ids) < _MOST_IDS:
             self.ids.append(document_id)
         # A random sample of all of them, though nobody knows how many are still to come.
-        if len(self.tried) < _MOST_TRIED:
-            self.tried.append(document_id)
+        if len(self.drawn) < _MOST_TRIED:
+            self.drawn.append(document_id)
         elif (place := chance.randrange(self.count)) < _MOST_TRIED:
-            self.tried[place] = document_id
+            self.drawn[place] = document_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +227,7 @@ class _Check:
                 done += len(batch)
                 for key, problem, document_id in self._faults(batch):
                     group = self.groups.setdefault(key, _Group(problem))
-                    group.add(document_id, chance)
+                    group.add(document_id, problem.value, chance)
                 if progress is not None:
                     progress(done, max(done, total))
             cured = self._cures()
@@ -330,7 +339,7 @@ class _Check:
     # --- Cures ---
 
     def _cures(self) -> dict[_Key, tuple[str, ...]]:
-        """The rules that cure findings, by group: on none of the copies is the fault left."""
+        """The rules that cure findings, by group: no copy has the fault left, no rule failed."""
         plans = plans_of(self.model) if self.groups else []
         chosen: dict[_Key, tuple[list[str], list[str]]] = {}
         for key in self.groups:
@@ -355,7 +364,8 @@ class _Check:
             applied = {name for each in keys for name in tried.rules.get(each, ())}
             names = tuple(name for name in certain if name in applied)
             names = names or tuple(name for name in perhaps if name in applied)
-            if names and not any((each, key[1], key[2]) in left for each in keys):
+            ended = not any((each, key[1], key[2]) in left for each in keys)
+            if names and ended and tried.failed.isdisjoint(keys):
                 cured[key] = names
         return cured
 

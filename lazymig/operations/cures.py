@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -15,6 +15,7 @@ from lazymig.odm.plans import owner_of, plan_for
 from lazymig.odm.schema import document_subclasses
 from lazymig.operations.scratch import Description, describe, read_raw
 from lazymig.operations.trial import Trial, rules_of
+from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
 from lazymig.rules.updates import overlaps
@@ -33,11 +34,14 @@ class Tried:
 
     :ivar after: the documents as the rules have left them, raw; `None` for one that is gone.
     :ivar rules: the names of the rules that have changed each.
-    :ivar problems: why there are no copies, or how they differ from the documents.
+    :ivar failed: those for which a rule has failed, whatever has become of them.
+    :ivar problems: why there are no copies, how they differ from the documents, and which rules
+        fail for some of them.
     """
 
     after: dict[Any, Any] = field(default_factory=dict)
     rules: dict[Any, tuple[str, ...]] = field(default_factory=dict)
+    failed: set[Any] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
 
 
@@ -118,6 +122,8 @@ def try_rules(collection: Collection[Any], plans: Sequence[Plan], documents: lis
     """
     description: Description | None = describe(collection)
     tried = Tried({key_of(raw["_id"]): raw for raw in documents})
+    failures: dict[str, dict[Any, str]] = {}
+    raised: dict[str, None] = {}
     # A rule may hand a document to another class, whose own rules come before.
     for plan in (*plans, *plans) if len(plans) > 1 else plans:
         present = [raw for raw in tried.after.values() if raw is not None]
@@ -132,4 +138,39 @@ def try_rules(collection: Collection[Any], plans: Sequence[Plan], documents: lis
             tried.after[key] = copied.raw
             names = tried.rules.get(key, ())
             tried.rules[key] = (*names, *(name for name in copied.rules if name not in names))
+        for place, key, told in _failures(trial):
+            failures.setdefault(place, {}).setdefault(key, told)
+        for told in _raised(trial):
+            raised[told] = None
+            tried.failed.update(trial.copies)
+    for failed in failures.values():
+        tried.failed.update(failed)
+        first = next(iter(failed.values()))
+        tried.problems.append(
+            f"a pending rule fails for {len(failed)} of {len(tried.after)} copies: {first}"
+        )
+    tried.problems.extend(raised)
     return tried
+
+
+def _failures(trial: Trial) -> Iterator[tuple[str, Any, str]]:
+    """The rules that failed for single copies, as errors name them; the copies, and the errors."""
+    places = [_place_of(rule) for rule in rules_of(trial.plan, trial.scopes)]
+    for key, copied in trial.copies.items():
+        # What the model says of a copy is a problem as well, but no failure of a rule.
+        for problem in copied.problems:
+            for place in places:
+                if problem.startswith(f"{place}: "):
+                    yield place, key, problem
+
+
+def _raised(trial: Trial) -> Iterator[str]:
+    """What the rules that raised before they met a copy said."""
+    for rule in rules_of(trial.plan, trial.scopes):
+        for problem in trial.by_rule.get(rule.name, ()):
+            if problem.startswith("it raised "):
+                yield f"{_place_of(rule)}: {problem}"
+
+
+def _place_of(rule: BoundRule) -> str:
+    return f"{rule.model_name}.{rule.name}"

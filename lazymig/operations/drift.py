@@ -80,7 +80,7 @@ class DriftReport:
     :ivar sample_size: what was asked for; `None` for the whole collection.
     :ivar findings: in the order in which their rules have to run.
     :ivar paths: what is stored at each path that the model knows.
-    :ivar problems: what could not be looked at; empty if nothing.
+    :ivar problems: what could not be looked at, and which pending rules fail; empty if nothing.
     """
 
     model: str
@@ -331,7 +331,7 @@ class _Comparison:
         return bool(self._aggregate(stages))
 
     def _cures(self, drafts: Sequence[Draft]) -> list[tuple[str, ...]]:
-        """For each finding the names of the rules that cure it, on all copies that were tried."""
+        """For each finding the names of the rules that cure it: on all copies, and none failed."""
         cured: list[tuple[str, ...]] = [() for _ in drafts]
         plans = plans_of(self.model)
         chosen: dict[int, tuple[tuple[list[str], list[str]], list[Any]]] = {}
@@ -342,7 +342,7 @@ class _Comparison:
             rules = rules_about(plans, path)
             if any(rules):
                 ids = some_ids(self.collection, self.prefix, plans, draft.query)
-                chosen[number] = rules, ids
+                chosen[number] = rules, [*ids, *draft.ids]
         if not chosen:
             return cured
         wanted = [one for _rules, ids in chosen.values() for one in ids]
@@ -362,7 +362,7 @@ class _Comparison:
                 for key in keys
                 if key in tried.after
             )
-            if names and ended:
+            if names and ended and tried.failed.isdisjoint(keys):
                 cured[number] = names
         return cured
 

@@ -476,6 +476,58 @@ def test_what_pending_rules_cure(any_db: Database[Any]) -> None:
     assert "    cured by the pending migration01__remove" in str(report).splitlines()
 
 
+def _split_name(self: Any) -> None:
+    """A rule that fails for every name that is no text, and for one that has no words."""
+    self.target = {"name": {"$exists": True}}
+    first, *_, last = self.doc["name"].split()
+    self.update = {"$set": {"first": first, "last": last}, "$unset": {"name": True}}
+
+
+@pytest.mark.parametrize(
+    ("names", "failed"),
+    [
+        (["Ada B"] * 600, 0),
+        ([*["Ada B"] * 600, 7, None], 2),
+        (["", *["Ada B"] * 600], 1),
+    ],
+    ids=["none", "the rare types", "an example"],
+)
+def test_the_examples_are_among_the_copies(
+    mongoengine_db: Database[Any], names: list[Any], failed: int
+) -> None:
+    """What a rule fails for, in a document that is shown or one of a rare type, is not cured."""
+    post = model(
+        handler(migration03__split_name=_split_name), first=StringField(), last=StringField()
+    )
+    mongoengine_db["post"].insert_many([{"_id": n, "name": name} for n, name in enumerate(names)])
+    report = check_documents(post, None)
+    finding = _only(report)
+    assert (finding.path, finding.kind, finding.count) == ("name", "unknown_field", len(names))
+    if not failed:
+        assert (finding.cured_by, report.problems) == (("migration03__split_name",), ())
+        return
+    assert report.uncured == (finding,)
+    (problem,) = report.problems
+    assert problem.startswith(f"a pending rule fails for {failed} of ")
+    assert "Post.migration03__split_name: the rule raised " in problem
+    assert problem in str(report).splitlines()
+
+
+def test_where_another_rule_fails_nothing_is_cured(mongoengine_db: Database[Any]) -> None:
+    """A fault that is gone from a copy for which a later rule fails is not cured."""
+    rules = handler(
+        migration01__remove=rule({"old": {"$exists": True}}, {"$unset": {"old": True}}),
+        migration03__split_name=_split_name,
+    )
+    post = model(rules, first=StringField(), last=StringField(), name=DynamicField())
+    mongoengine_db["post"].insert_many([{"_id": 1, "old": 1}, {"_id": 2, "old": 1, "name": 7}])
+    report = check_documents(post)
+    assert (_only(report).path, _only(report).cured_by) == ("old", ())
+    assert [each.partition(": ")[0] for each in report.problems] == [
+        "a pending rule fails for 1 of 2 copies"
+    ]
+
+
 def test_a_dangling_reference_that_a_rule_takes_away(mongoengine_db: Database[Any]) -> None:
     """Rules cure dangling references as they cure everything else."""
     rules = handler(

@@ -477,6 +477,106 @@ def test_a_rule_that_cures_but_a_part_cures_nothing(mongoengine_db: Database[Any
     assert finding.proposal is not None
 
 
+def _split_name(self: Any) -> None:
+    """A rule that fails for every name that is no text, and for one that has no words."""
+    self.target = {"name": {"$exists": True}}
+    first, *_, last = self.doc["name"].split()
+    self.update = {"$set": {"first": first, "last": last}, "$unset": {"name": True}}
+
+
+def _named() -> Any:
+    """A model `Post` whose names a pending rule splits."""
+    rules = handler(migration03__split_name=_split_name)
+    return model(rules, first=StringField(), last=StringField())
+
+
+@pytest.mark.parametrize("rare", [(7, None), (7,), (None,), ("",)])
+def test_the_examples_are_among_the_copies(mongoengine_db: Database[Any], rare: Any) -> None:
+    """What a rule fails for in a document that is shown is cured by none, and the failure told."""
+    names = [*["Ada B"] * 300, *rare]
+    mongoengine_db["post"].insert_many([{"_id": n, "name": name} for n, name in enumerate(names)])
+    report = diff(_named())
+    (finding,) = _of_data(report)
+    assert (300, rare[0]) in _shown(finding)
+    assert (finding.kind, finding.path, finding.cured_by) == ("unknown_field", "name", ())
+    assert finding.proposal is not None
+    assert report.uncured == (finding,)
+    (problem,) = report.problems
+    assert problem.startswith(f"a pending rule fails for {len(rare)} of ")
+    assert "Post.migration03__split_name: the rule raised " in problem
+    assert problem in str(report).splitlines()
+
+
+def test_a_type_of_which_no_example_is_shown_is_among_the_copies(
+    mongoengine_db: Database[Any],
+) -> None:
+    """The rules are tried on a document of each type, even where there are more than examples."""
+    values = [*["Ada B"] * 300, ["a"], 1.5, 7, True, datetime(2020, 1, 1)]
+    mongoengine_db["post"].insert_many([{"_id": n, "name": name} for n, name in enumerate(values)])
+
+    def split(self: Any) -> None:
+        self.target = {"name": {"$exists": True}}
+        if self.doc["name"] is True:
+            raise LookupError
+        self.update = {"$unset": {"name": True}}
+
+    (finding,) = _of_data(diff(model(handler(migration01__split=split))))
+    assert True not in [each.value for each in finding.examples]
+    assert finding.cured_by == ()
+
+
+def test_what_rules_cure_in_every_copy_is_cured(mongoengine_db: Database[Any]) -> None:
+    """Where no rule fails, the finding is cured and there is nothing to tell."""
+    mongoengine_db["post"].insert_many([{"_id": number, "name": "Ada B"} for number in range(300)])
+    report = diff(_named())
+    (finding,) = _of_data(report)
+    assert finding.cured_by == ("migration03__split_name",)
+    assert report.problems == ()
+
+
+@pytest.mark.parametrize("scope", ["migration", "allmigration"])
+def test_where_another_rule_fails_nothing_is_cured(
+    mongoengine_db: Database[Any], scope: str
+) -> None:
+    """A finding that is gone from a copy for which a later rule fails is not cured."""
+    rules = handler(
+        migration01__remove=rule({"old": {"$exists": True}}, {"$unset": {"old": True}}),
+        **{f"{scope}03__split_name": _split_name},
+    )
+    post = model(rules, first=StringField(), last=StringField(), name=DynamicField())
+    mongoengine_db["post"].insert_many([{"_id": 1, "old": 1}, {"_id": 2, "old": 1, "name": 7}])
+    report = diff(post)
+    (finding,) = _of_data(report)
+    assert (finding.path, finding.cured_by) == ("old", ())
+    assert [each.partition(": ")[0] for each in report.problems] == [
+        "a pending rule fails for 1 of 2 copies"
+    ]
+
+
+def test_a_rule_that_raises_for_no_document_cures_nothing(mongoengine_db: Database[Any]) -> None:
+    """A rule that raises before it meets a document fails for all copies."""
+    lost: list[bool] = []
+
+    def raising(self: Any) -> None:
+        self.target = {"key": {"$lt": 0}}
+        if lost:
+            raise LookupError("no such mail")
+        self.update = {"$set": {"a": 1}}
+
+    rules = handler(
+        migration01__remove=rule({"old": {"$exists": True}}, {"$unset": {"old": True}}),
+        allmigration02__raise=raising,
+    )
+    post = model(rules, a=IntField())
+    assert list(post.objects) == []
+    mongoengine_db["post"].insert_one({"_id": 1, "old": 1})
+    lost.append(True)
+    report = diff(post)
+    (finding,) = _of_data(report)
+    assert finding.cured_by == ()
+    assert report.problems == ("Post.allmigration02__raise: it raised LookupError: no such mail",)
+
+
 def test_a_rule_that_starts_on_errors_cures_what_does_not_load(
     mongoengine_db: Database[Any],
 ) -> None:
