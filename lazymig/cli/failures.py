@@ -54,6 +54,10 @@ _USAGE_ERRORS = (
 
 # The library names its own calls as remedies; here these are commands.
 _AS_COMMANDS = {
+    # `migrate` itself says how to go on, with the options of the call.
+    "everything up to here is done and noted, go on with resume=True": (
+        "everything up to here is done and noted"
+    ),
     "History(...).runs() lists the runs": "lazymig runs lists the runs",
     "go on with it by resume=True": "go on with it by lazymig migrate --resume",
     "go on with resume=True": "go on with lazymig migrate --resume",

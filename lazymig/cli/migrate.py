@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -10,22 +11,26 @@ from functools import partial
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from lazymig.cli.commands import EITHER_SCOPE, Amount, command
 from lazymig.cli.failures import FINDINGS, FINE, INTERRUPTED, Misuse
+from lazymig.cli.masking import masked
 from lazymig.cli.output import Output, in_words
 from lazymig.cli.runs import run_of
 from lazymig.cli.session import Session, Target
 from lazymig.engines.bulk import MigrationReport
 from lazymig.engines.pending import RuleStatus
 from lazymig.errors import MigrationError
+from lazymig.odm.plans import plan_for
 from lazymig.operations.diffing import extended_json
+from lazymig.operations.history import History, Run
 from lazymig.operations.options import Options, RunOptions
 from lazymig.operations.preview_report import documents
 from lazymig.operations.progress import Progress, ProgressBar, ProgressLog
 from lazymig.rules.rule import Scope
 
-__all__ = ["Watch", "register", "report_to_dict", "show_report"]
+__all__ = ["Watch", "call_to_go_on", "register", "report_to_dict", "show_report"]
 
 # Refused documents that the summary of a run tells.
 _MOST_TOLD = 10
@@ -74,6 +79,40 @@ class _Job:
     scope: Scope
     resume: str | bool = False
 
+    @property
+    def name(self) -> str:
+        """What it is a run of."""
+        return f"{self.target.name}, {self.scope} rules"
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether there is something to apply; otherwise there will be no run."""
+        plan = plan_for(self.target.model.migration_handler, self.target.model)
+        return bool(plan.lazy if self.scope == "lazy" else plan.bulk)
+
+    def beginning(self, journal: str) -> str:
+        """Which run goes on, or that a new one begins."""
+        run = self._former(journal) if self.resume else None
+        if run is None:
+            return "begins a new run"
+        return f"resumes run {run.id}, {run.state}, of {run.started:%Y-%m-%d %H:%M:%S} UTC"
+
+    def _former(self, journal: str) -> Run | None:
+        """The run that the library will take: not one that a later run has made needless."""
+        collection = self.target.collection
+        history = History(collection.database, journal)
+        if isinstance(self.resume, str):
+            return history.run(self.resume)
+        finished: list[set[str]] = []
+        for run in history.runs(None, collection.name):
+            if (run.model, run.scope) != (self.target.name, self.scope):
+                continue
+            names = {rule.name for rule in run.rules}
+            if run.state != "finished":
+                return None if any(names <= later for later in finished) else run
+            finished.append(names)
+        return None
+
     def run(self, options: RunOptions) -> MigrationReport:
         migration = self.target.migration
         call = migration.migrate_pending if self.scope == "lazy" else migration.migrate_all
@@ -91,11 +130,11 @@ class _Work:
     @property
     def left(self) -> Sequence[_Job]:
         """The runs that were not begun."""
-        return self.jobs[len(self.reports) :]
+        return [job for job in self.jobs[len(self.reports) :] if job.has_rules]
 
     @property
     def is_fine(self) -> bool:
-        """Whether all is done, and no document was refused."""
+        """Whether the runs of this call are done, and no document was refused."""
         return not self.left and all(each.complete and not each.errors for each in self.reports)
 
     def to_dict(self) -> dict[str, Any]:
@@ -248,7 +287,11 @@ def register(group: click.Group) -> None:
         else:
             target, run = run_of(targets, resume, session.settings.journal)
             jobs = [_Job(target, run.scope, str(run.id))]
-        if not yes and not _agreed(session.output, jobs):
+        if yes and resume is not None:
+            for job in jobs:
+                if job.has_rules:
+                    session.output.warn(f"{job.name}: {job.beginning(session.settings.journal)}")
+        if not yes and not _agreed(session.output, jobs, session.settings.journal):
             session.output.warn("nothing was written")
             return FINDINGS
         return _carry_out(session.output, _Work(jobs), options)
@@ -280,7 +323,7 @@ def _jobs(targets: Sequence[Target], scope: str, *, resume: bool) -> list[_Job]:
     return [_Job(target, each, resume) for target in targets for each in chosen]
 
 
-def _agreed(output: Output, jobs: Sequence[_Job]) -> bool:
+def _agreed(output: Output, jobs: Sequence[_Job], journal: str) -> bool:
     """Say on standard error what is about to be written, and ask."""
     statuses: dict[Any, list[RuleStatus]] = {}
     for job in jobs:
@@ -293,6 +336,7 @@ def _agreed(output: Output, jobs: Sequence[_Job]) -> bool:
         nodes = sorted(target.collection.database.client.nodes)
         hosts = ", ".join(f"{host}:{port}" for host, port in nodes)
         output.tell(f"{target.name} in {target.collection.full_name} on {hosts}, {job.scope} rules")
+        output.tell(f"    {job.beginning(journal)}")
         for rule in rules:
             count = "unknown" if rule.remaining is None else documents(rule.remaining)
             output.tell(f"    {rule.name}: {count}")
@@ -309,10 +353,10 @@ def _carry_out(output: Output, work: _Work, options: RunOptions) -> int:
             if not report.complete:
                 break
     except KeyboardInterrupt:
-        return _interrupted(output, watch, INTERRUPTED)
+        return _interrupted(output, watch, work, INTERRUPTED)
     except SystemExit as end:
         # SIGTERM, once the chunk is done.
-        return _interrupted(output, watch, int(str(end.code)))
+        return _interrupted(output, watch, work, int(str(end.code)))
     finally:
         watch.close()
     if output.as_json:
@@ -321,18 +365,65 @@ def _carry_out(output: Output, work: _Work, options: RunOptions) -> int:
         for report in work.reports:
             if report.rules:
                 show_report(output, report)
+                if not report.complete:
+                    words = call_to_go_on(click.get_current_context(), report.run_id)
+                    output.call("go on with", words, 2)
         if not any(report.rules for report in work.reports):
             output.print("there is no rule to apply")
         for job in work.left:
-            output.print(f"{job.target.name}, {job.scope} rules: not begun")
+            output.print(f"{job.name}: not begun")
+        for job in work.jobs:
+            if isinstance(job.resume, str):
+                output.print(
+                    f"that was run {job.resume} alone; lazymig migrate --resume, without an id, "
+                    "goes on with the others of a call"
+                )
     return FINE if work.is_fine else FINDINGS
 
 
-def _interrupted(output: Output, watch: Watch, code: int) -> int:
+def _interrupted(output: Output, watch: Watch, work: _Work, code: int) -> int:
     watch.close()
-    run = "" if watch.last is None else f" {watch.last.run_id}"
-    output.warn(f"interrupted; what was done is noted, go on with lazymig migrate --resume{run}")
+    run_id = None if watch.last is None else watch.last.run_id
+    if any(report.run_id == run_id for report in work.reports):
+        # The interrupt came before the next run had anything to tell.
+        run_id = None
+    words = call_to_go_on(click.get_current_context(), run_id)
+    output.warn(f"interrupted; what was done is noted, go on with {shlex.join(words)}")
     return code
+
+
+def call_to_go_on(context: click.Context, run_id: object) -> list[str]:
+    """The words of the command that goes on with a call, with all that was given to the call.
+
+    The password of a connection string is masked.
+
+    :param run_id: the run to go on with; without it the latest that has not finished.
+    """
+    words = ["lazymig", "migrate", "--resume", *([] if run_id is None else [str(run_id)])]
+    for option in context.command.params:
+        name = option.name
+        source = context.get_parameter_source(name) if name else None
+        if name is None or name == "resume" or source is not ParameterSource.COMMANDLINE:
+            continue
+        flag = max(option.opts, key=len)
+        value = context.params[name]
+        if value is True:
+            words.append(flag)
+            continue
+        for each in value if isinstance(value, tuple) else (value,):
+            text = _as_typed(name, each)
+            words.extend([f"{flag}={text}"] if text.startswith("-") else [flag, text])
+    return words
+
+
+def _as_typed(name: str, value: Any) -> str:
+    if name == "uri":
+        return masked(value)
+    if name == "chunk_size" and value == 0:
+        return "all"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
 
 
 def show_report(output: Output, report: MigrationReport) -> None:
@@ -363,8 +454,6 @@ def show_report(output: Output, report: MigrationReport) -> None:
     more = len(report.errors) - _MOST_TOLD
     if more > 0:
         output.indented(f"and {more:,} more", 2, "red")
-    if not report.complete:
-        output.indented(f"go on with lazymig migrate --resume {report.run_id}", 2)
     if report.errors and report.run_id is not None:
         then = "" if report.complete else ", once the run has finished"
         output.indented(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import sys
 import traceback
 import warnings
@@ -67,6 +68,23 @@ class Output:
         for place, part in enumerate(lines):
             part.rstrip()
             console.print(" " * (indent + 2 * bool(place)), part, sep="", soft_wrap=True)
+
+    def call(self, before: str, words: Sequence[str], indent: int) -> None:
+        """Write a text and a command behind it that can be copied, on lines as a shell takes them.
+
+        A word that is longer than a line is not broken.
+        """
+        console = self.console
+        *quoted, last = [shlex.quote(word) for word in words]
+        row = before
+        for place, word in enumerate((*quoted, last)):
+            end = 2 if place < len(quoted) else 0
+            if place and indent + len(row) + 1 + len(word) + end > console.width:
+                console.print(" " * indent, line(f"{row} \\"), sep="", soft_wrap=True)
+                row = f"  {word}"
+            else:
+                row = f"{row} {word}"
+        console.print(" " * indent, line(row), sep="", soft_wrap=True)
 
     def code(
         self, lines: Iterable[str], indent: int, styles: Mapping[str, str] | None = None

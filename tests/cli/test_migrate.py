@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 import pytest
 
 from lazymig import DocumentMigration, History
-from lazymig.cli.migrate import _options
+from lazymig.cli.main import main
+from lazymig.cli.migrate import _options, call_to_go_on
+from lazymig.cli.output import Output
 from lazymig.operations.lease import Lease
 from tests.cli.app import models
 from tests.cli.app.models import FAULTY, User, fill
+from tests.cli.conftest import PASSWORD
 
 
 def done(database) -> int:
@@ -135,7 +139,6 @@ def test_options_reach_the_run(shop, database, tmp_path, monkeypatch):
 
 def test_every_option_of_a_run_can_be_given():
     """No option of `RunOptions` is missing, except those that take a function."""
-    from lazymig.cli.main import main
     from lazymig.operations.options import RunOptions
 
     there = {option.name for option in main.commands["migrate"].params}
@@ -287,8 +290,134 @@ def test_an_interrupt_says_how_to_go_on(shop, database, monkeypatch):
         result = shop("migrate", "--yes")
         assert (result.code, result.out) == (code, "")
         assert result.error == (
-            "interrupted; what was done is noted, go on with lazymig migrate --resume"
+            "interrupted; what was done is noted, go on with lazymig migrate --resume --yes"
         )
+
+
+def test_how_to_go_on_has_the_options_of_the_call(shop, database):
+    """The command that goes on with a run can be copied, and has all options of the call."""
+    fill(database, 3)
+    shop.set(**{FAULTY: "1"})
+    given = [
+        *("--models", f"{models.__name__}:User", "--journal", "notes", "--scope", "lazy"),
+        *("--yes", "--note", "it's a test", "--backup", "saved here", "--max-rate", "1234567.5"),
+        *("--nice", "0", "--chunk-size", "all", "--lease", "20"),
+    ]
+    result = shop("migrate", *given, "--max-errors", "0")
+    assert result.code == 1
+    (run,) = History(database, "notes").runs()
+    assert result.err.count("--resume") == 0
+    _, found, rest = result.out.partition("go on with ")
+    assert found
+    command = re.match(r"(?:.*\\\n)*.*", rest)[0]
+    assert "\\\n" in command
+    words = shlex.split(command.replace("\\\n", ""))
+    assert words[:4] == ["lazymig", "migrate", "--resume", str(run.id)]
+    assert sorted(words[4:]) == sorted([*given, "--max-errors", "0"])
+    shop.set(**{FAULTY: ""})
+    assert shop(*words[1:]).code == 0
+    assert len(History(database, "notes").run(run.id).sessions) == 2
+    assert History(database, "notes").run(run.id).options["backup"].endswith("saved here")
+
+
+def test_how_to_go_on_keeps_the_password(shell, uri, database):
+    """A connection string of the call stands there without its password."""
+    fill(database, 3)
+    shell.set(**{FAULTY: "1"})
+    secret = uri.replace("mongodb://", f"mongodb://ada:{PASSWORD}@")
+    context = main.make_context("lazymig", ["migrate"])
+    called = main.commands["migrate"].make_context(
+        "migrate", ["--uri", secret, "--note", "-x", "-m", "a", "-m", "b"], context
+    )
+    words = call_to_go_on(called, None)
+    shown = secret.replace(PASSWORD, "***")
+    assert words == [
+        *("lazymig", "migrate", "--resume", "--models", "a", "--models", "b", "--uri", shown),
+        "--note=-x",
+    ]
+
+
+def test_a_run_that_has_finished_is_not_gone_on_with(shop, database, monkeypatch):
+    """After an interrupt between two runs the command names none that has finished."""
+    fill(database, 2)
+
+    def migrate_all(self, collection, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DocumentMigration, "migrate_all", migrate_all)
+    result = shop("migrate", "--yes")
+    assert result.code == 130
+    assert result.err.splitlines()[-1].endswith("go on with lazymig migrate --resume --yes")
+
+
+def test_what_is_resumed_and_what_is_begun(shop, database, monkeypatch):
+    """A call with --resume says before it writes which runs go on and which are new."""
+    fill(database, 3)
+    shop.set(**{FAULTY: "1"})
+    shop("migrate", "--yes")
+    (run,) = History(database).runs()
+    monkeypatch.setattr(Output, "asks", True)
+    monkeypatch.setattr(Output, "agrees", lambda *_: False)
+    result = shop("migrate", "--resume")
+    lines = result.err.splitlines()
+    started = f"{run.started:%Y-%m-%d %H:%M:%S}"
+    assert lines[0].endswith(", lazy rules")
+    assert lines[1] == f"    resumes run {run.id}, failed, of {started} UTC"
+    assert lines[4].endswith(", bulk rules")
+    assert lines[5] == "    begins a new run"
+    assert "    begins a new run" in shop("migrate").err.splitlines()
+    assert f"    resumes run {run.id}, failed" in shop("migrate", "--resume", run.id).err
+
+    shop.set(**{FAULTY: ""})
+    result = shop("migrate", "--yes", "--resume")
+    assert result.err.splitlines()[:2] == [
+        f"lazymig: User, lazy rules: resumes run {run.id}, failed, of {started} UTC",
+        "lazymig: User, bulk rules: begins a new run",
+    ]
+    assert [each.id for each in History(database).runs()][1:] == [run.id]
+
+
+def test_a_run_that_a_later_one_made_needless_is_not_resumed(shop, database):
+    """Where a later run with the same rules has finished, --resume begins a new one and says so."""
+    fill(database, 3)
+    shop.set(**{FAULTY: "1"})
+    shop("migrate", "--yes", "--scope", "lazy")
+    shop.set(**{FAULTY: ""})
+    assert shop("migrate", "--yes", "--scope", "lazy").code == 0
+    result = shop("migrate", "--yes", "--scope", "lazy", "--resume")
+    assert result.err.splitlines()[0] == "lazymig: User, lazy rules: begins a new run"
+    assert len(History(database).runs()) == 3
+
+
+def test_one_run_is_not_all(shop, database):
+    """After --resume RUN it is told that this was one run, and how the others go on."""
+    fill(database, 3)
+    shop.set(**{FAULTY: "1"})
+    shop("migrate", "--yes")
+    (run,) = History(database).runs()
+    shop.set(**{FAULTY: ""})
+    result = shop("migrate", "--yes", "--resume", run.id)
+    assert result.code == 0
+    assert f"that was run {run.id} alone; lazymig migrate --resume, without an id," in " ".join(
+        result.out.split()
+    )
+    assert "alone" not in shop("migrate", "--yes").out
+
+
+def test_runs_without_rules_are_not_told(shop, database):
+    """What was not begun are runs that there would have been: not those of no rule."""
+    database.animal.insert_one({"_id": 1, "_cls": "Animal"})
+    fill(database, 3)
+    shop.set(**{FAULTY: "1"})
+    result = shop("migrate", "--yes", "--models", models.__name__)
+    assert "User, bulk rules: not begun" in result.out
+    assert "Animal, lazy rules: not begun" in result.out
+    assert "Animal, bulk rules" not in result.out
+    told = shop.json("migrate", "--yes", "--models", models.__name__, code=1)
+    assert told["not_begun"] == [
+        {"model": "User", "scope": "bulk"},
+        {"model": "Animal", "scope": "lazy"},
+    ]
 
 
 def test_options_that_are_not_given_are_left_to_the_library():
