@@ -410,6 +410,7 @@ class _Runner:
                 step.state["passes"] = 1
             return
         known = not step.rescue and tells_what_is_left(rule, self.scope)
+        # The documents that the rule was applied to just now, each by its `_id`.
         met: set[Any] = set()
         looks_left, stuck = _MOST_LOOKS, False
         while step.state["passes"] < _MOST_PASSES and looks_left:
@@ -419,16 +420,16 @@ class _Runner:
                 left = self._persistently(step, lambda: self._look(rule))
                 if not left:
                     return
-                keys = {key_of(document_id) for document_id in left}
-                if stuck or (len(left) <= self._few() and keys <= met):
-                    if rule.converges is None:
+                if stuck or len(left) <= self._few():
+                    again = [each for each in left if key_of(each) in met]
+                    if again and rule.converges is not None:
+                        self._give_up(step, rule, again)
+                        continue
+                    if len(again) == len(left):
                         # Having seen them, the rule leaves them alone; a lazy one also if its
                         # update would not end the match.
                         return
-                    self._give_up(step, rule, left)
-                    continue
-                if len(left) <= self._few():
-                    met = keys
+                    met = {key_of(each) for each in left}
                     looks_left -= 1
                     yield Chunk.of(left)
                     self._take_back(step)
