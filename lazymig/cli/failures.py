@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Final
 
 import click
@@ -61,8 +62,11 @@ _AS_COMMANDS = {
     "History(...).runs() lists the runs": "lazymig runs lists the runs",
     "go on with it by resume=True": "go on with it by lazymig migrate --resume",
     "go on with resume=True": "go on with lazymig migrate --resume",
+    "begin again with resume=True": "begin again with lazymig migrate --resume",
     "without resume": "without --resume",
 }
+
+_STOP = re.compile(r"History\(\.\.\.(?:, (?P<journal>'[^']*'))?\)\.stop\('(?P<run>\w+)'\)")
 
 # The options that have another name here.
 _OPTIONS = {"executor": "workers", "sample_size": "sample"}
@@ -92,7 +96,13 @@ def in_commands(text: str) -> str:
     """A message of the library as one line, with commands in the place of its calls."""
     for call, command in _AS_COMMANDS.items():
         text = text.replace(call, command)
-    return " ".join(text.split())
+    return " ".join(_STOP.sub(_stop, text).split())
+
+
+def _stop(found: re.Match[str]) -> str:
+    journal = found["journal"]
+    more = [] if journal is None else ["--journal", journal[1:-1]]
+    return shlex.join(["lazymig", "stop", found["run"], *more])
 
 
 def _told(error: Exception) -> tuple[str, int]:

@@ -139,6 +139,12 @@ def _proposed(model: Any, name: str | None, options: dict[str, Any]) -> list[Rul
 
     report = diff(model, options["sample"])
     wanted = options["paths"]
+    paths = {each.path for each in report.findings}
+    unknown = [path for path in wanted if path not in paths]
+    if unknown:
+        there = ", ".join(sorted(path for path in paths if path))
+        remedy = f"there are {there}" if there else "diff finds nothing"
+        raise Misuse(f"--path: no finding has the path {' or '.join(unknown)}; {remedy}")
     proposals = [
         each.proposal
         for each in report.findings

@@ -22,6 +22,14 @@ from lazymig.operations.history import History, RuleRun, Run
 
 __all__ = ["Book", "books_of", "find_run", "register", "run_of", "run_to_dict"]
 
+# What `slow` sets, in words.
+_LIMITS = {
+    "max_rate": "rate limit",
+    "max_replication_lag": "replication lag limit",
+    "max_latency": "latency limit",
+    "nice": "nice",
+}
+
 
 @dataclass(frozen=True)
 class Book:
@@ -168,7 +176,9 @@ def register(group: click.Group) -> None:
             raise Misuse(
                 "no limit is named; name --max-rate, --max-replication-lag, --max-latency or --nice"
             )
-        return _ask(session, run, lambda history, run_id: history.slow(run_id, _me(), **given))
+        return _ask(
+            session, run, lambda history, run_id: history.slow(run_id, _me(), **given), limits=True
+        )
 
 
 def _register_runs(group: click.Group) -> None:
@@ -236,7 +246,17 @@ def _register_requests(group: click.Group) -> None:
         return _ask(session, run, lambda history, run_id: history.stop(run_id, _me()))
 
 
-def _ask(session: Session, run_id: str, request: Callable[[History, str], None]) -> int:
+def _ask(
+    session: Session,
+    run_id: str,
+    request: Callable[[History, str], None],
+    *,
+    limits: bool = False,
+) -> int:
+    """Ask something of a run, and tell what is asked of it now.
+
+    :param limits: the request is about limits alone.
+    """
     book, run = find_run(_books(session), run_id)
     request(book.history, str(run.id))
     output = session.output
@@ -245,12 +265,16 @@ def _ask(session: Session, run_id: str, request: Callable[[History, str], None])
         output.data({"run": run_to_dict(book.database, asked)})
         return FINE
     control = asked.control
-    limits = ", ".join(
-        f"{name} {'none' if not value else f'{value:g}'}" for name, value in control.limits.items()
+    given = ", ".join(
+        f"{_LIMITS[name]} {f'{value:.15g}' if value else 'removed'}"
+        for name, value in control.limits.items()
     )
-    action = {"run": "to run", "pause": "to pause", "stop": "to stop"}[control.action]
-    more = f", with {limits}" if limits else ""
-    output.print(f"run {asked.id} of {asked.model} is asked {action}{more}, by {control.by}")
+    if limits:
+        state = "" if control.action == "run" else f", which is asked to {control.action}"
+        text = f"{state}: {given}"
+    else:
+        text = f" is asked to {control.action}{f', with {given}' if given else ''}"
+    output.print(f"run {asked.id} of {asked.model}{text}, by {control.by}")
     return FINE
 
 

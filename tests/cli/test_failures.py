@@ -64,6 +64,22 @@ def test_each_kind_of_error(error, code, text):
     assert "\n" not in line
 
 
+@pytest.mark.parametrize(
+    ("call", "command"),
+    [
+        ("stop it with History(...).stop('6b08'); if", "stop it with lazymig stop 6b08; if"),
+        (
+            "stop it with History(..., 'my notes').stop('6b08'); if",
+            "stop it with lazymig stop 6b08 --journal 'my notes'; if",
+        ),
+        ("begin again with resume=True", "begin again with lazymig migrate --resume"),
+    ],
+)
+def test_a_run_is_stopped_by_a_command(call, command):
+    """The call that stops a run is told as the command, with the journal if it is another."""
+    assert in_commands(call) == command
+
+
 def test_calls_are_told_as_commands():
     """Remedies that name a call of the library name the command instead, and such calls exist."""
     sources = "".join(

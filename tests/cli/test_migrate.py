@@ -259,6 +259,16 @@ def test_a_collection_that_is_locked(shop, database):
     assert "holds the lease" in result.error
 
 
+def test_a_run_that_is_in_the_way(shop, database):
+    """The run that holds the collection is told with the command that stops it."""
+    fill(database, 1)
+    holder = {"run": "6b0837745dca87eb7d9de3d5"}
+    with Lease(database.lazymig_journal, "user", holder=holder):
+        result = shop("migrate", "--yes")
+    assert result.code == 1
+    assert "or stop it with lazymig stop 6b0837745dca87eb7d9de3d5; if" in result.error
+
+
 def test_there_may_be_nothing_to_do(shop, database):
     """A scope without rules is told, and nothing is begun."""
     result = shop("migrate", "--yes", "--models", f"{models.__name__}:Animal", "--scope", "bulk")

@@ -121,12 +121,19 @@ def test_a_run_is_asked_from_elsewhere(shop, database):
         assert shop.json("runs")["runs"][0]["state"] == "paused"
         told = shop.json("slow", run, "--max-rate", "5000", "--nice", "0")["run"]
         assert told["control"]["limits"] == {"max_rate": 5000.0, "nice": 0.0}
-        assert "with max_rate 5000, nice none, by " in " ".join(
-            shop("slow", run, "--nice", "0").out.split()
+        slowed = " ".join(shop("slow", run, "--nice", "0").out.split())
+        assert slowed.startswith(
+            f"run {run} of User, which is asked to pause: rate limit 5000, nice removed, by "
         )
         told = shop.json("resume", run)["run"]
         assert (told["state"], told["control"]["action"]) == ("running", "run")
         assert "asked: run max_rate 5000.0, nice 0.0" in shop("runs", run).out
+        slowed = " ".join(shop("slow", run, "--max-rate", "0").out.split())
+        assert slowed.startswith(f"run {run} of User: rate limit removed, nice removed, by ")
+        told = " ".join(shop("resume", run).out.split())
+        assert told.startswith(
+            f"run {run} of User is asked to run, with rate limit removed, nice removed, by "
+        )
         told = shop.json("stop", run)["run"]
         assert told["control"]["action"] == "stop"
         assert told["control"]["by"].count("@") == 1

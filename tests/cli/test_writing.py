@@ -167,6 +167,19 @@ def test_names_of_rules_from_the_drift(project, database):
     assert [rule["name"] for rule in told["rules"]] == ["migration02__as_text"]
 
 
+def test_a_path_that_no_finding_has(project, database):
+    """A path at which diff finds nothing is a wrong call; the paths that there are are told."""
+    result = project("new", "--from-diff", "--path", "x")
+    assert (result.code, result.out) == (2, "")
+    assert result.error == "--path: no finding has the path x; diff finds nothing"
+    drifted(database)
+    for paths in (["--path", "nane"], ["--path", "name", "--path", "nane"]):
+        result = project("new", "--from-diff", *paths)
+        assert (result.code, result.out) == (2, "")
+        assert result.error == "--path: no finding has the path nane; there are name, nmae"
+    assert project.source() == SHOP
+
+
 def test_without_drift_there_is_no_rule(project, database):
     """Where diff proposes nothing, nothing is written."""
     database.user.insert_one({"_id": 1, "enabled": True})
