@@ -35,7 +35,9 @@ def register(group: click.Group) -> None:
         is 1 if something is wrong.
         """
         reports = []
-        for target in session.targets("named"):
+        targets = session.targets("named")
+        session.warn_of_missing(targets)
+        for target in targets:
             with session.output.counting(f"checking {target.name}") as bar:
                 size = None if every else sample
                 report = check_documents(

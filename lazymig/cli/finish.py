@@ -87,12 +87,14 @@ def register(group: click.Group) -> None:
     def finish(session: Session) -> int:
         """Show the rules that can be deleted.
 
-        The exit code is 1 if a rule is pending.
+        The exit code is 1 if a rule is pending, or a model's collection does not exist.
         """
-        standings = _standings(session.targets())
+        targets = session.targets()
+        session.warn_of_missing(targets)
+        standings = _standings(targets)
         for standing in standings:
             standing.find_lines()
-        fine = not any(standing.pending for standing in standings)
+        fine = all(each.target.exists and not each.pending for each in standings)
         output = session.output
         if output.as_json:
             output.data({"ok": fine, "models": [each.to_dict() for each in standings]})
@@ -105,13 +107,16 @@ def register(group: click.Group) -> None:
 
 
 def _standings(targets: Sequence[Target]) -> list[_Standing]:
-    """What is pending, and what can go: what no other one of the models needs either."""
+    """What is pending, and what can go: what no other one of the models needs either.
+
+    Of a collection that does not exist nothing is known.
+    """
     statuses = [(target, target.migration.get_status(target.collection)) for target in targets]
     needed = {
         getattr(target.model.migration_handler, rule.name)
         for target, rules in statuses
         for rule in rules
-        if rule.remaining != 0
+        if rule.remaining != 0 or not target.exists
     }
     return [
         _Standing(
@@ -133,7 +138,9 @@ def _show(output: Output, standing: _Standing) -> None:
     for rule in standing.pending:
         left = "unknown" if rule.remaining is None else documents(rule.remaining)
         output.indented(f"pending: {rule.name}, {left}", 2, "red")
-    if not standing.pending:
+    if not standing.target.exists:
+        output.indented("the collection does not exist", 2, "red")
+    elif not standing.pending:
         output.indented("nothing is pending", 2, "green")
     if standing.problem is not None:
         output.indented(f"note: {standing.problem}", 2, "yellow")

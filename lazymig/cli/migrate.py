@@ -287,6 +287,7 @@ def register(group: click.Group) -> None:
         else:
             target, run = run_of(targets, resume, session.settings.journal)
             jobs = [_Job(target, run.scope, str(run.id))]
+        session.warn_of_missing(dict.fromkeys(job.target for job in jobs))
         if yes and resume is not None:
             for job in jobs:
                 if job.has_rules:

@@ -15,7 +15,12 @@ import mongoengine
 import pymongo
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import ConfigurationError, ConnectionFailure, PyMongoError
+from pymongo.errors import (
+    ConfigurationError,
+    ConnectionFailure,
+    OperationFailure,
+    PyMongoError,
+)
 from pymongo.uri_parser import parse_uri
 
 from lazymig.cli.failures import Misuse
@@ -50,6 +55,15 @@ class Target:
     def migration(self) -> Any:
         """The calls of the model's handler."""
         return self.model.migration_handler(self.model)
+
+    @cached_property
+    def exists(self) -> bool:
+        """Whether there is the collection, as far as that can be told."""
+        try:
+            return self.collection.name in self.collection.database.list_collection_names()
+        except OperationFailure:
+            # Who may not list the collections may read this one all the same.
+            return True
 
 
 class Session:
@@ -101,6 +115,15 @@ class Session:
         targets = [Target(model, untouched_collection(model)) for model in models]
         self._reach(target.collection.database for target in targets)
         return targets
+
+    def warn_of_missing(self, targets: Iterable[Target]) -> None:
+        """Say which collections there are not: an empty or wrong database looks like a done one."""
+        for target in targets:
+            if not target.exists:
+                self.output.warn(
+                    f"{target.name}: the collection {target.collection.full_name} does not exist; "
+                    "is this the right database?"
+                )
 
     def databases(self) -> list[Database[Any]]:
         """The database of the URI; without one those of the models; without them that of the alias.

@@ -189,9 +189,11 @@ def register(group: click.Group) -> None:
         """Count what each rule has left, and how fast it becomes less."""
         output = session.output
         journal = session.settings.journal
+        targets = session.targets()
+        session.warn_of_missing(targets)
         found = [
             look(target.model, target.collection, journal=journal, keep=not no_record)
-            for target in session.targets()
+            for target in targets
         ]
         for each in found:
             if each.problem is not None:

@@ -187,9 +187,10 @@ def test_schemas_are_shipped():
     assert "cli/schemas/*.json" in parser["options.package_data"]["lazymig"].split()
 
 
-def test_the_current_folder_can_be_imported(shell, uri):
+def test_the_current_folder_can_be_imported(shell, uri, database):
     """Models in the current folder are found, as with `python -m`, by the console script too."""
     shell.write("shop.py", f"from {models.__name__} import User\n")
+    models.fill(database, 1)
     script = ("-c", "import sys; sys.path.pop(0); from lazymig.cli.main import main; main()")
     for python in (("-m", "lazymig"), script):
         result = shell.apart("status", "--models", "shop", "--uri", uri, python=python)
@@ -324,15 +325,16 @@ def test_logging_is_left_as_it_was(shop):
     assert [(each.level, each.propagate, list(each.handlers)) for each in loggers] == before
 
 
-def test_an_error_that_nobody_knows(shop, monkeypatch):
+def test_an_error_that_nobody_knows(shop, database, monkeypatch):
     """An error of another kind is one line with a code of its own."""
+    models.fill(database, 1)
     monkeypatch.setattr(models.UserMigration, "get_status", lambda *_: {}["odd"])
     result = shop("status")
     assert result.code == 4
     assert result.error.startswith("KeyError: 'odd'; lazymig does not know this error")
 
 
-def test_warnings_are_one_line(shell, uri):
+def test_warnings_are_one_line(shell, uri, database):
     """A warning of a model's definition is told in one line; the command goes on."""
     shell.write(
         "shop.py",
@@ -345,6 +347,7 @@ def test_warnings_are_one_line(shell, uri):
         "    a = mongoengine.IntField()\n"
         "    migration_handler = Rules\n",
     )
+    database.odd.insert_one({"a": 1})
     result = shell.apart("status", "--models", "shop", "--uri", uri)
     assert result.code == 0
     assert result.error.startswith("ConvergenceWarning: Odd.migration01__odd: ")

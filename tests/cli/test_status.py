@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 import mongoengine
 import mongomock
 import pytest
+from pymongo.database import Database
+from pymongo.errors import OperationFailure
 
 from lazymig import History, RuleStatus
 from lazymig.cli.status import _standing, look
@@ -50,6 +52,42 @@ def test_the_table(shop, database):
         ["migration02__split_name", "lazy", "1,500", "1,500", "0.0%", "no"],
         ["allmigration01__drop_draft", "bulk", "0", "1,500", "100.0%", "yes"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["status"], 0),
+        (["check"], 0),
+        (["finish"], 1),
+        (["migrate", "--yes"], 0),
+        (["migrate", "--yes", "--scope", "lazy", "--json"], 0),
+    ],
+    ids=str,
+)
+def test_a_collection_that_is_not_there(shop, database, arguments, code):
+    """A model without a collection is told, once: the database may be the wrong one."""
+    told = (
+        f"lazymig: User: the collection {database.name}.user does not exist; is this the right "
+        "database?"
+    )
+    result = shop(*arguments)
+    assert result.code == code
+    assert result.err.splitlines()[0] == told
+    assert result.err.count(told) == 1
+    fill(database, 1)
+    assert told not in shop(*arguments).err
+
+
+def test_where_collections_cannot_be_listed(shop, database, monkeypatch):
+    """Who may not list the collections is not told that one does not exist."""
+
+    def refuse(*_args, **_options):
+        raise OperationFailure("not authorized", 13)
+
+    monkeypatch.setattr(Database, "list_collection_names", refuse)
+    result = shop("status", "--no-record")
+    assert (result.code, result.err) == (0, "")
 
 
 def test_the_rate_since_the_last_look(shop, database):

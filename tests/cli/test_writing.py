@@ -210,6 +210,16 @@ def test_what_can_be_deleted(project, database):
     ]
 
 
+def test_nothing_can_be_deleted_for_a_collection_that_is_not_there(project, database):
+    """A rule is no rule to delete where the model's collection does not exist: the code is 1."""
+    told = project.json("finish", code=1)
+    assert (told["ok"], told["models"][0]["pending"]) == (False, [])
+    assert told["models"][0]["removable"] == []
+    result = project("finish")
+    assert result.code == 1
+    assert result.out == f"User in {database.name}.user\n  the collection does not exist\n"
+
+
 def test_what_is_pending(project, database):
     """While a rule has documents left, the code is 1 and the rule is named."""
     database.user.insert_one({"_id": 1})
