@@ -30,7 +30,9 @@ class Amount(click.FloatRange):
 
 
 ALLOW_PENDING = click.option(
-    "--allow-pending", is_flag=True, help="What a pending rule cures does not count as a finding."
+    "--allow-pending",
+    is_flag=True,
+    help="Findings that a pending rule cures do not make the code 1.",
 )
 
 EITHER_SCOPE = click.Choice(["lazy", "bulk", "all"])

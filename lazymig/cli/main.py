@@ -81,10 +81,11 @@ def _survive_odd_characters() -> None:
 def main(context: click.Context) -> int:
     """Change the shape of MongoEngine documents without downtime.
 
-    Defaults come from [tool.lazymig] in pyproject.toml or lazymig.toml in this folder, then from
-    LAZYMIG_MODELS, LAZYMIG_URI, LAZYMIG_ALIAS and LAZYMIG_APP, then from options.
+    Settings: options win over the variables LAZYMIG_MODELS, LAZYMIG_URI, LAZYMIG_ALIAS,
+    LAZYMIG_APP and LAZYMIG_JOURNAL, and those over the file in this folder: lazymig.toml, or else
+    [tool.lazymig] in pyproject.toml.
 
-    Exit codes: 0 fine, 1 findings, 2 usage, 3 database.
+    Exit codes: 0 fine, 1 findings, 2 usage, 3 database, 4 unknown error, 130 Ctrl-C, 143 SIGTERM.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

@@ -9,6 +9,7 @@ import pytest
 
 from lazymig.cli import failures
 from lazymig.cli.commands import COMMON
+from lazymig.cli.main import main
 from lazymig.cli.settings import VARIABLES
 from tests.cli.conftest import ROOT, schema_of
 from tests.cli.test_program import commands
@@ -107,13 +108,29 @@ def test_every_setting_is_documented():
         assert text.startswith(f"`{VARIABLES[name]}` | `--{name}`")
 
 
+def exit_codes() -> set[int]:
+    """The exit codes that there are."""
+    constants = {value for value in vars(failures).values() if type(value) is int}
+    signals = {143}
+    return {value for value in constants if value < 5 or value == 130} | signals
+
+
 def test_every_exit_code_is_documented():
     """Each exit code that there is stands in the table."""
     rows = table(sections()["Exit codes"], "code")
     codes = {int(number) for first in rows for number in re.findall(r"\d+", first)}
-    constants = {value for value in vars(failures).values() if type(value) is int}
-    signals = {143}
-    assert codes == {value for value in constants if value < 5 or value == 130} | signals
+    assert codes == exit_codes()
+
+
+def test_the_help_names_settings_and_exit_codes():
+    """The program's help says what wins, options first, and has every variable and exit code."""
+    text = " ".join(main.get_help(click.Context(main)).split())
+    settings, _, codes = text.partition("Exit codes:")
+    codes = codes.partition("Options:")[0]
+    order = ("options", *VARIABLES.values(), "lazymig.toml", "pyproject.toml")
+    places = [settings.index(name, settings.index("Settings")) for name in order]
+    assert places == sorted(places)
+    assert {int(number) for number in re.findall(r"\d+", codes)} == exit_codes()
 
 
 def objects(schema: dict, path: str = "") -> dict[str, dict]:
