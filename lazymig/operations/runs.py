@@ -765,9 +765,10 @@ class _Runner:
         self.meter.note(step.state["done"])
         self._tell(step)
         if self.refused > self.options.max_errors:
+            documents = "1 document was" if self.refused == 1 else f"{self.refused} documents were"
             raise _TooManyErrors(
-                f"{self.refused} documents were refused, and max_errors is "
-                f"{self.options.max_errors}; they are in quarantine"
+                f"{documents} refused, and max_errors is {self.options.max_errors}; see the "
+                "quarantine of the run"
             )
 
     def _checkpoint(self, step: Step, session: Any = None) -> Control:
