@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -10,12 +10,12 @@ from typing import Any, Final
 from pymongo.collection import Collection
 
 from lazymig.engines.access import Raw, all_of, by_ids, key_of
+from lazymig.errors import MigrationError
 from lazymig.odm.loading import builder_of
 from lazymig.odm.plans import owner_of, plan_for
 from lazymig.odm.schema import document_subclasses
 from lazymig.operations.scratch import Description, describe, read_raw
 from lazymig.operations.trial import Trial, rules_of
-from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
 from lazymig.rules.updates import overlaps
@@ -122,7 +122,7 @@ def try_rules(collection: Collection[Any], plans: Sequence[Plan], documents: lis
     """
     description: Description | None = describe(collection)
     tried = Tried({key_of(raw["_id"]): raw for raw in documents})
-    failures: dict[str, dict[Any, str]] = {}
+    failures: dict[str, dict[Any, MigrationError]] = {}
     raised: dict[str, None] = {}
     # A rule may hand a document to another class, whose own rules come before.
     for plan in (*plans, *plans) if len(plans) > 1 else plans:
@@ -138,10 +138,11 @@ def try_rules(collection: Collection[Any], plans: Sequence[Plan], documents: lis
             tried.after[key] = copied.raw
             names = tried.rules.get(key, ())
             tried.rules[key] = (*names, *(name for name in copied.rules if name not in names))
-        for place, key, told in _failures(trial):
-            failures.setdefault(place, {}).setdefault(key, told)
-        for told in _raised(trial):
-            raised[told] = None
+        for name, failed in trial.failures.items():
+            place = f"{plan.model_name}.{name}"
+            failures[place] = {**failed, **failures.get(place, {})}
+        for name, told in trial.raised.items():
+            raised[f"{plan.model_name}.{name}: {told}"] = None
             tried.failed.update(trial.copies)
     for failed in failures.values():
         tried.failed.update(failed)
@@ -151,26 +152,3 @@ def try_rules(collection: Collection[Any], plans: Sequence[Plan], documents: lis
         )
     tried.problems.extend(raised)
     return tried
-
-
-def _failures(trial: Trial) -> Iterator[tuple[str, Any, str]]:
-    """The rules that failed for single copies, as errors name them; the copies, and the errors."""
-    places = [_place_of(rule) for rule in rules_of(trial.plan, trial.scopes)]
-    for key, copied in trial.copies.items():
-        # What the model says of a copy is a problem as well, but no failure of a rule.
-        for problem in copied.problems:
-            for place in places:
-                if problem.startswith(f"{place}: "):
-                    yield place, key, problem
-
-
-def _raised(trial: Trial) -> Iterator[str]:
-    """What the rules that raised before they met a copy said."""
-    for rule in rules_of(trial.plan, trial.scopes):
-        for problem in trial.by_rule.get(rule.name, ()):
-            if problem.startswith("it raised "):
-                yield f"{_place_of(rule)}: {problem}"
-
-
-def _place_of(rule: BoundRule) -> str:
-    return f"{rule.model_name}.{rule.name}"

@@ -191,7 +191,7 @@ class Judge:
                     "loading raises FieldDoesNotExist"
                 ),
                 count=number,
-                ids=[one for count in types.values() for one in count.ids],
+                ids=_rare_ones_first(types),
                 where=way(places[0], name),
                 shows=_any,
                 types={kind: count.documents for kind, count in sorted(types.items())},
@@ -450,6 +450,17 @@ class Judge:
         if replacement is not None and not replacement.remove:
             draft.proposal = filled(site, replacement, message, others)
         return draft
+
+
+def _rare_ones_first(types: Mapping[str, Count]) -> list[Any]:
+    """The `_id`s of one document of each type, the rare types first; behind them the others."""
+    counts = [count for _, count in sorted(types.items(), key=lambda each: _rarity(*each))]
+    firsts = [one for count in counts for one in count.ids[:1]]
+    return [*firsts, *(one for count in counts for one in count.ids[1:])]
+
+
+def _rarity(kind: str, count: Count) -> tuple[int, str]:
+    return count.documents, kind
 
 
 def _total(counts: Mapping[Any, Count]) -> int:

@@ -13,6 +13,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from lazymig.engines.access import Raw, all_of, by_ids, ids_matching, key_of
 from lazymig.engines.bulk import Work
+from lazymig.errors import MigrationError
 from lazymig.odm.loading import Build
 from lazymig.odm.plans import root_of
 from lazymig.odm.stored import as_stored
@@ -73,7 +74,11 @@ class _Copy:
 
 
 class Trial:
-    """The rules at work on copies of a sample."""
+    """The rules at work on copies of a sample.
+
+    `failures` has, by the name of a rule, the errors of the copies for which it failed, by the key
+    of their `_id`; `raised` has what a rule raised before it met a copy.
+    """
 
     def __init__(self, plan: Plan, build: Build, scopes: Sequence[Scope]) -> None:
         self.plan = plan
@@ -86,6 +91,8 @@ class Trial:
         }
         self.problems: list[str] = []
         self.by_rule: dict[str, list[str]] = {}
+        self.failures: dict[str, dict[Any, MigrationError]] = {}
+        self.raised: dict[str, str] = {}
         self.copies: dict[Any, _Copy] = {}
 
     def problems_of(self, rule: BoundRule) -> Iterator[str]:
@@ -221,12 +228,15 @@ class Trial:
         except PyMongoError:
             raise
         except Exception as exc:  # noqa: BLE001 - a rule may raise anything
-            self._tell(rule, f"it raised {type(exc).__name__}: {exc}")
+            self.raised[rule.name] = f"it raised {type(exc).__name__}: {exc}"
+            self._tell(rule, self.raised[rule.name])
             self._read_again(scratch, rule)
             return
         for error in tally.errors:
-            refused[key_of(error.document_id)] = error.document_id
-            self.copies[key_of(error.document_id)].problems.append(str(error))
+            key = key_of(error.document_id)
+            refused[key] = error.document_id
+            self.copies[key].problems.append(str(error))
+            self.failures.setdefault(rule.name, {})[key] = error
         if tally.errors:
             self._tell(
                 rule, f"it failed for {_of_samples(tally.errors, self.copies)}: {tally.errors[0]}"
