@@ -28,7 +28,7 @@ from lazymig.engines.computed import failure_of_server
 from lazymig.errors import MigrationFailed, RuleChanged, RunError
 from lazymig.operations.journal import Journal, RunEntry
 from lazymig.operations.lease import Lease
-from lazymig.operations.transactions import has_transactions, refusal_of
+from lazymig.operations.transactions import MOST_CONFLICTS, Contended, has_transactions, refusal_of
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.repetition import may_be_repeated, tells_what_is_left
@@ -40,16 +40,9 @@ _BATCH = 1000
 # Writes of the application to the documents of a transaction wait until it ends.
 _BATCH_IN_TRANSACTION = 100
 
-# A transaction that has met so many writes of others is tried again for each document by itself.
-_MOST_CONFLICTS = 3
-
 # The first pause between two attempts of a transaction, and the longest.
 _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.5
-
-
-class _Contended(Exception):
-    """Others write the documents of a transaction again and again."""
 
 
 def retry_quarantined(
@@ -140,7 +133,7 @@ class _Retry:
             return tally
         try:
             return self._in_transaction(rule, document_ids)
-        except (PartRefused, _Contended) as exc:
+        except (PartRefused, Contended) as exc:
             if len(document_ids) > 1:
                 # MongoDB does not say in a transaction which document it has refused.
                 tally = Tally()
@@ -167,8 +160,8 @@ class _Retry:
 
         def attempt(session: ClientSession) -> Tally:
             nonlocal attempts
-            if attempts >= _MOST_CONFLICTS and len(document_ids) > 1:
-                raise _Contended
+            if attempts >= MOST_CONFLICTS and len(document_ids) > 1:
+                raise Contended
             if attempts:
                 time.sleep(min(_FIRST_PAUSE * 2**attempts, _LONGEST_PAUSE))
             attempts += 1

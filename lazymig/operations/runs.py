@@ -49,7 +49,13 @@ from lazymig.operations.progress import Meter, Progress, reporter
 from lazymig.operations.scratch import describe
 from lazymig.operations.steps import Step, groups_of, report_of
 from lazymig.operations.throttle import PACING, Throttle
-from lazymig.operations.transactions import has_transactions, opened, refusal_of
+from lazymig.operations.transactions import (
+    MOST_CONFLICTS,
+    Contended,
+    has_transactions,
+    opened,
+    refusal_of,
+)
 from lazymig.operations.workers import Workers, is_away
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
@@ -74,9 +80,6 @@ _MOST_LOOKS = 100
 # may have to wait.
 _HELD = 0.1
 
-# A transaction that has met so many writes of others is tried again in smaller ones.
-_MOST_CONFLICTS = 3
-
 # Seconds before a transaction is tried again; twice as long each time.
 _FIRST_RETRY = 0.01
 
@@ -90,10 +93,6 @@ _FIRST_PAUSE = 0.1
 
 class _Stopped(Exception):
     """Somebody has asked the run to stop."""
-
-
-class _Contended(Exception):
-    """The application writes the documents of a transaction again and again."""
 
 
 class _TooManyErrors(Exception):
@@ -631,7 +630,7 @@ class _Runner:
         may_be_split = not alone and chunk.documents != 1
         try:
             tally, control = self._in_transaction(step, attempt, may_be_split)
-        except (PartRefused, _Contended, _Stopped) as exc:
+        except (PartRefused, Contended, _Stopped) as exc:
             step.state = before
             if self.backup is not None:
                 self.backup.abandon()
@@ -669,7 +668,7 @@ class _Runner:
         PyMongo's `with_transaction` would wait for a server that is gone without saying so.
 
         :raises PartRefused: MongoDB refused an update.
-        :raises _Contended: others write the same documents, and there may be smaller transactions.
+        :raises Contended: others write the same documents, and there may be smaller transactions.
         :raises _Stopped: others write the same documents, and a signal has asked the run to stop.
         """
         session = self._persistently(step, self._session)
@@ -688,8 +687,8 @@ class _Runner:
                     # The pause between two attempts would be none.
                     raise _Stopped(f"{self.interrupts.requested} was received") from exc
                 conflicts += 1
-                if conflicts >= _MOST_CONFLICTS and may_be_split:
-                    raise _Contended from exc
+                if conflicts >= MOST_CONFLICTS and may_be_split:
+                    raise Contended from exc
                 until = until or time.monotonic() + _PATIENCE
                 if time.monotonic() > until:
                     raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import pymongo
 from pymongo import WriteConcern
@@ -18,14 +18,21 @@ from lazymig.engines.access import is_mongomock
 from lazymig.operations.scratch import describe
 from lazymig.operations.workers import is_away
 
-__all__ = ["has_transactions", "opened", "refusal_of"]
+__all__ = ["MOST_CONFLICTS", "Contended", "has_transactions", "opened", "refusal_of"]
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+# A transaction that has met so many writes of others is tried again in smaller ones.
+MOST_CONFLICTS: Final = 3
+
 # Seconds for which a server that is gone is told that its transaction is over.
 _FAREWELL = 0.1
+
+
+class Contended(Exception):
+    """Others write the documents of a transaction again and again."""
 
 
 def has_transactions(collection: Collection[Any]) -> bool:
