@@ -292,20 +292,24 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         The document that is about to be hit is migrated first, so that the update meets, and the
         old image shows, the new shape. That takes one more read.
         """
-        queryset = self.clone()
+        queryset = self
         source = unhelped = None
         if self._lazymig_migrates():
             if not (self._none or self._empty):
-                paths = self._lazymig_order()
-                if paths:
-                    with update_refusals():
-                        self._lazymig_settle(f"modify() by {', '.join(paths)}", paths, written=True)
+                with update_refusals():
+                    queryset = self._lazymig_for_read(
+                        "modify()",
+                        (),
+                        # It is sent without a collation, and in the order that was asked for alone.
+                        ordered=bool(self._ordering),
+                        collation=None,
+                    )
                 unhelped = queryset._lazymig_migrate_next()
             # The old image is not what is stored any more: it cannot be migrated, only shown.
             source = self._lazymig_source(lone=True) if new else None
             if upsert and not (self._none or self._empty):
                 with update_refusals():
-                    queryset = queryset._lazymig_for_upsert(self._lazymig_written(update))
+                    queryset = self._lazymig_for_upsert(*self._lazymig_touched(update))
         try:
             with reading_from(source):
                 return super(LazyMigrationQuerySet, queryset).modify(
@@ -331,7 +335,8 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         """
         if self._lazymig_migrates() and not (self._none or self._empty):
             # The update takes no heed of an order.
-            self.order_by()._lazymig_migrate_next()
+            queryset = self.order_by()._lazymig_for_read("upsert_one()", (), collation=None)
+            queryset._lazymig_migrate_next()
         return super().upsert_one(write_concern, read_concern, **update)
 
     def _lazymig_migrate_next(self) -> Exception | None:

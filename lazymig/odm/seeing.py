@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
+from uuid import UUID
 
+from bson import ObjectId
+from mongoengine import signals
 from mongoengine.errors import LookUpError, OperationError
 from mongoengine.queryset import transform
 from pymongo.errors import OperationFailure
 
+from lazymig.engines.access import all_of
+from lazymig.engines.settling import Search, find_refused
 from lazymig.odm.joining import NOTHING_PENDING, AsStoredQuerySet
-from lazymig.odm.see_through import Sight, View, settled, sight_of, view_of
+from lazymig.odm.schema import field_path
+from lazymig.odm.see_through import Need, Sight, View, bring_up, sight_of, view_of
 from lazymig.odm.stored import shown_as_stored
 from lazymig.rules.aggregations import aggregated_paths
-from lazymig.rules.updates import written_paths
+from lazymig.rules.updates import read_paths, written_paths
 
 __all__ = ["SeeThroughQuerySet", "update_refusals"]
 
@@ -36,8 +43,20 @@ class SeeThroughQuerySet(AsStoredQuerySet):
     # The filter goes out as it is: everything that it may find has been settled.
     _lazymig_settled = False
 
+    # Nothing is settled any more: it has been, or what is asked only looks at the filter.
+    _lazymig_still = False
+
     # The cursor is only asked for its collection.
-    _lazymig_unordered = False
+    _lazymig_counting = False
+
+    # MongoEngine reads the model's own collection, whatever using() says.
+    _lazymig_of_model = False
+
+    # Documents that were refused, and whose old shape the filter does not find.
+    _lazymig_refused: Mapping[str, Any] | None = None
+
+    # The keys of order_by(), by their database paths.
+    _lazymig_keys: Mapping[str, str] = MappingProxyType({})
 
     def explain_migration(self) -> str:
         """Say in plain words what becomes of this queryset's filter while rules are pending."""
@@ -53,9 +72,19 @@ class SeeThroughQuerySet(AsStoredQuerySet):
         else:
             lines.append(f"The filter {query!r} is sent as {dict(view.query)!r}.")
         lines.extend(f"Settled first, because {reason}." for reason in view.unseen)
-        paths = self._lazymig_order()
-        if paths and sight.writes(paths):
-            lines.append(f"Settled first, because it sorts by {', '.join(paths)}.")
+        needs = self._lazymig_needs_of_view(view, sight)
+        for need, verb in (
+            (self._lazymig_need_of_where(sight), "is asked"),
+            (self._lazymig_need_of_order(sight, query), "sorts"),
+        ):
+            if need.rules:
+                needs.append(need)
+                what = need.operation.replace("order_by ", "by ")
+                lines.append(f"Settled first, because it {verb} {what}.")
+        if needs:
+            wanted = frozenset().union(*(need.rules for need in needs))
+            names = ", ".join(sight.names(sight.with_dependencies(wanted)))
+            lines.append(f"Settled by: {names}.")
         return "\n".join(lines)
 
     @property
@@ -64,49 +93,66 @@ class SeeThroughQuerySet(AsStoredQuerySet):
         sight = self._lazymig_sight()
         if sight is None or self._lazymig_settled:
             return query
-        seen = self._lazymig_seen
-        if seen is None or seen[0] is not query:
-            seen = self._lazymig_seen = (query, self._lazymig_view(query, sight))
-        view = seen[1]
-        if view.unseen:
-            reason = f"a query by {', '.join(each.path for each in view.unseen)}"
-            settled(self._document, self._collection, view.within, sight, reason)
+        view = self._lazymig_view(query, sight)
+        if view.unseen and not self._lazymig_still:
+            self._lazymig_bring_up(query, sight, ())
+        if self._lazymig_refused is not None:
+            return all_of(view.query, self._lazymig_refused)
         return view.query
 
     @property
     def _cursor(self) -> Any:
-        if self._cursor_obj is None and not self._lazymig_unordered:
-            if self._where_clause:
-                self._lazymig_settle("where()", None)
-            else:
-                paths = self._lazymig_order()
-                if paths:
-                    self._lazymig_settle(f"order_by {', '.join(paths)}", paths, written=True)
-        return super()._cursor
+        if self._cursor_obj is not None:
+            return super()._cursor
+        if self._lazymig_counting:
+            return self._lazymig_reader().find({})
+        sight = self._lazymig_sight()
+        if sight is None or self._lazymig_still or self._lazymig_settled:
+            return super()._cursor
+        query = super()._query
+        needs = (self._lazymig_need_of_where(sight), self._lazymig_need_of_order(sight, query))
+        self._lazymig_bring_up(query, sight, needs)
+        self._lazymig_still = True
+        try:
+            return super()._cursor
+        finally:
+            self._lazymig_still = False
+
+    def explain(self) -> Any:
+        """Return MongoDB's plan for this queryset's filter as it is sent; nothing is written."""
+        queryset = self.clone()
+        queryset._lazymig_still = True
+        return super(SeeThroughQuerySet, queryset).explain()
 
     def count(self, with_limit_and_skip: bool = False) -> int:
         """Count the documents that match, old ones by what they are about to be."""
-        self._lazymig_unordered = not self._where_clause
+        self._lazymig_counting = self._lazymig_sight() is not None
         try:
             counted: int = super().count(with_limit_and_skip)
         finally:
-            self._lazymig_unordered = False
+            self._lazymig_counting = False
         return counted
 
     def distinct(self, field: str) -> Any:
         """Return the distinct values of a field."""
-        self._lazymig_settle(f"distinct({field!r})", self._lazymig_paths([field]), written=True)
-        return super().distinct(field)
+        queryset = self._lazymig_for_read(
+            f"distinct({field!r})", self._lazymig_paths([field]), where=True
+        )
+        return super(SeeThroughQuerySet, queryset).distinct(field)
 
     def sum(self, field: str) -> Any:
         """Sum the values of a field."""
-        self._lazymig_settle(f"sum({field!r})", self._lazymig_paths([field]), written=True)
-        return super().sum(field)
+        queryset = self._lazymig_for_read(
+            f"sum({field!r})", self._lazymig_paths([field]), collation=None, of_model=True
+        )
+        return super(SeeThroughQuerySet, queryset).sum(field)
 
     def average(self, field: str) -> Any:
         """Average the values of a field."""
-        self._lazymig_settle(f"average({field!r})", self._lazymig_paths([field]), written=True)
-        return super().average(field)
+        queryset = self._lazymig_for_read(
+            f"average({field!r})", self._lazymig_paths([field]), collation=None, of_model=True
+        )
+        return super(SeeThroughQuerySet, queryset).average(field)
 
     def aggregate(self, pipeline: Any, *suppl_pipeline: Any, **kwargs: Any) -> Any:
         """Run an aggregation over the documents that match."""
@@ -115,19 +161,26 @@ class SeeThroughQuerySet(AsStoredQuerySet):
         stages = [pipeline] if isinstance(pipeline, Mapping) else pipeline
         paths = aggregated_paths([*stages, *suppl_pipeline])
         if paths is not None:
-            paths = paths.union(path for path, _direction in self._ordering or ())
-        self._lazymig_settle("aggregate()", paths, written=True)
-        return super().aggregate(pipeline, *suppl_pipeline, **kwargs)
+            paths = paths.union(_sorted_paths(self._ordering))
+        queryset = self._lazymig_for_read(
+            "aggregate()",
+            paths,
+            # MongoEngine hands on what is given here, and nothing that the queryset holds.
+            collation=kwargs.get("collation"),
+            max_time_ms=kwargs.get("maxTimeMS"),
+            comment=kwargs.get("comment"),
+        )
+        return super(SeeThroughQuerySet, queryset).aggregate(pipeline, *suppl_pipeline, **kwargs)
 
     def map_reduce(self, *args: Any, **kwargs: Any) -> Any:
         """Run a map-reduce over the documents that match."""
-        self._lazymig_settle("map_reduce()", None)
-        return super().map_reduce(*args, **kwargs)
+        queryset = self._lazymig_for_read("map_reduce()", None, collation=None, of_model=True)
+        return super(SeeThroughQuerySet, queryset).map_reduce(*args, **kwargs)
 
     def exec_js(self, code: Any, *fields: Any, **options: Any) -> Any:
         """Run JavaScript over the documents that match."""
-        self._lazymig_settle("exec_js()", None)
-        return super().exec_js(code, *fields, **options)
+        queryset = self._lazymig_for_read("exec_js()", None, collation=None, of_model=True)
+        return super(SeeThroughQuerySet, queryset).exec_js(code, *fields, **options)
 
     def update(
         self,
@@ -139,14 +192,19 @@ class SeeThroughQuerySet(AsStoredQuerySet):
         array_filters: Any = None,
         **update: Any,
     ) -> Any:
-        """Update the documents that match, old ones after they have been migrated."""
+        """Update the documents that match, old ones after they have been migrated.
+
+        :raises MigrationError: a document that matches could not be migrated, though a rule reads
+            or writes what the update does, and `on_error` is `"raise"`.
+        """
         queryset = self
         with update_refusals():
             if self._lazymig_sight() is not None and not (self._none or self._empty):
+                touched = self._lazymig_touched(update)
                 if upsert:
-                    queryset = self._lazymig_for_upsert(self._lazymig_written(update))
+                    queryset = self._lazymig_for_upsert(*touched)
                 else:
-                    self._lazymig_settle("update()", self._lazymig_written(update))
+                    queryset = self._lazymig_for_write("update()", *touched)
             return super(SeeThroughQuerySet, queryset).update(
                 upsert=upsert,
                 multi=multi,
@@ -156,6 +214,26 @@ class SeeThroughQuerySet(AsStoredQuerySet):
                 array_filters=array_filters,
                 **update,
             )
+
+    def delete(
+        self, write_concern: Any = None, _from_doc_delete: bool = False, cascade_refs: Any = None
+    ) -> Any:
+        """Delete the documents that match, old ones by what they are about to be.
+
+        :raises MigrationError: a document that matches could not be migrated, though the filter
+            asks for what a rule computes, and `on_error` is `"raise"`.
+        """
+        queryset = self
+        if self._lazymig_sight() is not None and not (self._none or self._empty):
+            one_by_one = self._skip or self._limit or _signals_deletion(self._document)
+            if _from_doc_delete or not one_by_one:
+                rules = self._document._meta.get("delete_rules")
+                queryset = self._lazymig_for_write("delete()", (), (), where=bool(rules))
+                # Referring documents are found for all that match: in whatever order.
+                queryset._ordering = []
+        return super(SeeThroughQuerySet, queryset).delete(
+            write_concern, _from_doc_delete, cascade_refs
+        )
 
     def rewind(self) -> None:
         """Rewind the cursor to its unevaluated state."""
@@ -167,67 +245,231 @@ class SeeThroughQuerySet(AsStoredQuerySet):
     def _clone_into(self, new_qs: Any) -> Any:
         if self._lazymig_settled:
             new_qs._lazymig_settled = True
+        if self._lazymig_still:
+            new_qs._lazymig_still = True
+            new_qs._lazymig_refused = self._lazymig_refused
+        if self._lazymig_of_model:
+            new_qs._lazymig_of_model = True
+        if self._lazymig_keys:
+            new_qs._lazymig_keys = self._lazymig_keys
         super()._clone_into(new_qs)
         if new_qs._cursor_obj is not None and self._lazymig_sight() is not None:
             # What the clone is going to be asked for decides what has to be settled first.
             new_qs._cursor_obj = None
         return new_qs
 
+    def _get_order_by(self, keys: Iterable[str]) -> Any:
+        keys = list(keys)
+        order = super()._get_order_by(keys)
+        written = [key[1:] if key[0] in "+-" else key for key in keys if key]
+        self._lazymig_keys = {
+            path: key for (path, _direction), key in zip(order, written, strict=True)
+        }
+        return order
+
     def _lazymig_view(self, query: Mapping[str, Any], sight: Sight) -> View:
-        return view_of(self._document, query, sight, collation=self._collation is not None)
+        seen = self._lazymig_seen
+        if seen is None or seen[0] is not query:
+            view = view_of(self._document, query, sight, collation=self._collation is not None)
+            seen = self._lazymig_seen = (query, view)
+        return seen[1]
 
     def _lazymig_sight(self) -> Sight | None:
         if self._as_pymongo or self._lazymig_stored or shown_as_stored(self._document):
             return None
         return sight_of(self._document)
 
-    def _lazymig_settle(
-        self, operation: str, paths: Iterable[str] | None, written: bool = False
-    ) -> None:
-        """Settle the documents that match, if the operation meets a path that a rule does.
+    def _lazymig_reader(self) -> Any:
+        """The collection as MongoEngine's cursors read it."""
+        if self._read_preference is None and self._read_concern is None:
+            return self._collection
+        return self._collection.with_options(
+            read_preference=self._read_preference, read_concern=self._read_concern
+        )
 
-        :param paths: the paths that the operation reads or writes; `None` for any.
-        :param written: only paths that rules write matter, for the operation writes none.
+    # What is settled, and why
+
+    def _lazymig_bring_up(
+        self,
+        query: Mapping[str, Any],
+        sight: Sight,
+        needs: Iterable[Need],
+        *,
+        writes: bool = False,
+    ) -> None:
+        """Settle the documents that match, if the filter or what is done with them needs it.
+
+        :param query: MongoEngine's own filter.
+        :param writes: the operation is a write, which may not hit a refused document.
+        """
+        self._lazymig_refused = None
+        view = self._lazymig_view(query, sight)
+        needs = [need for need in needs if need.rules]
+        needs.extend(self._lazymig_needs_of_view(view, sight))
+        if not needs:
+            return
+        collection = self._collection
+        if self._lazymig_of_model:
+            collection = self._document._get_db()[self._document._get_collection_name()]
+        queries = [view.within]
+        if self._lazymig_settled and view.within is not query:
+            # Neither may what will match be overlooked, nor what matches no more be hit.
+            queries.append(query)
+        search = Search(
+            self._collation, None if writes else self._max_time_ms or None, self._comment
+        )
+        refused = bring_up(self._document, collection, queries, sight, needs, search)
+        if not refused:
+            return
+        # They are what they are stored as, so the filter finds them, or not, as it is.
+        found = find_refused(collection, refused, query, self._collation)
+        for key in found:
+            if writes and refused[key].plan.on_error == "raise":
+                raise refused[key].error
+        missed = [refused[key].document_id for key in refused.keys() - found.keys()]
+        if missed:
+            self._lazymig_refused = {"_id": {"$nin": missed}}
+
+    def _lazymig_settle(
+        self,
+        operation: str,
+        paths: Iterable[str] | None,
+        *,
+        where: bool = False,
+        ordered: bool = False,
+    ) -> None:
+        """Settle the documents that match for an operation that reads.
+
+        :param paths: the paths that it reads; `None` for any.
+        :param where: it heeds `where()`.
+        :param ordered: it heeds the order.
         """
         sight = self._lazymig_sight()
         if sight is None or self._none or self._empty or self._lazymig_settled:
             return
-        concerned = sight.touches(paths) if paths is None or not written else sight.writes(paths)
-        if concerned:
-            try:
-                query = super()._query
-            except Exception:
-                # A query that cannot be built: MongoEngine says so in its own turn.
-                return
-            view = self._lazymig_view(query, sight)
-            settled(self._document, self._collection, view.within, sight, operation)
+        try:
+            query = super()._query
+        except Exception:
+            # A query that cannot be built: MongoEngine says so in its own turn.
+            return
+        needs = [Need(operation, sight.writing(None if paths is None else tuple(paths)))]
+        if where:
+            needs.append(self._lazymig_need_of_where(sight))
+        if ordered:
+            needs.append(self._lazymig_need_of_order(sight, query))
+        self._lazymig_bring_up(query, sight, needs)
 
-    def _lazymig_for_upsert(self, paths: Iterable[str] | None) -> Any:
-        """A clone whose filter goes out as it is, as what an upsert inserts is taken from it.
+    def _lazymig_for_read(
+        self,
+        operation: str,
+        paths: Iterable[str] | None,
+        *,
+        where: bool = False,
+        ordered: bool = False,
+        of_model: bool = False,
+        **options: Any,
+    ) -> Any:
+        """A clone for one operation that reads, for which everything has been settled.
 
-        :param paths: the paths that the upsert writes; `None` for any.
+        :param paths: the paths that it reads; `None` for any.
+        :param where: it heeds `where()`.
+        :param ordered: it heeds the order.
+        :param of_model: MongoEngine reads the model's own collection for it.
+        :param options: what it obeys in place of the queryset's own options.
+        """
+        if self._lazymig_sight() is None or self._none or self._empty:
+            return self
+        queryset = self.clone()
+        for name, value in options.items():
+            setattr(queryset, f"_{name}", value)
+        queryset._lazymig_of_model = of_model
+        queryset._lazymig_settle(operation, paths, where=where, ordered=ordered)
+        queryset._lazymig_still = True
+        return queryset
+
+    def _lazymig_for_write(
+        self,
+        operation: str,
+        written: Iterable[str] | None,
+        read: Iterable[str] | None,
+        *,
+        where: bool = False,
+    ) -> Any:
+        """A clone for a write, for which everything has been settled.
+
+        :param written: the paths that it writes; `None` for any.
+        :param read: the paths that it computes from; `None` for any.
         """
         sight = self._lazymig_sight()
-        query = super()._query
         queryset = self.clone()
+        if not where:
+            # Writes are sent without a collation.
+            queryset._collation = None
+        if sight is not None:
+            query = super(SeeThroughQuerySet, queryset)._query
+            needs = [_need_of_write(sight, operation, written, read)]
+            if where:
+                needs.append(queryset._lazymig_need_of_where(sight))
+            queryset._lazymig_bring_up(query, sight, needs, writes=True)
+            queryset._lazymig_still = True
+        return queryset
+
+    def _lazymig_for_upsert(
+        self, written: Iterable[str] | None, read: Iterable[str] | None = ()
+    ) -> Any:
+        """A clone whose filter goes out as it is, as what an upsert inserts is taken from it.
+
+        :param written: the paths that the upsert writes; `None` for any.
+        :param read: the paths that it computes from; `None` for any.
+        """
+        sight = self._lazymig_sight()
+        queryset = self.clone()
+        queryset._collation = None
+        query = super(SeeThroughQuerySet, queryset)._query
         # An equality on `_cls` is what MongoDB writes into the new document.
         narrowed = queryset._lazymig_narrow()
         if sight is not None:
-            view = self._lazymig_view(query, sight)
-            within = view.within
-            if narrowed or view.query is not query or view.unseen or sight.touches(paths):
-                # Neither may what will match be overlooked, nor what matches no more be hit.
-                either = {"$or": [within, query]} if within is not query and within else within
-                settled(self._document, self._collection, either, sight, "an upsert")
             queryset._lazymig_settled = True
+            filtering = sight.concerning([query])
+            if narrowed:
+                filtering |= sight.writing(("_cls",))
+            needs = [
+                _need_of_write(sight, "an upsert", written, read),
+                Need("an upsert", filtering),
+            ]
+            queryset._lazymig_bring_up(query, sight, needs, writes=True)
         return queryset
+
+    def _lazymig_needs_of_view(self, view: View, sight: Sight) -> list[Need]:
+        if not view.unseen:
+            return []
+        names = dict.fromkeys(self._lazymig_name_of(each.path) for each in view.unseen)
+        return [Need(f"a query by {', '.join(names)}", sight.concerning(view.apart))]
+
+    def _lazymig_need_of_where(self, sight: Sight) -> Need:
+        # Nobody knows what JavaScript reads.
+        return Need("where()", sight.writing(None) if self._where_clause else frozenset())
+
+    def _lazymig_need_of_order(self, sight: Sight, query: Mapping[str, Any]) -> Need:
+        paths = self._lazymig_order()
+        if not paths or _finds_one(query):
+            return Need("order_by", frozenset())
+        rules = sight.writing(tuple(paths))
+        if not rules:
+            return Need("order_by", rules)
+        concerned = [path for path in paths if sight.writing((path,))]
+        return Need(f"order_by {', '.join(map(self._lazymig_name_of, concerned))}", rules)
 
     def _lazymig_order(self) -> list[str]:
         """The database paths that the results are sorted by."""
         order = self._ordering
         if order is None and self._document._meta["ordering"]:
             order = self._get_order_by(self._document._meta["ordering"])
-        return [path for path, _direction in order or () if path != "_text_score"]
+        return _sorted_paths(order)
+
+    def _lazymig_name_of(self, path: str) -> str:
+        """A database path as the user wrote it, or would write it."""
+        return self._lazymig_keys.get(path) or field_path(self._document, path)
 
     def _lazymig_paths(self, fields: Iterable[str]) -> list[str]:
         paths = []
@@ -239,7 +481,42 @@ class SeeThroughQuerySet(AsStoredQuerySet):
                 paths.append(dotted)
         return paths
 
-    def _lazymig_written(self, update: Mapping[str, Any]) -> frozenset[str] | None:
-        if isinstance(update.get("__raw__"), list):
-            return None
-        return written_paths(transform.update(self._document, **update))
+    def _lazymig_touched(
+        self, update: Mapping[str, Any]
+    ) -> tuple[frozenset[str] | None, frozenset[str] | None]:
+        """The paths that an update writes, and those that it computes from; `None` for any."""
+        raw = update.get("__raw__")
+        changes = raw if isinstance(raw, list) else transform.update(self._document, **update)
+        try:
+            return written_paths(changes), read_paths(changes)
+        except (AttributeError, TypeError, ValueError):
+            # No update: MongoDB says so in its own turn.
+            return None, None
+
+
+def _need_of_write(
+    sight: Sight, operation: str, written: Iterable[str] | None, read: Iterable[str] | None
+) -> Need:
+    changed = None if written is None else tuple(written)
+    rules = sight.using(changed) | sight.writing(None if read is None else tuple(read))
+    return Need(operation, rules, sight.asking(changed))
+
+
+def _sorted_paths(order: Any) -> list[str]:
+    """The database paths of an order, in any form that PyMongo takes."""
+    if isinstance(order, str):
+        return [order]
+    keys = (key if isinstance(key, str) else key[0] for key in order or ())
+    return [path for path in keys if path != "_text_score"]
+
+
+def _finds_one(query: Mapping[str, Any]) -> bool:
+    """Whether a filter names one `_id`, so that there is nothing to be sorted."""
+    return type(query.get("_id")) in (ObjectId, str, int, UUID)
+
+
+def _signals_deletion(model: Any) -> bool:
+    """Whether MongoEngine deletes document by document, as somebody listens."""
+    return bool(signals.signals_available) and bool(
+        signals.pre_delete.has_receivers_for(model) or signals.post_delete.has_receivers_for(model)
+    )
