@@ -83,35 +83,36 @@ def with_dependencies(
     found = set(needed)
     again = set(restarted)
     hands_over = any(meet(one.writes, _ANY_CLASS) for one in footprints)
-    pairs = [
+    related = [
         (first, second)
-        for second in range(len(footprints))
-        for first in range(second)
-        if hands_over or footprints[first].chain == footprints[second].chain
+        for second, later in enumerate(footprints)
+        for first, earlier in enumerate(footprints[:second])
+        if (hands_over or earlier.chain == later.chain) and _order_matters(earlier, later)
     ]
     size = -1
     while size < len(found) + len(again):
         size = len(found) + len(again)
-        for first, second in pairs:
+        for first, second in related:
             earlier, later = footprints[first], footprints[second]
-            if second in found and first not in found and _must_precede(earlier, later):
+            if second in found:
                 found.add(first)
-            if first in found and second not in found:
-                if _is_restored(footprints, found, first) and meet(
-                    later.writes, earlier.conditions
-                ):
-                    found.add(second)
-                if first in again and _uses(later, earlier.writes):
-                    # What was made of the old values has to be made before they are new ones.
-                    found.add(second)
-            if first in again and second not in again and meet(earlier.writes, later.conditions):
-                again.add(second)
+            if (
+                first in found
+                and second not in found
+                and meet(later.writes, earlier.conditions)
+                and _is_restored(footprints, found, first)
+            ):
                 found.add(second)
+            # What is applied anew has to meet what it would have met after all the others.
+            if not again.isdisjoint((first, second)):
+                found.update((first, second))
+            if first in again and meet(earlier.writes, later.conditions):
+                again.add(second)
     return sorted(found)
 
 
-def _must_precede(earlier: Footprint, later: Footprint) -> bool:
-    """Whether it may matter that the earlier one is applied first."""
+def _order_matters(earlier: Footprint, later: Footprint) -> bool:
+    """Whether one of two rules may write what the other touches."""
     return _uses(later, earlier.writes) or any(
         meet(later.writes, paths) for paths in (earlier.conditions, earlier.inputs)
     )
