@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -11,7 +11,10 @@ import bson
 
 __all__ = ["IdStore"]
 
-# Bytes of noted batches that are kept in memory; beyond that they go to the database.
+# The `_id`s of the log that are encoded together.
+_BATCH: Final = 100
+
+# The bytes of the log that are kept in memory; beyond that it goes to the database.
 _IN_MEMORY: Final = 1 << 20
 
 _TABLES: Final = """
@@ -33,6 +36,7 @@ class IdStore:
 
     def __init__(self, codec_options: Any) -> None:
         self._codec_options = codec_options
+        self._latest: list[Any] = []
         self._batches: list[bytes] = []
         self._size = 0
         self._database: sqlite3.Connection | None = None
@@ -41,6 +45,7 @@ class IdStore:
     def close(self) -> None:
         """Remove everything."""
         database, self._database = self._database, None
+        self._latest.clear()
         self._batches.clear()
         if database is not None:
             database.close()
@@ -48,28 +53,35 @@ class IdStore:
     def __del__(self) -> None:
         self.close()
 
-    def note(self, document_ids: Sequence[Any]) -> None:
-        """Add a batch to the log."""
-        batch = bson.encode({"ids": document_ids}, codec_options=self._codec_options)
-        self._batches.append(batch)
-        self._size += len(batch)
-        if self._size > _IN_MEMORY:
-            self._opened().executemany(
-                "INSERT INTO noted VALUES (?)", [(batch,) for batch in self._batches]
-            )
-            self._batches.clear()
-            self._size = 0
+    def note(self, document_ids: Iterable[Any]) -> None:
+        """Add to the log."""
+        self._latest.extend(document_ids)
+        if len(self._latest) >= _BATCH:
+            batch = bson.encode({"ids": self._latest}, codec_options=self._codec_options)
+            self._latest.clear()
+            self._batches.append(batch)
+            self._size += len(batch)
+            if self._size > _IN_MEMORY:
+                self._put_aside()
+
+    def _put_aside(self) -> None:
+        rows = [(batch,) for batch in self._batches]
+        self._opened().executemany("INSERT INTO noted VALUES (?)", rows)
+        self._batches.clear()
+        self._size = 0
 
     def recall(self) -> None:
-        """Put what the log holds into the set; the log is empty afterwards."""
+        """Put what the log holds into the set."""
         with self.attempt():
-            database = self._opened()
-            for (batch,) in database.execute("SELECT batch FROM noted"):
+            for (batch,) in self._opened().execute("SELECT batch FROM noted"):
                 self._add_batch(batch)
             for batch in self._batches:
                 self._add_batch(batch)
-            database.execute("DELETE FROM noted")
+            for document_id in self._latest:
+                self.add(document_id)
+            self._opened().execute("DELETE FROM noted")
         self._batches.clear()
+        self._latest.clear()
 
     def _add_batch(self, batch: bytes) -> None:
         for document_id in bson.decode(batch, codec_options=self._codec_options)["ids"]:

@@ -86,6 +86,6 @@ class SteadyReader:
             return
         if self._taken is None:
             self._taken = IdStore(self._collection.codec_options)
-        self._taken.note([raw["_id"] for raw in raws])
+        self._taken.note(raw["_id"] for raw in raws)
         self._count += len(raws)
         self._waiting = self.cursor.retrieved - self._count
