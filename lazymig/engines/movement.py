@@ -66,8 +66,9 @@ def can_move(index: Raw, read: Paths[str] | None, written: Paths[str] | None) ->
     key = list(index["key"])
     if key == ["_id"]:
         return False
-    if read is not None and not _meets(_indexed(key[0], index), read):
-        # MongoDB walks an index only if the filter or the order names the first path of its key.
+    if read is not None and ("_fts" in key or not _meets(_indexed(key[0], index), read)):
+        # MongoDB walks an index only if the filter or the order names the first path of its key,
+        # and a text index only for `$text`, which may read any path.
         return False
     paths = [path for name in key for path in _indexed(name, index)]
     paths.extend(_partial_paths(index))
