@@ -48,12 +48,24 @@ def may_move(
     read = None if hinted else query_paths(query)
     if read is not None:
         read = read.union(order)
-    return any(can_move(index, read, written) for index in indexes)
+    return any(_provides(index, order) and can_move(index, read, written) for index in indexes)
 
 
 def _indexes_of(collection: Collection[Any], limit: float | None) -> list[Raw]:
     with pymongo.timeout(limit):
         return list(collection.list_indexes())
+
+
+def _provides(index: Raw, order: Paths[str]) -> bool:
+    """Whether documents may come in this order as an index is walked.
+
+    If not, all of them are read and sorted before the first one is sent.
+    """
+    return all(any(name == path or _covers(name, path) for name in index["key"]) for path in order)
+
+
+def _covers(name: str, path: str) -> bool:
+    return name.endswith("$**") and _meets([_prefix(name)], [path])
 
 
 def can_move(index: Raw, read: Paths[str] | None, written: Paths[str] | None) -> bool:

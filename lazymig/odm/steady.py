@@ -25,17 +25,15 @@ def batch_of(queryset: Any) -> int:
 def may_walk_an_index(queryset: Any, order: Sequence[str]) -> bool:
     """Whether MongoDB may answer a queryset by an index other than that of the `_id`.
 
-    Without a filter, an order or a hint it walks the documents as they lie there, and what is
-    ordered by `_id` comes by that index, or is sorted before the first document comes.
+    Without a filter and a hint it walks the documents as they lie there, or in the order of the
+    `_id`s if that is asked for.
 
     :param order: the database paths that the queryset is sorted by.
     """
-    if queryset._hint != -1:
-        return True
-    if order:
-        return order[0] != "_id"
     # MongoEngine keeps the filter from which it made the cursor.
-    return queryset._mongo_query is None or bool(queryset._mongo_query)
+    if queryset._hint != -1 or queryset._mongo_query is None or queryset._mongo_query:
+        return True
+    return bool(order) and order[0] != "_id"
 
 
 def requery_of(queryset: Any, family: Family, order: Sequence[str]) -> Requery | None:

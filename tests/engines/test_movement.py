@@ -62,10 +62,16 @@ def test_the_indexes_of_the_collection_are_asked(database):
     assert ask(users, {"s": 1})
     assert ask(users, {"$or": [{"z": 1}, {"s": {"$gt": 1}}]})
     assert ask(users, {}, order=("s",))
+    assert ask(users, {"s": 1}, order=("a",))
+    assert not ask(users, {"s": 1}, order=("z",))
+    assert not ask(users, {"s": 1}, order=("s", "_id"))
     assert ask(users, {"$where": "true"})
     assert ask(users, {"z": 1}, hinted=True)
     assert not ask(users, {"z": 1})
     assert not ask(users, {"s": 1}, written=("b",))
+    users.create_index([("w.$**", 1)])
+    assert ask(users, {}, order=("w.x",), written=("w.x",))
+    assert not ask(users, {}, order=("w.x", "z"), written=("w.x",))
 
 
 def test_indexes_that_cannot_be_listed_count(database):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mongoengine import BooleanField, Document, IntField, ListField, StringField
 
 from lazymig import LazyMigrationMixin
+from lazymig.engines import pinned
 from tests.support.doors import as_raw
 from tests.support.handlers import ADD_ENABLED, handler, rule
 
@@ -42,6 +44,8 @@ INDEXES = {
     "wildcard": ([("$**", 1)], {}),
     "hashed": ([("state", "hashed")], {}),
     "upper": ([("upper", 1)], {}),
+    "merged": ([("enabled", 1), ("_id", 1)], {}),
+    "merged back": ([("state", 1), ("_id", -1)], {}),
 }
 QUERIES: list[dict[str, Any]] = [
     {},
@@ -127,6 +131,8 @@ class World:
     cached: bool
     fields: tuple[str, ...]
     meanwhile: str
+    window: int
+    answer: int
 
 
 worlds = st.builds(
@@ -144,6 +150,8 @@ worlds = st.builds(
     cached=st.booleans(),
     fields=st.sampled_from([(), (), ("n", "status", "enabled"), ("state", "upper", "n", "status")]),
     meanwhile=st.sampled_from(["nothing", "nothing", "loads", "bulk", "queries"]),
+    window=st.sampled_from([1000, 40]),
+    answer=st.sampled_from([10_000, 30]),
 )
 
 
@@ -229,7 +237,8 @@ def test_iterating_gives_what_migrated_documents_give(mongoengine_db, world):
     new = prepare(mongoengine_db, world)
     live, plain = models(world)
 
-    found = iterated(live, world)
+    with mock.patch.multiple(pinned, _WINDOW=world.window, _ANSWER=world.answer):
+        found = iterated(live, world)
 
     expected = list(asked(plain, world))
     numbers = [document.id for document in found]
