@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from mongoengine.errors import LookUpError, OperationError
 from mongoengine.queryset import transform
 from pymongo.errors import OperationFailure
 
-from lazymig.odm.joining import NOTHING_PENDING, AsStoredQuerySet
+from lazymig.engines.access import Positional, all_of
+from lazymig.engines.labelled import labelled
+from lazymig.odm.former import FormerClassesQuerySet
+from lazymig.odm.hints import hinted_index, hinted_paths
+from lazymig.odm.joining import NOTHING_PENDING
 from lazymig.odm.see_through import Sight, View, settled, sight_of, view_of
-from lazymig.odm.stored import shown_as_stored
 from lazymig.rules.aggregations import aggregated_paths
+from lazymig.rules.positional import is_positional_projection, is_positional_update
 from lazymig.rules.updates import written_paths
 
 __all__ = ["SeeThroughQuerySet", "update_refusals"]
@@ -28,7 +32,11 @@ def update_refusals() -> Iterator[None]:
         raise OperationError(f"Update failed ({exc})") from exc
 
 
-class SeeThroughQuerySet(AsStoredQuerySet):
+# MongoDB takes these only at the root of a filter.
+_AT_THE_ROOT: Final = frozenset({"$near", "$nearSphere", "$text"})
+
+
+class SeeThroughQuerySet(FormerClassesQuerySet):
     """Answers as if every document were migrated: filters are rewritten, other readers settle."""
 
     _lazymig_seen: tuple[Any, View] | None = None
@@ -36,8 +44,8 @@ class SeeThroughQuerySet(AsStoredQuerySet):
     # The filter goes out as it is: everything that it may find has been settled.
     _lazymig_settled = False
 
-    # The cursor is only asked for its collection.
-    _lazymig_unordered = False
+    # Of the documents that the filter finds, those alone that a hinted index holds.
+    _lazymig_indexed: Mapping[str, Any] | None = None
 
     def explain_migration(self) -> str:
         """Say in plain words what becomes of this queryset's filter while rules are pending."""
@@ -62,41 +70,55 @@ class SeeThroughQuerySet(AsStoredQuerySet):
     def _query(self) -> Any:
         query = super()._query
         sight = self._lazymig_sight()
-        if sight is None or self._lazymig_settled:
+        if sight is None or self._lazymig_settled or self._lazymig_unasked:
             return query
+        if self._lazymig_indexed is not None:
+            query = all_of(query, self._lazymig_indexed)
         seen = self._lazymig_seen
         if seen is None or seen[0] is not query:
             seen = self._lazymig_seen = (query, self._lazymig_view(query, sight))
         view = seen[1]
         if view.unseen:
             reason = f"a query by {', '.join(each.path for each in view.unseen)}"
-            settled(self._document, self._collection, view.within, sight, reason)
+            settled(self._document, self._lazymig_own_collection(), view.within, sight, reason)
         return view.query
 
-    @property
-    def _cursor(self) -> Any:
-        if self._cursor_obj is None and not self._lazymig_unordered:
-            if self._where_clause:
-                self._lazymig_settle("where()", None)
-            else:
-                paths = self._lazymig_order()
-                if paths:
-                    self._lazymig_settle(f"order_by {', '.join(paths)}", paths, written=True)
-        return super()._cursor
+    def _lazymig_make_cursor(self) -> Any:
+        if self._lazymig_unasked or self._lazymig_sight() is None:
+            return super()._lazymig_make_cursor()
+        if self._where_clause:
+            self._lazymig_settle("where()", None)
+        else:
+            paths = self._lazymig_order()
+            if paths:
+                self._lazymig_settle(f"order_by {', '.join(paths)}", paths, written=True)
+        if self._loaded_fields and is_positional_projection(super()._cursor_args.get("projection")):
+            changes = self._lazymig_as_is("a positional projection", ())
+        else:
+            changes = {}
+        changes = changes or self._lazymig_for_hint(self._hint)
+        with self._lazymig_with(changes):
+            return super()._lazymig_make_cursor()
 
     def count(self, with_limit_and_skip: bool = False) -> int:
         """Count the documents that match, old ones by what they are about to be."""
-        self._lazymig_unordered = not self._where_clause
+        # Its cursor is only asked for its collection.
+        asked = self._cursor_obj is not None and not self._lazymig_handed_on
+        with self._lazymig_with({"_lazymig_unasked": True}):
+            self._lazymig_handed_on = self._cursor is None
         try:
-            counted: int = super().count(with_limit_and_skip)
+            with self._lazymig_with(self._lazymig_for_hint(self._hint)):
+                counted: int = super().count(with_limit_and_skip)
         finally:
-            self._lazymig_unordered = False
+            self._lazymig_handed_on = self._cursor_obj is not None and not asked
         return counted
 
     def distinct(self, field: str) -> Any:
         """Return the distinct values of a field."""
         self._lazymig_settle(f"distinct({field!r})", self._lazymig_paths([field]), written=True)
-        return super().distinct(field)
+        # The command takes neither an order nor a hint.
+        with self._lazymig_with({"_hint": -1, "_ordering": []}):
+            return super().distinct(field)
 
     def sum(self, field: str) -> Any:
         """Sum the values of a field."""
@@ -115,9 +137,13 @@ class SeeThroughQuerySet(AsStoredQuerySet):
         stages = [pipeline] if isinstance(pipeline, Mapping) else pipeline
         paths = aggregated_paths([*stages, *suppl_pipeline])
         if paths is not None:
-            paths = paths.union(path for path, _direction in self._ordering or ())
+            paths = paths.union(_sorted_paths(self._ordering))
         self._lazymig_settle("aggregate()", paths, written=True)
-        return super().aggregate(pipeline, *suppl_pipeline, **kwargs)
+        changes = self._lazymig_for_hint(kwargs.get("hint"))
+        if "_hint" in changes:
+            del kwargs["hint"]
+        with self._lazymig_with(changes):
+            return super().aggregate(pipeline, *suppl_pipeline, **kwargs)
 
     def map_reduce(self, *args: Any, **kwargs: Any) -> Any:
         """Run a map-reduce over the documents that match."""
@@ -143,10 +169,13 @@ class SeeThroughQuerySet(AsStoredQuerySet):
         queryset = self
         with update_refusals():
             if self._lazymig_sight() is not None and not (self._none or self._empty):
+                changes = self._lazymig_changes(update)
                 if upsert:
-                    queryset = self._lazymig_for_upsert(self._lazymig_written(update))
+                    queryset = self._lazymig_for_upsert(changes, sets_class=True)
+                elif is_positional_update(changes):
+                    queryset = self._lazymig_for_positional("update()", changes)
                 else:
-                    self._lazymig_settle("update()", self._lazymig_written(update))
+                    self._lazymig_settle("update()", _written_paths(changes))
             return super(SeeThroughQuerySet, queryset).update(
                 upsert=upsert,
                 multi=multi,
@@ -157,27 +186,18 @@ class SeeThroughQuerySet(AsStoredQuerySet):
                 **update,
             )
 
-    def rewind(self) -> None:
-        """Rewind the cursor to its unevaluated state."""
-        if self._cursor_obj is not None and self._lazymig_sight() is not None:
-            # A new one, for old documents may have come since.
-            self._cursor_obj = None
-        super().rewind()
-
     def _clone_into(self, new_qs: Any) -> Any:
         if self._lazymig_settled:
             new_qs._lazymig_settled = True
-        super()._clone_into(new_qs)
-        if new_qs._cursor_obj is not None and self._lazymig_sight() is not None:
-            # What the clone is going to be asked for decides what has to be settled first.
-            new_qs._cursor_obj = None
-        return new_qs
+        if self._lazymig_indexed is not None:
+            new_qs._lazymig_indexed = self._lazymig_indexed
+        return super()._clone_into(new_qs)
 
     def _lazymig_view(self, query: Mapping[str, Any], sight: Sight) -> View:
         return view_of(self._document, query, sight, collation=self._collation is not None)
 
     def _lazymig_sight(self) -> Sight | None:
-        if self._as_pymongo or self._lazymig_stored or shown_as_stored(self._document):
+        if self._as_pymongo or self._lazymig_shows_stored():
             return None
         return sight_of(self._document)
 
@@ -200,34 +220,100 @@ class SeeThroughQuerySet(AsStoredQuerySet):
                 # A query that cannot be built: MongoEngine says so in its own turn.
                 return
             view = self._lazymig_view(query, sight)
-            settled(self._document, self._collection, view.within, sight, operation)
+            settled(self._document, self._lazymig_own_collection(), view.within, sight, operation)
 
-    def _lazymig_for_upsert(self, paths: Iterable[str] | None) -> Any:
+    def _lazymig_for_upsert(self, changes: Any, sets_class: bool = False) -> Any:
         """A clone whose filter goes out as it is, as what an upsert inserts is taken from it.
 
-        :param paths: the paths that the upsert writes; `None` for any.
+        :param changes: what the upsert writes, in MongoDB's terms.
+        :param sets_class: MongoEngine adds the class to it, if the filter asks for one.
         """
-        sight = self._lazymig_sight()
-        query = super()._query
         queryset = self.clone()
         # An equality on `_cls` is what MongoDB writes into the new document.
         narrowed = queryset._lazymig_narrow()
-        if sight is not None:
-            view = self._lazymig_view(query, sight)
-            within = view.within
-            if narrowed or view.query is not query or view.unseen or sight.touches(paths):
-                # Neither may what will match be overlooked, nor what matches no more be hit.
-                either = {"$or": [within, query]} if within is not query and within else within
-                settled(self._document, self._collection, either, sight, "an upsert")
+        paths = _written_paths(changes)
+        if (
+            sets_class
+            and paths is not None
+            and "_cls" in super(SeeThroughQuerySet, queryset)._query
+        ):
+            paths |= {"_cls"}
+        queryset._lazymig_as_is("an upsert", None if narrowed else paths)
+        queryset._lazymig_settled = True
+        return queryset
+
+    def _lazymig_for_positional(self, operation: str, changes: Any) -> Any:
+        """A clone whose filter goes out as it is, for the `$` in an update or a projection."""
+        queryset = self.clone()
+        if queryset._lazymig_as_is(operation, _written_paths(changes)):
             queryset._lazymig_settled = True
         return queryset
+
+    def _lazymig_as_is(self, operation: str, paths: Iterable[str] | None) -> dict[str, Any]:
+        """Settle so that the filter may go out as it is, if a rule concerns it or these paths.
+
+        :param paths: the paths that the operation reads or writes besides; `None` for any.
+        :return: the attributes of a queryset that sends it so; none if nothing is concerned.
+        """
+        sight = self._lazymig_sight()
+        if sight is None or self._none or self._empty or self._lazymig_settled:
+            return {}
+        query = super()._query
+        view = self._lazymig_view(query, sight)
+        if view.query is query and not view.unseen and not sight.touches(paths):
+            return {}
+        # Neither may what will match be overlooked, nor what matches no more be hit.
+        searches = [view.within]
+        if view.within is not query and view.within:
+            searches = (
+                [view.within, query]
+                if _holds(query, _AT_THE_ROOT)
+                else [{"$or": [view.within, query]}]
+            )
+        for within in searches:
+            settled(self._document, self._lazymig_own_collection(), within, sight, operation)
+        return {"_lazymig_settled": True}
+
+    def _lazymig_for_hint(self, hint: Any) -> dict[str, Any]:
+        """The attributes of a queryset with which a hinted query finds what it has to find.
+
+        Without its hint it is asked for what the index would hold if all documents were migrated.
+        """
+        sight = self._lazymig_sight()
+        if hint in (-1, None) or sight is None or self._lazymig_settled:
+            return {}
+        if self._none or self._empty:
+            return {}
+        paths = hinted_paths(self._document, hint)
+        filtered = sight.rewriter.is_concerned(super()._query)
+        if paths is not None and not filtered and not sight.writes(paths):
+            return {}
+        index = hinted_index(self._collection, hint)
+        if index is None:
+            return {}
+        if index.holds is None or self._collation is not None:
+            met = index.paths if sight.writes(index.paths) else ()
+            return self._lazymig_as_is("a hint of an index that does not hold all documents", met)
+        if not sight.writes(index.paths):
+            return {}
+        return {"_hint": -1, "_lazymig_indexed": index.holds}
+
+    def _lazymig_positional(self, projection: Mapping[str, Any] | None) -> Positional | None:
+        """The filter that a projection with `$` takes its elements from."""
+        if not is_positional_projection(projection):
+            return None
+        return Positional(super()._query, self._collation)
+
+    def _lazymig_own_collection(self) -> Any:
+        """The collection for lazymig's own commands, which carry the options of the queryset."""
+        return labelled(self._collection, self._comment, self._max_time_ms)
 
     def _lazymig_order(self) -> list[str]:
         """The database paths that the results are sorted by."""
         order = self._ordering
         if order is None and self._document._meta["ordering"]:
             order = self._get_order_by(self._document._meta["ordering"])
-        return [path for path, _direction in order or () if path != "_text_score"]
+        return [path for path in _sorted_paths(order) if path != "_text_score"]
 
     def _lazymig_paths(self, fields: Iterable[str]) -> list[str]:
         paths = []
@@ -239,7 +325,30 @@ class SeeThroughQuerySet(AsStoredQuerySet):
                 paths.append(dotted)
         return paths
 
-    def _lazymig_written(self, update: Mapping[str, Any]) -> frozenset[str] | None:
+    def _lazymig_changes(self, update: Mapping[str, Any]) -> Any:
+        """An update in MongoDB's terms; `None` for a pipeline."""
         if isinstance(update.get("__raw__"), list):
             return None
-        return written_paths(transform.update(self._document, **update))
+        return transform.update(self._document, **update)
+
+
+def _written_paths(changes: Any) -> frozenset[str] | None:
+    return None if changes is None else written_paths(changes)
+
+
+def _sorted_paths(order: Any) -> list[str]:
+    """The paths of a sort in any of PyMongo's notations; none if it is malformed."""
+    if isinstance(order, str):
+        return [order]
+    if isinstance(order, Mapping):
+        return list(order)
+    if not isinstance(order, (list, tuple)):
+        return []
+    return [key if isinstance(key, str) else key[0] for key in order if key]
+
+
+def _holds(query: Any, operators: frozenset[str]) -> bool:
+    """Whether one of these operators stands anywhere in a query."""
+    if isinstance(query, Mapping):
+        return any(name in operators or _holds(value, operators) for name, value in query.items())
+    return isinstance(query, (list, tuple)) and any(_holds(part, operators) for part in query)
