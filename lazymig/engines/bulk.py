@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,7 +26,6 @@ from lazymig.engines.access import (
     by_ids,
     is_document_error,
     is_mongomock,
-    key_of,
     located,
     location_fields,
     on_primary,
@@ -59,7 +57,6 @@ __all__ = [
     "conclude",
     "is_exact_once_repeated",
     "rescue_broken",
-    "settle",
     "still_matches",
 ]
 
@@ -76,8 +73,7 @@ _RESCUE_BATCH = 100
 # closes a cursor that it has not heard of for ten minutes.
 _CLAIMED_BATCH = 100
 
-# Of an operation that settles: a rule that fails this often fails for a reason that is not one
-# document's.
+# A rule that fails this often fails for a reason that is not one document's.
 _MOST_ERRORS = 1000
 
 
@@ -474,35 +470,6 @@ def still_matches(rule: BoundRule, document_id: Any) -> MigrationFailed:
         model=rule.model_name,
         rule=rule.name,
         document_id=document_id,
-    )
-
-
-def settle(collection: Collection[Any], plan: Plan, within: Raw | None) -> MigrationReport:
-    """Apply the rules that a match starts to the documents that a query finds.
-
-    :param within: a query that holds for a document before, while and after it is brought up to
-        date; `None` for all documents.
-    :raises pymongo.errors.PyMongoError: the connection or the rights; documents that the server
-        refuses are in the report instead, and get no later rule.
-    """
-    reports: list[RuleReport] = []
-    refused: dict[Any, Any] = {}
-    for rule in plan.starting:
-        announce(plan, rule, "lazy")
-        started = time.perf_counter()
-        spared = {"_id": {"$nin": list(refused.values())}} if refused else None
-        tally = Work(collection, plan, "lazy", within, spared).apply(rule)
-        refused.update((key_of(error.document_id), error.document_id) for error in tally.errors)
-        seconds = time.perf_counter() - started
-        reports.append(conclude(collection, plan, rule, "lazy", tally, seconds))
-        if len(refused) >= _MOST_ERRORS:
-            break
-    return MigrationReport(
-        plan.model_name,
-        str(collection.full_name),
-        "lazy",
-        tuple(reports),
-        "failed" if len(refused) >= _MOST_ERRORS else "finished",
     )
 
 

@@ -27,7 +27,7 @@ class _LabelledCollection(Collection[Any]):
 
     def find(self, *args: Any, **options: Any) -> Any:
         """Return a cursor, as PyMongo's `find` does."""
-        if self._lazymig_max_time_ms is not None:
+        if self._lazymig_max_time_ms:
             options.setdefault("max_time_ms", self._lazymig_max_time_ms)
         return super().find(*args, **self._lazymig_options(options))
 
@@ -57,7 +57,7 @@ class _LabelledCollection(Collection[Any]):
         return options
 
     def _lazymig_limited(self, options: dict[str, Any]) -> dict[str, Any]:
-        if self._lazymig_max_time_ms is not None:
+        if self._lazymig_max_time_ms:
             options.setdefault("maxTimeMS", self._lazymig_max_time_ms)
         return self._lazymig_options(options)
 
@@ -69,7 +69,7 @@ def labelled(collection: Any, comment: Any, max_time_ms: int | None) -> Any:
     :param comment: `None` for no comment.
     :param max_time_ms: `None` for no limit.
     """
-    if (comment is None and max_time_ms is None) or is_mongomock(collection):
+    if (comment is None and not max_time_ms) or is_mongomock(collection):
         return collection
     return _label(collection, comment, max_time_ms)
 

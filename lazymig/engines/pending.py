@@ -14,7 +14,7 @@ from lazymig.rules.once import CLAIM
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
 
-__all__ = ["RuleStatus", "count_stale", "find_active", "status_of"]
+__all__ = ["RuleStatus", "find_active", "status_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +70,6 @@ def status_of(collection: Collection[Any], plan: Plan) -> list[RuleStatus]:
         )
         for rule in (*plan.lazy, *plan.bulk)
     ]
-
-
-def count_stale(collection: Collection[Any], plan: Plan, within: Raw | None, limit: int) -> int:
-    """Count the documents of a query that a rule still matches, up to one more than `limit`."""
-    targets = [rule.target for rule in plan.starting]
-    query = all_of(plan.concern, {"$or": targets} if len(targets) > 1 else targets[0], within)
-    return on_primary(collection).count_documents(query, limit=limit + 1)
 
 
 def find_active(collection: Collection[Any], plan: Plan) -> set[str]:

@@ -28,9 +28,8 @@ from lazymig.odm.loading import (
     reading_from,
 )
 from lazymig.odm.plans import family_of, root_of
-from lazymig.odm.seeing import SeeThroughQuerySet, update_refusals
+from lazymig.odm.seeing import SeeThroughQuerySet, is_positional, update_refusals
 from lazymig.rules.plan import Family, Plan
-from lazymig.rules.positional import is_positional_update
 
 __all__ = ["LazyMigrationQuerySet"]
 
@@ -283,24 +282,33 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         The document that is about to be hit is migrated first, so that the update meets, and the
         old image shows, the new shape. That takes one more read.
         """
-        queryset = self._lazymig_without_cursor()
+        if self._cursor_obj is not None:
+            return self._lazymig_without_cursor().modify(
+                upsert, full_response, remove, new, array_filters, **update
+            )
+        queryset = self
         source = unhelped = None
         if self._lazymig_migrates():
             if not (self._none or self._empty):
-                paths = self._lazymig_order()
-                if paths:
-                    with update_refusals():
-                        self._lazymig_settle(f"modify() by {', '.join(paths)}", paths, written=True)
+                with update_refusals():
+                    queryset = self._lazymig_for_read(
+                        "modify()",
+                        (),
+                        # It is sent without a collation, and in the order that was asked for alone.
+                        ordered=bool(self._ordering),
+                        collation=None,
+                    )
                 unhelped = queryset._lazymig_migrate_next()
             # The old image is not what is stored any more: it cannot be migrated, only shown.
-            source = queryset._lazymig_source(lone=True) if new else None
+            source = self._lazymig_source(lone=True) if new else None
             if not (self._none or self._empty):
                 with update_refusals():
-                    changes = self._lazymig_changes(update)
+                    positional = self._lazymig_positional(self._lazymig_projection())
                     if upsert:
-                        queryset = queryset._lazymig_for_upsert(changes)
-                    elif is_positional_update(changes) or (source and source.positional):
-                        queryset = queryset._lazymig_for_positional("modify()", changes)
+                        queryset = self._lazymig_for_upsert(*self._lazymig_touched(update))
+                    elif positional is not None or is_positional(update):
+                        touched = self._lazymig_touched(update)
+                        queryset = self._lazymig_for_positional("modify()", *touched)
         try:
             with reading_from(source):
                 return super(LazyMigrationQuerySet, queryset).modify(
@@ -326,7 +334,8 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         """
         if self._lazymig_migrates() and not (self._none or self._empty):
             # The update takes no heed of an order.
-            self.order_by()._lazymig_migrate_next()
+            queryset = self.order_by()._lazymig_for_read("upsert_one()", (), collation=None)
+            queryset._lazymig_migrate_next()
         return super().upsert_one(write_concern, read_concern, **update)
 
     def _lazymig_migrate_next(self) -> Exception | None:

@@ -35,6 +35,7 @@ __all__ = [
     "collection_of",
     "document_parents",
     "document_subclasses",
+    "field_path",
     "id_of",
     "inherits",
     "is_concrete",
@@ -216,6 +217,36 @@ def _in_field(field: Any, parts: list[str]) -> bool | None:
         # A ListField or DictField: of embedded documents, or of anything.
         return _in_field(field.field, parts) if field.field is not None else True
     return not _is_scalar(field)
+
+
+def field_path(model: Any, path: str) -> str:
+    """A dotted path in database names as a query of MongoEngine spells it.
+
+    What the model does not know is left as it is.
+    """
+    names: list[str] = []
+    for name in path.split("."):
+        field = None if model is None else _field_called(model, name)
+        names.append(name if field is None else str(field.name))
+        while isinstance(field, ComplexBaseField) and not isinstance(field, MapField):
+            field = field.field
+        model = _document_type(field) if field is not None or not name.isdecimal() else model
+    return "__".join(names)
+
+
+def _field_called(model: Any, name: str) -> Any:
+    for cls in _tree(model):
+        for field in cls._fields.values():
+            if field.db_field == name:
+                return field
+    return None
+
+
+def _document_type(field: Any) -> Any:
+    try:
+        return field.document_type if isinstance(field, EmbeddedDocumentField) else None
+    except NotRegistered:
+        return None
 
 
 def _is_scalar(field: Any) -> bool:

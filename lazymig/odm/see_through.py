@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from lazymig.engines.access import all_of
-from lazymig.engines.bulk import settle
-from lazymig.engines.pending import count_stale
-from lazymig.errors import SettleLimitExceeded
+from lazymig.engines.settling import Found, Refusal, Search, find_old, rules_matching, settle
+from lazymig.errors import MigrationFailed, SettleLimitExceeded
 from lazymig.odm.plans import family_of
+from lazymig.rules.dependencies import Footprint, Paths, footprint_of, meet, with_dependencies
+from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.rewriter import Rewriter
-from lazymig.rules.rewriting import CannotRewrite, step_of
-from lazymig.rules.updates import overlaps
+from lazymig.rules.rewriting import CannotRewrite, is_concerned, step_of
 
-__all__ = ["Sight", "View", "settled", "sight_of", "view_of"]
+__all__ = ["Need", "Sight", "View", "bring_up", "sight_of", "view_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -27,30 +27,71 @@ logger = logging.getLogger(__name__)
 class Sight:
     """The rules of a collection that its queries see through; `rewriter` knows their order.
 
-    `written` are the paths that the rules write, `touched` those that they read or write; `None`
-    where they are not all known. `classes` are the `_cls` values that targets name.
+    `rules` are all of them in that order, each with its plan; they go by their indexes in there.
+    `classes` are the `_cls` values that targets name.
     """
 
     plans: tuple[Plan, ...]
     rewriter: Rewriter
-    written: frozenset[str] | None
-    touched: frozenset[str] | None
+    rules: tuple[tuple[Plan, BoundRule], ...]
+    footprints: tuple[Footprint, ...]
     classes: frozenset[str]
     told: set[tuple[str, ...]] = field(default_factory=set)
+    _needed: dict[Hashable, tuple[int, ...]] = field(default_factory=dict, repr=False)
 
-    def writes(self, paths: Iterable[str]) -> bool:
-        """Whether a rule may write one of these paths, or a path above or below it."""
-        return _meet(self.written, paths)
+    def writing(self, paths: Paths) -> frozenset[int]:
+        """The rules that may write one of these paths, or a path above or below it."""
+        return frozenset(
+            index for index, rule in enumerate(self.footprints) if meet(rule.writes, paths)
+        )
 
-    def touches(self, paths: Iterable[str] | None) -> bool:
-        """Whether a rule may read or write one of these paths; `None` stands for any path."""
-        return paths is None or _meet(self.touched, paths)
+    def using(self, paths: Paths) -> frozenset[int]:
+        """The rules that may ask for, compute from or write one of these paths."""
+        return self.asking(paths).union(
+            index
+            for index, rule in enumerate(self.footprints)
+            if meet(rule.inputs, paths) or meet(rule.writes, paths)
+        )
 
+    def asking(self, paths: Paths) -> frozenset[int]:
+        """The rules whose targets may ask for one of these paths."""
+        return frozenset(
+            index for index, rule in enumerate(self.footprints) if meet(rule.conditions, paths)
+        )
 
-def _meet(known: frozenset[str] | None, paths: Iterable[str]) -> bool:
-    if known is None:
-        return any(path != "_id" for path in paths)
-    return any(overlaps(path, other) for path in paths for other in known)
+    def concerning(self, queries: Iterable[Mapping[str, Any]]) -> frozenset[int]:
+        """The rules that may write what one of these queries reads."""
+        return frozenset(
+            index
+            for query in queries
+            for index, step in enumerate(self.rewriter.steps)
+            if is_concerned(query, (step,))
+        )
+
+    def with_dependencies(
+        self, rules: frozenset[int], restarted: frozenset[int] = frozenset()
+    ) -> tuple[int, ...]:
+        """These rules, and those without which they must not be applied, in their order.
+
+        :param restarted: those that may match again after the operation.
+        """
+        key = rules, restarted
+        if key not in self._needed:
+            self._needed[key] = tuple(with_dependencies(self.footprints, rules, restarted))
+        return self._needed[key]
+
+    def names(self, rules: Iterable[int]) -> tuple[str, ...]:
+        """The names of rules."""
+        return tuple(self.rules[index][1].name for index in rules)
+
+    def narrowed(self, rules: Iterable[int]) -> list[Plan]:
+        """The plans with these of their starting rules alone; those without one are left out."""
+        chosen = {id(self.rules[index][1]): index for index in rules}
+        narrowed = [
+            plan.narrowed([n for n, rule in enumerate(plan.starting) if id(rule) in chosen])
+            for plan in self.plans
+        ]
+        return [plan for plan in narrowed if plan is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +102,27 @@ class View:
     :param within: the part of it that sees through the rules by itself.
     :param unseen: why the other conditions cannot be asked of stored documents; the documents that
         `within` finds have to be settled first.
+    :param apart: these other conditions.
     """
 
     query: Mapping[str, Any]
     within: Mapping[str, Any]
     unseen: tuple[CannotRewrite, ...] = ()
+    apart: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Why an operation wants rules applied first.
+
+    :param operation: what needs it, as its user wrote it, for the error.
+    :param rules: the indexes of the rules whose effects it meets.
+    :param restarted: the indexes of those that may match again after it.
+    """
+
+    operation: str
+    rules: frozenset[int]
+    restarted: frozenset[int] = frozenset()
 
 
 _sights: WeakKeyDictionary[Family, Sight | None] = WeakKeyDictionary()
@@ -88,27 +145,13 @@ def _make_sight(family: Family) -> Sight | None:
     plans = tuple(plan for plan in family.plans if plan.starting and plan.handler_class.see_through)
     if not plans:
         return None
-    rules = [(plan, rule) for plan in plans for rule in plan.starting]
+    rules = tuple((plan, rule) for plan in plans for rule in plan.starting)
     steps = tuple(step_of(rule, all_of(plan.concern, rule.target)) for plan, rule in rules)
-    written = _union(rule.writes for _, rule in rules)
-    read = _union(rule.reads for _, rule in rules)
-    inputs = _union(rule.inputs for _, rule in rules)
-    touched = None
-    if written is not None and read is not None and inputs is not None:
-        touched = written | read | inputs
+    footprints = tuple(footprint_of(rule, plan.concern, plans.index(plan)) for plan, rule in rules)
     classes = frozenset(
         name for _, rule in rules if rule.kind == "static" for name in _classes_in(rule.target)
     )
-    return Sight(plans, Rewriter(steps), written, touched, classes)
-
-
-def _union(sets: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
-    known: set[str] = set()
-    for paths in sets:
-        if paths is None:
-            return None
-        known |= paths
-    return frozenset(known)
+    return Sight(plans, Rewriter(steps), rules, footprints, classes)
 
 
 def _classes_in(target: Any) -> Iterator[str]:
@@ -155,7 +198,7 @@ def _partial_view(query: Mapping[str, Any], sight: Sight, collation: bool) -> Vi
             refusal = CannotRewrite(sight.rewriter.steps[-1].name, next(iter(part)), "is collated")
         unseen.append(refusal)
         others.append(part)
-    return View(all_of(*within, *others), all_of(*within), tuple(unseen))
+    return View(all_of(*within, *others), all_of(*within), tuple(unseen), tuple(others))
 
 
 def _conjuncts(query: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -176,36 +219,52 @@ def _tell(model: Any, query: Any, seen: Any, sight: Sight) -> None:
         logger.debug("%s: %r is asked as %r", model.__name__, query, seen)
 
 
-def settled(
-    model: Any, collection: Any, within: Mapping[str, Any], sight: Sight, operation: str
-) -> int:
-    """Bring the documents that a rewritten filter finds up to date, if they are not too many.
+def bring_up(
+    model: Any,
+    collection: Any,
+    queries: Sequence[Mapping[str, Any]],
+    sight: Sight,
+    needs: Sequence[Need],
+    search: Search,
+) -> dict[Any, Refusal]:
+    """Apply the rules that an operation needs to the documents that a filter finds.
 
-    :param operation: what needs it, for the error.
-    :return: the number of documents that were not up to date.
+    :param queries: the filter as rewritten; each finds documents that the operation may meet.
+    :param search: how its documents are to be found.
+    :return: the documents that were refused, by key; they are stored as they were.
     :raises SettleLimitExceeded: more than a handler's `settle_limit`; nothing was written.
-    :raises MigrationError: a document could not be migrated, and `on_error` is `"raise"`.
+    :raises MigrationError: whether a document can be migrated is not known, as somebody else holds
+        it or keeps changing it, and `on_error` is `"raise"`.
     """
-    total = 0
-    work = []
-    for plan in sight.plans:
+    wanted: frozenset[int] = frozenset().union(*(need.rules for need in needs))
+    restarted: frozenset[int] = frozenset().union(*(need.restarted for need in needs))
+    needed = sight.with_dependencies(wanted, restarted)
+    work: list[tuple[Plan, Found]] = []
+    earlier: Found = {}
+    # A rule may hand a document to the handler of another class.
+    hands_over = bool(sight.writing(("_cls",)))
+    for plan in sight.narrowed(needed):
         limit = plan.handler_class.settle_limit
-        most = 2**31 - 2 if limit is None else limit
-        count = count_stale(collection, plan, within, most)
-        if count > most:
+        found = find_old(collection, plan, queries, limit, search)
+        if limit is not None and len(found) > limit:
+            matching = rules_matching(collection, plan, found)
+            asked = set(sight.names(wanted))
             raise SettleLimitExceeded(
                 model=model.__name__,
-                operation=operation,
-                rules=tuple(rule.name for rule in plan.starting),
-                documents=count,
-                limit=most,
+                operation=" and ".join(dict.fromkeys(need.operation for need in needs)),
+                rules=tuple(
+                    rule.name
+                    for rule in plan.starting
+                    if rule.name in matching or (rule.name in asked and asked.isdisjoint(matching))
+                ),
+                documents=len(found),
+                limit=limit,
             )
-        total += count
-        work.append((plan, count))
-    # A rule may hand a document to the handler of another class, which found nothing before.
-    if total:
-        for plan, _count in work:
-            report = settle(collection, plan, within)
-            if plan.on_error == "raise":
-                report.raise_for_errors()
-    return total
+        if hands_over:
+            found = earlier = {**earlier, **found}
+        work.append((plan, found))
+    refused = settle(collection, work)
+    for refusal in refused.values():
+        if refusal.plan.on_error == "raise" and not isinstance(refusal.error, MigrationFailed):
+            raise refusal.error
+    return refused

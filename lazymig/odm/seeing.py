@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
 
+from bson import ObjectId
+from mongoengine import signals
 from mongoengine.errors import LookUpError, OperationError
 from mongoengine.queryset import transform
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.access import Positional, all_of
+from lazymig.engines.access import all_of
 from lazymig.engines.labelled import labelled
-from lazymig.odm.former import FormerClassesQuerySet
-from lazymig.odm.hints import hinted_index, hinted_paths
+from lazymig.engines.settling import Search, find_refused
 from lazymig.odm.joining import NOTHING_PENDING
-from lazymig.odm.see_through import Sight, View, settled, sight_of, view_of
+from lazymig.odm.options import OptionsQuerySet
+from lazymig.odm.schema import field_path
+from lazymig.odm.see_through import Need, Sight, View, bring_up, sight_of, view_of
 from lazymig.rules.aggregations import aggregated_paths
-from lazymig.rules.positional import is_positional_projection, is_positional_update
-from lazymig.rules.updates import written_paths
+from lazymig.rules.positional import is_positional_update
+from lazymig.rules.updates import read_paths, written_paths
 
-__all__ = ["SeeThroughQuerySet", "update_refusals"]
+__all__ = ["SeeThroughQuerySet", "is_positional", "update_refusals"]
 
 
 @contextmanager
@@ -32,11 +37,7 @@ def update_refusals() -> Iterator[None]:
         raise OperationError(f"Update failed ({exc})") from exc
 
 
-# MongoDB takes these only at the root of a filter.
-_AT_THE_ROOT: Final = frozenset({"$near", "$nearSphere", "$text"})
-
-
-class SeeThroughQuerySet(FormerClassesQuerySet):
+class SeeThroughQuerySet(OptionsQuerySet):
     """Answers as if every document were migrated: filters are rewritten, other readers settle."""
 
     _lazymig_seen: tuple[Any, View] | None = None
@@ -44,8 +45,20 @@ class SeeThroughQuerySet(FormerClassesQuerySet):
     # The filter goes out as it is: everything that it may find has been settled.
     _lazymig_settled = False
 
-    # Of the documents that the filter finds, those alone that a hinted index holds.
-    _lazymig_indexed: Mapping[str, Any] | None = None
+    # Nothing is settled any more: it has been, or what is asked only looks at the filter.
+    _lazymig_still = False
+
+    # The cursor is only asked for its collection.
+    _lazymig_counting = False
+
+    # MongoEngine reads the model's own collection, whatever using() says.
+    _lazymig_of_model = False
+
+    # Documents that were refused, and whose old shape the filter does not find.
+    _lazymig_refused: Mapping[str, Any] | None = None
+
+    # The keys of order_by(), by their database paths.
+    _lazymig_keys: Mapping[str, str] = MappingProxyType({})
 
     def explain_migration(self) -> str:
         """Say in plain words what becomes of this queryset's filter while rules are pending."""
@@ -61,9 +74,19 @@ class SeeThroughQuerySet(FormerClassesQuerySet):
         else:
             lines.append(f"The filter {query!r} is sent as {dict(view.query)!r}.")
         lines.extend(f"Settled first, because {reason}." for reason in view.unseen)
-        paths = self._lazymig_order()
-        if paths and sight.writes(paths):
-            lines.append(f"Settled first, because it sorts by {', '.join(paths)}.")
+        needs = self._lazymig_needs_of_view(view, sight)
+        for need, verb in (
+            (self._lazymig_need_of_where(sight), "is asked"),
+            (self._lazymig_need_of_order(sight, query), "sorts"),
+        ):
+            if need.rules:
+                needs.append(need)
+                what = need.operation.replace("order_by ", "by ")
+                lines.append(f"Settled first, because it {verb} {what}.")
+        if needs:
+            wanted = frozenset().union(*(need.rules for need in needs))
+            names = ", ".join(sight.names(sight.with_dependencies(wanted)))
+            lines.append(f"Settled by: {names}.")
         return "\n".join(lines)
 
     @property
@@ -74,61 +97,67 @@ class SeeThroughQuerySet(FormerClassesQuerySet):
             return query
         if self._lazymig_indexed is not None:
             query = all_of(query, self._lazymig_indexed)
-        seen = self._lazymig_seen
-        if seen is None or seen[0] is not query:
-            seen = self._lazymig_seen = (query, self._lazymig_view(query, sight))
-        view = seen[1]
-        if view.unseen:
-            reason = f"a query by {', '.join(each.path for each in view.unseen)}"
-            settled(self._document, self._lazymig_own_collection(), view.within, sight, reason)
+        view = self._lazymig_view(query, sight)
+        if view.unseen and not self._lazymig_still:
+            self._lazymig_bring_up(query, sight, ())
+        if self._lazymig_refused is not None:
+            return all_of(view.query, self._lazymig_refused)
         return view.query
 
+    @property
+    def _cursor(self) -> Any:
+        if self._lazymig_counting and (self._cursor_obj is None or self._lazymig_handed_on):
+            return self._lazymig_read_collection().find({})
+        return super()._cursor
+
     def _lazymig_make_cursor(self) -> Any:
-        if self._lazymig_unasked or self._lazymig_sight() is None:
+        sight = self._lazymig_sight()
+        if sight is None or self._lazymig_unasked or self._lazymig_still or self._lazymig_settled:
             return super()._lazymig_make_cursor()
-        if self._where_clause:
-            self._lazymig_settle("where()", None)
-        else:
-            paths = self._lazymig_order()
-            if paths:
-                self._lazymig_settle(f"order_by {', '.join(paths)}", paths, written=True)
-        if self._loaded_fields and is_positional_projection(super()._cursor_args.get("projection")):
-            changes = self._lazymig_as_is("a positional projection", ())
-        else:
-            changes = {}
-        changes = changes or self._lazymig_for_hint(self._hint)
-        with self._lazymig_with(changes):
+        query = super()._query
+        needs = (self._lazymig_need_of_where(sight), self._lazymig_need_of_order(sight, query))
+        self._lazymig_bring_up(query, sight, needs)
+        changes = self._lazymig_for_projection() or self._lazymig_for_hint(self._hint)
+        with self._lazymig_with({"_lazymig_still": True, **changes}):
             return super()._lazymig_make_cursor()
+
+    def explain(self) -> Any:
+        """Return MongoDB's plan for this queryset's filter as it is sent; nothing is written."""
+        queryset = self.clone()
+        queryset._lazymig_still = True
+        changes = queryset._lazymig_for_projection() or queryset._lazymig_for_hint(queryset._hint)
+        with queryset._lazymig_with(changes):
+            return super(SeeThroughQuerySet, queryset).explain()
 
     def count(self, with_limit_and_skip: bool = False) -> int:
         """Count the documents that match, old ones by what they are about to be."""
-        # Its cursor is only asked for its collection.
-        asked = self._cursor_obj is not None and not self._lazymig_handed_on
-        with self._lazymig_with({"_lazymig_unasked": True}):
-            self._lazymig_handed_on = self._cursor is None
-        try:
-            with self._lazymig_with(self._lazymig_for_hint(self._hint)):
-                counted: int = super().count(with_limit_and_skip)
-        finally:
-            self._lazymig_handed_on = self._cursor_obj is not None and not asked
+        changes = self._lazymig_for_hint(self._hint)
+        if self._lazymig_sight() is not None:
+            changes["_lazymig_counting"] = True
+        with self._lazymig_with(changes):
+            counted: int = super().count(with_limit_and_skip)
         return counted
 
     def distinct(self, field: str) -> Any:
         """Return the distinct values of a field."""
-        self._lazymig_settle(f"distinct({field!r})", self._lazymig_paths([field]), written=True)
-        # The command takes neither an order nor a hint.
-        with self._lazymig_with({"_hint": -1, "_ordering": []}):
-            return super().distinct(field)
+        queryset = self._lazymig_for_read(
+            f"distinct({field!r})", self._lazymig_paths([field]), where=True
+        )
+        return super(SeeThroughQuerySet, queryset).distinct(field)
 
     def sum(self, field: str) -> Any:
         """Sum the values of a field."""
-        self._lazymig_settle(f"sum({field!r})", self._lazymig_paths([field]), written=True)
-        return super().sum(field)
+        queryset = self._lazymig_for_read(
+            f"sum({field!r})", self._lazymig_paths([field]), collation=None, of_model=True
+        )
+        return super(SeeThroughQuerySet, queryset).sum(field)
 
     def average(self, field: str) -> Any:
         """Average the values of a field."""
-        self._lazymig_settle(f"average({field!r})", self._lazymig_paths([field]), written=True)
-        return super().average(field)
+        queryset = self._lazymig_for_read(
+            f"average({field!r})", self._lazymig_paths([field]), collation=None, of_model=True
+        )
+        return super(SeeThroughQuerySet, queryset).average(field)
 
     def aggregate(self, pipeline: Any, *suppl_pipeline: Any, **kwargs: Any) -> Any:
         """Run an aggregation over the documents that match."""
@@ -138,22 +167,31 @@ class SeeThroughQuerySet(FormerClassesQuerySet):
         paths = aggregated_paths([*stages, *suppl_pipeline])
         if paths is not None:
             paths = paths.union(_sorted_paths(self._ordering))
-        self._lazymig_settle("aggregate()", paths, written=True)
         changes = self._lazymig_for_hint(kwargs.get("hint"))
         if "_hint" in changes:
             del kwargs["hint"]
-        with self._lazymig_with(changes):
-            return super().aggregate(pipeline, *suppl_pipeline, **kwargs)
+        queryset = self._lazymig_for_read(
+            "aggregate()",
+            paths,
+            # MongoEngine hands on what is given here, and nothing that the queryset holds.
+            collation=kwargs.get("collation"),
+            max_time_ms=kwargs.get("maxTimeMS"),
+            comment=kwargs.get("comment"),
+        )
+        with queryset._lazymig_with(changes):
+            return super(SeeThroughQuerySet, queryset).aggregate(
+                pipeline, *suppl_pipeline, **kwargs
+            )
 
     def map_reduce(self, *args: Any, **kwargs: Any) -> Any:
         """Run a map-reduce over the documents that match."""
-        self._lazymig_settle("map_reduce()", None)
-        return super().map_reduce(*args, **kwargs)
+        queryset = self._lazymig_for_read("map_reduce()", None, collation=None, of_model=True)
+        return super(SeeThroughQuerySet, queryset).map_reduce(*args, **kwargs)
 
     def exec_js(self, code: Any, *fields: Any, **options: Any) -> Any:
         """Run JavaScript over the documents that match."""
-        self._lazymig_settle("exec_js()", None)
-        return super().exec_js(code, *fields, **options)
+        queryset = self._lazymig_for_read("exec_js()", None, collation=None, of_model=True)
+        return super(SeeThroughQuerySet, queryset).exec_js(code, *fields, **options)
 
     def update(
         self,
@@ -165,17 +203,21 @@ class SeeThroughQuerySet(FormerClassesQuerySet):
         array_filters: Any = None,
         **update: Any,
     ) -> Any:
-        """Update the documents that match, old ones after they have been migrated."""
+        """Update the documents that match, old ones after they have been migrated.
+
+        :raises MigrationError: a document that matches could not be migrated, though a rule reads
+            or writes what the update does, and `on_error` is `"raise"`.
+        """
         queryset = self
         with update_refusals():
             if self._lazymig_sight() is not None and not (self._none or self._empty):
-                changes = self._lazymig_changes(update)
+                touched = self._lazymig_touched(update)
                 if upsert:
-                    queryset = self._lazymig_for_upsert(changes, sets_class=True)
-                elif is_positional_update(changes):
-                    queryset = self._lazymig_for_positional("update()", changes)
+                    queryset = self._lazymig_for_upsert(*touched, sets_class=True)
+                elif is_positional(update):
+                    queryset = self._lazymig_for_positional("update()", *touched)
                 else:
-                    self._lazymig_settle("update()", _written_paths(changes))
+                    queryset = self._lazymig_for_write("update()", *touched)
             return super(SeeThroughQuerySet, queryset).update(
                 upsert=upsert,
                 multi=multi,
@@ -186,134 +228,275 @@ class SeeThroughQuerySet(FormerClassesQuerySet):
                 **update,
             )
 
+    def delete(
+        self, write_concern: Any = None, _from_doc_delete: bool = False, cascade_refs: Any = None
+    ) -> Any:
+        """Delete the documents that match, old ones by what they are about to be.
+
+        :raises MigrationError: a document that matches could not be migrated, though the filter
+            asks for what a rule computes, and `on_error` is `"raise"`.
+        """
+        queryset = self
+        if self._lazymig_sight() is not None and not (self._none or self._empty):
+            one_by_one = self._skip or self._limit or _signals_deletion(self._document)
+            if _from_doc_delete or not one_by_one:
+                rules = self._document._meta.get("delete_rules")
+                queryset = self._lazymig_for_write("delete()", (), (), where=bool(rules))
+                # Referring documents are found for all that match: in whatever order.
+                queryset._ordering = []
+        return super(SeeThroughQuerySet, queryset).delete(
+            write_concern, _from_doc_delete, cascade_refs
+        )
+
     def _clone_into(self, new_qs: Any) -> Any:
         if self._lazymig_settled:
             new_qs._lazymig_settled = True
-        if self._lazymig_indexed is not None:
-            new_qs._lazymig_indexed = self._lazymig_indexed
+        if self._lazymig_still:
+            new_qs._lazymig_still = True
+            new_qs._lazymig_refused = self._lazymig_refused
+        if self._lazymig_of_model:
+            new_qs._lazymig_of_model = True
+        if self._lazymig_keys:
+            new_qs._lazymig_keys = self._lazymig_keys
         return super()._clone_into(new_qs)
 
+    def _get_order_by(self, keys: Iterable[str]) -> Any:
+        keys = list(keys)
+        order = super()._get_order_by(keys)
+        written = [key[1:] if key[0] in "+-" else key for key in keys if key]
+        self._lazymig_keys = {
+            path: key for (path, _direction), key in zip(order, written, strict=True)
+        }
+        return order
+
     def _lazymig_view(self, query: Mapping[str, Any], sight: Sight) -> View:
-        return view_of(self._document, query, sight, collation=self._collation is not None)
+        seen = self._lazymig_seen
+        if seen is None or seen[0] is not query:
+            view = view_of(self._document, query, sight, collation=self._collation is not None)
+            seen = self._lazymig_seen = (query, view)
+        return seen[1]
 
     def _lazymig_sight(self) -> Sight | None:
         if self._as_pymongo or self._lazymig_shows_stored():
             return None
         return sight_of(self._document)
 
-    def _lazymig_settle(
-        self, operation: str, paths: Iterable[str] | None, written: bool = False
-    ) -> None:
-        """Settle the documents that match, if the operation meets a path that a rule does.
+    def _lazymig_read_collection(self) -> Any:
+        """The collection as MongoEngine's cursors read it."""
+        if self._read_preference is None and self._read_concern is None:
+            return self._collection
+        return self._collection.with_options(
+            read_preference=self._read_preference, read_concern=self._read_concern
+        )
 
-        :param paths: the paths that the operation reads or writes; `None` for any.
-        :param written: only paths that rules write matter, for the operation writes none.
+    # What is settled, and why
+
+    def _lazymig_bring_up(
+        self,
+        query: Mapping[str, Any],
+        sight: Sight,
+        needs: Iterable[Need],
+        *,
+        writes: bool = False,
+    ) -> None:
+        """Settle the documents that match, if the filter or what is done with them needs it.
+
+        :param query: MongoEngine's own filter.
+        :param writes: the operation is a write, which may not hit a refused document.
+        """
+        self._lazymig_refused = None
+        view = self._lazymig_view(query, sight)
+        needs = [need for need in needs if need.rules]
+        needs.extend(self._lazymig_needs_of_view(view, sight))
+        if not needs:
+            return
+        collection = self._collection
+        if self._lazymig_of_model:
+            collection = self._document._get_db()[self._document._get_collection_name()]
+        queries = [view.within]
+        if self._lazymig_settled and view.within is not query:
+            # Neither may what will match be overlooked, nor what matches no more be hit.
+            queries.append(query)
+        search = Search(
+            self._collation, None if writes else self._max_time_ms or None, self._comment
+        )
+        # The time limit is one of reads.
+        collection = labelled(collection, self._comment, search.max_time_ms)
+        refused = bring_up(self._document, collection, queries, sight, needs, search)
+        if not refused:
+            return
+        # They are what they are stored as, so the filter finds them, or not, as it is.
+        found = find_refused(collection, refused, query, self._collation)
+        for key in found:
+            if writes and refused[key].plan.on_error == "raise":
+                raise refused[key].error
+        missed = [refused[key].document_id for key in refused.keys() - found.keys()]
+        if missed:
+            self._lazymig_refused = {"_id": {"$nin": missed}}
+
+    def _lazymig_settle(
+        self,
+        operation: str,
+        paths: Iterable[str] | None,
+        *,
+        where: bool = False,
+        ordered: bool = False,
+    ) -> None:
+        """Settle the documents that match for an operation that reads.
+
+        :param paths: the paths that it reads; `None` for any.
+        :param where: it heeds `where()`.
+        :param ordered: it heeds the order.
         """
         sight = self._lazymig_sight()
         if sight is None or self._none or self._empty or self._lazymig_settled:
             return
-        concerned = sight.touches(paths) if paths is None or not written else sight.writes(paths)
-        if concerned:
-            try:
-                query = super()._query
-            except Exception:
-                # A query that cannot be built: MongoEngine says so in its own turn.
-                return
-            view = self._lazymig_view(query, sight)
-            settled(self._document, self._lazymig_own_collection(), view.within, sight, operation)
+        try:
+            query = super()._query
+        except Exception:
+            # A query that cannot be built: MongoEngine says so in its own turn.
+            return
+        needs = [Need(operation, sight.writing(None if paths is None else tuple(paths)))]
+        if where:
+            needs.append(self._lazymig_need_of_where(sight))
+        if ordered:
+            needs.append(self._lazymig_need_of_order(sight, query))
+        self._lazymig_bring_up(query, sight, needs)
 
-    def _lazymig_for_upsert(self, changes: Any, sets_class: bool = False) -> Any:
+    def _lazymig_for_read(
+        self,
+        operation: str,
+        paths: Iterable[str] | None,
+        *,
+        where: bool = False,
+        ordered: bool = False,
+        of_model: bool = False,
+        **options: Any,
+    ) -> Any:
+        """A clone for one operation that reads, for which everything has been settled.
+
+        :param paths: the paths that it reads; `None` for any.
+        :param where: it heeds `where()`.
+        :param ordered: it heeds the order.
+        :param of_model: MongoEngine reads the model's own collection for it.
+        :param options: what it obeys in place of the queryset's own options.
+        """
+        if self._lazymig_sight() is None or self._none or self._empty:
+            return self
+        queryset = self.clone()
+        for name, value in options.items():
+            setattr(queryset, f"_{name}", value)
+        queryset._lazymig_of_model = of_model
+        queryset._lazymig_settle(operation, paths, where=where, ordered=ordered)
+        queryset._lazymig_still = True
+        return queryset
+
+    def _lazymig_for_write(
+        self,
+        operation: str,
+        written: Iterable[str] | None,
+        read: Iterable[str] | None,
+        *,
+        where: bool = False,
+    ) -> Any:
+        """A clone for a write, for which everything has been settled.
+
+        :param written: the paths that it writes; `None` for any.
+        :param read: the paths that it computes from; `None` for any.
+        """
+        sight = self._lazymig_sight()
+        queryset = self.clone()
+        if not where:
+            # Writes are sent without a collation.
+            queryset._collation = None
+        if sight is not None:
+            query = super(SeeThroughQuerySet, queryset)._query
+            needs = [_need_of_write(sight, operation, written, read)]
+            if where:
+                needs.append(queryset._lazymig_need_of_where(sight))
+            queryset._lazymig_bring_up(query, sight, needs, writes=True)
+            queryset._lazymig_still = True
+        return queryset
+
+    def _lazymig_for_upsert(
+        self,
+        written: Iterable[str] | None,
+        read: Iterable[str] | None = (),
+        *,
+        sets_class: bool = False,
+    ) -> Any:
         """A clone whose filter goes out as it is, as what an upsert inserts is taken from it.
 
-        :param changes: what the upsert writes, in MongoDB's terms.
-        :param sets_class: MongoEngine adds the class to it, if the filter asks for one.
+        :param written: the paths that the upsert writes; `None` for any.
+        :param read: the paths that it computes from; `None` for any.
+        :param sets_class: MongoEngine sets the class too, if the filter asks for one.
         """
+        sight = self._lazymig_sight()
         queryset = self.clone()
+        queryset._collation = None
         # An equality on `_cls` is what MongoDB writes into the new document.
         narrowed = queryset._lazymig_narrow()
-        paths = _written_paths(changes)
-        if (
-            sets_class
-            and paths is not None
-            and "_cls" in super(SeeThroughQuerySet, queryset)._query
-        ):
-            paths |= {"_cls"}
-        queryset._lazymig_as_is("an upsert", None if narrowed else paths)
-        queryset._lazymig_settled = True
-        return queryset
-
-    def _lazymig_for_positional(self, operation: str, changes: Any) -> Any:
-        """A clone whose filter goes out as it is, for the `$` in an update or a projection."""
-        queryset = self.clone()
-        if queryset._lazymig_as_is(operation, _written_paths(changes)):
+        query = super(SeeThroughQuerySet, queryset)._query
+        if sets_class and written is not None and "_cls" in query:
+            written = {*written, "_cls"}
+        if sight is not None:
             queryset._lazymig_settled = True
+            filtering = sight.concerning([query])
+            if narrowed:
+                filtering |= sight.writing(("_cls",))
+            needs = [
+                _need_of_write(sight, "an upsert", written, read),
+                Need("an upsert", filtering),
+            ]
+            queryset._lazymig_bring_up(query, sight, needs, writes=True)
         return queryset
 
-    def _lazymig_as_is(self, operation: str, paths: Iterable[str] | None) -> dict[str, Any]:
-        """Settle so that the filter may go out as it is, if a rule concerns it or these paths.
+    def _lazymig_for_positional(
+        self, operation: str, written: Iterable[str] | None, read: Iterable[str] | None
+    ) -> Any:
+        """A clone for a write whose `$` stands for an array element that the filter has found.
 
-        :param paths: the paths that the operation reads or writes besides; `None` for any.
-        :return: the attributes of a queryset that sends it so; none if nothing is concerned.
+        MongoDB takes no element from a condition below an `$or`, so the filter is sent as it is.
         """
         sight = self._lazymig_sight()
-        if sight is None or self._none or self._empty or self._lazymig_settled:
-            return {}
-        query = super()._query
-        view = self._lazymig_view(query, sight)
-        if view.query is query and not view.unseen and not sight.touches(paths):
-            return {}
-        # Neither may what will match be overlooked, nor what matches no more be hit.
-        searches = [view.within]
-        if view.within is not query and view.within:
-            searches = (
-                [view.within, query]
-                if _holds(query, _AT_THE_ROOT)
-                else [{"$or": [view.within, query]}]
-            )
-        for within in searches:
-            settled(self._document, self._lazymig_own_collection(), within, sight, operation)
-        return {"_lazymig_settled": True}
+        queryset = self.clone()
+        queryset._collation = None
+        if sight is not None:
+            need = _need_of_write(sight, operation, written, read)
+            for name, value in queryset._lazymig_as_is(need, writes=True).items():
+                setattr(queryset, name, value)
+        return queryset
 
-    def _lazymig_for_hint(self, hint: Any) -> dict[str, Any]:
-        """The attributes of a queryset with which a hinted query finds what it has to find.
+    def _lazymig_needs_of_view(self, view: View, sight: Sight) -> list[Need]:
+        if not view.unseen:
+            return []
+        names = dict.fromkeys(self._lazymig_name_of(each.path) for each in view.unseen)
+        return [Need(f"a query by {', '.join(names)}", sight.concerning(view.apart))]
 
-        Without its hint it is asked for what the index would hold if all documents were migrated.
-        """
-        sight = self._lazymig_sight()
-        if hint in (-1, None) or sight is None or self._lazymig_settled:
-            return {}
-        if self._none or self._empty:
-            return {}
-        paths = hinted_paths(self._document, hint)
-        filtered = sight.rewriter.is_concerned(super()._query)
-        if paths is not None and not filtered and not sight.writes(paths):
-            return {}
-        index = hinted_index(self._collection, hint)
-        if index is None:
-            return {}
-        if index.holds is None or self._collation is not None:
-            met = index.paths if sight.writes(index.paths) else ()
-            return self._lazymig_as_is("a hint of an index that does not hold all documents", met)
-        if not sight.writes(index.paths):
-            return {}
-        return {"_hint": -1, "_lazymig_indexed": index.holds}
+    def _lazymig_need_of_where(self, sight: Sight) -> Need:
+        # Nobody knows what JavaScript reads.
+        return Need("where()", sight.writing(None) if self._where_clause else frozenset())
 
-    def _lazymig_positional(self, projection: Mapping[str, Any] | None) -> Positional | None:
-        """The filter that a projection with `$` takes its elements from."""
-        if not is_positional_projection(projection):
-            return None
-        return Positional(super()._query, self._collation)
-
-    def _lazymig_own_collection(self) -> Any:
-        """The collection for lazymig's own commands, which carry the options of the queryset."""
-        return labelled(self._collection, self._comment, self._max_time_ms)
+    def _lazymig_need_of_order(self, sight: Sight, query: Mapping[str, Any]) -> Need:
+        paths = self._lazymig_order()
+        if not paths or _finds_one(query):
+            return Need("order_by", frozenset())
+        rules = sight.writing(tuple(paths))
+        if not rules:
+            return Need("order_by", rules)
+        concerned = [path for path in paths if sight.writing((path,))]
+        return Need(f"order_by {', '.join(map(self._lazymig_name_of, concerned))}", rules)
 
     def _lazymig_order(self) -> list[str]:
         """The database paths that the results are sorted by."""
         order = self._ordering
         if order is None and self._document._meta["ordering"]:
             order = self._get_order_by(self._document._meta["ordering"])
-        return [path for path in _sorted_paths(order) if path != "_text_score"]
+        return _sorted_paths(order)
+
+    def _lazymig_name_of(self, path: str) -> str:
+        """A database path as the user wrote it, or would write it."""
+        return self._lazymig_keys.get(path) or field_path(self._document, path)
 
     def _lazymig_paths(self, fields: Iterable[str]) -> list[str]:
         paths = []
@@ -325,30 +508,49 @@ class SeeThroughQuerySet(FormerClassesQuerySet):
                 paths.append(dotted)
         return paths
 
-    def _lazymig_changes(self, update: Mapping[str, Any]) -> Any:
-        """An update in MongoDB's terms; `None` for a pipeline."""
-        if isinstance(update.get("__raw__"), list):
-            return None
-        return transform.update(self._document, **update)
+    def _lazymig_touched(
+        self, update: Mapping[str, Any]
+    ) -> tuple[frozenset[str] | None, frozenset[str] | None]:
+        """The paths that an update writes, and those that it computes from; `None` for any."""
+        raw = update.get("__raw__")
+        changes = raw if isinstance(raw, list) else transform.update(self._document, **update)
+        try:
+            return written_paths(changes), read_paths(changes)
+        except (AttributeError, TypeError, ValueError):
+            # No update: MongoDB says so in its own turn.
+            return None, None
 
 
-def _written_paths(changes: Any) -> frozenset[str] | None:
-    return None if changes is None else written_paths(changes)
+def _need_of_write(
+    sight: Sight, operation: str, written: Iterable[str] | None, read: Iterable[str] | None
+) -> Need:
+    changed = None if written is None else tuple(written)
+    rules = sight.using(changed) | sight.writing(None if read is None else tuple(read))
+    return Need(operation, rules, sight.asking(changed))
+
+
+def is_positional(update: Mapping[str, Any]) -> bool:
+    """Whether an update, in MongoEngine's terms, names the element that its filter has found."""
+    return is_positional_update(update.get("__raw__")) or any(
+        part in ("S", "$") for key in update for part in key.split("__")
+    )
 
 
 def _sorted_paths(order: Any) -> list[str]:
-    """The paths of a sort in any of PyMongo's notations; none if it is malformed."""
+    """The database paths of an order, in any form that PyMongo takes."""
     if isinstance(order, str):
         return [order]
-    if isinstance(order, Mapping):
-        return list(order)
-    if not isinstance(order, (list, tuple)):
-        return []
-    return [key if isinstance(key, str) else key[0] for key in order if key]
+    keys = (key if isinstance(key, str) else key[0] for key in order or ())
+    return [path for path in keys if path != "_text_score"]
 
 
-def _holds(query: Any, operators: frozenset[str]) -> bool:
-    """Whether one of these operators stands anywhere in a query."""
-    if isinstance(query, Mapping):
-        return any(name in operators or _holds(value, operators) for name, value in query.items())
-    return isinstance(query, (list, tuple)) and any(_holds(part, operators) for part in query)
+def _finds_one(query: Mapping[str, Any]) -> bool:
+    """Whether a filter names one `_id`, so that there is nothing to be sorted."""
+    return type(query.get("_id")) in (ObjectId, str, int, UUID)
+
+
+def _signals_deletion(model: Any) -> bool:
+    """Whether MongoEngine deletes document by document, as somebody listens."""
+    return bool(signals.signals_available) and bool(
+        signals.pre_delete.has_receivers_for(model) or signals.post_delete.has_receivers_for(model)
+    )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from lazymig.rules.dependencies import footprint_of, with_dependencies
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.formulas import parse
 from lazymig.rules.knowledge import implies_presence
@@ -37,6 +38,9 @@ class Plan:
     starting: tuple[BoundRule, ...]
     shard_key: tuple[str, ...] = ()
     warned: set[str] = field(default_factory=set)
+    _narrowed: dict[tuple[int, ...], Plan | None] = field(
+        init=False, repr=False, default_factory=dict
+    )
 
     @property
     def model_name(self) -> str:
@@ -73,19 +77,25 @@ class Plan:
         return certain, open_questions
 
     def concerned_by(self, carried: Sequence[str] | None, excluded: Sequence[str]) -> Plan | None:
-        """This plan with the rules that write a path which a projection carries.
+        """This plan with the rules that write a path which a projection carries, and their needs.
 
         :param carried: the paths an inclusion carries, `None` where everything is carried but
             what `excluded` names.
         :return: the same plan if all rules are concerned, `None` if none is.
         """
-        needed: list[BoundRule] = []
-        for rule in reversed(self.starting):
-            # A rule whose target reads what an earlier one writes may match only after that one.
-            prepares = any(_feeds(rule, later) for later in needed)
-            if prepares or _writes_carried(rule, carried, excluded):
-                needed.append(rule)
-        concerned = tuple(reversed(needed))
+        carrying = tuple(
+            index
+            for index, rule in enumerate(self.starting)
+            if _writes_carried(rule, carried, excluded)
+        )
+        if carrying not in self._narrowed:
+            footprints = [footprint_of(rule, self.concern) for rule in self.starting]
+            self._narrowed[carrying] = self.narrowed(with_dependencies(footprints, carrying))
+        return self._narrowed[carrying]
+
+    def narrowed(self, indexes: Sequence[int]) -> Plan | None:
+        """This plan with these of its starting rules: the same plan if all, `None` if none."""
+        concerned = tuple(self.starting[index] for index in indexes)
         if not concerned:
             return None
         if concerned == self.starting:
@@ -98,12 +108,6 @@ class Plan:
             rule not in self.starting and _writes_carried(rule, carried, excluded)
             for rule in self.lazy
         )
-
-
-def _feeds(rule: BoundRule, later: BoundRule) -> bool:
-    if rule.writes is None or later.reads is None:
-        return True
-    return any(overlaps(path, read) for path in rule.writes for read in later.reads)
 
 
 def _writes_carried(

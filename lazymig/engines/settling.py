@@ -1,0 +1,187 @@
+"""The documents of an operation, brought up to date before it runs.
+
+They are found by their `_id`s first, and the filter is not asked again: half-way through the rules
+it need not hold.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import bson
+from pymongo.collection import Collection
+
+from lazymig.engines.access import (
+    Raw,
+    all_of,
+    by_ids,
+    ids_matching,
+    is_mongomock,
+    key_of,
+    on_primary,
+)
+from lazymig.engines.application import Application
+from lazymig.errors import MigrationError
+from lazymig.rules.collations import coarsened, has_text
+from lazymig.rules.discovery import BoundRule
+from lazymig.rules.plan import Plan
+from lazymig.rules.updates import ANY_UUID
+
+__all__ = ["Found", "Refusal", "Search", "find_old", "find_refused", "rules_matching", "settle"]
+
+# Documents that are brought up to date at once, each batch within `lazy_timeout`: where one of them
+# is refused, its neighbours are written one by one.
+_BATCH = 100
+
+# And the most bytes of their `_id`s, which each update of a batch names.
+_BATCH_BYTES = 1_000_000
+
+# `_id`s that are asked about at once.
+_ASKED = 1000
+
+Found = dict[Any, Any]
+"""`_id`s by their keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What the user of an operation has set for its reads, and what reads on its behalf obey."""
+
+    collation: Any = None
+    max_time_ms: int | None = None
+    comment: Any = None
+
+    def find(self, collection: Collection[Any], query: Raw, limit: int = 0) -> Iterator[Any]:
+        """The `_id`s of the documents that a query finds on the primary."""
+        cursor = on_primary(collection).find(query, {"_id": 1}, limit=limit)
+        if self.max_time_ms is not None:
+            cursor = cursor.max_time_ms(self.max_time_ms)
+        if self.collation is not None:
+            cursor = cursor.collation(self.collation)
+        if self.comment is not None and not is_mongomock(collection):
+            cursor = cursor.comment(self.comment)
+        return (document["_id"] for document in cursor)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A document that could not be brought up to date."""
+
+    document_id: Any
+    plan: Plan
+    error: MigrationError
+
+
+def find_old(
+    collection: Collection[Any],
+    plan: Plan,
+    queries: Iterable[Raw],
+    limit: int | None,
+    search: Search,
+) -> Found:
+    """The documents of some queries that one of a plan's starting rules matches.
+
+    :param plan: with those of its starting rules that matter.
+    :param limit: no more than one more than these are looked for; `None` for all.
+    :raises pymongo.errors.PyMongoError: the connection, the rights, the time of the search is over,
+        or a query is none.
+    """
+    old = _documents_of(plan, plan.starting)
+    found: Found = {}
+    for query in queries:
+        most = 0 if limit is None else limit + 1
+        if search.collation is None or not has_text(old):
+            batches: Iterable[Iterable[Any]] = [
+                search.find(collection, all_of(query, old), limit=most)
+            ]
+        else:
+            # The query is asked under the collation of the operation, the targets never are.
+            wider = search.find(collection, all_of(query, coarsened(old)))
+            batches = _exactly(collection, wider, old)
+        for document_id in itertools.chain.from_iterable(batches):
+            found[key_of(document_id)] = document_id
+            if limit is not None and len(found) > limit:
+                return found
+    return found
+
+
+def _documents_of(plan: Plan, rules: Sequence[BoundRule]) -> dict[str, Any]:
+    targets = [rule.target for rule in rules]
+    return all_of(plan.concern, {"$or": targets} if len(targets) > 1 else targets[0])
+
+
+def _exactly(
+    collection: Collection[Any], ids: Iterator[Any], query: Raw
+) -> Iterator[Iterable[Any]]:
+    while batch := list(itertools.islice(ids, _ASKED)):
+        yes = ids_matching(collection, [all_of(by_ids(batch), query)], len(batch))
+        yield [document_id for document_id in batch if key_of(document_id) in yes]
+
+
+def rules_matching(collection: Collection[Any], plan: Plan, found: Found) -> tuple[str, ...]:
+    """The names of the starting rules that match one of these documents now."""
+    reader = on_primary(collection)
+    ids = by_ids(list(found.values()))
+    return tuple(
+        rule.name
+        for rule in plan.starting
+        if reader.find_one(all_of(ids, _documents_of(plan, [rule])), {"_id": 1}) is not None
+    )
+
+
+def settle(collection: Collection[Any], work: Iterable[tuple[Plan, Found]]) -> dict[Any, Refusal]:
+    """Apply the starting rules of plans, in order, to documents.
+
+    :param work: plans with those of their starting rules that matter, each with its documents.
+    :return: the documents that were refused, by key; they get no later rule.
+    :raises pymongo.errors.PyMongoError: the connection or the rights.
+    """
+    refused: dict[Any, Refusal] = {}
+    for plan, found in work:
+        ids = [document_id for key, document_id in found.items() if key not in refused]
+        for batch in _batches(ids):
+            documents = {index: {"_id": document_id} for index, document_id in enumerate(batch)}
+            application = Application(
+                collection,
+                plan,
+                documents,
+                dict.fromkeys(documents, plan.starting),
+                after_error=False,
+                whole=False,
+                applied=None,
+            )
+            application.run()
+            for index, failure in application.failures.items():
+                refused[key_of(batch[index])] = Refusal(batch[index], plan, failure.error)
+    return refused
+
+
+def _batches(ids: Sequence[Any]) -> Iterator[list[Any]]:
+    batch: list[Any] = []
+    size = 0
+    for document_id in ids:
+        length = len(bson.encode({"_id": document_id}, codec_options=ANY_UUID))
+        if batch and (len(batch) == _BATCH or size + length > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(document_id)
+        size += length
+    if batch:
+        yield batch
+
+
+def find_refused(
+    collection: Collection[Any], refused: Mapping[Any, Refusal], query: Raw, collation: Any
+) -> Found:
+    """Those of the refused documents that a query finds as they are stored."""
+    search = Search(collation)
+    found: Found = {}
+    ids = [refusal.document_id for refusal in refused.values()]
+    for first in range(0, len(ids), _ASKED):
+        some = by_ids(ids[first : first + _ASKED])
+        for document_id in search.find(collection, all_of(some, query)):
+            found[key_of(document_id)] = document_id
+    return found

@@ -1,0 +1,130 @@
+"""The rules that an operation needs applied, and the other rules that these depend on.
+
+To apply some rules of a collection and leave the others for later is right only if nothing shows
+that the others were passed over: neither now nor when all rules are applied in order afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lazymig.rules.discovery import BoundRule
+from lazymig.rules.matching import query_paths
+from lazymig.rules.updates import overlaps
+
+__all__ = ["Footprint", "Paths", "footprint_of", "meet", "with_dependencies"]
+
+Paths = Collection[str] | None
+"""Dotted paths; `None` where they are not all known, so that it may be any path but `_id`."""
+
+_ANY_CLASS = frozenset({"_cls"})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Footprint:
+    """The paths that a rule touches.
+
+    `conditions` decide whether it is applied, `inputs` are what its update is computed from.
+    `chain` tells apart the rules of handlers for different classes of one collection.
+    """
+
+    conditions: Paths
+    inputs: Paths
+    writes: Paths
+    chain: int = 0
+
+
+def footprint_of(
+    rule: BoundRule, concern: Mapping[str, Any] | None = None, chain: int = 0
+) -> Footprint:
+    """The footprint of a rule that a match starts.
+
+    :param concern: the condition on `_cls` that is part of its target, if there is one.
+    """
+    asked = None if rule.target is None else query_paths(rule.target)
+    conditions = None
+    if rule.reads is not None and asked is not None:
+        conditions = rule.reads | asked | (_ANY_CLASS if concern else frozenset())
+    return Footprint(conditions, rule.inputs, rule.writes, chain)
+
+
+def meet(paths: Paths, others: Paths) -> bool:
+    """Whether one of these paths is one of the others, or lies above or below one."""
+    if paths is None or others is None:
+        known = others if paths is None else paths
+        return known is None or any(path != "_id" for path in known)
+    plain = [_plain(path) for path in others]
+    return any(overlaps(path, other) for path in map(_plain, paths) for other in plain)
+
+
+def _plain(path: str) -> str:
+    """The path without what names elements of an array."""
+    first, *rest = path.split(".")
+    return ".".join((first, *(part for part in rest if not _names_element(part))))
+
+
+def _names_element(part: str) -> bool:
+    return part.isdecimal() or part.startswith("$")
+
+
+def with_dependencies(
+    footprints: Sequence[Footprint], needed: Iterable[int], restarted: Iterable[int] = ()
+) -> list[int]:
+    """The rules that are to be applied, in their order, for these rules to have had their effect.
+
+    :param footprints: of all rules, in the order in which they are applied.
+    :param needed: the indexes of the rules that the operation needs.
+    :param restarted: the indexes of those that may match again because of what it writes.
+    :return: indexes, `needed` included. Whatever is not among them can be applied later, with the
+        same result as if all had been applied in order now.
+    """
+    found = set(needed)
+    again = set(restarted)
+    hands_over = any(meet(one.writes, _ANY_CLASS) for one in footprints)
+    pairs = [
+        (first, second)
+        for second in range(len(footprints))
+        for first in range(second)
+        if hands_over or footprints[first].chain == footprints[second].chain
+    ]
+    size = -1
+    while size < len(found) + len(again):
+        size = len(found) + len(again)
+        for first, second in pairs:
+            earlier, later = footprints[first], footprints[second]
+            if second in found and first not in found and _must_precede(earlier, later):
+                found.add(first)
+            if first in found and second not in found:
+                if _is_restored(footprints, found, first) and meet(
+                    later.writes, earlier.conditions
+                ):
+                    found.add(second)
+                if first in again and _uses(later, earlier.writes):
+                    # What was made of the old values has to be made before they are new ones.
+                    found.add(second)
+            if first in again and second not in again and meet(earlier.writes, later.conditions):
+                again.add(second)
+                found.add(second)
+    return sorted(found)
+
+
+def _must_precede(earlier: Footprint, later: Footprint) -> bool:
+    """Whether it may matter that the earlier one is applied first."""
+    return _uses(later, earlier.writes) or any(
+        meet(later.writes, paths) for paths in (earlier.conditions, earlier.inputs)
+    )
+
+
+def _uses(rule: Footprint, paths: Paths) -> bool:
+    return any(meet(paths, own) for own in (rule.conditions, rule.inputs, rule.writes))
+
+
+def _is_restored(footprints: Sequence[Footprint], found: set[int], index: int) -> bool:
+    """Whether a later one among those found may make this rule match again.
+
+    Then the rules after it that write what it asks for may be all that keeps it from matching.
+    """
+    rule = footprints[index]
+    return any(later > index and meet(footprints[later].writes, rule.conditions) for later in found)
