@@ -35,6 +35,7 @@ from lazymig.engines.computed import (
     failure_of_server,
     migrate_computed,
 )
+from lazymig.engines.marks import marks_writes
 from lazymig.errors import MigrationError, MigrationTimeout
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
@@ -122,6 +123,7 @@ class Application:
             if key_of(document["_id"]) in self.errors
         }
 
+    @marks_writes
     def run(self) -> None:
         """Apply the rules; errors of single documents are in `errors`."""
         self._announce_start()

@@ -41,6 +41,7 @@ from lazymig.engines.computed import (
     migrate_computed,
 )
 from lazymig.engines.lazy import Failure, rescue
+from lazymig.engines.marks import marks_writes
 from lazymig.errors import MigrationError, MigrationFailed
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Family, Plan
@@ -197,6 +198,7 @@ class Work:
         """The query for a rule's documents."""
         return all_of(self.plan.concern, target, self.within, self.spared)
 
+    @marks_writes
     def apply(self, rule: BoundRule) -> Tally:
         """Apply a rule to every document of this part that it concerns.
 

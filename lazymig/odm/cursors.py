@@ -9,9 +9,10 @@ asked, from what it was made with.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Final
 
 from lazymig.odm.joining import AsStoredQuerySet
@@ -28,11 +29,13 @@ class _Made:
     """How a cursor was made.
 
     :param options: the options of `_FIXED` at that time.
+    :param changes: attributes that the queryset had while the cursor was made, for it alone.
     :param max_time_ms: the limit that was set on the cursor itself.
     :param stored: documents are shown as they are stored.
     """
 
     options: dict[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)
     max_time_ms: int | None = None
     stored: bool = False
 
@@ -46,6 +49,8 @@ class CursorQuerySet(AsStoredQuerySet):
     # The cursor was made for another queryset, or to carry an option: nobody has asked it yet.
     _lazymig_handed_on = False
 
+    _lazymig_changes: Mapping[str, Any] = MappingProxyType({})
+
     # The cursor that is being made is not asked for any document.
     _lazymig_unasked = False
 
@@ -56,6 +61,7 @@ class CursorQuerySet(AsStoredQuerySet):
             return given
         made = self._lazymig_made if given is not None else _Made()
         self._cursor_obj = None
+        self._lazymig_changes = {}
         try:
             with self._lazymig_with(made.options):
                 cursor = self._lazymig_make_cursor()
@@ -65,13 +71,24 @@ class CursorQuerySet(AsStoredQuerySet):
             raise
         if made.max_time_ms is not None:
             cursor.max_time_ms(made.max_time_ms)
-        self._lazymig_made = _Made(options, made.max_time_ms, self._lazymig_shows_stored())
+        stored = self._lazymig_shows_stored()
+        self._lazymig_made = _Made(options, self._lazymig_changes, made.max_time_ms, stored)
         self._lazymig_handed_on = False
         return cursor
 
     def _lazymig_make_cursor(self) -> Any:
-        """Make the cursor of the queryset, which has none."""
+        """Make the cursor of the queryset, which has none.
+
+        The attributes that the queryset has for it alone are put into `_lazymig_changes`.
+        """
         return super()._cursor
+
+    @contextmanager
+    def _lazymig_as_made(self) -> Iterator[None]:
+        """Give the queryset, for the block, the attributes that its cursor was made with."""
+        made = self._lazymig_made
+        with self._lazymig_with({**made.options, **made.changes}):
+            yield
 
     @contextmanager
     def _lazymig_with(self, options: dict[str, Any]) -> Iterator[None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -63,7 +64,8 @@ def hinted_index(collection: Any, hint: Any) -> HintedIndex | None:
     if keys is not None and any(name == "$natural" for name, _ in keys):
         return None
     try:
-        known = collection.index_information()
+        # In a context of its own: a transaction that is bound to this one refuses the command.
+        known = Context().run(collection.index_information)
     except OperationFailure:
         # A view, for one: MongoDB says in its own words what is wrong with the hint.
         return None

@@ -13,6 +13,8 @@ from mongoengine.queryset.queryset import ITER_CHUNK_SIZE
 
 from lazymig.engines.access import on_primary
 from lazymig.engines.lazy import Failure
+from lazymig.engines.pinned import Requery
+from lazymig.engines.steady import SteadyReader
 from lazymig.errors import MigrationError
 from lazymig.odm.joining import joins_live
 from lazymig.odm.loading import (
@@ -29,6 +31,7 @@ from lazymig.odm.loading import (
 )
 from lazymig.odm.plans import family_of, root_of
 from lazymig.odm.seeing import SeeThroughQuerySet, is_positional, update_refusals
+from lazymig.odm.steady import StepByStep, batch_of, may_walk_an_index, requery_of
 from lazymig.rules.plan import Family, Plan
 
 __all__ = ["LazyMigrationQuerySet"]
@@ -47,6 +50,7 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
     Raw documents wait in `_lazymig_ready` once their batch has been judged. A batch with trouble in
     it is built as a whole; its instances and exceptions wait in `_lazymig_prepared`. A batch
     during whose judgement the connection broke waits in `_lazymig_unjudged` for the next try.
+    `_lazymig_reader` sees to it that the cursor gives each document once.
     """
 
     _lazymig_live = True
@@ -56,6 +60,7 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         "_lazymig_handed_on",
         "_lazymig_made",
         "_lazymig_prepared",
+        "_lazymig_reader",
         "_lazymig_ready",
         "_lazymig_seen",
         "_lazymig_unjudged",
@@ -71,6 +76,8 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
     _lazymig_private = False
 
     _lazymig_cursor: Any = None
+    _lazymig_reader: SteadyReader | None = None
+    _lazymig_stepping = False
     _lazymig_unjudged: list[dict[str, Any]] | None = None
     _lazymig_ready: deque[dict[str, Any]] | None = None
     _lazymig_prepared: deque[Any] | None = None
@@ -159,9 +166,7 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         """Take a batch from the cursor and bring it up to date; raises StopIteration at the end."""
         raws = self._lazymig_unjudged
         if raws is None:
-            cursor = self._cursor
-            size = min(ITER_CHUNK_SIZE, self._batch_size or ITER_CHUNK_SIZE)
-            raws = list(itertools.islice(cursor, size))
+            raws = self._lazymig_take(self._cursor, batch_of(self))
             if not raws:
                 raise StopIteration
             self._lazymig_cursor = self._cursor_obj
@@ -179,6 +184,22 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         if source.hide_id and self._lazymig_ready:
             self._lazymig_prepare()
 
+    def _lazymig_take(self, cursor: Any, size: int) -> list[dict[str, Any]]:
+        """The next raw documents of the cursor, each once, wherever it is moved meanwhile."""
+        reader = self._lazymig_reader
+        if reader is None or reader.cursor is not cursor:
+            exposed = may_walk_an_index(self, self._lazymig_order())
+            reader = self._lazymig_reader = SteadyReader(cursor, self._collection, exposed)
+        return reader.take(size, self._lazymig_requery)
+
+    def _lazymig_requery(self) -> Requery | None:
+        return requery_of(self, self._lazymig_family(), self._lazymig_order())
+
+    @property
+    def _cursor(self) -> Any:
+        cursor = super()._cursor
+        return StepByStep(self, cursor) if self._lazymig_stepping else cursor
+
     def _lazymig_prepare(self) -> None:
         """Build the whole batch that is ready, with rescues."""
         batch = list(self._lazymig_ready or ())
@@ -192,16 +213,21 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         self._lazymig_unjudged = None
         self._lazymig_ready = None
         self._lazymig_prepared = None
+        self._lazymig_reader = None
         self._lazymig_cursor = self._cursor_obj
 
     def _lazymig_next_by_user(self) -> Any:
         """The user's own __next__, each document by itself."""
         while True:
+            source = self._lazymig_source()
+            self._lazymig_stepping = True
             try:
-                with reading_from(self._lazymig_source()):
+                with reading_from(source):
                     return super().__next__()
             except DocumentLeftOut:
                 continue
+            finally:
+                self._lazymig_stepping = False
 
     def rewind(self) -> None:
         """Rewind the cursor to its unevaluated state."""

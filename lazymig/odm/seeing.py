@@ -118,6 +118,7 @@ class SeeThroughQuerySet(OptionsQuerySet):
         needs = (self._lazymig_need_of_where(sight), self._lazymig_need_of_order(sight, query))
         self._lazymig_bring_up(query, sight, needs)
         changes = self._lazymig_for_projection() or self._lazymig_for_hint(self._hint)
+        self._lazymig_changes = changes
         with self._lazymig_with({"_lazymig_still": True, **changes}):
             return super()._lazymig_make_cursor()
 

@@ -1,0 +1,91 @@
+"""A cursor of which each document is taken once, though documents are migrated meanwhile."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from pymongo.collection import Collection
+
+from lazymig.engines.id_store import IdStore
+from lazymig.engines.marks import Mark
+from lazymig.engines.pinned import Pinned, Requery
+
+__all__ = ["SteadyReader"]
+
+
+class SteadyReader:
+    """Takes the documents of a cursor that has not been asked for any yet.
+
+    A cursor that walks an index meets a document again, or never, if it is moved in that index
+    between two answers of the server. So the cursor is asked as long as no engine of this process
+    has written to the collection; after that the rest of the result is pinned, if need be. An
+    answer that has come is right, whatever is written afterwards.
+
+    :param exposed: whether the cursor may walk an index at all.
+    """
+
+    def __init__(self, cursor: Any, collection: Collection[Any], exposed: bool) -> None:
+        self.cursor = cursor
+        self._collection = collection
+        # Stand-ins for PyMongo walk no index.
+        self._steady = not exposed or not hasattr(cursor, "retrieved")
+        self._mark: Mark | None = None
+        self._taken: IdStore | None = None
+        self._count = 0
+        self._waiting = 0
+        self._pinned: Pinned | None = None
+
+    def take(self, size: int, requery: Callable[[], Requery | None]) -> list[dict[str, Any]]:
+        """The next raw documents, at most `size`; none at the end.
+
+        :param size: not more than the cursor's size of a batch.
+        :param requery: says how the query is asked once more; `None`: no write can move a document
+            in an index that it walks. It is called once, when this matters.
+        :raises pymongo.errors.PyMongoError: as a cursor does; the next call goes on.
+        """
+        if self._pinned is not None:
+            return self._pinned.take(size)
+        if self._steady:
+            return list(itertools.islice(self.cursor, size))
+        first: list[dict[str, Any]] = []
+        if self._mark is None:
+            self._mark = Mark(self._collection)
+            first.extend(itertools.islice(self.cursor, 1))
+            self._steady = not self.cursor.cursor_id
+        elif self._waiting < size and self._pin(self._mark, requery):
+            return self.take(size, requery)
+        raws = first + list(itertools.islice(self.cursor, size - len(first)))
+        if not self._steady and self._waiting < size:
+            if self._pin(self._mark, requery):
+                # Others wrote before this answer came: what is in it is asked for again.
+                return self.take(size, requery)
+            self._steady = self._steady or not self.cursor.cursor_id
+        self._note(raws)
+        return raws
+
+    def _pin(self, mark: Mark, requery: Callable[[], Requery | None]) -> bool:
+        """Pin the rest of the result, before the server is asked on, if that is not safe."""
+        if self._steady or mark.is_undisturbed:
+            return False
+        how = requery()
+        if how is None:
+            self._steady = True
+            return False
+        taken = self._taken or IdStore(self._collection.codec_options)
+        self._pinned = Pinned(self._collection, how, taken, self._count)
+        self._taken = None
+        self.cursor.close()
+        return True
+
+    def _note(self, raws: list[dict[str, Any]]) -> None:
+        """Keep in mind what was taken, while more of the result is still with the server."""
+        if self._steady or not raws or "_id" not in raws[0]:
+            self._steady, self._taken = True, None
+            return
+        if self._taken is None:
+            self._taken = IdStore(self._collection.codec_options)
+        self._taken.note(raw["_id"] for raw in raws)
+        self._count += len(raws)
+        self._waiting = self.cursor.retrieved - self._count
