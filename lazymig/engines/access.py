@@ -22,6 +22,7 @@ from pymongo.read_concern import ReadConcern
 from lazymig.rules.updates import ANY_UUID
 
 __all__ = [
+    "Positional",
     "Raw",
     "Written",
     "all_of",
@@ -40,6 +41,15 @@ __all__ = [
 ]
 
 Raw = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Positional:
+    """The filter by which MongoDB finds the array elements of a positional projection."""
+
+    query: Raw
+    collation: Any = None
+
 
 _MAX_TIME_EXPIRED = 50
 _NOT_SUPPORTED_ON_VIEW = 166

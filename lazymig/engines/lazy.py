@@ -12,6 +12,7 @@ from typing import Any
 from pymongo.collection import Collection
 
 from lazymig.engines.access import (
+    Positional,
     Raw,
     all_of,
     by_ids,
@@ -59,6 +60,7 @@ def refresh_partial(
     family: Family,
     asked: Mapping[Plan, Plan],
     projection: Mapping[str, Any] | None,
+    positional: Positional | None = None,
 ) -> Sequence[Raw | Failure | None]:
     """Bring the projected documents of a batch up to date; MongoDB says which are stale.
 
@@ -66,6 +68,7 @@ def refresh_partial(
     :param asked: for each plan of the family that the projection concerns, the same plan with
         the rules to ask for.
     :param projection: the projection of `documents`, used again for what is read anew.
+    :param positional: the filter that a positional projection needs.
     :return: as `refresh` does.
     """
 
@@ -75,7 +78,9 @@ def refresh_partial(
     stale = find_stale(documents)
     if not stale:
         return documents
-    return _bring_up(collection, documents, family, stale, find_stale, projection)
+    return _bring_up(
+        collection, documents, family, stale, find_stale, projection, positional=positional
+    )
 
 
 def rescue(
@@ -84,12 +89,14 @@ def rescue(
     family: Family,
     projection: Mapping[str, Any] | None = None,
     applied: dict[Any, list[str]] | None = None,
+    positional: Positional | None = None,
 ) -> list[Raw | Failure | None]:
     """Try all lazy rules, in order, on documents that could not be loaded or are not valid.
 
     :param documents: raw documents with `_id`.
     :param projection: the projection of `documents`, if any.
     :param applied: filled with the names of the rules that were applied, by key of the `_id`.
+    :param positional: the filter that a positional projection needs.
     :return: as `refresh` does; never the same object.
     """
     failing = {
@@ -100,7 +107,9 @@ def rescue(
     def stale_again(batch: Sequence[Raw]) -> _Stale:
         return {} if projection else _find_stale(collection, batch, family)
 
-    return _bring_up(collection, documents, family, failing, stale_again, projection, True, applied)
+    return _bring_up(
+        collection, documents, family, failing, stale_again, projection, True, applied, positional
+    )
 
 
 def _find_stale(collection: Collection[Any], documents: Sequence[Raw], family: Family) -> _Stale:
@@ -177,6 +186,7 @@ def _bring_up(
     projection: Mapping[str, Any] | None,
     after_error: bool = False,
     applied: dict[Any, list[str]] | None = None,
+    positional: Positional | None = None,
 ) -> list[Raw | Failure | None]:
     """Apply, read again, and once more where a rule has handed a document to another class."""
     current: list[Raw | Failure | None] = list(documents)
@@ -194,7 +204,7 @@ def _bring_up(
             failures.update(application.failures)
             for index in matches:
                 done.setdefault(index, set()).add(plan)
-        _read_again(collection, current, touched, projection)
+        _read_again(collection, current, touched, projection, positional)
         for index, failure in failures.items():
             if current[index] is not None:
                 current[index] = failure
@@ -244,6 +254,7 @@ def _read_again(
     current: list[Raw | Failure | None],
     indexes: Sequence[int],
     projection: Mapping[str, Any] | None,
+    positional: Positional | None,
 ) -> None:
     """Put the stored contents in place of the documents at these indexes; None where deleted."""
     wanted: dict[int, Any] = {}
@@ -258,7 +269,11 @@ def _read_again(
     }
     fields = {key: value for key, value in (projection or {}).items() if key not in metadata}
     ids = list({key_of(_id): _id for _id in wanted.values()}.values())
-    cursor = in_one_answer(on_primary(collection).find(by_ids(ids), fields or None), len(ids))
+    query = by_ids(ids) if positional is None else all_of(by_ids(ids), positional.query)
+    cursor = on_primary(collection).find(query, fields or None)
+    if positional is not None and positional.collation is not None:
+        cursor.collation(positional.collation)
+    cursor = in_one_answer(cursor, len(ids))
     found = {key_of(document["_id"]): document for document in cursor}
     for index, document_id in wanted.items():
         fresh = found.get(key_of(document_id))

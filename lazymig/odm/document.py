@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mongoengine import EmbeddedDocument
 from mongoengine.base import BaseDocument
-from mongoengine.queryset import QuerySet
 
 from lazymig.errors import RuleDefinitionError
 from lazymig.odm.handler import MigrationHandler
-from lazymig.odm.joining import joined
 from lazymig.odm.loading import (
     LEFT_OUT,
     DocumentLeftOut,
@@ -23,6 +20,7 @@ from lazymig.odm.loading import (
     reading_from,
     without_claim,
 )
+from lazymig.odm.managers import open_managers
 from lazymig.odm.plans import bind_rules, family_of, forget_plans, owner_of, root_of
 from lazymig.odm.references import watch_references
 from lazymig.odm.schema import document_subclasses, is_concrete
@@ -142,7 +140,7 @@ def _rules_of(model: Any) -> tuple[BoundRule, ...]:
 def _install(model: Any, live: bool, claimed: bool) -> None:
     """Open lazymig's doors in a model, or take them out of the way of a model without rules."""
     model._lazymig_claimed = claimed
-    model._meta["queryset_class"] = joined(_queryset_class_of(model), live=live)
+    open_managers(model, live)
     own = model.__dict__.get("_from_son")
     if own is not None and own is model.__dict__.get("_lazymig_short_cut"):
         del model._from_son
@@ -156,10 +154,3 @@ def _install(model: Any, live: bool, claimed: bool) -> None:
     if not live:
         short_cut: Any = classmethod(plain.__func__)
         model._from_son = model._lazymig_short_cut = short_cut
-
-
-def _queryset_class_of(model: Any) -> Any:
-    """The queryset class that MongoEngine would use."""
-    manager = inspect.getattr_static(model, "objects", None)
-    default = getattr(manager, "default", QuerySet)
-    return model._meta.get("queryset_class", default)

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from pymongo.errors import PyMongoError
 
+from lazymig.engines.access import Positional
 from lazymig.engines.lazy import Failure, refresh, refresh_partial, rescue
 from lazymig.errors import LazyMigError
 from lazymig.rules.once import CLAIM
@@ -62,6 +63,7 @@ class Source:
     :param hide_id: `_id` was fetched only to migrate by; the application had excluded it.
     :param lone: one document is asked for, so that leaving it out would deny that it exists.
     :param classes: the `_cls` values that belong to the answer; `None` if all do.
+    :param positional: the filter that a positional projection takes its elements from.
     """
 
     collection: Any
@@ -69,6 +71,7 @@ class Source:
     hide_id: bool = False
     lone: bool = False
     classes: frozenset[str] | None = None
+    positional: Positional | None = None
 
 
 class _Reading(threading.local):
@@ -189,7 +192,9 @@ def bring_up(
     if asked is None:
         items = refresh(source.collection, raws, family)
     elif asked:
-        items = refresh_partial(source.collection, raws, family, asked, source.projection)
+        items = refresh_partial(
+            source.collection, raws, family, asked, source.projection, source.positional
+        )
     if source.classes is None or items is raws:
         return items
     return [
@@ -241,7 +246,8 @@ def _rescue(
     A document that no rule helps keeps its result: MongoEngine's own exception with a note, or,
     where it merely is not valid, the instance, which plain MongoEngine would load too.
     """
-    fresh = rescue(source.collection, [items[index] for index in broken], family, source.projection)
+    failed = [items[index] for index in broken]
+    fresh = rescue(source.collection, failed, family, source.projection, None, source.positional)
     for index, item in zip(broken, fresh, strict=True):
         plan = family.plan_of(items[index])
         assert plan is not None

@@ -29,11 +29,9 @@ from lazymig.odm.loading import (
     may_rescue,
     reading_from,
 )
-from lazymig.odm.plans import family_of, legacy_names, root_of
-from lazymig.odm.see_through import sight_of
-from lazymig.odm.seeing import SeeThroughQuerySet, update_refusals
+from lazymig.odm.plans import family_of, root_of
+from lazymig.odm.seeing import SeeThroughQuerySet, is_positional, update_refusals
 from lazymig.odm.steady import StepByStep, batch_of, may_walk_an_index, requery_of
-from lazymig.odm.stored import shown_as_stored
 from lazymig.rules.plan import Family, Plan
 
 __all__ = ["LazyMigrationQuerySet"]
@@ -59,6 +57,8 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
     _lazymig_of_cursor = (
         "_lazymig_asked",
         "_lazymig_cursor",
+        "_lazymig_handed_on",
+        "_lazymig_made",
         "_lazymig_prepared",
         "_lazymig_reader",
         "_lazymig_ready",
@@ -83,24 +83,10 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
     _lazymig_prepared: deque[Any] | None = None
     _lazymig_asked: tuple[Mapping[Plan, Plan] | None] | None = None
 
-    def __init__(self, document: Any, collection: Any) -> None:
-        super().__init__(document, collection)
-        if self._cls_query and not shown_as_stored(document):
-            self._cls_query = _widened(document, self._cls_query)
-
-    def as_stored(self) -> Any:
-        """Return a clone that shows documents as they lie in the database and migrates none.
-
-        An old document that MongoEngine cannot build raises MongoEngine's own exception.
-        """
-        queryset = super().as_stored()
-        queryset._lazymig_narrow()
-        return queryset
-
     # Iteration, and whatever is built on it
 
     def __next__(self) -> Any:
-        if not self._lazymig_migrates():
+        if not self._lazymig_iterates():
             return super().__next__()
         if self._lazymig_own_next:
             return self._lazymig_next_by_user()
@@ -111,7 +97,7 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
 
     def _populate_cache(self) -> None:
         # What next() would do a hundred times, without what it would find out anew each time.
-        if self._scalar or self._lazymig_own_next or not self._lazymig_migrates():
+        if self._scalar or self._lazymig_own_next or not self._lazymig_iterates():
             super()._populate_cache()
             return
         if self._result_cache is None:
@@ -223,6 +209,7 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         self._lazymig_prepared = deque(items)
 
     def _lazymig_forget(self) -> None:
+        self._lazymig_asked = None
         self._lazymig_unjudged = None
         self._lazymig_ready = None
         self._lazymig_prepared = None
@@ -289,6 +276,9 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         if self._as_pymongo or not self._lazymig_migrates():
             found: dict[Any, Any] = super().in_bulk(object_ids)
             return found
+        if self._cursor_obj is not None:
+            bulk: dict[Any, Any] = self._lazymig_without_cursor().in_bulk(object_ids)
+            return bulk
         cursor = self._collection.find({"_id": {"$in": object_ids}}, **self._cursor_args)
         # MongoEngine looks at the ids alone, whatever class they lead to.
         source = replace(self._lazymig_source(), classes=None)
@@ -318,6 +308,10 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         The document that is about to be hit is migrated first, so that the update meets, and the
         old image shows, the new shape. That takes one more read.
         """
+        if self._cursor_obj is not None:
+            return self._lazymig_without_cursor().modify(
+                upsert, full_response, remove, new, array_filters, **update
+            )
         queryset = self
         source = unhelped = None
         if self._lazymig_migrates():
@@ -333,9 +327,14 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
                 unhelped = queryset._lazymig_migrate_next()
             # The old image is not what is stored any more: it cannot be migrated, only shown.
             source = self._lazymig_source(lone=True) if new else None
-            if upsert and not (self._none or self._empty):
+            if not (self._none or self._empty):
                 with update_refusals():
-                    queryset = self._lazymig_for_upsert(*self._lazymig_touched(update))
+                    positional = self._lazymig_positional(self._lazymig_projection())
+                    if upsert:
+                        queryset = self._lazymig_for_upsert(*self._lazymig_touched(update))
+                    elif positional is not None or is_positional(update):
+                        touched = self._lazymig_touched(update)
+                        queryset = self._lazymig_for_positional("modify()", *touched)
         try:
             with reading_from(source):
                 return super(LazyMigrationQuerySet, queryset).modify(
@@ -370,8 +369,8 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
 
         :return: MongoEngine's own exception, with a note, if no rule made the document loadable.
         """
-        source, family = Source(self._collection, lone=True), self._lazymig_family()
-        reader = on_primary(self._collection)
+        collection, family = self._lazymig_own_collection(), self._lazymig_family()
+        source, reader = Source(collection, lone=True), on_primary(collection)
         item: Any = None
         for _attempt in range(_MODIFY_ATTEMPTS):
             with update_refusals():
@@ -389,8 +388,18 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
 
     # What the doors share
 
+    def _lazymig_without_cursor(self) -> Any:
+        """A clone that does what the options of this queryset say, and no cursor."""
+        queryset = self.clone()
+        queryset._cursor_obj = None
+        return queryset
+
     def _lazymig_migrates(self) -> bool:
-        return not (self._as_pymongo or self._lazymig_stored or shown_as_stored(self._document))
+        return not (self._as_pymongo or self._lazymig_shows_stored())
+
+    def _lazymig_iterates(self) -> bool:
+        """Whether the documents of the cursor are migrated."""
+        return not (self._as_pymongo or self._lazymig_reads_stored())
 
     def _lazymig_family(self) -> Family:
         family = family_of(self._document)
@@ -407,15 +416,18 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         return self._lazymig_asked[0]
 
     def _lazymig_projection(self) -> Mapping[str, Any] | None:
-        if not self._loaded_fields and not self._search_text:
+        fields = self._lazymig_carried_fields
+        if not fields and not self._search_text:
             return None
-        projection: Mapping[str, Any] | None = super()._cursor_args.get("projection")
+        with self._lazymig_with({"_loaded_fields": fields}):
+            projection: Mapping[str, Any] | None = super()._cursor_args.get("projection")
         return projection
 
     def _lazymig_hides_id(self) -> bool:
-        if not self._loaded_fields or self._loaded_fields.as_dict().get("_id") != 0:
+        fields = self._lazymig_carried_fields
+        if not fields or fields.as_dict().get("_id") != 0:
             return False
-        return self._lazymig_migrates() and (
+        return self._lazymig_iterates() and (
             bool(self._lazymig_asked_for())
             or may_rescue(self._lazymig_family(), self._lazymig_projection())
         )
@@ -423,7 +435,7 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
     @property
     def _cursor_args(self) -> dict[str, Any]:
         arguments: dict[str, Any] = super()._cursor_args
-        if self._lazymig_hides_id():
+        if "projection" in arguments and self._lazymig_hides_id():
             # A document is migrated by its `_id`; _shown() takes it out again.
             projection = {k: v for k, v in arguments["projection"].items() if k != "_id"}
             if projection:
@@ -437,45 +449,17 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         classes = None
         if self._cls_query and root_of(self._document) is not self._document:
             classes = frozenset(self._document._subclasses)
-        projected = self._loaded_fields or self._search_text
+        fields = self._lazymig_carried_fields
+        projection = positional = None
+        if fields or self._search_text:
+            with self._lazymig_with({"_loaded_fields": fields}):
+                projection = self._cursor_args.get("projection")
+            positional = self._lazymig_positional(projection)
         return Source(
-            self._collection,
-            self._cursor_args.get("projection") if projected else None,
+            self._lazymig_own_collection(),
+            projection,
             self._lazymig_hides_id(),
             lone or self._lazymig_lone,
             classes,
+            positional,
         )
-
-    def _lazymig_narrow(self) -> bool:
-        """Take the former classes out of the query again, and tell whether there were any."""
-        plain = _plain_cls_query(self._document)
-        if not self._cls_query or self._cls_query != _widened(self._document, plain):
-            return False
-        narrowed = bool(self._cls_query != plain)
-        self._cls_query = plain
-        self._mongo_query = None
-        self._cursor_obj = None
-        return narrowed
-
-
-def _plain_cls_query(document: Any) -> dict[str, Any]:
-    names = document._subclasses
-    return {"_cls": names[0] if len(names) == 1 else {"$in": names}}
-
-
-def _widened(document: Any, cls_query: dict[str, Any]) -> dict[str, Any]:
-    """MongoEngine's condition on `_cls` with the former classes of the model, which are its too."""
-    names = document._subclasses
-    cached = document.__dict__.get("_lazymig_widened")
-    if cached is None or cached[0] is not names:
-        # Within no_sub_classes() a model that has subclasses stands for itself alone.
-        alone = len(names) == 1 and any(True for _ in document.__subclasses__())
-        former = () if alone else legacy_names(document)
-        sight = sight_of(document)
-        # A former class that a rule names is found by seeing through that rule, exactly.
-        seen = {*names, *(sight.classes if sight is not None else ())}
-        all_names = [*names, *(name for name in former if name not in seen)]
-        wider = {"_cls": {"$in": all_names}} if len(all_names) > len(names) else None
-        cached = (names, wider)
-        document._lazymig_widened = cached
-    return cached[1] or cls_query

@@ -15,15 +15,17 @@ from mongoengine.queryset import transform
 from pymongo.errors import OperationFailure
 
 from lazymig.engines.access import all_of
+from lazymig.engines.labelled import labelled
 from lazymig.engines.settling import Search, find_refused
-from lazymig.odm.joining import NOTHING_PENDING, AsStoredQuerySet
+from lazymig.odm.joining import NOTHING_PENDING
+from lazymig.odm.options import OptionsQuerySet
 from lazymig.odm.schema import field_path
 from lazymig.odm.see_through import Need, Sight, View, bring_up, sight_of, view_of
-from lazymig.odm.stored import shown_as_stored
 from lazymig.rules.aggregations import aggregated_paths
+from lazymig.rules.positional import is_positional_update
 from lazymig.rules.updates import read_paths, written_paths
 
-__all__ = ["SeeThroughQuerySet", "update_refusals"]
+__all__ = ["SeeThroughQuerySet", "is_positional", "update_refusals"]
 
 
 @contextmanager
@@ -35,7 +37,7 @@ def update_refusals() -> Iterator[None]:
         raise OperationError(f"Update failed ({exc})") from exc
 
 
-class SeeThroughQuerySet(AsStoredQuerySet):
+class SeeThroughQuerySet(OptionsQuerySet):
     """Answers as if every document were migrated: filters are rewritten, other readers settle."""
 
     _lazymig_seen: tuple[Any, View] | None = None
@@ -91,8 +93,10 @@ class SeeThroughQuerySet(AsStoredQuerySet):
     def _query(self) -> Any:
         query = super()._query
         sight = self._lazymig_sight()
-        if sight is None or self._lazymig_settled:
+        if sight is None or self._lazymig_settled or self._lazymig_unasked:
             return query
+        if self._lazymig_indexed is not None:
+            query = all_of(query, self._lazymig_indexed)
         view = self._lazymig_view(query, sight)
         if view.unseen and not self._lazymig_still:
             self._lazymig_bring_up(query, sight, ())
@@ -102,35 +106,37 @@ class SeeThroughQuerySet(AsStoredQuerySet):
 
     @property
     def _cursor(self) -> Any:
-        if self._cursor_obj is not None:
-            return super()._cursor
-        if self._lazymig_counting:
-            return self._lazymig_reader().find({})
+        if self._lazymig_counting and (self._cursor_obj is None or self._lazymig_handed_on):
+            return self._lazymig_read_collection().find({})
+        return super()._cursor
+
+    def _lazymig_make_cursor(self) -> Any:
         sight = self._lazymig_sight()
-        if sight is None or self._lazymig_still or self._lazymig_settled:
-            return super()._cursor
+        if sight is None or self._lazymig_unasked or self._lazymig_still or self._lazymig_settled:
+            return super()._lazymig_make_cursor()
         query = super()._query
         needs = (self._lazymig_need_of_where(sight), self._lazymig_need_of_order(sight, query))
         self._lazymig_bring_up(query, sight, needs)
-        self._lazymig_still = True
-        try:
-            return super()._cursor
-        finally:
-            self._lazymig_still = False
+        changes = self._lazymig_for_projection() or self._lazymig_for_hint(self._hint)
+        self._lazymig_changes = changes
+        with self._lazymig_with({"_lazymig_still": True, **changes}):
+            return super()._lazymig_make_cursor()
 
     def explain(self) -> Any:
         """Return MongoDB's plan for this queryset's filter as it is sent; nothing is written."""
         queryset = self.clone()
         queryset._lazymig_still = True
-        return super(SeeThroughQuerySet, queryset).explain()
+        changes = queryset._lazymig_for_projection() or queryset._lazymig_for_hint(queryset._hint)
+        with queryset._lazymig_with(changes):
+            return super(SeeThroughQuerySet, queryset).explain()
 
     def count(self, with_limit_and_skip: bool = False) -> int:
         """Count the documents that match, old ones by what they are about to be."""
-        self._lazymig_counting = self._lazymig_sight() is not None
-        try:
+        changes = self._lazymig_for_hint(self._hint)
+        if self._lazymig_sight() is not None:
+            changes["_lazymig_counting"] = True
+        with self._lazymig_with(changes):
             counted: int = super().count(with_limit_and_skip)
-        finally:
-            self._lazymig_counting = False
         return counted
 
     def distinct(self, field: str) -> Any:
@@ -162,6 +168,9 @@ class SeeThroughQuerySet(AsStoredQuerySet):
         paths = aggregated_paths([*stages, *suppl_pipeline])
         if paths is not None:
             paths = paths.union(_sorted_paths(self._ordering))
+        changes = self._lazymig_for_hint(kwargs.get("hint"))
+        if "_hint" in changes:
+            del kwargs["hint"]
         queryset = self._lazymig_for_read(
             "aggregate()",
             paths,
@@ -170,7 +179,10 @@ class SeeThroughQuerySet(AsStoredQuerySet):
             max_time_ms=kwargs.get("maxTimeMS"),
             comment=kwargs.get("comment"),
         )
-        return super(SeeThroughQuerySet, queryset).aggregate(pipeline, *suppl_pipeline, **kwargs)
+        with queryset._lazymig_with(changes):
+            return super(SeeThroughQuerySet, queryset).aggregate(
+                pipeline, *suppl_pipeline, **kwargs
+            )
 
     def map_reduce(self, *args: Any, **kwargs: Any) -> Any:
         """Run a map-reduce over the documents that match."""
@@ -202,7 +214,9 @@ class SeeThroughQuerySet(AsStoredQuerySet):
             if self._lazymig_sight() is not None and not (self._none or self._empty):
                 touched = self._lazymig_touched(update)
                 if upsert:
-                    queryset = self._lazymig_for_upsert(*touched)
+                    queryset = self._lazymig_for_upsert(*touched, sets_class=True)
+                elif is_positional(update):
+                    queryset = self._lazymig_for_positional("update()", *touched)
                 else:
                     queryset = self._lazymig_for_write("update()", *touched)
             return super(SeeThroughQuerySet, queryset).update(
@@ -235,13 +249,6 @@ class SeeThroughQuerySet(AsStoredQuerySet):
             write_concern, _from_doc_delete, cascade_refs
         )
 
-    def rewind(self) -> None:
-        """Rewind the cursor to its unevaluated state."""
-        if self._cursor_obj is not None and self._lazymig_sight() is not None:
-            # A new one, for old documents may have come since.
-            self._cursor_obj = None
-        super().rewind()
-
     def _clone_into(self, new_qs: Any) -> Any:
         if self._lazymig_settled:
             new_qs._lazymig_settled = True
@@ -252,11 +259,7 @@ class SeeThroughQuerySet(AsStoredQuerySet):
             new_qs._lazymig_of_model = True
         if self._lazymig_keys:
             new_qs._lazymig_keys = self._lazymig_keys
-        super()._clone_into(new_qs)
-        if new_qs._cursor_obj is not None and self._lazymig_sight() is not None:
-            # What the clone is going to be asked for decides what has to be settled first.
-            new_qs._cursor_obj = None
-        return new_qs
+        return super()._clone_into(new_qs)
 
     def _get_order_by(self, keys: Iterable[str]) -> Any:
         keys = list(keys)
@@ -275,11 +278,11 @@ class SeeThroughQuerySet(AsStoredQuerySet):
         return seen[1]
 
     def _lazymig_sight(self) -> Sight | None:
-        if self._as_pymongo or self._lazymig_stored or shown_as_stored(self._document):
+        if self._as_pymongo or self._lazymig_shows_stored():
             return None
         return sight_of(self._document)
 
-    def _lazymig_reader(self) -> Any:
+    def _lazymig_read_collection(self) -> Any:
         """The collection as MongoEngine's cursors read it."""
         if self._read_preference is None and self._read_concern is None:
             return self._collection
@@ -318,6 +321,8 @@ class SeeThroughQuerySet(AsStoredQuerySet):
         search = Search(
             self._collation, None if writes else self._max_time_ms or None, self._comment
         )
+        # The time limit is one of reads.
+        collection = labelled(collection, self._comment, search.max_time_ms)
         refused = bring_up(self._document, collection, queries, sight, needs, search)
         if not refused:
             return
@@ -415,19 +420,26 @@ class SeeThroughQuerySet(AsStoredQuerySet):
         return queryset
 
     def _lazymig_for_upsert(
-        self, written: Iterable[str] | None, read: Iterable[str] | None = ()
+        self,
+        written: Iterable[str] | None,
+        read: Iterable[str] | None = (),
+        *,
+        sets_class: bool = False,
     ) -> Any:
         """A clone whose filter goes out as it is, as what an upsert inserts is taken from it.
 
         :param written: the paths that the upsert writes; `None` for any.
         :param read: the paths that it computes from; `None` for any.
+        :param sets_class: MongoEngine sets the class too, if the filter asks for one.
         """
         sight = self._lazymig_sight()
         queryset = self.clone()
         queryset._collation = None
-        query = super(SeeThroughQuerySet, queryset)._query
         # An equality on `_cls` is what MongoDB writes into the new document.
         narrowed = queryset._lazymig_narrow()
+        query = super(SeeThroughQuerySet, queryset)._query
+        if sets_class and written is not None and "_cls" in query:
+            written = {*written, "_cls"}
         if sight is not None:
             queryset._lazymig_settled = True
             filtering = sight.concerning([query])
@@ -438,6 +450,22 @@ class SeeThroughQuerySet(AsStoredQuerySet):
                 Need("an upsert", filtering),
             ]
             queryset._lazymig_bring_up(query, sight, needs, writes=True)
+        return queryset
+
+    def _lazymig_for_positional(
+        self, operation: str, written: Iterable[str] | None, read: Iterable[str] | None
+    ) -> Any:
+        """A clone for a write whose `$` stands for an array element that the filter has found.
+
+        MongoDB takes no element from a condition below an `$or`, so the filter is sent as it is.
+        """
+        sight = self._lazymig_sight()
+        queryset = self.clone()
+        queryset._collation = None
+        if sight is not None:
+            need = _need_of_write(sight, operation, written, read)
+            for name, value in queryset._lazymig_as_is(need, writes=True).items():
+                setattr(queryset, name, value)
         return queryset
 
     def _lazymig_needs_of_view(self, view: View, sight: Sight) -> list[Need]:
@@ -500,6 +528,13 @@ def _need_of_write(
     changed = None if written is None else tuple(written)
     rules = sight.using(changed) | sight.writing(None if read is None else tuple(read))
     return Need(operation, rules, sight.asking(changed))
+
+
+def is_positional(update: Mapping[str, Any]) -> bool:
+    """Whether an update, in MongoEngine's terms, names the element that its filter has found."""
+    return is_positional_update(update.get("__raw__")) or any(
+        part in ("S", "$") for key in update for part in key.split("__")
+    )
 
 
 def _sorted_paths(order: Any) -> list[str]:

@@ -41,6 +41,11 @@ def requery_of(queryset: Any, family: Family, order: Sequence[str]) -> Requery |
 
     :param order: the database paths that the queryset is sorted by.
     """
+    with queryset._lazymig_as_made():
+        return _requery_of(queryset, family, order)
+
+
+def _requery_of(queryset: Any, family: Family, order: Sequence[str]) -> Requery | None:
     query = queryset._query
     rules = [rule for plan in family.plans for rule in (*plan.lazy, *plan.bulk)]
     limits = [plan.lazy_timeout for plan in family.plans if plan.lazy_timeout is not None]
@@ -92,6 +97,8 @@ def _asked_again(queryset: Any) -> Any:
     again = queryset._clone_into(queryset.__class__(queryset._document, queryset._collection_obj))
     again._cursor_obj = None
     again._lazymig_settled = True
+    # The filter holds the former classes already.
+    again._lazymig_narrow()
     again._limit = again._skip = None
     return again
 
