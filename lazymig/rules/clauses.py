@@ -255,6 +255,8 @@ def read(query: Mapping[str, Any]) -> Clause:
 
 def _read(name: str, value: Any) -> Clause:
     if not name.startswith("$") or name in ("$ref", "$id", "$db"):
+        if is_expression(value) and len(value) > 1 and _SEPARABLE.issuperset(value):
+            return every(leaf(name, {operator: operand}) for operator, operand in value.items())
         return leaf(name, value)
     key = ("fragment", name, _identity(value))
     if name not in _LOGICAL:

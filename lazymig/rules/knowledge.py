@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import bson
-from bson import Decimal128, Int64, ObjectId, Timestamp
+from bson import DBRef, Decimal128, Int64, ObjectId, Timestamp
 
 from lazymig.rules.bson_values import (
     ARRAY,
@@ -38,7 +38,7 @@ from lazymig.rules.formulas import (
     parse_element_query,
 )
 from lazymig.rules.matching import compile_judge
-from lazymig.rules.updates import ANY_VALUE
+from lazymig.rules.updates import ANY_UUID, ANY_VALUE
 
 __all__ = [
     "ABSENT",
@@ -161,13 +161,15 @@ def constant(value: Any) -> Value:
 
 def _as_stored(value: Any) -> Any:
     """Return `value` as it is read back; what cannot be known becomes ANY_VALUE."""
-    if value is ANY_VALUE or isinstance(value, UUID):  # how a UUID is stored, the client decides
-        return ANY_VALUE
+    if value is ANY_VALUE or isinstance(value, UUID):
+        return value  # how a UUID is stored, the client decides: as binary data in any case
+    if isinstance(value, DBRef):
+        value = value.as_doc()
     if isinstance(value, Mapping):
         return {key: _as_stored(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_as_stored(item) for item in value]
-    return bson.decode(bson.encode({"v": value}))["v"]
+    return bson.decode(bson.encode({"v": value}, codec_options=ANY_UUID))["v"]
 
 
 def is_present(fact: Fact | None) -> bool:
