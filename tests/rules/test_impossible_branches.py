@@ -89,9 +89,7 @@ def test_a_simplified_query_finds_the_same(scratch: Collection[Raw]) -> None:
     holds()
 
 
-STRAY = compile_step(
-    "stray", {"_cls": {"$in": ["H.M"], "$eq": "H.Gone"}}, {"$set": {"_cls": "H"}}
-)
+STRAY = compile_step("stray", {"_cls": {"$in": ["H.M"], "$eq": "H.Gone"}}, {"$set": {"_cls": "H"}})
 MOVED = compile_step(
     "moved", {"_cls": {"$in": ["H.M"]}, "old": {"$exists": True}}, {"$rename": {"old": "name"}}
 )
