@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from lazymig.rules.clauses import (
     FALSE,
@@ -114,9 +114,8 @@ def _excludes(given: Clause, clause: Clause) -> bool:
         return denied.issubset(one.key for one in conjuncts(clause))
     if not isinstance(given, Leaf) or not isinstance(clause, Leaf):
         return False
-    if given.path == clause.path:
-        if negated(given).key == clause.key:
-            return True
+    if given.path == clause.path and negated(given).key == clause.key:
+        return True
     return (_asks_presence(given, exists=False) and _fails_without(clause, given.path)) or (
         _asks_presence(clause, exists=False) and _fails_without(given, clause.path)
     )
