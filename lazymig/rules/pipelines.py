@@ -10,12 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lazymig.rules.formulas import Formula
 from lazymig.rules.knowledge import (
     ABSENT,
+    ARRAY_TYPE,
+    CONTAINERS,
     PRESENT,
     UNKNOWN,
     Absent,
+    Arrays,
     Document,
     Fact,
     OneOf,
@@ -23,9 +25,9 @@ from lazymig.rules.knowledge import (
     Value,
     constant,
     implies_presence,
-    is_present,
 )
 from lazymig.rules.operators import is_expression
+from lazymig.rules.parents import Parents, Path
 from lazymig.rules.updates import ANY_VALUE, SET_STAGES, AnyValue, assignments, unset_stage_paths
 
 __all__ = ["after_pipeline"]
@@ -37,60 +39,97 @@ _OBJECT: Final = Typed(frozenset({"object"}))
 class _Stages:
     """What is known while the stages of a pipeline run one after another."""
 
-    target: Formula
+    parents: Parents
     document: Document
     original: bool = True  # what no stage has written is still as the target found it
 
 
-def after_pipeline(target: Formula, stages: Sequence[Mapping[str, Any]]) -> Document:
-    """Return what is known of the documents that `target` found, after well-formed stages."""
-    state = _Stages(target, Document({}, exists=True))
+def after_pipeline(parents: Parents, stages: Sequence[Mapping[str, Any]]) -> Document:
+    """Return what is known of the documents that a target found, after well-formed stages.
+
+    `parents` knows the target. Stages write and remove a path in every element of an array on it,
+    and in arrays in arrays.
+    """
+    state = _Stages(parents, Document({}, exists=True))
     for stage in stages:
         ((name, value),) = stage.items()
         if name in SET_STAGES:
             # All expressions of a stage see the document as the stage found it.
             facts = [(path, _express(expression, state)) for path, expression in assignments(value)]
             for path, fact in facts:
-                _insert_field(state.document, path, fact, creates=True)
+                _insert_field(state, state.document, path, fact, creates=True)
             continue
         paths = unset_stage_paths(name, value)
         if paths is None:
-            state = _Stages(target, Document({}, exists=True), original=False)
+            state = _Stages(parents, Document({}, exists=True, others=UNKNOWN), original=False)
             continue
         for parts in (tuple(path.split(".")) for path in paths):
-            _insert_field(state.document, parts, ABSENT, creates=False)
+            _insert_field(state, state.document, parts, ABSENT, creates=False)
     return state.document
 
 
-def _insert_field(document: Document, parts: tuple[str, ...], fact: Fact, *, creates: bool) -> None:
-    """Note that a stage wrote `fact` at `parts`; a stage creates parents, whatever was there."""
+def _insert_field(
+    state: _Stages,
+    document: Document,
+    parts: Path,
+    fact: Fact,
+    *,
+    creates: bool,
+    above: Path | None = (),
+) -> None:
+    """Note that a stage wrote `fact` at `parts` of `document`, which is changed.
+
+    A stage creates parents, whatever was there. `above` is where the document is, None if it may be
+    in an array.
+    """
     head, rest = parts[0], parts[1:]
-    known = document.children.get(head)
+    known = document.child(head)
     if not rest:
         document.children[head] = fact
-    elif any(part.isdecimal() for part in rest):
-        document.children[head] = UNKNOWN
-    elif known is not None and _may_be_array(known):
-        document.children[head] = UNKNOWN  # then each element is written
-    elif known == ABSENT and not creates:
         return
-    else:
-        if isinstance(known, Document):
-            child = known
-        elif isinstance(known, Value) and isinstance(known.value, dict):
-            child = Document({key: Value(item) for key, item in known.value.items()}, True)
-        else:
-            child = Document({}, known is not None and is_present(known) and creates)
-        _insert_field(child, rest, fact, creates=creates)
-        document.children[head] = Document(child.children, child.exists or creates)
+    if any(part.isdecimal() for part in rest):
+        document.children[head] = UNKNOWN
+        return
+    here = None if above is None else (*above, head)
+    child = _opened(state, known, here, creates=creates)
+    if child is None:
+        return
+    below = here if child.array is Arrays.NONE else None
+    _insert_field(state, child, rest, fact, creates=creates, above=below)
+    document.children[head] = child
 
 
-def _may_be_array(fact: Fact) -> bool:
+def _opened(
+    state: _Stages, known: Fact | None, here: Path | None, *, creates: bool
+) -> Document | None:
+    """Return what is known of a field in which a stage is about to write a field, or to remove one.
+
+    None: nothing becomes of it.
+    """
+    if isinstance(known, Document):
+        exists = known.exists or creates
+        return Document(dict(known.children), exists, known.array, known.holds, known.others)
+    if isinstance(known, Value) and isinstance(known.value, dict):
+        fields: dict[str, Fact] = {key: Value(item) for key, item in known.value.items()}
+        return Document(fields, exists=True, others=ABSENT)
+    if known is None:
+        if state.original and here is not None and not state.parents.may_be_array(here):
+            return Document({}, exists=creates)
+        holds = state.original and here is not None and state.parents.holds_document(here)
+        return Document({}, exists=creates, array=Arrays.ALIKE, holds=holds)
+    if _is_no_container(known):
+        return Document({}, exists=True, others=ABSENT) if creates else None
+    if isinstance(known, Typed) and "array" not in known.types:
+        return Document({}, exists=creates, others=UNKNOWN)
+    return Document({}, exists=creates, array=Arrays.ALIKE, others=UNKNOWN)
+
+
+def _is_no_container(fact: Fact) -> bool:
     if isinstance(fact, Value):
-        return isinstance(fact.value, (list, AnyValue))
+        return not isinstance(fact.value, (list, dict, AnyValue))
     if isinstance(fact, Typed):
-        return "array" in fact.types
-    return not isinstance(fact, (Document, Absent))
+        return not fact.types & CONTAINERS
+    return isinstance(fact, Absent)
 
 
 def _express(expression: Any, state: _Stages) -> Fact:
@@ -157,18 +196,29 @@ def _look_up(expression: str, state: _Stages) -> Fact:
         return UNKNOWN
     parts = tuple(expression[1:].split("."))
     fact: Fact | None = state.document
+    through_array = False
     for part in parts:
         if isinstance(fact, Document):
-            fact = fact.children.get(part)
+            through_array = through_array or fact.array is not Arrays.NONE
+            fact = fact.child(part)
         elif isinstance(fact, Value) and isinstance(fact.value, dict):
             fact = Value(fact.value[part]) if part in fact.value else ABSENT
         elif fact is not None:
             return UNKNOWN
-    if fact is None and state.original and implies_presence(state.target, parts):
+    may_be_array = state.parents.may_be_array
+    if (
+        fact is None
+        and state.original
+        and implies_presence(state.parents.target, parts, may_be_array)
+    ):
         return PRESENT
     if isinstance(fact, Document):
-        return _OBJECT if fact.exists else UNKNOWN
-    return fact or UNKNOWN
+        types = _OBJECT.types if fact.array is Arrays.NONE else CONTAINERS
+        fact = Typed(types) if fact.exists else UNKNOWN
+    if fact is None:
+        return UNKNOWN
+    # Of an array, an expression gets an array of what its elements have there.
+    return OneOf((fact, ARRAY_TYPE)) if through_array else fact
 
 
 _VARIABLES: Final[Mapping[str, Fact]] = {

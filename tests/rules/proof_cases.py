@@ -294,9 +294,11 @@ class Chance:
             lambda: {"$map": {**listed, "in": self.one(["$$e", {"x": "$$e"}, "$$e.q", inner()])}},
             lambda: {"$filter": {**listed, "cond": {"$ne": ["$$e", 1]}}},
             lambda: {
-                "$reduce": {"input": field, "initialValue": inner(), "in": self.one(
-                    ["$$this", "$$value", {"$add": ["$$value", "$$this"]}, inner()]
-                )}
+                "$reduce": {
+                    "input": field,
+                    "initialValue": inner(),
+                    "in": self.one(["$$this", "$$value", {"$add": ["$$value", "$$this"]}, inner()]),
+                }
             },
             lambda: {"$concat": self.some(inner, 1, 2)},
             lambda: {"$concatArrays": [field, [inner()]]},
@@ -310,10 +312,16 @@ class Chance:
                     "$dateToString $tsSecond".split()
                 ): self.one([field, inner()])
             },
-            lambda: {"$convert": {"input": field, "to": self.one(["int", "string", "date", "bool"])}},
             lambda: {
-                "$convert": {"input": field, "to": self.one(["int", "double", "objectId"]),
-                             "onError": inner(), "onNull": inner()}
+                "$convert": {"input": field, "to": self.one(["int", "string", "date", "bool"])}
+            },
+            lambda: {
+                "$convert": {
+                    "input": field,
+                    "to": self.one(["int", "double", "objectId"]),
+                    "onError": inner(),
+                    "onNull": inner(),
+                }
             },
             lambda: {"$dateFromString": {"dateString": field}},
             lambda: {"$dateFromString": {"dateString": field, "onError": inner(), "onNull": 1}},
@@ -321,12 +329,34 @@ class Chance:
             lambda: {"$dateFromParts": {"year": inner()}},
             lambda: {"$dateAdd": {"startDate": field, "unit": "day", "amount": 1}},
             lambda: {"$dateTrunc": {"date": field, "unit": "day"}},
-            lambda: {self.one(["$add", "$multiply", "$subtract", "$divide", "$mod", "$pow"]): [
-                self.one([field, inner()]), self.one([1, 2, inner()])
-            ]},
-            lambda: {self.one(["$eq", "$ne", "$gt", "$lt", "$cmp", "$and", "$or", "$setUnion",
-                               "$setIntersection", "$setDifference", "$in", "$sum", "$max", "$min",
-                               "$avg", "$mergeObjects"]): [inner(), inner()]},
+            lambda: {
+                self.one(["$add", "$multiply", "$subtract", "$divide", "$mod", "$pow"]): [
+                    self.one([field, inner()]),
+                    self.one([1, 2, inner()]),
+                ]
+            },
+            lambda: {
+                self.one(
+                    [
+                        "$eq",
+                        "$ne",
+                        "$gt",
+                        "$lt",
+                        "$cmp",
+                        "$and",
+                        "$or",
+                        "$setUnion",
+                        "$setIntersection",
+                        "$setDifference",
+                        "$in",
+                        "$sum",
+                        "$max",
+                        "$min",
+                        "$avg",
+                        "$mergeObjects",
+                    ]
+                ): [inner(), inner()]
+            },
             lambda: {"$arrayElemAt": [field, self.one([0, -1])]},
             lambda: {"$slice": [field, 1]},
             lambda: {"$split": [inner(), " "]},
@@ -431,8 +461,12 @@ class Chance:
         inner: Raw = {}
         self.put(inner, rest, value)
         if name in ("i", "t") or roll > 0.75:
-            others = self.some(lambda: self.one([{}, {"q": 1}, 5, None, [{"q": 1}], {"r": {}}]), 0, 2)
-            holder[name] = [inner, *others] if self.odds(0.85) else self.one([[], [[inner]], others])
+            others = self.some(
+                lambda: self.one([{}, {"q": 1}, 5, None, [{"q": 1}], {"r": {}}]), 0, 2
+            )
+            holder[name] = (
+                [inner, *others] if self.odds(0.85) else self.one([[], [[inner]], others])
+            )
         else:
             holder[name] = inner
 
@@ -440,7 +474,9 @@ class Chance:
         """Put a value into an array, or into a sub-document."""
         if value is _ABSENT:
             return self.one([[], None, {}, [[]], [None], [{}]])
-        return self.one([[value], [value, 1], [[value]], {"x": value}, [{"x": value}], [{"q": value}]])
+        return self.one(
+            [[value], [value, 1], [[value]], {"x": value}, [{"x": value}], [{"q": value}]]
+        )
 
     def demanded(self, condition: Any) -> Any:
         """Draw a value for which a condition is likely to hold."""
