@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from lazymig.rules.formulas import All, Formula, Leaf, Not, parse_element_query
-from lazymig.rules.knowledge import ARRAY_TYPE, BARREN, Document, Fact, ask
+from lazymig.rules.knowledge import ARRAY_TYPE, BARREN, Document, Fact, ask, is_present
 from lazymig.rules.updates import SET_STAGES, read_paths, unset_stage_paths
 
 __all__ = ["ELEMENT", "Parents", "Path", "assumable"]
@@ -38,7 +38,7 @@ class Parents:
 
     def may_be_array(self, path: Path) -> bool:
         """Tell whether a document that matches may have an array at a path."""
-        if ELEMENT not in path and self._excludes(path, ARRAY_TYPE):
+        if ELEMENT not in path and self.excludes(path, ARRAY_TYPE):
             return False
         if path in self.assumed:
             self.relied.add(path)
@@ -48,11 +48,12 @@ class Parents:
 
     def holds_document(self, path: Path) -> bool:
         """Tell whether there is a sub-document at a path, or in the array that is there."""
-        return ELEMENT not in path and self._excludes(path, BARREN)
+        return ELEMENT not in path and self.excludes(path, BARREN)
 
-    def _excludes(self, path: Path, fact: Fact) -> bool:
+    def excludes(self, path: Path, fact: Fact) -> bool:
+        """Tell whether no document matches of which `fact` is known, through no array, at a path."""
         for name in reversed(path):
-            fact = Document({name: fact}, exists=True)
+            fact = Document({name: fact}, exists=is_present(fact))
         return ask(self.target, fact) is False
 
 
@@ -86,9 +87,8 @@ def _questions(
             yield from _questions(part, prefix, positive=positive)
     elif isinstance(formula, Leaf):
         path = (*prefix, *formula.path)
-        if formula.operator != "$elemMatch":
-            yield path, formula, positive
-        else:
+        yield path, formula, positive
+        if formula.operator == "$elemMatch":
             inner = parse_element_query(formula.operand)
             yield from _questions(inner, (*path, ELEMENT), positive=positive)
 

@@ -153,10 +153,43 @@ def _express(expression: Any, state: _Stages) -> Fact:
     branches = _branches(operator, argument)
     if branches:
         return OneOf(tuple(_express(branch, state) for branch in branches))
-    if operator == "$dateFromString" and _may_give_nothing(argument):
-        return UNKNOWN
     types = _RESULTS.get(operator)
-    return UNKNOWN if types is None else Typed(types)
+    if operator in ("$convert", "$dateFromString"):
+        return _converted(types, argument, state)
+    if operator == "$let" and isinstance(argument, Mapping):
+        if "CURRENT" in argument.get("vars", ()):
+            return UNKNOWN  # then paths begin elsewhere
+        return _express(argument.get("in"), state)
+    if types is None:
+        return UNKNOWN
+    if operator in _NULL_OF_NULL and all(_is_never_null(one, state) for one in _inputs(argument)):
+        types -= {"null"}
+    return Typed(types)
+
+
+def _inputs(argument: Any) -> list[Any]:
+    """Return the expressions that an operator computes from."""
+    if isinstance(argument, Mapping) and not is_expression(argument):
+        return [argument["input"]] if "input" in argument else list(argument.values())
+    return list(argument) if isinstance(argument, (list, tuple)) else [argument]
+
+
+def _is_never_null(expression: Any, state: _Stages) -> bool:
+    """Tell whether an expression gives something other than null for every document."""
+    if isinstance(expression, str) and expression.startswith("$") and expression[1:2] != "$":
+        parts = tuple(expression[1:].split("."))
+        if state.original and state.document.child(parts[0]) is None:
+            # Through an array, an expression gets an array.
+            return all(state.parents.excludes(parts, nothing) for nothing in (ABSENT, Value(None)))
+    return _is_value(_express(expression, state))
+
+
+def _is_value(fact: Fact) -> bool:
+    if isinstance(fact, Value):
+        return fact.value is not None and fact.value is not ANY_VALUE
+    if isinstance(fact, OneOf):
+        return all(map(_is_value, fact.facts))
+    return isinstance(fact, Typed) and "null" not in fact.types
 
 
 def _branches(operator: str, argument: Any) -> list[Any]:
@@ -173,9 +206,18 @@ def _branches(operator: str, argument: Any) -> list[Any]:
     return [*(case.get("then") for case in cases), argument["default"]]
 
 
-def _may_give_nothing(argument: Any) -> bool:
-    """Tell whether `$dateFromString` has, or may have, results of its own for bad input."""
-    return not isinstance(argument, Mapping) or bool({"onError", "onNull"} & set(argument))
+def _converted(types: frozenset[str] | None, argument: Any, state: _Stages) -> Fact:
+    """Return what a conversion gives, its own results for bad input and for null included."""
+    if not isinstance(argument, Mapping):
+        return UNKNOWN
+    if types is None:
+        wanted = argument.get("to")
+        name = _CONVERSIONS.get(wanted) if isinstance(wanted, (str, int)) else None
+        if name is None:
+            return UNKNOWN
+        types = frozenset({name, "null"})
+    others = [argument[key] for key in ("onError", "onNull") if key in argument]
+    return OneOf((Typed(types), *(_express(one, state) for one in others)))
 
 
 def _item(fact: Fact) -> Any:
@@ -236,26 +278,59 @@ def _results() -> Iterator[tuple[str, frozenset[str]]]:
     for types, operators in (
         ("string", "$toLower $toUpper $type $substr $substrBytes $substrCP"),
         ("string null", "$concat $toString $trim $ltrim $rtrim $replaceOne $replaceAll"),
+        ("string null", "$dateToString"),
         ("int", "$size $cmp $strcasecmp $strLenCP $strLenBytes"),
-        ("int null", "$toInt"),
-        ("long null", "$toLong"),
+        ("int null", "$toInt $indexOfArray $indexOfBytes $indexOfCP $binarySize $bsonSize"),
+        ("int null", "$year $month $week $dayOfMonth $dayOfWeek $dayOfYear $hour $minute $second"),
+        ("int null", "$millisecond $isoWeek $isoDayOfWeek"),
+        ("long null", "$toLong $isoWeekYear $dateDiff $tsSecond $tsIncrement"),
         ("double null", "$toDouble"),
         ("decimal null", "$toDecimal"),
         ("int long double decimal", "$sum"),
         ("double decimal null", "$avg"),
         ("int long double decimal null", "$multiply $divide $mod $abs $ceil $floor $round $trunc"),
+        ("int long double decimal null", "$pow $exp $sqrt $ln $log $log10"),
         ("int long double decimal date null", "$add $subtract"),
-        ("bool", "$eq $ne $gt $gte $lt $lte $and $or $not $in $isNumber $isArray"),
+        ("bool", "$eq $ne $gt $gte $lt $lte $and $or $not $in $isNumber $isArray $regexMatch"),
+        ("bool", "$allElementsTrue $anyElementTrue $setEquals $setIsSubset"),
         ("bool null", "$toBool"),
-        ("date null", "$toDate $dateFromString"),
+        ("date null", "$toDate $dateFromString $dateFromParts $dateAdd $dateSubtract $dateTrunc"),
         ("objectId null", "$toObjectId"),
         ("object", "$mergeObjects"),
-        ("object null", "$arrayToObject"),
-        ("array", "$range"),
+        ("object null", "$arrayToObject $dateToParts $regexFind $setField $unsetField"),
+        ("array", "$range $regexFindAll"),
         ("array null", "$split $map $filter $concatArrays $setUnion $reverseArray $objectToArray"),
+        ("array null", "$setDifference $setIntersection $slice $sortArray $zip"),
     ):
         for operator in operators.split():
             yield operator, frozenset(types.split())
 
 
 _RESULTS: Final = dict(_results())
+
+# These give null for null and for nothing only; numbers and dates of the wrong kind are refused.
+_NULL_OF_NULL: Final = frozenset(
+    (
+        "$concat $toString $trim $ltrim $rtrim $replaceOne $replaceAll $split $toInt $toLong "
+        "$toDouble $toDecimal $toBool $toDate $toObjectId $multiply $divide $mod $abs $ceil $floor "
+        "$round $trunc $add $subtract $pow $map $filter $concatArrays $reverseArray $objectToArray "
+        "$arrayToObject $setUnion $setDifference $setIntersection $sortArray $year $month "
+        "$dayOfMonth $hour"
+    ).split()
+)
+
+# What `$convert` gives, by the name or the number of a type.
+_CONVERSIONS: Final[Mapping[Any, str]] = {
+    key: name
+    for number, name in (
+        (1, "double"),
+        (2, "string"),
+        (7, "objectId"),
+        (8, "bool"),
+        (9, "date"),
+        (16, "int"),
+        (18, "long"),
+        (19, "decimal"),
+    )
+    for key in (name, number)
+}

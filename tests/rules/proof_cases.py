@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 from bson import Binary, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 
+from lazymig.rules.updates import ANY_VALUE
+
 Raw = dict[str, Any]
 
 
@@ -88,6 +90,20 @@ class Chance:
         """Draw a sub-document."""
         names = self.random.sample(["x", "y", "z", "q", "r", "s", "0"], self.random.randint(0, 2))
         return {name: self.value(depth) for name in names}
+
+    def unknown(self) -> Any:
+        """Draw a value that is not known before the rule runs, or one that holds it."""
+        return self.one(
+            [ANY_VALUE, ANY_VALUE, {"x": ANY_VALUE}, [ANY_VALUE], {"q": 1, "r": ANY_VALUE}]
+        )
+
+    def concrete(self, value: Any) -> Any:
+        """Put values in the place of what is not known."""
+        if value is ANY_VALUE:
+            return self.value()
+        if isinstance(value, dict):
+            return {name: self.concrete(item) for name, item in value.items()}
+        return [self.concrete(item) for item in value] if isinstance(value, list) else value
 
     # --- Targets ------------------------------------------------------------------------
 
@@ -171,7 +187,7 @@ class Chance:
         if roll < 10:
             if self.odds(0.25):
                 path = self.one(POSITIONAL + FILTERED)
-            return "$set", path, self.value()
+            return "$set", path, self.unknown() if self.odds(0.1) else self.value()
         if roll < 15:
             if self.odds(0.25):
                 path = self.one(POSITIONAL + FILTERED)
