@@ -317,7 +317,7 @@ def _ask_document(fact: Document, path: tuple[str, ...], leaf: Leaf) -> bool | N
 
 
 def _ask_nested(path: tuple[str, ...], leaf: Leaf) -> bool | None:
-    """Answer for an array as a whole: its elements are not looked at, and its fields are numbers."""
+    """Answer for an array as a whole: its elements are not looked at; its fields are numbers."""
     if path:
         return None if path[0].isdecimal() else _judge({}, path, leaf)
     if leaf.operator in ("$size", "$elemMatch"):

@@ -51,7 +51,7 @@ class Parents:
         return ELEMENT not in path and self.excludes(path, BARREN)
 
     def excludes(self, path: Path, fact: Fact) -> bool:
-        """Tell whether no document matches of which `fact` is known, through no array, at a path."""
+        """Tell whether no document matches that has what `fact` says at a path without arrays."""
         for name in reversed(path):
             fact = Document({name: fact}, exists=is_present(fact))
         return ask(self.target, fact) is False

@@ -310,13 +310,14 @@ _RESULTS: Final = dict(_results())
 
 # These give null for null and for nothing only; numbers and dates of the wrong kind are refused.
 _NULL_OF_NULL: Final = frozenset(
-    (
-        "$concat $toString $trim $ltrim $rtrim $replaceOne $replaceAll $split $toInt $toLong "
-        "$toDouble $toDecimal $toBool $toDate $toObjectId $multiply $divide $mod $abs $ceil $floor "
-        "$round $trunc $add $subtract $pow $map $filter $concatArrays $reverseArray $objectToArray "
-        "$arrayToObject $setUnion $setDifference $setIntersection $sortArray $year $month "
-        "$dayOfMonth $hour"
-    ).split()
+    {
+        *("$concat", "$toString", "$trim", "$ltrim", "$rtrim", "$replaceOne", "$replaceAll"),
+        *("$split", "$toInt", "$toLong", "$toDouble", "$toDecimal", "$toBool", "$toDate"),
+        *("$toObjectId", "$multiply", "$divide", "$mod", "$abs", "$ceil", "$floor", "$round"),
+        *("$trunc", "$add", "$subtract", "$pow", "$map", "$filter", "$concatArrays"),
+        *("$reverseArray", "$objectToArray", "$arrayToObject", "$setUnion", "$setDifference"),
+        *("$setIntersection", "$sortArray", "$year", "$month", "$dayOfMonth", "$hour"),
+    }
 )
 
 # What `$convert` gives, by the name or the number of a type.

@@ -52,12 +52,22 @@ FILTERED = ["i.$[e].q", "i.$[e].r", "i.$[e].r.s", "t.$[e]", "d.$[e].x", "i.$[e]"
 TYPES = ["null", "string", "int", "long", "double", "decimal", "number", "bool", "object", "array"]
 TYPES += ["date", "objectId", "binData", "timestamp", "regex"]
 
+# Expressions of one argument.
+UNARY = [
+    *("$toString", "$toInt", "$toLong", "$toDouble", "$toDecimal", "$toBool", "$toDate"),
+    *("$toObjectId", "$toLower", "$toUpper", "$type", "$isArray", "$isNumber", "$abs"),
+    *("$ceil", "$floor", "$round", "$trunc", "$year", "$size", "$first", "$last", "$reverseArray"),
+    *("$strLenCP", "$objectToArray", "$arrayToObject", "$not", "$sum", "$avg", "$min"),
+    *("$max", "$mergeObjects", "$exp", "$sqrt", "$allElementsTrue", "$literal", "$hour"),
+    *("$dayOfWeek", "$binarySize", "$bsonSize", "$dateToParts", "$dateToString", "$tsSecond"),
+]
+
 
 class Chance:
     """Draws parts of rules and documents."""
 
     def __init__(self, seed: int) -> None:
-        self.random = Random(seed)  # noqa: S311 - no secret
+        self.random = Random(seed)
 
     def one(self, choices: Any) -> Any:
         """Draw one of some values."""
@@ -126,7 +136,7 @@ class Chance:
     def element_condition(self) -> Raw:
         """Draw what `$elemMatch` asks of an element."""
         if self.odds(0.3):
-            return {key: value for key, value in self.operator(self.scalar).items()}
+            return self.operator(self.scalar)
         paths = self.random.sample(["q", "r", "r.s", "x"], self.random.randint(1, 2))
         return {path: self.condition(depth=1) for path in paths}
 
@@ -318,16 +328,7 @@ class Chance:
             },
             lambda: {"$concat": self.some(inner, 1, 2)},
             lambda: {"$concatArrays": [field, [inner()]]},
-            lambda: {
-                self.one(
-                    "$toString $toInt $toLong $toDouble $toDecimal $toBool $toDate $toObjectId "
-                    "$toLower $toUpper $type $isArray $isNumber $abs $ceil $floor $round $trunc "
-                    "$year $size $first $last $reverseArray $strLenCP $objectToArray "
-                    "$arrayToObject $not $sum $avg $min $max $mergeObjects $exp $sqrt "
-                    "$allElementsTrue $literal $hour $dayOfWeek $binarySize $bsonSize $dateToParts "
-                    "$dateToString $tsSecond".split()
-                ): self.one([field, inner()])
-            },
+            *[lambda: {self.one(UNARY): self.one([field, field, inner()])}] * 6,
             lambda: {
                 "$convert": {"input": field, "to": self.one(["int", "string", "date", "bool"])}
             },

@@ -129,7 +129,7 @@ def _counterexamples(
 
 def test_whatever_is_proved_ends_its_match(scratch: Collection[Raw]) -> None:
     """No document that a target matches, of whatever shape, matches after a proved update."""
-    seed = Random().randrange(2**32) if LONG else 0  # noqa: S311 - no secret
+    seed = Random().randrange(2**32) if LONG else 0
     chance = Chance(seed)
     seen: Counter[str] = Counter()
     while seen["rules"] < PROVED:
