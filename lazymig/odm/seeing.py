@@ -10,7 +10,7 @@ from uuid import UUID
 
 from bson import ObjectId
 from mongoengine import signals
-from mongoengine.errors import LookUpError, OperationError
+from mongoengine.errors import InvalidQueryError, LookUpError, OperationError
 from mongoengine.queryset import transform
 from pymongo.errors import OperationFailure
 
@@ -187,7 +187,7 @@ class SeeThroughQuerySet(OptionsQuerySet):
     def map_reduce(self, *args: Any, **kwargs: Any) -> Any:
         """Run a map-reduce over the documents that match."""
         queryset = self._lazymig_for_read("map_reduce()", None, collation=None, of_model=True)
-        return super(SeeThroughQuerySet, queryset).map_reduce(*args, **kwargs)
+        return super(SeeThroughQuerySet, _beside_an_or(queryset)).map_reduce(*args, **kwargs)
 
     def exec_js(self, code: Any, *fields: Any, **options: Any) -> Any:
         """Run JavaScript over the documents that match."""
@@ -555,3 +555,17 @@ def _signals_deletion(model: Any) -> bool:
     return bool(signals.signals_available) and bool(
         signals.pre_delete.has_receivers_for(model) or signals.post_delete.has_receivers_for(model)
     )
+
+
+def _beside_an_or(queryset: Any) -> Any:
+    """The same documents, by a filter that is more than an `$or` alone.
+
+    MongoDB 6.0.5 reads some filters of a mapReduce wrongly that are an `$or` alone.
+    """
+    try:
+        alone = queryset._query.keys() == {"$or"}
+    except InvalidQueryError:
+        return queryset  # MongoEngine raises it in its turn
+    if not alone:
+        return queryset
+    return queryset.filter(__raw__={"_id": {"$exists": True}})

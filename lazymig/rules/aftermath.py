@@ -7,7 +7,7 @@ are read in `pipelines`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from bson import Decimal128, Int64
@@ -25,10 +25,12 @@ from lazymig.rules.formulas import (
 )
 from lazymig.rules.knowledge import (
     ABSENT,
+    ARRAY_TYPE,
     CONTAINERS,
     NUMBERS,
     PRESENT,
     UNKNOWN,
+    Arrays,
     Document,
     Each,
     Fact,
@@ -41,34 +43,47 @@ from lazymig.rules.knowledge import (
     implies_presence,
     is_present,
 )
+from lazymig.rules.parents import ELEMENT, Parents, Path
 from lazymig.rules.updates import ANY_VALUE, filter_identifiers
 
 __all__ = ["after_operators"]
 
-_ARRAY: Final = Typed(frozenset({"array"}))
-
 
 def after_operators(
-    target: Formula, update: Mapping[str, Any], array_filters: Sequence[Mapping[str, Any]]
+    parents: Parents, update: Mapping[str, Any], array_filters: Sequence[Mapping[str, Any]]
 ) -> Document:
-    """Return what is known of the documents that `target` found, after a well-formed update."""
+    """Return what is known of the documents that a target found, after a well-formed update.
+
+    `parents` knows the target. MongoDB refuses to write a path through an array that no positional
+    component names, with one exception: `$unset` has no effect there.
+    """
+    target = parents.target
     after = Document({}, exists=True)
     conditions = {next(filter_identifiers(one)): _element_condition(one) for one in array_filters}
+    writing = _Writing(parents, conditions)
     for operator, fields in update.items():
         for path, value in fields.items():
             parts = tuple(path.split("."))
             if operator == "$rename":
                 # If the source was absent, nothing happens, the destination included.
-                _insert(after, parts, ABSENT, conditions)
-                moved = PRESENT if implies_presence(target, parts) else UNKNOWN
-                _insert(after, tuple(value.split(".")), moved, conditions)
+                writing.insert(after, parts, ABSENT)
+                is_there = implies_presence(target, parts, lambda _: False)
+                moved = PRESENT if is_there else UNKNOWN
+                writing.insert(after, tuple(value.split(".")), moved, refused=is_there)
             elif operator == "$unset" and parts[-1].isdecimal():
-                _insert(after, parts, UNKNOWN, conditions)  # an element becomes null
+                writing.insert(after, parts, UNKNOWN)  # an element becomes null
             elif operator == "$unset" and parts[-1].startswith("$"):
-                _insert(after, parts, Value(None), conditions)
+                writing.insert(after, parts, Value(None))
             elif operator != "$setOnInsert":
-                _insert(after, parts, _operator_fact(operator, value, target, parts), conditions)
+                fact = _operator_fact(operator, value, target, parts)
+                if isinstance(fact, Lacks):
+                    fact = replace(fact, nested=parents.may_be_array((*_plain(parts), ELEMENT)))
+                writing.insert(after, parts, fact, refused=operator != "$unset")
     return after
+
+
+def _plain(parts: Path) -> Path:
+    return tuple(ELEMENT if part.startswith("$") else part for part in parts)
 
 
 def _element_condition(array_filter: Mapping[str, Any]) -> Formula:
@@ -86,46 +101,69 @@ def _element_condition(array_filter: Mapping[str, Any]) -> Formula:
     return without_identifier(parse(array_filter))
 
 
-def _insert(
-    document: Document,
-    parts: tuple[str, ...],
-    fact: Fact,
-    conditions: Mapping[str, Formula],
-) -> None:
-    """Note that `fact` holds at the path `parts` of `document`, which is changed."""
-    head, rest = parts[0], parts[1:]
-    known = document.children.get(head)
-    creates = is_present(fact)
-    if not rest:
-        document.children[head] = fact
-    elif rest[0].startswith("$["):
-        document.children[head] = _insert_elements(known, rest, fact, conditions)
-    elif rest[0] == "$":
-        document.children[head] = _ARRAY
-    elif rest[0].isdecimal():
-        document.children[head] = Typed(CONTAINERS) if creates else UNKNOWN
-    elif isinstance(known, (Typed, Each)) and not isinstance(fact, Document):
-        # Written both by position and by name, or not tellable: only presence is certain.
-        document.children[head] = PRESENT
-    else:
-        child = known if isinstance(known, Document) else Document({})
-        _insert(child, rest, fact, conditions)
-        document.children[head] = Document(child.children, child.exists or creates)
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """How facts are noted: what the target says of parents, and the array filters by identifier."""
 
+    parents: Parents
+    conditions: Mapping[str, Formula]
 
-def _insert_elements(
-    known: Fact | None, rest: tuple[str, ...], fact: Fact, conditions: Mapping[str, Formula]
-) -> Fact:
-    """Return what is known of an array when `rest`, beginning with $[] or $[e], is written."""
-    selector = rest[0]
-    if known is not None and not (isinstance(known, Each) and known.selector == selector):
-        return _ARRAY
-    holder = Document({}, exists=True)
-    if isinstance(known, Each):
-        holder.children["element"] = known.element
-    _insert(holder, ("element", *rest[1:]), fact, conditions)
-    identifier = selector[2:-1]
-    return Each(selector, conditions.get(identifier), holder.children["element"], bool(identifier))
+    def insert(
+        self,
+        document: Document,
+        parts: Path,
+        fact: Fact,
+        *,
+        refused: bool = True,
+        above: Path = (),
+    ) -> None:
+        """Note that `fact` holds at the path `parts` of `document`, which is changed.
+
+        `refused`: the server refuses to write through an array; `above` is where the document is.
+        """
+        head, rest = parts[0], parts[1:]
+        known = document.children.get(head)
+        creates = is_present(fact)
+        here = (*above, head)
+        if not rest:
+            document.children[head] = fact
+        elif rest[0].startswith("$["):
+            document.children[head] = self._insert_elements(known, rest, fact, refused, here)
+        elif rest[0] == "$":
+            document.children[head] = ARRAY_TYPE
+        elif rest[0].isdecimal():
+            document.children[head] = Typed(CONTAINERS) if creates else UNKNOWN
+        elif isinstance(known, (Typed, Each)) and not isinstance(fact, Document):
+            # Written both by position and by name, or not tellable: only presence is certain.
+            document.children[head] = PRESENT
+        else:
+            child = known if isinstance(known, Document) else Document({})
+            self.insert(child, rest, fact, refused=refused, above=here)
+            exists = child.exists or creates
+            seen = isinstance(known, Document) and known.array is Arrays.NONE
+            ignored = not (refused or exists or seen) and self.parents.may_be_array(here)
+            document.children[head] = Document(
+                child.children, exists, Arrays.ANY if ignored else Arrays.NONE
+            )
+
+    def _insert_elements(
+        self, known: Fact | None, rest: Path, fact: Fact, refused: bool, above: Path
+    ) -> Fact:
+        """Return what is known of an array when `rest`, beginning with $[] or $[e], is written."""
+        selector = rest[0]
+        if known is not None and not (isinstance(known, Each) and known.selector == selector):
+            return ARRAY_TYPE
+        here = (*above, ELEMENT)
+        holder = Document({}, exists=True)
+        if isinstance(known, Each):
+            holder.children[ELEMENT] = known.element
+        self.insert(holder, (ELEMENT, *rest[1:]), fact, refused=refused, above=above)
+        element = holder.children[ELEMENT]
+        identifier = selector[2:-1]
+        ignored = isinstance(element, Document) and element.array is not Arrays.NONE
+        nested = ignored or (bool(identifier) and self.parents.may_be_array(here))
+        condition = self.conditions.get(identifier)
+        return Each(selector, condition, element, bool(identifier), nested)
 
 
 def _operator_fact(operator: str, value: Any, target: Formula, parts: tuple[str, ...]) -> Fact:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
+from bson.binary import UuidRepresentation
 from bson.datetime_ms import DatetimeMS
 from bson.son import SON
 
@@ -49,6 +50,10 @@ __all__ = [
 
 class Unjudgeable(Exception):
     """The decoded values do not tell what the server would say of the stored ones."""
+
+
+class _Unordered(Unjudgeable):
+    """The values differ, but which one is greater is not known."""
 
 
 class _Missing:
@@ -310,8 +315,37 @@ def _compare_binaries(left: Any, right: Any) -> int:
     if max(subtypes[0]) < min(subtypes[1]) or max(subtypes[1]) < min(subtypes[0]):
         return _order(max(subtypes[0]), max(subtypes[1]))
     if isinstance(left, UUID) or isinstance(right, UUID):
-        raise Unjudgeable  # stored in one of several byte orders
+        return _compare_uuid(left, right)
     return _order(bytes(left), bytes(right))
+
+
+def _compare_uuid(left: Any, right: Any) -> int:
+    """Compare a UUID with a UUID or a `Binary` of its size: they are equal, or differ somehow.
+
+    The client stores all of its UUIDs in one representation, but which one is not known here.
+    """
+    if isinstance(left, UUID) and isinstance(right, UUID):
+        if left.int == right.int:
+            return 0
+        raise _Unordered
+    one, binary = (left, right) if isinstance(left, UUID) else (right, left)
+    if any(bytes(binary) == bytes(form) for form in _stored_forms(one, binary.subtype)):
+        raise Unjudgeable  # equal in one of the representations
+    raise _Unordered
+
+
+def _stored_forms(value: UUID, subtype: int) -> list[Binary]:
+    """Give the binaries of a subtype that a UUID is stored as, in each representation."""
+    forms = [Binary.from_uuid(value, representation) for representation in _REPRESENTATIONS]
+    return [form for form in forms if form.subtype == subtype]
+
+
+_REPRESENTATIONS: Final = (
+    UuidRepresentation.STANDARD,
+    UuidRepresentation.PYTHON_LEGACY,
+    UuidRepresentation.JAVA_LEGACY,
+    UuidRepresentation.CSHARP_LEGACY,
+)
 
 
 def _subtypes(value: Any) -> set[int]:
@@ -405,7 +439,10 @@ def equal(left: Any, right: Any) -> bool:
         Unjudgeable: the decoded values do not tell.
     """
     if not isinstance(left, DBRef) and not isinstance(right, DBRef):
-        return compare(left, right) == 0
+        try:
+            return compare(left, right) == 0
+        except _Unordered:
+            return False
     if _lost_fields(left, right) or _lost_fields(right, left):
         raise Unjudgeable
     left_fields, right_fields = _fields(left), _fields(right)

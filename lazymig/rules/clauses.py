@@ -10,12 +10,11 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-import bson
 from bson.errors import BSONError
 
 from lazymig.rules.matching import query_paths
 from lazymig.rules.operators import is_expression, is_regex, wants_presence
-from lazymig.rules.updates import ANY_UUID
+from lazymig.rules.updates import encoded
 
 __all__ = [
     "FALSE",
@@ -120,7 +119,7 @@ def presence(path: str, exists: bool = True) -> Leaf:
 def _identity(value: Any) -> Hashable:
     # Not by Python's equality, for which 1, 1.0 and True are one.
     try:
-        return bson.encode({"": value}, codec_options=ANY_UUID)
+        return encoded(value)
     except (BSONError, ValueError, TypeError, OverflowError, RecursionError):
         return id(value)
 
@@ -255,6 +254,8 @@ def read(query: Mapping[str, Any]) -> Clause:
 
 def _read(name: str, value: Any) -> Clause:
     if not name.startswith("$") or name in ("$ref", "$id", "$db"):
+        if is_expression(value) and len(value) > 1 and _SEPARABLE.issuperset(value):
+            return every(leaf(name, {operator: operand}) for operator, operand in value.items())
         return leaf(name, value)
     key = ("fragment", name, _identity(value))
     if name not in _LOGICAL:

@@ -7,7 +7,8 @@ Everything is proved for arrays as well: `{a: 1}` and `{a: 2}` do not exclude ea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 from lazymig.rules.clauses import (
     FALSE,
@@ -25,12 +26,17 @@ from lazymig.rules.clauses import (
 from lazymig.rules.matching import compile_judge
 from lazymig.rules.operators import is_expression
 
-__all__ = ["both", "either", "without"]
+__all__ = ["both", "either", "simplified", "without"]
 
 # Of an array on the way, they ask for one element that answers; others ask it of all elements.
 _POSITIVE: Final = frozenset(
     {"$eq", "$gt", "$gte", "$lt", "$lte", "$in", "$type", "$size", "$mod", "$all", "$elemMatch"}
 )
+
+
+def simplified(clause: Clause) -> Clause:
+    """Return an equal clause: no part of it is needless or impossible beside the others."""
+    return _assuming(clause, ())
 
 
 def both(target: Clause, clause: Clause) -> Clause:
@@ -62,22 +68,38 @@ def without(clause: Clause, target: Clause) -> Clause:
 def _assuming(clause: Clause, given: Sequence[Clause]) -> Clause:
     """Return a clause that is equal to `clause` wherever all of `given` hold, and simpler."""
     if isinstance(clause, Every):
-        kept: list[Clause] = []
-        for part in clause.parts:
-            kept.append(_assuming(part, [*given, *kept]))
-        clause = every(kept)
+        parts = list(clause.parts)
+        for place, part in enumerate(parts):
+            # One after the other: of two parts that imply each other, one has to stay.
+            parts[place] = _assuming(part, [*given, *parts[:place], *parts[place + 1 :]])
+            if parts[place] is FALSE:
+                return FALSE
+        clause = every(parts)
     elif isinstance(clause, Some):
         clause = some([_assuming(part, given) for part in clause.parts])
     elif isinstance(clause, Negation):
         clause = negated(_assuming(clause.part, given))
     if any(_implies(one, clause) for one in given):
         return TRUE
+    if isinstance(clause, Leaf) and (_is_impossible(clause) or _leaves_no_class(clause, given)):
+        return FALSE
     return FALSE if any(_excludes(one, clause) for one in given) else clause
+
+
+def _is_impossible(clause: Leaf) -> bool:
+    """Tell whether a leaf holds for no document at all: `$in` or `$all` of nothing."""
+    condition = clause.condition
+    return isinstance(condition, dict) and any(
+        operator in ("$in", "$all") and isinstance(operand, (list, tuple)) and not operand
+        for operator, operand in condition.items()
+    )
 
 
 def _implies(given: Clause, clause: Clause) -> bool:
     if given.key == clause.key:
         return True
+    if isinstance(given, Leaf) and isinstance(clause, Leaf) and clause.path == given.path == "_cls":
+        return _names_only_classes_of(given, clause)
     if not isinstance(clause, Leaf) or not _asks_presence(clause, exists=True):
         return False
     return isinstance(given, Leaf) and _fails_without(given, clause.path)
@@ -92,11 +114,8 @@ def _excludes(given: Clause, clause: Clause) -> bool:
         return denied.issubset(one.key for one in conjuncts(clause))
     if not isinstance(given, Leaf) or not isinstance(clause, Leaf):
         return False
-    if given.path == clause.path:
-        if negated(given).key == clause.key:
-            return True
-        if given.path == "_cls":
-            return _name_different_classes(given, clause)
+    if given.path == clause.path and negated(given).key == clause.key:
+        return True
     return (_asks_presence(given, exists=False) and _fails_without(clause, given.path)) or (
         _asks_presence(clause, exists=False) and _fails_without(given, clause.path)
     )
@@ -122,15 +141,54 @@ def _fails_without(clause: Leaf, path: str) -> bool:
         return False
 
 
-def _name_different_classes(one: Leaf, other: Leaf) -> bool:
-    ours, theirs = _class_names(one.condition), _class_names(other.condition)
-    return ours is not None and theirs is not None and ours.isdisjoint(theirs)
+# --- The class of a document ------------------------------------------------------------
 
 
-def _class_names(condition: Any) -> frozenset[str] | None:
-    names = [condition]
+def _leaves_no_class(clause: Leaf, given: Sequence[Clause]) -> bool:
+    """Tell whether a condition on `_cls` and those that are given allow no name together."""
+    if clause.path != "_cls":
+        return False
+    allowed: frozenset[str] | None = None
+    denied: frozenset[str] = frozenset()
+    for one in (clause, *given):
+        names = _class_names(one) if isinstance(one, Leaf) and one.path == "_cls" else None
+        if names is None:
+            continue
+        if names.denied:
+            denied |= names.names
+        else:
+            allowed = names.names if allowed is None else allowed & names.names
+    return allowed is not None and allowed <= denied
+
+
+def _names_only_classes_of(given: Leaf, clause: Leaf) -> bool:
+    ours, theirs = _class_names(given), _class_names(clause)
+    if ours is None or theirs is None or ours.denied:
+        return False
+    return ours.names.isdisjoint(theirs.names) if theirs.denied else ours.names <= theirs.names
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """The names that a condition on `_cls` allows, or those that it denies."""
+
+    names: frozenset[str]
+    denied: bool
+
+
+def _class_names(clause: Leaf) -> _Names | None:
+    condition = clause.condition
+    operator, operand = "$eq", condition
     if is_expression(condition):
-        if condition.keys() != {"$in"} or not isinstance(condition["$in"], (list, tuple)):
+        if len(condition) != 1:
             return None
-        names = list(condition["$in"])
-    return frozenset(names) if all(isinstance(name, str) for name in names) else None
+        ((operator, operand),) = condition.items()
+    if operator in ("$eq", "$ne"):
+        names = [operand]
+    elif operator in ("$in", "$nin") and isinstance(operand, (list, tuple)):
+        names = list(operand)
+    else:
+        return None
+    if not all(isinstance(name, str) for name in names):
+        return None
+    return _Names(frozenset(names), denied=operator in ("$ne", "$nin"))

@@ -1,6 +1,7 @@
 """Convergence: whether it is proved that no document matches a target any more after its update.
 
-The one door to the rooms that prove it: `formulas`, `knowledge`, `aftermath` and `pipelines`.
+The one door to the rooms that prove it: `formulas`, `knowledge`, `parents`, `aftermath` and
+`pipelines`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from typing import Any
 from lazymig.rules.aftermath import after_operators
 from lazymig.rules.formulas import parse
 from lazymig.rules.knowledge import ask
+from lazymig.rules.parents import Parents, assumable
 from lazymig.rules.pipelines import after_pipeline
 
-__all__ = ["ends_match"]
+__all__ = ["assumed_parents", "ends_match"]
 
 
 def ends_match(target: Mapping[str, Any], update: Any, array_filters: Any = None) -> bool:
@@ -24,20 +26,41 @@ def ends_match(target: Mapping[str, Any], update: Any, array_filters: Any = None
     not match. False means that this is not so, or could not be proved. Raises ValueError for a
     malformed target.
 
-    One assumption is made: wherever a path of the target or of the update names a field beneath
-    another (`blog_post.tags`), what lies there is a sub-document and not an array, unless a
-    positional component says so (`items.$[].qty`: then `items` is an array, and its elements are no
-    arrays). Where it does not hold, MongoDB rejects the update or leaves it without effect; who
-    relies on a proof must look at the document again after the update.
+    One assumption is made, and only where nothing can be proved without it (`assumed_parents` gives
+    its paths): above a dotted path of the target or of the update there is no array, and in an
+    array no other one. It matters to `$unset`, which has no effect in an array; to stages, which
+    leave an empty array empty; and to elements of arrays in arrays. It is never made for a parent
+    of which the target itself asks more than whether it is there, or an object.
 
     The method is abstract interpretation: from the update is derived what is known of every
     document afterwards (a constant, a type, presence, absence), and the target is evaluated over
     that knowledge in three-valued logic.
     """
+    return _proof(target, update, array_filters) is not None
+
+
+def assumed_parents(
+    target: Mapping[str, Any], update: Any, array_filters: Any = None
+) -> frozenset[str]:
+    """Return the paths at which a document must have no array, for `ends_match` to be right.
+
+    `$[]` stands for the elements of an array. Empty if nothing is assumed, or nothing proved.
+    """
+    return _proof(target, update, array_filters) or frozenset()
+
+
+def _proof(target: Mapping[str, Any], update: Any, array_filters: Any) -> frozenset[str] | None:
+    """Return the paths that a proof relies on, `None` if there is no proof."""
     formula = parse(target)
-    after = (
-        after_pipeline(formula, update)
-        if isinstance(update, list)
-        else after_operators(formula, update, array_filters or [])
-    )
-    return ask(formula, after) is False
+    for assumed in (frozenset(), assumable(formula, update)):
+        parents = Parents(formula, assumed)
+        after = (
+            after_pipeline(parents, update)
+            if isinstance(update, list)
+            else after_operators(parents, update, array_filters or [])
+        )
+        if ask(formula, after) is False:
+            return frozenset(map(".".join, parents.relied))
+        if not parents.open_to_arrays:
+            break
+    return None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 import itertools
 import re
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NoReturn, TypeAlias
 
 import bson
+from bson import Decimal128, ObjectId
 from bson.errors import BSONError
 
 from lazymig.errors import RuleDefinitionError, UpdateQueryError
@@ -43,7 +45,10 @@ _MOST_FORMS = 256
 _FORMS = {"$set", "$unset", "$rename"}
 
 # One value of each kind that a rule is likely to compute.
-_SAMPLES: tuple[Any, ...] = ("", 0, None, False, [], {}, datetime(1970, 1, 1))
+_SAMPLES: tuple[Any, ...] = (
+    *("", 0, 0.5, None, False, [], {}, datetime(1970, 1, 1), b""),
+    *(uuid.UUID(int=0), ObjectId("0" * 24), Decimal128("0")),
+)
 
 # Operators that MongoDB does not take beside a condition on `_id`, or that run code on the server.
 _REFUSED_IN_TARGETS = ("$text", "$near", "$nearSphere", "$where")

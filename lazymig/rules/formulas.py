@@ -9,12 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-import bson
 from bson.errors import BSONError
 
 from lazymig.rules.bson_values import MAX_KEY, MIN_KEY, bracket
 from lazymig.rules.operators import is_expression, is_regex, wants_presence
-from lazymig.rules.updates import ANY_UUID
+from lazymig.rules.updates import encoded
 
 __all__ = [
     "COMPARISONS",
@@ -142,7 +141,7 @@ def fingerprint(formula: Formula) -> Any:
     if formula is None:
         return object()
     try:
-        return formula.path, bson.encode(formula.condition(), codec_options=ANY_UUID)
+        return formula.path, encoded(formula.condition())
     except (BSONError, ValueError):
         return object()
 

@@ -6,14 +6,15 @@ nothing. How the facts come about is told in `aftermath` and `pipelines`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import Enum
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import bson
-from bson import Decimal128, Int64, ObjectId, Timestamp
+from bson import DBRef, Decimal128, Int64, ObjectId, Timestamp
 
 from lazymig.rules.bson_values import (
     ARRAY,
@@ -38,15 +39,18 @@ from lazymig.rules.formulas import (
     parse_element_query,
 )
 from lazymig.rules.matching import compile_judge
-from lazymig.rules.updates import ANY_VALUE
+from lazymig.rules.updates import ANY_UUID, ANY_VALUE
 
 __all__ = [
     "ABSENT",
+    "ARRAY_TYPE",
+    "BARREN",
     "CONTAINERS",
     "NUMBERS",
     "PRESENT",
     "UNKNOWN",
     "Absent",
+    "Arrays",
     "Document",
     "Each",
     "Fact",
@@ -90,22 +94,55 @@ class Typed:
     types: frozenset[str]
 
 
+class Arrays(Enum):
+    """What may be there instead of a sub-document."""
+
+    NONE = "no array"
+    ALIKE = "an array of such things, and of arrays of them"
+    ANY = "any array"
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A sub-document (if `exists`) of which some fields are known, and no others."""
+    """A sub-document; or, unless it `exists`, a scalar or nothing, which have no fields.
+
+    `children` are the fields that are known, `others` is what is known of each other field. There
+    may be an array instead, as `array` says; `holds`: then a sub-document is among its elements.
+    """
 
     children: dict[str, Fact]
     exists: bool = False
+    array: Arrays = Arrays.NONE
+    holds: bool = False
+    others: Fact | None = None
+
+    def child(self, name: str) -> Fact | None:
+        """Return what is known of a field, None where that is nothing."""
+        return self.children.get(name, self.others)
+
+
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """An array of which nothing is known, as an element of another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Barren:
+    """Whatever has no fields: neither a sub-document nor an array with one among its elements."""
 
 
 @dataclass(frozen=True, slots=True)
 class Each:
-    """An array. Elements that satisfy `condition` before (all, for None) are `element` now."""
+    """An array. Elements that satisfy `condition` before (all, for None) are `element` now.
+
+    `nested`: the others may be arrays.
+    """
 
     selector: str
     condition: Formula
     element: Fact
     filtered: bool
+    nested: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +154,13 @@ class Holds:
 
 @dataclass(frozen=True, slots=True)
 class Lacks:
-    """Absent, or an array without an element for which the formula holds."""
+    """Absent, or an array without an element for which the formula holds.
+
+    `nested`: elements may be arrays.
+    """
 
     formula: Formula
+    nested: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +170,16 @@ class OneOf:
     facts: tuple[Fact, ...]
 
 
-Fact: TypeAlias = "Absent | Unknown | Value | Typed | Document | Each | Holds | Lacks | OneOf"
+Fact: TypeAlias = (
+    "Absent | Unknown | Value | Typed | Document | Nested | Barren | Each | Holds | Lacks | OneOf"
+)
 
 ABSENT: Final = Absent()
 UNKNOWN: Final = Unknown()
 PRESENT: Final = Value(ANY_VALUE)
+BARREN: Final = Barren()
+NESTED: Final = Nested()
+ARRAY_TYPE: Final = Typed(frozenset({"array"}))
 
 NUMBERS: Final = frozenset({"int", "long", "double", "decimal"})
 # One sample per BSON type that is decided by the type alone ("bool" has two values: both).
@@ -161,13 +207,15 @@ def constant(value: Any) -> Value:
 
 def _as_stored(value: Any) -> Any:
     """Return `value` as it is read back; what cannot be known becomes ANY_VALUE."""
-    if value is ANY_VALUE or isinstance(value, UUID):  # how a UUID is stored, the client decides
-        return ANY_VALUE
+    if value is ANY_VALUE or isinstance(value, UUID):
+        return value  # how a UUID is stored, the client decides: as binary data in any case
+    if isinstance(value, DBRef):
+        value = value.as_doc()
     if isinstance(value, Mapping):
         return {key: _as_stored(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_as_stored(item) for item in value]
-    return bson.decode(bson.encode({"v": value}))["v"]
+    return bson.decode(bson.encode({"v": value}, codec_options=ANY_UUID))["v"]
 
 
 def is_present(fact: Fact | None) -> bool:
@@ -176,19 +224,25 @@ def is_present(fact: Fact | None) -> bool:
         return all(map(is_present, fact.facts))
     if isinstance(fact, Document):
         return fact.exists
-    return isinstance(fact, (Value, Typed, Each, Holds))
+    return isinstance(fact, (Value, Typed, Each, Holds, Nested))
 
 
 # --- Questions ----------------------------------------------------------------------------
 
 
-def implies_presence(target: Formula, parts: tuple[str, ...]) -> bool:
-    """Tell whether only documents that have the path can match."""
+def implies_presence(
+    target: Formula, parts: tuple[str, ...], may_be_array: Callable[[tuple[str, ...]], bool]
+) -> bool:
+    """Tell whether only documents that have the path can match.
+
+    `may_be_array` says it of the parents of the path; below an array, some element has the path.
+    """
     if any(part.isdecimal() for part in parts[1:]):
         return False  # it may name an element of an array
     without: Fact = ABSENT
-    for part in reversed(parts):
-        without = Document({part: without})
+    for place in reversed(range(len(parts))):
+        spreads = place > 0 and may_be_array(parts[:place])
+        without = Document({parts[place]: without}, array=Arrays.ALIKE if spreads else Arrays.NONE)
     return ask(target, without) is False
 
 
@@ -210,9 +264,11 @@ def ask(formula: Formula, fact: Fact) -> bool | None:
 def _ask_leaf(fact: Fact | None, path: tuple[str, ...], leaf: Leaf) -> bool | None:
     """Answer `leaf` where `path` is what remains of its path beneath `fact`."""
     if isinstance(fact, Document):
-        if path:
-            return _ask_leaf(fact.children.get(path[0]), path[1:], leaf)
-        return _ask_typed(frozenset({"object"}), path, leaf) if fact.exists else None
+        return _ask_document(fact, path, leaf)
+    if isinstance(fact, Nested):
+        return _ask_nested(path, leaf)
+    if isinstance(fact, Barren):
+        return _ask_barren(path, leaf)
     if isinstance(fact, Absent):
         return _judge({}, path, leaf)
     if isinstance(fact, Value):
@@ -229,6 +285,53 @@ def _ask_leaf(fact: Fact | None, path: tuple[str, ...], leaf: Leaf) -> bool | No
         return _ask_holds(fact, path, leaf)
     if isinstance(fact, Lacks):
         return _ask_lacks(fact, path, leaf)
+    return None
+
+
+def _ask_document(fact: Document, path: tuple[str, ...], leaf: Leaf) -> bool | None:
+    if path:
+        answer = _ask_leaf(fact.child(path[0]), path[1:], leaf)
+        if fact.array is Arrays.NONE:
+            return answer
+        if fact.array is Arrays.ANY or path[0].isdecimal():
+            return None
+        # One element that answers yes is enough, and there may be none at all.
+        return answer if answer is False or fact.holds else None
+    if not fact.exists:
+        return None
+    answer = _ask_typed(frozenset({"object"}), (), leaf)
+    if fact.array is Arrays.NONE:
+        return answer
+    if leaf.operator == "$exists":
+        return True
+    if fact.array is Arrays.ANY:
+        return None
+    if leaf.operator == "$elemMatch":
+        inner = parse_element_query(leaf.operand)
+        element = replace(fact, array=Arrays.NONE)
+        fails = ask(inner, element) is False and ask(inner, NESTED) is False
+        return False if fails else None
+    if leaf.operator == "$type" and answer and fact.holds:
+        return True
+    return False if answer is False and _ask_nested((), leaf) is False else None
+
+
+def _ask_nested(path: tuple[str, ...], leaf: Leaf) -> bool | None:
+    """Answer for an array as a whole: its elements are not looked at; its fields are numbers."""
+    if path:
+        return None if path[0].isdecimal() else _judge({}, path, leaf)
+    if leaf.operator in ("$size", "$elemMatch"):
+        return None
+    if any(own_bracket(comparand) in (ARRAY, None) for comparand in comparands(leaf)):
+        return None
+    return _judge({"v": []}, (), leaf)
+
+
+def _ask_barren(path: tuple[str, ...], leaf: Leaf) -> bool | None:
+    if path:
+        return False if not path[0].isdecimal() and _judge({}, path, leaf) is False else None
+    if leaf.operator == "$type" and leaf.operand in ("object", ["object"], 3, [3]):
+        return False
     return None
 
 
@@ -266,22 +369,27 @@ def _ask_typed(types: frozenset[str], path: tuple[str, ...], leaf: Leaf) -> bool
 
 def _ask_each(fact: Each, path: tuple[str, ...], leaf: Leaf) -> bool | None:
     """Answer False where no element satisfies the leaf; an empty array forbids any True."""
+    element = fact.element
     if path:
         if path[0].isdecimal() or _judge({}, path, leaf) is not False:
             return None
         inner: Formula = replace(leaf, path=path)
+        if isinstance(element, Document):
+            element = replace(element, array=Arrays.NONE)  # no path goes into an array in an array
     elif leaf.operator == "$exists":
         return True
     elif leaf.operator == "$elemMatch":
         inner = parse_element_query(leaf.operand)
+        if fact.nested and ask(inner, NESTED) is not False:
+            return None
     elif _asks_elements(leaf):
         inner = replace(leaf, path=())
     else:
         return None
-    if isinstance(fact.element, Value) and is_array(fact.element.value):
+    if isinstance(element, Value) and is_array(element.value):
         return None
     untouched_fail = not fact.filtered or _implies(inner, fact.condition)
-    return False if untouched_fail and ask(inner, fact.element) is False else None
+    return False if untouched_fail and ask(inner, element) is False else None
 
 
 def _implies(stronger: Formula, weaker: Formula) -> bool:
@@ -318,6 +426,8 @@ def _ask_lacks(fact: Lacks, path: tuple[str, ...], leaf: Leaf) -> bool | None:
         inner: Formula = replace(leaf, path=path)
     elif leaf.operator == "$elemMatch":
         inner = parse_element_query(leaf.operand)
+        if fact.nested and ask(inner, NESTED) is not False:
+            return None
     elif not _asks_elements(leaf):
         return None
     elif leaf.operator in ("$eq", "$in"):

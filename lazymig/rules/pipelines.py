@@ -10,12 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lazymig.rules.formulas import Formula
 from lazymig.rules.knowledge import (
     ABSENT,
+    ARRAY_TYPE,
+    CONTAINERS,
     PRESENT,
     UNKNOWN,
     Absent,
+    Arrays,
     Document,
     Fact,
     OneOf,
@@ -23,9 +25,9 @@ from lazymig.rules.knowledge import (
     Value,
     constant,
     implies_presence,
-    is_present,
 )
 from lazymig.rules.operators import is_expression
+from lazymig.rules.parents import Parents, Path
 from lazymig.rules.updates import ANY_VALUE, SET_STAGES, AnyValue, assignments, unset_stage_paths
 
 __all__ = ["after_pipeline"]
@@ -37,60 +39,97 @@ _OBJECT: Final = Typed(frozenset({"object"}))
 class _Stages:
     """What is known while the stages of a pipeline run one after another."""
 
-    target: Formula
+    parents: Parents
     document: Document
     original: bool = True  # what no stage has written is still as the target found it
 
 
-def after_pipeline(target: Formula, stages: Sequence[Mapping[str, Any]]) -> Document:
-    """Return what is known of the documents that `target` found, after well-formed stages."""
-    state = _Stages(target, Document({}, exists=True))
+def after_pipeline(parents: Parents, stages: Sequence[Mapping[str, Any]]) -> Document:
+    """Return what is known of the documents that a target found, after well-formed stages.
+
+    `parents` knows the target. Stages write and remove a path in every element of an array on it,
+    and in arrays in arrays.
+    """
+    state = _Stages(parents, Document({}, exists=True))
     for stage in stages:
         ((name, value),) = stage.items()
         if name in SET_STAGES:
             # All expressions of a stage see the document as the stage found it.
             facts = [(path, _express(expression, state)) for path, expression in assignments(value)]
             for path, fact in facts:
-                _insert_field(state.document, path, fact, creates=True)
+                _insert_field(state, state.document, path, fact, creates=True)
             continue
         paths = unset_stage_paths(name, value)
         if paths is None:
-            state = _Stages(target, Document({}, exists=True), original=False)
+            state = _Stages(parents, Document({}, exists=True, others=UNKNOWN), original=False)
             continue
         for parts in (tuple(path.split(".")) for path in paths):
-            _insert_field(state.document, parts, ABSENT, creates=False)
+            _insert_field(state, state.document, parts, ABSENT, creates=False)
     return state.document
 
 
-def _insert_field(document: Document, parts: tuple[str, ...], fact: Fact, *, creates: bool) -> None:
-    """Note that a stage wrote `fact` at `parts`; a stage creates parents, whatever was there."""
+def _insert_field(
+    state: _Stages,
+    document: Document,
+    parts: Path,
+    fact: Fact,
+    *,
+    creates: bool,
+    above: Path | None = (),
+) -> None:
+    """Note that a stage wrote `fact` at `parts` of `document`, which is changed.
+
+    A stage creates parents, whatever was there. `above` is where the document is, None if it may be
+    in an array.
+    """
     head, rest = parts[0], parts[1:]
-    known = document.children.get(head)
+    known = document.child(head)
     if not rest:
         document.children[head] = fact
-    elif any(part.isdecimal() for part in rest):
-        document.children[head] = UNKNOWN
-    elif known is not None and _may_be_array(known):
-        document.children[head] = UNKNOWN  # then each element is written
-    elif known == ABSENT and not creates:
         return
-    else:
-        if isinstance(known, Document):
-            child = known
-        elif isinstance(known, Value) and isinstance(known.value, dict):
-            child = Document({key: Value(item) for key, item in known.value.items()}, True)
-        else:
-            child = Document({}, known is not None and is_present(known) and creates)
-        _insert_field(child, rest, fact, creates=creates)
-        document.children[head] = Document(child.children, child.exists or creates)
+    if any(part.isdecimal() for part in rest):
+        document.children[head] = UNKNOWN
+        return
+    here = None if above is None else (*above, head)
+    child = _opened(state, known, here, creates=creates)
+    if child is None:
+        return
+    below = here if child.array is Arrays.NONE else None
+    _insert_field(state, child, rest, fact, creates=creates, above=below)
+    document.children[head] = child
 
 
-def _may_be_array(fact: Fact) -> bool:
+def _opened(
+    state: _Stages, known: Fact | None, here: Path | None, *, creates: bool
+) -> Document | None:
+    """Return what is known of a field in which a stage is about to write a field, or to remove one.
+
+    None: nothing becomes of it.
+    """
+    if isinstance(known, Document):
+        exists = known.exists or creates
+        return Document(dict(known.children), exists, known.array, known.holds, known.others)
+    if isinstance(known, Value) and isinstance(known.value, dict):
+        fields: dict[str, Fact] = {key: Value(item) for key, item in known.value.items()}
+        return Document(fields, exists=True, others=ABSENT)
+    if known is None:
+        if state.original and here is not None and not state.parents.may_be_array(here):
+            return Document({}, exists=creates)
+        holds = state.original and here is not None and state.parents.holds_document(here)
+        return Document({}, exists=creates, array=Arrays.ALIKE, holds=holds)
+    if _is_no_container(known):
+        return Document({}, exists=True, others=ABSENT) if creates else None
+    if isinstance(known, Typed) and "array" not in known.types:
+        return Document({}, exists=creates, others=UNKNOWN)
+    return Document({}, exists=creates, array=Arrays.ALIKE, others=UNKNOWN)
+
+
+def _is_no_container(fact: Fact) -> bool:
     if isinstance(fact, Value):
-        return isinstance(fact.value, (list, AnyValue))
+        return not isinstance(fact.value, (list, dict, AnyValue))
     if isinstance(fact, Typed):
-        return "array" in fact.types
-    return not isinstance(fact, (Document, Absent))
+        return not fact.types & CONTAINERS
+    return isinstance(fact, Absent)
 
 
 def _express(expression: Any, state: _Stages) -> Fact:
@@ -114,10 +153,43 @@ def _express(expression: Any, state: _Stages) -> Fact:
     branches = _branches(operator, argument)
     if branches:
         return OneOf(tuple(_express(branch, state) for branch in branches))
-    if operator == "$dateFromString" and _may_give_nothing(argument):
-        return UNKNOWN
     types = _RESULTS.get(operator)
-    return UNKNOWN if types is None else Typed(types)
+    if operator in ("$convert", "$dateFromString"):
+        return _converted(types, argument, state)
+    if operator == "$let" and isinstance(argument, Mapping):
+        if "CURRENT" in argument.get("vars", ()):
+            return UNKNOWN  # then paths begin elsewhere
+        return _express(argument.get("in"), state)
+    if types is None:
+        return UNKNOWN
+    if operator in _NULL_OF_NULL and all(_is_never_null(one, state) for one in _inputs(argument)):
+        types -= {"null"}
+    return Typed(types)
+
+
+def _inputs(argument: Any) -> list[Any]:
+    """Return the expressions that an operator computes from."""
+    if isinstance(argument, Mapping) and not is_expression(argument):
+        return [argument["input"]] if "input" in argument else list(argument.values())
+    return list(argument) if isinstance(argument, (list, tuple)) else [argument]
+
+
+def _is_never_null(expression: Any, state: _Stages) -> bool:
+    """Tell whether an expression gives something other than null for every document."""
+    if isinstance(expression, str) and expression.startswith("$") and expression[1:2] != "$":
+        parts = tuple(expression[1:].split("."))
+        if state.original and state.document.child(parts[0]) is None:
+            # Through an array, an expression gets an array.
+            return all(state.parents.excludes(parts, nothing) for nothing in (ABSENT, Value(None)))
+    return _is_value(_express(expression, state))
+
+
+def _is_value(fact: Fact) -> bool:
+    if isinstance(fact, Value):
+        return fact.value is not None and fact.value is not ANY_VALUE
+    if isinstance(fact, OneOf):
+        return all(map(_is_value, fact.facts))
+    return isinstance(fact, Typed) and "null" not in fact.types
 
 
 def _branches(operator: str, argument: Any) -> list[Any]:
@@ -134,9 +206,18 @@ def _branches(operator: str, argument: Any) -> list[Any]:
     return [*(case.get("then") for case in cases), argument["default"]]
 
 
-def _may_give_nothing(argument: Any) -> bool:
-    """Tell whether `$dateFromString` has, or may have, results of its own for bad input."""
-    return not isinstance(argument, Mapping) or bool({"onError", "onNull"} & set(argument))
+def _converted(types: frozenset[str] | None, argument: Any, state: _Stages) -> Fact:
+    """Return what a conversion gives, its own results for bad input and for null included."""
+    if not isinstance(argument, Mapping):
+        return UNKNOWN
+    if types is None:
+        wanted = argument.get("to")
+        name = _CONVERSIONS.get(wanted) if isinstance(wanted, (str, int)) else None
+        if name is None:
+            return UNKNOWN
+        types = frozenset({name, "null"})
+    others = [argument[key] for key in ("onError", "onNull") if key in argument]
+    return OneOf((Typed(types), *(_express(one, state) for one in others)))
 
 
 def _item(fact: Fact) -> Any:
@@ -157,18 +238,29 @@ def _look_up(expression: str, state: _Stages) -> Fact:
         return UNKNOWN
     parts = tuple(expression[1:].split("."))
     fact: Fact | None = state.document
+    through_array = False
     for part in parts:
         if isinstance(fact, Document):
-            fact = fact.children.get(part)
+            through_array = through_array or fact.array is not Arrays.NONE
+            fact = fact.child(part)
         elif isinstance(fact, Value) and isinstance(fact.value, dict):
             fact = Value(fact.value[part]) if part in fact.value else ABSENT
         elif fact is not None:
             return UNKNOWN
-    if fact is None and state.original and implies_presence(state.target, parts):
+    may_be_array = state.parents.may_be_array
+    if (
+        fact is None
+        and state.original
+        and implies_presence(state.parents.target, parts, may_be_array)
+    ):
         return PRESENT
     if isinstance(fact, Document):
-        return _OBJECT if fact.exists else UNKNOWN
-    return fact or UNKNOWN
+        types = _OBJECT.types if fact.array is Arrays.NONE else CONTAINERS
+        fact = Typed(types) if fact.exists else UNKNOWN
+    if fact is None:
+        return UNKNOWN
+    # Of an array, an expression gets an array of what its elements have there.
+    return OneOf((fact, ARRAY_TYPE)) if through_array else fact
 
 
 _VARIABLES: Final[Mapping[str, Fact]] = {
@@ -186,26 +278,60 @@ def _results() -> Iterator[tuple[str, frozenset[str]]]:
     for types, operators in (
         ("string", "$toLower $toUpper $type $substr $substrBytes $substrCP"),
         ("string null", "$concat $toString $trim $ltrim $rtrim $replaceOne $replaceAll"),
+        ("string null", "$dateToString"),
         ("int", "$size $cmp $strcasecmp $strLenCP $strLenBytes"),
-        ("int null", "$toInt"),
-        ("long null", "$toLong"),
+        ("int null", "$toInt $indexOfArray $indexOfBytes $indexOfCP $binarySize $bsonSize"),
+        ("int null", "$year $month $week $dayOfMonth $dayOfWeek $dayOfYear $hour $minute $second"),
+        ("int null", "$millisecond $isoWeek $isoDayOfWeek"),
+        ("long null", "$toLong $isoWeekYear $dateDiff $tsSecond $tsIncrement"),
         ("double null", "$toDouble"),
         ("decimal null", "$toDecimal"),
         ("int long double decimal", "$sum"),
         ("double decimal null", "$avg"),
         ("int long double decimal null", "$multiply $divide $mod $abs $ceil $floor $round $trunc"),
+        ("int long double decimal null", "$pow $exp $sqrt $ln $log $log10"),
         ("int long double decimal date null", "$add $subtract"),
-        ("bool", "$eq $ne $gt $gte $lt $lte $and $or $not $in $isNumber $isArray"),
+        ("bool", "$eq $ne $gt $gte $lt $lte $and $or $not $in $isNumber $isArray $regexMatch"),
+        ("bool", "$allElementsTrue $anyElementTrue $setEquals $setIsSubset"),
         ("bool null", "$toBool"),
-        ("date null", "$toDate $dateFromString"),
+        ("date null", "$toDate $dateFromString $dateFromParts $dateAdd $dateSubtract $dateTrunc"),
         ("objectId null", "$toObjectId"),
         ("object", "$mergeObjects"),
-        ("object null", "$arrayToObject"),
-        ("array", "$range"),
+        ("object null", "$arrayToObject $dateToParts $regexFind $setField $unsetField"),
+        ("array", "$range $regexFindAll"),
         ("array null", "$split $map $filter $concatArrays $setUnion $reverseArray $objectToArray"),
+        ("array null", "$setDifference $setIntersection $slice $sortArray $zip"),
     ):
         for operator in operators.split():
             yield operator, frozenset(types.split())
 
 
 _RESULTS: Final = dict(_results())
+
+# These give null for null and for nothing only; numbers and dates of the wrong kind are refused.
+_NULL_OF_NULL: Final = frozenset(
+    {
+        *("$concat", "$toString", "$trim", "$ltrim", "$rtrim", "$replaceOne", "$replaceAll"),
+        *("$split", "$toInt", "$toLong", "$toDouble", "$toDecimal", "$toBool", "$toDate"),
+        *("$toObjectId", "$multiply", "$divide", "$mod", "$abs", "$ceil", "$floor", "$round"),
+        *("$trunc", "$add", "$subtract", "$pow", "$map", "$filter", "$concatArrays"),
+        *("$reverseArray", "$objectToArray", "$arrayToObject", "$setUnion", "$setDifference"),
+        *("$setIntersection", "$sortArray", "$year", "$month", "$dayOfMonth", "$hour"),
+    }
+)
+
+# What `$convert` gives, by the name or the number of a type.
+_CONVERSIONS: Final[Mapping[Any, str]] = {
+    key: name
+    for number, name in (
+        (1, "double"),
+        (2, "string"),
+        (7, "objectId"),
+        (8, "bool"),
+        (9, "date"),
+        (16, "int"),
+        (18, "long"),
+        (19, "decimal"),
+    )
+    for key in (name, number)
+}

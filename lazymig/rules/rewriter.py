@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
 from bson import ObjectId
 
+from lazymig.rules.clauses import Clause, Every, Leaf, Negation, Some
 from lazymig.rules.rewriting import Step, is_concerned, rewrite
 
 __all__ = ["Rewriter"]
@@ -20,17 +21,21 @@ _LONGEST_LIST: Final = 20
 _SCALARS: Final = frozenset({bool, datetime, float, int, ObjectId, str, type(None)})
 
 _UNKNOWN: Final = object()
+_LOGICAL: Final = ("$and", "$or", "$nor")
 
 
 class Rewriter:
     """`rewrite` through some steps, which remembers what became of the same conditions before.
 
-    Only the conditions that a step concerns are looked at; the ones beside them, such as an `_id`,
-    may differ from query to query.
+    Only the conditions on paths that a step writes or its target reads are looked at; the ones
+    beside them, such as an `_id`, may differ from query to query.
     """
 
     def __init__(self, steps: tuple[Step, ...]) -> None:
         self.steps = steps
+        self._read_by_targets = frozenset(
+            root for step in steps for root in _roots_read(step.condition)
+        )
         self._known: dict[Hashable, Mapping[str, Any] | None] = {}
 
     def is_concerned(self, query: Mapping[str, Any]) -> bool:
@@ -44,14 +49,14 @@ class Rewriter:
         :raises CannotRewrite: there is no such query, or it is not known.
         """
         asked = query
+        if not self.is_concerned(query):
+            return query
         if len(query) > 1:
             asked = {
-                name: value for name, value in query.items() if self.is_concerned({name: value})
+                name: value
+                for name, value in query.items()
+                if self._meets_a_target(name) or self.is_concerned({name: value})
             }
-        elif not self.is_concerned(query):
-            return query
-        if not asked:
-            return query
         key = _key(asked)
         if key is None:
             return rewrite(query, self.steps)
@@ -64,6 +69,10 @@ class Rewriter:
             return rewrite(query, self.steps)
         return _replaced(query, asked, seen)
 
+    def _meets_a_target(self, name: str) -> bool:
+        """Tell whether a condition may rule out what a target asks for, such as another class."""
+        return name in _LOGICAL or name.partition(".")[0] in self._read_by_targets
+
     def _learned(self, key: Hashable, asked: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Rewrite and remember; `None` if nothing changes."""
         seen = rewrite(asked, self.steps)
@@ -72,6 +81,17 @@ class Rewriter:
         # The values in there are the caller's, who may change them.
         self._known[key] = known = None if seen is asked else _copied(seen)
         return known
+
+
+def _roots_read(clause: Clause) -> Iterator[str]:
+    """Yield the first components of the paths that the leaves of a clause ask about."""
+    if isinstance(clause, Leaf):
+        yield clause.path.partition(".")[0]
+    elif isinstance(clause, Negation):
+        yield from _roots_read(clause.part)
+    elif isinstance(clause, (Every, Some)):
+        for part in clause.parts:
+            yield from _roots_read(part)
 
 
 def _replaced(

@@ -30,7 +30,7 @@ from lazymig.rules.clauses import (
     some,
     written,
 )
-from lazymig.rules.context import both, either, without
+from lazymig.rules.context import both, either, simplified, without
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.formulas import parse, parse_condition
 from lazymig.rules.knowledge import (
@@ -154,7 +154,7 @@ def compile_step(
             if operator == "$rename":
                 if _is_plain(path) and _is_plain(value):
                     effects[path] = ABSENT
-                    certain = implies_presence(formula, tuple(path.split(".")))
+                    certain = implies_presence(formula, tuple(path.split(".")), lambda _: False)
                     effects[value] = Moved(path, certain)
                 else:
                     effects[_written_place(path)] = effects[_written_place(value)] = UNKNOWN
@@ -191,7 +191,7 @@ def opaque_step(name: str, target: Mapping[str, Any] | None, writes: frozenset[s
 def _step(
     name: str, target: Mapping[str, Any] | None, effects: Mapping[str, Effect] | None
 ) -> Step:
-    condition = TRUE if target is None else read(target)
+    condition = TRUE if target is None else simplified(read(target))
     roots = frozenset(path.partition(".")[0] for path in effects or ())
     return Step(name, target, condition, effects, roots)
 
@@ -250,9 +250,11 @@ def rewrite(
     for step in reversed(steps):
         clause = _before(clause, step)
         if leaf_count(clause) > limit or depth(clause) > _DEEPEST:
+            clause = simplified(clause)
+        if leaf_count(clause) > limit or depth(clause) > _DEEPEST:
             reason = f"takes more than {limit} conditions, or too deep ones, on stored documents"
             raise CannotRewrite(step.name, ", ".join(step.effects or ()), reason)
-    return query if clause.key == original.key else written(clause)
+    return query if clause.key == original.key else written(simplified(clause))
 
 
 def is_concerned(query: Mapping[str, Any], steps: Sequence[Step]) -> bool:

@@ -5,7 +5,7 @@ What an update does to the documents that a target finds is told in `convergence
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ __all__ = [
     "assignments",
     "check_update",
     "created_paths",
+    "encoded",
     "filter_identifiers",
     "overlaps",
     "read_paths",
@@ -55,6 +56,19 @@ ANY_UUID: Final = CodecOptions[dict[str, Any]](uuid_representation=4)
 
 SET_STAGES: Final = ("$set", "$addFields")
 """The stages of a pipeline that write fields."""
+
+
+def encoded(value: Any) -> Hashable:
+    """Return what only values have in common that BSON encodes alike, in every representation.
+
+    :raises BSONError, ValueError, TypeError, OverflowError, RecursionError: BSON cannot encode it.
+    """
+    try:
+        return bson.encode({"": value})
+    except ValueError:
+        # A UUID is refused by default. It equals no `Binary`, as far as is known here.
+        return "with a UUID", bson.encode({"": value}, codec_options=ANY_UUID)
+
 
 _OPERATORS: Final = frozenset(
     {

@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 import uuid
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from bson import Decimal128, MaxKey
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pymongo import MongoClient
 from pymongo.collection import Collection
-from pymongo.database import Database
 
 from lazymig.rules.convergence import ends_match
-from lazymig.rules.updates import ANY_VALUE, check_update, written_paths
+from lazymig.rules.updates import ANY_VALUE, check_update
 from tests.rules.update_cases import (
-    EXAMPLES,
-    NAMES,
     Case,
     Raw,
-    accepted,
     concrete,
-    conditions,
-    documents,
-    element_conditions,
-    operators_on,
-    plain,
-    scalars,
-    targets,
-    update_each,
-    updates,
-    values,
 )
 
 # --- Given rules ---------------------------------------------------------------------------
@@ -396,55 +379,3 @@ def test_unknown_value_proves_nothing_by_what_it_is(target: Raw, update: Any) ->
 def test_a_malformed_expression_proves_nothing(expression: Any) -> None:
     """An expression that the server refuses is no proof, and no failure of lazymig's own."""
     assert not ends_match({"b": {"$exists": False}}, [{"$set": {"b": expression}}])
-
-
-# --- Generated rules -----------------------------------------------------------------------
-
-
-@st.composite
-def rules(draw: st.DrawFn) -> Case:
-    """Draw a target and an update; mostly the target asks for what the update writes."""
-    kind = draw(st.integers(0, 9))
-    if kind == 0:
-        condition = draw(element_conditions)
-        update = {"$set": {f"i.$[e].{draw(st.sampled_from('qr'))}": draw(scalars)}}
-        filters = [{f"e.{name}": inner for name, inner in condition.items()}]
-        return Case({"i": {"$elemMatch": condition}}, update, {}, filters)
-    if kind == 1:
-        return Case(draw(targets), draw(updates), {})
-    update = draw(updates)
-    paths = st.sampled_from(sorted(written_paths(update) or NAMES))
-    asked = draw(st.lists(paths, min_size=1, max_size=2, unique=True))
-    target = {path: draw(st.one_of(conditions, operators_on(scalars))) for path in asked}
-    if draw(st.booleans()):
-        target[draw(plain)] = draw(conditions)
-    return Case(target, update, {})
-
-
-def test_proved_rules_end_their_matches_on_the_server(database: Database[Raw]) -> None:
-    """No document still matches after an update that provably ends the match was accepted."""
-    seen: Counter[str] = Counter()
-    collection = database.c
-
-    @settings(max_examples=EXAMPLES)
-    @given(rules(), st.data())
-    def holds(rule: Case, data: st.DataObject) -> None:
-        if not accepted(rule.update, rule.array_filters):
-            return
-        if not ends_match(rule.target, rule.update, rule.array_filters):
-            return
-        some = data.draw(st.lists(documents, min_size=12, max_size=12), "documents")
-        chosen = data.draw(values, "ANY_VALUE")
-        collection.delete_many({})
-        collection.insert_many([{"_id": number, **one} for number, one in enumerate(some)])
-        matching = [one["_id"] for one in collection.find(rule.target, {"_id": 1})]
-        case = rule._replace(update=concrete(rule.update, chosen))
-        rejected = update_each(collection, case, matching)
-        still = {one["_id"] for one in collection.find(rule.target, {"_id": 1})}
-        assert still <= rejected
-        seen["rules"] += 1
-        seen["documents"] += len(matching) - len(rejected)
-        seen["rules with documents"] += len(matching) > len(rejected)
-
-    holds()
-    assert seen["rules with documents"] >= EXAMPLES // 20, seen
