@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import mongoengine
 import pytest
 from bson import json_util
 from mongoengine import (
@@ -788,6 +790,28 @@ def test_a_change_within_a_list_meets_a_rule_for_its_elements(mongoengine_db):
     assert found["comments"] == [{"text": "a", "likes": 0}, {"text": "b", "likes": 5}]
 
 
+def test_a_change_of_what_elements_are_chosen_by_meets_the_rule(mongoengine_db):
+    """What array filters ask of elements is read by the rule, though its target asks nothing."""
+    model = person_model(
+        handler(
+            migration01__like=rule(
+                {"label": {"$exists": False}},
+                {"$set": {"label": "liked", "comments.$[old].likes": 0}},
+                [{"old.text": "a"}],
+            )
+        )
+    )
+    raw = {"_id": 1, "comments": [{"text": "a"}, {"text": "b"}]}
+    mongoengine_db["person"].insert_one(raw)
+    document = model._from_son(raw)
+
+    document.comments[0].text = "c"
+    document.save()
+
+    (found,) = stored(mongoengine_db["person"])
+    assert found["comments"] == [{"text": "c", "likes": 0}, {"text": "b"}]
+
+
 def test_a_dynamic_document_is_no_exception(any_db):
     """The fields that a DynamicDocument gets as it goes are held against the rules as well."""
     rules = handler(migration01__rename=rule({"a": {"$exists": True}}, {"$rename": {"a": "b"}}))
@@ -872,6 +896,30 @@ def test_defaults_of_a_partial_document_are_not_saved(any_db):
 
     Flag.migration_handler(Flag).migrate_pending()
     assert stored(any_db["flags"]) == [{"_id": 1, "name": "b", "enabled": True}]
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_a_bound_session_holds_the_migration_and_the_save(mongoengine_db, commits):
+    """In a transaction of a bound session the migration comes and goes with the save."""
+    model = RENAMED.model()
+    old = {"_id": 1, **RENAMED.old}
+    mongoengine_db["person"].insert_one(old)
+    document = model(id=1, _created=False, email="new")
+
+    with mongoengine.get_connection().start_session() as session:
+        # Sessions are bound since PyMongo 4.17; before that a save is outside of any.
+        binding = session.bind() if hasattr(session, "bind") else nullcontext()
+        with binding:
+            session.start_transaction()
+            document.save()
+            if commits:
+                session.commit_transaction()
+            else:
+                session.abort_transaction()
+
+    renewed = {"_id": 1, "name": "Ada", "email": "new"}
+    undone = not commits and hasattr(session, "bind")
+    assert stored(mongoengine_db["person"]) == [old if undone else renewed]
 
 
 def test_an_error_of_the_server_is_mongoengines(mongoengine_db):
