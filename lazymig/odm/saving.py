@@ -52,7 +52,7 @@ class SavingDocument(_Document):
         if "_id" in doc and not force_insert and not shown_as_stored(model):
             shard_key = shard_key_of(model)
             family = family_of(model) if shard_key else None
-            if family is not None and _paths_of(family).writes(shard_key):
+            if family is not None and _rules_of(family).write(shard_key):
                 _bring_up(collection, doc["_id"], family, None)
         object_id = super()._save_create(doc, force_insert, write_concern)
         mark(self, collection, object_id)
@@ -87,11 +87,11 @@ def _prepare(document: Any, collection: Any, doc: Any, save_condition: Any) -> b
     condition = None
     if save_condition is not None:
         condition = transform.query(model, **save_condition)
-    paths = _paths_of(family)
+    rules = _rules_of(family)
     met = (
-        paths.touches(written_paths(update))
-        or paths.writes(query_paths(condition or {}))
-        or paths.writes(shard_key_of(model))
+        rules.touch(written_paths(update))
+        or rules.write(query_paths(condition or {}))
+        or rules.write(shard_key_of(model))
     )
     return met and _bring_up(collection, document_id, family, condition)
 
@@ -102,13 +102,14 @@ def _bring_up(
     """Migrate one stored document, if it is old.
 
     :param condition: what the document has to satisfy to be written at all.
-    :return: whether it is there, and up to date.
-    :raises MigrationError: it is not, and `on_error` is `"raise"`.
+    :return: whether it is not old any more.
+    :raises MigrationError: it is, and `on_error` is `"raise"`.
     """
     reader = on_primary(collection)
-    stored = reader.find_one(by_ids([document_id]))
+    # A document that is loaded partially may be large: it is read only if it is old.
+    stored = reader.find_one(all_of(by_ids([document_id]), _rules_of(family).old))
     if stored is None:
-        return False
+        return True
     (item,) = refresh(collection, [stored], family)
     if not isinstance(item, Failure):
         return item is not None
@@ -121,20 +122,23 @@ def _bring_up(
 
 
 @dataclass(frozen=True, slots=True)
-class _Paths:
-    """The paths that the rules of a collection write, and those that they read or write.
+class _Rules:
+    """The rules of a collection that a match starts.
 
-    Without the indexes of arrays; `None` where they are not all known.
+    `written` are the paths that they write, `touched` those that they read or write, without the
+    indexes of arrays; `None` where they are not all known. `old` finds the documents that one
+    matches.
     """
 
     written: frozenset[str] | None
     touched: frozenset[str] | None
+    old: Mapping[str, Any]
 
-    def writes(self, paths: Iterable[str] | None) -> bool:
+    def write(self, paths: Iterable[str] | None) -> bool:
         """Whether a rule may change what is read at these paths; `None` stands for any path."""
         return _meet(self.written, paths)
 
-    def touches(self, paths: Iterable[str] | None) -> bool:
+    def touch(self, paths: Iterable[str] | None) -> bool:
         """Whether a rule may read, or overwrite, what is written to these paths."""
         return _meet(self.touched, paths)
 
@@ -152,24 +156,25 @@ def _without_indexes(path: str) -> str:
     return ".".join((first, *(name for name in others if not name.isdecimal())))
 
 
-_known: WeakKeyDictionary[Family, _Paths] = WeakKeyDictionary()
+_known: WeakKeyDictionary[Family, _Rules] = WeakKeyDictionary()
 
 
-def _paths_of(family: Family) -> _Paths:
-    paths = _known.get(family)
-    if paths is None:
-        paths = _known[family] = _find_paths(family)
-    return paths
+def _rules_of(family: Family) -> _Rules:
+    found = _known.get(family)
+    if found is None:
+        found = _known[family] = _look_at(family)
+    return found
 
 
-def _find_paths(family: Family) -> _Paths:
+def _look_at(family: Family) -> _Rules:
     rules = [rule for plan in family.plans for rule in plan.starting]
     written = _union(rule.writes for rule in rules)
     touched = _union(paths for rule in rules for paths in (rule.writes, rule.reads, rule.inputs))
-    if touched is not None and family.only is None:
+    if touched and family.only is None:
         # Whose rules a document obeys.
         touched |= {"_cls"}
-    return _Paths(written, touched)
+    targets = [all_of(plan.concern, rule.target) for plan in family.plans for rule in plan.starting]
+    return _Rules(written, touched, {"$or": targets})
 
 
 def _union(sets: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
