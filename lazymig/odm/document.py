@@ -15,14 +15,17 @@ from lazymig.odm.loading import (
     DocumentLeftOut,
     Source,
     asked_for,
+    asks_for_all,
     current_source,
     load_batch,
     reading_from,
     without_claim,
 )
 from lazymig.odm.managers import open_managers
+from lazymig.odm.marks import marking
 from lazymig.odm.plans import bind_rules, family_of, forget_plans, owner_of, root_of
 from lazymig.odm.references import watch_references
+from lazymig.odm.saving import SavingDocument
 from lazymig.odm.schema import document_subclasses, is_concrete
 from lazymig.odm.stored import shown_as_stored
 from lazymig.rules.discovery import BoundRule
@@ -32,7 +35,7 @@ __all__ = ["LazyMigrationMixin"]
 watch_references()
 
 
-class LazyMigrationMixin:
+class LazyMigrationMixin(SavingDocument):
     """Inherit it before Document, and name the rules.
 
     ::
@@ -80,7 +83,7 @@ class LazyMigrationMixin:
 
         A raw document of which it is not certain where it was read is built as it is.
         """
-        plain = super()._from_son  # type: ignore[misc]
+        plain = super()._from_son
         if cls._lazymig_claimed:
             plain = without_claim(plain)
         build = partial(plain, _auto_dereference=_auto_dereference, created=created)
@@ -97,6 +100,8 @@ def _load_one(cls: Any, source: Source, son: Any, build: Any) -> Any:
     if family is None or shown_as_stored(cls) or not isinstance(son, dict) or "_id" not in son:
         return build(son)
     asked = asked_for(family, source.projection)
+    if asks_for_all(family, asked):
+        build = marking(build, source.collection)
     (item,) = load_batch(family, source, [son], build, asked=asked)
     if isinstance(item, Exception):
         raise item

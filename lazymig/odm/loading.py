@@ -18,6 +18,7 @@ from pymongo.errors import PyMongoError
 from lazymig.engines.access import Positional
 from lazymig.engines.lazy import Failure, refresh, refresh_partial, rescue
 from lazymig.errors import LazyMigError
+from lazymig.odm.marks import unmark
 from lazymig.rules.once import CLAIM
 from lazymig.rules.plan import Family, Plan
 
@@ -27,6 +28,7 @@ __all__ = [
     "DocumentLeftOut",
     "Source",
     "asked_for",
+    "asks_for_all",
     "bring_up",
     "builder_of",
     "current_source",
@@ -113,6 +115,15 @@ def asked_for(family: Family, projection: Mapping[str, Any] | None) -> Mapping[P
         if narrowed is not None:
             asked[plan] = narrowed
     return asked
+
+
+def asks_for_all(family: Family, asked: Mapping[Plan, Plan] | None) -> bool:
+    """Whether documents that are loaded with this answer of `asked_for` obey every rule then."""
+    if asked is None:
+        return True
+    # A projection may hide the class that says whose rules a document obeys.
+    plan = family.only
+    return plan is not None and asked.get(plan) is plan
 
 
 def may_rescue(family: Family, projection: Mapping[str, Any] | None) -> bool:
@@ -226,11 +237,13 @@ def _build_failed(source: Source, failure: Failure, build: Build) -> Any:
     if failure.plan.on_error == "raise":
         return failure.error
     try:
-        return build(_shown(source, dict(failure.document)))
+        document = build(_shown(source, dict(failure.document)))
     except Exception as exc:
         if not source.lone:
             return LEFT_OUT
         return _add_note(exc, failure.plan, failure.document.get("_id"))
+    unmark(document)
+    return document
 
 
 def _rescue(

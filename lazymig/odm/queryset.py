@@ -23,12 +23,14 @@ from lazymig.odm.loading import (
     DocumentLeftOut,
     Source,
     asked_for,
+    asks_for_all,
     bring_up,
     builder_of,
     load_batch,
     may_rescue,
     reading_from,
 )
+from lazymig.odm.marks import marking
 from lazymig.odm.plans import family_of, root_of
 from lazymig.odm.seeing import SeeThroughQuerySet, is_positional, update_refusals
 from lazymig.odm.steady import StepByStep, batch_of, may_walk_an_index, requery_of
@@ -407,7 +409,10 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         return family
 
     def _lazymig_build(self) -> Build:
-        return partial(builder_of(self._document), _auto_dereference=self._auto_dereference)
+        build = partial(builder_of(self._document), _auto_dereference=self._auto_dereference)
+        if asks_for_all(self._lazymig_family(), self._lazymig_asked_for()):
+            return marking(build, self._collection)
+        return build
 
     def _lazymig_asked_for(self) -> Mapping[Plan, Plan] | None:
         if self._lazymig_asked is None:

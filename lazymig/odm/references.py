@@ -30,6 +30,7 @@ from lazymig.odm.loading import (
     load_batch,
     reading_from,
 )
+from lazymig.odm.marks import marking
 from lazymig.odm.plans import family_of
 from lazymig.odm.stored import shown_as_stored
 
@@ -128,9 +129,10 @@ def _fetch_batch(model: Any, collection_name: str, ids: list[Any]) -> dict[Any, 
     assert family is not None
     collection = model._get_db()[collection_name]
     cursor = collection.find({"_id": {"$in": ids}})
+    build = marking(builder_of(model), collection)
     objects: dict[Any, Any] = {}
     while raws := list(itertools.islice(cursor, _BATCH)):
-        items = load_batch(family, Source(collection), raws, builder_of(model))
+        items = load_batch(family, Source(collection), raws, build)
         for raw, item in zip(raws, items, strict=True):
             if isinstance(item, Exception):
                 raise item

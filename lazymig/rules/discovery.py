@@ -26,6 +26,7 @@ from lazymig.rules.updates import (
     ANY_VALUE,
     check_update,
     created_paths,
+    filtered_paths,
     read_paths,
     written_paths,
 )
@@ -334,7 +335,7 @@ def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundR
         by_hand=by_hand,
         reads=query_paths(target),
         writes=_union(written_paths, forms),
-        inputs=_union(lambda update: _joined(read, read_paths(update)), forms),
+        inputs=_inputs(read, forms),
         creates=_union(created_paths, forms) or frozenset(),
     )
 
@@ -446,6 +447,15 @@ def _union(
             return None
         found |= paths
     return frozenset(found)
+
+
+def _inputs(read: frozenset[str] | None, forms: Sequence[_Form] | None) -> frozenset[str] | None:
+    """What the updates are computed from: the document's keys, their own paths, array filters."""
+    if forms is None:
+        return None
+    for update, array_filters in forms:
+        read = _joined(_joined(read, read_paths(update)), filtered_paths(update, array_filters))
+    return read
 
 
 def _may_end_match(target: Mapping[str, Any], update: Any, array_filters: Any) -> bool:

@@ -25,6 +25,7 @@ __all__ = [
     "created_paths",
     "encoded",
     "filter_identifiers",
+    "filtered_paths",
     "overlaps",
     "read_paths",
     "removed_paths",
@@ -266,13 +267,18 @@ def _check_array_filters(update: Mapping[str, Any], array_filters: Any) -> None:
 
 def filter_identifiers(condition: Mapping[str, Any]) -> Iterator[str]:
     """Yield the identifier of every path in one of `array_filters`."""
+    for name in _filter_names(condition):
+        yield name.split(".")[0]
+
+
+def _filter_names(condition: Mapping[str, Any]) -> Iterator[str]:
     for key, value in condition.items():
         if not key.startswith("$"):
-            yield key.split(".")[0]
+            yield key
         elif isinstance(value, list):
             for part in value:
                 if isinstance(part, Mapping):
-                    yield from filter_identifiers(part)
+                    yield from _filter_names(part)
 
 
 def _without_any(value: Any) -> Any:
@@ -336,6 +342,24 @@ def read_paths(update: Any) -> frozenset[str] | None:
             return None
         elif isinstance(value, str) and value.startswith("$") and not value.startswith("$$"):
             found.add(value[1:])
+    return frozenset(found)
+
+
+def filtered_paths(update: Any, array_filters: Any) -> frozenset[str]:
+    """Return the paths by which `array_filters` choose the elements of arrays that are written."""
+    arrays: dict[str, set[str]] = {}
+    for fields in update.values() if isinstance(update, Mapping) else ():
+        for path in fields:
+            parts = path.split(".")
+            for place, part in enumerate(parts):
+                if part.startswith("$["):
+                    arrays.setdefault(part[2:-1], set()).add(_model_path(".".join(parts[:place])))
+    found: set[str] = set()
+    for condition in array_filters or ():
+        for name in _filter_names(condition):
+            identifier, _, rest = name.partition(".")
+            for array in arrays.get(identifier, ()):
+                found.add(_model_path(f"{array}.{rest}") if rest else array)
     return frozenset(found)
 
 

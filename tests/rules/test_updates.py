@@ -15,6 +15,7 @@ from lazymig.rules.updates import (
     ANY_VALUE,
     check_update,
     created_paths,
+    filtered_paths,
     removed_paths,
     written_paths,
 )
@@ -191,3 +192,27 @@ def test_written_paths_hold_every_change_on_the_server(database: Database[Raw]) 
 
     holds()
     assert seen["changed"] >= EXAMPLES // 4, seen
+
+
+# --- filtered_paths ----------------------------------------------------------------------
+
+FILTERED = {
+    "none": ({"$set": {"a.$[].b": 1}}, None, set()),
+    "elements": ({"$set": {"a.$[e]": 1}}, [{"e": {"$lt": 1}}], {"a"}),
+    "a field of elements": ({"$set": {"a.$[e].b": 1}}, [{"e.c.d": 1}], {"a.c.d"}),
+    "an index": ({"$set": {"a.0.b.$[e].c": 1}}, [{"e.d.0": 1}], {"a.b.d"}),
+    "several": (
+        {"$set": {"a.$[e].b.$[f]": 1}, "$unset": {"z.$[e].y": ""}},
+        [{"$or": [{"e.x": 1}, {"e.y": 2}]}, {"f": 1}],
+        {"a.x", "a.y", "z.x", "z.y", "a.b"},
+    ),
+    "a pipeline": ([{"$set": {"a": 1}}], None, set()),
+}
+
+
+@pytest.mark.parametrize("name", FILTERED)
+def test_filtered_paths_are_those_that_elements_are_chosen_by(name):
+    """The paths that array filters read are those of the arrays, and below the identifiers."""
+    update, array_filters, paths = FILTERED[name]
+
+    assert filtered_paths(update, array_filters) == paths

@@ -1,0 +1,186 @@
+"""Saves of documents of which it is not known that they are stored in today's shape.
+
+A document that was loaded whole was migrated by that. One that was loaded partially, or made by
+hand with the `_id` of a stored document, may meet an old one when it is saved: a rule that runs
+after the save would overwrite what was saved, or would not match any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from mongoengine import Document
+from mongoengine.queryset import transform
+
+from lazymig.engines.access import all_of, by_ids, on_primary
+from lazymig.engines.lazy import Failure, refresh
+from lazymig.odm.marks import is_marked, mark
+from lazymig.odm.plans import family_of
+from lazymig.odm.schema import shard_key_of
+from lazymig.odm.stored import shown_as_stored
+from lazymig.rules.matching import query_paths
+from lazymig.rules.plan import Family
+from lazymig.rules.updates import overlaps, written_paths
+
+__all__ = ["SavingDocument"]
+
+if TYPE_CHECKING:
+    # Only ever used before a MongoEngine document class.
+    _Document: Any = Document
+else:
+    _Document = object
+
+
+class SavingDocument(_Document):
+    """Brings the stored document up to date before a save that meets a pending rule.
+
+    Everything here is called by MongoEngine's own `save()`, after validation and `pre_save`.
+    """
+
+    def _save_create(self, doc: Any, force_insert: bool, write_concern: Any) -> Any:
+        """Insert the document, or replace the one that is stored under its `_id`.
+
+        What is replaced has no say in what is stored then; it only has to be found.
+
+        :raises MigrationError: as in `_save_update`.
+        """
+        collection = self._get_collection()
+        model = type(self)
+        if "_id" in doc and not force_insert and not shown_as_stored(model):
+            shard_key = shard_key_of(model)
+            family = family_of(model) if shard_key else None
+            if family is not None and _rules_of(family).write(shard_key):
+                _bring_up(collection, doc["_id"], family, None)
+        object_id = super()._save_create(doc, force_insert, write_concern)
+        mark(self, collection, object_id)
+        return object_id
+
+    def _save_update(self, doc: Any, save_condition: Any, write_concern: Any) -> Any:
+        """Send the changes to the stored document, which is migrated before, if need be.
+
+        :raises MigrationError: the stored document could not be brought up to date, and `on_error`
+            is `"raise"`; nothing was saved.
+        """
+        collection = self._get_collection()
+        up_to_date = _prepare(self, collection, doc, save_condition)
+        saved = super()._save_update(doc, save_condition, write_concern)
+        if up_to_date:
+            mark(self, collection, doc["_id"])
+        return saved
+
+
+def _prepare(document: Any, collection: Any, doc: Any, save_condition: Any) -> bool:
+    """Migrate what is stored, if the save reads or writes what a rule does.
+
+    :return: whether that has been done.
+    """
+    model, document_id = type(document), doc["_id"]
+    family = family_of(model)
+    if family is None or is_marked(document, collection, document_id) or shown_as_stored(model):
+        return False
+    update = document._get_update_doc()
+    if not update:
+        return False
+    condition = None
+    if save_condition is not None:
+        condition = transform.query(model, **save_condition)
+    rules = _rules_of(family)
+    met = (
+        rules.touch(written_paths(update))
+        or rules.write(query_paths(condition or {}))
+        or rules.write(shard_key_of(model))
+    )
+    return met and _bring_up(collection, document_id, family, condition)
+
+
+def _bring_up(
+    collection: Any, document_id: Any, family: Family, condition: Mapping[str, Any] | None
+) -> bool:
+    """Migrate one stored document, if it is old.
+
+    :param condition: what the document has to satisfy to be written at all.
+    :return: whether it is not old any more.
+    :raises MigrationError: it is, and `on_error` is `"raise"`.
+    """
+    reader = on_primary(collection)
+    # A document that is loaded partially may be large: it is read only if it is old.
+    stored = reader.find_one(all_of(by_ids([document_id]), _rules_of(family).old))
+    if stored is None:
+        return True
+    (item,) = refresh(collection, [stored], family)
+    if not isinstance(item, Failure):
+        return item is not None
+    if item.plan.on_error == "raise" and (
+        condition is None or reader.find_one(all_of(by_ids([document_id]), condition), {"_id": 1})
+    ):
+        raise item.error
+    # It stays as it is stored, and is saved as such.
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """The rules of a collection that a match starts.
+
+    `written` are the paths that they write, `touched` those that they read or write, without the
+    indexes of arrays; `None` where they are not all known. `old` finds the documents that one
+    matches.
+    """
+
+    written: frozenset[str] | None
+    touched: frozenset[str] | None
+    old: Mapping[str, Any]
+
+    def write(self, paths: Iterable[str] | None) -> bool:
+        """Whether a rule may change what is read at these paths; `None` stands for any path."""
+        return _meet(self.written, paths)
+
+    def touch(self, paths: Iterable[str] | None) -> bool:
+        """Whether a rule may read, or overwrite, what is written to these paths."""
+        return _meet(self.touched, paths)
+
+
+def _meet(known: frozenset[str] | None, paths: Iterable[str] | None) -> bool:
+    if paths is None:
+        return known is None or bool(known)
+    if known is None:
+        return any(path != "_id" for path in paths)
+    return any(overlaps(_without_indexes(path), other) for path in paths for other in known)
+
+
+def _without_indexes(path: str) -> str:
+    first, *others = path.split(".")
+    return ".".join((first, *(name for name in others if not name.isdecimal())))
+
+
+_known: WeakKeyDictionary[Family, _Rules] = WeakKeyDictionary()
+
+
+def _rules_of(family: Family) -> _Rules:
+    found = _known.get(family)
+    if found is None:
+        found = _known[family] = _look_at(family)
+    return found
+
+
+def _look_at(family: Family) -> _Rules:
+    rules = [rule for plan in family.plans for rule in plan.starting]
+    written = _union(rule.writes for rule in rules)
+    touched = _union(paths for rule in rules for paths in (rule.writes, rule.reads, rule.inputs))
+    if touched and family.only is None:
+        # Whose rules a document obeys.
+        touched |= {"_cls"}
+    targets = [all_of(plan.concern, rule.target) for plan in family.plans for rule in plan.starting]
+    return _Rules(written, touched, {"$or": targets})
+
+
+def _union(sets: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
+    known: set[str] = set()
+    for paths in sets:
+        if paths is None:
+            return None
+        known.update(map(_without_indexes, paths))
+    return frozenset(known)
