@@ -24,6 +24,7 @@ __all__ = [
     "check_update",
     "created_paths",
     "filter_identifiers",
+    "model_path",
     "overlaps",
     "read_paths",
     "removed_paths",
@@ -358,25 +359,26 @@ def _changes(update: Any) -> Iterator[tuple[bool, str | None]]:
             if operator == "$setOnInsert":
                 continue
             for path, value in fields.items():
-                yield operator in ("$unset", "$rename"), _model_path(path)
+                yield operator in ("$unset", "$rename"), model_path(path)
                 if operator == "$rename":
-                    yield False, _model_path(value)
+                    yield False, model_path(value)
         return
     for stage in update:
         ((name, value),) = stage.items()
         if name in SET_STAGES:
             for parts, expression in assignments(value):
-                yield expression == "$$REMOVE", _model_path(".".join(parts))
+                yield expression == "$$REMOVE", model_path(".".join(parts))
         else:
             paths = unset_stage_paths(name, value)
             if paths is None:
                 yield False, None
             else:
                 for path in paths:
-                    yield True, _model_path(path)
+                    yield True, model_path(path)
 
 
-def _model_path(path: str) -> str:
+def model_path(path: str) -> str:
+    """Return a path without positional components and array indexes, as a model knows it."""
     first, *others = path.split(".")
     names = (part for part in others if not (part.startswith("$") or part.isdecimal()))
     return ".".join((first, *names))
