@@ -32,6 +32,7 @@ __all__ = [
     "Values",
     "concatenated",
     "is_mapping",
+    "shapes",
     "limited",
     "strings",
     "without_constants",
@@ -138,14 +139,16 @@ class Box:
 
     A sequence has its positions as keys; `UNKNOWN` is any key. Nothing is ever taken out, so that
     the order in which things happen does not matter. `opened` is where the box was handed to code
-    that cannot be seen, which may have put in anything.
+    that cannot be seen, which may have put in anything. `site` is where it was made; `made_by` the
+    class of an object, or the names of the fields of a tuple.
     """
 
-    __slots__ = ("entries", "factory", "kind", "made_by", "opened", "origins")
+    __slots__ = ("entries", "factory", "kind", "made_by", "opened", "origins", "site")
 
-    def __init__(self, kind: Literal["mapping", "sequence", "object"], made_by: Any = None) -> None:
+    def __init__(self, kind: Literal["mapping", "sequence", "object"], site: Any = None) -> None:
         self.kind = kind
-        self.made_by = made_by
+        self.site = site
+        self.made_by: Any = None
         self.entries: dict[Value, Values] = {}
         self.origins: dict[Value, Origin] = {}
         self.opened: Origin | None = None
@@ -179,7 +182,7 @@ class Box:
 
     def keys(self) -> Values:
         """The keys that there may be."""
-        found: Values = frozenset(key if isinstance(key, Known) else key for key in self.entries)
+        found: Values = frozenset(self.entries)
         return found if self.opened is None else found | SOME
 
     def positions(self) -> list[Values] | None:
@@ -212,6 +215,28 @@ def without_constants(values: Values) -> Values:
 
 def _is_scalar(value: Value) -> bool:
     return isinstance(value, Prefix) or (isinstance(value, Known) and type(value.value) in SCALARS)
+
+
+def shape(value: Value) -> Any:
+    """What a value has in common with others that are made at the same place.
+
+    Two calls whose arguments have the same shapes are followed as one: so there are not ever more.
+    """
+    if isinstance(value, Box):
+        return id(value.site) if value.site is not None else id(value)
+    if isinstance(value, Function):
+        return id(value.node)
+    if isinstance(value, Bound):
+        return shape(value.function), shape(value.first)
+    if isinstance(value, Partial):
+        given = (*value.positional, *(values for _name, values in value.named))
+        return shape(value.function), tuple(map(shapes, given))
+    return value
+
+
+def shapes(values: Values) -> Any:
+    """The shapes of alternatives."""
+    return frozenset(map(shape, values))
 
 
 def strings(values: Values) -> Values:

@@ -41,6 +41,7 @@ from lazymig.rules.abstract import (
     Values,
     concatenated,
     limited,
+    shapes,
     strings,
 )
 from lazymig.rules.rule import RuleHandler
@@ -292,11 +293,13 @@ class Caller:
                 return _given_back(frame)
         if len(tracer.frames) >= _DEEPEST:
             return self._unknown(arguments, caller)
-        key = (id(node), id(parent), id(outside), frozenset(parameters.items()))
+        given = frozenset((name, shapes(values)) for name, values in parameters.items())
+        key = (id(node), id(parent), id(outside), given)
         known = self.entered.get(key)
         if known is None:
             known = self.entered[key] = Frame(key, node, parent, outside, globals_, file)
-            known.parameters = parameters
+        for name, values in parameters.items():
+            tracer.widen(known.parameters, name, values)
         if known.done != tracer.version:
             before = tracer.version
             tracer.run(known)
@@ -321,7 +324,7 @@ class Caller:
             values = arguments.others | (arguments.rest if name in positional else NOTHING)
             found[name] = values | defaults.get(name, NOTHING if values else SOME)
         if spec.vararg is not None:
-            box = self.tracer.fresh("sequence", spec.vararg, tuple(spare))
+            box = self.tracer.fresh("sequence", spec.vararg, tuple(map(shapes, spare)))
             for index, values in enumerate(spare):
                 self.tracer.put(box, [Known(index)], values, None)
             if arguments.rest:
@@ -329,7 +332,8 @@ class Caller:
             found[spec.vararg.arg] = frozenset({box})
         if spec.kwarg is not None:
             extra = {name: one for name, one in arguments.named.items() if name not in named}
-            box = self.tracer.fresh("mapping", spec.kwarg, frozenset(extra.items()))
+            mark = frozenset((name, shapes(one)) for name, one in extra.items())
+            box = self.tracer.fresh("mapping", spec.kwarg, mark)
             for name, values in extra.items():
                 self.tracer.put(box, [Known(name)], values, None)
             if arguments.others:
@@ -523,6 +527,9 @@ class Caller:
             return self._sequence_method(receiver, name, arguments, node)
         if isinstance(receiver, Known) and isinstance(receiver.value, str):
             return self._text_method(receiver, name, arguments, node)
+        if isinstance(receiver, Known) and type(receiver.value) in SCALARS:
+            if not hasattr(receiver.value, name):
+                return NOTHING
         if name in _PLAIN_METHODS:
             found = self._trusted(arguments, node)
             # It may change what is not known, which may hold something that is.

@@ -81,7 +81,7 @@ class Plan:
         """
         needed: list[BoundRule] = []
         for rule in reversed(self.starting):
-            # A rule whose target reads what an earlier one writes may match only after that one.
+            # A rule that reads what an earlier one writes does what it is to do only after that one.
             prepares = any(_feeds(rule, later) for later in needed)
             if prepares or _writes_carried(rule, carried, excluded):
                 needed.append(rule)
@@ -101,9 +101,10 @@ class Plan:
 
 
 def _feeds(rule: BoundRule, later: BoundRule) -> bool:
-    if rule.writes is None or later.reads is None:
+    if rule.writes is None or later.reads is None or later.inputs is None:
         return True
-    return any(overlaps(path, read) for path in rule.writes for read in later.reads)
+    read = later.reads | later.inputs
+    return any(overlaps(path, other) for path in rule.writes for other in read)
 
 
 def _writes_carried(

@@ -262,7 +262,8 @@ class Tracer:
         known = self.lifted.get(id(value))
         if known is not None:
             return known[1]
-        box = Box("mapping" if is_mapping(value) else "sequence", getattr(value, "_fields", None))
+        box = Box("mapping" if is_mapping(value) else "sequence")
+        box.made_by = getattr(value, "_fields", None)
         # The object is kept, so that no other has its id.
         self.lifted[id(value)] = value, box
         items: Iterable[tuple[Any, Any]]
@@ -452,7 +453,7 @@ class Tracer:
     ) -> None:
         """Follow `owner[key] = value`."""
         if isinstance(owner, Box):
-            where = origin if UNKNOWN in values and UNKNOWN not in keys else key
+            where = origin if all(isinstance(one, Known) for one in keys) else key
             self.put(owner, [one for one in keys if _may_be_key(one)], values, where)
             return
         if isinstance(owner, Known) and type(owner.value) in SCALARS:
@@ -736,12 +737,16 @@ class Tracer:
             result = self.fresh("mapping", node)
             self.caller.merge(result, left | right, node)
             found |= {result}
+            if left | right == boxes:
+                return found
         elif boxes and isinstance(op, (ast.Add, ast.Mult)):
             result = self.fresh("sequence", node)
             self.put(result, [UNKNOWN], self.elements(boxes), node)
             if UNKNOWN in left | right:
                 self.put(result, [UNKNOWN], SOME, node)
             found |= {result}
+            if left | right == boxes:
+                return found
         texts = [
             value
             for value in left
@@ -879,7 +884,7 @@ class Tracer:
                 continue
             keys = self.eval(key)
             values = self.eval(value)
-            where = key if UNKNOWN in keys else value
+            where = value if all(isinstance(one, Known) for one in keys) else key
             self.put(box, [one for one in keys if _may_be_key(one)], values, where)
         return frozenset({box})
 
