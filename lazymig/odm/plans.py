@@ -154,7 +154,7 @@ def _better_covered(rule: BoundRule, model: Any) -> Iterator[str]:
 
 
 def _check_paths(rule: BoundRule, model: Any) -> None:
-    for path in sorted(rule.creates or ()):
+    for path in sorted(rule.promises):
         if knows_path(model, path) is False:
             raise UpdateQueryError(
                 f"writes {path!r}, which the model does not know; add the field to the model, or "

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import CodeType
 from typing import Any
 
 from pymongo.collection import Collection
@@ -47,17 +45,9 @@ def _reason_not_to_run(rule: BoundRule) -> str | None:
         return "it is marked once: it has effects outside of the document"
     if kind == "by_hand":
         return "it writes by itself"
-    method = inspect.unwrap(rule.rule.method)
-    if {"collection", "status"} & set(_names_in(method.__code__)):
+    if rule.asks:
         return "it uses self.collection or self.status, so it may write by itself"
     return None
-
-
-def _names_in(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names_in(constant)
 
 
 @dataclass(slots=True)

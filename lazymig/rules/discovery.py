@@ -19,6 +19,7 @@ from lazymig.errors import RuleDefinitionError, UpdateQueryError
 from lazymig.rules.convergence import ends_match
 from lazymig.rules.matching import Matcher, compile_query, query_paths
 from lazymig.rules.once import OnceOptions, once_options
+from lazymig.rules.paths import Traced, check_declared, is_read_within, trace, within
 from lazymig.rules.rule import Evaluation, Rule, RuleHandler, Scope, evaluate
 from lazymig.rules.symbols import Decisions, SymbolicDocument, settle_symbols
 from lazymig.rules.updates import (
@@ -105,7 +106,10 @@ class BoundRule:
     `target` is `None` for an undetermined rule, `update` for a rule whose update depends on the
     document or that writes by itself (`by_hand`). `converges` is `None` where only the update
     computed for a document can tell. `reads` are the paths that the target reads, `inputs` those
-    that the update is computed from; `None` where they are not all known.
+    that the update is computed from; `None` where they are not all known. `writes` are known for
+    every lazy rule that sets an update; `declared`: by the rule itself. `creates` are those that
+    it may leave there, `promises` those of them that it was seen to write. `asks`: which of
+    `collection` and `status` it may ask for.
     """
 
     rule: Rule
@@ -121,6 +125,9 @@ class BoundRule:
     writes: frozenset[str] | None
     inputs: frozenset[str] | None
     creates: frozenset[str] | None
+    promises: frozenset[str]
+    asks: frozenset[str]
+    declared: bool
     _proven: dict[Any, bool] = field(default_factory=dict, repr=False)
     _checked: set[Any] = field(default_factory=set, repr=False)
 
@@ -182,9 +189,13 @@ class BoundRule:
     def check(self, evaluation: Evaluation) -> None:
         """Hold what a run has set against what an update must be.
 
-        :raises UpdateQueryError: the update is none.
+        :raises UpdateQueryError: the update is none, or the rule writes or reads other paths than
+            it is known to.
         """
         update = evaluation.update
+        # The effect of a once rule has happened, so that its update is not refused for this.
+        if self.once is None:
+            self._check_reads(evaluation)
         if update is None and self.kind == "static" and self.update is not None:
             raise UpdateQueryError(
                 "reads the document, or sets no update, only when it is applied; let it read "
@@ -204,30 +215,59 @@ class BoundRule:
                 model=self.model_name,
                 rule=self.name,
             )
-            # The effect of a once rule has happened, so that its update is not refused for this.
             if self.once is None and not self.covers(update):
-                self._refuse_paths(update)
+                self.refuse_paths(update)
             if key is not None and "$set" in update and len(self._checked) < _MOST_FORMS:
                 self._checked.add(key)
 
     def covers(self, update: Any) -> bool:
-        """Whether an update writes what was seen at definition, which queries rely on."""
+        """Whether an update writes what the rule is known to write, which queries rely on."""
         if self.writes is None:
             return True
         written = written_paths(update)
-        return written is not None and all(
-            any(path == known or path.startswith(f"{known}.") for known in self.writes)
-            for path in written
-        )
+        if written is None:
+            # Of a stage that replaces the whole document nobody but the author can tell.
+            return self.declared
+        return all(within(path, self.writes) for path in written)
 
-    def _refuse_paths(self, update: Any) -> NoReturn:
+    def refuse_paths(self, update: Any) -> NoReturn:
+        """Say which paths of an update the rule is not known to write.
+
+        :raises UpdateQueryError: always.
+        """
+        written = written_paths(update)
+        beyond = sorted(path for path in written or () if not within(path, self.writes or ()))
         raise UpdateQueryError(
-            f"writes {sorted(written_paths(update) or ())} for a document, but "
-            f"{sorted(self.writes or ())} when it was looked at without one; let it tell values "
-            "apart by ==, in or isinstance(), not by type() or by catching exceptions",
+            f"writes {', '.join(map(repr, beyond)) or 'any path'} for a document, but is known to "
+            f"write {sorted(self.writes or ())} only, which queries rely on; declare all that it "
+            "may write: self.writes = (...), before self.doc is read",
             model=self.model_name,
             rule=self.name,
         )
+
+    def _check_reads(self, evaluation: Evaluation) -> None:
+        if self.inputs is None or self.kind == "static":
+            return
+        read = evaluation.read
+        keys = sorted(read.keys_read) if read is not None else []
+        beyond = [key for key in keys if not is_read_within(key, self.inputs)]
+        if read is not None and read.read_whole:
+            beyond = ["the whole document"]
+        if isinstance(evaluation.update, list):
+            named = read_paths(evaluation.update)
+            if named is None:
+                beyond = ["the whole document"]
+            beyond += [
+                path for path in sorted(named or ()) if not is_read_within(path, self.inputs)
+            ]
+        if beyond:
+            raise UpdateQueryError(
+                f"reads {', '.join(beyond)}, but is known to read {sorted(self.inputs)} only, which "
+                "updates rely on; declare all that it may read: self.reads = (...), before "
+                "self.doc is read",
+                model=self.model_name,
+                rule=self.name,
+            )
 
     def converges_with(self, evaluation: Evaluation) -> bool:
         """Whether this computed update provably ends the match of the target it goes with."""
@@ -246,6 +286,67 @@ class BoundRule:
         return target is not None and ends_match(
             target, evaluation.update, evaluation.array_filters
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Declared:
+    """The paths that a rule declares; `None` where it leaves them to its source."""
+
+    writes: frozenset[str] | None
+    inputs: frozenset[str] | None
+
+    @classmethod
+    def of(cls, probe: Evaluation, place: Mapping[str, str]) -> _Declared:
+        """What a rule has declared until it was stopped.
+
+        :raises RuleDefinitionError: it is no collection of paths.
+        """
+        found: dict[str, frozenset[str] | None] = {"writes": None, "reads": None}
+        for name, paths in (("writes", probe.writes), ("reads", probe.reads)):
+            if paths is not None:
+                found[name] = _check(
+                    check_declared, name, paths, error=RuleDefinitionError, **place
+                )
+        return cls(found["writes"], found["reads"])
+
+    def writes_of(
+        self,
+        rule: Rule,
+        traced: Traced,
+        forms: Sequence[_Form] | None,
+        place: Mapping[str, str],
+    ) -> frozenset[str] | None:
+        """The paths that a computed rule may write; `None` for one that sets no update.
+
+        :raises RuleDefinitionError: they are not known, and queries need them.
+        """
+        if self.writes is not None:
+            return self.writes
+        seen = _union(written_paths, forms)
+        if traced.writes is not None and traced.sets_update:
+            return traced.writes | (seen or frozenset())
+        if seen is not None or traced.sets_update is False or rule.scope == "bulk":
+            return seen
+        raise RuleDefinitionError(
+            f"may write any path, because {traced.unknown}; declare what it writes before it reads "
+            "self.doc: self.writes = ('items', 'address.city')",
+            **place,
+        )
+
+    def inputs_of(self, traced: Traced, seen: frozenset[str] | None) -> frozenset[str] | None:
+        """The paths that a computed rule may read; `None`: any."""
+        if self.inputs is not None:
+            return self.inputs
+        if traced.inputs is None:
+            return seen
+        return traced.inputs | (seen or frozenset())
+
+    def creates_of(self, traced: Traced, forms: Sequence[_Form] | None) -> frozenset[str]:
+        """The paths that a computed rule may leave in a document."""
+        seen = _union(created_paths, forms)
+        if traced.creates is not None:
+            return traced.creates | (seen or frozenset())
+        return (seen if self.writes is None else self.writes) or frozenset()
 
 
 def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundRule | None:
@@ -267,7 +368,7 @@ def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundR
             **place,
         ) from exc
 
-    by_hand = probe.update is None and bool({"status", "collection"} & probe.asked)
+    declared = _Declared.of(probe, place)
     if probe.target is None:
         if probe.complete and "doc_class" in probe.asked:
             return None
@@ -279,6 +380,7 @@ def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundR
                 "before self.doc is read",
                 **place,
             )
+        traced = trace(rule.method, handler_class, doc_class)
         return BoundRule(
             rule,
             handler_class,
@@ -290,9 +392,12 @@ def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundR
             converges=False,
             by_hand=False,
             reads=None,
-            writes=None,
-            inputs=None,
-            creates=frozenset(),
+            writes=declared.writes_of(rule, traced, None, place),
+            inputs=declared.inputs_of(traced, None),
+            creates=declared.creates_of(traced, None),
+            promises=frozenset(),
+            asks=traced.asks,
+            declared=declared.writes is not None,
         )
 
     target = probe.target
@@ -309,35 +414,81 @@ def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundR
         )
     matcher = _check(compile_query, target, error=RuleDefinitionError, **place)
     if rule.once is not None:
-        return _bind_once(rule, handler_class, doc_class, probe, target, matcher)
+        return _bind_once(rule, handler_class, doc_class, probe, target, matcher, declared)
 
-    static = probe.complete and probe.update is not None and "doc" not in probe.asked
-    forms: list[_Form] | None = [(probe.update, probe.array_filters)]
-    read: frozenset[str] | None = frozenset()
-    if not static:
+    if probe.complete and probe.update is not None and "doc" not in probe.asked:
+        return _bind_static(rule, handler_class, doc_class, probe, target, matcher, declared)
+    traced = trace(rule.method, handler_class, doc_class)
+    by_hand = probe.update is None and bool({"status", "collection"} & probe.asked)
+    if by_hand and "collection" not in probe.asked and traced.sets_update:
+        # It only keeps still while a report is made.
+        by_hand = False
+    forms: list[_Form] | None = None
+    read: frozenset[str] | None = None
+    if not traced.reads_types:
         forms, read = _symbolic_updates(rule, handler_class, doc_class, target)
-        if probe.complete and not by_hand and probe.update is None:
-            raise RuleDefinitionError("sets no update; set self.update", **place)
+    if probe.complete and probe.update is None and not {"status", "collection"} & probe.asked:
+        raise RuleDefinitionError("sets no update; set self.update", **place)
     for update, array_filters in forms or ():
         _check(check_update, update, array_filters, error=UpdateQueryError, **place)
-    converges = _converges(target, forms, static)
+    converges = _converges(target, forms, static=False)
     if by_hand and "doc" not in probe.asked and "collection" in probe.asked:
         converges = False
     return BoundRule(
         rule,
         handler_class,
         doc_class,
-        kind="static" if static else "dynamic",
+        kind="dynamic",
         target=target,
         matcher=matcher,
-        update=probe.update if static else None,
+        update=None,
         converges=converges,
         by_hand=by_hand,
         reads=query_paths(target),
-        writes=_union(written_paths, forms),
-        inputs=_inputs(read, forms),
-        creates=_union(created_paths, forms) or frozenset(),
+        writes=declared.writes_of(rule, traced, forms, place),
+        inputs=declared.inputs_of(traced, _inputs(read, forms)),
+        creates=declared.creates_of(traced, forms),
+        promises=_union(created_paths, forms) or frozenset(),
+        asks=traced.asks | (probe.asked & {"collection", "status"}),
+        declared=declared.writes is not None,
     )
+
+
+def _bind_static(
+    rule: Rule,
+    handler_class: type[RuleHandler],
+    doc_class: Any,
+    probe: Evaluation,
+    target: Mapping[str, Any],
+    matcher: Matcher,
+    declared: _Declared,
+) -> BoundRule:
+    """A rule that reads no document: all is known of it."""
+    forms: list[_Form] = [(probe.update, probe.array_filters)]
+    place = {"model": str(doc_class.__name__), "rule": rule.name}
+    _check(check_update, *forms[0], error=UpdateQueryError, **place)
+    creates = _union(created_paths, forms)
+    bound = BoundRule(
+        rule,
+        handler_class,
+        doc_class,
+        kind="static",
+        target=target,
+        matcher=matcher,
+        update=probe.update,
+        converges=_converges(target, forms, static=True),
+        by_hand=False,
+        reads=query_paths(target),
+        writes=_union(written_paths, forms) if declared.writes is None else declared.writes,
+        inputs=_inputs(frozenset(), forms),
+        creates=(declared.writes if creates is None else creates) or frozenset(),
+        promises=creates or frozenset(),
+        asks=probe.asked & {"collection", "status"},
+        declared=declared.writes is not None,
+    )
+    if not bound.covers(probe.update):
+        bound.refuse_paths(probe.update)
+    return bound
 
 
 def _bind_once(
@@ -347,10 +498,11 @@ def _bind_once(
     probe: Evaluation,
     target: Mapping[str, Any],
     matcher: Matcher,
+    declared: _Declared,
 ) -> BoundRule:
     """What is known of a rule with an effect: it is looked at once, up to `self.status` or the doc.
 
-    An update that it has set until then is known; otherwise it may write anything.
+    An update that it has set until then is known; what else it may write, its source tells.
     """
     place = {"model": str(doc_class.__name__), "rule": rule.name}
     if probe.complete and not {"doc", "status"} & probe.asked:
@@ -369,6 +521,7 @@ def _bind_once(
                 "that it would run again; let the update set what the target asks for",
                 **place,
             )
+    traced = trace(rule.method, handler_class, doc_class)
     return BoundRule(
         rule,
         handler_class,
@@ -380,9 +533,12 @@ def _bind_once(
         converges=None if forms is None else True,
         by_hand=False,
         reads=query_paths(target),
-        writes=_union(written_paths, forms),
-        inputs=None,
-        creates=_union(created_paths, forms) or frozenset(),
+        writes=declared.writes_of(rule, traced, forms, place),
+        inputs=declared.inputs_of(traced, None),
+        creates=declared.creates_of(traced, forms),
+        promises=_union(created_paths, forms) or frozenset(),
+        asks=traced.asks,
+        declared=declared.writes is not None,
     )
 
 
@@ -394,9 +550,6 @@ def _symbolic_updates(
     What they take from the document is `ANY_VALUE`. `None` where the rule needs the document's
     values themselves: then only the update computed for a document can tell.
     """
-    if "type" in rule.method.__code__.co_names:
-        # What type() says of a symbol is true of no value.
-        return None, None
     read: frozenset[str] | None = frozenset()
     forms: list[_Form] = []
     decisions = Decisions()

@@ -67,6 +67,8 @@ class ReadDocument(Mapping[str, Any]):
         return len(self.raw) - (CLAIM in self.raw)
 
     def __repr__(self) -> str:
+        # Its text may become part of an update.
+        self.read_whole = True
         return f"ReadDocument({dict(self.raw)!r})"
 
     def guard(self) -> list[dict[str, Any]]:

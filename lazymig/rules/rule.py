@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,6 +33,8 @@ class RuleHandler:
     target: Mapping[str, Any] | None
     update: Mapping[str, Any] | list[Mapping[str, Any]] | None
     array_filters: list[Mapping[str, Any]] | None
+    writes: Collection[str] | None
+    reads: Collection[str] | None
 
     def __init__(self, doc_class: Any) -> None:
         self._doc_class = doc_class
@@ -40,6 +42,8 @@ class RuleHandler:
         self.target = None
         self.update = None
         self.array_filters = None
+        self.writes = None
+        self.reads = None
 
     @property
     def doc(self) -> Mapping[str, Any]:
@@ -89,7 +93,7 @@ class Rule:
 class Evaluation:
     """What a rule method has set, and what it has asked for to do so.
 
-    `complete` is false when the rule stopped because there was no document (or collection).
+    `writes` and `reads` are the paths that it declares, as it has set them. `complete` is false when the rule stopped because there was no document (or collection).
     """
 
     target: Mapping[str, Any] | None
@@ -98,6 +102,8 @@ class Evaluation:
     asked: frozenset[str]
     complete: bool
     read: ReadDocument | None
+    writes: Any = None
+    reads: Any = None
 
     def guard(self) -> list[dict[str, Any]]:
         """Conditions under which this evaluation still holds for the stored document."""
@@ -143,4 +149,6 @@ def evaluate(
         asked=frozenset(frame.asked),
         complete=complete,
         read=read,
+        writes=handler.writes,
+        reads=handler.reads,
     )

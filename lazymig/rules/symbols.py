@@ -74,7 +74,7 @@ class SymbolicValue:
     def _either(self, *_args: Any) -> bool:
         return self._decisions.decide()
 
-    __getitem__ = __call__ = _some_value
+    __getitem__ = __call__ = __copy__ = __deepcopy__ = _some_value
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _some_value
     __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = _some_value
     __neg__ = __pos__ = __abs__ = _some_value
@@ -108,6 +108,12 @@ class SymbolicDocument(SymbolicValue):
         if self.keys_read is not None:
             self.keys_read |= {key}
         return SymbolicValue(self._decisions)
+
+    def _whole(self, *_args: Any) -> SymbolicValue:
+        self.keys_read = None
+        return SymbolicValue(self._decisions)
+
+    __copy__ = __deepcopy__ = _whole
 
     def __contains__(self, key: str) -> bool:
         self[key]

@@ -26,6 +26,7 @@ __all__ = [
     "encoded",
     "filter_identifiers",
     "filtered_paths",
+    "model_path",
     "overlaps",
     "read_paths",
     "removed_paths",
@@ -353,13 +354,13 @@ def filtered_paths(update: Any, array_filters: Any) -> frozenset[str]:
             parts = path.split(".")
             for place, part in enumerate(parts):
                 if part.startswith("$["):
-                    arrays.setdefault(part[2:-1], set()).add(_model_path(".".join(parts[:place])))
+                    arrays.setdefault(part[2:-1], set()).add(model_path(".".join(parts[:place])))
     found: set[str] = set()
     for condition in array_filters or ():
         for name in _filter_names(condition):
             identifier, _, rest = name.partition(".")
             for array in arrays.get(identifier, ()):
-                found.add(_model_path(f"{array}.{rest}") if rest else array)
+                found.add(model_path(f"{array}.{rest}") if rest else array)
     return frozenset(found)
 
 
@@ -396,25 +397,26 @@ def _changes(update: Any) -> Iterator[tuple[bool, str | None]]:
             if operator == "$setOnInsert":
                 continue
             for path, value in fields.items():
-                yield operator in ("$unset", "$rename"), _model_path(path)
+                yield operator in ("$unset", "$rename"), model_path(path)
                 if operator == "$rename":
-                    yield False, _model_path(value)
+                    yield False, model_path(value)
         return
     for stage in update:
         ((name, value),) = stage.items()
         if name in SET_STAGES:
             for parts, expression in assignments(value):
-                yield expression == "$$REMOVE", _model_path(".".join(parts))
+                yield expression == "$$REMOVE", model_path(".".join(parts))
         else:
             paths = unset_stage_paths(name, value)
             if paths is None:
                 yield False, None
             else:
                 for path in paths:
-                    yield True, _model_path(path)
+                    yield True, model_path(path)
 
 
-def _model_path(path: str) -> str:
+def model_path(path: str) -> str:
+    """Return a path without positional components and array indexes, as a model knows it."""
     first, *others = path.split(".")
     names = (part for part in others if not (part.startswith("$") or part.isdecimal()))
     return ".".join((first, *names))

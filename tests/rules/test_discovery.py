@@ -351,6 +351,7 @@ def test_every_form_of_computed_updates_is_checked() -> None:
 
     def method(self: Any) -> None:
         self.target = {"b": {"$exists": False}}
+        self.writes = ("b",)
         self.update = dict(self.doc["update"])
 
     bound = _bound(method)
@@ -377,8 +378,8 @@ def test_the_paths_of_every_branch_are_known() -> None:
     assert bound.converges is True
 
 
-def test_a_computed_update_beyond_what_was_seen_is_refused() -> None:
-    """An update that writes what no look at the rule has shown raises: queries rely on the look."""
+def test_the_paths_of_an_except_branch_are_known() -> None:
+    """What only happens when a value cannot be computed is among what a rule may write."""
 
     def method(self: Any) -> None:
         self.target = {"old": {"$exists": True}}
@@ -388,9 +389,40 @@ def test_a_computed_update_beyond_what_was_seen_is_refused() -> None:
             self.update = {"$set": {"b": self.doc["old"]}, "$unset": {"old": 1}}
 
     bound = _bound(method)
-    assert bound.evaluate(document={"_id": 1, "old": " x "}).update["$set"] == {"a": "x"}
-    with pytest.raises(UpdateQueryError, match="'b'"):
-        bound.evaluate(document={"_id": 1, "old": 3})
+    assert bound.writes == {"a", "b", "old"}
+    assert bound.converges is None
+    assert bound.evaluate(document={"_id": 1, "old": 3}).update["$set"] == {"b": 3}
+
+
+def test_a_computed_update_beyond_what_is_known_is_refused() -> None:
+    """An update that writes a path which nobody could foresee raises: queries rely on the paths."""
+    paths = ["a"]
+
+    def method(self: Any) -> None:
+        self.target = {"old": {"$exists": True}}
+        self.update = {"$set": {paths[0]: len(self.doc["old"])}, "$unset": {"old": 1}}
+
+    bound = _bound(method)
+    assert bound.evaluate(document={"_id": 1, "old": "x"}).update["$set"] == {"a": 1}
+    paths[0] = "b"
+    with pytest.raises(UpdateQueryError, match=r"writes 'b' for a document.*self\.writes"):
+        bound.evaluate(document={"_id": 1, "old": "x"})
+
+
+def test_a_read_beyond_what_is_known_is_refused() -> None:
+    """A rule that reads a field which nobody could foresee raises: updates rely on the fields."""
+    fields = ["old"]
+
+    def method(self: Any) -> None:
+        self.target = {"old": {"$exists": True}}
+        self.update = {"$set": {"a": len(self.doc[fields[0]])}, "$unset": {"old": 1}}
+
+    bound = _bound(method)
+    assert bound.inputs == {"old"}
+    assert bound.evaluate(document={"_id": 1, "old": "x"}).update["$set"] == {"a": 1}
+    fields[0] = "other"
+    with pytest.raises(UpdateQueryError, match=r"reads other.*self\.reads"):
+        bound.evaluate(document={"_id": 1, "old": "x", "other": "y"})
 
 
 def test_the_paths_that_an_update_is_computed_from_are_known() -> None:

@@ -119,7 +119,7 @@ def test_a_look_stops_at_the_document() -> None:
     assert bound is not None
     assert sent == []
     assert (bound.target, bound.kind, bound.update) == (TARGET, "dynamic", None)
-    assert (bound.writes, bound.inputs, bound.converges) == (None, None, None)
+    assert (bound.writes, bound.inputs, bound.converges) == ({"mailed"}, None, None)
     assert bound.starts_on_match
 
 
@@ -133,7 +133,7 @@ def test_a_look_stops_at_the_collection() -> None:
 
     bound = _bound(once(method))
     assert bound is not None
-    assert bound.writes is None
+    assert (bound.writes, bound.asks) == ({"mailed"}, {"collection"})
 
 
 def test_a_rule_is_looked_at_once() -> None:
@@ -175,11 +175,11 @@ def test_an_update_set_before_status_is_known(name: str) -> None:
     bound = _bound(once(method), name)
     assert bound is not None
     assert (bound.kind, bound.converges, bound.by_hand) == ("dynamic", True, False)
-    assert (bound.writes, bound.creates, bound.inputs) == ({"mailed"}, {"mailed"}, None)
+    assert (bound.writes, bound.creates, bound.inputs) == ({"mailed"}, {"mailed"}, set())
 
 
 def test_a_return_for_status_without_an_update_is_no_rule_by_hand() -> None:
-    """A once rule that returns early may write anything; in bulk, too, it is claimed."""
+    """What a once rule writes after an early return is told by its source; in bulk it is claimed."""
 
     def method(self: Any) -> None:
         self.target = TARGET
@@ -189,7 +189,7 @@ def test_a_return_for_status_without_an_update_is_no_rule_by_hand() -> None:
 
     bound = _bound(once(method), "allmigration01__mail")
     assert bound is not None
-    assert (bound.by_hand, bound.writes, bound.converges) == (False, None, None)
+    assert (bound.by_hand, bound.writes, bound.converges) == (False, {"mailed"}, None)
 
 
 def test_a_known_update_must_end_the_match() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -126,13 +127,27 @@ def test_a_rule_that_prepares_a_concerned_one_is_concerned() -> None:
 
 def test_a_rule_with_unknown_writes_concerns_every_projection() -> None:
     """Where it cannot be told what a rule writes, no projection may ignore it."""
-
-    def method(self: Any) -> None:
-        self.target = {"a": {"$exists": True}}
-        self.update = {"$unset": {"a": len(self.doc["a"])}}
-
-    plan = _plan_of(migration01__a=method)
+    replacing = rule({"a": {"$exists": True}}, [{"$replaceWith": {"b": "$a"}}])
+    plan = _plan_of(migration01__a=replacing)
+    plan = replace(plan, starting=plan.lazy)
     assert plan.concerned_by(["z"], []) is plan
+
+
+def test_a_rule_that_prepares_the_input_of_a_concerned_one_is_concerned() -> None:
+    """A rule that writes what a concerned later rule computes from is concerned too."""
+
+    def computed(self: Any) -> None:
+        self.target = {"b": {"$exists": False}}
+        self.update = {"$set": {"b": len(self.doc["a"])}}
+
+    plan = _plan_of(
+        migration01__a=rule({"a": {"$exists": False}}, {"$set": {"a": "x"}}),
+        migration02__b=computed,
+        migration03__c=_unset("c"),
+    )
+    narrowed = plan.concerned_by(["b"], [])
+    assert narrowed is not None
+    assert [each.name for each in narrowed.starting] == ["migration01__a", "migration02__b"]
 
 
 def test_the_class_name_says_whose_rules_count() -> None:

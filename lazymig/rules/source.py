@@ -1,0 +1,106 @@
+"""The syntax of a function that is already there, found by its code object."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import inspect
+import linecache
+import textwrap
+from collections.abc import Iterator
+from functools import lru_cache
+from types import CodeType, FunctionType
+from typing import TypeAlias
+
+__all__ = ["FunctionNode", "syntax_of"]
+
+FunctionNode: TypeAlias = "ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda"
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+
+
+def syntax_of(function: FunctionType) -> tuple[FunctionNode, ...]:
+    """Return the syntax that a function was compiled from; empty where there is no source for it.
+
+    Lambdas that begin on one line and look alike cannot be told apart: all of them are returned.
+    A decorator is not looked through: the function is the one that is called.
+    """
+    code = function.__code__
+    lines = linecache.getlines(code.co_filename, function.__globals__)
+    if not 0 < code.co_firstlineno <= len(lines):
+        return ()
+    found = [
+        node
+        for node in _functions_in("".join(lines)).get(code.co_firstlineno, ())
+        if _is_syntax_of(node, code)
+    ]
+    return tuple(found) if found else _in_block(lines, code)
+
+
+def _in_block(lines: list[str], code: CodeType) -> tuple[FunctionNode, ...]:
+    """A function of a file that is no module, such as a page with code in it."""
+    first = code.co_firstlineno
+    try:
+        block = textwrap.dedent("".join(inspect.getblock(lines[first - 1 :])))
+    except (SyntaxError, IndentationError):
+        return ()
+    found = [node for node in _functions_in(block).get(1, ()) if _is_syntax_of(node, code)]
+    # What is remembered is not changed.
+    return tuple(ast.increment_lineno(copy.deepcopy(node), first - 1) for node in found)
+
+
+@lru_cache(maxsize=32)
+def _functions_in(text: str) -> dict[int, list[FunctionNode]]:
+    """The functions of a source text, by the line that they begin on."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return {}
+    found: dict[int, list[FunctionNode]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, _FUNCTIONS):
+            decorators = [] if isinstance(node, ast.Lambda) else node.decorator_list
+            line = min([node.lineno, *(decorator.lineno for decorator in decorators)])
+            found.setdefault(line, []).append(node)
+    return found
+
+
+def _is_syntax_of(node: FunctionNode, code: CodeType) -> bool:
+    """Whether a function may have been compiled from a node: a file may have been changed since."""
+    if code.co_name != ("<lambda>" if isinstance(node, ast.Lambda) else node.name):
+        return False
+    names = [arg.arg for arg in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+    count = code.co_argcount + code.co_kwonlyargcount
+    if [_unmangled(name) for name in code.co_varnames[:count]] != [_unmangled(n) for n in names]:
+        return False
+    said = {_unmangled(name) for name in _names_in_syntax(node)}
+    return all(_unmangled(name) in said for name in _names_in_code(code))
+
+
+def _unmangled(name: str) -> str:
+    """A name as it is written: `_Class__name` is `__name` in the body of the class."""
+    if name.startswith("_") and not name.startswith("__"):
+        _class, mark, rest = name.partition("__")
+        return f"__{rest}" if mark and rest else name
+    return name
+
+
+def _names_in_code(code: CodeType) -> Iterator[str]:
+    for name in (*code.co_names, *code.co_varnames, *code.co_freevars):
+        # Names that the compiler, or a test runner, has added.
+        if name.isidentifier() and not name.startswith(("__", "@")):
+            yield name
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names_in_code(constant)
+
+
+def _names_in_syntax(node: ast.AST) -> Iterator[str]:
+    for part in ast.walk(node):
+        for _field, value in ast.iter_fields(part):
+            if isinstance(value, str):
+                yield from value.split(".") if isinstance(part, ast.alias) else (value,)
+            elif isinstance(part, (ast.Global, ast.Nonlocal)):
+                yield from part.names
+        if isinstance(part, ast.ImportFrom) and part.module:
+            yield part.module
