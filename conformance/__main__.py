@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from conformance.plugin import ADDRESS, OUTCOMES, MODE, PASSES
+from conformance.plugin import ADDRESS, MODE, OUTCOMES, PASSES
 from lazymig.demo.server import EmbeddedServer
 
 _HOME = Path(__file__).resolve().parent.parent

@@ -18,7 +18,7 @@ from pymongo import MongoClient
 
 from lazymig import DocumentMigration, LazyMigrationMixin
 
-__all__ = ["ADDRESS", "OUTCOMES", "MODE", "PASSES"]
+__all__ = ["ADDRESS", "MODE", "OUTCOMES", "PASSES"]
 
 MODE = "LAZYMIG_CONFORMANCE_MODE"
 ADDRESS = "LAZYMIG_CONFORMANCE_ADDRESS"
