@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 METADATA := setup.cfg pyproject.toml lazymig/__init__.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench clean
+.PHONY: help demo test lint docs bench conformance clean
 
 help:
 	@echo "make demo   see lazymig migrate a few thousand old documents"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint   ruff and mypy alone"
 	@echo "make docs   the documentation, into docs/_build/html"
 	@echo "make bench  the costs, as ratios against plain MongoEngine and PyMongo"
+	@echo "make conformance MONGOENGINE=path  MongoEngine's own tests, with lazymig in every model"
 	@echo "make clean  remove $(VENV) and what was built"
 
 demo: $(VENV)/.demo-installed
@@ -33,6 +34,9 @@ docs: $(VENV)/.dev-installed
 
 bench: $(VENV)/.dev-installed
 	$(BIN)/python -m benchmarks
+
+conformance: $(VENV)/.conformance-installed
+	$(BIN)/python -m conformance $(MONGOENGINE)
 
 clean:
 	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -15,7 +15,7 @@ Draw = Callable[[Any], Any]
 Strategy = Any
 Bodies = Mapping[str, Raw]
 
-STRINGS: Strategy = st.sampled_from(["a", "b", "ab", "", "1"])
+STRINGS: Strategy = st.sampled_from(["a", "b", "ab", "", "1", "A"])
 NUMBERS: Strategy = st.sampled_from([0, 1, 2, -1])
 FLOATS: Strategy = st.sampled_from([0.0, 0.5, 1.0, 2.0])
 BOOLEANS: Strategy = st.booleans()
@@ -24,6 +24,9 @@ NO_ARRAY = {"$exists": True, "$not": {"$type": "array"}}
 # What Python raises for a value that a rule did not expect.
 _RAISED_BY_RULES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 IDS = [ObjectId(f"{number:024x}") for number in range(1, 9)]
+# As many as three batches of MongoEngine's.
+MORE_IDS = [ObjectId(f"{number:024x}") for number in range(100, 400)]
+KNOWN_IDS = frozenset((*IDS, *MORE_IDS))
 
 
 class CannotApply(Exception):

@@ -46,6 +46,7 @@ def _flat(bases: tuple[type, ...], bodies: Bodies) -> dict[str, Any]:
             "tags": ListField(StringField()),
             "version": IntField(),
             "count": IntField(),
+            "code": StringField(),
             **bodies.get("Flat", {}),
         },
     )

@@ -11,6 +11,7 @@ from mongoengine import Document, EmbeddedDocument, Q
 from mongoengine.queryset.base import BaseQuerySet
 
 from tests.equivalence.changes import BOOLEANS, IDS, Draw, Path, Raw, World
+from tests.equivalence.circumstances import NOTHING, Circumstances
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,14 @@ class Operation:
     conditions: tuple[Any, ...]
     arguments: Raw
     alone: bool = False
+    around: Circumstances = NOTHING
 
     def run(self, model: Any, arrive: Callable[[], None]) -> Any:
         """Carry it out; give what is comparable of its result.
 
         :param arrive: stores one more document, for operations that look twice.
         """
-        queryset = model.objects
+        queryset = self.around.asked(model)
         if self.alone:
             queryset = queryset.no_sub_classes()
         for condition in self.conditions:
@@ -187,6 +189,17 @@ def _update(draw: Draw, world: World) -> Raw:
     return update
 
 
+def path_of(world: World, name: str) -> Path:
+    """The path of a world of this name."""
+    return next(path for path in world.paths if path.name == name)
+
+
+def _positional(draw: Draw, world: World) -> Raw:
+    if draw(BOOLEANS):
+        return {"set__comments__S__author": draw(path_of(world, "comments__author").values)}
+    return {"inc__comments__S__votes": draw(path_of(world, "comments__votes").values)}
+
+
 def _assigned(draw: Draw, world: World) -> Raw:
     path = draw(st.sampled_from([path for path in world.paths if "__" not in path.name]))
     value = draw(path.values)
@@ -283,14 +296,69 @@ ARGUMENTS: dict[str, Callable[[Draw, World], Raw]] = {
     },
     "delete of a document": lambda draw, world: {"order": _order(draw, world)},
     "reload": lambda draw, world: {"order": _order(draw, world)},
+    "save of a partial document": lambda draw, world: {
+        "order": _order(draw, world),
+        "names": _names(draw, world),
+        "carries": draw(BOOLEANS),
+        **_assigned(draw, world),
+    },
+    "save of a partial document on condition": lambda draw, world: {
+        "order": _order(draw, world),
+        "names": _names(draw, world),
+        "carries": draw(BOOLEANS),
+        **_assigned(draw, world),
+        "condition": _condition(draw, world)[1:],
+    },
+    "update of a partial document": lambda draw, world: {
+        "order": _order(draw, world),
+        "names": _names(draw, world),
+        "carries": draw(BOOLEANS),
+        "update": _update(draw, world),
+    },
+    "save of a made document": lambda draw, world: {
+        "id": draw(st.sampled_from(IDS)),
+        "created": draw(BOOLEANS),
+        **_assigned(draw, world),
+    },
+    "positional update": lambda draw, world: {
+        "author": draw(path_of(world, "comments__author").values),
+        "update": _positional(draw, world),
+        "many": draw(BOOLEANS),
+    },
+    "positional modify": lambda draw, world: {
+        "author": draw(path_of(world, "comments__author").values),
+        "update": _positional(draw, world),
+        "order": _order(draw, world),
+    },
+    "positional projection": lambda draw, world: {
+        "author": draw(path_of(world, "comments__author").values)
+    },
+    "list of many": lambda draw, world: {"batch": draw(st.sampled_from([None, 7, 100, 1000]))},
+    "no_cache of many": lambda draw, world: {"batch": draw(st.sampled_from([None, 7, 100, 1000]))},
+    "slice of many": lambda draw, world: {
+        "order": _order(draw, world),
+        "first": draw(st.sampled_from([0, 3, 120])),
+        "size": draw(st.sampled_from([1, 130, 250, 1000])),
+    },
+    "limit of many": lambda draw, world: {
+        "first": draw(st.sampled_from([0, 0, 3, 120])),
+        "size": draw(st.sampled_from([130, 250, 1000])),
+    },
+    "order of many": lambda draw, world: {"by": _order(draw, world)[0]},
+    "only of many": lambda draw, world: {"names": _names(draw, world)},
+    "delete of many": lambda draw, world: {},
 }
+# Done to more documents than two of MongoEngine's batches hold.
+MANY = frozenset(kind for kind in ARGUMENTS if kind.endswith(" of many"))
 # Their results are documents, loaded after the operation has written.
 RETURNING = frozenset(
     {"modify", "upsert_one", "modify with upsert", "save", "save on condition"}
-    | {"modify of a document"}
+    | {"modify of a document", "save of a partial document", "positional modify"}
+    | {"save of a partial document on condition", "update of a partial document"}
+    | {"save of a made document"}
 )
 # MongoDB may refuse a document after it has updated others.
-UPDATING_MANY = frozenset({"update", "update with a result"})
+UPDATING_MANY = frozenset({"update", "update with a result", "positional update"})
 
 
 def _with_result(queryset: Any, arguments: Raw) -> Any:
@@ -342,6 +410,67 @@ def _save(queryset: Any, arguments: Raw) -> Any:
     condition = arguments.get("condition")
     document.save(save_condition=None if condition is None else dict([condition]), validate=False)
     return document
+
+
+def _partial(queryset: Any, arguments: Raw) -> Any:
+    """The first document, with these fields alone or without them."""
+    narrowed = queryset.only if arguments["carries"] else queryset.exclude
+    return narrowed(*arguments["names"]).first()
+
+
+def _save_partial(queryset: Any, arguments: Raw) -> Any:
+    document = _partial(queryset, arguments)
+    return None if document is None else _assign_and_save(document, arguments)
+
+
+def _assign_and_save(document: Any, arguments: Raw) -> Any:
+    setattr(document, arguments["name"], arguments["value"])
+    condition = arguments.get("condition")
+    document.save(save_condition=None if condition is None else dict([condition]), validate=False)
+    return document.id
+
+
+def _update_partial(queryset: Any, arguments: Raw) -> Any:
+    document = _partial(queryset, arguments)
+    return None if document is None else document.update(**arguments["update"])
+
+
+def _save_made(queryset: Any, arguments: Raw) -> Any:
+    model = queryset._document
+    if arguments["created"]:
+        document = model(id=arguments["id"])
+    else:
+        document = model.from_json(f'{{"_id": {{"$oid": "{arguments["id"]}"}}}}', created=False)
+    return _assign_and_save(document, arguments)
+
+
+def _positional_update(queryset: Any, arguments: Raw) -> Any:
+    found = queryset.filter(comments__author=arguments["author"])
+    return found.update(multi=arguments["many"] or not queryset, **arguments["update"])
+
+
+def _positional_modify(queryset: Any, arguments: Raw) -> Any:
+    found = queryset.filter(comments__author=arguments["author"])
+    return found.modify(new=True, **arguments["update"])
+
+
+def _in_batches(queryset: Any, arguments: Raw) -> Any:
+    if arguments["batch"] is not None:
+        queryset = queryset.batch_size(arguments["batch"])
+    found = list(queryset)
+    return [len(found), {document.id: document for document in found}]
+
+
+def _limit_many(queryset: Any, arguments: Raw) -> Any:
+    first = arguments["first"]
+    found = [document.id for document in queryset[first : first + arguments["size"]]]
+    # Which ones is a matter of natural order.
+    return [len(found), len(set(found))]
+
+
+def _order_many(queryset: Any, arguments: Raw) -> Any:
+    found = list(queryset.order_by(arguments["by"]))
+    return [len(found), {document.id: document for document in found}]
 
 
 def _modify_document(queryset: Any, arguments: Raw) -> Any:
@@ -448,6 +577,22 @@ RUN: dict[str, Callable[[Any, Raw], Any]] = {
     "modify of a document": _modify_document,
     "delete of a document": _delete_document,
     "reload": _reload,
+    "save of a partial document": _save_partial,
+    "save of a partial document on condition": _save_partial,
+    "update of a partial document": _update_partial,
+    "save of a made document": _save_made,
+    "positional update": _positional_update,
+    "positional modify": _positional_modify,
+    "positional projection": lambda queryset, arguments: _sorted_by_id(
+        queryset.filter(comments__author=arguments["author"]).only("comments.$")
+    ),
+    "list of many": _in_batches,
+    "no_cache of many": lambda queryset, arguments: _in_batches(queryset.no_cache(), arguments),
+    "slice of many": _slice,
+    "limit of many": _limit_many,
+    "order of many": _order_many,
+    "only of many": lambda queryset, arguments: _sorted_by_id(queryset.only(*arguments["names"])),
+    "delete of many": lambda queryset, _: queryset.delete(),
 }
 
 
@@ -461,6 +606,7 @@ DOCUMENTS = {
     "heirs": ["Animal", "Dog", "Cat"],
     "dynamic": ["Dynamic"],
     "library": ["Book"],
+    "states": ["Ticket"],
 }
 KINDS = (*ARGUMENTS, "delete of an author")
 
@@ -469,10 +615,14 @@ def worlds_of(kind: str) -> list[str]:
     """The names of the worlds in which there is such an operation."""
     if kind == "search_text":
         return ["flat"]
+    if kind.startswith("positional"):
+        return ["lists"]
     return ["library"] if kind == "delete of an author" else list(DOCUMENTS)
 
 
-def draw_operation(draw: Draw, kind: str, world: World) -> Operation:
+def draw_operation(
+    draw: Draw, kind: str, world: World, around: Circumstances = NOTHING
+) -> Operation:
     """An operation on a world, through one of its models."""
     if kind == "delete of an author":
         ids = draw(st.lists(st.sampled_from(IDS[:3]), min_size=1, max_size=2))
@@ -482,4 +632,5 @@ def draw_operation(draw: Draw, kind: str, world: World) -> Operation:
     models = DOCUMENTS[world.name]
     alone = len(models) > 1 and draw(st.integers(0, 4)) == 0
     model = draw(st.sampled_from(models))
-    return Operation(kind, model, conditions, ARGUMENTS[kind](draw, world), alone)
+    arguments = ARGUMENTS[kind](draw, world)
+    return Operation(kind, model, conditions, arguments, alone, around)

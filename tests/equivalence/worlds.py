@@ -9,6 +9,7 @@ from tests.equivalence.changes import World
 from tests.equivalence.class_worlds import BRANCH_WORLD, HEIRS_WORLD, TREE_WORLD
 from tests.equivalence.flat_worlds import DYNAMIC_WORLD, FLAT_WORLD, NAMED_WORLD
 from tests.equivalence.nested_worlds import LIBRARY_WORLD, LISTS_WORLD, NESTED_WORLD
+from tests.equivalence.state_worlds import STATES_WORLD
 
 _ALL = (
     FLAT_WORLD,
@@ -20,6 +21,7 @@ _ALL = (
     HEIRS_WORLD,
     DYNAMIC_WORLD,
     LIBRARY_WORLD,
+    STATES_WORLD,
 )
 WORLDS = {world.name: world for world in _ALL}
 
