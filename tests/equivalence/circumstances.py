@@ -50,8 +50,8 @@ class Circumstances:
     def asked(self, model: Any) -> Any:
         """The queryset that the operation begins with."""
         queryset = model.objects
-        if self.second and hasattr(model, "live"):
-            queryset = model.live
+        if self.second and hasattr(model, "second_manager"):
+            queryset = model.second_manager
             assert queryset.is_live()
         for name, argument in self.options:
             queryset = getattr(queryset, name)(argument)
@@ -77,7 +77,7 @@ class LiveManager(QuerySetManager):  # type: ignore[misc]
 
 def with_second_manager(bodies: Mapping[str, Raw], owners: list[str]) -> dict[str, Raw]:
     """The bodies of classes, with one more manager in each of these."""
-    return {owner: {"live": LiveManager(), **bodies.get(owner, {})} for owner in owners}
+    return {owner: {"second_manager": LiveManager(), **bodies.get(owner, {})} for owner in owners}
 
 
 def _index(draw: Draw, world: World) -> Index:
