@@ -24,7 +24,7 @@ from lazymig.engines.access import (
     on_primary,
 )
 from lazymig.engines.application import Application
-from lazymig.errors import MigrationError
+from lazymig.errors import MigrationError, MigrationFailed
 from lazymig.rules.collations import coarsened, has_text
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
@@ -137,6 +137,8 @@ def settle(collection: Collection[Any], work: Iterable[tuple[Plan, Found]]) -> d
 
     :param work: plans with those of their starting rules that matter, each with its documents.
     :return: the documents that were refused, by key; they get no later rule.
+    :raises MigrationError: whether a document can be migrated is not known, as somebody else holds
+        it or keeps changing it, and `on_error` is `"raise"`.
     :raises pymongo.errors.PyMongoError: the connection or the rights.
     """
     refused: dict[Any, Refusal] = {}
@@ -155,6 +157,9 @@ def settle(collection: Collection[Any], work: Iterable[tuple[Plan, Found]]) -> d
             )
             application.run()
             for index, failure in application.failures.items():
+                if plan.on_error == "raise" and not isinstance(failure.error, MigrationFailed):
+                    # At once: there may be as long a wait in each of the other batches.
+                    raise failure.error
                 refused[key_of(batch[index])] = Refusal(batch[index], plan, failure.error)
     return refused
 

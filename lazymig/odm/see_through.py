@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from lazymig.engines.access import all_of
 from lazymig.engines.settling import Found, Refusal, Search, find_old, rules_matching, settle
-from lazymig.errors import MigrationFailed, SettleLimitExceeded
+from lazymig.errors import SettleLimitExceeded
 from lazymig.odm.plans import family_of
 from lazymig.rules.dependencies import Footprint, Paths, footprint_of, meet, with_dependencies
 from lazymig.rules.discovery import BoundRule
@@ -21,6 +21,9 @@ from lazymig.rules.rewriting import CannotRewrite, is_concerned, step_of
 __all__ = ["Need", "Sight", "View", "bring_up", "sight_of", "view_of"]
 
 logger = logging.getLogger(__name__)
+
+# More answers about rules are forgotten all at once: what is asked again is soon there again.
+_MOST_KNOWN: Final = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,13 +40,19 @@ class Sight:
     footprints: tuple[Footprint, ...]
     classes: frozenset[str]
     told: set[tuple[str, ...]] = field(default_factory=set)
+    _writing: dict[tuple[str, ...] | None, frozenset[int]] = field(default_factory=dict, repr=False)
     _needed: dict[Hashable, tuple[int, ...]] = field(default_factory=dict, repr=False)
 
     def writing(self, paths: Paths) -> frozenset[int]:
         """The rules that may write one of these paths, or a path above or below it."""
-        return frozenset(
-            index for index, rule in enumerate(self.footprints) if meet(rule.writes, paths)
-        )
+        key = None if paths is None else tuple(paths)
+        if key not in self._writing:
+            if len(self._writing) >= _MOST_KNOWN:
+                self._writing.clear()
+            self._writing[key] = frozenset(
+                index for index, rule in enumerate(self.footprints) if meet(rule.writes, key)
+            )
+        return self._writing[key]
 
     def using(self, paths: Paths) -> frozenset[int]:
         """The rules that may ask for, compute from or write one of these paths."""
@@ -77,6 +86,8 @@ class Sight:
         """
         key = rules, restarted
         if key not in self._needed:
+            if len(self._needed) >= _MOST_KNOWN:
+                self._needed.clear()
             self._needed[key] = tuple(with_dependencies(self.footprints, rules, restarted))
         return self._needed[key]
 
@@ -263,8 +274,4 @@ def bring_up(
         if hands_over:
             found = earlier = {**earlier, **found}
         work.append((plan, found))
-    refused = settle(collection, work)
-    for refusal in refused.values():
-        if refusal.plan.on_error == "raise" and not isinstance(refusal.error, MigrationFailed):
-            raise refusal.error
-    return refused
+    return settle(collection, work)

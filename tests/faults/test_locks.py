@@ -63,6 +63,26 @@ def test_a_held_document_is_a_timeout(
     assert caught.value.__cause__ is not None
 
 
+SETTLERS = {
+    "order_by": lambda post: list(post.objects.order_by("enabled", "copied")),
+    "distinct": lambda post: (post.objects.distinct("enabled"), post.objects.distinct("copied")),
+    "update": lambda post: post.objects.update(set__enabled=False, set__copied=2),
+}
+
+
+@pytest.mark.parametrize("method", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("settle", SETTLERS.values(), ids=SETTLERS)
+def test_an_operation_that_has_to_settle_a_held_document_is_a_timeout(
+    mongoengine_db: Database[Any], client: MongoClient[Any], settle: Any, method: Any
+) -> None:
+    """Whether a held document belongs to the answer is not known, and nobody waits for it."""
+    mongoengine_db["post"].insert_many({"_id": key, "n": 1} for key in range(9))
+    post = _post(method)
+    with _held(client, mongoengine_db), pytest.raises(MigrationTimeout) as caught:
+        settle(post)
+    assert (caught.value.model, caught.value.document_id) == ("Post", HELD)
+
+
 @pytest.mark.parametrize("method", RULES.values(), ids=RULES)
 def test_the_next_load_succeeds(
     mongoengine_db: Database[Any], client: MongoClient[Any], method: Any
