@@ -115,9 +115,9 @@ class StepByStep:
         return self
 
     def __next__(self) -> Any:
-        for raw in self._queryset._lazymig_take(self._cursor, 1):
-            return raw
-        raise StopIteration
+        queryset = self._queryset
+        reader = queryset._lazymig_reader_of(self._cursor)
+        return reader.take_one(batch_of(queryset), queryset._lazymig_requery)
 
     next = __next__
 
