@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -75,30 +74,28 @@ class Pinned:
         self._looks = 0
         self._finished = False
         self._ended = False
-        self._ready: deque[dict[str, Any]] = deque()
         taken.recall()
 
-    def take(self, size: int) -> list[dict[str, Any]]:
-        """The next raw documents, at most `size`; none at the end.
+    def take(self) -> list[dict[str, Any]]:
+        """The raw documents of the next batch; none at the end.
 
         :raises pymongo.errors.PyMongoError: as a cursor does; the next call tries again.
         """
-        while not self._ready:
-            if self._ended:
-                return []
+        while not self._ended:
             position, document_ids = self._store.head(self._requery.batch)
             if document_ids:
-                self._ready.extend(self._read_documents(document_ids))
+                documents = self._read_documents(document_ids)
                 self._store.drop(position)
+                if documents:
+                    if self._left is not None:
+                        self._left -= len(documents)
+                    return documents
             elif self._finished or self._left == 0:
                 self._ended = True
                 self._store.close()
             else:
                 self._read_on()
-        taken = [self._ready.popleft() for _ in range(min(size, len(self._ready)))]
-        if self._left is not None:
-            self._left -= len(taken)
-        return taken
+        return []
 
     def _read_documents(self, document_ids: Sequence[Any]) -> list[dict[str, Any]]:
         key_of = self._store.key_of

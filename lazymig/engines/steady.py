@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -36,17 +37,29 @@ class SteadyReader:
         self._count = 0
         self._waiting = 0
         self._pinned: Pinned | None = None
+        self._ready: deque[dict[str, Any]] = deque()
+
+    def take_one(self, size: int, requery: Callable[[], Requery | None]) -> dict[str, Any]:
+        """The next raw document, of a batch that is taken as by `take`.
+
+        :raises StopIteration: at the end.
+        """
+        if not self._ready:
+            self._ready.extend(self.take(size, requery))
+            if not self._ready:
+                raise StopIteration
+        return self._ready.popleft()
 
     def take(self, size: int, requery: Callable[[], Requery | None]) -> list[dict[str, Any]]:
         """The next raw documents, at most `size`; none at the end.
 
-        :param size: not more than the cursor's size of a batch.
+        :param size: not more than the cursor's size of a batch; always the same.
         :param requery: says how the query is asked once more; `None`: no write can move a document
             in an index that it walks. It is called once, when this matters.
         :raises pymongo.errors.PyMongoError: as a cursor does; the next call goes on.
         """
         if self._pinned is not None:
-            return self._pinned.take(size)
+            return self._pinned.take()
         if self._steady:
             return list(itertools.islice(self.cursor, size))
         first: list[dict[str, Any]] = []
@@ -86,6 +99,6 @@ class SteadyReader:
             return
         if self._taken is None:
             self._taken = IdStore(self._collection.codec_options)
-        self._taken.note(raw["_id"] for raw in raws)
+        self._taken.note([raw["_id"] for raw in raws])
         self._count += len(raws)
         self._waiting = self.cursor.retrieved - self._count

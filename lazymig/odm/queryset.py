@@ -168,7 +168,8 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         """Take a batch from the cursor and bring it up to date; raises StopIteration at the end."""
         raws = self._lazymig_unjudged
         if raws is None:
-            raws = self._lazymig_take(self._cursor, batch_of(self))
+            reader = self._lazymig_reader_of(self._cursor)
+            raws = reader.take(batch_of(self), self._lazymig_requery)
             if not raws:
                 raise StopIteration
             self._lazymig_cursor = self._cursor_obj
@@ -186,13 +187,12 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         if source.hide_id and self._lazymig_ready:
             self._lazymig_prepare()
 
-    def _lazymig_take(self, cursor: Any, size: int) -> list[dict[str, Any]]:
-        """The next raw documents of the cursor, each once, wherever it is moved meanwhile."""
+    def _lazymig_reader_of(self, cursor: Any) -> SteadyReader:
         reader = self._lazymig_reader
         if reader is None or reader.cursor is not cursor:
             exposed = may_walk_an_index(self, self._lazymig_order())
             reader = self._lazymig_reader = SteadyReader(cursor, self._collection, exposed)
-        return reader.take(size, self._lazymig_requery)
+        return reader
 
     def _lazymig_requery(self) -> Requery | None:
         return requery_of(self, self._lazymig_family(), self._lazymig_order())

@@ -23,17 +23,15 @@ def batch_of(queryset: Any) -> int:
 
 
 def may_walk_an_index(queryset: Any, order: Sequence[str]) -> bool:
-    """Whether MongoDB may answer a queryset by an index other than that of the `_id`.
+    """Whether MongoDB may answer a queryset by an index.
 
-    Without a filter and a hint it walks the documents as they lie there, or in the order of the
-    `_id`s if that is asked for.
+    Without a filter, an order and a hint it walks the documents as they lie there.
 
     :param order: the database paths that the queryset is sorted by.
     """
     # MongoEngine keeps the filter from which it made the cursor.
-    if queryset._hint != -1 or queryset._mongo_query is None or queryset._mongo_query:
-        return True
-    return bool(order) and order[0] != "_id"
+    query = queryset._mongo_query
+    return bool(order) or queryset._hint != -1 or query is None or bool(query)
 
 
 def requery_of(queryset: Any, family: Family, order: Sequence[str]) -> Requery | None:
@@ -122,9 +120,9 @@ class StepByStep:
         return self
 
     def __next__(self) -> Any:
-        for raw in self._queryset._lazymig_take(self._cursor, 1):
-            return raw
-        raise StopIteration
+        queryset = self._queryset
+        reader = queryset._lazymig_reader_of(self._cursor)
+        return reader.take_one(batch_of(queryset), queryset._lazymig_requery)
 
     next = __next__
 

@@ -478,6 +478,19 @@ def _open_stores():
     )
 
 
+@pytest.mark.parametrize("size", [1, 20])
+def test_an_index_that_begins_with_the_id(mongoengine_db, size):
+    """By an index (_id, path) the last document of an answer may be moved to the next one."""
+    model = user_model()
+    fill(mongoengine_db)
+    mongoengine_db["user"].create_index([("_id", 1), ("enabled", 1)])
+
+    for users in (model.objects.order_by("id"), model.objects(id__gte=0).order_by("id")):
+        mongoengine_db["user"].update_many({}, {"$unset": {"enabled": ""}})
+        found = ids(users.hint("_id_1_enabled_1").batch_size(size))
+        assert found == list(range(COUNT))
+
+
 @pytest.mark.parametrize("case", ["forward", "backward"])
 def test_in_the_order_of_the_ids(mongoengine_db, case):
     """By an index (path, _id) MongoDB merges two walks, of which one may be ahead of the other."""
@@ -588,16 +601,15 @@ def test_what_comes_at_once_costs_nothing_more(monitored_db, command_log, count)
 
 
 def test_a_plain_walk_is_left_alone(monitored_db, command_log):
-    """Without a filter, as they lie there or in the order of the `_id`s, nothing can move."""
+    """Without a filter and an order nothing can move, and nobody looks."""
     model = user_model("enabled")
+    fill(monitored_db, 250)
+    command_log.clear()
 
-    for users in (model.objects, model.objects.order_by("id"), model.objects.order_by("-id")):
-        monitored_db["user"].delete_many({})
-        fill(monitored_db, 250)
-        command_log.clear()
-        assert sorted(ids(users)) == list(range(250))
-        assert "listIndexes" not in command_log.names
-        assert command_log.names.count("find") == 4
+    assert sorted(ids(model.objects)) == list(range(250))
+
+    assert "listIndexes" not in command_log.names
+    assert command_log.names.count("find") == 4
 
 
 @pytest.mark.parametrize(
@@ -607,6 +619,7 @@ def test_a_plain_walk_is_left_alone(monitored_db, command_log):
         (("name",), {"name": "n"}, ()),
         (("enabled",), {"name": "n"}, ()),
         (("enabled",), {"enabled": True}, ("id",)),
+        (("enabled",), {}, ("-id",)),
         (("enabled", ("name", "enabled")), {"enabled": True}, ("name", "id")),
     ],
 )

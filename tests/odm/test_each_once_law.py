@@ -44,6 +44,7 @@ INDEXES = {
     "wildcard": ([("$**", 1)], {}),
     "hashed": ([("state", "hashed")], {}),
     "upper": ([("upper", 1)], {}),
+    "by id": ([("_id", 1), ("enabled", 1)], {}),
     "merged": ([("enabled", 1), ("_id", 1)], {}),
     "merged back": ([("state", 1), ("_id", -1)], {}),
 }
