@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mongoengine.queryset import QuerySet, QuerySetNoCache
 from mongoengine.queryset.base import BaseQuerySet
+
+from lazymig.odm.foreign import settle_reaches
 
 __all__ = ["NOTHING_PENDING", "AsStoredQuerySet", "joined", "joins_live", "plain_of"]
 
@@ -54,6 +57,19 @@ class AsStoredQuerySet(_Joined):
     def explain_migration(self) -> str:
         """Say in plain words what becomes of this queryset's filter while rules are pending."""
         return NOTHING_PENDING
+
+    def aggregate(self, pipeline: Any, *suppl_pipeline: Any, **kwargs: Any) -> Any:
+        """Run an aggregation over the documents that match.
+
+        Other collections that its stages read have models too, whose rules may be pending.
+        """
+        if not isinstance(pipeline, Mapping):
+            pipeline = list(pipeline)
+        if not (self._as_pymongo or self._lazymig_stored or self._none or self._empty):
+            stages = [pipeline] if isinstance(pipeline, Mapping) else pipeline
+            stages = [*stages, *suppl_pipeline]
+            settle_reaches(self, stages, kwargs.get("maxTimeMS"), kwargs.get("comment"))
+        return super().aggregate(pipeline, *suppl_pipeline, **kwargs)
 
     def no_cache(self) -> Any:
         """Convert to a queryset that does not cache its results."""

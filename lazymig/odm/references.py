@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from mongoengine.base import get_document
@@ -22,6 +23,7 @@ from mongoengine.fields import (
     ReferenceField,
 )
 
+from lazymig.odm.foreign import models_of
 from lazymig.odm.loading import (
     LEFT_OUT,
     DocumentLeftOut,
@@ -109,6 +111,9 @@ def _watch_fetch(original: Callable[..., dict[Any, Any]]) -> Any:
                 if doc_type is not None and key in by_name:
                     objects.update(_fetch_batch(doc_type, key, list(ids)))
                     continue
+                if doc_type is None and key in by_name and _has_rules(get_db(), key):
+                    objects.update(_fetch_unclassed(get_db()[key], list(ids)))
+                    continue
                 self.reference_map = {key: ids}
                 # Without a type, the class of a document shows only in the document.
                 source = Source(get_db()[key], lone=True) if key in by_name else None
@@ -139,6 +144,46 @@ def _fetch_batch(model: Any, collection_name: str, ids: list[Any]) -> dict[Any, 
             if item is not LEFT_OUT:
                 objects[(collection_name, raw["_id"])] = item
     return objects
+
+
+def _has_rules(database: Any, collection_name: str) -> bool:
+    return any(map(_migrates, models_of(database, collection_name)))
+
+
+def _fetch_unclassed(collection: Any, ids: list[Any]) -> dict[Any, Any]:
+    """Referenced documents whose class shows in themselves alone, once they are migrated."""
+    models = [
+        model for model in models_of(collection.database, collection.name) if _migrates(model)
+    ]
+    cursor = collection.find({"_id": {"$in": ids}})
+    objects: dict[Any, Any] = {}
+    while raws := list(itertools.islice(cursor, _BATCH)):
+        for model in models:
+            own = [raw for raw in raws if _model_of(raw, models) is model]
+            family = family_of(model)
+            assert family is not None
+            items = load_batch(family, Source(collection), own, partial(_build, collection.name))
+            for raw, item in zip(own, items, strict=True):
+                if isinstance(item, Exception):
+                    raise item
+                if item is not LEFT_OUT:
+                    objects[(collection.name, raw["_id"])] = item
+    return objects
+
+
+def _model_of(raw: dict[str, Any], models: list[Any]) -> Any:
+    """Which of the models of a collection a document belongs to: the one that knows its class."""
+    for model in models:
+        family = family_of(model)
+        if family is not None and raw.get("_cls") in family.by_class:
+            return model
+    return models[0]
+
+
+def _build(collection_name: str, raw: dict[str, Any]) -> Any:
+    """An instance of the class that MongoEngine takes a document without a known class for."""
+    name = raw.get("_cls") or "".join(part.capitalize() for part in collection_name.split("_"))
+    return builder_of(get_document(name))(raw)
 
 
 def watch_references() -> None:
