@@ -15,7 +15,7 @@ from lazymig.errors import SettleLimitExceeded
 from lazymig.odm.plans import family_of
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.rewriter import Rewriter
-from lazymig.rules.rewriting import CannotRewrite, step_of
+from lazymig.rules.rewriting import CannotRewrite, simplify, step_of
 from lazymig.rules.updates import overlaps
 
 __all__ = ["Sight", "View", "settled", "sight_of", "view_of"]
@@ -155,7 +155,8 @@ def _partial_view(query: Mapping[str, Any], sight: Sight, collation: bool) -> Vi
             refusal = CannotRewrite(sight.rewriter.steps[-1].name, next(iter(part)), "is collated")
         unseen.append(refusal)
         others.append(part)
-    return View(all_of(*within, *others), all_of(*within), tuple(unseen))
+    # Each part was rewritten alone: a branch of one may be excluded by another.
+    return View(simplify(all_of(*within, *others)), simplify(all_of(*within)), tuple(unseen))
 
 
 def _conjuncts(query: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
