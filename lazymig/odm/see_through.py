@@ -16,7 +16,7 @@ from lazymig.rules.dependencies import Footprint, Paths, footprint_of, meet, wit
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.rewriter import Rewriter
-from lazymig.rules.rewriting import CannotRewrite, is_concerned, step_of
+from lazymig.rules.rewriting import CannotRewrite, is_concerned, simplify, step_of
 
 __all__ = ["Need", "Sight", "View", "bring_up", "sight_of", "view_of"]
 
@@ -209,7 +209,13 @@ def _partial_view(query: Mapping[str, Any], sight: Sight, collation: bool) -> Vi
             refusal = CannotRewrite(sight.rewriter.steps[-1].name, next(iter(part)), "is collated")
         unseen.append(refusal)
         others.append(part)
-    return View(all_of(*within, *others), all_of(*within), tuple(unseen), tuple(others))
+    # Each part was rewritten alone: a branch of one may be excluded by another.
+    return View(
+        simplify(all_of(*within, *others)),
+        simplify(all_of(*within)),
+        tuple(unseen),
+        tuple(others),
+    )
 
 
 def _conjuncts(query: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -6,16 +6,16 @@ The one door to the rooms that prove it: `formulas`, `knowledge`, `parents`, `af
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lazymig.rules.aftermath import after_operators
 from lazymig.rules.formulas import parse
 from lazymig.rules.knowledge import ask
-from lazymig.rules.parents import Parents, assumable
+from lazymig.rules.parents import Parents, Path, assumable
 from lazymig.rules.pipelines import after_pipeline
 
-__all__ = ["assumed_parents", "ends_match"]
+__all__ = ["assumed_parents", "ends_match", "keeps_match"]
 
 
 def ends_match(target: Mapping[str, Any], update: Any, array_filters: Any = None) -> bool:
@@ -36,7 +36,16 @@ def ends_match(target: Mapping[str, Any], update: Any, array_filters: Any = None
     document afterwards (a constant, a type, presence, absence), and the target is evaluated over
     that knowledge in three-valued logic.
     """
-    return _proof(target, update, array_filters) is not None
+    return any(answer is False for answer, _ in _answers_after(target, update, array_filters))
+
+
+def keeps_match(target: Mapping[str, Any], update: Any, array_filters: Any = None) -> bool:
+    """Tell whether it is proved that every document matches `target` after `update`.
+
+    As in `ends_match`, without any assumption; a document that MongoDB refuses keeps its match.
+    """
+    answer, _ = next(_answers_after(target, update, array_filters))
+    return answer is True
 
 
 def assumed_parents(
@@ -46,11 +55,19 @@ def assumed_parents(
 
     `$[]` stands for the elements of an array. Empty if nothing is assumed, or nothing proved.
     """
-    return _proof(target, update, array_filters) or frozenset()
+    for answer, relied in _answers_after(target, update, array_filters):
+        if answer is False:
+            return frozenset(map(".".join, relied))
+    return frozenset()
 
 
-def _proof(target: Mapping[str, Any], update: Any, array_filters: Any) -> frozenset[str] | None:
-    """Return the paths that a proof relies on, `None` if there is no proof."""
+def _answers_after(
+    target: Mapping[str, Any], update: Any, array_filters: Any
+) -> Iterator[tuple[bool | None, set[Path]]]:
+    """Yield what every updated document answers to the target, and the paths that it relies on.
+
+    First without any assumption, then, if that may tell more, with all that can be assumed.
+    """
     formula = parse(target)
     for assumed in (frozenset(), assumable(formula, update)):
         parents = Parents(formula, assumed)
@@ -59,8 +76,6 @@ def _proof(target: Mapping[str, Any], update: Any, array_filters: Any) -> frozen
             if isinstance(update, list)
             else after_operators(parents, update, array_filters or [])
         )
-        if ask(formula, after) is False:
-            return frozenset(map(".".join, parents.relied))
+        yield ask(formula, after), parents.relied
         if not parents.open_to_arrays:
             break
-    return None

@@ -62,6 +62,7 @@ __all__ = [
     "is_concerned",
     "opaque_step",
     "rewrite",
+    "simplify",
     "step_of",
 ]
 
@@ -255,6 +256,16 @@ def rewrite(
             reason = f"takes more than {limit} conditions, or too deep ones, on stored documents"
             raise CannotRewrite(step.name, ", ".join(step.effects or ()), reason)
     return query if clause.key == original.key else written(simplified(clause))
+
+
+def simplify(query: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a query that finds the same, without branches that its other conditions exclude.
+
+    :return: the same object if there is nothing to leave out.
+    """
+    clause = read(query)
+    simple = simplified(clause)
+    return query if simple.key == clause.key else written(simple)
 
 
 def is_concerned(query: Mapping[str, Any], steps: Sequence[Step]) -> bool:

@@ -220,6 +220,12 @@ def _check_stage(stage: Any) -> None:
         _check_conflicts([(name, path) for path in value])
         for path, expression in value.items():
             _check_encodes(name, path, expression)
+        for parts, expression in assignments(value):
+            if isinstance(expression, Mapping) and not expression:
+                raise ValueError(
+                    f"the stage {name} sets '{'.'.join(parts)}' to an empty document, which "
+                    'MongoDB refuses there; write {"$literal": {}}'
+                )
     elif name == "$replaceRoot" and set(value) != {"newRoot"}:
         raise ValueError("the stage $replaceRoot takes one field; give it as newRoot")
     else:

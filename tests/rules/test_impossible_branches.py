@@ -16,7 +16,7 @@ from pymongo.collection import Collection
 from lazymig.rules.clauses import FALSE, Clause, Every, Negation, Some, every, read, written
 from lazymig.rules.context import simplified
 from lazymig.rules.rewriter import Rewriter
-from lazymig.rules.rewriting import CannotRewrite, Step, compile_step
+from lazymig.rules.rewriting import CannotRewrite, Step, compile_step, simplify
 from tests.rules.rewriting_cases import Raw, RuleCase, cases, documents, queries_on
 
 EXAMPLES = max(100, settings().max_examples // 10)
@@ -135,3 +135,12 @@ def test_what_no_class_asked_for_can_match_is_left_out(
     want = query if expected is None else expected
     assert simplified(read(rewritten)).key == simplified(read(want)).key, rewritten
     assert not list(impossible_branches(read(rewritten)))
+
+
+def test_a_whole_query_is_simplified_or_left_alone() -> None:
+    """A branch that another condition excludes goes; a query without one is the same object."""
+    kept: Raw = {"_cls": "H", "$or": [{"a": 1}, {"b": 1}]}
+    assert simplify(kept) is kept
+    assert simplify({}) == {}
+    assert simplify({**kept, "$or": [{"_cls": "X", "a": 1}, {"b": 1}]}) == {"_cls": "H", "b": 1}
+    assert simplify({"_cls": {"$in": ["H", "X"]}, "$and": [{"_cls": "Y"}]}) == written(FALSE)

@@ -34,6 +34,7 @@ from tests.rules.update_cases import (
 # --- check_update ------------------------------------------------------------------------
 
 BAD_UPDATES = {
+    "stage with an empty document": ([{"$set": {"a": {"b": {}}}}], "'a.b' to an empty document"),
     "nothing": (None, "None"),
     "empty mapping": ({}, "{}"),
     "empty pipeline": ([], "[]"),
