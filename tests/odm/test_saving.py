@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -899,30 +899,6 @@ def test_defaults_of_a_partial_document_are_not_saved(any_db):
     assert stored(any_db["flags"]) == [{"_id": 1, "name": "b", "enabled": True}]
 
 
-@pytest.mark.parametrize("commits", [True, False])
-def test_a_bound_session_holds_the_migration_and_the_save(mongoengine_db, commits):
-    """In a transaction of a bound session the migration comes and goes with the save."""
-    model = RENAMED.model()
-    old = {"_id": 1, **RENAMED.old}
-    mongoengine_db["person"].insert_one(old)
-    document = model(id=1, _created=False, email="new")
-
-    with mongoengine.get_connection().start_session() as session:
-        # Sessions are bound since PyMongo 4.17; before that a save is outside of any.
-        binding = session.bind() if hasattr(session, "bind") else nullcontext()
-        with binding:
-            session.start_transaction()
-            document.save()
-            if commits:
-                session.commit_transaction()
-            else:
-                session.abort_transaction()
-
-    renewed = {"_id": 1, "name": "Ada", "email": "new"}
-    undone = not commits and hasattr(session, "bind")
-    assert stored(mongoengine_db["person"]) == [old if undone else renewed]
-
-
 def test_an_error_of_the_server_is_mongoengines(mongoengine_db):
     """A save that the server refuses raises MongoEngine's exception, migration or not."""
     model = RENAMED.model()
@@ -937,3 +913,55 @@ def test_an_error_of_the_server_is_mongoengines(mongoengine_db):
 
     with pytest.raises(OperationError):
         model(id=1, tags=["x"], _created=False).save(save_condition={"__raw__": {"$no": 1}})
+
+
+# --- Transactions -----------------------------------------------------------------------------
+
+
+@contextmanager
+def transaction(commits: bool) -> Iterator[bool]:
+    """A transaction of a bound session; gives whether PyMongo can bind sessions, as from 4.17."""
+    with mongoengine.get_connection().start_session() as session:
+        bound = hasattr(session, "bind")
+        with session.bind() if bound else nullcontext():
+            session.start_transaction()
+            yield bound
+            if commits:
+                session.commit_transaction()
+            else:
+                session.abort_transaction()
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_a_bound_session_holds_the_migration_and_the_save(mongoengine_db, commits):
+    """In a transaction of a bound session the migration comes and goes with the save."""
+    model = RENAMED.model()
+    old = {"_id": 1, **RENAMED.old}
+    mongoengine_db["person"].insert_one(old)
+    document = model(id=1, _created=False, email="new")
+
+    with transaction(commits) as bound:
+        document.save()
+
+    renewed = {"_id": 1, "name": "Ada", "email": "new"}
+    undone = bound and not commits
+    assert stored(mongoengine_db["person"]) == [old if undone else renewed]
+
+
+@pytest.mark.parametrize("way", ["get", "first", "saved", "replaced"])
+def test_a_transaction_that_is_undone_leaves_nothing_known(mongoengine_db, way):
+    """What was migrated or replaced in a transaction that is undone is looked at again."""
+    model = RENAMED.model()
+    mongoengine_db["person"].insert_one({"_id": 1, **RENAMED.old})
+    document = model(id=1, _created=way == "replaced", email="lost")
+
+    with transaction(commits=False):
+        if way in ("get", "first"):
+            document = WHOLE[way](model)
+        else:
+            document.save()
+    document.email = "new"
+    document.save()
+
+    model.migration_handler(model).migrate_pending()
+    assert mongoengine_db["person"].find_one()["email"] == "new"
