@@ -25,9 +25,10 @@ from mongoengine import (
 )
 from mongoengine.errors import NotUniqueError, OperationError, SaveConditionError
 
-from lazymig import LazyMigrationMixin, MigrationFailed, as_stored, once
+from lazymig import LazyMigrationMixin, MigrationFailed, MigrationInProgress, as_stored, once
 from tests.support.doors import stored
 from tests.support.handlers import handler, rule
+from tests.support.mails import claim, mailed_post, mailing, mails
 
 
 class City(EmbeddedDocument):
@@ -660,6 +661,34 @@ def test_the_old_image_of_modify_is_no_news_of_what_is_stored(any_db):
 
     image.email = "new"
     image.save()
+
+    assert stored(any_db["person"]) == [{"_id": 1, "name": "Ada", "email": "new"}]
+
+
+def test_a_document_that_somebody_else_is_at_work_on_is_not_saved(mongoengine_db):
+    """A save that meets a once rule does not come between the rule's effect and its update."""
+    post = mailed_post(mailing(wait=0))
+    mongoengine_db["post"].insert_many([{"_id": 1, "n": 1}, {"_id": 2, "n": 1}])
+    claim(mongoengine_db, 1, seconds=600)
+    held, free = (post(key=number, n=2, _created=False) for number in (1, 2))
+
+    with pytest.raises(MigrationInProgress):
+        held.save()
+    free.save()
+
+    assert mails(mongoengine_db) == {2: 1}
+    found = stored(mongoengine_db["post"])
+    assert [(one["n"], one.get("mailed")) for one in found] == [(1, None), (2, True)]
+
+
+def test_a_save_migrates_though_queries_do_not_see_through(any_db):
+    """With see_through = False a save is still preceded by the migration, as a load is."""
+    model = person_model(handler(**RENAMED.rules, see_through=False))
+    any_db["person"].insert_one({"_id": 1, **RENAMED.old})
+    document = model.objects.only("id").get(id=1)
+
+    document.email = "new"
+    document.save()
 
     assert stored(any_db["person"]) == [{"_id": 1, "name": "Ada", "email": "new"}]
 
