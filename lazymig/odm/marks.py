@@ -7,17 +7,36 @@ them of a document's data alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
+
+from pymongo.synchronous import client_session
 
 from lazymig.engines.access import key_of
 
 __all__ = ["is_marked", "mark", "marking", "unmark"]
 
-_MARK = "_lazymig_up_to_date"
+_MARK: Final = "_lazymig_up_to_date"
+
+# The session that is bound in this context, since PyMongo 4.17, which has no public name for it.
+_bound_session: Final[Any] = getattr(client_session, "_SESSION", None)
+
+
+def _in_transaction() -> bool:
+    """Whether what is read and written now may be undone."""
+    session = None if _bound_session is None else _bound_session.get()
+    return session is not None and bool(session.in_transaction)
 
 
 def mark(document: Any, collection: Any, document_id: Any) -> None:
-    """Note that what is stored under this `_id` in this collection is up to date."""
+    """Note that what is stored under this `_id` in this collection is up to date.
+
+    In the transaction of a bound session nothing is noted, for it may be undone.
+    """
+    if not _in_transaction():
+        _mark(document, collection, document_id)
+
+
+def _mark(document: Any, collection: Any, document_id: Any) -> None:
     # MongoEngine's own __setattr__ takes ten times as long, and each load comes by here.
     object.__setattr__(document, _MARK, (collection, document_id))
 
@@ -49,12 +68,15 @@ def marking(build: Callable[..., Any], collection: Any) -> Callable[..., Any]:
     """The same way from raw documents to instances, which are marked as up to date.
 
     :param collection: where the raw documents were read.
+    :return: the way itself in the transaction of a bound session.
     """
+    if _in_transaction():
+        return build
 
     def build_marked(raw: Any, *args: Any, **options: Any) -> Any:
         document = build(raw, *args, **options)
         if "_id" in raw:
-            mark(document, collection, raw["_id"])
+            _mark(document, collection, raw["_id"])
         return document
 
     return build_marked

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +25,10 @@ from mongoengine import (
 )
 from mongoengine.errors import NotUniqueError, OperationError, SaveConditionError
 
-from lazymig import LazyMigrationMixin, MigrationFailed, as_stored, once
+from lazymig import LazyMigrationMixin, MigrationFailed, MigrationInProgress, as_stored, once
 from tests.support.doors import stored
 from tests.support.handlers import handler, rule
+from tests.support.mails import claim, mailed_post, mailing, mails
 
 
 class City(EmbeddedDocument):
@@ -664,6 +665,34 @@ def test_the_old_image_of_modify_is_no_news_of_what_is_stored(any_db):
     assert stored(any_db["person"]) == [{"_id": 1, "name": "Ada", "email": "new"}]
 
 
+def test_a_document_that_somebody_else_is_at_work_on_is_not_saved(mongoengine_db):
+    """A save that meets a once rule does not come between the rule's effect and its update."""
+    post = mailed_post(mailing(wait=0))
+    mongoengine_db["post"].insert_many([{"_id": 1, "n": 1}, {"_id": 2, "n": 1}])
+    claim(mongoengine_db, 1, seconds=600)
+    held, free = (post(key=number, n=2, _created=False) for number in (1, 2))
+
+    with pytest.raises(MigrationInProgress):
+        held.save()
+    free.save()
+
+    assert mails(mongoengine_db) == {2: 1}
+    found = stored(mongoengine_db["post"])
+    assert [(one["n"], one.get("mailed")) for one in found] == [(1, None), (2, True)]
+
+
+def test_a_save_migrates_though_queries_do_not_see_through(any_db):
+    """With see_through = False a save is still preceded by the migration, as a load is."""
+    model = person_model(handler(**RENAMED.rules, see_through=False))
+    any_db["person"].insert_one({"_id": 1, **RENAMED.old})
+    document = model.objects.only("id").get(id=1)
+
+    document.email = "new"
+    document.save()
+
+    assert stored(any_db["person"]) == [{"_id": 1, "name": "Ada", "email": "new"}]
+
+
 # --- Classes ------------------------------------------------------------------------------------
 
 
@@ -899,30 +928,6 @@ def test_defaults_of_a_partial_document_are_not_saved(any_db):
     assert stored(any_db["flags"]) == [{"_id": 1, "name": "b", "enabled": True}]
 
 
-@pytest.mark.parametrize("commits", [True, False])
-def test_a_bound_session_holds_the_migration_and_the_save(mongoengine_db, commits):
-    """In a transaction of a bound session the migration comes and goes with the save."""
-    model = RENAMED.model()
-    old = {"_id": 1, **RENAMED.old}
-    mongoengine_db["person"].insert_one(old)
-    document = model(id=1, _created=False, email="new")
-
-    with mongoengine.get_connection().start_session() as session:
-        # Sessions are bound since PyMongo 4.17; before that a save is outside of any.
-        binding = session.bind() if hasattr(session, "bind") else nullcontext()
-        with binding:
-            session.start_transaction()
-            document.save()
-            if commits:
-                session.commit_transaction()
-            else:
-                session.abort_transaction()
-
-    renewed = {"_id": 1, "name": "Ada", "email": "new"}
-    undone = not commits and hasattr(session, "bind")
-    assert stored(mongoengine_db["person"]) == [old if undone else renewed]
-
-
 def test_an_error_of_the_server_is_mongoengines(mongoengine_db):
     """A save that the server refuses raises MongoEngine's exception, migration or not."""
     model = RENAMED.model()
@@ -937,3 +942,55 @@ def test_an_error_of_the_server_is_mongoengines(mongoengine_db):
 
     with pytest.raises(OperationError):
         model(id=1, tags=["x"], _created=False).save(save_condition={"__raw__": {"$no": 1}})
+
+
+# --- Transactions -----------------------------------------------------------------------------
+
+
+@contextmanager
+def transaction(commits: bool) -> Iterator[bool]:
+    """A transaction of a bound session; gives whether PyMongo can bind sessions, as from 4.17."""
+    with mongoengine.get_connection().start_session() as session:
+        bound = hasattr(session, "bind")
+        with session.bind() if bound else nullcontext():
+            session.start_transaction()
+            yield bound
+            if commits:
+                session.commit_transaction()
+            else:
+                session.abort_transaction()
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_a_bound_session_holds_the_migration_and_the_save(mongoengine_db, commits):
+    """In a transaction of a bound session the migration comes and goes with the save."""
+    model = RENAMED.model()
+    old = {"_id": 1, **RENAMED.old}
+    mongoengine_db["person"].insert_one(old)
+    document = model(id=1, _created=False, email="new")
+
+    with transaction(commits) as bound:
+        document.save()
+
+    renewed = {"_id": 1, "name": "Ada", "email": "new"}
+    undone = bound and not commits
+    assert stored(mongoengine_db["person"]) == [old if undone else renewed]
+
+
+@pytest.mark.parametrize("way", ["get", "first", "saved", "replaced"])
+def test_a_transaction_that_is_undone_leaves_nothing_known(mongoengine_db, way):
+    """What was migrated or replaced in a transaction that is undone is looked at again."""
+    model = RENAMED.model()
+    mongoengine_db["person"].insert_one({"_id": 1, **RENAMED.old})
+    document = model(id=1, _created=way == "replaced", email="lost")
+
+    with transaction(commits=False):
+        if way in ("get", "first"):
+            document = WHOLE[way](model)
+        else:
+            document.save()
+    document.email = "new"
+    document.save()
+
+    model.migration_handler(model).migrate_pending()
+    assert mongoengine_db["person"].find_one()["email"] == "new"
