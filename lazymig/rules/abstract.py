@@ -32,6 +32,7 @@ __all__ = [
     "Values",
     "concatenated",
     "is_mapping",
+    "shape",
     "shapes",
     "limited",
     "strings",

@@ -41,6 +41,7 @@ from lazymig.rules.abstract import (
     Values,
     concatenated,
     limited,
+    shape,
     shapes,
     strings,
 )
@@ -569,15 +570,15 @@ class Caller:
                 tracer.put(box, [UNKNOWN], SOME, node)
             return frozenset({box})
         if name in ("copy", "__or__", "__ror__", "__copy__"):
-            result = tracer.fresh("mapping", node, box)
+            result = tracer.fresh("mapping", node, shape(box))
             self.merge(result, frozenset({box}).union(*given), node)
             return frozenset({result})
         if name in ("keys", "values", "items"):
-            result = tracer.fresh("sequence", node, (box, name))
+            result = tracer.fresh("sequence", node, (shape(box), name))
             for key, values in _entries(box):
                 held: Values = frozenset({key}) if name == "keys" else values
                 if name == "items":
-                    pair = tracer.fresh("sequence", node, (box, key))
+                    pair = tracer.fresh("sequence", node, (shape(box), key))
                     tracer.put(pair, [Known(0)], frozenset({key}), None)
                     tracer.put(pair, [Known(1)], values, None)
                     held = frozenset({pair})
@@ -608,7 +609,7 @@ class Caller:
         if name in ("pop", "popleft", "__getitem__"):
             return box.all()
         if name in ("copy", "union", "difference", "intersection", "symmetric_difference"):
-            result = tracer.fresh("sequence", node, box)
+            result = tracer.fresh("sequence", node, shape(box))
             held = box.all() | tracer.elements(NOTHING.union(*given))
             tracer.put(result, [UNKNOWN], held, node)
             return frozenset({result})
@@ -750,7 +751,7 @@ class Caller:
                     values |= self.tracer.lifted_values(field.default)
                 if field.default_factory is not dataclasses.MISSING:
                     values |= self.call(
-                        Known(field.default_factory), Arguments([]), node, (box, field.name)
+                        Known(field.default_factory), Arguments([]), node, (shape(box), field.name)
                     )
                 self.tracer.put(box, [Known(field.name)], values, node)
             self.call_all(
@@ -875,28 +876,25 @@ class Caller:
         named = tuple(arguments.named.items())
         return frozenset(Partial(one, given, named) for one in arguments.positional[0])
 
-    def _copy(self, arguments: Arguments, node: Any, mark: Any) -> Values:
-        found: Values = NOTHING
-        for value in NOTHING.union(*arguments.positional[:1], arguments.rest):
-            if value is DOCUMENT:
-                self.tracer.read_all()
-                found |= SOME
-            elif isinstance(value, Box) and value.kind != "object":
-                box = self.tracer.fresh(value.kind, node, value)
-                box.made_by = value.made_by
-                for key, held in list(value.entries.items()):
-                    inner = frozenset(one for one in held if isinstance(one, Box))
-                    copied = held | (
-                        self._copy(Arguments([inner]), node, mark) if inner - {value} else NOTHING
-                    )
-                    if box.add(key, copied, value.origins.get(key)):
-                        self.tracer.version += 1
-                if value.opened is not None:
-                    self.tracer.open(box, node)
-                found |= {box}
-            else:
-                found |= {value}
-        return found
+    def _copy(self, arguments: Arguments, node: Any, _mark: Any) -> Values:
+        tracer = self.tracer
+        given = NOTHING.union(*arguments.positional[:1], arguments.rest)
+        if DOCUMENT in given:
+            tracer.read_all()
+        copies: dict[Value, Box] = {}
+        for value in tracer.reachable(given):
+            if isinstance(value, Box) and value.kind != "object":
+                copies[value] = tracer.fresh(value.kind, node, shape(value))
+        for value, copied in copies.items():
+            assert isinstance(value, Box)
+            copied.made_by = value.made_by
+            for key, held in list(value.entries.items()):
+                inner: Values = frozenset(copies[one] for one in held if one in copies)
+                if copied.add(key, held | inner, value.origins.get(key)):
+                    tracer.version += 1
+            if value.opened is not None:
+                tracer.open(copied, node)
+        return frozenset(UNKNOWN if one is DOCUMENT else copies.get(one, one) for one in given)
 
     def _string(self, arguments: Arguments, node: Any, _mark: Any) -> Values:
         if len(arguments.positional) != 1:

@@ -189,8 +189,8 @@ class _Paths:
         if not path:
             self._miss(origin, operator)
             return
-        # MongoDB takes no such path: the update is refused.
-        if not all(path.split(".")) or path.startswith("$"):
+        # An update with such a path is refused.
+        if not all(path.split(".")) or path.startswith("$") or _top(path) == "_id":
             return
         self.writes.add(model_path(path))
         if operator not in ("$unset", "$rename"):

@@ -33,6 +33,7 @@ from lazymig.rules.abstract import (
     concatenated,
     is_mapping,
     limited,
+    shape,
     strings,
     without_constants,
 )
@@ -44,7 +45,7 @@ __all__ = ["Arguments", "Frame", "GaveUp", "Tracer"]
 _MOST_STEPS: Final = 40_000
 _MOST_ROUNDS: Final = 25
 # Turns of a loop after which its constants are any values.
-_MOST_TURNS: Final = 6
+_MOST_TURNS: Final = 4
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
@@ -263,7 +264,7 @@ class Tracer:
         if known is not None:
             return known[1]
         box = Box("mapping" if is_mapping(value) else "sequence")
-        box.made_by = getattr(value, "_fields", None)
+        box.made_by = getattr(value, "__match_args__", None)
         # The object is kept, so that no other has its id.
         self.lifted[id(value)] = value, box
         items: Iterable[tuple[Any, Any]]
@@ -408,9 +409,9 @@ class Tracer:
         """The target of an augmented assignment, as it is read."""
         known = self.loads.get(id(target))
         if known is None:
-            read = type(target)(**{name: getattr(target, name) for name in target._fields})
-            read.ctx = ast.Load()
-            known = self.loads[id(target)] = target, ast.copy_location(read, target)
+            parts = {name: part for name, part in ast.iter_fields(target) if name != "ctx"}
+            read = ast.copy_location(type(target)(**parts, ctx=ast.Load()), target)
+            known = self.loads[id(target)] = target, read
         return known[1]
 
     def assign(self, target: ast.expr, values: Values, origin: ast.AST) -> None:
@@ -521,12 +522,12 @@ class Tracer:
             self.block(node.body)
             for names in (before, *self.frame.exits.pop()):
                 _join(self.frame.names, names)
-            if self.frame.names == before:
-                break
             if turn >= _MOST_TURNS:
                 for name, values in self.frame.names.items():
                     if values != before.get(name):
                         self.frame.names[name] = without_constants(values)
+            if self.frame.names == before:
+                break
         else:
             self.give_up(node)
         self.block(node.orelse)
@@ -710,7 +711,7 @@ class Tracer:
                 continue
             there = owner.at(key)
             if owner.factory and not there and _may_be_key(key):
-                there = self.caller.call_all(owner.factory, Arguments([]), node, mark=(owner, key))
+                there = self.caller.call_all(owner.factory, Arguments([]), node, mark=(shape(owner), key))
                 self.put(owner, [key], there, node)
             found |= there
         return found
