@@ -32,9 +32,9 @@ __all__ = [
     "Values",
     "concatenated",
     "is_mapping",
+    "limited",
     "shape",
     "shapes",
-    "limited",
     "strings",
     "without_constants",
 ]
@@ -162,8 +162,8 @@ class Box:
         if before is not None and after == before:
             return False
         self.entries[key] = after
-        if origin is not None and (key not in self.origins or UNKNOWN in values):
-            self.origins.setdefault(key, origin)
+        if origin is not None and (before is None or UNKNOWN in after - before):
+            self.origins[key] = origin
         return True
 
     def at(self, key: Value) -> Values:

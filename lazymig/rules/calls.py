@@ -11,7 +11,7 @@ import functools
 import inspect
 import itertools
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import (
     BuiltinFunctionType,
     FunctionType,
@@ -20,7 +20,7 @@ from types import (
     MethodType,
     ModuleType,
 )
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from lazymig.rules.abstract import (
     DOCUMENT,
@@ -49,9 +49,6 @@ from lazymig.rules.rule import RuleHandler
 from lazymig.rules.source import FunctionNode, syntax_of
 from lazymig.rules.tracing import Arguments, Frame, Tracer
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 __all__ = ["Caller"]
 
 # More calls within calls than this are not followed.
@@ -64,6 +61,8 @@ _TRUSTED: Final = sys.stdlib_module_names | {"bson", "dateutil", "mongoengine", 
 _PLAIN_METHODS: Final = frozenset(
     {name for kind in (dict, list, set, str, bytes, tuple, int, float) for name in dir(kind)}
 )
+
+_CONTAINER_METHODS: Final = _PLAIN_METHODS | set(dir(collections.deque)) | {"move_to_end"}
 
 _FIELDS: Final = ("doc", "collection", "status", "doc_class")
 _SETTINGS: Final = ("target", "update", "array_filters", "writes", "reads")
@@ -188,7 +187,9 @@ class Caller:
             return found
         if isinstance(function, functools.partial):
             whole = _before([self.tracer.lifted_values(one) for one in function.args], arguments)
-            given = {name: self.tracer.lifted_values(one) for name, one in function.keywords.items()}
+            given = {
+                name: self.tracer.lifted_values(one) for name, one in function.keywords.items()
+            }
             whole.named = {**given, **arguments.named}
             return self.call(Known(function.func), whole, node)
         if isinstance(function, MethodType):
@@ -314,9 +315,7 @@ class Caller:
         spec = node.args
         positional = [arg.arg for arg in (*spec.posonlyargs, *spec.args)]
         named = [arg.arg for arg in (*spec.args, *spec.kwonlyargs)]
-        found: dict[str, Values] = dict(
-            zip(positional, arguments.positional, strict=False)
-        )
+        found: dict[str, Values] = dict(zip(positional, arguments.positional, strict=False))
         spare = arguments.positional[len(positional) :]
         found.update({name: arguments.named[name] for name in named if name in arguments.named})
         for name in (*positional, *(arg.arg for arg in spec.kwonlyargs)):
@@ -384,7 +383,10 @@ class Caller:
         if owner is HANDLER:
             return self._handler_attribute(name, node)
         if owner is DOCUMENT:
-            return frozenset({Method(DOCUMENT, name)})
+            if hasattr(Mapping, name):
+                return frozenset({Method(DOCUMENT, name)})
+            self.tracer.read_all()
+            return SOME
         if isinstance(owner, Box):
             return self._box_attribute(owner, name, node)
         if isinstance(owner, Super):
@@ -393,7 +395,10 @@ class Caller:
             return SOME
         value = owner.value
         if type(value) in SCALARS:
-            return frozenset({Method(owner, name)})
+            found = getattr(value, name, UNKNOWN)
+            if found is UNKNOWN:
+                return NOTHING
+            return frozenset({Method(owner, name)}) if callable(found) else SOME
         if isinstance(value, ModuleType):
             found = vars(value).get(name, UNKNOWN)
             assigned = self.tracer.assigned.get((id(vars(value)), name), NOTHING)
@@ -439,7 +444,7 @@ class Caller:
             return found | (NOTHING if static is UNKNOWN else self._class_attribute(cls, name))
         if isinstance(owner.made_by, tuple) and name in owner.made_by:
             return owner.at(Known(owner.made_by.index(name)))
-        return frozenset({Method(owner, name)})
+        return frozenset({Method(owner, name)}) if name in _CONTAINER_METHODS else SOME
 
     def _handler_attribute(self, name: str, node: ast.AST | None) -> Values:
         tracer = self.tracer
@@ -730,6 +735,9 @@ class Caller:
         init = inspect.getattr_static(cls, "__init__", None)
         if issubclass(cls, dict) and (not isinstance(init, FunctionType) or _is_trusted(init)):
             return self._make_mapping(arguments, node, (mark, cls))
+        names = getattr(cls, "__match_args__", ())
+        if issubclass(cls, tuple) and names:
+            return self._make_named_tuple(names, cls, arguments, node, mark)
         if issubclass(cls, (list, tuple, set, frozenset, collections.deque)) and not isinstance(
             init, FunctionType
         ):
@@ -754,12 +762,24 @@ class Caller:
                         Known(field.default_factory), Arguments([]), node, (shape(box), field.name)
                     )
                 self.tracer.put(box, [Known(field.name)], values, node)
-            self.call_all(
-                self.attribute(box, "__post_init__", node) - SOME, Arguments([]), node
-            )
+            self.call_all(self.attribute(box, "__post_init__", node) - SOME, Arguments([]), node)
         elif isinstance(init, FunctionType):
             self.call_method(init, _before([first], arguments), node)
         return first
+
+    def _make_named_tuple(
+        self, names: tuple[str, ...], cls: Any, arguments: Arguments, node: Any, mark: Any
+    ) -> Values:
+        box = self.tracer.fresh("sequence", node, (mark, cls))
+        box.made_by = names
+        for index, name in enumerate(names):
+            values = arguments.named.get(name, arguments.rest | arguments.others)
+            if index < len(arguments.positional):
+                values |= arguments.positional[index]
+            if not values and name in getattr(cls, "_field_defaults", {}):
+                values = self.tracer.lifted_values(cls._field_defaults[name])  # noqa: SLF001
+            self.tracer.put(box, [Known(index)], values, node)
+        return frozenset({box})
 
     # --- Models of functions that Python has --------------------------------------------
 

@@ -251,7 +251,9 @@ class BoundRule:
             named = read_paths(evaluation.update)
             if named is None:
                 beyond = ["the whole document"]
-            beyond += [path for path in sorted(named or ()) if not is_read_within(path, self.inputs)]
+            beyond += [
+                path for path in sorted(named or ()) if not is_read_within(path, self.inputs)
+            ]
         if beyond:
             raise UpdateQueryError(
                 f"reads {', '.join(beyond)}, but is known to read {sorted(self.inputs)} only, which "
@@ -296,7 +298,9 @@ class _Declared:
         found: dict[str, frozenset[str] | None] = {"writes": None, "reads": None}
         for name, paths in (("writes", probe.writes), ("reads", probe.reads)):
             if paths is not None:
-                found[name] = _check(check_declared, name, paths, error=RuleDefinitionError, **place)
+                found[name] = _check(
+                    check_declared, name, paths, error=RuleDefinitionError, **place
+                )
         return cls(found["writes"], found["reads"])
 
     def writes_of(

@@ -25,7 +25,6 @@ from lazymig.rules.abstract import (
     Box,
     Function,
     Known,
-    Method,
     Origin,
     Prefix,
     Value,
@@ -37,7 +36,7 @@ from lazymig.rules.abstract import (
     strings,
     without_constants,
 )
-from lazymig.rules.source import FunctionNode
+from lazymig.rules.source import FunctionNode, syntax_of
 
 __all__ = ["Arguments", "Frame", "GaveUp", "Tracer"]
 
@@ -181,6 +180,8 @@ class Tracer:
 
         :raises GaveUp: it cannot be followed.
         """
+        if not syntax_of(method):
+            raise GaveUp(None)
         for _round in range(_MOST_ROUNDS):
             before = self.version
             if self.handler_class.__init__ is not _plain_init(self.handler_class):  # type: ignore[misc]
@@ -494,9 +495,7 @@ class Tracer:
 
     def _if(self, node: Any) -> None:
         verdict = self.truth(node.test)
-        self._either(
-            [] if verdict is False else node.body, [] if verdict is True else node.orelse
-        )
+        self._either([] if verdict is False else node.body, [] if verdict is True else node.orelse)
 
     def _either(self, *branches: Sequence[ast.stmt]) -> None:
         before = self.frame.names
@@ -702,6 +701,8 @@ class Tracer:
         if owner is DOCUMENT:
             self.read(keys)
             return SOME
+        if isinstance(owner, Known) and type(owner.value) in SCALARS - {str, bytes}:
+            return NOTHING
         if not isinstance(owner, Box):
             return SOME
         found: Values = NOTHING
@@ -711,7 +712,9 @@ class Tracer:
                 continue
             there = owner.at(key)
             if owner.factory and not there and _may_be_key(key):
-                there = self.caller.call_all(owner.factory, Arguments([]), node, mark=(shape(owner), key))
+                there = self.caller.call_all(
+                    owner.factory, Arguments([]), node, mark=(shape(owner), key)
+                )
                 self.put(owner, [key], there, node)
             found |= there
         return found
@@ -732,6 +735,10 @@ class Tracer:
         """What may come of an operation on two values."""
         if DOCUMENT in left | right:
             self.read_all()
+        # With None the operation raises.
+        left, right = left - _NONE, right - _NONE
+        if not left or not right:
+            return NOTHING
         boxes = frozenset(value for value in left | right if isinstance(value, Box))
         found: Values = NOTHING
         if boxes and isinstance(op, ast.BitOr):
@@ -754,7 +761,9 @@ class Tracer:
             if isinstance(value, Prefix) or (isinstance(value, Known) and _is_text(value.value))
         ]
         if _are_small(left | right) and type(op) in _SUMS:
-            return limited(frozenset(Known(_SUMS[type(op)](a.value, b.value)) for a in left for b in right))
+            return limited(
+                frozenset(Known(_SUMS[type(op)](a.value, b.value)) for a in left for b in right)
+            )
         if texts and isinstance(op, ast.Add):
             return found | concatenated(strings(frozenset(texts)), strings(right - boxes))
         if texts and isinstance(op, ast.Mod):
@@ -934,11 +943,7 @@ class Tracer:
                 found |= SOME
             elif isinstance(value, Box) and value.kind != "object":
                 found |= value.keys() if value.kind == "mapping" else value.all()
-            elif isinstance(value, Known) and isinstance(value.value, str):
-                found |= frozenset(map(Known, value.value[:50])) | (
-                    SOME if len(value.value) > 50 else NOTHING
-                )
-            elif isinstance(value, Known) and isinstance(value.value, range):
+            elif (isinstance(value, Known) and isinstance(value.value, str)) or (isinstance(value, Known) and isinstance(value.value, range)):
                 found |= frozenset(map(Known, value.value[:50])) | (
                     SOME if len(value.value) > 50 else NOTHING
                 )
@@ -990,6 +995,7 @@ _SUMS: Final[dict[Any, Any]] = {
     ast.Mult: operator.mul,
     ast.Sub: operator.sub,
 }
+_NONE: Final[Values] = frozenset({Known(None)})
 _BOTH: Final[Values] = frozenset({Known(True), Known(False)})
 
 

@@ -113,7 +113,7 @@ _BLOCKS = (
     "if (x := d.get('{field}')) and (key := '{path}'):\n{block}",
 )
 
-_FRAME = '''
+_FRAME = """
 import contextlib, copy, functools
 
 FIELDS = {{"p": "a", "q": "b", "r": "c.d"}}
@@ -158,7 +158,7 @@ class Rules(RuleHandler):
     @property
     def shortened(self):
         return str(self.doc.get("r"))[:3]
-'''
+"""
 
 _numbers = itertools.count()
 
