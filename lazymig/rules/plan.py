@@ -81,7 +81,7 @@ class Plan:
         """
         needed: list[BoundRule] = []
         for rule in reversed(self.starting):
-            # A rule that reads what an earlier one writes does what it is to do only after that one.
+            # What a rule reads, an earlier one that writes it must have brought up to date.
             prepares = any(_feeds(rule, later) for later in needed)
             if prepares or _writes_carried(rule, carried, excluded):
                 needed.append(rule)

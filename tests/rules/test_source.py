@@ -219,7 +219,7 @@ class Idioms(Base):
         self.update = {
             "$set": dict(zip(("a", "b"), words, strict=False)),
             "$unset": {new: "" for new in NAMES.values() if new != "a"},
-            "$inc": dict((name, 1) for name in ["n"]),
+            "$inc": dict((name, 1) for name in ["n"]),  # noqa: C402
         }
 
     @tells({"g", "more", "f"}, {"x"})
@@ -445,7 +445,7 @@ def _rule(compute: Callable[[Any], Any], **declared: Any) -> Any:
     ],
 )
 def test_paths_that_cannot_be_known_are_asked_for(compute: Any, said: str) -> None:
-    """A rule whose paths its source does not tell is refused, with the expression and the remedy."""
+    """A rule whose paths its source does not tell is refused, with expression and remedy."""
     with pytest.raises(RuleDefinitionError) as caught:
         _bound(_rule(compute))
     assert (caught.value.model, caught.value.rule) == ("Post", "migration01__x")

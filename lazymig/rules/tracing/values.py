@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from lazymig.rules.source import FunctionNode
-    from lazymig.rules.tracing import Frame
+    from lazymig.rules.tracing.frames import Frame
 
 __all__ = [
     "DOCUMENT",
