@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import dis
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -54,8 +54,9 @@ class Traced:
     unknown: str | None
 
 
-def trace(method: FunctionType, handler_class: type, doc_class: Any) -> Traced:
+def trace(method: Callable[[Any], object], handler_class: type, doc_class: Any) -> Traced:
     """Read the source of a rule's method; nothing is run."""
+    assert isinstance(method, FunctionType)
     tracer = Tracer(handler_class, doc_class)
     try:
         tracer.trace(method)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import enum
 import itertools
-from typing import TYPE_CHECKING, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 from lazymig.rules.tracing.attributes import PLAIN_METHODS, Attributes
 from lazymig.rules.tracing.calls import before
@@ -23,6 +24,7 @@ from lazymig.rules.tracing.values import (
     Value,
     Values,
     concatenated,
+    limited,
     shape,
     strings,
 )
@@ -163,11 +165,11 @@ class Containers(Attributes):
             for values in given
             for value in values
         ):
-            function = getattr(text.value, name, None)
+            function: Any = getattr(text.value, name, None)
             found: set[Value] = set()
             for chosen in itertools.islice(itertools.product(*given), 65):
                 try:
-                    result = function(*(one.value for one in chosen))  # type: ignore[misc,union-attr]
+                    result = function(*(one.value for one in chosen if isinstance(one, Known)))
                 except Exception:  # noqa: BLE001, S112 - then it raises when the rule runs, too
                     continue
                 found.add(self.tracer.lift(result))
@@ -196,22 +198,23 @@ class Containers(Attributes):
         self.trusted(Arguments([given]), node)
         found: set[Value] = set()
         for text in texts:
-            value = text.text if isinstance(text, Prefix) else str(text.value)  # type: ignore[union-attr]
+            value = text.value if isinstance(text, Known) else getattr(text, "text", "%")
             before, mark, _after = value.partition("%")
             if isinstance(text, Prefix) or mark:
                 found.add(Prefix(before) if before else UNKNOWN)
             else:
                 found.add(text)
-        simple = all(isinstance(one, Known) and type(one.value) in (str, int) for one in given)
-        if simple and all(isinstance(text, Known) for text in texts):
-            whole: set[Value] = set()
-            for text, one in itertools.product(texts, given):
-                try:
-                    whole.add(Known(text.value % one.value))  # type: ignore[union-attr]
-                except (TypeError, ValueError):
-                    continue
-            return frozenset(whole)
-        return frozenset(found)
+        plain = [one.value for one in given if isinstance(one, Known)]
+        forms = [one.value for one in texts if isinstance(one, Known)]
+        if len(plain) < len(given) or len(forms) < len(texts):
+            return frozenset(found)
+        whole: set[Value] = set()
+        for form, one in itertools.product(forms, plain):
+            if type(one) not in (str, int):
+                return frozenset(found)
+            with suppress(TypeError, ValueError):
+                whole.add(Known(form % one))
+        return limited(frozenset(whole))
 
     def merge(self, box: Box, values: Values, node: ast.AST | None) -> None:
         """Put the entries of mappings, or pairs, into a mapping."""

@@ -131,19 +131,17 @@ class Expressions(State):
             found |= {result}
             if left | right == boxes:
                 return found
-        texts = [
-            value
-            for value in left
-            if isinstance(value, Prefix) or (isinstance(value, Known) and _is_text(value.value))
-        ]
-        if _are_small(left | right) and type(op) in _SUMS:
-            return limited(
-                frozenset(Known(_SUMS[type(op)](a.value, b.value)) for a in left for b in right)
-            )
+        ours, theirs = _small_numbers(left), _small_numbers(right)
+        if ours and theirs and type(op) in _SUMS:
+            compute = _SUMS[type(op)]
+            return limited(frozenset(Known(compute(one, two)) for one in ours for two in theirs))
+        texts = frozenset(value for value in left if _is_text(value))
+        if left - texts - boxes:
+            found |= SOME
         if texts and isinstance(op, ast.Add):
-            return found | concatenated(strings(frozenset(texts)), strings(right - boxes))
+            return found | concatenated(strings(texts), strings(right - boxes))
         if texts and isinstance(op, ast.Mod):
-            return found | self.caller.formatted(frozenset(texts), right, node)
+            return found | self.caller.formatted(texts, right, node)
         return found | SOME
 
     def _boolean(self, node: Any) -> Values:
@@ -208,8 +206,8 @@ class Expressions(State):
         if isinstance(test, ast.Call):
             return self.caller.told(test)
         if isinstance(test, ast.Name) and self.is_settled(test):
-            verdicts = {_truth_of(value) for value in values}
-            return verdicts.pop() if len(verdicts) == 1 else None
+            outcomes = {_truth_of(value) for value in values}
+            return outcomes.pop() if len(outcomes) == 1 else None
         return None
 
     def _compared(self, test: ast.Compare) -> bool | None:
@@ -464,15 +462,18 @@ def _is_position(key: Known) -> bool:
     return type(key.value) is int and key.value >= 0
 
 
-def _are_small(values: Values) -> bool:
-    return all(
-        isinstance(value, Known) and type(value.value) is int and abs(value.value) < 2**20
+def _small_numbers(values: Values) -> list[int]:
+    """The integers that the values are; empty if they may be anything else."""
+    found = [
+        value.value
         for value in values
-    )
+        if isinstance(value, Known) and type(value.value) is int and abs(value.value) < 2**20
+    ]
+    return found if len(found) == len(values) else []
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+def _is_text(value: Value) -> bool:
+    return isinstance(value, Prefix) or (isinstance(value, Known) and isinstance(value.value, str))
 
 
 def _truth_of(value: Value) -> bool | None:

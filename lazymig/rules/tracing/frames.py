@@ -71,7 +71,10 @@ class Frame:
 
 
 def _names_of(node: FunctionNode) -> tuple[set[str], set[str], set[str], bool]:
-    """Return a function's names, those that inner ones assign, those of outer ones; does it yield."""
+    """Return the names of a function, those that inner ones assign, those of outer ones.
+
+    The last value is whether it yields.
+    """
     arguments = node.args
     names = {arg.arg for arg in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
     names |= {arg.arg for arg in (arguments.vararg, arguments.kwarg) if arg is not None}

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import (
     BuiltinFunctionType,
     FunctionType,
@@ -426,11 +426,13 @@ class Caller(Containers):
         if name == "callable":
             verdicts = {_is_callable(value) for value in values}
         else:
-            (kind,) = self.tracer.eval(node.args[1]) if len(node.args) == 2 else (UNKNOWN,)
-            verdicts = {_belongs(value, kind, name == "issubclass") for value in values}
+            kinds = self.tracer.eval(node.args[-1])
+            verdicts = {
+                _belongs(value, kind, name == "issubclass") for value in values for kind in kinds
+            }
         return verdicts.pop() if len(verdicts) == 1 else None
 
-    _MODELS: ClassVar[Mapping[int, Callable[..., Values]]] = {
+    _MODELS: ClassVar[Mapping[int, Any]] = {
         id(function): model
         for model, functions in {
             _asks_type: (type, hasattr),

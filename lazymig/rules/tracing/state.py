@@ -32,7 +32,7 @@ __all__ = ["State"]
 
 
 # Steps and rounds after which a rule is too long to be read.
-_MOST_STEPS: Final = 40_000
+_MOST_STEPS: Final = 12_000
 
 
 class State:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
@@ -19,7 +20,6 @@ from lazymig.rules.tracing.values import (
     UNKNOWN,
     Box,
     Known,
-    Value,
     Values,
     limited,
     without_constants,
@@ -55,11 +55,11 @@ class Tracer(Expressions):
             raise GaveUp(None)
         for _round in range(_MOST_ROUNDS):
             before = self.version
-            if self.handler_class.__init__ is not _plain_init(self.handler_class):  # type: ignore[misc]
-                init: Value = Known(self.handler_class.__init__)  # type: ignore[misc]
-                given = [frozenset({HANDLER}), frozenset({Known(self.doc_class)})]
-                self.caller.call(init, Arguments(given), None)  # type: ignore[arg-type]
             first: Values = frozenset({HANDLER})
+            init = _own_init(self.handler_class)
+            if init is not None:
+                given: list[Values] = [first, frozenset({Known(self.doc_class)})]
+                self.caller.call(Known(init), Arguments(given), None)
             self.caller.call_method(method, Arguments([first]))
             if self.version == before:
                 return
@@ -309,12 +309,10 @@ class Tracer(Expressions):
     }
 
 
-def _plain_init(handler_class: type) -> Any:
-    """The first `__init__` of a handler that is lazymig's own."""
-    for cls in handler_class.__mro__:
-        if "__init__" in vars(cls) and cls.__module__.startswith("lazymig."):
-            return vars(cls)["__init__"]
-    return None
+def _own_init(handler_class: type) -> Any:
+    """The `__init__` of a handler; `None` where it is lazymig's own."""
+    found = inspect.getattr_static(handler_class, "__init__")
+    return None if str(found.__module__).startswith("lazymig.") else found
 
 
 def _join(names: dict[str, Values], others: Mapping[str, Values]) -> None:
