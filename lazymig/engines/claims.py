@@ -604,9 +604,8 @@ def _problem_of(rule: BoundRule, evaluation: Evaluation) -> str | None:
     if not rule.covers(evaluation.update) and (rule.model_name, rule.name) not in _told:
         _told.add((rule.model_name, rule.name))
         logger.error(
-            "%s.%s: its update writes other paths than the one that it sets before it returns for "
-            "self.status, so that queries by them may overlook documents; set all paths there, or "
-            "none",
+            "%s.%s: its update writes other paths than it is known to write, so that queries by "
+            "them may overlook documents; declare all of them in self.writes",
             rule.model_name,
             rule.name,
         )

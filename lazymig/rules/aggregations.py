@@ -122,8 +122,8 @@ def _read_by(name: str, body: Any) -> frozenset[str] | None:
     if name in _JOINING:
         if not isinstance(body, Mapping):
             return frozenset()
-        read = [body[key] for key in _JOINING[name] if key in body]
-        computed = _read_by("$addFields", read)
+        values = [body[key] for key in _JOINING[name] if key in body]
+        computed = _read_by("$addFields", values)
         if computed is None or "localField" not in body:
             return computed
         return computed | {str(body["localField"])}

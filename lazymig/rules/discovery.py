@@ -262,8 +262,8 @@ class BoundRule:
             ]
         if beyond:
             raise UpdateQueryError(
-                f"reads {', '.join(beyond)}, but is known to read {sorted(self.inputs)} only, which "
-                "updates rely on; declare all that it may read: self.reads = (...), before "
+                f"reads {', '.join(beyond)}, but is known to read {sorted(self.inputs)} only, "
+                "which updates rely on; declare all that it may read: self.reads = (...), before "
                 "self.doc is read",
                 model=self.model_name,
                 rule=self.name,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
-import os
-from collections.abc import Iterable, Iterator, Mapping
+import dis
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, Final
 
-from lazymig.rules.abstract import (
+from lazymig.rules.tracing.frames import GaveUp
+from lazymig.rules.tracing.statements import Tracer
+from lazymig.rules.tracing.values import (
     NOTHING,
     UNKNOWN,
     Box,
@@ -20,7 +23,6 @@ from lazymig.rules.abstract import (
     Value,
     Values,
 )
-from lazymig.rules.tracing import GaveUp, Tracer
 from lazymig.rules.updates import SET_STAGES, model_path
 
 __all__ = ["Traced", "check_declared", "is_read_within", "trace", "within"]
@@ -37,9 +39,10 @@ class Traced:
 
     `writes` and `creates` are the paths that its update may write, and those of them that it may
     leave there; `None` where they are not all known, and `unknown` says why. `inputs` are the
-    top-level fields that it may read; `None`: any. `sets_update`: it may set an update at all (`None`: not known); `asks`:
-    which of `collection` and `status` it may ask for. `reads_types`: it may ask what is not the same
-    for a stand-in as for a value, so that a run with one does not show all.
+    top-level fields that it may read; `None`: any. `sets_update`: it may set an update at all;
+    `None`: not known. `asks`: which of `collection` and `status` it may ask for. `reads_types`: it
+    may ask what is not the same for a stand-in as for a value, so that a run with one does not show
+    all.
     """
 
     writes: frozenset[str] | None
@@ -51,8 +54,9 @@ class Traced:
     unknown: str | None
 
 
-def trace(method: FunctionType, handler_class: type, doc_class: Any) -> Traced:
+def trace(method: Callable[[Any], object], handler_class: type, doc_class: Any) -> Traced:
     """Read the source of a rule's method; nothing is run."""
+    assert isinstance(method, FunctionType)
     tracer = Tracer(handler_class, doc_class)
     try:
         tracer.trace(method)
@@ -106,8 +110,6 @@ def _inner(code: CodeType) -> Iterator[CodeType]:
 
 def _may_catch(code: CodeType) -> bool:
     """Whether bytecode compares identities, matches patterns or catches exceptions."""
-    import dis
-
     marks = ("IS_OP", "MATCH", "SETUP_FINALLY", "CHECK_EXC_MATCH", "POP_JUMP_IF_NONE", "NOT_NONE")
     said = any(mark in one.opname for one in dis.get_instructions(code) for mark in marks)
     return said or any(map(_may_catch, _inner(code)))
@@ -121,7 +123,7 @@ def _said(origin: Origin) -> str:
         text = "an expression"
     text = text if len(text) <= 70 else f"{text[:67]}..."
     line = getattr(node, "lineno", None)
-    return f"`{text}`" if line is None else f"`{text}` (line {line} of {os.path.basename(file)})"
+    return f"`{text}`" if line is None else f"`{text}` (line {line} of {Path(file).name})"
 
 
 class _Paths:
@@ -189,8 +191,8 @@ class _Paths:
         if not path:
             self._miss(origin, operator)
             return
-        # MongoDB takes no such path: the update is refused.
-        if not all(path.split(".")) or path.startswith("$"):
+        # An update with such a path is refused.
+        if not all(path.split(".")) or path.startswith("$") or _top(path) == "_id":
             return
         self.writes.add(model_path(path))
         if operator not in ("$unset", "$rename"):

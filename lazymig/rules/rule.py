@@ -93,7 +93,8 @@ class Rule:
 class Evaluation:
     """What a rule method has set, and what it has asked for to do so.
 
-    `writes` and `reads` are the paths that it declares, as it has set them. `complete` is false when the rule stopped because there was no document (or collection).
+    `writes` and `reads` are the paths that it declares, as it has set them. `complete` is false
+    when the rule stopped because there was no document (or collection).
     """
 
     target: Mapping[str, Any] | None

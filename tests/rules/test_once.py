@@ -179,7 +179,7 @@ def test_an_update_set_before_status_is_known(name: str) -> None:
 
 
 def test_a_return_for_status_without_an_update_is_no_rule_by_hand() -> None:
-    """What a once rule writes after an early return is told by its source; in bulk it is claimed."""
+    """What a once rule writes after an early return is known; in bulk, too, it is claimed."""
 
     def method(self: Any) -> None:
         self.target = TARGET

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from lazymig.rules.source import FunctionNode
-    from lazymig.rules.tracing import Frame
+    from lazymig.rules.tracing.frames import Frame
 
 __all__ = [
     "DOCUMENT",
@@ -32,8 +32,9 @@ __all__ = [
     "Values",
     "concatenated",
     "is_mapping",
-    "shapes",
     "limited",
+    "shape",
+    "shapes",
     "strings",
     "without_constants",
 ]
@@ -161,8 +162,8 @@ class Box:
         if before is not None and after == before:
             return False
         self.entries[key] = after
-        if origin is not None and (key not in self.origins or UNKNOWN in values):
-            self.origins.setdefault(key, origin)
+        if origin is not None and (before is None or UNKNOWN in after - before):
+            self.origins[key] = origin
         return True
 
     def at(self, key: Value) -> Values:

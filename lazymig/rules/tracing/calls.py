@@ -1,0 +1,337 @@
+"""Calls of functions in a rule that is read and not run."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Final
+
+from lazymig.rules.source import FunctionNode, syntax_of
+from lazymig.rules.tracing.frames import Arguments, Frame
+from lazymig.rules.tracing.values import (
+    DOCUMENT,
+    HANDLER,
+    NOTHING,
+    SOME,
+    UNKNOWN,
+    Bound,
+    Box,
+    Function,
+    Known,
+    Method,
+    Partial,
+    Prefix,
+    Value,
+    Values,
+    limited,
+    shapes,
+)
+
+if TYPE_CHECKING:
+    from lazymig.rules.tracing.statements import Tracer
+
+__all__ = ["Calls"]
+
+
+# More calls within calls than this are not followed.
+_DEEPEST: Final = 25
+
+
+# Their functions change none of their arguments.
+TRUSTED: Final = sys.stdlib_module_names | {"bson", "dateutil", "mongoengine", "pymongo", "pytz"}
+
+
+class Calls(ABC):
+    """Follows calls of functions that are written in Python."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+        self.known: dict[int, tuple[FunctionType, tuple[FunctionNode, ...], dict[str, Values]]] = {}
+        self.entered: dict[Any, Frame] = {}
+        self.texts: dict[str, ast.expr | None] = {}
+
+    def call_node(self, node: ast.Call) -> Values:
+        """Follow a call in the source."""
+        if isinstance(node.func, ast.Attribute):
+            owners = self.tracer.eval(node.func.value)
+            arguments = self._arguments(node)
+            found: Values = NOTHING
+            for owner in owners:
+                found |= self._call_attribute(owner, node.func.attr, arguments, node)
+            return found
+        functions = self.tracer.eval(node.func)
+        return self.call_all(functions, self._arguments(node), node)
+
+    def _call_attribute(
+        self, owner: Value, name: str, arguments: Arguments, node: ast.Call
+    ) -> Values:
+        if owner is UNKNOWN or isinstance(owner, Prefix):
+            return self.method(owner, name, arguments, node)
+        values = self.attribute(owner, name, node)
+        if values == SOME and isinstance(owner, Known):
+            return self.method(owner, name, arguments, node)
+        return self.call_all(values, arguments, node)
+
+    def _arguments(self, node: ast.Call) -> Arguments:
+        arguments = Arguments([])
+        for part in node.args:
+            if isinstance(part, ast.Starred):
+                values = self.tracer.eval(part.value)
+                (only,) = values if len(values) == 1 else (None,)
+                positions = only.positions() if isinstance(only, Box) else None
+                if positions is not None and not arguments.rest:
+                    arguments.positional.extend(positions)
+                else:
+                    arguments.rest |= self.tracer.elements(values) | SOME
+            elif arguments.rest:
+                arguments.rest |= self.tracer.eval(part)
+            else:
+                arguments.positional.append(self.tracer.eval(part))
+        for keyword in node.keywords:
+            values = self.tracer.eval(keyword.value)
+            if keyword.arg is not None:
+                arguments.named[keyword.arg] = values
+                continue
+            for value in values:
+                entries = value.entries if isinstance(value, Box) and not value.opened else None
+                for key, held in ({UNKNOWN: SOME} if entries is None else entries).items():
+                    if isinstance(key, Known) and isinstance(key.value, str):
+                        arguments.named[key.value] = arguments.named.get(key.value, NOTHING) | held
+                    else:
+                        arguments.others |= held
+                if value is DOCUMENT:
+                    self.tracer.read_all()
+        return arguments
+
+    def call_all(
+        self, functions: Values, arguments: Arguments, node: ast.AST | None, mark: Any = None
+    ) -> Values:
+        """What any of the functions gives back."""
+        found: Values = NOTHING
+        for function in functions:
+            found |= self.call(function, arguments, node, mark)
+        return limited(found)
+
+    def call(
+        self, function: Value, arguments: Arguments, node: ast.AST | None, mark: Any = None
+    ) -> Values:
+        """Follow a call; return what it may give back."""
+        if node is not None:
+            self.tracer.step(node)
+        if isinstance(function, Function):
+            parent = function.frame
+            return self._enter(
+                function.node,
+                parent,
+                parent.outside,
+                parent.globals,
+                parent.file,
+                arguments,
+                dict(function.defaults),
+                node,
+            )
+        if isinstance(function, Bound):
+            first: Values = frozenset({function.first})
+            return self.call(function.function, before([first], arguments), node, mark)
+        if isinstance(function, Partial):
+            whole = before(function.positional, arguments)
+            whole.named = {**dict(function.named), **arguments.named}
+            return self.call(function.function, whole, node, mark)
+        if isinstance(function, Method):
+            return self.method(function.receiver, function.name, arguments, node)
+        if isinstance(function, Known):
+            return self.call_known(function.value, arguments, node, mark)
+        if isinstance(function, Box):
+            if function.kind != "object":
+                return NOTHING
+            return self.call_all(self.attribute(function, "__call__", node), arguments, node)
+        return self.unknown(arguments, node)
+
+    def call_method(
+        self, function: FunctionType, arguments: Arguments, node: ast.AST | None = None
+    ) -> Values:
+        """Follow a call of a function that is written in Python."""
+        if is_own(function):
+            return SOME
+        if is_trusted(function):
+            return self.trusted(arguments, node, in_python=True)
+        known = self.known.get(id(function))
+        if known is None:
+            outside = {}
+            for name, cell in zip(
+                function.__code__.co_freevars, function.__closure__ or (), strict=True
+            ):
+                try:
+                    outside[name] = self.tracer.lifted_values(cell.cell_contents)
+                except ValueError:
+                    outside[name] = SOME
+            known = self.known[id(function)] = function, syntax_of(function), outside
+        _function, nodes, outside = known
+        if not nodes:
+            return self.unknown(arguments, node)
+        code = function.__code__
+        names = code.co_varnames[: code.co_argcount]
+        values = function.__defaults__ or ()
+        given = dict(zip(names[len(names) - len(values) :], values, strict=True))
+        given.update(function.__kwdefaults__ or {})
+        defaults = {name: self.tracer.lifted_values(value) for name, value in given.items()}
+        found: Values = NOTHING
+        for one in nodes:
+            found |= self._enter(
+                one,
+                None,
+                outside,
+                function.__globals__,
+                code.co_filename,
+                arguments,
+                defaults,
+                node,
+            )
+        return found
+
+    def _enter(
+        self,
+        node: FunctionNode,
+        parent: Frame | None,
+        outside: Mapping[str, Values],
+        globals_: Mapping[str, Any],
+        file: str,
+        arguments: Arguments,
+        defaults: Mapping[str, Values],
+        caller: ast.AST | None,
+    ) -> Values:
+        """Follow a function with its arguments."""
+        tracer = self.tracer
+        parameters = self._parameters(node, arguments, defaults)
+        for frame in tracer.frames:
+            if frame.node is node and frame.parent is parent and frame.outside is outside:
+                # A function that calls itself gets all arguments at once; the next round tells.
+                for name, values in parameters.items():
+                    tracer.widen(frame.parameters, name, values)
+                return given_back(frame)
+        if len(tracer.frames) >= _DEEPEST:
+            return self.unknown(arguments, caller)
+        given = frozenset((name, shapes(values)) for name, values in parameters.items())
+        key = (id(node), id(parent), id(outside), given)
+        known = self.entered.get(key)
+        if known is None:
+            known = self.entered[key] = Frame(key, node, parent, outside, globals_, file)
+        for name, values in parameters.items():
+            tracer.widen(known.parameters, name, values)
+        if known.done != tracer.version:
+            before = tracer.version
+            tracer.run(known)
+            known.done = tracer.version if tracer.version == before else -1
+        return given_back(known)
+
+    def _parameters(
+        self, node: FunctionNode, arguments: Arguments, defaults: Mapping[str, Values]
+    ) -> dict[str, Values]:
+        """What the names of a function's parameters stand for."""
+        spec = node.args
+        positional = [arg.arg for arg in (*spec.posonlyargs, *spec.args)]
+        named = [arg.arg for arg in (*spec.args, *spec.kwonlyargs)]
+        found: dict[str, Values] = dict(zip(positional, arguments.positional, strict=False))
+        spare = arguments.positional[len(positional) :]
+        found.update({name: arguments.named[name] for name in named if name in arguments.named})
+        for name in (*positional, *(arg.arg for arg in spec.kwonlyargs)):
+            if name in found:
+                continue
+            values = arguments.others | (arguments.rest if name in positional else NOTHING)
+            found[name] = values | defaults.get(name, NOTHING if values else SOME)
+        if spec.vararg is not None:
+            box = self.tracer.fresh("sequence", spec.vararg, tuple(map(shapes, spare)))
+            for index, values in enumerate(spare):
+                self.tracer.put(box, [Known(index)], values, None)
+            if arguments.rest:
+                self.tracer.put(box, [UNKNOWN], arguments.rest, None)
+            found[spec.vararg.arg] = frozenset({box})
+        if spec.kwarg is not None:
+            extra = {name: one for name, one in arguments.named.items() if name not in named}
+            mark = frozenset((name, shapes(one)) for name, one in extra.items())
+            box = self.tracer.fresh("mapping", spec.kwarg, mark)
+            for name, values in extra.items():
+                self.tracer.put(box, [Known(name)], values, None)
+            if arguments.others:
+                self.tracer.put(box, [UNKNOWN], arguments.others, None)
+            found[spec.kwarg.arg] = frozenset({box})
+        return found
+
+    def unknown(self, arguments: Arguments, node: ast.AST | None) -> Values:
+        """Code that cannot be seen: it may change all that it is handed."""
+        self.tracer.reads_types = True
+        for values in arguments.all():
+            self.hand_out(values, node, opens=True)
+        return SOME.union(*(boxes(values) for values in arguments.all()))
+
+    def trusted(
+        self, arguments: Arguments, node: ast.AST | None, in_python: bool = False
+    ) -> Values:
+        """Code that changes none of its arguments, and may keep them."""
+        self.tracer.reads_types |= in_python
+        for values in arguments.all():
+            self.hand_out(values, node, opens=False)
+        return SOME.union(*(boxes(values) for values in arguments.all()))
+
+    def hand_out(self, values: Values, node: ast.AST | None, opens: bool) -> None:
+        """Note that values are in the hands of other code."""
+        tracer = self.tracer
+        for value in tracer.reachable(values):
+            if value is HANDLER:
+                tracer.give_up(node)
+            elif value is DOCUMENT:
+                tracer.read_all()
+            elif isinstance(value, Box):
+                if opens and value.kind != "object":
+                    tracer.open(value, node)
+                tracer.leak(frozenset({value}))
+            elif isinstance(value, (Function, Bound, Partial)) or (
+                isinstance(value, Known)
+                and isinstance(value.value, FunctionType)
+                and not is_trusted(value.value)
+            ):
+                self.call(value, Arguments([], rest=SOME, others=SOME), node)
+
+    @abstractmethod
+    def call_known(
+        self, function: Any, arguments: Arguments, node: ast.AST | None, mark: Any
+    ) -> Values:
+        """Follow a call of an object from outside of the rule."""
+
+    @abstractmethod
+    def attribute(self, owner: Value, name: str, node: ast.AST | None) -> Values:
+        """What an attribute may be."""
+
+    @abstractmethod
+    def method(
+        self, receiver: Value, name: str, arguments: Arguments, node: ast.AST | None
+    ) -> Values:
+        """Follow a call of a method that is not written in Python, or is not known."""
+
+
+def before(first: Iterable[Values], arguments: Arguments) -> Arguments:
+    return dataclasses.replace(arguments, positional=[*first, *arguments.positional])
+
+
+def given_back(frame: Frame) -> Values:
+    if frame.yields:
+        return frozenset({frame.yielded})
+    return frame.returns if isinstance(frame.node, ast.Lambda) else frame.returns | {Known(None)}
+
+
+def boxes(values: Values) -> Values:
+    return frozenset(value for value in values if isinstance(value, Box))
+
+
+def is_trusted(function: FunctionType) -> bool:
+    return (function.__module__ or "").partition(".")[0] in TRUSTED
+
+
+def is_own(function: FunctionType) -> bool:
+    """Whether a function is one of lazymig's own, which every handler has."""
+    parts = (function.__module__ or "").split(".")
+    return parts[0] == "lazymig" and parts[1:2] != ["demo"]
