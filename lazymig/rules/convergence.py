@@ -13,7 +13,7 @@ from lazymig.rules.formulas import parse
 from lazymig.rules.knowledge import ask
 from lazymig.rules.pipelines import after_pipeline
 
-__all__ = ["ends_match"]
+__all__ = ["ends_match", "keeps_match"]
 
 
 def ends_match(target: Mapping[str, Any], update: Any, array_filters: Any = None) -> bool:
@@ -34,10 +34,23 @@ def ends_match(target: Mapping[str, Any], update: Any, array_filters: Any = None
     document afterwards (a constant, a type, presence, absence), and the target is evaluated over
     that knowledge in three-valued logic.
     """
+    return _answer_after(target, update, array_filters) is False
+
+
+def keeps_match(target: Mapping[str, Any], update: Any, array_filters: Any = None) -> bool:
+    """Tell whether it is proved that every document matches `target` after `update`.
+
+    As in `ends_match`, with the same assumption; a document that MongoDB refuses keeps its match.
+    """
+    return _answer_after(target, update, array_filters) is True
+
+
+def _answer_after(target: Mapping[str, Any], update: Any, array_filters: Any) -> bool | None:
+    """What every updated document answers to the target; `None` if that is not known."""
     formula = parse(target)
     after = (
         after_pipeline(formula, update)
         if isinstance(update, list)
         else after_operators(formula, update, array_filters or [])
     )
-    return ask(formula, after) is False
+    return ask(formula, after)

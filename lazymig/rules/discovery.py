@@ -14,16 +14,18 @@ import bson
 from bson.errors import BSONError
 
 from lazymig.errors import RuleDefinitionError, UpdateQueryError
-from lazymig.rules.convergence import ends_match
+from lazymig.rules.convergence import ends_match, keeps_match
 from lazymig.rules.matching import Matcher, compile_query, query_paths
 from lazymig.rules.once import OnceOptions, once_options
 from lazymig.rules.rule import Evaluation, Rule, RuleHandler, Scope, evaluate
 from lazymig.rules.symbols import Decisions, SymbolicDocument, settle_symbols
+from lazymig.rules.variation import varies_by_call
 from lazymig.rules.updates import (
     ANY_UUID,
     ANY_VALUE,
     check_update,
     created_paths,
+    overlaps,
     read_paths,
     written_paths,
 )
@@ -100,6 +102,10 @@ class BoundRule:
     document or that writes by itself (`by_hand`). `converges` is `None` where only the update
     computed for a document can tell. `reads` are the paths that the target reads, `inputs` those
     that the update is computed from; `None` where they are not all known.
+
+    `varies`: the update of a static rule differs from call to call, by more than the time, so that
+    each document is given one of its own. `plain` is the rule as it is declared, where `target`
+    leaves out the documents that wait for an earlier rule.
     """
 
     rule: Rule
@@ -115,6 +121,8 @@ class BoundRule:
     writes: frozenset[str] | None
     inputs: frozenset[str] | None
     creates: frozenset[str] | None
+    varies: bool = False
+    plain: BoundRule | None = None
     _proven: dict[Any, bool] = field(default_factory=dict, repr=False)
     _checked: set[Any] = field(default_factory=set, repr=False)
 
@@ -137,6 +145,11 @@ class BoundRule:
     def once(self) -> OnceOptions | None:
         """How a document is claimed for this rule; `None` for a rule without effects elsewhere."""
         return self.rule.once
+
+    @property
+    def declared(self) -> BoundRule:
+        """The rule with the target that it sets itself, whatever it waits for."""
+        return self.plain or self
 
     @property
     def model_name(self) -> str:
@@ -225,14 +238,15 @@ class BoundRule:
 
     def converges_with(self, evaluation: Evaluation) -> bool:
         """Whether this computed update provably ends the match of the target it goes with."""
-        if self.target is not None and evaluation.target == self.target:
+        own = self.declared.target
+        if own is not None and evaluation.target == own:
             if self.kind == "static" and evaluation.update == self.update:
                 return bool(self.converges)
             key = _form_of(evaluation.update, evaluation.array_filters)
             if key is not None:
                 if key not in self._proven and len(self._proven) < _MOST_FORMS:
                     self._proven[key] = ends_match(
-                        self.target, _with_any_values(evaluation.update), evaluation.array_filters
+                        own, _with_any_values(evaluation.update), evaluation.array_filters
                     )
                 if self._proven.get(key):
                     return True
@@ -306,6 +320,7 @@ def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundR
         return _bind_once(rule, handler_class, doc_class, probe, target, matcher)
 
     static = probe.complete and probe.update is not None and "doc" not in probe.asked
+    varies = static and varies_by_call(rule, handler_class, doc_class)
     forms: list[_Form] | None = [(probe.update, probe.array_filters)]
     read: frozenset[str] | None = frozenset()
     if not static:
@@ -331,6 +346,7 @@ def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundR
         writes=_union(written_paths, forms),
         inputs=_union(lambda update: _joined(read, read_paths(update)), forms),
         creates=_union(created_paths, forms) or frozenset(),
+        varies=varies,
     )
 
 
@@ -444,9 +460,13 @@ def _union(
 
 
 def _may_end_match(target: Mapping[str, Any], update: Any, array_filters: Any) -> bool:
-    """Whether some value that a rule computes would end the match, though not every one does."""
-    return any(
-        ends_match(target, _settled(update, sample), _settled(array_filters, sample))
+    """Whether some value that a rule computes might end the match, though not every one does."""
+    read, written = query_paths(target), written_paths(update)
+    if read is not None and written is not None:
+        if not any(overlaps(path, other) for path in read for other in written):
+            return False
+    return not all(
+        keeps_match(target, _settled(update, sample), _settled(array_filters, sample))
         for sample in _SAMPLES
     )
 
