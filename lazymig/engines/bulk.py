@@ -154,8 +154,9 @@ class Tally:
     """What has become of documents so far: matched, modified, and the errors of the refused.
 
     `lasting`: there was an update after which the rule may find its document again. `halted`: for
-    that reason a part of them was left undone. `others` has what other rules did to documents that
-    did not load or validate, by name.
+    that reason a part of them was left undone. `unwritten` are the keys of the refused that no
+    update was sent for. `others` has what other rules did to documents that did not load or
+    validate, by name.
     """
 
     matched: int = 0
@@ -163,6 +164,7 @@ class Tally:
     errors: list[MigrationError] = field(default_factory=list)
     lasting: bool = False
     halted: bool = False
+    unwritten: set[Any] = field(default_factory=set)
     others: dict[str, Tally] = field(default_factory=dict)
 
     def add(self, other: Tally) -> None:
@@ -172,6 +174,7 @@ class Tally:
         self.errors.extend(other.errors)
         self.lasting |= other.lasting
         self.halted |= other.halted
+        self.unwritten |= other.unwritten
         for name, tally in other.others.items():
             self.others.setdefault(name, Tally()).add(tally)
 
@@ -190,8 +193,8 @@ class Work:
     `most_errors`: the work ends early after so many errors. `only_repeatable`: it may be begun anew
     by someone who does not know what was written, and halts before what would be written twice.
     `is_broken` tells whether a raw document fails to load, or to validate: to one that does, a rule
-    that no match starts is applied as a load would do it. `demand` is what is asked of a computed
-    update; by default that of the scope.
+    that no match starts is applied as a load would do it. `demand` is what a rule has to do for a
+    document; by default what those of the scope have to.
     """
 
     collection: Collection[Any]
@@ -247,7 +250,7 @@ class Work:
 
         Bulk rules are run on demand, and may be meant to find their documents again.
         """
-        return self.demand or ("end" if self.scope == "lazy" else "change")
+        return self.demand or ("end" if self.scope == "lazy" else "update")
 
     def _update_many(self, rule: BoundRule, evaluation: Evaluation, tally: Tally) -> None:
         """One update on the server; document by document only if the server refuses one.
@@ -353,7 +356,9 @@ class Work:
         counts = rescue_all(self, broken, self.is_broken, rule)
         failed = {key_of(error.document_id) for each in counts.values() for error in each.errors}
         for document in broken:
-            del outcome.failures[key_of(document["_id"])]
+            key = key_of(document["_id"])
+            outcome.unwritten.discard(key)
+            del outcome.failures[key]
         query = all_of(by_ids([each["_id"] for each in broken]), self.plan.concern, rule.target)
         for document in reader.find(query, {"_id": 1}):
             if (key := key_of(document["_id"])) not in failed:
@@ -395,6 +400,7 @@ class Work:
             tally.errors.extend(outcome.failures.values())
             tally.lasting |= outcome.lasting
             tally.halted |= outcome.halted
+            tally.unwritten |= outcome.unwritten
 
     def _by_hand(self, rule: BoundRule, tally: Tally) -> None:
         """Let a rule that writes by itself do so, once; count by its target before and after."""

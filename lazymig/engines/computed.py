@@ -29,12 +29,7 @@ from lazymig.engines.access import (
     on_primary,
     waited_too_long,
 )
-from lazymig.engines.refusals import (
-    changes_nothing,
-    sets_no_update,
-    still_matches,
-    would_match,
-)
+from lazymig.engines.refusals import sets_no_update, still_matches, would_match
 from lazymig.errors import MigrationConflict, MigrationError, MigrationFailed
 from lazymig.redaction import without_secrets
 from lazymig.rules.discovery import BoundRule
@@ -54,8 +49,8 @@ __all__ = [
     "migrate_computed",
 ]
 
-Demand: TypeAlias = Literal["end", "change", "nothing"]
-"""What is asked of an update: to end the match of its document, to change something, or nothing."""
+Demand: TypeAlias = Literal["end", "update", "nothing"]
+"""What a rule has to do for each document: end its match, set an update for it, or nothing."""
 
 # A document that is changed between read and write this often in a row is not read a sixth time
 # within one request.
@@ -144,9 +139,9 @@ def migrate_computed(
     """Apply one rule to each of these documents with the update computed for it.
 
     :param documents: whole raw documents as they were read; their reading is checked by the write.
-    :param demand: what an update has to do. One of which it is known that it does not is not
-        written; after one of which it cannot be known, the document is asked for again. In both
-        cases it is among the failures.
+    :param demand: what the rule has to do. An update of which it is known that it leaves the match
+        where it has to end it is not written; where that cannot be known, the document is asked for
+        afterwards. Documents for which the rule does not do it are among the failures.
     :param shard_key: the paths of the model's shard key, which the documents carry.
     :param static_update: the rule reads no document; it is evaluated for each without one.
     :param only_repeatable: the work may be begun anew by someone who does not know what was
@@ -326,9 +321,6 @@ class _Computation:
             return self._write(key, document, evaluation, True, as_declared, foreseen)
         if still and self.demand == "end":
             self.outcome.refuse(would_match(rule, document_id))
-            return None
-        if still and self._forecast.changes_nothing(document, evaluation.update, projected):
-            self.outcome.refuse(changes_nothing(rule, document_id))
             return None
         return self._write(key, document, evaluation, False, as_declared)
 

@@ -7,7 +7,7 @@ from typing import Any
 from lazymig.errors import MigrationFailed
 from lazymig.rules.discovery import BoundRule
 
-__all__ = ["changes_nothing", "sets_no_update", "still_matches", "would_match"]
+__all__ = ["sets_no_update", "still_matches", "would_match"]
 
 
 def still_matches(rule: BoundRule, document_id: Any) -> MigrationFailed:
@@ -37,16 +37,6 @@ def sets_no_update(rule: BoundRule, document_id: Any) -> MigrationFailed:
         document_id,
         "the rule sets no update for the document, which still matches its target; set "
         "self.update, narrow the target, or set self.target to None where the rule does not apply",
-    )
-
-
-def changes_nothing(rule: BoundRule, document_id: Any) -> MigrationFailed:
-    """The error for a document that matches a rule whose update leaves it as it is."""
-    return _failure(
-        rule,
-        document_id,
-        "the update changes nothing in the document, which still matches the target; let the "
-        "update change it, or narrow the target",
     )
 
 

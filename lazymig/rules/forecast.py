@@ -72,32 +72,6 @@ class Forecast:
         written = written_paths(update) or frozenset()
         return any(_leads_into_array(document, path) for path in (*self._dotted, *written))
 
-    def changes_nothing(
-        self, document: Mapping[str, Any], update: Any, known: frozenset[str] | None = None
-    ) -> bool:
-        """Whether it is certain that an update leaves a document as it is, though it need not.
-
-        False where the query reads nothing of what the update writes: such an update cannot end the
-        match, and is not meant to.
-
-        :param known: the top-level fields that the document was read with, `None` for all.
-        """
-        written = written_paths(update)
-        if written is None or self._roots is None:
-            return False
-        roots = frozenset(map(_root, written))
-        if roots.isdisjoint(self._roots) or (known is not None and not roots <= known):
-            return False
-        try:
-            after = self._updated(document, update, roots)
-            return self._encoded(after, roots) == self._encoded(document, roots)
-        except (_Unknown, BSONError, ValueError, OverflowError, TypeError):
-            return False
-
-    def _encoded(self, document: Mapping[str, Any], roots: frozenset[str]) -> bytes:
-        fields = {name: document[name] for name in sorted(roots) if name in document}
-        return bson.encode(fields, codec_options=self._codec_options)
-
     def _updated(
         self, document: Mapping[str, Any], update: Any, roots: frozenset[str]
     ) -> dict[str, Any]:

@@ -31,6 +31,13 @@ def _hash_some(self: Any) -> None:
         self.update = {"$set": {"h": "x"}, "$inc": {"hashed": 1}}
 
 
+def _hash_those_it_applies_to(self: Any) -> None:
+    self.target = {"h": {"$exists": False}}
+    self.update = {"$set": {"h": "x"}}
+    if hash_of(self.doc["n"]) == hash_of(1):
+        self.target = None
+
+
 def _post(rules: Any) -> Any:
     return model(rules, n=IntField(), hashed=IntField(), h=StringField())
 
@@ -137,12 +144,31 @@ def test_no_second_look_where_a_match_may_last(mongoengine_db: Database[Any]) ->
 
 
 @pytest.mark.parametrize("alone", [3, 1100])
-def test_what_a_rule_leaves_alone_is_no_error(mongoengine_db: Database[Any], alone: int) -> None:
-    """Documents for which a rule sets no update stay as they are, and are not put aside."""
+def test_what_a_rule_sets_no_update_for_is_refused(
+    mongoengine_db: Database[Any], alone: int
+) -> None:
+    """Documents that match, and for which a rule sets no update, are told of and put aside."""
     _insert(mongoengine_db, range(COUNT))
     _insert(mongoengine_db, range(COUNT, COUNT + alone), n=1)
     rules = handler(allmigration01__some=_hash_some)
-    report = rules(_post(rules)).migrate_all(chunk_size=500)
-    assert (report.complete, report.errors, report.modified) == (True, (), COUNT)
+    report = rules(_post(rules)).migrate_all(chunk_size=500, max_errors=alone)
+    assert (report.state, report.complete, report.modified) == ("finished", False, COUNT)
+    assert all("sets no update" in str(error) for error in report.errors)
     assert mongoengine_db["post"].count_documents({"hashed": 1}) == COUNT
-    assert list(History(mongoengine_db).quarantined(report.run_id)) == []
+    left = History(mongoengine_db).quarantined(report.run_id)
+    assert {entry.document_id for entry in left} == set(range(COUNT, COUNT + alone))
+
+
+@pytest.mark.parametrize("scope", ["migration", "allmigration"])
+def test_what_a_rule_does_not_apply_to_is_no_error(
+    mongoengine_db: Database[Any], scope: str
+) -> None:
+    """Documents for which a rule takes its target back stay as they are, and are not put aside."""
+    _insert(mongoengine_db, range(30))
+    _insert(mongoengine_db, range(30, 40), n=1)
+    rules = handler(**{f"{scope}01__some": _hash_those_it_applies_to})
+    migration = rules(_post(rules))
+    run = migration.migrate_pending if scope == "migration" else migration.migrate_all
+    report = run(chunk_size=20)
+    assert (report.complete, report.errors, report.modified) == (True, (), 30)
+    assert mongoengine_db["post"].count_documents({"h": {"$exists": False}}) == 10

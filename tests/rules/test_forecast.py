@@ -127,19 +127,14 @@ def test_the_server_agrees(database: Database[Raw]) -> None:
         stored = collection.find_one({"_id": 1}) or {}
         forecast = Forecast(compile_query(target), collection.codec_options)
         answer = forecast.still_matches(stored, update)
-        unchanged = forecast.changes_nothing(stored, update)
         told[answer] += 1
-        if answer is None and not unchanged:
+        if answer is None:
             return
         try:
             collection.update_one({"_id": 1}, update)
         except WriteError:
             return
-        after = collection.find_one({"_id": 1})
-        if answer is not None:
-            assert (collection.find_one(target) is not None) is answer
-        if unchanged:
-            assert after == stored
+        assert (collection.find_one(target) is not None) is answer
 
     holds()
     assert told[True] >= EXAMPLES // 20, told
