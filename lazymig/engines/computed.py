@@ -399,15 +399,20 @@ class _Computation:
     def _ask(self, writes: Sequence[_Write]) -> Iterator[tuple[_Write, bool | None]]:
         """Whether documents would still match after the one update of these writes."""
         ids = [write.document["_id"] for write in writes]
-        stages = [
-            {"$match": all_of(by_ids(ids), self.concern, self.rule.target)},
-            *writes[0].evaluation.update,
+        still = [
             {"$match": all_of(self.concern, self.rule.declared.target)},
             {"$project": {"_id": 1}},
         ]
+        stages = [
+            {"$match": all_of(by_ids(ids), self.concern, self.rule.target)},
+            *writes[0].evaluation.update,
+            # MongoDB 6.0.5 moves a condition on a part of what $map makes in front of the $map,
+            # which answers for the old document; it moves none out of a $facet.
+            {"$facet": {"still": still}},
+        ]
         try:
-            found = on_primary(self.collection).aggregate(stages, batchSize=len(ids) + 1)
-            keys = {key_of(document["_id"]) for document in found}
+            (answer,) = on_primary(self.collection).aggregate(stages)
+            keys = {key_of(document["_id"]) for document in answer["still"]}
         except OperationFailure as exc:
             if waited_too_long(exc):
                 raise
