@@ -83,7 +83,8 @@ class Application:
 
     Static rules that end their match are queued and sent as one ordered bulk write with one
     `UpdateMany` each; other rules are written document by document, after what is queued. A
-    document for which a rule fails gets no later one. A document that somebody else holds for a once rule is set aside until all others are done.
+    document for which a rule fails gets no later one. One that somebody else holds for a once rule
+    is set aside until all others are done.
     """
 
     def __init__(

@@ -610,9 +610,7 @@ def rescue_all(
         fresh = refresh(work.collection, batch, family, applied)
         _count_applied(counts, applied, fresh, blamed)
         broken = [
-            document
-            for document in fresh
-            if isinstance(document, Mapping) and is_broken(document)
+            document for document in fresh if isinstance(document, Mapping) and is_broken(document)
         ]
         applied.clear()
         rescued = rescue(work.collection, broken, family, applied=applied) if broken else []

@@ -377,8 +377,9 @@ class _Computation:
         """Ask MongoDB, where it can tell without writing, whether updates end their match.
 
         :return: those writes that do, or may do so.
+        :raises PartRefused: within a transaction, MongoDB will refuse an update.
         """
-        if self.session is not None or is_mongomock(self.collection):
+        if is_mongomock(self.collection):
             return list(writes)
         pipelines: dict[bytes, list[_Write]] = {}
         for write in writes:
@@ -411,11 +412,13 @@ class _Computation:
             {"$facet": {"still": still}},
         ]
         try:
-            (answer,) = on_primary(self.collection).aggregate(stages)
+            (answer,) = on_primary(self.collection).aggregate(stages, **_within(self.session))
             keys = {key_of(document["_id"]) for document in answer["still"]}
         except OperationFailure as exc:
-            if waited_too_long(exc):
+            if waited_too_long(exc) or exc.has_error_label("TransientTransactionError"):
                 raise
+            if self.session is not None:
+                raise PartRefused from exc
             if len(writes) == 1:
                 # The write will be refused as well, and will say why.
                 yield writes[0], None

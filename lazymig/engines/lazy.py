@@ -216,9 +216,7 @@ def _bring_up(
     return current
 
 
-def _find_matches(
-    current: list[Raw | Failure | None], stale: _Stale, family: Family
-) -> None:
+def _find_matches(current: list[Raw | Failure | None], stale: _Stale, family: Family) -> None:
     """Put a failure in place of each document that matches a rule which was just applied to it.
 
     The proof that a rule ends its match takes the parents of a dotted path for sub-documents. What

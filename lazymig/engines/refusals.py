@@ -41,6 +41,4 @@ def sets_no_update(rule: BoundRule, document_id: Any) -> MigrationFailed:
 
 
 def _failure(rule: BoundRule, document_id: Any, problem: str) -> MigrationFailed:
-    return MigrationFailed(
-        problem, model=rule.model_name, rule=rule.name, document_id=document_id
-    )
+    return MigrationFailed(problem, model=rule.model_name, rule=rule.name, document_id=document_id)

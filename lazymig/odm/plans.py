@@ -129,12 +129,13 @@ def _warn_of_order(model: Any, lazy: Sequence[BoundRule]) -> None:
         others = ", ".join(waiting.get(rule.name, ()))
         if rule.target is None:
             if others:
-                warnings.warn(
-                    f"{model.__name__}.{rule.name}: its target needs the document, so no match "
-                    f"starts it, nor the later rules that read or write what it writes: {others}; "
-                    "set self.target before self.doc is read",
-                    ConvergenceWarning,
-                    stacklevel=_users_level(),
+                logger.warning(
+                    "%s.%s: its target needs the document, so no match starts it, nor the later "
+                    "rules that read or write what it may write: %s; set self.target before "
+                    "self.doc is read",
+                    model.__name__,
+                    rule.name,
+                    others,
                 )
         elif rule.converges is False:
             held = f"; until then {others} will wait for it where its target matches"

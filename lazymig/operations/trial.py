@@ -228,15 +228,15 @@ class Trial:
         """Do for copies that a rule was not applied to what a run does: mend the broken ones."""
         copies = {key: self.copies[key] for key in left}
         broken = {
-            key: each
-            for key, each in copies.items()
-            if self._trouble(scratch, each) is not None
+            key: each for key, each in copies.items() if self._trouble(scratch, each) is not None
         }
         for key, error in left.items():
             if key not in broken:
                 self._refuse(rule, error, refused)
         self._rescue(scratch, broken, refused)
-        work = Work(scratch, self.plan, "lazy", by_ids([one.document_id for one in broken.values()]))
+        work = Work(
+            scratch, self.plan, "lazy", by_ids([one.document_id for one in broken.values()])
+        )
         for each in self._matching(work, rule) if broken else ():
             if key_of(each.document_id) not in refused:
                 self._refuse(rule, still_matches(rule, each.document_id), refused)

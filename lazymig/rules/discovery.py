@@ -19,7 +19,6 @@ from lazymig.rules.matching import Matcher, compile_query, query_paths
 from lazymig.rules.once import OnceOptions, once_options
 from lazymig.rules.rule import Evaluation, Rule, RuleHandler, Scope, evaluate
 from lazymig.rules.symbols import Decisions, SymbolicDocument, settle_symbols
-from lazymig.rules.variation import varies_by_call
 from lazymig.rules.updates import (
     ANY_UUID,
     ANY_VALUE,
@@ -29,6 +28,7 @@ from lazymig.rules.updates import (
     read_paths,
     written_paths,
 )
+from lazymig.rules.variation import varies_by_call
 
 __all__ = ["BoundRule", "Kind", "bind", "discover"]
 

@@ -196,9 +196,7 @@ def _rename(
 
 
 def _is_int32(value: Any) -> bool:
-    return (
-        isinstance(value, int) and not isinstance(value, (bool, Int64)) and value in _INT32
-    )
+    return isinstance(value, int) and not isinstance(value, (bool, Int64)) and value in _INT32
 
 
 _OPERATORS: Final[Mapping[str, Callable[[dict[str, Any], list[str], Any], None]]] = {

@@ -105,9 +105,7 @@ class Plan:
 
     def may_rescue(self, carried: Sequence[str] | None, excluded: Sequence[str]) -> bool:
         """Whether a rule that no match starts may write a path which a projection carries."""
-        return any(
-            _writes_carried(rule, carried, excluded) for rule in self.started_by_errors
-        )
+        return any(_writes_carried(rule, carried, excluded) for rule in self.started_by_errors)
 
 
 def feeds(rule: BoundRule, later: BoundRule) -> bool:

@@ -204,25 +204,29 @@ def test_a_refused_document_gets_no_later_rule(mongoengine_db: Database[Any]) ->
 
 
 _paths = st.sampled_from(["a", "b", "c", "d"])
-_targets = st.one_of(
-    st.tuples(_paths, st.booleans()).map(lambda pair: {pair[0]: {"$exists": pair[1]}}),
-    _paths.map(lambda path: {path: {"$gte": 0, "$lt": 10}}),
-    st.tuples(_paths, _paths).map(
-        lambda pair: {pair[0]: {"$exists": True}, pair[1]: {"$exists": False}}
+_two_paths = st.lists(_paths, min_size=2, max_size=2, unique=True)
+# Whether these end their match is known only of the documents at hand.
+_unproved: Any = st.one_of(
+    _paths.map(lambda path: ({path: {"$gte": 0, "$lt": 10}}, {"$inc": {path: 10}})),
+    _two_paths.map(
+        lambda two: (
+            {two[0]: {"$gte": 0, "$lt": 10}},
+            [{"$set": {two[0]: {"$add": [f"${two[0]}", 10, {"$ifNull": [f"${two[1]}", 0]}]}}}],
+        )
     ),
 )
-_updates: Any = st.one_of(
-    st.tuples(_paths, st.integers(-5, 20)).map(lambda pair: {"$set": {pair[0]: pair[1]}}),
-    _paths.map(lambda path: {"$unset": {path: ""}}),
-    st.tuples(_paths, _paths)
-    .filter(lambda pair: pair[0] != pair[1])
-    .map(lambda pair: {"$rename": {pair[0]: pair[1]}}),
-    _paths.map(lambda path: {"$inc": {path: 10}}),
-    st.tuples(_paths, _paths).map(
-        lambda pair: [{"$set": {pair[0]: {"$add": [f"${pair[1]}", 10]}}}]
+_proved: Any = st.one_of(
+    _paths.map(lambda path: ({path: {"$exists": False}}, {"$set": {path: 3}})),
+    _paths.map(lambda path: ({path: {"$exists": True}}, {"$unset": {path: ""}})),
+    _two_paths.map(lambda two: ({two[0]: {"$exists": True}}, {"$rename": {two[0]: two[1]}})),
+    _two_paths.map(
+        lambda two: (
+            {two[0]: {"$exists": False}},
+            [{"$set": {two[0]: {"$ifNull": [f"${two[1]}", -1]}}}],
+        )
     ),
 )
-_rules = st.lists(st.tuples(_targets, _updates), min_size=2, max_size=4)
+_rules = st.lists(st.one_of(_unproved, _proved), min_size=2, max_size=4)
 _documents = st.lists(
     st.dictionaries(_paths, st.integers(-3, 15), max_size=3), min_size=1, max_size=4
 )
@@ -232,7 +236,7 @@ def test_loads_and_then_a_run_leave_what_a_run_leaves(mongoengine_db: Database[A
     """Wherever a run brings all documents up to date, loads before it change nothing of that."""
     seen = {"compared": 0, "waiting": 0}
 
-    @settings(max_examples=120)
+    @settings(max_examples=80)
     @given(_rules, _documents)
     def holds(rules: list[Any], documents: list[dict[str, Any]]) -> None:
         methods = {
@@ -271,5 +275,5 @@ def test_loads_and_then_a_run_leave_what_a_run_leaves(mongoengine_db: Database[A
         seen["compared"] += 1
 
     holds()
-    assert seen["compared"] > 20, seen
-    assert seen["waiting"] > 2, seen
+    assert seen["compared"] > 10, seen
+    assert seen["waiting"] > 3, seen

@@ -57,7 +57,7 @@ def test_what_is_drawn_by_lot_or_counted_varies(value: Callable[[], Any]) -> Non
     "value",
     [
         lambda: 1,
-        lambda: [],
+        list,
         lambda: float("nan"),
         lambda: {"a": [datetime(2020, 1, 1)]},
         datetime.now,
