@@ -234,9 +234,8 @@ class Trial:
             if key not in broken:
                 self._refuse(rule, error, refused)
         self._rescue(scratch, broken, refused)
-        work = Work(
-            scratch, self.plan, "lazy", by_ids([one.document_id for one in broken.values()])
-        )
+        within = by_ids([each.document_id for each in broken.values()])
+        work = Work(scratch, self.plan, "lazy", within)
         for each in self._matching(work, rule) if broken else ():
             if key_of(each.document_id) not in refused:
                 self._refuse(rule, still_matches(rule, each.document_id), refused)

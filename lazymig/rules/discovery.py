@@ -462,9 +462,9 @@ def _union(
 def _may_end_match(target: Mapping[str, Any], update: Any, array_filters: Any) -> bool:
     """Whether some value that a rule computes might end the match, though not every one does."""
     read, written = query_paths(target), written_paths(update)
-    if read is not None and written is not None:
-        if not any(overlaps(path, other) for path in read for other in written):
-            return False
+    known = read is not None and written is not None
+    if known and not any(overlaps(one, other) for one in read or () for other in written or ()):
+        return False
     return not all(
         keeps_match(target, _settled(update, sample), _settled(array_filters, sample))
         for sample in _SAMPLES

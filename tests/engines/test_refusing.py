@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 import warnings
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -335,7 +335,7 @@ def test_the_time_is_one_for_a_batch(mongoengine_db: Database[Any]) -> None:
 
     def method(self: Any) -> None:
         self.target = {"at": {"$exists": False}}
-        self.update = {"$set": {"at": datetime.now()}}
+        self.update = {"$set": {"at": datetime.now(timezone.utc)}}
 
     post = model(handler(migration01__at=method), at=DateTimeField())
     list(post.objects)

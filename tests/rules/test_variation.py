@@ -18,6 +18,14 @@ from lazymig.rules.rule import RuleHandler
 _numbers = itertools.count()
 
 
+def _utc() -> datetime:
+    return datetime.now(timezone.utc).replace(tzinfo=None)
+
+
+def _local() -> datetime:
+    return datetime.now(timezone.utc).astimezone().replace(tzinfo=None)
+
+
 class Post:
     """Stands for a model: binding asks for its name alone."""
 
@@ -38,12 +46,12 @@ def _varies(value: Callable[[], Any]) -> bool:
     "value",
     [
         lambda: uuid.uuid4().hex,
-        lambda: uuid.uuid4(),
+        uuid.uuid4,
         ObjectId,
         random.random,
         lambda: random.choice(["x", "y"]),
         lambda: next(_numbers),
-        lambda: {"at": datetime.now(), "token": uuid.uuid4().hex},
+        lambda: {"at": _utc(), "token": uuid.uuid4().hex},
         lambda: [1, random.random()],
         lambda: datetime(2020, 1, 1) + timedelta(days=random.randrange(10_000)),
     ],
@@ -60,12 +68,12 @@ def test_what_is_drawn_by_lot_or_counted_varies(value: Callable[[], Any]) -> Non
         list,
         lambda: float("nan"),
         lambda: {"a": [datetime(2020, 1, 1)]},
-        datetime.now,
-        datetime.utcnow,
+        _local,
+        _utc,
         lambda: datetime.now(timezone.utc),
         lambda: datetime.now(timezone(timedelta(hours=5))),
-        lambda: datetime.now() + timedelta(days=30),
-        lambda: {"created": datetime.now(), "by": "lazymig"},
+        lambda: _local() + timedelta(days=30),
+        lambda: {"created": _local(), "by": "lazymig"},
     ],
 )
 def test_constants_and_the_time_do_not_vary(value: Callable[[], Any]) -> None:
