@@ -13,7 +13,7 @@ from mongoengine import DynamicDocument, DynamicField, IntField, StringField
 from pymongo.database import Database
 
 from lazymig import ConvergenceWarning, LazyMigrationMixin
-from lazymig.testing import assert_lazy_equals_bulk, migrated
+from lazymig.testing import assert_idempotent, assert_lazy_equals_bulk, migrated
 from tests.support.handlers import handler, model, rule
 
 # What it does to prices cannot be proved to end the match, and ends it.
@@ -175,6 +175,11 @@ def test_the_test_kit_tells_of_what_waits(mongoengine_db: Database[Any]) -> None
     with pytest.raises(AssertionError, match="loads and migrate_pending"):
         assert_lazy_equals_bulk(post, [OLD])
     assert_lazy_equals_bulk(post, [NEW])
+    with pytest.raises(AssertionError) as raised:
+        assert_idempotent(post, OLD)
+    assert "migration01__cents matches, and no match starts it on a load" in str(raised.value)
+    assert "migration02__total matches, and waits on a load" in str(raised.value)
+    assert_idempotent(post, NEW)
 
 
 def test_a_refused_document_gets_no_later_rule(mongoengine_db: Database[Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,17 @@ from mongoengine import IntField, StringField
 from pymongo.database import Database
 
 from lazymig import History
+from lazymig.operations import runs
 from tests.support.commands import CommandLog
 from tests.support.handlers import handler, model
-from tests.support.items import Item, MixedMigration, fill, hash_of, stored
+from tests.support.items import (
+    Item,
+    MixedMigration,
+    RaisingMigration,
+    fill,
+    hash_of,
+    stored,
+)
 
 COUNT = 1200
 LASTING = 777
@@ -174,3 +183,36 @@ def test_what_a_rule_does_not_apply_to_is_no_error(
     report = run(chunk_size=20)
     assert (report.complete, report.errors, report.modified) == (True, (), 30)
     assert mongoengine_db["post"].count_documents({"h": {"$exists": False}}) == 10
+
+
+RUNS: dict[str, dict[str, Any]] = {
+    "chunks": {"chunk_size": 30},
+    "one piece": {"chunk_size": None},
+    "transactions": {"chunk_size": 30, "transactions": True},
+    "backup": {"chunk_size": 30},
+    "threads": {"chunk_size": 30, "executor": _threads},
+}
+
+
+@pytest.mark.parametrize("kind", RUNS)
+@pytest.mark.parametrize("has_transactions", [True, False])
+def test_a_run_of_every_kind_refuses_what_would_match_again(
+    mongoengine_db: Database[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    kind: str,
+    has_transactions: bool,
+) -> None:
+    """Documents whose match would not end are refused unwritten; all others have the rule once."""
+    if not has_transactions:
+        monkeypatch.setattr(runs, "has_transactions", lambda _collection: False)
+    mongoengine_db["item"].insert_many(
+        [{"_id": each, "v": 7 if each % 10 == 0 else 1, "w": 1} for each in range(100)]
+    )
+    options = {**RUNS[kind], **({"backup": tmp_path / "b"} if kind == "backup" else {})}
+    report = RaisingMigration(Item).migrate_pending(max_errors=10, **options)
+    assert (report.state, report.complete, report.modified) == ("finished", False, 90)
+    assert {error.document_id for error in report.errors} == set(range(0, 100, 10))
+    for raw in stored(mongoengine_db):
+        refused = raw["_id"] % 10 == 0
+        assert (raw["w"], raw.get("hashed")) == ((1, None) if refused else (11, 1))
