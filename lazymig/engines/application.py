@@ -84,7 +84,8 @@ class Application:
 
     Static rules that end their match are queued and sent as one ordered bulk write with one
     `UpdateMany` each; other rules are written document by document, after what is queued. A
-    document that somebody else holds for a once rule is set aside until all others are done.
+    document for which a rule fails gets no later one. One that somebody else holds for a once rule
+    is set aside until all others are done.
     """
 
     def __init__(
@@ -235,8 +236,8 @@ class Application:
         if rule.once is not None:
             self._claim_each(rule)
             return
-        if rule.kind != "static":
-            self._write_each(rule, static_update=False)
+        if rule.kind != "static" or rule.varies:
+            self._write_each(rule, static_update=rule.kind == "static")
             return
         try:
             evaluation = rule.evaluate()
@@ -250,7 +251,7 @@ class Application:
             self._note_applied(rule)
             self.queue.append(_Queued(rule, condition, evaluation.update, evaluation.array_filters))
             self._note_written(rule)
-        elif self.after_error:
+        else:
             self._write_each(rule, static_update=True)
 
     def _flush(self) -> None:
@@ -300,17 +301,21 @@ class Application:
         :param fields: a projection that suffices, if they are read.
         """
         self._flush()
-        if self.wrote or not self.whole:
+        judged = {} if self.wrote or not self.whole else self._judged(rule)
+        if None in judged.values() or self.wrote or not self.whole:
             found = on_primary(self.collection).find(
                 all_of(by_ids(list(self.alive.values())), self.plan.concern, rule.target), fields
             )
             return list(in_one_answer(found, len(self.alive)))
-        return [
-            document
-            for document in self.documents.values()
+        return [self.documents[index] for index, matches in judged.items() if matches]
+
+    def _judged(self, rule: BoundRule) -> dict[int, bool | None]:
+        """Whether the documents, as they were read, match; an undetermined rule is asked itself."""
+        return {
+            index: True if rule.matcher is None else rule.matcher.judge(document)
+            for index, document in self.documents.items()
             if key_of(document["_id"]) in self.alive
-            and (rule.matcher is None or rule.matcher.judge(document) is not False)
-        ]
+        }
 
     def _write_each(self, rule: BoundRule, static_update: bool) -> None:
         """Write a rule document by document: one read, if need be, and one bulk write."""
@@ -324,7 +329,7 @@ class Application:
             rule,
             self.plan.concern,
             documents,
-            only_converging=not self.after_error,
+            demand="nothing" if self.after_error else "end",
             shard_key=self.plan.shard_key,
             static_update=static_update,
         )

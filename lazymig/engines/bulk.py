@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -26,6 +26,7 @@ from lazymig.engines.access import (
     by_ids,
     is_document_error,
     is_mongomock,
+    key_of,
     located,
     location_fields,
     on_primary,
@@ -34,15 +35,17 @@ from lazymig.engines.access import (
 )
 from lazymig.engines.claims import migrate_once
 from lazymig.engines.computed import (
+    Demand,
     Outcome,
     PartRefused,
     failure_of_rule,
     failure_of_server,
     migrate_computed,
 )
-from lazymig.engines.lazy import Failure, rescue
+from lazymig.engines.lazy import Failure, refresh, rescue
 from lazymig.engines.marks import marks_writes
-from lazymig.errors import MigrationError, MigrationFailed
+from lazymig.engines.refusals import still_matches
+from lazymig.errors import MigrationError
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.repetition import is_repeatable
@@ -57,8 +60,10 @@ __all__ = [
     "announce",
     "conclude",
     "is_exact_once_repeated",
+    "rescue_all",
     "rescue_broken",
     "still_matches",
+    "writes_alone",
 ]
 
 logger = logging.getLogger(__name__)
@@ -110,8 +115,8 @@ class MigrationReport:
 
     @property
     def complete(self) -> bool:
-        """Whether the run has come to its end; otherwise `resume=True` goes on with it."""
-        return self.state == "finished"
+        """Whether the run has come to its end, and has left no document in quarantine."""
+        return self.state == "finished" and not self.errors
 
     @property
     def matched(self) -> int:
@@ -147,7 +152,9 @@ class Tally:
     """What has become of documents so far: matched, modified, and the errors of the refused.
 
     `lasting`: there was an update after which the rule may find its document again. `halted`: for
-    that reason a part of them was left undone.
+    that reason a part of them was left undone. `unwritten` are the keys of the refused that no
+    update was sent for. `others` has what other rules did to documents that did not load or
+    validate, by name.
     """
 
     matched: int = 0
@@ -155,6 +162,8 @@ class Tally:
     errors: list[MigrationError] = field(default_factory=list)
     lasting: bool = False
     halted: bool = False
+    unwritten: set[Any] = field(default_factory=set)
+    others: dict[str, Tally] = field(default_factory=dict)
 
     def add(self, other: Tally) -> None:
         """Add what another one has counted."""
@@ -163,6 +172,13 @@ class Tally:
         self.errors.extend(other.errors)
         self.lasting |= other.lasting
         self.halted |= other.halted
+        self.unwritten |= other.unwritten
+        for name, tally in other.others.items():
+            self.others.setdefault(name, Tally()).add(tally)
+
+    def by_rule(self, name: str) -> dict[str, Tally]:
+        """What this rule did, and each other one besides, by name."""
+        return {name: self, **self.others}
 
 
 @dataclass(frozen=True)
@@ -174,6 +190,9 @@ class Work:
     `before_write` is called with a query for the documents that are about to be written.
     `most_errors`: the work ends early after so many errors. `only_repeatable`: it may be begun anew
     by someone who does not know what was written, and halts before what would be written twice.
+    `is_broken` tells whether a raw document fails to load, or to validate: to one that does, a rule
+    that no match starts is applied as a load would do it. `demand` is what a rule has to do for a
+    document; by default what those of the scope have to.
     """
 
     collection: Collection[Any]
@@ -185,6 +204,8 @@ class Work:
     before_write: Callable[[Raw], object] | None = None
     most_errors: int = _MOST_ERRORS
     only_repeatable: bool = False
+    is_broken: Callable[[Raw], bool] | None = None
+    demand: Demand | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "collection", writable(self.collection))
@@ -210,15 +231,25 @@ class Work:
         tally = Tally()
         if rule.once is not None:
             self._claim(rule, tally)
-        elif rule.kind == "static":
+        elif rule.kind == "static" and not rule.varies:
             evaluation = rule.evaluate(collection=self.collection)
-            if self.scope == "bulk" or rule.converges_with(evaluation):
+            if self._demand != "end" or rule.converges_with(evaluation):
                 self._update_many(rule, evaluation, tally)
-        elif rule.by_hand and self.scope == "bulk":
+            else:
+                self._compute(rule, tally)
+        elif writes_alone(rule, self.scope):
             self._by_hand(rule, tally)
         else:
             self._compute(rule, tally)
         return tally
+
+    @property
+    def _demand(self) -> Demand:
+        """Lazy rules have to end their match, or they would be applied again at each load.
+
+        Bulk rules are run on demand, and may be meant to find their documents again.
+        """
+        return self.demand or ("end" if self.scope == "lazy" else "update")
 
     def _update_many(self, rule: BoundRule, evaluation: Evaluation, tally: Tally) -> None:
         """One update on the server; document by document only if the server refuses one.
@@ -288,8 +319,9 @@ class Work:
             self.collection,
             rule,
             self.plan.concern,
-            only_converging=self.scope == "lazy",
+            demand=self._demand,
             shard_key=self.plan.shard_key,
+            static_update=rule.kind == "static",
             only_repeatable=self.only_repeatable,
             turn=turn,
             projected=paths,
@@ -301,7 +333,37 @@ class Work:
             None if paths is None else dict.fromkeys(paths, 1),
             turn=turn,
         )
-        self._count(tally, work, batches, 1 if is_mongomock(self.collection) else 2)
+        mend = None
+        if self.is_broken is not None and self.scope == "lazy" and not self.plan.starts(rule):
+            mend = partial(self._rescue, rule, tally)
+        workers = 1 if is_mongomock(self.collection) else 2
+        self._count(tally, work, batches, workers, mend)
+
+    def _rescue(self, rule: BoundRule, tally: Tally, outcome: Outcome) -> None:
+        """Do what a load does to those documents that a rule was not applied to, and is to mend.
+
+        What still matches the rule then stays among the failures, as everywhere.
+        """
+        assert self.is_broken is not None
+        ids = [outcome.failures[key].document_id for key in outcome.unwritten]
+        if not ids:
+            return
+        reader = on_primary(self.collection)
+        broken = [each for each in reader.find(by_ids(ids)) if self.is_broken(each)]
+        if not broken:
+            return
+        counts = rescue_all(self, broken, self.is_broken, rule)
+        failed = {key_of(error.document_id) for each in counts.values() for error in each.errors}
+        for document in broken:
+            key = key_of(document["_id"])
+            outcome.unwritten.discard(key)
+            del outcome.failures[key]
+        query = all_of(by_ids([each["_id"] for each in broken]), self.plan.concern, rule.target)
+        for document in reader.find(query, {"_id": 1}):
+            if (key := key_of(document["_id"])) not in failed:
+                outcome.failures[key] = still_matches(rule, document["_id"])
+        tally.add(counts.pop(rule.name, Tally()))
+        tally.add(Tally(others=counts))
 
     def _claim(self, rule: BoundRule, tally: Tally) -> None:
         """Let a once rule do its work on each matching document, one after the other."""
@@ -322,15 +384,22 @@ class Work:
         work: Callable[[list[Raw]], Outcome],
         batches: Iterator[list[Raw]],
         workers: int,
+        mend: Callable[[Outcome], object] | None = None,
     ) -> None:
-        """Do the batches and add up what became of them; none is begun after too many errors."""
+        """Do the batches and add up what became of them; none is begun after too many errors.
+
+        :param mend: called with each outcome, to see to what was not written.
+        """
         wanted = itertools.takewhile(lambda _: len(tally.errors) < self.most_errors, batches)
         for outcome in _side_by_side(work, wanted, workers):
+            if mend is not None:
+                mend(outcome)
             tally.matched += len(outcome.matched)
             tally.modified += outcome.modified
             tally.errors.extend(outcome.failures.values())
             tally.lasting |= outcome.lasting
             tally.halted |= outcome.halted
+            tally.unwritten |= outcome.unwritten
 
     def _by_hand(self, rule: BoundRule, tally: Tally) -> None:
         """Let a rule that writes by itself do so, once; count by its target before and after."""
@@ -350,6 +419,9 @@ class Work:
             after = on_primary(self.collection).count_documents(query)
             tally.matched += before
             tally.modified += max(before - after, 0)
+            if after and self._demand == "end":
+                left = on_primary(self.collection).find(query, {"_id": 1}).limit(self.most_errors)
+                tally.errors.extend(still_matches(rule, document["_id"]) for document in left)
 
     def stream(
         self,
@@ -381,6 +453,11 @@ class Work:
         finally:
             with turn:
                 cursor.close()
+
+
+def writes_alone(rule: BoundRule, scope: Scope) -> bool:
+    """Whether a rule writes by itself, once for all of its documents, without looking at one."""
+    return rule.by_hand and (scope == "bulk" or rule.converges is False)
 
 
 def is_exact_once_repeated(rule: BoundRule, evaluation: Evaluation) -> bool:
@@ -464,49 +541,65 @@ def conclude(
     return RuleReport(rule.name, tally.matched, tally.modified, seconds, tuple(tally.errors))
 
 
-def still_matches(rule: BoundRule, document_id: Any) -> MigrationFailed:
-    """The error for a document that matches a rule although the rule was applied to it."""
-    return MigrationFailed(
-        "the document still matches after the rule was applied to it; let the update end the match "
-        "of the target",
-        model=rule.model_name,
-        rule=rule.name,
-        document_id=document_id,
-    )
-
-
 def rescue_broken(
     work: Work, rules: Sequence[BoundRule], is_broken: Callable[[Raw], bool]
 ) -> dict[str, Tally]:
-    """Try all lazy rules, in order, on the documents of a part that do not load or validate.
+    """Do what a load does to the documents of a part that do not load or validate.
 
-    :param rules: the rules that no match starts.
+    :param rules: the rules whose documents only that can tell.
     :param is_broken: whether a raw document fails to load, or to validate, through the model.
     :return: what each lazy rule has done, by its name.
     """
-    targets = [rule.target for rule in rules]
-    some: Raw | None = None
-    if all(target is not None for target in targets):
-        some = {"$or": targets} if len(targets) > 1 else targets[0]
-    family = Family(work.plan, {})
-    applied: dict[Any, list[str]] = {}
     counts = {rule.name: Tally() for rule in work.plan.lazy}
-    for documents in work.stream(some):
+    for documents in work.stream(None):
         broken = [document for document in documents if is_broken(document)]
-        for first in range(0, len(broken), _RESCUE_BATCH):
-            batch = broken[first : first + _RESCUE_BATCH]
-            if work.before_write is not None:
-                work.before_write(by_ids([document["_id"] for document in batch]))
-            applied.clear()
-            outcome = rescue(work.collection, batch, family, applied=applied)
-            for names in applied.values():
-                for name in names:
-                    counts[name].matched += 1
-                    counts[name].modified += 1
-            for result in outcome:
-                if isinstance(result, Failure):
-                    name = result.error.rule or rules[0].name
-                    counts[name].errors.append(result.error)
-            if sum(len(tally.errors) for tally in counts.values()) >= work.most_errors:
-                return counts
+        for name, tally in rescue_all(work, broken, is_broken, rules[0]).items():
+            counts[name].add(tally)
+        if sum(len(tally.errors) for tally in counts.values()) >= work.most_errors:
+            break
     return counts
+
+
+def rescue_all(
+    work: Work, documents: Sequence[Raw], is_broken: Callable[[Raw], bool], blamed: BoundRule
+) -> dict[str, Tally]:
+    """Do what a load does to documents that do not load or validate.
+
+    First the rules that a match starts are applied, and if that does not help all lazy rules.
+
+    :param blamed: the rule that has the errors which name none.
+    :return: what each lazy rule has done, by its name; those that did nothing are left out.
+    """
+    family = Family(work.plan, {})
+    counts: dict[str, Tally] = {}
+    for first in range(0, len(documents), _RESCUE_BATCH):
+        batch = documents[first : first + _RESCUE_BATCH]
+        if work.before_write is not None:
+            work.before_write(by_ids([document["_id"] for document in batch]))
+        applied: dict[Any, list[str]] = {}
+        fresh = refresh(work.collection, batch, family, applied)
+        _count_applied(counts, applied, fresh, blamed)
+        broken = [
+            document for document in fresh if isinstance(document, Mapping) and is_broken(document)
+        ]
+        applied.clear()
+        rescued = rescue(work.collection, broken, family, applied=applied) if broken else []
+        _count_applied(counts, applied, rescued, blamed)
+    return counts
+
+
+def _count_applied(
+    counts: dict[str, Tally],
+    applied: Mapping[Any, Sequence[str]],
+    documents: Sequence[Raw | Failure | None],
+    blamed: BoundRule,
+) -> None:
+    for names in applied.values():
+        for name in names:
+            tally = counts.setdefault(name, Tally())
+            tally.matched += 1
+            tally.modified += 1
+    for document in documents:
+        if isinstance(document, Failure):
+            name = document.error.rule or blamed.name
+            counts.setdefault(name, Tally()).errors.append(document.error)

@@ -37,6 +37,7 @@ from lazymig.engines.access import (
     on_primary,
 )
 from lazymig.engines.computed import Outcome, failure_of_rule, failure_of_server
+from lazymig.engines.refusals import sets_no_update
 from lazymig.errors import MigrationFailed, MigrationInProgress, UpdateQueryError
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.matching import compile_query
@@ -108,10 +109,12 @@ class ClaimOutcome(Outcome):
     """What became of a batch; besides, the documents that others hold.
 
     `own` are those whose effect is what asks for them right now: they wait for nothing.
+    `without_update` are the `_id`s of those for which the rule has set no update.
     """
 
     held: dict[Any, Held] = field(default_factory=dict)
     own: set[Any] = field(default_factory=set)
+    without_update: dict[Any, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +201,8 @@ def migrate_once(
 ) -> Outcome:
     """Apply a once rule to each of these documents, and wait for those that others work on.
 
+    A document that still matches because the rule has set no update for it is among the failures.
+
     :param documents: raw documents with `_id` and the fields of the shard key.
     :raises pymongo.errors.PyMongoError: the connection, the rights; document errors are in the
         outcome, `MigrationInProgress` for those that stay held among them.
@@ -219,6 +224,12 @@ def migrate_once(
             lambda free: attempt([each.document for each in free.values()]),
         )
         outcome.failures.update(errors)
+    if outcome.without_update:
+        ids = list(outcome.without_update.values())
+        # It may have written by itself.
+        left = on_primary(collection).find(all_of(by_ids(ids), concern, rule.target), {"_id": 1})
+        for document in left:
+            outcome.refuse(sets_no_update(rule, document["_id"]))
     return outcome
 
 
@@ -351,8 +362,9 @@ class _Claimant(AbstractContextManager["_Claimant"]):
             if not self._concerns(evaluation, raw):
                 self._release(own)
                 return True
-        self.outcome.matched.add(key_of(raw["_id"]))
+        self.outcome.matched.add(key := key_of(raw["_id"]))
         if evaluation.update is None:
+            self.outcome.without_update[key] = raw["_id"]
             self._release(own)
             return True
         return self._write(raw, own, replace(evaluation, read=None))
@@ -360,7 +372,7 @@ class _Claimant(AbstractContextManager["_Claimant"]):
     def _concerns(self, evaluation: Evaluation, raw: Raw) -> bool:
         """Whether the rule, having seen the document, still concerns it."""
         target = evaluation.target
-        if target is None or target == self.rule.target:
+        if target is None or target == self.rule.declared.target:
             return target is not None
         return compile_query(target).judge(raw) is not False
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from pymongo.collection import Collection
 
+from lazymig import signals
 from lazymig.engines.access import (
     Positional,
     Raw,
@@ -22,9 +23,10 @@ from lazymig.engines.access import (
     on_primary,
 )
 from lazymig.engines.application import Application, Failure
+from lazymig.engines.refusals import still_matches
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.once import CLAIM
-from lazymig.rules.plan import Family, Plan
+from lazymig.rules.plan import Family, Plan, feeds
 
 __all__ = ["Failure", "refresh", "refresh_partial", "rescue"]
 
@@ -35,11 +37,15 @@ _Stale = Mapping[Plan, Mapping[int, Sequence[BoundRule]]]
 
 
 def refresh(
-    collection: Collection[Any], documents: Sequence[Raw], family: Family
+    collection: Collection[Any],
+    documents: Sequence[Raw],
+    family: Family,
+    applied: dict[Any, list[str]] | None = None,
 ) -> Sequence[Raw | Failure | None]:
     """Bring the whole documents of a batch up to date.
 
     :param documents: raw documents as they came from `collection`, not projected.
+    :param applied: filled with the names of the rules that were applied, by key of the `_id`.
     :return: the same object if nothing was stale. Otherwise, for each document, its fresh
         contents, a `Failure` if it could not be migrated, `None` if it is gone.
     :raises pymongo.errors.PyMongoError: the connection, the rights; nothing is half-done then.
@@ -51,7 +57,9 @@ def refresh(
     def stale_again(batch: Sequence[Raw]) -> _Stale:
         return _find_stale(collection, batch, family)
 
-    return _bring_up(collection, documents, family, stale, stale_again, projection=None)
+    return _bring_up(
+        collection, documents, family, stale, stale_again, projection=None, applied=applied
+    )
 
 
 def refresh_partial(
@@ -209,7 +217,7 @@ def _bring_up(
             if current[index] is not None:
                 current[index] = failure
         if projection is None and not after_error:
-            _warn_of_matches(current, stale, family)
+            _find_matches(current, stale, family)
         # After the first round the rules have been tried on an error; what is left is matching.
         after_error = False
         stale = _handed_over(current, touched, family, done, find_stale)
@@ -218,16 +226,15 @@ def _bring_up(
     return current
 
 
-def _warn_of_matches(
-    current: Sequence[Raw | Failure | None], stale: _Stale, family: Family
-) -> None:
-    """Say once for each rule that it matches a document which it has just been applied to.
+def _find_matches(current: list[Raw | Failure | None], stale: _Stale, family: Family) -> None:
+    """Put a failure in place of each document that matches a rule which was just applied to it.
 
-    The proof that a rule ends its match takes the parents of a dotted path for sub-documents.
+    The proof that a rule ends its match takes the parents of a dotted path for sub-documents. What
+    a later rule has brought back is said once: these two would take turns at each load.
     """
     for plan, matches in stale.items():
-        documents = [
-            document
+        indexes = [
+            index
             for index in matches
             # A document may have been handed to the rules of another class; one with a claim is
             # not done yet.
@@ -235,18 +242,51 @@ def _warn_of_matches(
             and family.plan_of(document) is plan
             and CLAIM not in document
         ]
-        certain, _ = plan.judge(documents)
+        certain, _ = plan.judge([_raw(current[index]) for index in indexes])
         for position, rules in certain.items():
+            index = indexes[position]
+            document = _raw(current[index])
             for rule in rules:
-                if rule.name not in plan.warned:
-                    plan.warned.add(rule.name)
-                    logger.warning(
-                        "%s.%s still matches after it was applied (_id: %r), so it is applied at "
-                        "each load; let its update end the match of its target",
-                        plan.model_name,
-                        rule.name,
-                        documents[position]["_id"],
+                if rule.kind != "static" or rule.varies:
+                    # It was seen to document by document.
+                    continue
+                if _is_brought_back(rule, plan):
+                    _warn_of(rule, plan, document)
+                elif any(rule is each for each in matches[index]):
+                    error = still_matches(rule, document["_id"])
+                    logger.warning("%s", error)
+                    signals.migration_failed.send(
+                        plan.doc_class,
+                        document_id=document["_id"],
+                        rules=(rule.name,),
+                        scope="lazy",
+                        error=error,
                     )
+                    current[index] = Failure(document, plan, error)
+                    break
+
+
+def _raw(document: Raw | Failure | None) -> Raw:
+    assert isinstance(document, Mapping)
+    return document
+
+
+def _is_brought_back(rule: BoundRule, plan: Plan) -> bool:
+    """Whether a later rule may write what this one looks for."""
+    later = [each for each in plan.starting if each.number > rule.number]
+    return any(feeds(each, rule) for each in later)
+
+
+def _warn_of(rule: BoundRule, plan: Plan, document: Raw) -> None:
+    if rule.name not in plan.warned:
+        plan.warned.add(rule.name)
+        logger.warning(
+            "%s.%s matches again after all rules (_id: %r), so it is applied at each load; let no "
+            "later rule write what its target looks for",
+            plan.model_name,
+            rule.name,
+            document["_id"],
+        )
 
 
 def _read_again(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import FrameType
 from typing import Any
@@ -23,6 +23,7 @@ from lazymig.odm.schema import (
     stores_no_null,
 )
 from lazymig.rules.discovery import BoundRule, bind, discover
+from lazymig.rules.order import held_back, starting_rules
 from lazymig.rules.plan import Family, Plan
 
 __all__ = [
@@ -100,20 +101,13 @@ def _probe(handler_class: Any, model: Any) -> Iterable[BoundRule]:
             "by one; write changed measurements to a new collection instead",
             model=model.__name__,
         )
+    found = []
     for rule in rules:
         bound = bind(rule, handler_class, model)
         if bound is None:
             continue
         if not inherits(model):
             _check_paths(bound, model)
-        if bound.scope == "lazy" and bound.target is not None and bound.converges is False:
-            warnings.warn(
-                f"{model.__name__}.{bound.name}: its update does not provably end the match of its "
-                "target, so a match does not start it: it runs only when a document fails to load "
-                "or to validate; narrow the target to documents that lack what the update writes",
-                ConvergenceWarning,
-                stacklevel=_users_level(),
-            )
         for path in _better_covered(bound, model):
             logger.debug(
                 "%s.%s: an index holds missing and null alike, and the model stores no null in %r: "
@@ -123,7 +117,36 @@ def _probe(handler_class: Any, model: Any) -> Iterable[BoundRule]:
                 path,
                 path,
             )
-        yield bound
+        found.append(bound)
+    _warn_of_order(model, [rule for rule in found if rule.scope == "lazy"])
+    return found
+
+
+def _warn_of_order(model: Any, lazy: Sequence[BoundRule]) -> None:
+    """Warn of the rules that no match starts, and say which others wait for them."""
+    waiting = held_back(lazy)
+    for rule in lazy:
+        others = ", ".join(waiting.get(rule.name, ()))
+        if rule.target is None:
+            if others:
+                logger.warning(
+                    "%s.%s: its target needs the document, so no match starts it, nor the later "
+                    "rules that read or write what it may write: %s; set self.target before "
+                    "self.doc is read",
+                    model.__name__,
+                    rule.name,
+                    others,
+                )
+        elif rule.converges is False:
+            held = f"; until then {others} will wait for it where its target matches"
+            warnings.warn(
+                f"{model.__name__}.{rule.name}: its update does not provably end the match of its "
+                "target, so a match does not start it: it runs when a document fails to load or to "
+                f"validate, and in bulk runs{held if others else ''}; narrow the target to "
+                "documents that lack what the update writes",
+                ConvergenceWarning,
+                stacklevel=_users_level(),
+            )
 
 
 def _users_level() -> int:
@@ -242,7 +265,7 @@ def _plan(
     inherited_concern: dict[str, dict[str, Any] | None],
 ) -> Plan:
     lazy = tuple(rule for rule in rules if rule.scope == "lazy")
-    starting = tuple(rule for rule in lazy if rule.starts_on_match)
+    starting = starting_rules(lazy, concern)
     validates = handler_class.validate_on_load
     return Plan(
         doc_class=model,

@@ -114,15 +114,10 @@ class _Counting:
         self.total = total
         self.large = large
         self.earlier: list[Step] = []
-        self.scope: Scope | None = None
 
     def rule(self, rule: BoundRule, trial: Trial) -> RulePreview:
         """The preview of the next rule."""
-        if rule.scope != self.scope:
-            if self.scope == "lazy":
-                self._end_lazy()
-            self.scope = rule.scope
-        problems = list(trial.problems_of(rule))
+        problems = [*self._known_of(rule), *trial.problems_of(rule)]
         query = all_of(self.plan.concern, rule.target)
         remaining = reached = plan = None
         if rule.target is not None:
@@ -131,24 +126,28 @@ class _Counting:
                 plan = self._plan_of(query)
             except OperationFailure as exc:
                 problems.append(f"MongoDB does not explain its plan: {exc}")
-        if rule.scope == "lazy" and not rule.starts_on_match:
-            problems.insert(
-                0, "no match starts it: it runs on documents that fail to load or to validate"
-            )
-        else:
-            if remaining is not None:
-                reached = self._reached(query, remaining)
-            self.earlier.append(self._step_of(rule, query, rule.name in trial.not_run))
+            reached = self._reached(query, remaining)
+        self.earlier.extend(self._steps_of(rule, query, rule.name in trial.not_run))
         return RulePreview(
             rule.name, rule.scope, kind_of(rule), remaining, reached, plan, tuple(problems)
         )
 
-    def _end_lazy(self) -> None:
-        """Documents that do not load or validate are last in a lazy run, and get every rule."""
-        if len(self.plan.starting) < len(self.plan.lazy):
-            self.earlier.extend(
-                opaque_step(rule.name, all_of(self.plan.concern, rule.target), rule.writes)
-                for rule in self.plan.lazy
+    def _known_of(self, rule: BoundRule) -> Iterator[str]:
+        """What is to be known of a rule before any document is looked at."""
+        if rule.scope == "lazy" and rule.target is None:
+            yield (
+                "no match starts it: it runs on documents that fail to load or to validate, on "
+                "loads and in a run"
+            )
+        elif rule.scope == "lazy" and not self.plan.starts(rule):
+            yield (
+                "no match starts it on loads: there it runs on documents that fail to load or to "
+                "validate; a run refuses those that would still match after it"
+            )
+        if rule.varies:
+            yield (
+                "its update differs from call to call: each document is given one of its own; for "
+                "one value for all, make it outside of the rule"
             )
 
     def _count(self, query: Raw) -> int:
@@ -164,13 +163,20 @@ class _Counting:
             return None
         return remaining if rewritten is query else self._count(rewritten)
 
-    def _step_of(self, rule: BoundRule, query: Raw, has_effects: bool) -> Step:
-        if has_effects:
-            return opaque_step(rule.name, query, rule.writes)
+    def _steps_of(self, rule: BoundRule, query: Raw, has_effects: bool) -> list[Step]:
+        """What a rule does to the documents of the later ones."""
+        if rule.scope == "lazy" and rule.target is None:
+            # Documents that do not load or validate get every rule.
+            return [
+                opaque_step(each.name, all_of(self.plan.concern, each.target), each.writes)
+                for each in self.plan.lazy
+            ]
+        if has_effects or (rule.scope == "lazy" and not self.plan.starts(rule)):
+            return [opaque_step(rule.name, query, rule.writes)]
         try:
-            return step_of(rule, query, self.collection)
+            return [step_of(rule, query, self.collection)]
         except Exception:  # noqa: BLE001 - the trial tells what the rule raises
-            return opaque_step(rule.name, query, rule.writes)
+            return [opaque_step(rule.name, query, rule.writes)]
 
     def _plan_of(self, query: Raw) -> QueryPlan | None:
         """How the primary finds the documents of a query, be it to count or to update them."""

@@ -186,9 +186,10 @@ class _Retry:
             by_ids(document_ids),
             session=session,
             most_errors=len(document_ids) + 1,
+            is_broken=None if session is not None else self.is_broken,
         )
         tally = Tally()
-        if scope == "lazy" and rule not in self.plan.starting:
+        if scope == "lazy" and rule.target is None:
             for counted in rescue_broken(work, (rule,), self.is_broken).values():
                 tally.add(counted)
             return tally

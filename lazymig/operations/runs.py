@@ -34,6 +34,7 @@ from lazymig.engines.bulk import (
     conclude,
     rescue_broken,
     still_matches,
+    writes_alone,
 )
 from lazymig.engines.chunks import Chunk, ChunkSize, Position, Walk
 from lazymig.engines.claims import release_expired
@@ -109,7 +110,7 @@ def carry_out(
     """Apply the rules of a scope, in order, to the whole collection.
 
     :param is_broken: whether a raw document fails to load or to validate through the model; asked
-        only where there are lazy rules that nothing else can start.
+        only where there are lazy rules that no match starts.
     :raises CollectionLocked: another run is at work on the collection.
     :raises RuleChanged: the run to resume has begun with other rules.
     :raises RunOptionError: an option does not go with a rule, or it is no collection whose
@@ -283,7 +284,7 @@ class _Runner:
                 rules,
                 self.scope,
                 entry.steps[position],
-                rescue=self.scope == "lazy" and rules[0] not in self.plan.starting,
+                rescue=self.scope == "lazy" and rules[0].target is None,
             )
             for position, rules in enumerate(self.groups)
         ]
@@ -470,12 +471,13 @@ class _Runner:
 
     def _in_one(self, rule: BoundRule) -> bool:
         """Whether a rule is applied to the whole collection at once."""
-        if rule.by_hand and self.scope == "bulk":
+        if writes_alone(rule, self.scope):
             return True
         return (
             self.options.chunk_size is None
             and self.backup is None
             and rule.kind == "static"
+            and not rule.varies
             and may_be_repeated(rule, self.scope) is True
         )
 
@@ -524,7 +526,13 @@ class _Runner:
             self._do_once(step, rule, chunk)
 
     def _goes_out(self, step: Step, rule: BoundRule) -> bool:
-        return not step.rescue and rule.kind != "static" and not rule.by_hand and step.is_repeatable
+        if step.rescue or self._may_rescue(rule):
+            return False
+        return rule.kind != "static" and not rule.by_hand and step.is_repeatable
+
+    def _may_rescue(self, rule: BoundRule) -> bool:
+        """Whether documents that do not load are to be mended by a rule, as a load would do it."""
+        return self.scope == "lazy" and not self.plan.starts(rule)
 
     def _is_exact(self, step: Step, rule: BoundRule) -> bool:
         """Whether a chunk and its checkpoint are one transaction.
@@ -534,7 +542,7 @@ class _Runner:
         """
         if not self.transactions or step.rescue or rule.once is not None:
             return False
-        if rule.by_hand and self.scope == "bulk":
+        if rule.by_hand or self._may_rescue(rule):
             return False
         if self.options.transactions and rule.kind != "static":
             return True
@@ -553,7 +561,8 @@ class _Runner:
             session,
             None if self.backup is None else partial(self.backup.save, session=session),
             self._errors_left() if self._may_end_early(step, session) else sys.maxsize,
-            only_repeatable=open_question and step.is_repeatable,
+            only_repeatable=open_question and step.is_repeatable and not self._may_rescue(rule),
+            is_broken=self.is_broken,
         )
 
     def _may_end_early(self, step: Step, session: Any = None) -> bool:
@@ -574,7 +583,7 @@ class _Runner:
             if step.rescue:
                 tallies = rescue_broken(work, step.rules, self.is_broken)
             else:
-                tallies = {rule.name: work.apply(rule)}
+                tallies = work.apply(rule).by_rule(rule.name)
             if self.backup is not None:
                 self.backup.seal()
                 self.backup.commit()

@@ -21,7 +21,7 @@ __all__ = ["Step", "groups_of", "report_of"]
 
 @dataclass
 class Step:
-    """One rule on its way over the collection, or all those that only a failed load starts.
+    """One rule on its way over the collection, or some whose documents only a failed load tells.
 
     `state` is what the journal has of it. `tallies` are what this process has counted, by rule.
     """
@@ -71,28 +71,40 @@ class Step:
     def reports(self, plan: Plan) -> list[RuleReport]:
         """What its rules did, and those that were started besides by a failed load."""
         counted = self.state
-        if not self.rescue:
-            errors = tuple(self.tallies.get(self.name, Tally()).errors)
-            figures = counted["matched"], counted["modified"], counted["seconds"]
-            return [RuleReport(self.name, *figures, errors)]
         share = counted["seconds"] / len(self.rules)
+        names = {rule.name for rule in self.rules}
         reports = []
-        for rule in plan.lazy:
+        for rule in plan.lazy if self.scope == "lazy" else plan.bulk:
             tally = self.tallies.get(rule.name, Tally())
-            if rule in self.rules or tally.matched or tally.errors:
+            if rule.name in names or tally.matched or tally.errors:
                 reports.append(
                     RuleReport(rule.name, tally.matched, tally.modified, share, tuple(tally.errors))
                 )
-        return reports
+        if self.rescue:
+            return reports
+        # What its one rule did is known from the journal, also of what another process has done.
+        others = [report for report in reports if report.name != self.name]
+        own = RuleReport(
+            self.name,
+            counted["matched"] - sum(report.matched for report in others),
+            counted["modified"] - sum(report.modified for report in others),
+            counted["seconds"],
+            tuple(self.tallies.get(self.name, Tally()).errors),
+        )
+        return [own, *(replace(report, seconds=0.0) for report in others)]
 
 
 def groups_of(plan: Plan, scope: Scope) -> list[tuple[BoundRule, ...]]:
-    """The rules of a scope in order; those that only a failed load starts are one group."""
+    """The rules of a scope in order; a row of rules without a known target is one group."""
     if scope == "bulk":
         return [(rule,) for rule in plan.bulk]
-    started_by_errors = tuple(rule for rule in plan.lazy if rule not in plan.starting)
-    groups: list[tuple[BoundRule, ...]] = [(rule,) for rule in plan.starting]
-    return [*groups, started_by_errors] if started_by_errors else groups
+    groups: list[tuple[BoundRule, ...]] = []
+    for rule in plan.lazy:
+        if rule.target is None and groups and groups[-1][-1].target is None:
+            groups[-1] = (*groups[-1], rule)
+        else:
+            groups.append((rule,))
+    return groups
 
 
 def report_of(

@@ -11,6 +11,8 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from lazymig.engines.access import Raw, all_of, by_ids, ids_matching, key_of
 from lazymig.engines.bulk import Work
+from lazymig.engines.computed import Demand
+from lazymig.engines.refusals import still_matches
 from lazymig.errors import MigrationError
 from lazymig.odm.loading import Build
 from lazymig.odm.plans import root_of
@@ -181,20 +183,53 @@ class Trial:
     def _apply_scope(self, scratch: Collection[Any], scope: Scope) -> None:
         """Do what a run of this scope does, in the same order."""
         refused: dict[Any, Any] = {}
-        for rule in self.plan.starting if scope == "lazy" else self.plan.bulk:
-            self._apply(scratch, rule, scope, None, refused)
-        by_errors = [rule for rule in self.plan.lazy if rule not in self.plan.starting]
-        if scope == "bulk" or not by_errors:
+        if scope == "bulk":
+            for rule in self.plan.bulk:
+                self._apply(scratch, rule, scope, None, refused)
             return
+        for rule in self.plan.lazy:
+            if rule.target is None:
+                self._rescue(scratch, self.copies, refused)
+                continue
+            left = self._apply(scratch, rule, scope, None, refused)
+            if left and not self.plan.starts(rule):
+                self._rescue_left(scratch, rule, left, refused)
+
+    def _rescue(
+        self, scratch: Collection[Any], copies: Mapping[Any, _Copy], refused: dict[Any, Any]
+    ) -> None:
+        """Apply all lazy rules, in order, to those copies that do not load or validate."""
         broken = [
             each.document_id
-            for key, each in self._may_match(scratch, by_errors).items()
+            for key, each in copies.items()
             if key not in refused and self._trouble(scratch, each) is not None
         ]
         if broken:
             for rule in self.plan.lazy:
-                # Convergence is not asked for, as in a bulk run.
-                self._apply(scratch, rule, "bulk", by_ids(broken), refused)
+                self._apply(scratch, rule, "lazy", by_ids(broken), refused, demand="nothing")
+
+    def _rescue_left(
+        self,
+        scratch: Collection[Any],
+        rule: BoundRule,
+        left: Mapping[Any, MigrationError],
+        refused: dict[Any, Any],
+    ) -> None:
+        """Do for copies that a rule was not applied to what a run does: mend the broken ones."""
+        copies = {key: self.copies[key] for key in left}
+        broken = {
+            key: each for key, each in copies.items() if self._trouble(scratch, each) is not None
+        }
+        for key, error in left.items():
+            if key not in broken:
+                self._refuse(rule, error, refused)
+        self._rescue(scratch, broken, refused)
+        within = by_ids([each.document_id for each in broken.values()])
+        work = Work(scratch, self.plan, "lazy", within)
+        for each in self._matching(work, rule) if broken else ():
+            if key_of(each.document_id) not in refused:
+                self._refuse(rule, still_matches(rule, each.document_id), refused)
+        self._tell_failures(rule)
 
     def _apply(
         self,
@@ -203,16 +238,20 @@ class Trial:
         scope: Scope,
         within: Raw | None,
         refused: dict[Any, Any],
-    ) -> None:
-        """Apply one rule; a document for which it fails gets no later one of this scope."""
+        demand: Demand | None = None,
+    ) -> dict[Any, MigrationError]:
+        """Apply one rule; a document for which it fails gets no later one of this scope.
+
+        :return: the errors of copies that it was not applied to, though it may mend them.
+        """
         spared = {"_id": {"$nin": list(refused.values())}} if refused else None
-        work = Work(scratch, self.plan, scope, within, spared)
+        work = Work(scratch, self.plan, scope, within, spared, demand=demand)
         if rule.name in self.not_run:
             if rule.target is not None:
                 for each in self._matching(work, rule):
                     if rule.name not in each.not_run:
                         each.not_run.append(rule.name)
-            return
+            return {}
         try:
             tally = work.apply(rule)
         except PyMongoError:
@@ -221,36 +260,44 @@ class Trial:
             self.raised[rule.name] = f"it raised {type(exc).__name__}: {exc}"
             self._tell(rule, self.raised[rule.name])
             self._read_again(scratch, rule)
-            return
+            return {}
+        mends = scope == "lazy" and demand is None and not self.plan.starts(rule)
+        left = {}
         for error in tally.errors:
             key = key_of(error.document_id)
-            refused[key] = error.document_id
-            self.copies[key].problems.append(str(error))
-            self.failures.setdefault(rule.name, {})[key] = error
-        if tally.errors:
-            self._tell(
-                rule, f"it failed for {_of_samples(tally.errors, self.copies)}: {tally.errors[0]}"
-            )
-        if not tally.matched and not tally.errors:
-            return
-        self._read_again(scratch, rule)
-        if rule.target is not None and tally.matched:
-            again = [each for each in self._matching(work, rule) if not each.problems]
+            if mends and key in tally.unwritten:
+                left[key] = error
+            else:
+                self._refuse(rule, error, refused)
+        if not left:
+            self._tell_failures(rule)
+        if tally.matched or tally.errors:
+            self._read_again(scratch, rule)
+        if rule.target is not None and tally.matched and demand is None:
+            again = [
+                each
+                for each in self._matching(work, rule)
+                if not each.problems and key_of(each.document_id) not in left
+            ]
             if again:
                 self._tell(
                     rule,
                     f"it still matches {_of_samples(again, self.copies)} after it was applied; let "
                     "its update end the match of its target",
                 )
+        return left
 
-    def _may_match(
-        self, scratch: Collection[Any], rules: Sequence[BoundRule]
-    ) -> Mapping[Any, _Copy]:
-        """The copies that one of the rules may be applied to."""
-        targets = [rule.target for rule in rules if rule.target is not None]
-        if len(targets) < len(rules):
-            return self.copies
-        return self._found(scratch, all_of(self.plan.concern, {"$or": targets}))
+    def _refuse(self, rule: BoundRule, error: MigrationError, refused: dict[Any, Any]) -> None:
+        key = key_of(error.document_id)
+        refused[key] = error.document_id
+        self.copies[key].problems.append(str(error))
+        self.failures.setdefault(rule.name, {})[key] = error
+
+    def _tell_failures(self, rule: BoundRule) -> None:
+        """Tell for how many copies a rule failed, and why it did for the first."""
+        errors = list(self.failures.get(rule.name, {}).values())
+        if errors:
+            self._tell(rule, f"it failed for {_of_samples(errors, self.copies)}: {errors[0]}")
 
     def _matching(self, work: Work, rule: BoundRule) -> list[_Copy]:
         return list(self._found(work.collection, work.documents_of(rule.target)).values())

@@ -16,7 +16,7 @@ from bson import Decimal128, ObjectId
 from bson.errors import BSONError
 
 from lazymig.errors import RuleDefinitionError, UpdateQueryError
-from lazymig.rules.convergence import ends_match
+from lazymig.rules.convergence import ends_match, keeps_match
 from lazymig.rules.matching import Matcher, compile_query, query_paths
 from lazymig.rules.once import OnceOptions, once_options
 from lazymig.rules.paths import Traced, check_declared, is_read_within, trace, within
@@ -28,9 +28,11 @@ from lazymig.rules.updates import (
     check_update,
     created_paths,
     filtered_paths,
+    overlaps,
     read_paths,
     written_paths,
 )
+from lazymig.rules.variation import varies_by_call
 
 __all__ = ["BoundRule", "Kind", "bind", "discover"]
 
@@ -107,9 +109,13 @@ class BoundRule:
     document or that writes by itself (`by_hand`). `converges` is `None` where only the update
     computed for a document can tell. `reads` are the paths that the target reads, `inputs` those
     that the update is computed from; `None` where they are not all known. `writes` are known for
-    every lazy rule that sets an update; `declared`: by the rule itself. `creates` are those that
+    every lazy rule that sets an update; `declares`: by the rule itself. `creates` are those that
     it may leave there, `promises` those of them that it was seen to write. `asks`: which of
     `collection` and `status` it may ask for.
+
+    `varies`: the update of a static rule differs from call to call, by more than the time, so that
+    each document is given one of its own. `plain` is the rule as it is declared, where `target`
+    leaves out the documents that wait for an earlier rule.
     """
 
     rule: Rule
@@ -127,7 +133,9 @@ class BoundRule:
     creates: frozenset[str] | None
     promises: frozenset[str]
     asks: frozenset[str]
-    declared: bool
+    declares: bool
+    varies: bool = False
+    plain: BoundRule | None = None
     _proven: dict[Any, bool] = field(default_factory=dict, repr=False)
     _checked: set[Any] = field(default_factory=set, repr=False)
 
@@ -150,6 +158,11 @@ class BoundRule:
     def once(self) -> OnceOptions | None:
         """How a document is claimed for this rule; `None` for a rule without effects elsewhere."""
         return self.rule.once
+
+    @property
+    def declared(self) -> BoundRule:
+        """The rule with the target that it sets itself, whatever it waits for."""
+        return self.plain or self
 
     @property
     def model_name(self) -> str:
@@ -227,7 +240,7 @@ class BoundRule:
         written = written_paths(update)
         if written is None:
             # Of a stage that replaces the whole document nobody but the author can tell.
-            return self.declared
+            return self.declares
         return all(within(path, self.writes) for path in written)
 
     def refuse_paths(self, update: Any) -> NoReturn:
@@ -271,14 +284,15 @@ class BoundRule:
 
     def converges_with(self, evaluation: Evaluation) -> bool:
         """Whether this computed update provably ends the match of the target it goes with."""
-        if self.target is not None and evaluation.target == self.target:
+        own = self.declared.target
+        if own is not None and evaluation.target == own:
             if self.kind == "static" and evaluation.update == self.update:
                 return bool(self.converges)
             key = _form_of(evaluation.update, evaluation.array_filters)
             if key is not None:
                 if key not in self._proven and len(self._proven) < _MOST_FORMS:
                     self._proven[key] = ends_match(
-                        self.target, _with_any_values(evaluation.update), evaluation.array_filters
+                        own, _with_any_values(evaluation.update), evaluation.array_filters
                     )
                 if self._proven.get(key):
                     return True
@@ -397,7 +411,7 @@ def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundR
             creates=declared.creates_of(traced, None),
             promises=frozenset(),
             asks=traced.asks,
-            declared=declared.writes is not None,
+            declares=declared.writes is not None,
         )
 
     target = probe.target
@@ -450,7 +464,7 @@ def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundR
         creates=declared.creates_of(traced, forms),
         promises=_union(created_paths, forms) or frozenset(),
         asks=traced.asks | (probe.asked & {"collection", "status"}),
-        declared=declared.writes is not None,
+        declares=declared.writes is not None,
     )
 
 
@@ -484,7 +498,8 @@ def _bind_static(
         creates=(declared.writes if creates is None else creates) or frozenset(),
         promises=creates or frozenset(),
         asks=probe.asked & {"collection", "status"},
-        declared=declared.writes is not None,
+        declares=declared.writes is not None,
+        varies=varies_by_call(rule, handler_class, doc_class),
     )
     if not bound.covers(probe.update):
         bound.refuse_paths(probe.update)
@@ -538,7 +553,7 @@ def _bind_once(
         creates=declared.creates_of(traced, forms),
         promises=_union(created_paths, forms) or frozenset(),
         asks=traced.asks,
-        declared=declared.writes is not None,
+        declares=declared.writes is not None,
     )
 
 
@@ -612,9 +627,13 @@ def _inputs(read: frozenset[str] | None, forms: Sequence[_Form] | None) -> froze
 
 
 def _may_end_match(target: Mapping[str, Any], update: Any, array_filters: Any) -> bool:
-    """Whether some value that a rule computes would end the match, though not every one does."""
-    return any(
-        ends_match(target, _settled(update, sample), _settled(array_filters, sample))
+    """Whether some value that a rule computes might end the match, though not every one does."""
+    read, written = query_paths(target), written_paths(update)
+    known = read is not None and written is not None
+    if known and not any(overlaps(one, other) for one in read or () for other in written or ()):
+        return False
+    return not all(
+        keeps_match(target, _settled(update, sample), _settled(array_filters, sample))
         for sample in _SAMPLES
     )
 

@@ -12,7 +12,7 @@ from lazymig.rules.formulas import parse
 from lazymig.rules.knowledge import implies_presence
 from lazymig.rules.updates import overlaps
 
-__all__ = ["Family", "Plan"]
+__all__ = ["Family", "Plan", "feeds"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,9 @@ class Plan:
     `concern` is the condition on `_cls` that is part of every target, `None` where the handler
     concerns every document of the collection. `inherited_concern` widens it to the documents of
     subclasses whose own handlers have inherited a rule, by the rule's name. `starting` are the
-    lazy rules that a match starts, `warned` the names of rules that were found not to converge.
+    lazy rules that a match starts, each without the documents for which it waits (see `order`);
+    `lazy` has them with their own targets. `warned` are the names of rules whose match was found to
+    come back.
     `shard_key` are the dotted paths of the model's shard key, `_id` left out.
     """
 
@@ -46,6 +48,15 @@ class Plan:
     def model_name(self) -> str:
         """The model's name, for messages."""
         return str(self.doc_class.__name__)
+
+    @property
+    def started_by_errors(self) -> tuple[BoundRule, ...]:
+        """The lazy rules that no match starts, for no document."""
+        return tuple(rule for rule in self.lazy if not self.starts(rule))
+
+    def starts(self, rule: BoundRule) -> bool:
+        """Whether a match starts a lazy rule, for some documents at least."""
+        return any(each.name == rule.name for each in self.starting)
 
     @property
     def claims(self) -> bool:
@@ -104,10 +115,14 @@ class Plan:
 
     def may_rescue(self, carried: Sequence[str] | None, excluded: Sequence[str]) -> bool:
         """Whether a rule that no match starts may write a path which a projection carries."""
-        return any(
-            rule not in self.starting and _writes_carried(rule, carried, excluded)
-            for rule in self.lazy
-        )
+        return any(_writes_carried(rule, carried, excluded) for rule in self.started_by_errors)
+
+
+def feeds(rule: BoundRule, later: BoundRule) -> bool:
+    """Whether a rule may write what the target of another one reads."""
+    if rule.writes is None or later.reads is None:
+        return True
+    return any(overlaps(path, read) for path in rule.writes for read in later.reads)
 
 
 def _writes_carried(

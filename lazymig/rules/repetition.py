@@ -53,11 +53,13 @@ def may_be_repeated(rule: BoundRule, scope: Scope) -> bool | None:
 
     `None` where only the updates computed for the documents can tell.
     """
-    if scope == "lazy" or rule.converges is True or rule.once is not None:
+    if rule.converges is True or rule.once is not None:
         return True
+    if rule.by_hand:
+        return scope == "lazy"
     if rule.kind == "static":
-        return is_repeatable(rule.update)
-    return False if rule.by_hand else rule.converges
+        return is_repeatable(rule.update) or (None if scope == "lazy" else False)
+    return None if scope == "lazy" else rule.converges
 
 
 def tells_what_is_left(rule: BoundRule, scope: Scope) -> bool | None:

@@ -175,7 +175,7 @@ def step_of(rule: BoundRule, target: Mapping[str, Any], collection: Any = None) 
     :param collection: the PyMongo collection, where the rule may ask for it.
     :raises Exception: whatever a static rule raises.
     """
-    if rule.kind != "static":
+    if rule.kind != "static" or rule.varies:
         return opaque_step(rule.name, target, rule.writes)
     evaluation = rule.evaluate(collection=collection)
     if evaluation.update != rule.update:

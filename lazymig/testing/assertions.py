@@ -10,6 +10,8 @@ from mongoengine.errors import ValidationError
 
 from lazymig.engines.access import Raw, all_of
 from lazymig.odm.loading import builder_of
+from lazymig.rules.discovery import BoundRule
+from lazymig.rules.plan import Plan
 from lazymig.testing.scratch import Scope, Scratch, plans_of, scratch
 from lazymig.testing.shapes import Difference, differences, told
 
@@ -72,15 +74,10 @@ def assert_idempotent(model: Any, raw: Raw, *, scope: Scope = "all") -> None:
         place.insert([raw])
         place.apply(scope)
         (once,) = place.read()
-        matching = _still_matching(place, scope, once)
+        problems = _still_matching(place, scope, once)
         applied = place.apply(scope)
         (twice,) = place.read()
         found = differences(once, twice, place.codec_options)
-    problems = [
-        f"{rule} still matches after it was applied; let its update end the match of its target, "
-        "or narrow the target"
-        for rule in matching
-    ]
     if found:
         problems.append(
             f"{', '.join(applied)} changed the document again\n"
@@ -152,7 +149,7 @@ def _faults(model: Any, stored: dict[str, Any]) -> Iterator[str]:
 
 
 def _still_matching(place: Scratch, scope: Scope, stored: Raw) -> list[str]:
-    """The rules of a scope that match the one stored document."""
+    """What is wrong with the rules of a scope that match the one stored document."""
     found = []
     for plan in plans_of(place.model):
         for rule in (*plan.lazy, *plan.bulk):
@@ -162,6 +159,22 @@ def _still_matching(place: Scratch, scope: Scope, stored: Raw) -> list[str]:
             if scope not in (rule.scope, "all") or target is None:
                 continue
             query = all_of({"_id": {"$eq": stored["_id"]}}, plan.concern, target)
-            if place.collection.find_one(query, {"_id": 1}) is not None:
-                found.append(f"{plan.model_name}.{rule.name}")
+            if place.collection.find_one(query, {"_id": 1}) is None:
+                continue
+            reason = "still matches after it was applied"
+            remedy = "let its update end the match of its target, or narrow the target"
+            if rule.scope == "lazy" and not plan.starts(rule):
+                reason = "matches, and no match starts it on a load"
+            elif rule.scope == "lazy" and _waits(place, plan, rule, query):
+                reason = "matches, and waits on a load for an earlier rule that no match starts"
+                remedy = "see to that one"
+            found.append(f"{plan.model_name}.{rule.name} {reason}; {remedy}")
     return found
+
+
+def _waits(place: Scratch, plan: Plan, rule: BoundRule, query: Raw) -> bool:
+    """Whether a rule is held back for the document of a query."""
+    starting = next(each for each in plan.starting if each.name == rule.name)
+    if starting.plain is None:
+        return False
+    return place.collection.find_one(all_of(query, starting.target), {"_id": 1}) is None

@@ -19,7 +19,7 @@ from mongoengine import (
 )
 from pymongo.database import Database
 
-from lazymig import ConvergenceWarning
+from lazymig import ConvergenceWarning, MigrationFailed
 from tests.support.handlers import handler, model, rule
 
 
@@ -48,7 +48,8 @@ def test_the_blog_posts_keep_their_tags(mongoengine_db: Database[Any]) -> None:
     post = _emptying()
     assert post.objects.get().blog_post.tags == ["a"]
     report = post.migration_handler(post).migrate_pending()
-    assert (report.matched, report.modified) == (0, 0)
+    assert (report.matched, report.modified, report.complete) == (0, 0, False)
+    assert "would still match" in str(report.errors[0])
     post.migration_handler(post).migrate(1)
     stored = mongoengine_db["post"].find_one()
     assert stored == {"_id": 1, "blog_post": {"title": "x", "tags": ["a"]}}
@@ -67,18 +68,24 @@ def test_a_rule_that_does_not_converge_starts_on_a_load_error(
     assert mongoengine_db["post"].find_one() == {"_id": 1, "n": 1}
 
 
-def test_migrate_pending_rescues_exactly_the_broken_documents(
-    mongoengine_db: Database[Any],
-) -> None:
-    """In bulk, too, a rule that does not converge touches only documents that do not load."""
+def test_migrate_pending_refuses_what_would_match_again(mongoengine_db: Database[Any]) -> None:
+    """In bulk a rule that would leave its match is refused, but for documents that do not load.
+
+    To those it is applied, as a load would do it; they match still, and are told of as well.
+    """
     mongoengine_db["post"].insert_many([{"_id": n, "n": 1, "hits": 0} for n in range(10)])
     mongoengine_db["post"].update_many({"_id": {"$in": [3, 7]}}, {"$set": {"lost": 1}})
     update = {"$unset": {"lost": ""}, "$inc": {"hits": 1}}
     rules = handler(migration01__drop=rule({"n": 1}, update))
     with pytest.warns(ConvergenceWarning):
         post = model(rules, n=IntField(), hits=IntField())
-    report = rules(post).migrate_pending()
-    assert (report.matched, report.modified, report.errors) == (2, 2, ())
+    report = rules(post).migrate_pending(max_errors=10)
+    assert (report.matched, report.modified, report.complete) == (2, 2, False)
+    reasons = {error.document_id: str(error) for error in report.errors}
+    assert sorted(reasons) == list(range(10))
+    for number, reason in reasons.items():
+        assert ("still matches after" in reason) is (number in (3, 7))
+        assert ("would still match" in reason) is (number not in (3, 7))
     hits = {doc["_id"]: doc["hits"] for doc in mongoengine_db["post"].find()}
     assert hits == {n: int(n in (3, 7)) for n in range(10)}
     assert len(list(post.objects)) == 10
@@ -147,23 +154,39 @@ def test_a_static_update_that_stops_converging_is_not_applied(
     post = model(handler(migration01__x=method), state=StringField(), touched=IntField())
     value[0] = "old"
     mongoengine_db["post"].insert_one({"_id": 1, "state": "old"})
-    assert post.objects.get().touched is None
-    assert post.migration_handler(post).migrate_pending().modified == 0
+    with pytest.raises(MigrationFailed, match="would still match"):
+        post.objects.get()
+    report = post.migration_handler(post).migrate_pending()
+    assert (report.modified, [error.document_id for error in report.errors]) == (0, [1])
+    assert mongoengine_db["post"].find_one() == {"_id": 1, "state": "old"}
     value[0] = "new"
     assert post.objects.get().state == "new"
 
 
-def test_a_computed_update_that_does_not_converge_is_left(mongoengine_db: Database[Any]) -> None:
-    """Where only the document can tell, each document's own update decides whether it starts."""
+@pytest.mark.parametrize("on_error", ["skip", "raise"])
+def test_a_computed_update_that_does_not_converge_is_refused(
+    mongoengine_db: Database[Any], on_error: str
+) -> None:
+    """Where only the document can tell, each document's own update decides whether it is applied.
+
+    One that would match again is never written, and is treated as any that cannot be migrated.
+    """
 
     def method(self: Any) -> None:
         self.target = {"n": {"$gt": 0}}
         self.update = {"$set": {"n": 0}} if self.doc["n"] < 5 else {"$inc": {"n": 1}}
 
     mongoengine_db["post"].insert_many([{"_id": n, "n": n} for n in range(10)])
-    post = model(handler(migration01__x=method), n=IntField())
+    post = model(handler(migration01__x=method, on_error=on_error), n=IntField())
     for _ in range(2):
-        assert [p.n for p in post.objects.order_by("key")] == [0, 0, 0, 0, 0, 5, 6, 7, 8, 9]
+        if on_error == "skip":
+            assert [p.n for p in post.objects.order_by("key")] == [0, 0, 0, 0, 0, 5, 6, 7, 8, 9]
+        else:
+            with pytest.raises(MigrationFailed, match="would still match"):
+                list(post.objects.order_by("key"))
+            assert [p.n for p in post.objects(key__lt=5).order_by("key")] == [0, 0, 0, 0, 0]
+        stored = [doc["n"] for doc in mongoengine_db["post"].find().sort("_id")]
+        assert stored == [0, 0, 0, 0, 0, 5, 6, 7, 8, 9]
 
 
 @pytest.mark.parametrize("load", [lambda post: list(post.objects), lambda post: post.objects.get()])

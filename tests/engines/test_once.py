@@ -496,7 +496,10 @@ def test_a_rule_may_leave_a_document_alone(any_db: Any, scope: str) -> None:
 
 
 def test_a_rule_without_an_update_gives_the_document_back(mongoengine_db: Database[Any]) -> None:
-    """A rule that sets no update, because it cannot do its work now, is tried again later."""
+    """A rule that sets no update, because it cannot do its work now, is tried again later.
+
+    A run tells that it has not been done.
+    """
     mongoengine_db["post"].insert_one({"_id": 1})
     ready: list[bool] = []
 
@@ -507,6 +510,10 @@ def test_a_rule_without_an_update_gives_the_document_back(mongoengine_db: Databa
 
     post = mailed_post(once(method))
     assert post.objects.get().mailed is None
+    assert claimed(mongoengine_db) == []
+    report = post.migration_handler(post).migrate_pending()
+    assert (report.complete, report.matched) == (False, 0)
+    assert "sets no update" in str(report.errors[0])
     assert claimed(mongoengine_db) == []
     ready.append(True)
     assert post.objects.get().mailed

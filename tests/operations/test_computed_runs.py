@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,17 @@ from mongoengine import IntField, StringField
 from pymongo.database import Database
 
 from lazymig import History
+from lazymig.operations import runs
 from tests.support.commands import CommandLog
 from tests.support.handlers import handler, model
-from tests.support.items import Item, MixedMigration, fill, hash_of, stored
+from tests.support.items import (
+    Item,
+    MixedMigration,
+    RaisingMigration,
+    fill,
+    hash_of,
+    stored,
+)
 
 COUNT = 1200
 LASTING = 777
@@ -29,6 +38,13 @@ def _hash_some(self: Any) -> None:
     self.target = {"h": {"$exists": False}}
     if hash_of(self.doc["n"]) != hash_of(1):
         self.update = {"$set": {"h": "x"}, "$inc": {"hashed": 1}}
+
+
+def _hash_those_it_applies_to(self: Any) -> None:
+    self.target = {"h": {"$exists": False}}
+    self.update = {"$set": {"h": "x"}}
+    if hash_of(self.doc["n"]) == hash_of(1):
+        self.target = None
 
 
 def _post(rules: Any) -> Any:
@@ -137,12 +153,66 @@ def test_no_second_look_where_a_match_may_last(mongoengine_db: Database[Any]) ->
 
 
 @pytest.mark.parametrize("alone", [3, 1100])
-def test_what_a_rule_leaves_alone_is_no_error(mongoengine_db: Database[Any], alone: int) -> None:
-    """Documents for which a rule sets no update stay as they are, and are not put aside."""
+def test_what_a_rule_sets_no_update_for_is_refused(
+    mongoengine_db: Database[Any], alone: int
+) -> None:
+    """Documents that match, and for which a rule sets no update, are told of and put aside."""
     _insert(mongoengine_db, range(COUNT))
     _insert(mongoengine_db, range(COUNT, COUNT + alone), n=1)
     rules = handler(allmigration01__some=_hash_some)
-    report = rules(_post(rules)).migrate_all(chunk_size=500)
-    assert (report.complete, report.errors, report.modified) == (True, (), COUNT)
+    report = rules(_post(rules)).migrate_all(chunk_size=500, max_errors=alone)
+    assert (report.state, report.complete, report.modified) == ("finished", False, COUNT)
+    assert all("sets no update" in str(error) for error in report.errors)
     assert mongoengine_db["post"].count_documents({"hashed": 1}) == COUNT
-    assert list(History(mongoengine_db).quarantined(report.run_id)) == []
+    assert {error.document_id for error in report.errors} == set(range(COUNT, COUNT + alone))
+    left = list(History(mongoengine_db).quarantined(report.run_id))
+    assert left
+    assert all("sets no update" in entry.error for entry in left)
+
+
+@pytest.mark.parametrize("scope", ["migration", "allmigration"])
+def test_what_a_rule_does_not_apply_to_is_no_error(
+    mongoengine_db: Database[Any], scope: str
+) -> None:
+    """Documents for which a rule takes its target back stay as they are, and are not put aside."""
+    _insert(mongoengine_db, range(30))
+    _insert(mongoengine_db, range(30, 40), n=1)
+    rules = handler(**{f"{scope}01__some": _hash_those_it_applies_to})
+    migration = rules(_post(rules))
+    run = migration.migrate_pending if scope == "migration" else migration.migrate_all
+    report = run(chunk_size=20)
+    assert (report.complete, report.errors, report.modified) == (True, (), 30)
+    assert mongoengine_db["post"].count_documents({"h": {"$exists": False}}) == 10
+
+
+RUNS: dict[str, dict[str, Any]] = {
+    "chunks": {"chunk_size": 30},
+    "one piece": {"chunk_size": None},
+    "transactions": {"chunk_size": 30, "transactions": True},
+    "backup": {"chunk_size": 30},
+    "threads": {"chunk_size": 30, "executor": _threads},
+}
+
+
+@pytest.mark.parametrize("kind", RUNS)
+@pytest.mark.parametrize("has_transactions", [True, False])
+def test_a_run_of_every_kind_refuses_what_would_match_again(
+    mongoengine_db: Database[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    kind: str,
+    has_transactions: bool,
+) -> None:
+    """Documents whose match would not end are refused unwritten; all others have the rule once."""
+    if not has_transactions:
+        monkeypatch.setattr(runs, "has_transactions", lambda _collection: False)
+    mongoengine_db["item"].insert_many(
+        [{"_id": each, "v": 7 if each % 10 == 0 else 1, "w": 1} for each in range(100)]
+    )
+    options = {**RUNS[kind], **({"backup": tmp_path / "b"} if kind == "backup" else {})}
+    report = RaisingMigration(Item).migrate_pending(max_errors=10, **options)
+    assert (report.state, report.complete, report.modified) == ("finished", False, 90)
+    assert {error.document_id for error in report.errors} == set(range(0, 100, 10))
+    for raw in stored(mongoengine_db):
+        refused = raw["_id"] % 10 == 0
+        assert (raw["w"], raw.get("hashed")) == ((1, None) if refused else (11, 1))

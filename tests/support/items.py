@@ -73,6 +73,15 @@ class MixedMigration(DocumentMigration):
             self.update["$set"] = {"h": digest}
 
 
+class RaisingMigration(DocumentMigration):
+    """A lazy rule that raises small numbers above what it looks for, but for those with `v: 7`."""
+
+    def migration01__raise(self) -> None:
+        self.target = {"w": {"$lt": 5}}
+        more = 0 if self.doc["v"] == 7 else 10
+        self.update = {"$set": {"w": int(str(self.doc["w"])) + more}, "$inc": {"hashed": 1}}
+
+
 class DeadlyMigration(DocumentMigration):
     """A rule during which the process is killed, once, if a file is there."""
 
