@@ -101,7 +101,9 @@ class MigrationReport:
     """What a run did: one `RuleReport` for each rule, in the order in which they ran.
 
     `state` is `"finished"`, `"stopped"` (somebody asked for it) or `"failed"` (more documents were
-    refused than `max_errors` allows). `run_id` is the run's `_id` in the journal.
+    refused than `max_errors` allows); where it is not `"finished"`, `resume=True` goes on with the
+    run. `run_id` is the run's `_id` in the journal. The errors are those of the whole run, what it
+    had in quarantine before it was resumed included.
     """
 
     model: str
@@ -113,8 +115,8 @@ class MigrationReport:
 
     @property
     def complete(self) -> bool:
-        """Whether the run has come to its end; otherwise `resume=True` goes on with it."""
-        return self.state == "finished"
+        """Whether the run has come to its end, and has left no document in quarantine."""
+        return self.state == "finished" and not self.errors
 
     @property
     def matched(self) -> int:
