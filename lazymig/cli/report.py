@@ -49,7 +49,9 @@ def register(group: click.Group) -> None:
 
         if not file.absolute().parent.is_dir():
             raise Misuse(f"--html: there is no folder {file.absolute().parent}; make it")
-        models = [target.model for target in session.targets("named")]
+        targets = session.targets("named")
+        session.warn_of_missing(targets)
+        models = [target.model for target in targets]
         size = None if every else sample
         looked_at = models if every or sample else []
         write_report(

@@ -167,7 +167,7 @@ def test_a_refused_document_does_not_double_its_neighbours(
     mongoengine_db["post"].update_one({"_id": 123}, {"$set": {"n": "text"}})
     rules = handler(allmigration01__up=method)
     report = rules(_post(rules)).migrate_all(chunk_size=100, max_errors=1)
-    assert report.complete
+    assert (report.state, report.complete) == ("finished", False)
     assert [error.document_id for error in report.errors] == [123]
     counts = {raw["_id"]: raw["n"] for raw in mongoengine_db["post"].find()}
     assert counts == {each: "text" if each == 123 else 1 for each in range(300)}
@@ -189,7 +189,9 @@ def test_the_run_stops_at_the_first_error_and_can_be_gone_on_with(
     assert (quarantined.document_id, quarantined.rule) == (1500, "allmigration01__turn")
 
     resumed = migration.migrate_all(chunk_size=500, resume=True)
-    assert (resumed.complete, resumed.run_id) == (True, report.run_id)
+    assert (resumed.state, resumed.run_id) == ("finished", report.run_id)
+    assert not resumed.complete
+    assert [error.document_id for error in resumed.errors] == [1500]
     assert mongoengine_db["post"].count_documents({"v": 2, "n": 1, "w": 1}) == 2999
     assert mongoengine_db["post"].find_one({"_id": 1500}) == {"_id": 1500, "v": 1, "n": "text"}
 
@@ -201,7 +203,7 @@ def test_quarantined_documents_can_be_retried(mongoengine_db: Database[Any]) -> 
     rules = handler(allmigration01__turn=TURN, allmigration02__copy=copying("n", "w"))
     migration = rules(_post(rules, s=StringField()))
     report = migration.migrate_all(max_errors=10)
-    assert report.complete
+    assert (report.state, report.complete) == ("finished", False)
     assert len(report.errors) == 2
     mongoengine_db["post"].update_one({"_id": 1}, {"$set": {"n": 0}})
     retried = migration.retry_quarantined(report.run_id)
@@ -227,7 +229,7 @@ def test_a_document_that_never_converges_is_put_aside(
     )
     migration = rules(_post(rules, a=DynamicField()))
     report = migration.migrate_all(max_errors=count)
-    assert report.complete
+    assert (report.state, report.complete) == ("finished", False)
     assert {error.document_id for error in report.errors} == set(range(count))
     assert {error.problem.partition(";")[0] for error in report.errors} == {
         "the document still matches after the rule was applied to it"

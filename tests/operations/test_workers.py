@@ -66,7 +66,7 @@ def test_errors_come_back_from_workers(mongoengine_db: Database[Any]) -> None:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         report = ItemMigration(Item).migrate_all(executor=pool, max_errors=5)
-    assert report.complete
+    assert (report.state, report.complete) == ("finished", False)
     (error,) = report.errors
     assert (error.document_id, error.rule) == (777, "allmigration02__copy")
     (entry,) = History(mongoengine_db).quarantined(report.run_id)
