@@ -33,7 +33,8 @@ def register(group: click.Group) -> None:
         """
         targets = session.targets("named")
         session.warn_of_missing(targets)
-        reports = [diff(target.model, sample) for target in targets]
+        journal = session.settings.journal
+        reports = [diff(target.model, sample, journal=journal) for target in targets]
         fine = not any(report.uncured if allow_pending else report.findings for report in reports)
         output = session.output
         if output.as_json:

@@ -115,8 +115,7 @@ def _standings(targets: Sequence[Target], journal: str) -> list[_Standing]:
     Of a collection that does not exist nothing is known.
     """
     statuses = [
-        (target, target.migration.get_status(target.collection, journal))
-        for target in targets
+        (target, target.migration.get_status(target.collection, journal)) for target in targets
     ]
     needed = {
         getattr(target.model.migration_handler, rule.name)

@@ -7,8 +7,9 @@ from functools import partial
 from typing import Any
 
 from lazymig.odm.fields import FieldFacts, bson_type
+from lazymig.operations.diffing import MISSING
 from lazymig.operations.findings import KINDS, Draft, Kind, UnknownClass
-from lazymig.operations.ground import Ground, Spot, merge, way
+from lazymig.operations.ground import Ground, Spot, merge
 from lazymig.operations.likeness import closeness, meant_choice, successors
 from lazymig.operations.proposals import (
     EXISTS,
@@ -89,8 +90,8 @@ class Judge:
                 message=f"{told} in {_documents(each.count.documents)}",
                 count=each.count.documents,
                 ids=each.count.ids,
-                where=("_cls",),
-                shows=partial(_equals, each.name),
+                values_in=_class_in,
+                shows=partial(_is_class, each.name),
                 candidates=each.successors,
                 query=site.query(condition),
                 proposal=reclassified(site, each.name, right, question),
@@ -124,8 +125,8 @@ class Judge:
             message=f"{place.path} has {told} in {_documents(count.documents)}",
             count=count.documents,
             ids=count.ids,
-            where=way(place, "_cls"),
-            shows=partial(_equals, name),
+            values_in=self.ground.values_in([place], "_cls"),
+            shows=partial(_is_class, name),
             candidates=likely,
             query=self.ground.query([place], condition, "_cls"),
             proposal=proposal,
@@ -192,8 +193,7 @@ class Judge:
                 ),
                 count=number,
                 ids=_rare_ones_first(types),
-                where=way(places[0], name),
-                shows=_any,
+                values_in=self.ground.values_in(places, name),
                 types={kind: count.documents for kind, count in sorted(types.items())},
                 query=self.ground.query(places, EXISTS, name),
             )
@@ -230,8 +230,7 @@ class Judge:
             message=f"is {draft.path!r} the former name of {spot.path!r}?",
             count=draft.count,
             ids=draft.ids,
-            where=draft.where,
-            shows=draft.shows,
+            values_in=draft.values_in,
             types=draft.types,
             expected=_expected(spot.facts),
             candidates=(new,),
@@ -263,7 +262,7 @@ class Judge:
             message=message,
             count=count.documents,
             ids=count.ids,
-            where=spot.where,
+            values_in=self.ground.values_in(spot.places),
             types=spot.type_counts,
             expected=_expected(spot.facts),
         )
@@ -370,11 +369,11 @@ class Judge:
         )
         draft = self._draft(spot, "outside_choices", message, total)
         known = [*choices, *meant]
-        draft.shows = lambda value: value is not None and value not in known
+        kinds = sorted({kind for kind, _text in rest})
+        draft.shows = lambda value: bson_type(value) in kinds and value not in known
         draft.values = tuple(
             (text, count.documents) for (_kind, text), count in frequent if text not in meant
         )[:_MOST_VALUES]
-        kinds = sorted({kind for kind, _text in rest})
         condition = {
             "$type": kinds[0] if len(kinds) == 1 else kinds,
             "$nin": known,
@@ -428,7 +427,7 @@ class Judge:
         if kind == "missing_default":
             message += ": queries by it do not find them"
         draft = self._draft(spot, kind, message, missing)
-        draft.shows = lambda _value: False
+        draft.shows = lambda value: value is MISSING
         draft.query = self.ground.query(spot.places, IS_MISSING)
         yield self._filled(spot, draft, kind, message)
 
@@ -474,12 +473,16 @@ def _expected(facts: FieldFacts) -> tuple[str, ...]:
     return tuple(sorted(facts.types, key=lambda name: (name != usual, name)))
 
 
-def _any(_value: Any) -> bool:
-    return True
-
-
 def _equals(wanted: Any, value: Any) -> bool:
-    return bool(value == wanted)
+    return value is not MISSING and bool(value == wanted)
+
+
+def _class_in(document: Mapping[str, Any]) -> Iterator[Any]:
+    yield document.get("_cls", MISSING)
+
+
+def _is_class(name: str | None, value: Any) -> bool:
+    return value in (None, MISSING) if name is None else bool(value == name)
 
 
 def _documents(number: int) -> str:

@@ -71,7 +71,5 @@ def active_rules(collection: Collection[Any], plan: Plan, journal: str) -> set[s
 
 def _waiting(collection: Collection[Any], plan: Plan, journal: str) -> Counter[str]:
     """How many documents wait in quarantine for each rule; several runs may have refused one."""
-    pairs = {
-        (each.rule, key_of(each.document_id)) for each in refusals(collection, plan, journal)
-    }
+    pairs = {(each.rule, key_of(each.document_id)) for each in refusals(collection, plan, journal)}
     return Counter(name for name, _key in pairs)
