@@ -33,6 +33,7 @@ from lazymig.operations.journal import JOURNAL
 from lazymig.operations.judging import Judge
 from lazymig.operations.likeness import successors
 from lazymig.operations.proposals import RuleProposal
+from lazymig.operations.proving import prove
 from lazymig.operations.scratch import readable
 from lazymig.operations.shapes import Count, Layout, Tally, tally_of
 from lazymig.rules.plan import Plan
@@ -215,6 +216,7 @@ class _Comparison:
                 )
         self.problems.extend(f"nothing beneath {path} is looked at" for path in layout.unseen)
         cured = self._cures(drafts)
+        self._prove([draft for draft, names in zip(drafts, cured, strict=True) if not names])
         examples = self._examples(drafts)
         findings = [
             draft.finished(found, names)
@@ -388,6 +390,11 @@ class _Comparison:
                     waiting.tell(raw["_id"])
         self.problems.extend(waiting.problems)
         return cured
+
+    def _prove(self, drafts: Sequence[Draft]) -> None:
+        """Let those proposals ask that make something worse on copies."""
+        with examining():
+            prove(self.collection, Examiner(self.model), drafts, lambda: self.prefix)
 
     def _examples(self, drafts: Sequence[Draft]) -> list[tuple[DriftExample, ...]]:
         """For each finding some documents, with the value that shows it."""

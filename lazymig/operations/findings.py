@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from lazymig.odm.fields import FieldFacts
 from lazymig.operations.diffing import MISSING, extended_json
 from lazymig.operations.evidence import Evidence, evidence_of
 from lazymig.operations.proposals import RuleProposal
@@ -131,6 +132,7 @@ class Draft:
     :ivar values_in: what a raw document has where the finding is, `MISSING` for an absent field;
         `None` where the finding is not about documents.
     :ivar shows: whether such a value shows the finding.
+    :ivar facts: what the model says of the field, where it knows it.
     """
 
     kind: Kind
@@ -141,6 +143,7 @@ class Draft:
     ids: Sequence[Any] = ()
     values_in: Callable[[Any], Iterable[Any]] | None = None
     shows: Callable[[Any], bool] = lambda value: value is not MISSING
+    facts: FieldFacts | None = None
     types: Mapping[str, int] = field(default_factory=dict)
     expected: tuple[str, ...] = ()
     convertible: bool | None = None

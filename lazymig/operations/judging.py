@@ -8,6 +8,7 @@ from typing import Any
 
 from lazymig.odm.fields import FieldFacts, bson_type
 from lazymig.operations.diffing import MISSING
+from lazymig.operations.doubts import condition_of_doubt
 from lazymig.operations.findings import KINDS, Draft, Kind, UnknownClass
 from lazymig.operations.ground import Ground, Spot, merge
 from lazymig.operations.likeness import closeness, meant_choice, successors
@@ -17,6 +18,7 @@ from lazymig.operations.proposals import (
     Replacement,
     RuleProposal,
     Site,
+    asked_about,
     cleared,
     converted,
     corrected,
@@ -263,6 +265,7 @@ class Judge:
             count=count.documents,
             ids=count.ids,
             values_in=self.ground.values_in(spot.places),
+            facts=spot.facts,
             types=spot.type_counts,
             expected=_expected(spot.facts),
         )
@@ -336,15 +339,26 @@ class Judge:
                     return None
                 replacement = asking(told, "Values that cannot be converted are lost: is it right?")
             comments = [message, *loss(kind, to)]
-            return converted(
+            proposal = converted(
                 site, facts, kind, condition, to, "no" not in flags, replacement, comments
             )
+            if proposal is not None and not proposal.asks and self._misreads(spot, kind, to):
+                return asked_about(proposal, "some of these values may mean something else")
+            return proposal
         if spot.is_item:
             return pulled(site, condition, message)
         lost = replacement_of(facts)
         if lost is None:
             return None
         return cleared(site, condition, asking(lost, LOST), "reset", message)
+
+    def _misreads(self, spot: Spot, kind: str, to: str) -> bool:
+        """Whether there are values that `$convert` turns without complaint, into something else."""
+        doubtful = condition_of_doubt(kind, to)
+        if isinstance(doubtful, bool):
+            return doubtful
+        queries = [self.ground.query(spot.places, each) for each in ({"$type": kind}, doubtful)]
+        return any(each is None for each in queries) or self.is_there({"$and": queries})
 
     def _outside(self, spot: Spot) -> Iterator[Draft]:
         facts = spot.facts
