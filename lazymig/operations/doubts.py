@@ -32,6 +32,9 @@ _LAST: Final = datetime(2100, 1, 1)
 # A text tells the year itself.
 _YEARS: Final = range(1800, 2201)
 
+# As many digits of a double come into a text.
+_SIX_DIGITS: Final = 1_000_000
+
 _EPOCH: Final = datetime(1970, 1, 1)
 
 # What people write for yes and no.
@@ -56,6 +59,8 @@ def condition_of_doubt(kind: str, to: str) -> Mapping[str, Any] | bool:
     elif to == "date" and kind in _NUMBERS:
         least, most = ((at - _EPOCH).total_seconds() * 1000 for at in (_FIRST, _LAST))
         found = {"$not": {"$gte": int(least), "$lt": int(most)}}
+    elif to == "string" and kind == "double":
+        found = {"$not": {"$gt": -_SIX_DIGITS, "$lt": _SIX_DIGITS}}
     elif to in _INTEGERS and kind == "string":
         found = {"$regex": _LEADING_ZERO}
     elif (to == "date" and kind == "objectId") or (to in _NUMBERS and kind == "date"):
@@ -81,8 +86,10 @@ def doubt_about(before: Any, after: Any, facts: FieldFacts | None) -> str | None
         return _of_bool(before)
     if to in _NUMBERS:
         return _of_number(before, after)
-    if to == "string" and kind in ("double", "decimal") and re.search("[eE]", after):
-        return f"{before!r} becomes {after!r}"
+    if to == "string" and kind in _NUMBERS:
+        # MongoDB writes six digits of a double.
+        same = "e" not in after.lower() and _as_decimal(before) == _as_decimal(after)
+        return None if same else f"{before!r} becomes {after!r}"
     return None
 
 
@@ -91,7 +98,7 @@ def _of_list(before: Any) -> str | None:
         if not before.strip():
             return "an empty text becomes the one item of a list"
         if _SEVERAL.search(before):
-            return f"the text {before:.60!r} may be several items"
+            return f"the text {before!r:.60} may be several items"
     if isinstance(before, Mapping):
         if not before:
             return "an empty document becomes the one item of a list"

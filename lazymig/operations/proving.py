@@ -149,12 +149,13 @@ class _Trial:
                 doubt = doubt_about(one, other, draft.facts)
                 if doubt is not None:
                     yield doubt
-        if draft.facts is not None and draft.facts.is_reference:
-            yield from self._dangling(draft, new)
+        yield from self._dangling(draft.path, new)
 
-    def _dangling(self, draft: Draft, document: Any) -> Iterator[str]:
+    def _dangling(self, path: str, document: Any) -> Iterator[str]:
+        """What is referred to at a path, or beneath it, and is not there."""
         for each in self.examiner.references(document):
-            if isinstance(each, Problem) or each.path != draft.path:
+            beneath = each.path == path or each.path.startswith((f"{path}[", f"{path}."))
+            if isinstance(each, Problem) or not beneath:
                 continue
             place = each.database.name, each.collection, key_of(each.document_id)
             if place not in self.there:
