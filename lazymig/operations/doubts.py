@@ -71,6 +71,8 @@ def condition_of_doubt(kind: str, to: str) -> Mapping[str, Any] | bool:
 def doubt_about(before: Any, after: Any, facts: FieldFacts | None) -> str | None:
     """Why a new value may not be what the old one meant; `None` where there is no doubt.
 
+    The words name no stored value: they become a comment in a source file.
+
     :param facts: of the field, where a field is meant.
     """
     kind, to = bson_type(before), bson_type(after)
@@ -89,7 +91,7 @@ def doubt_about(before: Any, after: Any, facts: FieldFacts | None) -> str | None
     if to == "string" and kind in _NUMBERS:
         # MongoDB writes six digits of a double.
         same = "e" not in after.lower() and _as_decimal(before) == _as_decimal(after)
-        return None if same else f"{before!r} becomes {after!r}"
+        return None if same else "the text does not hold all digits of the number"
     return None
 
 
@@ -98,7 +100,7 @@ def _of_list(before: Any) -> str | None:
         if not before.strip():
             return "an empty text becomes the one item of a list"
         if _SEVERAL.search(before):
-            return f"the text {before!r:.60} may be several items"
+            return "a text may be several items"
     if isinstance(before, Mapping):
         if not before:
             return "an empty document becomes the one item of a list"
@@ -115,19 +117,22 @@ def _of_reference(before: DBRef, facts: FieldFacts | None) -> str | None:
     except MongoEngineException:
         return "the class that is referred to is not known"
     if before.collection != there.name or before.database not in (None, there.database.name):
-        return f"{before!r} refers to another collection than {there.full_name}"
+        return f"a DBRef refers to another collection than {there.full_name}"
     return None
 
 
 def _of_date(before: Any, after: Any) -> str | None:
-    told = f"{before!r} becomes {after}"
-    if isinstance(before, ObjectId) or isinstance(after, DatetimeMS):
-        return told
+    if isinstance(before, ObjectId):
+        return "the time at which an ObjectId was made becomes the date"
+    kind = bson_type(before)
+    if isinstance(after, DatetimeMS):
+        return f"a {kind} becomes a date that Python cannot hold"
     after = after.replace(tzinfo=None)
-    if isinstance(before, str):
-        return None if after.year in _YEARS else told
-    is_number = bson_type(before) in _NUMBERS
-    return told if is_number and not _FIRST <= after < _LAST else None
+    if kind == "string":
+        plausible = after.year in _YEARS
+    else:
+        plausible = kind not in _NUMBERS or _FIRST <= after < _LAST
+    return None if plausible else f"a {kind} becomes a date in the year {after.year}"
 
 
 def _of_bool(before: Any) -> str | None:
@@ -135,11 +140,11 @@ def _of_bool(before: Any) -> str | None:
         sure = re.match(_YES_OR_NO, before, re.IGNORECASE) is not None
     else:
         sure = bson_type(before) in _NUMBERS and _as_decimal(before) in (0, 1)
-    return None if sure else f"{before!r:.60} becomes a yes or no"
+    return None if sure else f"a {bson_type(before)} that says neither yes nor no becomes a bool"
 
 
 def _of_number(before: Any, after: Any) -> str | None:
-    told = f"{before!r:.60} becomes {after!r}"
+    told = f"a {bson_type(before)} becomes a number that says something else"
     if isinstance(before, bool):
         return None
     if isinstance(before, str):

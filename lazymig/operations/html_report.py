@@ -391,7 +391,7 @@ def _samples(
 
 
 def _rule(status: RuleStatus, total: int, curve: Curve | None) -> _Rule:
-    if status.remaining is None or status.converges is False:
+    if status.remaining is None or status.converges is False or not status.exists:
         return _Rule(status, total, None, curve)
     # The total may be an estimate.
     total = max(total, status.remaining)

@@ -101,7 +101,9 @@ class _Trial:
         except AutoReconnect:
             raise
         except OperationFailure as exc:
-            return f"tried on a copy, MongoDB refuses it ({exc.details or exc})"[:300]
+            # The message may hold stored values.
+            code = (exc.details or {}).get("codeName") or exc.code
+            return f"tried on a copy, MongoDB refuses it ({code})"
         except PyMongoError:
             raise
         except Exception as exc:  # noqa: BLE001 - mongomock does not know all operators
@@ -163,4 +165,4 @@ class _Trial:
                 found = collection.find_one(by_ids([each.document_id]), {"_id": 1})
                 self.there[place] = found is not None
             if not self.there[place]:
-                yield f"it refers to {each.document_id!r}, which is not in {each.collection}"
+                yield f"it refers to a document that is not in {each.collection}"
