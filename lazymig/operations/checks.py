@@ -176,7 +176,7 @@ _Key = tuple[str, str, ProblemKind, str]
 class _Group:
     """One finding on its way.
 
-    `waiting` are documents that bulk runs have refused, `blocked` the rules that they do not get.
+    `waiting` are documents that bulk runs have refused, `refused_by` the rules that did.
     """
 
     first: Problem
@@ -185,7 +185,7 @@ class _Group:
     drawn: list[Any] = field(default_factory=list)
     by_type: dict[str, Any] = field(default_factory=dict)
     waiting: list[Any] = field(default_factory=list)
-    blocked: set[str] = field(default_factory=set)
+    refused_by: set[str] = field(default_factory=set)
 
     @property
     def tried(self) -> list[Any]:
@@ -246,8 +246,8 @@ class _Check:
                 for key, problem, document_id in self._faults(batch):
                     group = self.groups.setdefault(key, _Group(problem))
                     group.add(document_id, problem.value, chance)
-                    if blocked := self.waiting.rules(document_id):
-                        group.blocked |= blocked
+                    if refused_by := self.waiting.rules(document_id):
+                        group.refused_by |= refused_by
                         group.waiting.append(document_id)
                 if progress is not None:
                     progress(done, max(done, total))
@@ -378,11 +378,11 @@ class _Check:
         for key in chosen:
             keys = [key_of(one) for one in self.groups[key].tried]
             names = tried.cured_by(keys, partial(_evidence, key, shown), faults)
-            if self.groups[key].blocked.isdisjoint(names):
+            if self.groups[key].refused_by.isdisjoint(names):
                 cured[key] = names
             else:
                 for one in self.groups[key].waiting:
-                    self.waiting.tell(one)
+                    self.waiting.tell(one, names)
         self.problems.extend(self.waiting.problems)
         return cured
 

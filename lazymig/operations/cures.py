@@ -18,7 +18,7 @@ from lazymig.odm.plans import owner_of, plan_for
 from lazymig.odm.schema import document_subclasses
 from lazymig.operations.evidence import Evidence, Faults
 from lazymig.operations.preview_report import documents
-from lazymig.operations.refusals import refusals, rules_from
+from lazymig.operations.refusals import refusals
 from lazymig.operations.scratch import Description, describe, read_raw
 from lazymig.operations.trial import Trial, rules_of
 from lazymig.rules.plan import Plan
@@ -207,14 +207,12 @@ def try_rules(collection: Collection[Any], plans: Sequence[Plan], originals: lis
 
 @dataclass
 class Waiting:
-    """The documents that bulk runs have refused, with the rules that they do not get therefore.
+    """The documents that bulk runs have refused, and by which rules.
 
-    :ivar refused: by the key of the `_id`: the document, and model and rule that refused it.
-    :ivar blocked: the rules that refused it and those after them, by the same key.
+    :ivar refused: by the key of the `_id`: the document, and the rules, each with its model's name.
     """
 
-    refused: dict[Any, tuple[Any, set[str]]] = field(default_factory=dict)
-    blocked: dict[Any, frozenset[str]] = field(default_factory=dict)
+    refused: dict[Any, tuple[Any, dict[str, str]]] = field(default_factory=dict)
     _told: dict[str, set[Any]] = field(default_factory=dict)
 
     @classmethod
@@ -228,27 +226,29 @@ class Waiting:
         for plan in plans:
             for each in refusals(collection, plan, journal):
                 key = key_of(each.document_id)
-                _id, places = waiting.refused.setdefault(key, (each.document_id, set()))
-                places.add(f"{plan.model_name}.{each.rule}")
-                blocked = waiting.blocked.get(key, frozenset()) | rules_from(plan, each.rule)
-                waiting.blocked[key] = blocked
+                _id, rules = waiting.refused.setdefault(key, (each.document_id, {}))
+                rules[each.rule] = f"{plan.model_name}.{each.rule}"
         return waiting
 
-    def rules(self, document_id: Any) -> frozenset[str]:
-        """The rules that a document does not get; empty for most documents."""
-        return self.blocked.get(key_of(document_id), frozenset()) if self.blocked else frozenset()
+    def rules(self, document_id: Any) -> set[str]:
+        """The rules that have refused a document; empty for most documents."""
+        if not self.refused:
+            return set()
+        _id, rules = self.refused.get(key_of(document_id), (None, {}))
+        return set(rules)
 
     def documents(self, collection: Collection[Any]) -> Iterator[Any]:
         """These documents, as `read_raw` gives them."""
-        ids = [document_id for document_id, _places in self.refused.values()]
+        ids = [document_id for document_id, _rules in self.refused.values()]
         for first in range(0, len(ids), _BATCH):
             yield from read_by_ids(collection, ids[first : first + _BATCH])
 
-    def tell(self, document_id: Any) -> None:
-        """Note that something in a document is not cured for that reason."""
+    def tell(self, document_id: Any, rules: Iterable[str]) -> None:
+        """Note that something in a document is not cured by these rules for that reason."""
         key = key_of(document_id)
-        for place in self.refused[key][1]:
-            self._told.setdefault(place, set()).add(key)
+        _id, refused_by = self.refused[key]
+        for name in refused_by.keys() & set(rules):
+            self._told.setdefault(refused_by[name], set()).add(key)
 
     @property
     def problems(self) -> list[str]:

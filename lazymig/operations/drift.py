@@ -377,17 +377,17 @@ class _Comparison:
     def _but_refused(
         self, drafts: Sequence[Draft], cured: list[tuple[str, ...]], plans: Sequence[Plan]
     ) -> list[tuple[str, ...]]:
-        """What a bulk run has refused for a document with the finding cures it not."""
+        """The same without what a bulk run has refused for a document with the finding."""
         if not any(cured):
             return cured
         waiting = Waiting.of(self.collection, plans, self.journal)
         for raw in waiting.documents(self.collection):
-            blocked = waiting.rules(raw["_id"])
+            refused_by = waiting.rules(raw["_id"])
             document = readable(raw, self.collection)
             for number, names in enumerate(cured):
-                if blocked & set(names) and drafts[number].evidence(document):
+                if refused_by & set(names) and drafts[number].evidence(document):
                     cured[number] = ()
-                    waiting.tell(raw["_id"])
+                    waiting.tell(raw["_id"], names)
         self.problems.extend(waiting.problems)
         return cured
 

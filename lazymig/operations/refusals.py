@@ -30,7 +30,7 @@ from lazymig.rules.discovery import BoundRule
 from lazymig.rules.once import CLAIM
 from lazymig.rules.plan import Plan
 
-__all__ = ["Refusal", "refusals", "release_settled", "rules_from"]
+__all__ = ["Refusal", "refusals", "release_settled"]
 
 logger = logging.getLogger(__name__)
 
@@ -81,18 +81,6 @@ def refusals(collection: Collection[Any], plan: Plan, journal_name: str) -> list
                 keys = _unsettled(collection, plan, rules, ids, broken)
             waiting.extend(each for each in mine if key_of(each.document_id) in keys)
     return waiting
-
-
-def rules_from(plan: Plan, name: str) -> frozenset[str]:
-    """The rules that a document does not get once this one was refused: itself and those after it.
-
-    Rules of the other scope run by themselves.
-    """
-    for rules in (plan.lazy, plan.bulk):
-        names = [rule.name for rule in rules]
-        if name in names:
-            return frozenset(names[names.index(name) :])
-    return frozenset((name,))
 
 
 def release_settled(
