@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from pymongo.collection import Collection
-from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 from lazymig.engines.access import by_ids, is_mongomock, key_of
 from lazymig.odm.examining import Examiner, Problem
@@ -29,8 +29,11 @@ from lazymig.operations.scratch import (
     readable,
     scratch_like,
 )
+from lazymig.rules.matching import compile_query
 
 __all__ = ["prove"]
+
+_UNAUTHORIZED = 13
 
 # Documents that a rule is tried on.
 _MOST_TRIED = 60
@@ -53,7 +56,13 @@ def prove(
     trial = _Trial(collection, examiner)
     for draft, proposal in wanted:
         assert proposal is not None
-        documents = read_by_ids(collection, _chosen(collection, draft, prefix))
+        judge = compile_query(proposal.target).judge
+        documents = [
+            raw
+            for raw in read_by_ids(collection, _chosen(collection, draft, proposal, prefix))
+            # A finding may be in documents that are another rule's: those of a former name.
+            if judge(readable(raw, collection)) is not False
+        ]
         doubt = trial.doubt(draft, proposal, documents)
         if doubt is not None:
             draft.proposal = asked_about(proposal, doubt)
@@ -64,14 +73,17 @@ def _is_certain(proposal: RuleProposal | None) -> bool:
 
 
 def _chosen(
-    collection: Collection[Any], draft: Draft, prefix: Callable[[], list[dict[str, Any]]]
+    collection: Collection[Any],
+    draft: Draft,
+    proposal: RuleProposal,
+    prefix: Callable[[], list[dict[str, Any]]],
 ) -> list[Any]:
     """The `_id`s of documents to try a proposal on: those of the finding, and extreme values."""
     ids = [*draft.ids]
-    if draft.query is None or is_mongomock(collection):
-        # mongomock knows few of the types that queries name.
+    if is_mongomock(collection):
+        # It knows few of the types that queries name.
         return ids
-    found: dict[str, Any] = {"$match": draft.query}
+    found: dict[str, Any] = {"$match": proposal.target}
     ends: list[list[dict[str, Any]]] = [[{"$limit": _MOST_TRIED}]]
     if draft.kind == "wrong_type":
         # What is misread shows in the least and in the greatest value first.
@@ -95,12 +107,12 @@ class _Trial:
     def doubt(self, draft: Draft, proposal: RuleProposal, documents: Sequence[Any]) -> str | None:
         """Why a proposal must ask; `None` if nothing is wrong with what it does to copies."""
         if not documents:
-            return "it was not tried: the documents are gone"
+            return "it was not tried: no document for it was found"
         try:
             after = self._after(proposal, documents)
-        except AutoReconnect:
-            raise
         except OperationFailure as exc:
+            if exc.code == _UNAUTHORIZED:
+                return "it was not tried, because the user may not make a collection for copies"
             # The message may hold stored values.
             code = (exc.details or {}).get("codeName") or exc.code
             return f"tried on a copy, MongoDB refuses it ({code})"

@@ -200,6 +200,16 @@ def test_a_default_that_the_field_does_not_take_is_a_question(any_db: Database[A
     assert "it makes 'f' wrong (choices)" in finding.proposal.comments[-1]
 
 
+def test_documents_of_another_rule_are_not_tried(mongoengine_db: Database[Any]) -> None:
+    """A default for those that lack a field is right, although others have its former name."""
+    mongoengine_db["post"].insert_many([{"_id": 1, "titel": "x"}, {"_id": 2}, {"_id": 3}])
+    report = diff(model(None, title=StringField(default="none")))
+    assert [(each.words, each.asks) for each in report.proposals] == [
+        ("rename_titel_to_title", True),
+        ("add_title", False),
+    ]
+
+
 def test_what_mongodb_refuses_is_a_question(mongoengine_db: Database[Any]) -> None:
     """A rule that the collection's validator refuses is not offered as if it worked."""
     mongoengine_db.create_collection("post")
