@@ -12,7 +12,7 @@ from mongoengine.errors import DoesNotExist
 
 from lazymig.engines.access import on_primary
 from lazymig.engines.bulk import MigrationReport
-from lazymig.engines.pending import RuleStatus, find_active, status_of
+from lazymig.engines.pending import RuleStatus
 from lazymig.errors import RunNotFound, RunOptionError
 from lazymig.odm.handler import MigrationHandler
 from lazymig.odm.loading import Source, builder_of, is_broken, load_batch
@@ -23,6 +23,7 @@ from lazymig.operations.options import Options, RunOptions
 from lazymig.operations.preview import PreviewReport, preview_of
 from lazymig.operations.retrying import retry_quarantined
 from lazymig.operations.runs import carry_out
+from lazymig.operations.standing import active_rules, standing_of
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
 
@@ -104,7 +105,8 @@ class DocumentMigration(MigrationHandler):
 
         :param collection: a PyMongo collection; the model's own if not given.
         :return: for each rule documents matched and modified, seconds, and an error for each
-            document that was refused, which gets no later rule.
+            document that was refused, which gets no later rule; of a run that is resumed, also for
+            those that it had refused before.
         :raises RunOptionError: an option has a value that it cannot have.
         :raises CollectionLocked: another run is at work on the collection.
         :raises RuleChanged: the run to resume has begun with other rules.
@@ -181,28 +183,34 @@ class DocumentMigration(MigrationHandler):
             scope=scope,
         )
 
-    def get_deprecated(self, collection: Any = None) -> dict[str, list[str]]:
-        """Say which rules may be deleted, because no stored document matches them. Never writes.
+    def get_deprecated(
+        self, collection: Any = None, journal: str = JOURNAL
+    ) -> dict[str, list[str]]:
+        """Say which rules may be deleted, because no stored document needs them. Never writes.
 
         :param collection: a PyMongo collection; the model's own if not given.
+        :param journal: the name of the journal's collection.
         :return: `{"deprecated": [...], "active": [...]}`, names of rules in order, lazy ones
-            first. A rule whose target needs a document cannot be asked about and counts as active.
+            first. Active are the rules that match a document, those that a document in quarantine
+            waits for, and those that cannot be asked about, because their target needs a document.
+            Where the collection does not exist, all are.
         """
         plan = self._plan()
-        active = find_active(self._collection_or(collection), plan)
+        active = active_rules(self._collection_or(collection), plan, journal)
         names = [rule.name for rule in (*plan.lazy, *plan.bulk)]
         return {
             "deprecated": [name for name in names if name not in active],
             "active": [name for name in names if name in active],
         }
 
-    def get_status(self, collection: Any = None) -> list[RuleStatus]:
+    def get_status(self, collection: Any = None, journal: str = JOURNAL) -> list[RuleStatus]:
         """Count the documents that each rule still matches. Never writes.
 
         :param collection: a PyMongo collection; the model's own if not given.
+        :param journal: the name of the journal's collection, for what is in quarantine.
         :return: one `RuleStatus` for each rule, lazy ones first, each scope in order.
         """
-        return status_of(self._collection_or(collection), self._plan())
+        return standing_of(self._collection_or(collection), self._plan(), journal)
 
     def _carry_out(self, scope: Scope, collection: Any, options: RunOptions) -> MigrationReport:
         return carry_out(

@@ -41,7 +41,11 @@ def register(group: click.Group) -> None:
             with session.output.counting(f"checking {target.name}") as bar:
                 size = None if every else sample
                 report = check_documents(
-                    target.model, size, collection=target.collection, progress=bar
+                    target.model,
+                    size,
+                    collection=target.collection,
+                    progress=bar,
+                    journal=session.settings.journal,
                 )
             reports.append(report)
         fine = not any(report.uncured if allow_pending else report.findings for report in reports)

@@ -31,7 +31,10 @@ def register(group: click.Group) -> None:
 
         The exit code is 1 if there is drift.
         """
-        reports = [diff(target.model, sample) for target in session.targets("named")]
+        targets = session.targets("named")
+        session.warn_of_missing(targets)
+        journal = session.settings.journal
+        reports = [diff(target.model, sample, journal=journal) for target in targets]
         fine = not any(report.uncured if allow_pending else report.findings for report in reports)
         output = session.output
         if output.as_json:

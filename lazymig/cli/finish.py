@@ -57,6 +57,9 @@ class _Standing:
                 {"rule": rule.name, "scope": rule.scope, "remaining": rule.remaining}
                 for rule in self.pending
             ],
+            "quarantined": {
+                rule.name: rule.quarantined for rule in self.pending if rule.quarantined
+            },
             "removable": [
                 {
                     "rule": rule.name,
@@ -91,7 +94,7 @@ def register(group: click.Group) -> None:
         """
         targets = session.targets()
         session.warn_of_missing(targets)
-        standings = _standings(targets)
+        standings = _standings(targets, session.settings.journal)
         for standing in standings:
             standing.find_lines()
         fine = all(each.target.exists and not each.pending for each in standings)
@@ -106,26 +109,28 @@ def register(group: click.Group) -> None:
         return FINE if fine else FINDINGS
 
 
-def _standings(targets: Sequence[Target]) -> list[_Standing]:
+def _standings(targets: Sequence[Target], journal: str) -> list[_Standing]:
     """What is pending, and what can go: what no other one of the models needs either.
 
     Of a collection that does not exist nothing is known.
     """
-    statuses = [(target, target.migration.get_status(target.collection)) for target in targets]
+    statuses = [
+        (target, target.migration.get_status(target.collection, journal)) for target in targets
+    ]
     needed = {
         getattr(target.model.migration_handler, rule.name)
         for target, rules in statuses
         for rule in rules
-        if rule.remaining != 0 or not target.exists
+        if not rule.removable
     }
     return [
         _Standing(
             target,
-            [rule for rule in rules if rule.remaining != 0],
+            [rule for rule in rules if rule.remaining != 0 or rule.quarantined],
             [
                 rule
                 for rule in rules
-                if rule.remaining == 0
+                if rule.removable
                 and getattr(target.model.migration_handler, rule.name) not in needed
             ],
         )
@@ -137,7 +142,8 @@ def _show(output: Output, standing: _Standing) -> None:
     output.print(f"{standing.target.name} in {standing.target.collection.full_name}")
     for rule in standing.pending:
         left = "unknown" if rule.remaining is None else documents(rule.remaining)
-        output.indented(f"pending: {rule.name}, {left}", 2, "red")
+        waiting = "" if not rule.quarantined else f", {rule.quarantined:,} in quarantine"
+        output.indented(f"pending: {rule.name}, {left}{waiting}", 2, "red")
     if not standing.target.exists:
         output.indented("the collection does not exist", 2, "red")
     elif not standing.pending:

@@ -82,7 +82,7 @@ def register(group: click.Group) -> None:
         if from_diff:
             targets = session.targets("named")
             model = _only([target.model for target in targets])
-            rules = _proposed(model, name, options)
+            rules = _proposed(model, name, options, session.settings.journal)
             if not rules:
                 return _nothing(session.output)
         else:
@@ -133,11 +133,13 @@ def _skeleton(model: Any, name: str, options: dict[str, Any]) -> RuleSource:
     )
 
 
-def _proposed(model: Any, name: str | None, options: dict[str, Any]) -> list[RuleSource]:
+def _proposed(
+    model: Any, name: str | None, options: dict[str, Any], journal: str
+) -> list[RuleSource]:
     from lazymig.operations.drift import diff  # noqa: PLC0415
     from lazymig.operations.rule_source import source_of_proposal  # noqa: PLC0415
 
-    report = diff(model, options["sample"])
+    report = diff(model, options["sample"], journal=journal)
     wanted = options["paths"]
     paths = {each.path for each in report.findings}
     unknown = [path for path in wanted if path not in paths]

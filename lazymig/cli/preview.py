@@ -39,9 +39,11 @@ def register(group: click.Group) -> None:
         That is: counts, query plans, and documents before and after.
         """
         chosen = None if scope == "all" else scope
+        targets = session.targets()
+        session.warn_of_missing(targets)
         reports = [
             target.migration.preview(target.collection, sample=sample, scope=chosen)
-            for target in session.targets()
+            for target in targets
         ]
         output = session.output
         if output.as_json:

@@ -96,7 +96,7 @@ def register(group: click.Group) -> None:
             show_report(session.output, replace(report, state="finished"))
         else:
             session.output.print(f"run {found.id} has no document in quarantine")
-        return FINE if report.complete and not report.errors else FINDINGS
+        return FINE if report.complete else FINDINGS
 
 
 def _show(output: Output, found: list[tuple[str, Quarantined]]) -> None:

@@ -49,18 +49,21 @@ def register(group: click.Group) -> None:
 
         if not file.absolute().parent.is_dir():
             raise Misuse(f"--html: there is no folder {file.absolute().parent}; make it")
-        models = [target.model for target in session.targets("named")]
+        targets = session.targets("named")
+        models = [target.model for target in targets]
         size = None if every else sample
+        journal = session.settings.journal
         looked_at = models if every or sample else []
         write_report(
             file,
             models,
-            checks=[check_documents(model, size) for model in looked_at],
-            drift=[diff(model, size) for model in looked_at],
+            checks=[check_documents(model, size, journal=journal) for model in looked_at],
+            drift=[diff(model, size, journal=journal) for model in looked_at],
             title=title,
-            journal=session.settings.journal,
+            journal=journal,
             keep=not no_record,
         )
+        session.warn_of_missing(targets)
         output = session.output
         if output.as_json:
             names = [model.__name__ for model in models]

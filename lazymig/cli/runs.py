@@ -19,6 +19,7 @@ from lazymig.cli.session import Session, Target
 from lazymig.errors import RunNotFound
 from lazymig.operations.diffing import extended_json
 from lazymig.operations.history import History, RuleRun, Run
+from lazymig.operations.preview_report import documents
 
 __all__ = ["Book", "books_of", "find_run", "register", "run_of", "run_to_dict"]
 
@@ -102,6 +103,8 @@ def run_to_dict(database: str, run: Run) -> dict[str, Any]:
         "matched": run.matched,
         "modified": run.modified,
         "quarantined": run.quarantined,
+        "in_quarantine": run.in_quarantine,
+        "complete": run.complete,
         "waiting": run.waiting,
         "waited": dict(run.waited),
         "error": run.error,
@@ -283,7 +286,8 @@ def _show_short(output: Output, run: Run) -> None:
     lasted = in_words(((run.ended or run.heartbeat) - run.started).total_seconds())
     told = [f"{_time(run.started)} UTC, {lasted}", f"modified {run.modified:,}"]
     if run.quarantined:
-        told.append(f"quarantined {run.quarantined:,}")
+        still = "" if run.in_quarantine == run.quarantined else f" ({run.in_quarantine:,} still)"
+        told.append(f"quarantined {run.quarantined:,}{still}")
     told.extend(text for text in (run.note, run.waiting, run.error) if text)
     output.indented("; ".join(told), 4)
 
@@ -311,6 +315,7 @@ def _show_one(output: Output, database: str, run: Run) -> None:
         ("waiting", run.waiting),
         ("waited", waited),
         ("error", run.error),
+        ("in quarantine", documents(run.in_quarantine) if run.in_quarantine else None),
     )
     for name, fact in facts:
         if fact:
@@ -343,4 +348,6 @@ def _time(moment: datetime) -> str:
 
 
 def _style(run: Run) -> str:
-    return {"failed": "red", "dead": "red", "finished": "green"}.get(run.state, "yellow")
+    if run.state == "finished":
+        return "green" if run.complete else "yellow"
+    return {"failed": "red", "dead": "red"}.get(run.state, "yellow")

@@ -15,12 +15,7 @@ import mongoengine
 import pymongo
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import (
-    ConfigurationError,
-    ConnectionFailure,
-    OperationFailure,
-    PyMongoError,
-)
+from pymongo.errors import ConfigurationError, ConnectionFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from lazymig.cli.failures import Misuse
@@ -30,6 +25,7 @@ from lazymig.cli.output import Output
 from lazymig.cli.settings import Settings, load_settings
 from lazymig.engines.access import is_mongomock
 from lazymig.odm.indexes import untouched_collection
+from lazymig.operations.standing import exists
 
 __all__ = ["Session", "Target"]
 
@@ -59,11 +55,7 @@ class Target:
     @cached_property
     def exists(self) -> bool:
         """Whether there is the collection, as far as that can be told."""
-        try:
-            return self.collection.name in self.collection.database.list_collection_names()
-        except OperationFailure:
-            # Who may not list the collections may read this one all the same.
-            return True
+        return exists(self.collection)
 
 
 class Session:

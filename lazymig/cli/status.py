@@ -20,6 +20,7 @@ from lazymig.engines.pending import RuleStatus
 from lazymig.odm.plans import plan_for
 from lazymig.operations.history import History, Sample
 from lazymig.operations.journal import JOURNAL, Journal, client_now
+from lazymig.operations.preview_report import documents
 from lazymig.rules.rule import Scope
 
 __all__ = ["ModelStanding", "RuleStanding", "look", "register"]
@@ -34,6 +35,7 @@ class RuleStanding:
     :ivar done: the share of them that it does not match, from 0 to 1; `None` if unknown.
     :ivar rate: documents per second that were brought up to date since the last look; below 0 if
         more old ones came; `None` if unknown.
+    :ivar quarantined: documents that bulk runs have refused by it and that still wait for it.
     :ivar removable: no document needs it any more.
     """
 
@@ -43,6 +45,7 @@ class RuleStanding:
     total: int
     done: float | None
     rate: float | None
+    quarantined: int
     removable: bool
 
     def to_dict(self) -> dict[str, Any]:
@@ -54,6 +57,7 @@ class RuleStanding:
             "total": self.total,
             "done": self.done,
             "rate": self.rate,
+            "quarantined": self.quarantined,
             "removable": self.removable,
         }
 
@@ -96,7 +100,7 @@ def look(
     :param keep: keep this one.
     :raises pymongo.errors.PyMongoError: the connection, or the right to read.
     """
-    statuses = model.migration_handler(model).get_status(collection)
+    statuses = model.migration_handler(model).get_status(collection, journal)
     last = _last_look(model, collection, journal)
     at = _now(collection.database)
     problem = None
@@ -163,7 +167,8 @@ def _standing(status: RuleStatus, total: int, last: Sample | None, at: datetime)
     if remaining is not None:
         # The total may be an estimate.
         total = max(total, remaining)
-        done = 1.0 if total == 0 else (total - remaining) / total
+        if status.exists:
+            done = 1.0 if total == 0 else (total - remaining) / total
         before = None if last is None else last.remaining.get(status.name)
         if last is not None and before is not None and at > last.at:
             rate = (before - remaining) / (at - last.at).total_seconds()
@@ -174,7 +179,8 @@ def _standing(status: RuleStatus, total: int, last: Sample | None, at: datetime)
         total=total,
         done=done,
         rate=rate,
-        removable=remaining == 0,
+        quarantined=status.quarantined,
+        removable=status.removable,
     )
 
 
@@ -192,7 +198,13 @@ def register(group: click.Group) -> None:
         targets = session.targets()
         session.warn_of_missing(targets)
         found = [
-            look(target.model, target.collection, journal=journal, keep=not no_record)
+            look(
+                target.model,
+                target.collection,
+                journal=journal,
+                # A look at what is not there would make the journal, and its database.
+                keep=not no_record and target.exists,
+            )
             for target in targets
         ]
         for each in found:
@@ -230,6 +242,14 @@ def _show(session: Session, standing: ModelStanding) -> None:
         ],
         right=(2, 3, 4, 5),
     )
+    for rule in standing.rules:
+        if rule.quarantined:
+            session.output.indented(
+                f"{rule.name}: {documents(rule.quarantined)} in quarantine; lazymig quarantine "
+                "list lists what runs have refused",
+                2,
+                "red",
+            )
 
 
 def _percent(share: float) -> str:

@@ -103,7 +103,9 @@ class MigrationReport:
     """What a run did: one `RuleReport` for each rule, in the order in which they ran.
 
     `state` is `"finished"`, `"stopped"` (somebody asked for it) or `"failed"` (more documents were
-    refused than `max_errors` allows). `run_id` is the run's `_id` in the journal.
+    refused than `max_errors` allows); where it is not `"finished"`, `resume=True` goes on with the
+    run. `run_id` is the run's `_id` in the journal. The errors are those of the whole run, what it
+    had in quarantine before it was resumed included.
     """
 
     model: str

@@ -23,7 +23,9 @@ class RuleStatus:
 
     `remaining` counts the stored documents that the rule's target matches; it is `None` for an
     `undetermined` rule, whose target needs a document. `converges` is `None` where only the update
-    computed for a document can tell whether it ends the match.
+    computed for a document can tell whether it ends the match. `quarantined` counts the documents
+    that bulk runs have refused by this rule and that still wait for it. `exists`: whether there is
+    the collection at all.
     """
 
     name: str
@@ -33,6 +35,13 @@ class RuleStatus:
     static: bool
     converges: bool | None
     undetermined: bool
+    quarantined: int = 0
+    exists: bool = True
+
+    @property
+    def removable(self) -> bool:
+        """Whether no document needs the rule any more; of no collection that is not known."""
+        return self.exists and self.remaining == 0 and not self.quarantined
 
     @property
     def dynamic(self) -> bool:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from bson.errors import BSONError
@@ -18,9 +19,11 @@ from lazymig.engines.access import by_ids, key_of
 from lazymig.odm.examining import Examiner, Problem, ProblemKind, Reference, examining
 from lazymig.odm.fields import bson_type
 from lazymig.odm.indexes import untouched_collection
-from lazymig.operations.cures import plans_of, read_by_ids, rules_about, try_rules
+from lazymig.operations.cures import Tried, Waiting, may_touch, plans_of, read_by_ids, try_rules
 from lazymig.operations.diffing import extended_json
 from lazymig.operations.documents import check_model, check_sample_size, documents_of
+from lazymig.operations.evidence import Evidence, Faults, evidence_of
+from lazymig.operations.journal import JOURNAL
 from lazymig.operations.scratch import read_raw, readable
 
 __all__ = ["CheckFinding", "CheckReport", "check_documents"]
@@ -141,6 +144,7 @@ def check_documents(
     *,
     collection: Collection[Any] | None = None,
     progress: _Callback | None = None,
+    journal: str = JOURNAL,
 ) -> CheckReport:
     """Load stored documents as they are, validate them, read each field, look up references.
 
@@ -152,6 +156,7 @@ def check_documents(
     :param collection: a PyMongo collection; the model's own if not given.
     :param progress: called after each batch with the documents done and those to do in all, which
         is an estimate for the whole collection.
+    :param journal: the name of the journal's collection, for what bulk runs have refused.
     :raises TypeError: the model is none, or an abstract one.
     :raises RunOptionError: `sample_size` is no number of documents.
     :raises pymongo.errors.PyMongoError: the connection, or the right to read.
@@ -160,7 +165,7 @@ def check_documents(
     check_sample_size(sample_size)
     if collection is None:
         collection = untouched_collection(model)
-    return _Check(model, sample_size, collection).report(progress)
+    return _Check(model, sample_size, collection, journal).report(progress)
 
 
 # What groups findings: model, path, kind, error.
@@ -169,13 +174,18 @@ _Key = tuple[str, str, ProblemKind, str]
 
 @dataclass(slots=True)
 class _Group:
-    """One finding on its way."""
+    """One finding on its way.
+
+    `waiting` are documents that bulk runs have refused, `refused_by` the rules that did.
+    """
 
     first: Problem
     count: int = 0
     ids: list[Any] = field(default_factory=list)
     drawn: list[Any] = field(default_factory=list)
     by_type: dict[str, Any] = field(default_factory=dict)
+    waiting: list[Any] = field(default_factory=list)
+    refused_by: set[str] = field(default_factory=set)
 
     @property
     def tried(self) -> list[Any]:
@@ -208,7 +218,13 @@ class _Examined:
 class _Check:
     """One check of a collection."""
 
-    def __init__(self, model: Any, sample_size: int | None, collection: Collection[Any]) -> None:
+    def __init__(
+        self,
+        model: Any,
+        sample_size: int | None,
+        collection: Collection[Any],
+        journal: str = JOURNAL,
+    ) -> None:
         self.model = model
         self.sample_size = sample_size
         self.collection = collection
@@ -216,6 +232,8 @@ class _Check:
         self.known: set[Any] = set()
         self.groups: dict[_Key, _Group] = {}
         self.problems: list[str] = []
+        self.plans = plans_of(model)
+        self.waiting = Waiting.of(collection, self.plans, journal)
 
     def report(self, progress: _Callback | None) -> CheckReport:
         """Check, and try the rules."""
@@ -228,6 +246,9 @@ class _Check:
                 for key, problem, document_id in self._faults(batch):
                     group = self.groups.setdefault(key, _Group(problem))
                     group.add(document_id, problem.value, chance)
+                    if refused_by := self.waiting.rules(document_id):
+                        group.refused_by |= refused_by
+                        group.waiting.append(document_id)
                 if progress is not None:
                     progress(done, max(done, total))
             cured = self._cures()
@@ -269,19 +290,24 @@ class _Check:
 
     def _faults(self, batch: Sequence[Any]) -> Iterator[tuple[_Key, Problem, Any]]:
         """Every fault of a batch, with its group and the document; each group once for each."""
+        for each, problems in self._problems(batch):
+            seen: set[_Key] = set()
+            for problem in problems:
+                key: _Key = (each.model, problem.path, problem.kind, problem.error)
+                if key not in seen:
+                    seen.add(key)
+                    yield key, problem, each.document_id
+
+    def _problems(self, batch: Sequence[Any]) -> Iterator[tuple[_Examined, list[Problem]]]:
+        """Each document of a batch with all that is wrong in it."""
         examined = [self._examined(raw) for raw in batch]
         dangling = self._dangling(examined)
         for each in examined:
             gone = dangling.get(key_of(each.document_id), [])
             paths = {problem.path for problem in gone}
-            seen: set[_Key] = set()
             # That what is not there cannot be loaded needs no second mention.
-            others = (p for p in each.problems if p.kind != "not_loadable" or p.path not in paths)
-            for problem in (*others, *gone):
-                key: _Key = (each.model, problem.path, problem.kind, problem.error)
-                if key not in seen:
-                    seen.add(key)
-                    yield key, problem, each.document_id
+            others = [p for p in each.problems if p.kind != "not_loadable" or p.path not in paths]
+            yield each, [*others, *gone]
 
     def _examined(self, raw: Any) -> _Examined:
         def decode() -> dict[str, Any]:
@@ -339,35 +365,67 @@ class _Check:
     # --- Cures ---
 
     def _cures(self) -> dict[_Key, tuple[str, ...]]:
-        """The rules that cure findings, by group: no copy has the fault left, no rule failed."""
-        plans = plans_of(self.model) if self.groups else []
-        chosen: dict[_Key, tuple[list[str], list[str]]] = {}
-        for key in self.groups:
-            path = key[1].replace("[]", "").replace(".*", "")
-            rules = rules_about(plans, path)
-            if any(rules):
-                chosen[key] = rules
+        """The rules that cure findings, by group."""
+        chosen = [key for key in self.groups if may_touch(self.plans, key[1])]
         if not chosen:
             return {}
         ids = [one for key in chosen for one in self.groups[key].tried]
-        documents = read_by_ids(self.collection, ids)
-        tried = try_rules(self.collection, plans, documents)
+        tried = try_rules(self.collection, self.plans, read_by_ids(self.collection, ids))
         self.problems.extend(tried.problems)
-        left = {
-            (key_of(document_id), problem.path, problem.kind)
-            for after in _batched([raw for raw in tried.after.values() if raw is not None])
-            for _key, problem, document_id in self._faults(after)
-        }
+        shown = self._shown_in(tried)
+        faults = Faults(lambda raw: shown[id(raw)])
         cured = {}
-        for key, (certain, perhaps) in chosen.items():
+        for key in chosen:
             keys = [key_of(one) for one in self.groups[key].tried]
-            applied = {name for each in keys for name in tried.rules.get(each, ())}
-            names = tuple(name for name in certain if name in applied)
-            names = names or tuple(name for name in perhaps if name in applied)
-            ended = not any((each, key[1], key[2]) in left for each in keys)
-            if names and ended and tried.failed.isdisjoint(keys):
+            names = tried.cured_by(keys, partial(_evidence, key, shown), faults)
+            if self.groups[key].refused_by.isdisjoint(names):
                 cured[key] = names
+            else:
+                for one in self.groups[key].waiting:
+                    self.waiting.tell(one, names)
+        self.problems.extend(self.waiting.problems)
         return cured
+
+    def _shown_in(self, tried: Tried) -> dict[int, list[Problem]]:
+        """What is wrong in each copy, before and after each change, by the copy's `id()`."""
+        copies: dict[int, Any] = {}
+        for raw in tried.after.values():
+            copies[id(raw)] = raw
+        for changes in tried.changes.values():
+            for _name, before, after in changes:
+                copies.update({id(before): before, id(after): after})
+        copies = {place: raw for place, raw in copies.items() if raw is not None}
+        shown: dict[int, list[Problem]] = {}
+        for batch in _batched(list(copies.items())):
+            # A document of which there are several copies is examined with each by itself.
+            for layer in _layers(batch):
+                found = self._problems([raw for _place, raw in layer])
+                for (place, _raw), (_examined, problems) in zip(layer, found, strict=True):
+                    shown[place] = problems
+        return shown
+
+
+def _layers(batch: Sequence[tuple[int, Any]]) -> list[list[tuple[int, Any]]]:
+    """Copies in groups, in each of which an `_id` comes once."""
+    layers: list[dict[Any, tuple[int, Any]]] = []
+    for each in batch:
+        key = key_of(each[1]["_id"])
+        layer = next((one for one in layers if key not in one), None)
+        if layer is None:
+            layer = {}
+            layers.append(layer)
+        layer[key] = each
+    return [list(layer.values()) for layer in layers]
+
+
+def _evidence(key: _Key, shown: Mapping[int, list[Problem]], raw: Any) -> Evidence:
+    """What shows a finding in a copy, whatever class the copy is of by now."""
+    _model, path, kind, _error = key
+    return evidence_of(
+        [problem.message, problem.value]
+        for problem in shown[id(raw)]
+        if (problem.path, problem.kind) == (path, kind)
+    )
 
 
 def _place_of(reference: Reference) -> Any:

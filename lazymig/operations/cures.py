@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -14,15 +16,20 @@ from lazymig.errors import MigrationError
 from lazymig.odm.loading import builder_of
 from lazymig.odm.plans import owner_of, plan_for
 from lazymig.odm.schema import document_subclasses
+from lazymig.operations.evidence import Evidence, Faults
+from lazymig.operations.preview_report import documents
+from lazymig.operations.refusals import refusals
 from lazymig.operations.scratch import Description, describe, read_raw
 from lazymig.operations.trial import Trial, rules_of
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
 from lazymig.rules.updates import overlaps
 
-__all__ = ["Tried", "plans_of", "read_by_ids", "rules_about", "some_ids", "try_rules"]
+__all__ = ["Tried", "Waiting", "may_touch", "plans_of", "read_by_ids", "some_ids", "try_rules"]
 
 _SCOPES: Final[tuple[Scope, ...]] = ("lazy", "bulk")
+
+_MARKS: Final = re.compile(r"\[\]|\.\*")
 
 # Whole documents that are asked for at once.
 _BATCH = 100
@@ -33,16 +40,52 @@ class Tried:
     """What has become of copies, by the keys of their `_id`s.
 
     :ivar after: the documents as the rules have left them, raw; `None` for one that is gone.
-    :ivar rules: the names of the rules that have changed each.
+    :ivar changes: each change of a copy in order: the rule, and the raw copy before and after.
     :ivar failed: those for which a rule has failed, whatever has become of them.
+    :ivar order: the names of all rules, in the order in which they were applied.
     :ivar problems: why there are no copies, how they differ from the documents, and which rules
         fail for some of them.
     """
 
     after: dict[Any, Any] = field(default_factory=dict)
-    rules: dict[Any, tuple[str, ...]] = field(default_factory=dict)
+    changes: dict[Any, list[tuple[str, Any, Any]]] = field(default_factory=dict)
     failed: set[Any] = field(default_factory=set)
+    order: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+
+    def cured_by(
+        self, keys: Iterable[Any], evidence: Callable[[Any], Evidence], faults: Faults
+    ) -> tuple[str, ...]:
+        """The rules that have ended a finding in all of its copies, in the order of application.
+
+        Credited is each rule that has changed what shows the finding. None is where something of it
+        is left in a copy, where a rule has failed for one, or where one of these rules has put
+        something else that is wrong into one.
+
+        :param keys: the documents with the finding.
+        :param evidence: what shows the finding in a raw document; empty if it is not there.
+        :param faults: all that is wrong with a raw document.
+        """
+        names: set[str] = set()
+        for key in keys:
+            if key in self.failed:
+                return ()
+            if key not in self.after:
+                # It was deleted since it was found.
+                continue
+            after = self.after[key]
+            if after is not None and evidence(after):
+                return ()
+            touched = [
+                (name, before, changed)
+                for name, before, changed in self.changes.get(key, ())
+                if evidence(before) != (Counter() if changed is None else evidence(changed))
+            ]
+            left = faults(after)
+            if any((faults(changed) - faults(before)) & left for _, before, changed in touched):
+                return ()
+            names.update(name for name, _, _ in touched)
+        return tuple(name for name in self.order if name in names)
 
 
 def plans_of(model: Any) -> list[Plan]:
@@ -63,20 +106,26 @@ def plans_of(model: Any) -> list[Plan]:
     return plans
 
 
-def rules_about(plans: Iterable[Plan], path: str) -> tuple[list[str], list[str]]:
-    """The names of the rules that write a path, and of those whose writes are not all known.
+def may_touch(plans: Iterable[Plan], path: str) -> bool:
+    """Whether one of the rules may change what is at a path, or around or beneath it.
 
-    :param path: a dotted path without marks for lists.
+    :param path: a path with marks for lists and maps; empty for the document as a whole.
     """
-    certain: list[str] = []
-    perhaps: list[str] = []
-    for rule in (rule for plan in plans for rule in rules_of(plan, _SCOPES)):
-        if rule.writes is None:
-            perhaps.append(rule.name)
+    # What is in a list or map may be named in many ways.
+    beginning = _MARKS.split(path, maxsplit=1)[0]
+    return any(
         # A document of another class is another matter altogether.
-        elif any(overlaps(written, path) or written == "_cls" for written in rule.writes):
-            certain.append(rule.name)
-    return certain, perhaps
+        not beginning
+        or rule.writes is None
+        or "_cls" in _leaves(rule.writes)
+        or any(overlaps(written, beginning) for written in rule.writes)
+        for plan in plans
+        for rule in rules_of(plan, _SCOPES)
+    )
+
+
+def _leaves(paths: Iterable[str]) -> set[str]:
+    return {path.rpartition(".")[2] for path in paths}
 
 
 def some_ids(
@@ -114,14 +163,14 @@ def read_by_ids(collection: Collection[Any], ids: Iterable[Any]) -> list[Any]:
     return found
 
 
-def try_rules(collection: Collection[Any], plans: Sequence[Plan], documents: list[Any]) -> Tried:
+def try_rules(collection: Collection[Any], plans: Sequence[Plan], originals: list[Any]) -> Tried:
     """Apply all rules to copies of documents, in a scratch collection that is dropped afterwards.
 
-    :param documents: as `read_raw` gives them.
+    :param originals: the documents, as `read_raw` gives them.
     :raises pymongo.errors.PyMongoError: the connection.
     """
     description: Description | None = describe(collection)
-    tried = Tried({key_of(raw["_id"]): raw for raw in documents})
+    tried = Tried({key_of(raw["_id"]): raw for raw in originals})
     failures: dict[str, dict[Any, MigrationError]] = {}
     raised: dict[str, None] = {}
     # A rule may hand a document to another class, whose own rules come before.
@@ -134,10 +183,12 @@ def try_rules(collection: Collection[Any], plans: Sequence[Plan], documents: lis
         for problem in trial.problems:
             if problem not in tried.problems:
                 tried.problems.append(problem)
+        tried.order.extend(
+            rule.name for rule in rules_of(plan, _SCOPES) if rule.name not in tried.order
+        )
         for key, copied in trial.copies.items():
             tried.after[key] = copied.raw
-            names = tried.rules.get(key, ())
-            tried.rules[key] = (*names, *(name for name in copied.rules if name not in names))
+            tried.changes.setdefault(key, []).extend(copied.changes)
         for name, failed in trial.failures.items():
             place = f"{plan.model_name}.{name}"
             failures[place] = {**failed, **failures.get(place, {})}
@@ -152,3 +203,58 @@ def try_rules(collection: Collection[Any], plans: Sequence[Plan], documents: lis
         )
     tried.problems.extend(raised)
     return tried
+
+
+@dataclass
+class Waiting:
+    """The documents that bulk runs have refused, and by which rules.
+
+    :ivar refused: by the key of the `_id`: the document, and the rules, each with its model's name.
+    """
+
+    refused: dict[Any, tuple[Any, dict[str, str]]] = field(default_factory=dict)
+    _told: dict[str, set[Any]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, collection: Collection[Any], plans: Iterable[Plan], journal: str) -> Waiting:
+        """Those of a collection.
+
+        :param journal: the name of the journal's collection.
+        :raises pymongo.errors.PyMongoError: the connection, or the right to read the collection.
+        """
+        waiting = cls()
+        for plan in plans:
+            for each in refusals(collection, plan, journal):
+                key = key_of(each.document_id)
+                _id, rules = waiting.refused.setdefault(key, (each.document_id, {}))
+                rules[each.rule] = f"{plan.model_name}.{each.rule}"
+        return waiting
+
+    def rules(self, document_id: Any) -> set[str]:
+        """The rules that have refused a document; empty for most documents."""
+        if not self.refused:
+            return set()
+        _id, rules = self.refused.get(key_of(document_id), (None, {}))
+        return set(rules)
+
+    def documents(self, collection: Collection[Any]) -> Iterator[Any]:
+        """These documents, as `read_raw` gives them."""
+        ids = [document_id for document_id, _rules in self.refused.values()]
+        for first in range(0, len(ids), _BATCH):
+            yield from read_by_ids(collection, ids[first : first + _BATCH])
+
+    def tell(self, document_id: Any, rules: Iterable[str]) -> None:
+        """Note that something in a document is not cured by these rules for that reason."""
+        key = key_of(document_id)
+        _id, refused_by = self.refused[key]
+        for name in refused_by.keys() & set(rules):
+            self._told.setdefault(refused_by[name], set()).add(key)
+
+    @property
+    def problems(self) -> list[str]:
+        """What was noted, in words."""
+        return [
+            f"{place} was refused for {documents(len(keys))}, in quarantine since: what was found "
+            "there is not cured by it"
+            for place, keys in sorted(self._told.items())
+        ]

@@ -8,30 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
 from lazymig.engines.access import is_mongomock, key_of
-from lazymig.odm.fields import ClassFacts, bson_type, classes_of
+from lazymig.odm.examining import Examiner, examining
+from lazymig.odm.fields import ClassFacts, classes_of
 from lazymig.odm.indexes import compare_indexes, untouched_collection
 from lazymig.odm.schema import (
     class_name,
     document_parents,
     document_subclasses,
 )
-from lazymig.operations.cures import plans_of, read_by_ids, rules_about, some_ids, try_rules
-from lazymig.operations.diffing import extended_json
+from lazymig.operations.cures import Waiting, may_touch, plans_of, read_by_ids, some_ids, try_rules
+from lazymig.operations.diffing import MISSING, extended_json
 from lazymig.operations.documents import check_model, check_sample_size, documents_of
+from lazymig.operations.evidence import Evidence, Faults
 from lazymig.operations.findings import Draft, DriftExample, DriftFinding, UnknownClass
 from lazymig.operations.ground import Ground
+from lazymig.operations.journal import JOURNAL
 from lazymig.operations.judging import Judge
 from lazymig.operations.likeness import successors
 from lazymig.operations.proposals import RuleProposal
+from lazymig.operations.proving import prove
 from lazymig.operations.scratch import readable
 from lazymig.operations.shapes import Count, Layout, Tally, tally_of
-from lazymig.rules.matching import compile_query
+from lazymig.rules.plan import Plan
 
 __all__ = ["DriftReport", "PathTypes", "diff"]
 
@@ -136,7 +141,11 @@ class DriftReport:
 
 
 def diff(
-    model: Any, sample_size: int | None = None, *, collection: Collection[Any] | None = None
+    model: Any,
+    sample_size: int | None = None,
+    *,
+    collection: Collection[Any] | None = None,
+    journal: str = JOURNAL,
 ) -> DriftReport:
     """Compare a model with its stored documents. The collection is only read.
 
@@ -147,6 +156,7 @@ def diff(
     :param sample_size: the number of random documents to look at; `None` for all of them.
     :param collection: a PyMongo collection; the model's own if not given. Indexes are compared for
         the model's own alone.
+    :param journal: the name of the journal's collection, for what bulk runs have refused.
     :return: findings, with a rule for each as far as one can be told, and the types at each path.
     :raises TypeError: the model is none, or an abstract one.
     :raises RunOptionError: `sample_size` is no number of documents.
@@ -154,17 +164,22 @@ def diff(
     """
     check_model(model)
     check_sample_size(sample_size)
-    return _Comparison(model, sample_size, collection).report()
+    return _Comparison(model, sample_size, collection, journal).report()
 
 
 class _Comparison:
     """One comparison of a model with a collection."""
 
     def __init__(
-        self, model: Any, sample_size: int | None, collection: Collection[Any] | None
+        self,
+        model: Any,
+        sample_size: int | None,
+        collection: Collection[Any] | None,
+        journal: str,
     ) -> None:
         self.model = model
         self.sample_size = sample_size
+        self.journal = journal
         own = untouched_collection(model)
         self.collection: Collection[Any] = own if collection is None else collection
         self.is_own = self.collection.full_name == own.full_name
@@ -201,6 +216,7 @@ class _Comparison:
                 )
         self.problems.extend(f"nothing beneath {path} is looked at" for path in layout.unseen)
         cured = self._cures(drafts)
+        self._prove([draft for draft, names in zip(drafts, cured, strict=True) if not names])
         examples = self._examples(drafts)
         findings = [
             draft.finished(found, names)
@@ -331,40 +347,54 @@ class _Comparison:
         return bool(self._aggregate(stages))
 
     def _cures(self, drafts: Sequence[Draft]) -> list[tuple[str, ...]]:
-        """For each finding the names of the rules that cure it: on all copies, and none failed."""
+        """For each finding the names of the rules that cure it in all copies."""
         cured: list[tuple[str, ...]] = [() for _ in drafts]
         plans = plans_of(self.model)
-        chosen: dict[int, tuple[tuple[list[str], list[str]], list[Any]]] = {}
+        chosen: dict[int, list[Any]] = {}
         for number, draft in enumerate(drafts):
-            if draft.query is None:
+            if draft.values_in is None or not may_touch(plans, draft.path):
                 continue
-            path = draft.path.replace("[]", "").replace(".*", "")
-            rules = rules_about(plans, path)
-            if any(rules):
-                ids = some_ids(self.collection, self.prefix, plans, draft.query)
-                chosen[number] = rules, [*ids, *draft.ids]
+            ids = [*draft.ids]
+            if draft.query is not None:
+                ids = [*some_ids(self.collection, self.prefix, plans, draft.query), *ids]
+            chosen[number] = ids
         if not chosen:
             return cured
-        wanted = [one for _rules, ids in chosen.values() for one in ids]
+        wanted = [one for ids in chosen.values() for one in ids]
         tried = try_rules(self.collection, plans, read_by_ids(self.collection, wanted))
         self.problems.extend(tried.problems)
-        for number, (rules, ids) in chosen.items():
-            query = drafts[number].query
-            assert query is not None
-            judge = compile_query(query).judge
-            keys = [key_of(one) for one in ids]
-            applied = {name for key in keys for name in tried.rules.get(key, ())}
-            certain, perhaps = (tuple(name for name in names if name in applied) for names in rules)
-            names = certain or perhaps
-            ended = all(
-                tried.after[key] is None
-                or judge(readable(tried.after[key], self.collection)) is False
-                for key in keys
-                if key in tried.after
-            )
-            if names and ended and tried.failed.isdisjoint(keys):
-                cured[number] = names
+        with examining():
+            faults = Faults.by(Examiner(self.model), self.collection)
+            for number, ids in chosen.items():
+                keys = [key_of(one) for one in ids]
+                evidence = partial(self._evidence, drafts[number])
+                cured[number] = tried.cured_by(keys, evidence, faults)
+        return self._but_refused(drafts, cured, plans)
+
+    def _evidence(self, draft: Draft, raw: Any) -> Evidence:
+        return draft.evidence(readable(raw, self.collection))
+
+    def _but_refused(
+        self, drafts: Sequence[Draft], cured: list[tuple[str, ...]], plans: Sequence[Plan]
+    ) -> list[tuple[str, ...]]:
+        """The same without what a bulk run has refused for a document with the finding."""
+        if not any(cured):
+            return cured
+        waiting = Waiting.of(self.collection, plans, self.journal)
+        for raw in waiting.documents(self.collection):
+            refused_by = waiting.rules(raw["_id"])
+            document = readable(raw, self.collection)
+            for number, names in enumerate(cured):
+                if refused_by & set(names) and drafts[number].evidence(document):
+                    cured[number] = ()
+                    waiting.tell(raw["_id"], names)
+        self.problems.extend(waiting.problems)
         return cured
+
+    def _prove(self, drafts: Sequence[Draft]) -> None:
+        """Let those proposals ask that make something worse on copies."""
+        with examining():
+            prove(self.collection, Examiner(self.model), drafts, lambda: self.prefix)
 
     def _examples(self, drafts: Sequence[Draft]) -> list[tuple[DriftExample, ...]]:
         """For each finding some documents, with the value that shows it."""
@@ -385,18 +415,6 @@ class _Comparison:
 
 
 def _shown(draft: Draft, document: Mapping[str, Any]) -> Any:
-    return next((each for each in _values_at(document, draft.where) if draft.shows(each)), None)
-
-
-def _values_at(value: Any, where: Sequence[str | None]) -> Iterator[Any]:
-    if not where:
-        yield value
-        return
-    name, *rest = where
-    if name is None:
-        items = value.values() if isinstance(value, Mapping) else value
-        if isinstance(value, Mapping) or bson_type(value) == "array":
-            for item in items:
-                yield from _values_at(item, rest)
-    elif isinstance(value, Mapping) and name in value:
-        yield from _values_at(value[name], rest)
+    values = () if draft.values_in is None else draft.values_in(document)
+    shown = next((each for each in values if draft.shows(each)), None)
+    return None if shown is MISSING else shown

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from lazymig.operations.diffing import extended_json
+from lazymig.odm.fields import FieldFacts
+from lazymig.operations.diffing import MISSING, extended_json
+from lazymig.operations.evidence import Evidence, evidence_of
 from lazymig.operations.proposals import RuleProposal
 from lazymig.operations.shapes import Count
 
@@ -127,8 +129,10 @@ class Draft:
     """A finding that is not finished: examples and cures are looked up for all at once.
 
     :ivar ids: documents that show it.
-    :ivar where: the names on the way to the value, `None` for the items of a list or map.
-    :ivar shows: whether a value on that way is an example.
+    :ivar values_in: what a raw document has where the finding is, `MISSING` for an absent field;
+        `None` where the finding is not about documents.
+    :ivar shows: whether such a value shows the finding.
+    :ivar facts: what the model says of the field, where it knows it.
     """
 
     kind: Kind
@@ -137,8 +141,9 @@ class Draft:
     message: str
     count: int
     ids: Sequence[Any] = ()
-    where: tuple[str | None, ...] = ()
-    shows: Callable[[Any], bool] = lambda _value: True
+    values_in: Callable[[Any], Iterable[Any]] | None = None
+    shows: Callable[[Any], bool] = lambda value: value is not MISSING
+    facts: FieldFacts | None = None
     types: Mapping[str, int] = field(default_factory=dict)
     expected: tuple[str, ...] = ()
     convertible: bool | None = None
@@ -146,6 +151,12 @@ class Draft:
     candidates: tuple[str, ...] = ()
     query: Mapping[str, Any] | None = None
     proposal: RuleProposal | None = None
+
+    def evidence(self, document: Any) -> Evidence:
+        """What shows the finding in a raw document; empty if it is not there."""
+        if self.values_in is None:
+            return evidence_of(())
+        return evidence_of(each for each in self.values_in(document) if self.shows(each))
 
     def finished(
         self, examples: tuple[DriftExample, ...], cured_by: tuple[str, ...]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from lazymig.odm.fields import FieldFacts
+from lazymig.operations.evidence import values_at
 from lazymig.operations.proposals import ClassCondition, Site
 from lazymig.operations.shapes import Count, Flag, Layout, Place, Tally
 
-__all__ = ["Ground", "Spot", "merge", "way"]
+__all__ = ["Ground", "Spot", "merge"]
 
 
 @dataclass
@@ -34,25 +36,6 @@ class Spot:
     def type_counts(self) -> dict[str, int]:
         """Documents by BSON type."""
         return {name: count.documents for name, count in sorted(self.types.items())}
-
-    @property
-    def where(self) -> tuple[str | None, ...]:
-        """The names that lead here, `None` for the items of a list or map."""
-        return way(self.places[0])
-
-
-def way(place: Place, name: str | None = None) -> tuple[str | None, ...]:
-    """The names that lead to a value, `None` for the items of a list or map."""
-    names: list[str | None] = [] if name is None else [name]
-    here: Place | None = place
-    while here is not None:
-        if here.role == "item":
-            names.insert(0, None)
-        elif here.role == "field":
-            assert here.facts is not None
-            names.insert(0, here.facts.stored)
-        here = here.parent
-    return tuple(names)
 
 
 class Ground:
@@ -144,6 +127,12 @@ class Ground:
                     return True
                 outer = outer.parent
         return False
+
+    def values_in(
+        self, places: Sequence[Place], name: str | None = None
+    ) -> Callable[[Any], Iterator[Any]]:
+        """What a raw document has in these places, see `values_at`."""
+        return partial(values_at, places, name, self.told_apart)
 
     def query(
         self,

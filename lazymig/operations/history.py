@@ -80,7 +80,8 @@ class Run:
     `failed` (`error` says why), `finished`, or `dead`: it has not ended, but its process gives no
     sign of life any more. `host`, `pid` and `options` are those of the last process, `note` is the
     last that was given; `sessions` has what each process had, of the newest 100. `waited` has the
-    seconds spent waiting, by reason. `control` is what is asked of the run.
+    seconds spent waiting, by reason. `control` is what is asked of the run. `in_quarantine` counts
+    the documents that the run has refused and that are still in its quarantine.
     """
 
     id: ObjectId
@@ -102,6 +103,12 @@ class Run:
     sessions: tuple[Session, ...]
     error: str | None
     control: Control
+    in_quarantine: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has finished, and no document is in its quarantine any more."""
+        return self.state == "finished" and not self.in_quarantine
 
     @property
     def active(self) -> bool:
@@ -120,7 +127,7 @@ class Run:
 
     @property
     def quarantined(self) -> int:
-        """Documents left as they are, added up over the rules."""
+        """Documents left as they were, added up over the rules; some may be migrated by now."""
         return sum(rule.quarantined for rule in self.rules)
 
 
@@ -319,7 +326,23 @@ class History:
         holders: dict[Any, datetime] = {}
         if any(entry["state"] == "running" for entry in entries):
             holders = leases_of(self._entries.database)
-        return [_run(entry, holders.get(entry["_id"])) for entry in entries]
+        waiting = self._in_quarantine([entry["_id"] for entry in entries])
+        return [
+            _run(entry, holders.get(entry["_id"]), waiting.get(entry["_id"], 0))
+            for entry in entries
+        ]
+
+    def _in_quarantine(self, runs: Sequence[ObjectId]) -> dict[ObjectId, int]:
+        """How many documents are in the quarantine of each run."""
+        if not runs:
+            return {}
+        counted = self._entries.aggregate(
+            [
+                {"$match": {"kind": "quarantine", "run": {"$in": list(runs)}}},
+                {"$group": {"_id": "$run", "documents": {"$sum": 1}}},
+            ]
+        )
+        return {each["_id"]: each["documents"] for each in counted}
 
     def _ids_like(self, run_id: ObjectId | str) -> Any:
         if isinstance(run_id, ObjectId):
@@ -365,7 +388,7 @@ class History:
         return f"{self._entries.database.name}.{run.collection}"
 
 
-def _run(entry: Raw, lease_until: datetime | None) -> Run:
+def _run(entry: Raw, lease_until: datetime | None, in_quarantine: int) -> Run:
     control = Control.read(entry["control"])
     return Run(
         id=entry["_id"],
@@ -396,6 +419,7 @@ def _run(entry: Raw, lease_until: datetime | None) -> Run:
         ),
         error=entry["error"],
         control=control,
+        in_quarantine=in_quarantine,
     )
 
 

@@ -23,7 +23,7 @@ from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
 from lazymig.engines.access import all_of, on_primary
-from lazymig.engines.pending import RuleStatus, status_of
+from lazymig.engines.pending import RuleStatus
 from lazymig.odm.indexes import untouched_collection
 from lazymig.odm.plans import plan_for
 from lazymig.operations.charts import Bar, Curve, Point, Span, bar_of, burn_down, span_of
@@ -32,6 +32,7 @@ from lazymig.operations.documents import check_model, documents_of
 from lazymig.operations.drift import DriftReport
 from lazymig.operations.history import History, Quarantined, Run, Sample
 from lazymig.operations.journal import JOURNAL, Journal, client_now
+from lazymig.operations.standing import standing_of
 from lazymig.redaction import without_secrets
 from lazymig.rules.plan import Plan
 from lazymig.rules.updates import ANY_UUID
@@ -227,8 +228,8 @@ class _Section:
 
     @property
     def removable(self) -> list[str]:
-        """The rules that no stored document matches."""
-        return [rule.status.name for rule in self.rules if rule.status.remaining == 0]
+        """The rules that no stored document needs."""
+        return [rule.status.name for rule in self.rules if rule.status.removable]
 
 
 def _by_model(
@@ -257,7 +258,8 @@ def _section(
 ) -> _Section:
     collection = untouched_collection(model)
     handler = getattr(model, "migration_handler", None)
-    counted = _Counted(model, collection, None if handler is None else plan_for(handler, model))
+    plan = None if handler is None else plan_for(handler, model)
+    counted = _Counted(model, collection, plan, journal)
     history = History(collection.database, journal)
     not_kept = None
     samples: list[Sample] = []
@@ -311,11 +313,15 @@ class _Counted:
     model: Any
     collection: Collection[Any]
     plan: Plan | None
+    journal: str
     statuses: list[RuleStatus] = field(init=False)
     totals: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.statuses = [] if self.plan is None else status_of(self.collection, self.plan)
+        if self.plan is None:
+            self.statuses = []
+        else:
+            self.statuses = standing_of(self.collection, self.plan, self.journal)
 
     def total(self, rule: str | None = None) -> int:
         """The documents that a rule concerns, or those of the model; of a collection estimated."""
@@ -356,7 +362,7 @@ class _Counted:
 def _samples(
     model: Any,
     collection: Collection[Any],
-    statuses: Iterable[RuleStatus],
+    statuses: Sequence[RuleStatus],
     journal: str,
     *,
     keep: bool,
@@ -364,6 +370,8 @@ def _samples(
     """The samples of a model, the oldest first, a fresh one at the end; why that is not kept."""
     remaining = {status.name: status.remaining for status in statuses}
     refused = None
+    # Of a collection that does not exist nothing is known, and looking makes no journal beside it.
+    keep = keep and all(status.exists for status in statuses)
     if keep:
         try:
             Journal(collection.database, journal).sample(model.__name__, collection.name, remaining)
@@ -383,7 +391,7 @@ def _samples(
 
 
 def _rule(status: RuleStatus, total: int, curve: Curve | None) -> _Rule:
-    if status.remaining is None or status.converges is False:
+    if status.remaining is None or status.converges is False or not status.exists:
         return _Rule(status, total, None, curve)
     # The total may be an estimate.
     total = max(total, status.remaining)

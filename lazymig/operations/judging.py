@@ -7,8 +7,10 @@ from functools import partial
 from typing import Any
 
 from lazymig.odm.fields import FieldFacts, bson_type
+from lazymig.operations.diffing import MISSING
+from lazymig.operations.doubts import condition_of_doubt
 from lazymig.operations.findings import KINDS, Draft, Kind, UnknownClass
-from lazymig.operations.ground import Ground, Spot, merge, way
+from lazymig.operations.ground import Ground, Spot, merge
 from lazymig.operations.likeness import closeness, meant_choice, successors
 from lazymig.operations.proposals import (
     EXISTS,
@@ -16,6 +18,7 @@ from lazymig.operations.proposals import (
     Replacement,
     RuleProposal,
     Site,
+    asked_about,
     cleared,
     converted,
     corrected,
@@ -89,8 +92,8 @@ class Judge:
                 message=f"{told} in {_documents(each.count.documents)}",
                 count=each.count.documents,
                 ids=each.count.ids,
-                where=("_cls",),
-                shows=partial(_equals, each.name),
+                values_in=_class_in,
+                shows=partial(_is_class, each.name),
                 candidates=each.successors,
                 query=site.query(condition),
                 proposal=reclassified(site, each.name, right, question),
@@ -124,8 +127,8 @@ class Judge:
             message=f"{place.path} has {told} in {_documents(count.documents)}",
             count=count.documents,
             ids=count.ids,
-            where=way(place, "_cls"),
-            shows=partial(_equals, name),
+            values_in=self.ground.values_in([place], "_cls"),
+            shows=partial(_is_class, name),
             candidates=likely,
             query=self.ground.query([place], condition, "_cls"),
             proposal=proposal,
@@ -192,8 +195,7 @@ class Judge:
                 ),
                 count=number,
                 ids=_rare_ones_first(types),
-                where=way(places[0], name),
-                shows=_any,
+                values_in=self.ground.values_in(places, name),
                 types={kind: count.documents for kind, count in sorted(types.items())},
                 query=self.ground.query(places, EXISTS, name),
             )
@@ -230,8 +232,7 @@ class Judge:
             message=f"is {draft.path!r} the former name of {spot.path!r}?",
             count=draft.count,
             ids=draft.ids,
-            where=draft.where,
-            shows=draft.shows,
+            values_in=draft.values_in,
             types=draft.types,
             expected=_expected(spot.facts),
             candidates=(new,),
@@ -263,7 +264,8 @@ class Judge:
             message=message,
             count=count.documents,
             ids=count.ids,
-            where=spot.where,
+            values_in=self.ground.values_in(spot.places),
+            facts=spot.facts,
             types=spot.type_counts,
             expected=_expected(spot.facts),
         )
@@ -337,15 +339,26 @@ class Judge:
                     return None
                 replacement = asking(told, "Values that cannot be converted are lost: is it right?")
             comments = [message, *loss(kind, to)]
-            return converted(
+            proposal = converted(
                 site, facts, kind, condition, to, "no" not in flags, replacement, comments
             )
+            if proposal is not None and not proposal.asks and self._misreads(spot, kind, to):
+                return asked_about(proposal, "some of these values may mean something else")
+            return proposal
         if spot.is_item:
             return pulled(site, condition, message)
         lost = replacement_of(facts)
         if lost is None:
             return None
         return cleared(site, condition, asking(lost, LOST), "reset", message)
+
+    def _misreads(self, spot: Spot, kind: str, to: str) -> bool:
+        """Whether there are values that `$convert` turns without complaint, into something else."""
+        doubtful = condition_of_doubt(kind, to)
+        if isinstance(doubtful, bool):
+            return doubtful
+        queries = [self.ground.query(spot.places, each) for each in ({"$type": kind}, doubtful)]
+        return any(each is None for each in queries) or self.is_there({"$and": queries})
 
     def _outside(self, spot: Spot) -> Iterator[Draft]:
         facts = spot.facts
@@ -370,11 +383,11 @@ class Judge:
         )
         draft = self._draft(spot, "outside_choices", message, total)
         known = [*choices, *meant]
-        draft.shows = lambda value: value is not None and value not in known
+        kinds = sorted({kind for kind, _text in rest})
+        draft.shows = lambda value: bson_type(value) in kinds and value not in known
         draft.values = tuple(
             (text, count.documents) for (_kind, text), count in frequent if text not in meant
         )[:_MOST_VALUES]
-        kinds = sorted({kind for kind, _text in rest})
         condition = {
             "$type": kinds[0] if len(kinds) == 1 else kinds,
             "$nin": known,
@@ -428,7 +441,7 @@ class Judge:
         if kind == "missing_default":
             message += ": queries by it do not find them"
         draft = self._draft(spot, kind, message, missing)
-        draft.shows = lambda _value: False
+        draft.shows = lambda value: value is MISSING
         draft.query = self.ground.query(spot.places, IS_MISSING)
         yield self._filled(spot, draft, kind, message)
 
@@ -474,12 +487,16 @@ def _expected(facts: FieldFacts) -> tuple[str, ...]:
     return tuple(sorted(facts.types, key=lambda name: (name != usual, name)))
 
 
-def _any(_value: Any) -> bool:
-    return True
-
-
 def _equals(wanted: Any, value: Any) -> bool:
-    return bool(value == wanted)
+    return value is not MISSING and bool(value == wanted)
+
+
+def _class_in(document: Mapping[str, Any]) -> Iterator[Any]:
+    yield document.get("_cls", MISSING)
+
+
+def _is_class(name: str | None, value: Any) -> bool:
+    return value in (None, MISSING) if name is None else bool(value == name)
 
 
 def _documents(number: int) -> str:

@@ -26,6 +26,7 @@ __all__ = [
     "Replacement",
     "RuleProposal",
     "Site",
+    "asked_about",
     "cleared",
     "converted",
     "corrected",
@@ -298,6 +299,12 @@ class Site:
 
 def _one_of(names: ClassCondition) -> Any:
     return names[0] if len(names) == 1 else {"$in": list(names)}
+
+
+def asked_about(proposal: RuleProposal, doubt: str) -> RuleProposal:
+    """The same proposal with a question."""
+    question = f"{doubt[:1].upper()}{doubt[1:]}: is it right?"
+    return replace(proposal, comments=(*proposal.comments, question), asks=True)
 
 
 # --- The rules ----------------------------------------------------------------------------

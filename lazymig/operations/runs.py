@@ -47,6 +47,7 @@ from lazymig.operations.journal import Control, Journal, NewRun, RunEntry
 from lazymig.operations.lease import Lease
 from lazymig.operations.options import Options
 from lazymig.operations.progress import Meter, Progress, reporter
+from lazymig.operations.refusals import release_settled
 from lazymig.operations.scratch import describe
 from lazymig.operations.steps import Step, groups_of, report_of
 from lazymig.operations.throttle import PACING, Throttle
@@ -334,6 +335,7 @@ class _Runner:
             state, error = "stopped", str(exc)
         except _TooManyErrors as exc:
             state, error = "failed", str(exc)
+        carried = self._carried()
         self._persistently(self.steps[-1], lambda: self.journal.finish(self.entry, state, error))
         if state != "finished":
             logger.warning(
@@ -344,7 +346,27 @@ class _Runner:
                 state,
                 error,
             )
-        return report_of(self.collection, self.plan, self.scope, self.steps, state, self.entry.id)
+        return report_of(
+            self.collection, self.plan, self.scope, self.steps, state, self.entry.id, carried
+        )
+
+    def _carried(self) -> list[MigrationError]:
+        """The errors of what earlier sessions of this run have left in quarantine."""
+        if not self.entry.former_options:
+            return []
+        waiting = self._persistently(
+            self.steps[-1],
+            lambda: release_settled(
+                self.journal, self.entry, self.collection, self.plan, self.is_broken
+            ),
+        )
+        mine = {
+            (error.rule, key_of(error.document_id))
+            for step in self.steps
+            for tally in step.tallies.values()
+            for error in tally.errors
+        }
+        return [each.error for each in waiting if (each.rule, key_of(each.document_id)) not in mine]
 
     def _note_failure(self, error: BaseException) -> None:
         """Write the end of the run, if that can be done; the error itself is what matters."""

@@ -11,6 +11,7 @@ from pymongo.collection import Collection
 
 from lazymig.engines.bulk import MigrationReport, RuleReport, Tally
 from lazymig.engines.chunks import Chunk, Position
+from lazymig.errors import MigrationError
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.repetition import may_be_repeated, tells_what_is_left
@@ -114,12 +115,18 @@ def report_of(
     steps: Sequence[Step],
     state: Literal["finished", "stopped", "failed"],
     run_id: ObjectId,
+    carried: Sequence[MigrationError] = (),
 ) -> MigrationReport:
-    """The report of a run: each rule once, in order."""
+    """The report of a run: each rule once, in order.
+
+    :param carried: the errors of documents that earlier sessions of the run have left in
+        quarantine.
+    """
     order = {rule.name: place for place, rule in enumerate((*plan.lazy, *plan.bulk))}
-    reports = [report for step in steps for report in step.reports(plan)]
+    reports = [RuleReport(error.rule or "", 0, 0, 0.0, (error,)) for error in carried]
+    reports += [report for step in steps for report in step.reports(plan)]
     merged: dict[str, RuleReport] = {}
-    for report in sorted(reports, key=lambda report: order[report.name]):
+    for report in sorted(reports, key=lambda report: order.get(report.name, len(order))):
         former = merged.get(report.name)
         merged[report.name] = report if former is None else _sum(former, report)
     name = str(collection.full_name)

@@ -54,13 +54,17 @@ def _reason_not_to_run(rule: BoundRule) -> str | None:
 
 @dataclass(slots=True)
 class _Copy:
-    """A sampled document, and what has become of its copy."""
+    """A sampled document, and what has become of its copy.
+
+    `changes` has for each change the rule, and the raw copy before and after it.
+    """
 
     document_id: Any
     before: dict[str, Any]
     raw: Any
     after: dict[str, Any] | None
     rules: list[str] = field(default_factory=list)
+    changes: list[tuple[str, Any, Any]] = field(default_factory=list)
     not_run: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -313,13 +317,15 @@ class Trial:
         """Note which copies a rule has changed."""
         raws = {key_of(raw["_id"]): raw for raw in read_raw(scratch).find()}
         for key, each in self.copies.items():
-            each.raw = raws.get(key)
+            former, each.raw = each.raw, raws.get(key)
             after = None if each.raw is None else readable(each.raw, scratch)
             if after is None:
                 changed = each.after is not None
             else:
                 changed = each.after is None or bool(diff_documents(each.after, after))
             each.after = after
+            if changed:
+                each.changes.append((rule.name, former, each.raw))
             if changed and rule.name not in each.rules:
                 each.rules.append(rule.name)
 

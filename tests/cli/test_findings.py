@@ -140,3 +140,21 @@ def test_a_report_that_cannot_be_written(shop, database):
     result = shop("report", "--html", "/proc/report.html", "--sample", "0")
     assert result.code == 2
     assert result.error.endswith("check the path and its rights")
+
+
+@pytest.mark.parametrize("command", ["check", "diff"])
+def test_what_a_run_has_refused_is_not_cured(shop, database, command):
+    """With --allow-pending the code is 1 while a rule was refused for a document found."""
+    fill(database, 3)
+    assert shop(command, "--allow-pending").code == 0
+    shop.set(**{models.FAULTY: "1"})
+    assert shop("migrate", "--yes", "--scope", "lazy", "--max-errors", "5").code == 1
+    shop.set(**{models.FAULTY: ""})
+    result = shop(command, "--allow-pending")
+    assert result.code == 1
+    assert "User.migration02__split_name was refused for 1 document, in quarantine" in " ".join(
+        result.out.split()
+    )
+    run = str(History(database).runs()[0].id)
+    assert shop("quarantine", "retry", run).code == 0
+    assert shop(command, "--allow-pending").code == 0

@@ -255,7 +255,7 @@ def test_a_run_that_has_not_finished_is_gone_on_with_first(shop, database):
     assert result.error.endswith(
         f"is failed; go on with it first by lazymig migrate --resume {run}"
     )
-    assert shop("migrate", "--yes", "--resume", run).code == 0
+    assert shop("migrate", "--yes", "--resume", run).code == 1
     assert database.user.count_documents({"first": "Ada"}) == 2
     assert shop("quarantine", "retry", run).code == 0
     assert database.user.count_documents({"first": "Ada"}) == 3

@@ -220,3 +220,70 @@ def test_several_models(shop, database, count):
     names = [f"--models={models.__name__}:{each}" for each in ("User", "Animal", "Dog")[:count]]
     result = shop("status", *names)
     assert result.out.count("\n\n") == count - 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["status"],
+        ["check"],
+        ["diff"],
+        ["preview"],
+        ["finish"],
+        ["runs"],
+        ["quarantine", "list"],
+        ["report", "--html", "page.html"],
+        ["new", "--from-diff", "--dry-run"],
+    ],
+    ids=lambda words: words[0],
+)
+@pytest.mark.parametrize("has_database", [False, True], ids=["no database", "no collection"])
+def test_looking_creates_nothing(shop, database, arguments, has_database):
+    """No command that looks makes the collection or the database that it does not find."""
+    if has_database:
+        database.create_collection("other")
+
+    def names():
+        databases = sorted(database.client.list_database_names())
+        return databases, sorted(database.list_collection_names())
+
+    before = names()
+    assert (database.name in before[0]) == has_database
+    assert shop(*arguments).code in (0, 1)
+    assert names() == before
+
+
+@pytest.mark.parametrize("command", ["status", "finish"])
+def test_of_a_collection_that_is_not_there_no_rule_is_removable(shop, command):
+    """A database that is empty, or the wrong one, does not say that all is done."""
+    (told,) = shop.json(command, code=0 if command == "status" else 1)["models"]
+    if command == "status":
+        assert [(rule["removable"], rule["done"]) for rule in told["rules"]] == [(False, None)] * 3
+    else:
+        assert told["removable"] == []
+
+
+def test_what_waits_in_quarantine(shop, database):
+    """A rule that a document in quarantine waits for is told, and is not removable."""
+    fill(database, 3)
+    shop.set(**{models.FAULTY: "1"})
+    assert shop("migrate", "--yes", "--max-errors", "5").code == 1
+    shop.set(**{models.FAULTY: ""})
+    told = shop.json("status")["models"][0]["rules"]
+    assert [(rule["name"], rule["quarantined"], rule["removable"]) for rule in told] == [
+        ("migration01__add_enabled", 0, True),
+        ("migration02__split_name", 1, False),
+        ("allmigration01__drop_draft", 0, True),
+    ]
+    assert "migration02__split_name: 1 document in quarantine" in shop("status").out
+    finish = shop.json("finish", code=1)["models"][0]
+    assert finish["quarantined"] == {"migration02__split_name": 1}
+    assert "1 in quarantine" in shop("finish").out
+    run = next(each for each in shop.json("runs")["runs"] if each["scope"] == "lazy")
+    assert (run["state"], run["complete"], run["in_quarantine"]) == ("finished", False, 1)
+    assert "in quarantine: 1 document" in shop("runs", run["id"]).out
+
+    assert shop("quarantine", "retry", run["id"]).code == 0
+    assert "1 (0 still)" not in shop("status").out
+    assert "quarantined 1 (0 still)" in " ".join(shop("runs").out.split())
+    assert shop("finish").code == 0

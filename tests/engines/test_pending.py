@@ -48,7 +48,18 @@ def test_rules_are_named_in_order(mongoengine_db: Database[Any]) -> None:
 
 def test_an_empty_collection_needs_no_rule(any_db: Any) -> None:
     """Where no document is stored, every rule whose target is known may be deleted."""
+    any_db.create_collection("post")
     assert RULES(_post(RULES)).get_deprecated()["active"] == []
+
+
+def test_of_a_collection_that_does_not_exist_nothing_is_known(any_db: Any) -> None:
+    """Without the collection no rule may be deleted, and asking makes neither it nor a journal."""
+    before = sorted(any_db.client.list_database_names()), any_db.list_collection_names()
+    migration = RULES(_post(RULES))
+    assert migration.get_deprecated()["deprecated"] == []
+    statuses = migration.get_status()
+    assert [(s.remaining, s.exists, s.removable) for s in statuses] == [(0, False, False)] * 4
+    assert (sorted(any_db.client.list_database_names()), any_db.list_collection_names()) == before
 
 
 def test_an_undetermined_rule_counts_as_active(mongoengine_db: Database[Any]) -> None:
@@ -97,13 +108,14 @@ def test_a_report_sends_reads_alone(
 def test_a_migrated_collection_is_asked_once(
     monitored_db: Database[Any], command_log: CommandLog
 ) -> None:
-    """Ten rules with nothing left are one query, not one for each rule."""
+    """Ten rules with nothing left are one query, not one for each rule; the journal is another."""
     monitored_db["post"].insert_many([{"_id": n} for n in range(50)])
     rules = handler(**{f"migration{n:02}__x": _unset(f"f{n}") for n in range(10)})
     migration = rules(_post(rules))
     command_log.clear()
     assert len(migration.get_deprecated()["deprecated"]) == 10
-    assert command_log.names == ["find"]
+    # One for the targets, one that shows that there is the collection, one for the quarantine.
+    assert command_log.names == ["find", "find", "find"]
 
 
 def test_rules_that_only_the_server_can_judge_are_reported_too(

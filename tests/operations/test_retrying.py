@@ -87,7 +87,8 @@ def test_a_run_that_has_not_finished_is_gone_on_with_first(mongoengine_db: Datab
     assert raised.value.run == report.run_id
     assert [*mongoengine_db["post"].find(), *mongoengine_db["lazymig_journal"].find()] == before
 
-    assert migration.migrate_all(chunk_size=100, resume=True).complete
+    resumed = migration.migrate_all(chunk_size=100, resume=True)
+    assert (resumed.state, [error.document_id for error in resumed.errors]) == ("finished", [123])
     assert mongoengine_db["post"].find_one({"_id": 123}) == {"_id": 123, "v": 1, "n": 0, "w": 0}
     assert _left(mongoengine_db, report) == {123: "allmigration01__n"}
     assert migration.retry_quarantined(report.run_id).complete

@@ -64,7 +64,8 @@ def test_a_document_that_fails_takes_no_other_out_of_its_chunk(
     migration = rules(_post(rules))
     report = migration.migrate_all(chunk_size=COUNT - 100, **options)
     assert (report.state, [error.document_id for error in report.errors]) == ("failed", [5])
-    assert migration.migrate_all(chunk_size=COUNT - 100, resume=True, **options).complete
+    resumed = migration.migrate_all(chunk_size=COUNT - 100, resume=True, **options)
+    assert (resumed.state, [error.document_id for error in resumed.errors]) == ("finished", [5])
     found = {raw["_id"]: raw["n"] for raw in mongoengine_db["post"].find()}
     assert found == {number: int(number != 5) for number in range(COUNT)}
     (run,) = History(mongoengine_db).runs()
@@ -85,7 +86,7 @@ def test_on_a_standalone_server_a_refusal_doubles_nobody(
     rules = handler(allmigration01__up=COUNT_UP)
     migration = rules(_post(rules))
     assert migration.migrate_all(chunk_size=200).state == "failed"
-    assert migration.migrate_all(chunk_size=200, resume=True).complete
+    assert migration.migrate_all(chunk_size=200, resume=True).state == "finished"
     assert {raw["n"] for raw in mongoengine_db["post"].find()} == {1, "text"}
 
 
@@ -260,7 +261,7 @@ def test_a_backup_that_is_forgotten_is_told(
     migration = rules(_post(rules))
     migration.migrate_all(chunk_size=100, backup=tmp_path / "backup")
     assert "goes on without one" not in caplog.text
-    assert migration.migrate_all(chunk_size=100, resume=True).complete
+    assert migration.migrate_all(chunk_size=100, resume=True).state == "finished"
     assert "was begun with a backup, and goes on without one" in caplog.text
 
 

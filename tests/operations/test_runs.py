@@ -189,7 +189,9 @@ def test_the_run_stops_at_the_first_error_and_can_be_gone_on_with(
     assert (quarantined.document_id, quarantined.rule) == (1500, "allmigration01__turn")
 
     resumed = migration.migrate_all(chunk_size=500, resume=True)
-    assert (resumed.complete, resumed.run_id) == (True, report.run_id)
+    assert (resumed.state, resumed.run_id) == ("finished", report.run_id)
+    assert not resumed.complete
+    assert [error.document_id for error in resumed.errors] == [1500]
     assert mongoengine_db["post"].count_documents({"v": 2, "n": 1, "w": 1}) == 2999
     assert mongoengine_db["post"].find_one({"_id": 1500}) == {"_id": 1500, "v": 1, "n": "text"}
 
