@@ -369,7 +369,9 @@ MANAGERS = {
     ),
     "its own way": (lambda: {"others": OwnManager()}, "others", [1, 3]),
     "get_queryset": (
-        lambda: {"bobs": type("Bobs", (PoliteManager,), {"get_queryset": bobs_only})()},
+        lambda: {
+            "bobs": type("Bobs", (PoliteManager,), {"get_queryset": staticmethod(bobs_only)})()
+        },
         "bobs",
         [2],
     ),
