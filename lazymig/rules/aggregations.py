@@ -122,8 +122,7 @@ def _read_by(name: str, body: Any) -> frozenset[str] | None:
     if name in _JOINING:
         if not isinstance(body, Mapping):
             return frozenset()
-        values = [body[key] for key in _JOINING[name] if key in body]
-        computed = _read_by("$addFields", values)
+        computed = _read_by("$addFields", [body.get(key) for key in _JOINING[name]])
         if computed is None or "localField" not in body:
             return computed
         return computed | {str(body["localField"])}

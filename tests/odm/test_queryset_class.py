@@ -330,3 +330,113 @@ def test_text_scores_survive_a_migration(mongoengine_db):
 
     assert [(document.id, document.enabled) for document in found] == [(2, True), (1, True)]
     assert found[0].get_text_score() > found[1].get_text_score() > 0
+
+
+class PoliteManager(QuerySetManager):
+    """A manager with a queryset class of its own."""
+
+    default = Polite
+
+
+class OwnManager(QuerySetManager):
+    """A manager that makes its querysets by itself, as MongoEngine's does."""
+
+    default = Polite
+
+    def __get__(self, instance, owner):
+        if instance is not None:
+            return self
+        queryset_class = owner._meta.get("queryset_class", self.default)
+        return queryset_class(owner, owner._get_collection()).filter(name__ne="Bob")
+
+
+def bobs_only(manager, queryset):
+    """A manager's own get_queryset."""
+    return queryset.filter(name="Bob")
+
+
+MANAGERS = {
+    "second": (lambda: {"polite": PoliteManager()}, "polite", [1, 2, 3]),
+    "second plain": (
+        lambda: {"objects": PoliteManager(), "all": QuerySetManager()},
+        "all",
+        [1, 2, 3],
+    ),
+    "with a function": (
+        lambda: {"objects": PoliteManager(), "bobs": PoliteManager(bobs_only)},
+        "bobs",
+        [2],
+    ),
+    "its own way": (lambda: {"others": OwnManager()}, "others", [1, 3]),
+    "get_queryset": (
+        lambda: {
+            "bobs": type("Bobs", (PoliteManager,), {"get_queryset": staticmethod(bobs_only)})()
+        },
+        "bobs",
+        [2],
+    ),
+    "a class for all": (
+        lambda: {"all": QuerySetManager(), "meta": {"queryset_class": Polite}},
+        "all",
+        [1, 2, 3],
+    ),
+}
+
+
+def managed(managers, bases, base=None, **body):
+    """A model, perhaps below an abstract base that brings the managers."""
+    own = managers()
+    meta = {"collection": "person", **own.pop("meta", {})}
+    fields = {"id": IntField(primary_key=True), "name": StringField(), "enabled": BooleanField()}
+    if base == "abstract":
+        parent = type(Document)("Base", bases, {**own, "meta": {"abstract": True}})
+        return type(Document)("Person", (parent,), {**fields, "meta": meta, **body})
+    if base == "parent":
+        parent_meta = {**meta, "allow_inheritance": True}
+        parent = type(Document)("Base", bases, {**fields, **own, "meta": parent_meta})
+        return type(Document)("Person", (parent,), body)
+    return type(Document)("Person", bases, {**fields, **own, "meta": meta, **body})
+
+
+@pytest.mark.parametrize("base", [None, "abstract", "parent"])
+@pytest.mark.parametrize("rules", [False, True], ids=["no rules", "rules"])
+@pytest.mark.parametrize("case", MANAGERS)
+def test_a_manager_keeps_its_queryset_class(mongoengine_db, case, rules, base):
+    """Each manager gives querysets of the class that MongoEngine gives, which migrate by rules."""
+    managers, name, expected = MANAGERS[case]
+    plain = managed(managers, (Document,), base)
+    body = {"migration_handler": handler(migration01__add=rule(*ADD_ENABLED))} if rules else {}
+    model = managed(managers, (LazyMigrationMixin, Document), base, **body)
+    extra = {"_cls": "Base.Person"} if base == "parent" else {}
+    mongoengine_db["person"].insert_many(
+        {"_id": number, "name": NAMES[number - 1], **extra} for number in (1, 2, 3)
+    )
+
+    for attribute in (name, "objects"):
+        made, wanted = getattr(model, attribute), getattr(plain, attribute)
+        assert made._lazymig_plain is type(wanted)
+        assert isinstance(made, LazyMigrationQuerySet) is rules
+        assert hasattr(made, "as_stored")
+    assert sorted(person.id for person in getattr(model, name)) == expected
+    assert mongoengine_db["person"].count_documents({"enabled": True}) == len(expected) * rules
+
+
+def test_a_manager_that_is_added_later_migrates(mongoengine_db):
+    """A manager that is put into a model once it is defined gives migrating querysets too."""
+    model = old_people(mongoengine_db, MATCH)
+    model.polite = PoliteManager()
+
+    assert isinstance(model.polite, Polite)
+    assert [as_raw(document) for document in model.polite.named("Cy")] == [new(3)]
+
+
+def test_querysets_of_documents_migrate(mongoengine_db):
+    """What MongoEngine sends for a document of a model with two managers goes through the rules."""
+    rules = handler(migration01__add=rule(*ADD_ENABLED))
+    model = managed(MANAGERS["second"][0], (LazyMigrationMixin, Document), migration_handler=rules)
+    mongoengine_db["person"].insert_one({"_id": 1, "name": "Ada"})
+
+    assert model(id=1).modify(set__name="Eve")
+
+    stored_now = mongoengine_db["person"].find_one()
+    assert stored_now == {"_id": 1, "name": "Eve", "enabled": True}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lazymig.rules.aggregations import aggregated_paths
+from lazymig.rules.aggregations import Reach, aggregated_paths, reaches
+
+COUNT = {"$count": "n"}
 
 TOLD = {
     "group": ([{"$group": {"_id": "$a.b", "n": {"$sum": "$c"}}}], {"a.b", "c"}, {"x"}),
@@ -18,6 +20,34 @@ TOLD = {
     "behind a shape": ([{"$group": {"_id": "$a"}}, {"$match": {"x": 1}}], {"a"}, {"x"}),
     "unwind": ([{"$unwind": {"path": "$a"}}, {"$sortByCount": "$a"}], {"a"}, {"x"}),
     "sort": ([{"$sort": {"a": 1}}, {"$limit": 2}, {"$project": {"b": 1}}], {"a", "b"}, {"x"}),
+    "lookup": (
+        [{"$lookup": {"from": "b", "localField": "a", "foreignField": "c", "as": "b"}}, COUNT],
+        {"a"},
+        {"c"},
+    ),
+    "lookup by an expression": (
+        [{"$lookup": {"from": "b", "let": {"v": "$a.b"}, "pipeline": [], "as": "b"}}, COUNT],
+        {"a.b"},
+        {"c"},
+    ),
+    "graph": (
+        [
+            {
+                "$graphLookup": {
+                    "from": "b",
+                    "startWith": "$a",
+                    "connectFromField": "c",
+                    "connectToField": "d",
+                    "as": "b",
+                }
+            },
+            COUNT,
+        ],
+        {"a"},
+        {"c", "d"},
+    ),
+    "union": ([{"$unionWith": "b"}, {"$group": {"_id": "$a"}}], {"a"}, {"x"}),
+    "facets": ([{"$facet": {"n": [COUNT], "a": [{"$sortByCount": "$a"}]}}], {"a"}, {"x"}),
     "new field": ([{"$set": {"n": "$a"}}, {"$group": {"_id": "$n"}}], {"a"}, {"x"}),
 }
 
@@ -43,8 +73,13 @@ UNTOLD = {
     "current": [{"$group": {"_id": "$$CURRENT.a"}}],
     "hidden": [{"$group": {"_id": {"$getField": "a"}}}],
     "where": [{"$match": {"$where": "this.a"}}, {"$count": "n"}],
-    "lookup": [{"$lookup": {"from": "b", "as": "b", "pipeline": []}}, {"$count": "n"}],
-    "union behind a shape": [{"$count": "n"}, {"$unionWith": "b"}],
+    "whole documents, joined": [{"$lookup": {"from": "b", "as": "b", "pipeline": []}}],
+    "united whole": [{"$match": {"a": 1}}, {"$unionWith": "b"}],
+    "whole in one facet": [{"$facet": {"n": [{"$count": "n"}], "all": [{"$limit": 1}]}}],
+    "lookup by the root": [
+        {"$lookup": {"from": "b", "as": "b", "let": {"r": "$$ROOT"}, "pipeline": []}},
+        {"$count": "n"},
+    ],
     "merge behind a shape": [{"$group": {"_id": "$a"}}, {"$merge": "b"}],
     "unknown": [{"$setWindowFields": {}}, {"$count": "n"}],
     "replaced": [{"$replaceRoot": {"newRoot": "$a"}}, {"$count": "n"}],
@@ -57,3 +92,44 @@ UNTOLD = {
 def test_pipelines_that_may_read_anything(case):
     """A pipeline that reads whole documents, or reads them again, or is not known, is not told."""
     assert aggregated_paths(UNTOLD[case]) is None
+
+
+LOOKUP = {"$lookup": {"from": "b", "localField": "a", "foreignField": "c", "as": "b"}}
+NARROW = {"$lookup": {"from": "b", "foreignField": "c", "pipeline": [COUNT], "as": "b"}}
+
+REACHING = {
+    "lookup": ([LOOKUP], [Reach("$lookup", None, "b", None)]),
+    "lookup of a part": ([NARROW], [Reach("$lookup", None, "b", frozenset({"c"}))]),
+    "graph": (
+        [{"$graphLookup": {"from": "b", "startWith": "$a"}}],
+        [Reach("$graphLookup", None, "b", None)],
+    ),
+    "union": ([{"$unionWith": "b"}], [Reach("$unionWith", None, "b", None)]),
+    "union behind which little is left": (
+        [{"$unionWith": {"coll": "b"}}, {"$group": {"_id": "$x"}}],
+        [Reach("$unionWith", None, "b", frozenset({"x"}))],
+    ),
+    "union of a part": (
+        [{"$unionWith": {"coll": "b", "pipeline": [{"$project": {"x": 1}}]}}],
+        [Reach("$unionWith", None, "b", frozenset({"x"}))],
+    ),
+    "within a facet": ([{"$facet": {"one": [LOOKUP]}}], [Reach("$lookup", None, "b", None)]),
+    "within a lookup": (
+        [{"$lookup": {"from": "d", "pipeline": [LOOKUP], "as": "d"}}],
+        [Reach("$lookup", None, "d", None), Reach("$lookup", None, "b", None)],
+    ),
+    "merge": ([{"$merge": "b"}], [Reach("$merge", None, "b", None)]),
+    "merge elsewhere": (
+        [{"$merge": {"into": {"db": "e", "coll": "b"}}}],
+        [Reach("$merge", "e", "b", None)],
+    ),
+    "none": ([{"$match": {"a": 1}}, COUNT], []),
+    "malformed": ([{"$lookup": 1}, {"$unionWith": 2}, {"$facet": 3}, {}, 4], []),
+}
+
+
+@pytest.mark.parametrize("case", REACHING)
+def test_collections_that_are_reached(case):
+    """Each collection that a stage reads besides is told, with what is read of its documents."""
+    pipeline, expected = REACHING[case]
+    assert list(reaches(pipeline)) == expected
