@@ -67,7 +67,7 @@ def after_operators(
             if operator == "$rename":
                 # If the source was absent, nothing happens, the destination included.
                 writing.insert(after, parts, ABSENT)
-                is_there = implies_presence(target, parts, lambda _: False)
+                is_there = implies_presence(target, parts)
                 moved = PRESENT if is_there else UNKNOWN
                 writing.insert(after, tuple(value.split(".")), moved, refused=is_there)
             elif operator == "$unset" and parts[-1].isdecimal():

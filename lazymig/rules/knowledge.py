@@ -231,11 +231,14 @@ def is_present(fact: Fact | None) -> bool:
 
 
 def implies_presence(
-    target: Formula, parts: tuple[str, ...], may_be_array: Callable[[tuple[str, ...]], bool]
+    target: Formula,
+    parts: tuple[str, ...],
+    may_be_array: Callable[[tuple[str, ...]], bool] = lambda _: False,
 ) -> bool:
     """Tell whether only documents that have the path can match.
 
-    `may_be_array` says it of the parents of the path; below an array, some element has the path.
+    `may_be_array` says it of the parents of the path, none of which is taken for an array by
+    default; below an array, some element has the path.
     """
     if any(part.isdecimal() for part in parts[1:]):
         return False  # it may name an element of an array

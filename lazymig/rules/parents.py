@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from lazymig.rules.formulas import All, Formula, Leaf, Not, parse_element_query
+from lazymig.rules.formulas import All, Formula, Leaf, Not, comparands, parse_element_query
 from lazymig.rules.knowledge import ARRAY_TYPE, BARREN, Document, Fact, ask, is_present
 from lazymig.rules.updates import SET_STAGES, read_paths, unset_stage_paths
 
@@ -88,7 +88,7 @@ def _questions(
     elif isinstance(formula, Leaf):
         path = (*prefix, *formula.path)
         yield path, formula, positive
-        if formula.operator == "$elemMatch":
+        if formula.operator == "$elemMatch" and isinstance(formula.operand, Mapping):
             inner = parse_element_query(formula.operand)
             yield from _questions(inner, (*path, ELEMENT), positive=positive)
 
@@ -100,7 +100,7 @@ def _is_neutral(leaf: Leaf, positive: bool) -> bool:
     if leaf.operator == "$eq":
         return leaf.operand is None
     if leaf.operator == "$in":
-        return all(one is None for one in leaf.operand)
+        return all(one is None for one in comparands(leaf))
     return positive and leaf.operator == "$type" and leaf.operand in ("object", ["object"], 3, [3])
 
 

@@ -146,7 +146,7 @@ def _brings_forth_parent(rule: BoundRule, path: str) -> bool:
     parent, _, _name = path.rpartition(".")
     if not parent or rule.target is None or path not in (rule.creates or ()):
         return False
-    return not implies_presence(parse(rule.target), tuple(parent.split(".")), lambda _: False)
+    return not implies_presence(parse(rule.target), tuple(parent.split(".")))
 
 
 @dataclass(frozen=True, eq=False)

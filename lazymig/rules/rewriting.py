@@ -155,7 +155,7 @@ def compile_step(
             if operator == "$rename":
                 if _is_plain(path) and _is_plain(value):
                     effects[path] = ABSENT
-                    certain = implies_presence(formula, tuple(path.split(".")), lambda _: False)
+                    certain = implies_presence(formula, tuple(path.split(".")))
                     effects[value] = Moved(path, certain)
                 else:
                     effects[_written_place(path)] = effects[_written_place(value)] = UNKNOWN
