@@ -59,7 +59,9 @@ OPERATIONS: dict[str, Callable[[Any], Any]] = {
     "sum": lambda objects: objects.sum("other"),
     "update": lambda objects: objects(other=2).update(set__more=1),
     "delete": lambda objects: objects(other=2).delete(),
-    "aggregate": lambda objects: list(objects.aggregate([{"$match": {"other": 2}}, {"$count": "n"}])),
+    "aggregate": lambda objects: list(
+        objects.aggregate([{"$match": {"other": 2}}, {"$count": "n"}])
+    ),
 }
 
 
