@@ -1,9 +1,9 @@
-"""Operations that touch no path of a rule are left alone, in whatever Python the rule is written."""
+"""Operations that touch no path of a rule are left alone, in whatever Python it is written."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -42,7 +42,7 @@ IDIOMS: dict[str, Callable[[Any], Any]] = {
     "text": lambda doc: f"{doc['x']}!",
     "loop": lambda doc: [one for one in str(doc["x"])],  # noqa: C416
     "sorted": lambda doc: sorted(str(doc["x"])),
-    "date": lambda doc: datetime.fromtimestamp(float(doc["x"])),
+    "date": lambda doc: datetime.fromtimestamp(float(doc["x"]), timezone.utc),
     "id": lambda doc: ObjectId(doc["x"].zfill(24)),
     "joined": lambda doc: ",".join(map(str, doc["x"])),
     "isinstance": lambda doc: doc["x"] if isinstance(doc["x"], str) else "",

@@ -190,7 +190,7 @@ class Attributes(Calls):
     def set_by_property(self, name: str, values: Values, node: ast.AST | None) -> bool:
         """Follow an assignment to a property of the handler; return whether it is one."""
         cls = self.tracer.handler_class
-        if cls.__setattr__ is not object.__setattr__:
+        if isinstance(inspect.getattr_static(cls, "__setattr__"), FunctionType):
             self.tracer.give_up(node)
         static = inspect.getattr_static(cls, name, None)
         if not isinstance(static, property) or not isinstance(static.fset, FunctionType):
