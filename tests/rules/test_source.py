@@ -412,6 +412,75 @@ def test_no_rule_writes_or_reads_more_than_is_known(
             assert [path for path in written or () if not within(path, known.writes)] == []
 
 
+class Odd(dict[str, Any]):
+    """A mapping that fills itself in."""
+
+    def fill(self, value: Any) -> None:
+        """Take a field of which no call tells."""
+        self["$set"] = {"odd": value}
+
+
+class Setter:
+    """An object that is filled in by `object[key] = value`."""
+
+    def __init__(self) -> None:
+        self.fields: dict[str, Any] = {}
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.fields[key + "_set"] = value
+
+    def __iter__(self) -> Any:
+        return iter(self.fields.items())
+
+    def __enter__(self) -> Setter:
+        self.fields["entered"] = 1
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.fields["left"] = 1
+
+
+class Properties(Idioms):
+    """A handler that does something where an attribute is set."""
+
+    @property
+    def goal(self) -> Any:
+        """The field that is set."""
+        return None
+
+    @goal.setter
+    def goal(self, value: Any) -> None:
+        self.update = {"$set": {"goal": value}}
+
+    def by_property(self) -> None:
+        """Set the update by a property."""
+        self.goal = len(self.doc["x"])
+
+    def by_special_methods(self) -> None:
+        """Set the update by an object with methods of its own."""
+        with Setter() as fields:
+            fields["a"] = len(self.doc["x"])
+        other = Setter()
+        other["b"] = 1
+        self.update = {"$set": {**dict(other), **fields.fields}}
+
+    def by_odd_mapping(self) -> None:
+        """Set an update of a class of its own."""
+        update = Odd()
+        update.fill(len(self.doc["x"]))
+        self.update = update
+
+
+def test_methods_that_python_calls_are_followed() -> None:
+    """Setters of properties, `object[key] = value`, `with` and walks count as calls."""
+    goal = trace(vars(Properties)["by_property"], Properties, Post)
+    assert (goal.writes, goal.inputs) == ({"goal"}, {"x"})
+    special = trace(vars(Properties)["by_special_methods"], Properties, Post)
+    assert special.writes is None or special.writes >= {"a_set", "b_set", "entered", "left"}
+    odd = trace(vars(Properties)["by_odd_mapping"], Properties, Post)
+    assert odd.writes is None
+
+
 # What is not told
 
 

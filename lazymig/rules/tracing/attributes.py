@@ -140,7 +140,7 @@ class Attributes(Calls):
             return frozenset({Known(tracer.handler_class)})
         found = tracer.attributes.get(name, NOTHING)
         if static is UNKNOWN:
-            if name.startswith("__"):
+            if name.startswith("__") or hasattr(tracer.handler_class, "__getattr__"):
                 tracer.give_up(node)
             return found or SOME
         return found | self._bound_to_handler(static, node)
@@ -179,6 +179,25 @@ class Attributes(Calls):
             return frozenset({Known(self.tracer.doc_class)})
         self.tracer.asks.add(name)
         return _BOTH if name == "status" else SOME
+
+    def special(self, owner: Box, name: str, given: list[Values], node: ast.AST | None) -> Values:
+        """Follow a special method of an object, such as the one for `owner[key]`."""
+        static = inspect.getattr_static(owner.made_by, name, None)
+        if not isinstance(static, FunctionType):
+            return SOME
+        return self.call(Bound(Known(static), owner), Arguments(given), node)
+
+    def set_by_property(self, name: str, values: Values, node: ast.AST | None) -> bool:
+        """Follow an assignment to a property of the handler; return whether it is one."""
+        cls = self.tracer.handler_class
+        if isinstance(inspect.getattr_static(cls, "__setattr__"), FunctionType):
+            self.tracer.give_up(node)
+        static = inspect.getattr_static(cls, name, None)
+        if not isinstance(static, property) or not isinstance(static.fset, FunctionType):
+            return False
+        first: Values = frozenset({HANDLER})
+        self.call_method(static.fset, Arguments([first, values]), node)
+        return True
 
     def _super_attribute(self, owner: Super, name: str, node: ast.AST | None) -> Values:
         cls = self.tracer.handler_class

@@ -74,6 +74,9 @@ class Calls(ABC):
         values = self.attribute(owner, name, node)
         if values == SOME and isinstance(owner, Known):
             return self.method(owner, name, arguments, node)
+        if values == SOME and isinstance(owner, Box) and owner.kind != "object":
+            # A method of a class of the user's, which may fill the container in.
+            return self.unknown(before([frozenset({owner})], arguments), node)
         return self.call_all(values, arguments, node)
 
     def _arguments(self, node: ast.Call) -> Arguments:
@@ -97,7 +100,8 @@ class Calls(ABC):
                 arguments.named[keyword.arg] = values
                 continue
             for value in values:
-                entries = value.entries if isinstance(value, Box) and not value.opened else None
+                plain = isinstance(value, Box) and value.kind == "mapping" and not value.opened
+                entries = value.entries if plain and isinstance(value, Box) else None
                 for key, held in ({UNKNOWN: SOME} if entries is None else entries).items():
                     if isinstance(key, Known) and isinstance(key.value, str):
                         arguments.named[key.value] = arguments.named.get(key.value, NOTHING) | held

@@ -231,7 +231,7 @@ class Containers(Attributes):
                     tracer.put(box, [UNKNOWN], SOME, node)
                 if value.factory and not box.factory:
                     box.factory = value.factory
-            elif isinstance(value, Box):
+            elif isinstance(value, Box) and value.kind == "sequence":
                 for pair in value.all():
                     positions = pair.positions() if isinstance(pair, Box) else None
                     if positions is None or len(positions) != 2:

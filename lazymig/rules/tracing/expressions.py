@@ -81,6 +81,8 @@ class Expressions(State):
             return NOTHING
         if not isinstance(owner, Box):
             return SOME
+        if owner.kind == "object":
+            return self.caller.special(owner, "__getitem__", [keys], node)
         found: Values = NOTHING
         for key in keys:
             if isinstance(key, Known) and owner.kind == "sequence" and not _is_position(key):
@@ -116,6 +118,9 @@ class Expressions(State):
         if not left or not right:
             return NOTHING
         boxes = frozenset(value for value in left | right if isinstance(value, Box))
+        if any(isinstance(value, Box) and value.kind == "object" for value in boxes):
+            # Its class may give the operation any meaning.
+            self.give_up(node)
         found: Values = NOTHING
         if boxes and isinstance(op, ast.BitOr):
             result = self.fresh("mapping", node)
@@ -323,6 +328,9 @@ class Expressions(State):
                 found |= frozenset(map(Known, value.value[:50])) | (
                     SOME if len(value.value) > 50 else NOTHING
                 )
+            elif isinstance(value, Box):
+                inner = self.caller.special(value, "__iter__", [], None)
+                found |= self.elements(inner - {value}) | (SOME if value in inner else NOTHING)
             else:
                 found |= self.caller.walked(value)
         return limited(found)

@@ -119,11 +119,14 @@ class Caller(Containers):
         self, cls: type, arguments: Arguments, node: ast.AST | None, mark: Any
     ) -> Values:
         init = inspect.getattr_static(cls, "__init__", None)
-        if issubclass(cls, dict) and (not isinstance(init, FunctionType) or is_trusted(init)):
-            return self._make_mapping(arguments, node, (mark, cls))
         names = getattr(cls, "__match_args__", ())
         if issubclass(cls, tuple) and names:
             return self._make_named_tuple(names, cls, arguments, node, mark)
+        if issubclass(cls, (dict, list, tuple, set, frozenset)) and _has_methods(cls):
+            # A container of the user's own, which may do anything when it is filled in.
+            return self.unknown(arguments, node)
+        if issubclass(cls, dict) and (not isinstance(init, FunctionType) or is_trusted(init)):
+            return self._make_mapping(arguments, node, (mark, cls))
         if issubclass(cls, (list, tuple, set, frozenset, collections.deque)) and not isinstance(
             init, FunctionType
         ):
@@ -463,6 +466,15 @@ class Caller(Containers):
         }.items()
         for function in functions
     }
+
+
+def _has_methods(cls: type) -> bool:
+    """Whether a class has methods that are written in Python, and not by Python's own libraries."""
+    return any(
+        isinstance(value, FunctionType) and not is_trusted(value)
+        for base in cls.__mro__
+        for value in vars(base).values()
+    )
 
 
 def _is_callable(value: Value) -> bool | None:

@@ -216,6 +216,9 @@ class State:
         self, owner: Value, keys: Values, values: Values, key: ast.AST, origin: ast.AST
     ) -> None:
         """Follow `owner[key] = value`."""
+        if isinstance(owner, Box) and owner.kind == "object":
+            self.caller.special(owner, "__setitem__", [keys, values], origin)
+            return
         if isinstance(owner, Box):
             where = origin if all(isinstance(one, Known) for one in keys) else key
             self.put(owner, [one for one in keys if may_be_key(one)], values, where)
@@ -238,6 +241,8 @@ class State:
 
     def set_attribute(self, owner: Value, name: str, values: Values, origin: ast.AST) -> None:
         """Follow `owner.name = value`."""
+        if owner is HANDLER and self.caller.set_by_property(name, values, origin):
+            return
         if owner is HANDLER:
             if DOCUMENT in values:
                 self.read_all()

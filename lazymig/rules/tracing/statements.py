@@ -211,10 +211,15 @@ class Tracer(Expressions):
         attempt = dict(self.frame.names)
         self.frame.attempts.append(attempt)
         for item in node.items:
-            self.eval(item.context_expr)
+            entered: Values = NOTHING
+            for manager in self.eval(item.context_expr):
+                if isinstance(manager, Box) and manager.kind == "object":
+                    given = [SOME, SOME, SOME]
+                    entered |= self.caller.special(manager, "__enter__", [], item.context_expr)
+                    self.caller.special(manager, "__exit__", given, item.context_expr)
             self.reads_types = True
             if item.optional_vars is not None:
-                self.assign(item.optional_vars, SOME, item.context_expr)
+                self.assign(item.optional_vars, entered | SOME, item.context_expr)
         self.block(node.body)
         self.frame.attempts.pop()
         _join(self.frame.names, attempt)
