@@ -16,7 +16,7 @@ LazyMigError
 ├── BackupUnreadable                   a backup is not there, damaged, or of something else
 ├── HandlerFileError                   a handler's source file cannot be found, read or edited
 └── MigrationError                     a document could not be brought up to date
-    ├── MigrationFailed                MongoDB refused the update, or the rule raised
+    ├── MigrationFailed                MongoDB refused the update; the rule raised, or is in vain
     ├── MigrationConflict              the document kept changing while a rule was computed
     ├── MigrationInProgress            somebody else is at work on it, by a rule that runs once
     └── MigrationTimeout               the write had to wait longer than `lazy_timeout`
@@ -63,7 +63,7 @@ class LazyMigError(Exception):
 
 
 class ConvergenceWarning(UserWarning):
-    """A lazy rule's update does not provably end its match, so only a failed load starts it."""
+    """A lazy rule's update does not provably end its match, so no match starts it on a load."""
 
 
 class RuleDefinitionError(LazyMigError, ValueError):
@@ -254,7 +254,7 @@ class MigrationError(LazyMigError):
 
 
 class MigrationFailed(MigrationError):
-    """MongoDB refused the update of this document, or the rule itself raised."""
+    """MongoDB refused the update of this document, the rule raised, or it would match again."""
 
 
 class MigrationConflict(MigrationError):
