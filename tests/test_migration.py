@@ -134,6 +134,7 @@ def test_reports_ask_the_collection_that_is_named(
     """Reports speak of the named collection, by default of the model's own."""
     full = "post" if empty == "archive" else "archive"
     mongoengine_db[full].insert_one({"_id": 1, "n": 7})
+    mongoengine_db.create_collection(empty)
     migration = RULES(_post())
     names = ["migration01__enable", "migration02__copy", "allmigration01__bulk"]
     archive = mongoengine_db["archive"]
