@@ -135,7 +135,7 @@ class _Work:
     @property
     def is_fine(self) -> bool:
         """Whether the runs of this call are done, and no document was refused."""
-        return not self.left and all(each.complete and not each.errors for each in self.reports)
+        return not self.left and all(each.complete for each in self.reports)
 
     def to_dict(self) -> dict[str, Any]:
         """What was done, in JSON's types."""
@@ -351,7 +351,7 @@ def _carry_out(output: Output, work: _Work, options: RunOptions) -> int:
         for job in work.jobs:
             report = job.run(options)
             work.reports.append(report)
-            if not report.complete:
+            if report.state != "finished":
                 break
     except KeyboardInterrupt:
         return _interrupted(output, watch, work, INTERRUPTED)
@@ -366,7 +366,7 @@ def _carry_out(output: Output, work: _Work, options: RunOptions) -> int:
         for report in work.reports:
             if report.rules:
                 show_report(output, report)
-                if not report.complete:
+                if report.state != "finished":
                     words = call_to_go_on(click.get_current_context(), report.run_id)
                     output.call("go on with", words, 2)
         if not any(report.rules for report in work.reports):
@@ -429,7 +429,7 @@ def _as_typed(name: str, value: Any) -> str:
 
 def show_report(output: Output, report: MigrationReport) -> None:
     """Write the summary of a run."""
-    style = "green" if report.complete and not report.errors else "red"
+    style = "green" if report.complete else "red"
     output.indented(
         f"{report.model} in {report.collection}, {report.scope} rules: {report.state}, modified "
         f"{report.modified:,} in {in_words(report.seconds)}",
@@ -456,7 +456,7 @@ def show_report(output: Output, report: MigrationReport) -> None:
     if more > 0:
         output.indented(f"and {more:,} more", 2, "red")
     if report.errors and report.run_id is not None:
-        then = "" if report.complete else ", once the run has finished"
+        then = "" if report.state == "finished" else ", once the run has finished"
         output.indented(
             f"lazymig quarantine list {report.run_id} lists them; lazymig quarantine retry "
             f"{report.run_id} tries them again{then}",
