@@ -559,7 +559,7 @@ def test_declared_paths_win() -> None:
     """A rule that declares its paths is taken at its word, and held to it for each document."""
     compute = lambda doc: {"$set": {str(doc["k"]): len(doc["x"])}}  # noqa: E731
     bound = _bound(_rule(compute, writes=("a", "b.$[].c"), reads=["k", "x.deep"]))
-    assert (bound.writes, bound.inputs, bound.declared) == ({"a", "b.c"}, {"k", "x.deep"}, True)
+    assert (bound.writes, bound.inputs, bound.declares) == ({"a", "b.c"}, {"k", "x.deep"}, True)
     assert bound.evaluate(document={"_id": 1, "k": "a", "x": ""}).update == {"$set": {"a": 0}}
     assert bound.evaluate(document={"_id": 1, "k": "b.c.d", "x": ""}).update is not None
     with pytest.raises(UpdateQueryError, match=r"writes 'z' for a document.*self\.writes"):
