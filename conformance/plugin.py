@@ -28,7 +28,7 @@ PASSES = ("plain", "mixin", "rule")
 """MongoEngine alone; every model with the mixin; every model with a pending rule besides."""
 
 # The suite's server, which it takes for granted in connection strings and in arguments.
-_HOST = re.compile(r"\b(?:localhost|127\.0\.0\.1)(?::27017)?(?=[,/?]|$)")
+_HOST = re.compile(r"\b(localhost|127\.0\.0\.1)(?::27017)?(?=[,/?]|$)")
 
 
 class NeverMatching(DocumentMigration):
@@ -78,7 +78,7 @@ def _redirect_clients(address: str) -> None:
             return [redirected(one) for one in host]
         if not isinstance(host, str) or not host.startswith(("mongodb://", "localhost:")):
             return host
-        return _HOST.sub(address, host)
+        return _HOST.sub(rf"\1:{port}", host)
 
     def __init__(  # noqa: N807 - it stands in for one
         self: Any, host: Any = None, port_given: Any = None, *args: Any, **options: Any
