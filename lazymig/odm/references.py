@@ -34,6 +34,7 @@ from lazymig.odm.loading import (
 )
 from lazymig.odm.marks import marking
 from lazymig.odm.plans import family_of
+from lazymig.odm.schema import class_name
 from lazymig.odm.stored import shown_as_stored
 
 __all__ = ["watch_references"]
@@ -159,7 +160,7 @@ def _fetch_unclassed(collection: Any, ids: list[Any]) -> dict[Any, Any]:
     objects: dict[Any, Any] = {}
     while raws := list(itertools.islice(cursor, _BATCH)):
         for model in models:
-            own = [raw for raw in raws if _model_of(raw, models) is model]
+            own = [raw for raw in raws if _model_of(collection.name, raw, models) is model]
             family = family_of(model)
             assert family is not None
             items = load_batch(family, Source(collection), own, partial(_build, collection.name))
@@ -171,19 +172,26 @@ def _fetch_unclassed(collection: Any, ids: list[Any]) -> dict[Any, Any]:
     return objects
 
 
-def _model_of(raw: dict[str, Any], models: list[Any]) -> Any:
-    """Which of the models of a collection a document belongs to: the one that knows its class."""
+def _model_of(collection_name: str, raw: dict[str, Any], models: list[Any]) -> Any:
+    """Which of the models of a collection a document belongs to.
+
+    It is the one that knows the document's class, or else the one that MongoEngine would take.
+    """
     for model in models:
         family = family_of(model)
         if family is not None and raw.get("_cls") in family.by_class:
             return model
-    return models[0]
+    name = _class_name(collection_name, raw)
+    return next((model for model in models if class_name(model) == name), models[0])
+
+
+def _class_name(collection_name: str, raw: dict[str, Any]) -> Any:
+    """The class that MongoEngine takes a document for."""
+    return raw.get("_cls") or "".join(part.capitalize() for part in collection_name.split("_"))
 
 
 def _build(collection_name: str, raw: dict[str, Any]) -> Any:
-    """An instance of the class that MongoEngine takes a document without a known class for."""
-    name = raw.get("_cls") or "".join(part.capitalize() for part in collection_name.split("_"))
-    return builder_of(get_document(name))(raw)
+    return builder_of(get_document(_class_name(collection_name, raw)))(raw)
 
 
 def watch_references() -> None:

@@ -237,7 +237,7 @@ def test_a_server_that_forgets_its_cursors_is_asked_again(
     monkeypatch.setattr(Work, "stream", restarting)
     report = ItemMigration(Item).migrate_all(max_errors=1)
     assert next(restarts, None) is None
-    assert report.complete
+    assert report.state == "finished"
     assert [error.document_id for error in report.errors] == [2]
     expected = done(COUNT)
     expected[2] = {"_id": 2, "v": 1, "n": "text"}
@@ -427,7 +427,7 @@ def test_a_cut_connection_beside_a_refused_document(
         report = ItemMigration(Item).migrate_all(
             max_errors=1, **_options(kind, tmp_path / str(number))
         )
-        assert report.complete
+        assert report.state == "finished"
         (error,) = report.errors
         assert (error.document_id, error.rule) == (2, "allmigration03__count")
         assert "Cannot apply $inc" in str(error)

@@ -60,6 +60,7 @@ CHAIN = {
     }
 }
 BY_ID = {"$sort": {"_id": 1}}
+BY_LINK = {"$sort": {"chain._id": 1}}
 
 PIPELINES = {
     "another's": (False, {}, [LOOKUP, BY_ID]),
@@ -73,7 +74,7 @@ PIPELINES = {
     "another's, united": (False, {"key": 1}, [{"$unionWith": "user"}, BY_ID]),
     "its own": (True, {"key": 3}, [BOSS]),
     "its own, by a renamed field": (True, {"key": 2}, [BY_EMAIL]),
-    "its own, along a chain": (True, {"key": 3}, [CHAIN, {"$unwind": "$chain"}, BY_ID]),
+    "its own, along a chain": (True, {"key": 3}, [CHAIN, {"$unwind": "$chain"}, BY_LINK]),
     "its own, united": (True, {"key": 2}, [{"$unionWith": "user"}, {"$sort": {"email": 1}}]),
     "its own, in a facet": (True, {"key": 3}, [{"$facet": {"one": [BOSS], "two": [BY_EMAIL]}}]),
 }
