@@ -93,7 +93,7 @@ def render_report(
     :param title: the heading; "Migration report" if not given.
     :param journal: the name of the journal's collection.
     :param keep: whether the sample is kept.
-    :raises TypeError: a model is none, or an abstract one.
+    :raises TypeError: a model is no document class, or an abstract one.
     :raises ValueError: a report of `checks` or `drift` is about none of the models.
     :raises pymongo.errors.PyMongoError: the connection, or the right to read.
     """
