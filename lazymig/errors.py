@@ -16,7 +16,7 @@ LazyMigError
 ├── BackupUnreadable                   a backup is not there, damaged, or of something else
 ├── HandlerFileError                   a handler's source file cannot be found, read or edited
 └── MigrationError                     a document could not be brought up to date
-    ├── MigrationFailed                MongoDB refused the update; the rule raised, or is in vain
+    ├── MigrationFailed                the update was refused, the rule raised or is in vain
     ├── MigrationConflict              the document kept changing while a rule was computed
     ├── MigrationInProgress            somebody else is at work on it, by a rule that runs once
     └── MigrationTimeout               the write had to wait longer than `lazy_timeout`
@@ -254,7 +254,11 @@ class MigrationError(LazyMigError):
 
 
 class MigrationFailed(MigrationError):
-    """MongoDB refused the update of this document, the rule raised, or it would match again."""
+    """The rule was refused for this document.
+
+    MongoDB refused the update, the rule raised or set no update, or the document would match the
+    rule again.
+    """
 
 
 class MigrationConflict(MigrationError):

@@ -40,7 +40,9 @@ class DocumentMigration(MigrationHandler):
     as they are loaded and by `migrate_pending`, `allmigrationNN__words` by `migrate_all` alone. It
     sets `self.target`, a query for the old shape, and `self.update`, in database field names, and
     may set `self.array_filters`; it may read `self.doc`, `self.doc_class`, `self.collection` and
-    `self.status`. The vocabulary is that of MongoKit's DocumentMigration.
+    `self.status`. A rule whose source does not show what it writes declares that: `self.writes`, a
+    tuple of dotted paths, and `self.reads`, of the fields that its update is computed from. The
+    vocabulary is that of MongoKit's DocumentMigration.
 
     :param doc_class: the model: a MongoEngine Document class.
 
@@ -49,7 +51,8 @@ class DocumentMigration(MigrationHandler):
     :cvar legacy_classes: former `_cls` values whose documents are documents of this model.
     :cvar on_error: what a load does with an old document that cannot be migrated: `"raise"` a
         `MigrationError`, or `"skip"` it: load it as it is stored if MongoEngine can, otherwise
-        leave it out of the iteration.
+        leave it out of the iteration. A save of it, and an operation that has to bring it up to
+        date first, raise or go on likewise.
     :cvar lazy_timeout: seconds that a load may wait for its write; `None` for no limit.
     :cvar see_through: whether queries see through pending rules; otherwise they are answered from
         what is stored.
@@ -106,7 +109,7 @@ class DocumentMigration(MigrationHandler):
         :param collection: a PyMongo collection; the model's own if not given.
         :return: for each rule documents matched and modified, seconds, and an error for each
             document that was refused, which gets no later rule; of a run that is resumed, also for
-            those that it had refused before.
+            those that it had refused before and that are still in quarantine.
         :raises RunOptionError: an option has a value that it cannot have.
         :raises CollectionLocked: another run is at work on the collection.
         :raises RuleChanged: the run to resume has begun with other rules.
@@ -121,7 +124,9 @@ class DocumentMigration(MigrationHandler):
     ) -> MigrationReport:
         """Apply the lazy rules to every document of the collection that needs them.
 
-        What would happen if each document were loaded happens, in bulk.
+        The rules run in order, each on all documents that its target matches, those included that
+        no match starts on a load. A document that would still match is refused. Rules whose target
+        needs the document are tried on documents that fail to load or to validate.
 
         :param collection: a PyMongo collection; the model's own if not given.
         :return: as from `migrate_all`, and what is raised too.
@@ -131,10 +136,10 @@ class DocumentMigration(MigrationHandler):
     def retry_quarantined(
         self, run_id: Any, collection: Any = None, *, journal: str = JOURNAL
     ) -> MigrationReport:
-        """Apply to the documents that a run has refused the rule that failed, and those behind it.
+        """Apply to the documents that a run has refused the rule that failed, and those after it.
 
-        A run that has failed or was stopped must be gone on with first, until it has finished: it
-        leaves these documents alone.
+        A run that has failed or was stopped must be resumed first, until it has finished: it leaves
+        these documents alone.
 
         :param run_id: the id of the run, as in its report and in `History`.
         :param collection: a PyMongo collection; the model's own if not given.
@@ -172,7 +177,7 @@ class DocumentMigration(MigrationHandler):
         :param collection: a PyMongo collection; the model's own if not given.
         :param sample: the most documents to try the rules on; 0 for none.
         :param scope: the rules of one scope alone; `None` for the lazy and then the bulk ones.
-        :raises RunOptionError: `sample` or `scope` is none.
+        :raises RunOptionError: `sample` or `scope` is invalid.
         :raises pymongo.errors.PyMongoError: the connection, or the right to read.
         """
         return preview_of(

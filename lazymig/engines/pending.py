@@ -40,7 +40,7 @@ class RuleStatus:
 
     @property
     def removable(self) -> bool:
-        """Whether no document needs the rule any more; of no collection that is not known."""
+        """Whether no document needs the rule any more; false where there is no collection."""
         return self.exists and self.remaining == 0 and not self.quarantined
 
     @property

@@ -55,7 +55,10 @@ class AsStoredQuerySet(_Joined):
         return queryset
 
     def explain_migration(self) -> str:
-        """Say in plain words what becomes of this queryset's filter while rules are pending."""
+        """Say in plain words what happens when this queryset is iterated while rules are pending.
+
+        Nothing is written: how the filter is sent, what is settled first, by which rules, and why.
+        """
         return NOTHING_PENDING
 
     def aggregate(self, pipeline: Any, *suppl_pipeline: Any, **kwargs: Any) -> Any:

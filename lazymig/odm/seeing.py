@@ -61,7 +61,10 @@ class SeeThroughQuerySet(OptionsQuerySet):
     _lazymig_keys: Mapping[str, str] = MappingProxyType({})
 
     def explain_migration(self) -> str:
-        """Say in plain words what becomes of this queryset's filter while rules are pending."""
+        """Say in plain words what happens when this queryset is iterated while rules are pending.
+
+        Nothing is written: how the filter is sent, what is settled first, by which rules, and why.
+        """
         sight = self._lazymig_sight()
         if sight is None:
             return NOTHING_PENDING

@@ -16,8 +16,9 @@ _models: ContextVar[tuple[type, ...]] = ContextVar("lazymig_as_stored", default=
 def as_stored(*models: Any) -> Iterator[None]:
     """Show the documents of these models, and of their subclasses, as they are stored.
 
-    Within the `with` block no load starts a migration, in this thread or task; an old document that
-    MongoEngine cannot build raises MongoEngine's own exception.
+    Within the `with` block no load or save starts a migration, in this thread or task, and queries
+    are answered from what is stored; an old document that MongoEngine cannot build raises
+    MongoEngine's own exception.
 
     :param models: document classes.
     """

@@ -157,7 +157,7 @@ def check_documents(
     :param progress: called after each batch with the documents done and those to do in all, which
         is an estimate for the whole collection.
     :param journal: the name of the journal's collection, for what bulk runs have refused.
-    :raises TypeError: the model is none, or an abstract one.
+    :raises TypeError: the model is no document class, or an abstract one.
     :raises RunOptionError: `sample_size` is no number of documents.
     :raises pymongo.errors.PyMongoError: the connection, or the right to read.
     """

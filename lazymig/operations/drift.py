@@ -158,7 +158,7 @@ def diff(
         the model's own alone.
     :param journal: the name of the journal's collection, for what bulk runs have refused.
     :return: findings, with a rule for each as far as one can be told, and the types at each path.
-    :raises TypeError: the model is none, or an abstract one.
+    :raises TypeError: the model is no document class, or an abstract one.
     :raises RunOptionError: `sample_size` is no number of documents.
     :raises pymongo.errors.PyMongoError: the connection, or the right to read.
     """

@@ -220,7 +220,7 @@ class History:
         self._ask(run_id, {"action": "run", "by": by})
 
     def stop(self, run_id: ObjectId | str, by: str | None = None) -> None:
-        """Ask a run to end behind its current chunk; it can be gone on with later.
+        """Ask a run to end after its current chunk; it can be resumed later.
 
         :raises RunNotFound: there is no such run.
         :raises RunNotActive: nobody is at work on it.
@@ -297,7 +297,7 @@ class History:
         return self._journal.prune(keep_runs)
 
     def delete(self, run_id: ObjectId | str) -> None:
-        """Forget a run, and what it has in quarantine. It cannot be gone on with any more.
+        """Forget a run, and what it has in quarantine. It cannot be resumed any more.
 
         :raises RunNotFound: there is no such run.
         :raises RunError: a process is at work on it.

@@ -93,7 +93,7 @@ def render_report(
     :param title: the heading; "Migration report" if not given.
     :param journal: the name of the journal's collection.
     :param keep: whether the sample is kept.
-    :raises TypeError: a model is none, or an abstract one.
+    :raises TypeError: a model is no document class, or an abstract one.
     :raises ValueError: a report of `checks` or `drift` is about none of the models.
     :raises pymongo.errors.PyMongoError: the connection, or the right to read.
     """
@@ -167,12 +167,17 @@ class _Rule:
     """A rule of a model, with its place in the journal's samples.
 
     `share` of the `total` documents that it concerns is done; `None` where it cannot be told.
+    `lasting`: its documents may go on to match once it was applied.
     """
 
     status: RuleStatus
     total: int
     share: float | None
     curve: Curve | None
+
+    @property
+    def lasting(self) -> bool:
+        return _lasts(self.status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +344,7 @@ class _Counted:
         matching = {
             status.name: status.remaining
             for status in self.statuses
-            if status.remaining and status.converges is not False
+            if status.remaining and not _lasts(status)
         }
         if self.plan is None or len(matching) < 2:
             return sum(matching.values())
@@ -390,8 +395,13 @@ def _samples(
     return [*kept, Sample(model.__name__, collection.name, now, remaining)], refused
 
 
+def _lasts(status: RuleStatus) -> bool:
+    """Whether a rule may be done with documents that it matches: a bulk rule alone may be."""
+    return status.scope == "bulk" and status.converges is False
+
+
 def _rule(status: RuleStatus, total: int, curve: Curve | None) -> _Rule:
-    if status.remaining is None or status.converges is False or not status.exists:
+    if status.remaining is None or _lasts(status) or not status.exists:
         return _Rule(status, total, None, curve)
     # The total may be an estimate.
     total = max(total, status.remaining)

@@ -28,7 +28,7 @@ class RunOptions(TypedDict, total=False):
     - `chunk_size`: documents per chunk; `"auto"` (default) adapts it to `chunk_seconds`, `None`
       sends a rule that reads no document as one update of the whole collection.
     - `chunk_seconds`: seconds that a chunk should take (0.5).
-    - `resume`: go on behind the last checkpoint of the latest run that has not finished, or of the
+    - `resume`: go on after the last checkpoint of the latest run that has not finished, or of the
       run with this id.
     - `note`: a text for the journal.
     - `max_errors`: refused documents that are put into quarantine before the run stops (0).

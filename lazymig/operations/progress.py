@@ -46,8 +46,8 @@ class Progress:
     run can be resumed.
 
     - `run_id`, `model`, `collection` (with its database), `scope`: the run.
-    - `rule`, `position`, `rules`: the rule at work, the how manyth it is, from 1 on, and of how
-      many. Rules that only a failed load starts are one, with all their names.
+    - `rule`, `position`, `rules`: the rule at work, its position, counted from 1, and how many
+      there are. Consecutive rules whose targets need the document count as one, under all names.
     - `done`, `total`: documents of the collection that the rule has been past, and has to pass.
       `exact`: `total` is counted, not estimated.
     - `matched`, `modified`, `quarantined`: documents, of this rule.

@@ -11,6 +11,7 @@ from bson import ObjectId
 from mongoengine import Document, IntField, StringField
 from pymongo.errors import OperationFailure
 
+from lazymig import ConvergenceWarning
 from lazymig.operations.checks import CheckReport, check_documents
 from lazymig.operations.drift import DriftReport, diff
 from lazymig.operations.html_report import render_report
@@ -82,6 +83,22 @@ def test_a_document_with_two_pending_rules_is_one_document(mongoengine_db: Any) 
     )
     (row,) = rows_of(render_report([post]), "overview").values()
     assert row[:4] == ["10", "3", "70 %", "2"]
+
+
+def test_a_lazy_rule_that_no_match_starts_has_documents_left(mongoengine_db: Any) -> None:
+    """Documents of a lazy rule without a proof are left until a run has dealt with them."""
+    with pytest.warns(ConvergenceWarning):
+        post = model(
+            handler(migration01__a=rule({"a": {"$lt": 0}}, {"$mul": {"a": -12}})), a=IntField()
+        )
+    mongoengine_db.post.insert_many([{"a": -1}, {"a": 1}, {"a": 2}, {"a": 3}])
+    page = render_report([post])
+    (row,) = rows_of(page, "overview").values()
+    assert row[:4] == ["4", "1", "75 %", "1"]
+    assert rows_of(page, "m1-rules")["migration01__a"] == ["lazy", "1", "4", "75 %", "pending"]
+
+    post.migration_handler(post).migrate_pending()
+    assert rows_of(render_report([post]), "m1-rules")["migration01__a"][1:4] == ["0", "4", "100 %"]
 
 
 def test_what_is_nearly_done_is_not_done(mongoengine_db: Any) -> None:
