@@ -28,7 +28,7 @@ def test_before_and_after(shop, database):
         "migration02__split_name (lazy, dynamic): matches 1 document",
         "    plan: COLLSCAN",
         "",
-        "allmigration01__drop_draft (bulk, static): matches 0 documents now",
+        "allmigration01__drop_draft (bulk, static): matches 0 documents",
         "    plan: COLLSCAN",
         "",
         "1 document sampled; 0 would stay as is",
