@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pymongo.errors import OperationFailure
+
 from lazymig.errors import MigrationFailed
 from lazymig.redaction import without_secrets
 from lazymig.rules.discovery import BoundRule
@@ -64,6 +66,9 @@ def failure_of_server(
     rule: BoundRule, document_id: Any, error: Any, cause: Exception
 ) -> MigrationFailed:
     """The error for an update that MongoDB refused for one document."""
+    if isinstance(error, OperationFailure):
+        # PyMongo repeats the whole answer behind the message.
+        error = (error.details or {}).get("errmsg", error)
     failure = MigrationFailed(
         f"MongoDB refused the update: {error}; mend the document or the rule",
         model=rule.model_name,

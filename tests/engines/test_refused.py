@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from mongoengine import DictField, IntField, ListField, StringField
 from pymongo.database import Database
-from pymongo.errors import OperationFailure
+from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from lazymig import MigrationFailed
+from lazymig.engines.refusals import failure_of_server
 from tests.support.handlers import ADD_ENABLED, copying, handler, model, rule
 
 COUNT = 7
@@ -258,3 +260,17 @@ def test_on_mongomock_a_refused_static_update_stops_no_neighbour(mock_db: Any) -
     keys, (error,) = _load(iter(post.objects(key__lt=100).order_by("key").no_cache()))
     assert keys == [n for n in range(COUNT) if n != BAD]
     assert (error.rule, error.document_id) == ("migration01__first", BAD)
+
+
+def test_a_refusal_says_what_mongodb_said_and_no_more() -> None:
+    """The error for an update sent alone has the server's message, not its whole answer."""
+    answer = {"index": 0, "code": 11000, "errmsg": "E11000 duplicate key"}
+    refused = DuplicateKeyError("E11000 duplicate key", 11000, answer)
+    bound: Any = SimpleNamespace(model_name="User", name="migration01__mail")
+
+    error = failure_of_server(bound, 7, refused, refused)
+
+    assert str(error) == (
+        "User.migration01__mail: MongoDB refused the update: E11000 duplicate key; "
+        "mend the document or the rule (_id: 7)"
+    )
