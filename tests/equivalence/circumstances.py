@@ -102,7 +102,9 @@ def draw_circumstances(draw: Draw, world: World) -> Circumstances:
     """None at all for half of the cases, so that these stay simple."""
     if draw(BOOLEANS):
         return NOTHING
-    indexes = tuple(_index(draw, world) for _ in range(draw(st.integers(0, 2))))
+    drawn = [_index(draw, world) for _ in range(draw(st.integers(0, 2)))]
+    # MongoDB has one index of the same keys.
+    indexes = tuple({index.keys: index for index in drawn}.values())
     whole = [index.name for index in indexes if not index.sparse]
     possible: list[tuple[str, Any]] = [
         *(("collation", collation) for collation in COLLATIONS),

@@ -648,6 +648,7 @@ def test_the_readings_are_the_users_query(monitored_db, command_log):
         .allow_disk_use(True)
         .timeout(False)
         .batch_size(40)
+        # MongoEngine makes the cursor here, and sends no option that is given behind.
         .comment("who asks")
         .max_time_ms(50_000)
     )

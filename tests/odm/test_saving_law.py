@@ -48,11 +48,12 @@ class Change:
 
     def method(self) -> Callable[[Any], None]:
         """The rule for a handler."""
+        target, update, array_filters = self.target, self.update, self.array_filters
 
         def migrate(rule: Any) -> None:
-            rule.target = copy.deepcopy(self.target)
-            rule.update = self.update(rule.doc) if callable(self.update) else self.update
-            rule.array_filters = self.array_filters
+            rule.target = copy.deepcopy(target)
+            rule.update = update(rule.doc) if callable(update) else update
+            rule.array_filters = array_filters
 
         return migrate
 
