@@ -29,8 +29,8 @@ class Index:
 
     @property
     def name(self) -> str:
-        """Its name in the database."""
-        return "_".join(f"{path}_{direction}" for path, direction in self.keys) + "_drawn"
+        """Its name in the database: MongoDB's own, as one of the model's may have the same keys."""
+        return "_".join(f"{path}_{direction}" for path, direction in self.keys)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,9 @@ def _index(draw: Draw, world: World) -> Index:
         if draw(BOOLEANS):
             paths.reverse()
     keys = tuple((path, draw(st.sampled_from([1, -1]))) for path in paths)
-    return Index(keys, sparse=draw(st.integers(0, 4)) == 0)
+    # What a model declares is not sparse, and MongoDB has one index of the same keys.
+    declared = keys in ((("_cls", 1),), (("enabled", 1),), (("state", 1),))
+    return Index(keys, sparse=not declared and draw(st.integers(0, 4)) == 0)
 
 
 def draw_circumstances(draw: Draw, world: World) -> Circumstances:
