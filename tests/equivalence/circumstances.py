@@ -61,7 +61,7 @@ class Circumstances:
 NOTHING = Circumstances()
 
 
-class LiveQuerySet(QuerySet):  # type: ignore[misc]
+class LiveQuerySet(QuerySet):
     """The queryset class of the second manager."""
 
     def is_live(self) -> bool:
@@ -69,7 +69,7 @@ class LiveQuerySet(QuerySet):  # type: ignore[misc]
         return True
 
 
-class LiveManager(QuerySetManager):  # type: ignore[misc]
+class LiveManager(QuerySetManager):
     """The second manager."""
 
     default = LiveQuerySet
