@@ -11,6 +11,7 @@ from lazymig.odm.joining import joined, plain_of
 __all__ = ["open_managers"]
 
 _KEY = "queryset_class"
+_value_of: Any = dict.get
 
 
 class JoiningMeta(MetaDict):
@@ -25,7 +26,8 @@ class JoiningMeta(MetaDict):
 
     def get(self, key: Any, default: Any = None) -> Any:
         """Return the value of a key; a queryset class, be it the default, with lazymig's doors."""
-        value = super().get(key, default)
+        # MongoEngine asks twice for each attribute of a document that is set: super() is too slow.
+        value = _value_of(self, key, default)
         return joined(value, live=self.live) if key == _KEY else value
 
 
