@@ -210,8 +210,10 @@ def _partial_view(query: Mapping[str, Any], sight: Sight, collation: bool) -> Vi
         unseen.append(refusal)
         others.append(part)
     # Each part was rewritten alone: a branch of one may be excluded by another.
+    sent = all_of(*within, *others)
     return View(
-        simplify(all_of(*within, *others)),
+        # MongoDB has a text score only where it is asked for a text, be it in vain.
+        sent if any("$text" in part for part in others) else simplify(sent),
         simplify(all_of(*within)),
         tuple(unseen),
         tuple(others),

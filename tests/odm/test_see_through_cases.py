@@ -115,3 +115,22 @@ def test_a_parent_that_a_rule_brings_forth_shows_in_a_projection(
     (stored,) = mongoengine_db.post.find({}, projection)
     assert stored["info"] == {}
     assert found.to_mongo().get("info") == {}
+
+
+def test_a_search_for_a_text_keeps_its_text_though_nothing_can_match(
+    mongoengine_db: Database[Raw],
+) -> None:
+    """A filter that no migrated document can satisfy finds nothing beside a text either."""
+
+    class Post(LazyMigrationMixin, Document):
+        name = StringField()
+        meta = {"indexes": ["$name"]}
+        migration_handler = handler(
+            migration01__renamed=rule({"nick": {"$exists": True}}, {"$rename": {"nick": "name"}}),
+            migration02__replaced=rule({"name": "b"}, {"$set": {"name": "a"}}),
+        )
+
+    Post.ensure_indexes()
+    mongoengine_db["post"].insert_one({"_id": 1, "name": "b"})
+
+    assert list(Post.objects(name="b").search_text("b")) == []
