@@ -58,6 +58,7 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
     _lazymig_live = True
     _lazymig_of_cursor = (
         "_lazymig_asked",
+        "_lazymig_builder",
         "_lazymig_cursor",
         "_lazymig_handed_on",
         "_lazymig_made",
@@ -77,6 +78,8 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
     _lazymig_chains_first = False
     _lazymig_private = False
 
+    # Made for each batch, not for each document; whenever documents are ready it is there.
+    _lazymig_builder: Any = None
     _lazymig_cursor: Any = None
     _lazymig_reader: SteadyReader | None = None
     _lazymig_stepping = False
@@ -111,15 +114,14 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
             return
         cache = self._result_cache
         full = len(cache) + ITER_CHUNK_SIZE
-        build = self._lazymig_build()
         validates = self._lazymig_family().validates
         try:
             while len(cache) < full:
                 ready = self._lazymig_ready
                 if ready and not validates and self._lazymig_cursor is self._cursor_obj:
-                    self._lazymig_build_into(cache, ready, full, build)
+                    self._lazymig_build_into(cache, ready, full, self._lazymig_builder)
                 if len(cache) < full:
-                    cache.append(self._lazymig_next(build))
+                    cache.append(self._lazymig_next())
         except StopIteration:
             self._has_more = False
 
@@ -136,7 +138,7 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
                 return
             ready.popleft()
 
-    def _lazymig_next(self, build: Build | None = None) -> Any:
+    def _lazymig_next(self) -> Any:
         """The next instance; raises the exception that stands in its place, or StopIteration."""
         while True:
             if self._lazymig_cursor is not self._cursor_obj:
@@ -153,9 +155,8 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
             elif self._lazymig_family().validates:
                 self._lazymig_prepare()
             else:
-                build = build or self._lazymig_build()
                 try:
-                    document = build(self._lazymig_ready[0])
+                    document = self._lazymig_builder(self._lazymig_ready[0])
                 except Exception:
                     # The rest of the batch is built with it, so that documents that fail for the
                     # same reason are rescued together.
@@ -174,6 +175,7 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
                 raise StopIteration
             self._lazymig_cursor = self._cursor_obj
             self._lazymig_unjudged = raws
+        self._lazymig_builder = self._lazymig_build()
         source = self._lazymig_source()
         items = bring_up(source, raws, self._lazymig_family(), self._lazymig_asked_for())
         self._lazymig_unjudged = None
@@ -206,7 +208,7 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         """Build the whole batch that is ready, with rescues."""
         batch = list(self._lazymig_ready or ())
         family, source = self._lazymig_family(), self._lazymig_source()
-        items = load_batch(family, source, batch, self._lazymig_build(), judged=True)
+        items = load_batch(family, source, batch, self._lazymig_builder, judged=True)
         self._lazymig_ready = None
         self._lazymig_prepared = deque(items)
 
