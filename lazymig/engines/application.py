@@ -29,13 +29,9 @@ from lazymig.engines.access import (
     writable,
 )
 from lazymig.engines.claims import ClaimOutcome, Held, migrate_claimed, wait_for
-from lazymig.engines.computed import (
-    Outcome,
-    failure_of_rule,
-    failure_of_server,
-    migrate_computed,
-)
+from lazymig.engines.computed import Outcome, migrate_computed
 from lazymig.engines.marks import marks_writes
+from lazymig.engines.refusals import failure_of_rule, failure_of_server
 from lazymig.errors import MigrationError, MigrationTimeout
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan

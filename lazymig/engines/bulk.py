@@ -34,17 +34,10 @@ from lazymig.engines.access import (
     write_each,
 )
 from lazymig.engines.claims import migrate_once
-from lazymig.engines.computed import (
-    Demand,
-    Outcome,
-    PartRefused,
-    failure_of_rule,
-    failure_of_server,
-    migrate_computed,
-)
+from lazymig.engines.computed import Demand, Outcome, PartRefused, migrate_computed
 from lazymig.engines.lazy import Failure, refresh, rescue
 from lazymig.engines.marks import marks_writes
-from lazymig.engines.refusals import still_matches
+from lazymig.engines.refusals import failure_of_rule, failure_of_server, still_matches
 from lazymig.errors import MigrationError
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Family, Plan
@@ -62,7 +55,6 @@ __all__ = [
     "is_exact_once_repeated",
     "rescue_all",
     "rescue_broken",
-    "still_matches",
     "writes_alone",
 ]
 

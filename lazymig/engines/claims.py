@@ -36,8 +36,8 @@ from lazymig.engines.access import (
     located,
     on_primary,
 )
-from lazymig.engines.computed import Outcome, failure_of_rule, failure_of_server
-from lazymig.engines.refusals import sets_no_update
+from lazymig.engines.computed import Outcome
+from lazymig.engines.refusals import failure_of_rule, failure_of_server, sets_no_update
 from lazymig.errors import MigrationFailed, MigrationInProgress, UpdateQueryError
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.matching import compile_query

@@ -25,7 +25,7 @@ from lazymig.engines.computing import (
     read_matching,
     within,
 )
-from lazymig.engines.refusals import failure_of_rule, failure_of_server
+from lazymig.engines.refusals import failure_of_server
 from lazymig.errors import MigrationConflict
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.repetition import is_repeatable
@@ -36,8 +36,6 @@ __all__ = [
     "Demand",
     "Outcome",
     "PartRefused",
-    "failure_of_rule",
-    "failure_of_server",
     "migrate_computed",
 ]
 

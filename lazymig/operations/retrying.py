@@ -22,9 +22,8 @@ from lazymig.engines.bulk import (
     announce,
     conclude,
     rescue_broken,
-    still_matches,
 )
-from lazymig.engines.computed import failure_of_server
+from lazymig.engines.refusals import failure_of_server, still_matches
 from lazymig.errors import MigrationFailed, RuleChanged, RunError
 from lazymig.operations.journal import Journal, RunEntry
 from lazymig.operations.lease import Lease

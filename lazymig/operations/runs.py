@@ -33,12 +33,12 @@ from lazymig.engines.bulk import (
     announce,
     conclude,
     rescue_broken,
-    still_matches,
     writes_alone,
 )
 from lazymig.engines.chunks import Chunk, ChunkSize, Position, Walk
 from lazymig.engines.claims import release_expired
-from lazymig.engines.computed import PartRefused, failure_of_server
+from lazymig.engines.computed import PartRefused
+from lazymig.engines.refusals import failure_of_server, still_matches
 from lazymig.errors import MigrationError, RuleChanged, RunOptionError
 from lazymig.operations.backup import BackupWriter
 from lazymig.operations.digest import digest_of

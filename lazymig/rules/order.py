@@ -83,8 +83,8 @@ def starting_rules(
     """The lazy rules that a match starts, each with the target for which it may run at once.
 
     A rule that has to wait for an earlier one is given a target without the documents of that one;
-    what it sets itself is its `origin`. If it is not known which documents these are, it is not
-    among the rules that a match starts.
+    the rule as it is declared is its `plain`. If it is not known which documents these are, it is
+    not among the rules that a match starts.
 
     :param lazy: the lazy rules of a handler in their order.
     :param condition: what is part of every target, `None` for nothing.
