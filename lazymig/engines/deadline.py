@@ -76,18 +76,27 @@ class Deadline:
         seconds = None if self.seconds is None else self.seconds * fraction
         return Deadline(self.started, seconds, self.limit)
 
-    @contextmanager
-    def within(self, least: float = _LEAST) -> Iterator[None]:
-        """End the operations of a block in time, by an error for which `waited_too_long` holds.
+    def at_most(self, seconds: float) -> Deadline:
+        """What is left of it, and no more than so many seconds from now."""
+        left = self.left
+        return Deadline(
+            time.monotonic(), seconds if left is None else min(seconds, left), self.limit
+        )
 
-        :param least: the seconds that the block gets in any case.
-        """
+    def at_least(self, seconds: float) -> Deadline:
+        """What is left of it, and no less than so many seconds from now."""
+        left = self.left
+        return Deadline(time.monotonic(), None if left is None else max(seconds, left), self.limit)
+
+    @contextmanager
+    def within(self) -> Iterator[None]:
+        """End the operations of a block in time, by an error for which `waited_too_long` holds."""
         left = self.left
         if left is None:
             # Not `pymongo.timeout(None)`: that would lift a limit which is set around it.
             yield
             return
-        with pymongo.timeout(max(left, least)):
+        with pymongo.timeout(max(left, _LEAST)):
             token = _set_here.set((_csot.get_deadline(), self.limit))
             try:
                 yield
