@@ -30,6 +30,7 @@ from lazymig.engines.claims import ClaimOutcome, Held, migrate_claimed, wait_for
 from lazymig.engines.computed import Outcome, migrate_computed
 from lazymig.engines.deadline import Deadline
 from lazymig.engines.marks import marks_writes
+from lazymig.engines.recursion import was_told
 from lazymig.engines.refusals import failure_of_rule, failure_of_server
 from lazymig.engines.sessions import (
     in_transaction,
@@ -477,7 +478,8 @@ class Application:
         if not signals.pre_migration.receivers:
             return
         for index, document in self.documents.items():
-            signals.pre_migration.send(
+            signals.announce(
+                signals.pre_migration,
                 self.plan.doc_class,
                 document_id=document["_id"],
                 rules=tuple(rule.name for rule in self.matches[index]),
@@ -486,8 +488,9 @@ class Application:
 
     def _announce_end(self) -> None:
         for key, error in self.errors.items():
-            logger.warning("%s", error)
-            signals.migration_failed.send(
+            logger.log(logging.DEBUG if was_told(error) else logging.WARNING, "%s", error)
+            signals.announce(
+                signals.migration_failed,
                 self.plan.doc_class,
                 document_id=self.ids[key],
                 rules=(error.rule,) if error.rule else (),
@@ -498,7 +501,8 @@ class Application:
             if key in self.errors:
                 continue
             logger.debug("%s %r: %s", self.plan.model_name, self.ids[key], ", ".join(names))
-            signals.post_migration.send(
+            signals.announce(
+                signals.post_migration,
                 self.plan.doc_class,
                 document_id=self.ids[key],
                 rules=tuple(names),

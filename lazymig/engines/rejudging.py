@@ -73,7 +73,8 @@ def rejudge(
                 rejudged.again[index] = again
     for error in rejudged.failures.values():
         logger.warning("%s", error)
-        signals.migration_failed.send(
+        signals.announce(
+            signals.migration_failed,
             application.plan.doc_class,
             document_id=error.document_id,
             rules=(error.rule,),
