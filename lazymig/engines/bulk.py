@@ -37,6 +37,7 @@ from lazymig.engines.claims import migrate_once
 from lazymig.engines.computed import Demand, Outcome, PartRefused, migrate_computed
 from lazymig.engines.lazy import Failure, refresh, rescue
 from lazymig.engines.marks import marks_writes
+from lazymig.engines.recursion import was_told
 from lazymig.engines.refusals import failure_of_rule, failure_of_server, still_matches
 from lazymig.errors import MigrationError
 from lazymig.rules.discovery import BoundRule
@@ -493,7 +494,9 @@ def _side_by_side(
 
 def announce(plan: Plan, rule: BoundRule, scope: Scope) -> None:
     """Tell who listens that a rule is about to run."""
-    signals.pre_migration.send(plan.doc_class, document_id=None, rules=(rule.name,), scope=scope)
+    signals.announce(
+        signals.pre_migration, plan.doc_class, document_id=None, rules=(rule.name,), scope=scope
+    )
 
 
 def conclude(
@@ -506,8 +509,9 @@ def conclude(
 ) -> RuleReport:
     """Log and tell what a rule has done."""
     for error in tally.errors:
-        logger.error("%s", error)
-        signals.migration_failed.send(
+        logger.log(logging.DEBUG if was_told(error) else logging.ERROR, "%s", error)
+        signals.announce(
+            signals.migration_failed,
             plan.doc_class,
             document_id=error.document_id,
             rules=(rule.name,),
@@ -524,7 +528,8 @@ def conclude(
         len(tally.errors),
         seconds,
     )
-    signals.post_migration.send(
+    signals.announce(
+        signals.post_migration,
         plan.doc_class,
         document_id=None,
         rules=(rule.name,),

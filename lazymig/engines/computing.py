@@ -26,6 +26,7 @@ from lazymig.engines.access import (
     on_primary,
     waited_too_long,
 )
+from lazymig.engines.recursion import at_work, circular
 from lazymig.engines.refusals import (
     failure_of_rule,
     sets_no_update,
@@ -182,10 +183,15 @@ class Computation:
         rule, document_id = self.rule, document["_id"]
         key = key_of(document_id)
         try:
-            evaluation = rule.evaluate(
-                document=None if self.static_update else document, collection=self.collection
-            )
+            with at_work(self.collection, rule, document):
+                evaluation = rule.evaluate(
+                    document=None if self.static_update else document, collection=self.collection
+                )
         except Exception as exc:
+            failure = circular(self.collection, rule, document_id, exc)
+            if failure is not None:
+                self.outcome.failures[key] = failure
+                return None
             if projected is not None:
                 # It may have missed what was not read.
                 return ReadsMore(document_id)

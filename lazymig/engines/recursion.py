@@ -1,0 +1,109 @@
+"""Rules that query their own model: how deep, and that they wait for no document of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final, TypeAlias
+
+from pymongo.collection import Collection
+from pymongo.errors import PyMongoError
+
+from lazymig.engines.access import Raw, key_of, waited_too_long
+from lazymig.errors import MigrationError, MigrationFailed
+from lazymig.rules.discovery import BoundRule
+
+__all__ = ["Circular", "at_work", "circular", "was_told"]
+
+# A rule that loads another document, for which it loads another one. Each takes some forty frames
+# of the thousand that Python allows, and the application has its own.
+_DEEPEST: Final = 20
+
+# A rule and a document: client, collection, name of the rule, key of the `_id`.
+_Work: TypeAlias = "tuple[int, str, str, Any]"
+
+# What this thread, or task, is at work on; each but the last waits for the next one.
+_at_work: ContextVar[tuple[_Work, ...]] = ContextVar("lazymig_rules_at_work", default=())
+
+# The rules, with their models, that have come round to themselves, and those of which the log has
+# said it.
+_found: set[tuple[str, str | None]] = set()
+_told: set[tuple[str, str | None]] = set()
+
+
+class Circular(Exception):
+    """A rule has come round to a document that waits for it, or is too deep in others.
+
+    Not the failure of one document: whatever was begun on the way is given up, up to the first.
+    """
+
+
+@contextmanager
+def at_work(collection: Collection[Any], rule: BoundRule, document: Raw) -> Iterator[None]:
+    """Note within the block that a rule is at work on a document.
+
+    :raises Circular: it is at work on this document already, or on too many that wait for it.
+    """
+    outer = _at_work.get()
+    work = (*_rule_of(collection, rule), key_of(document["_id"]))
+    if work in outer or _depth(collection, rule) >= _DEEPEST:
+        raise Circular
+    token = _at_work.set((*outer, work))
+    try:
+        yield
+    finally:
+        _at_work.reset(token)
+
+
+def circular(
+    collection: Collection[Any], rule: BoundRule, document_id: Any, cause: Exception
+) -> MigrationFailed | None:
+    """The error for a document for which a rule has failed because of what it asked for.
+
+    :param cause: what the rule raised.
+    :return: `None` if the rule has failed by itself.
+    :raises Circular: another document waits for this one, and need not be told the same.
+    """
+    nested = _depth(collection, rule) > 0
+    if isinstance(cause, MigrationError):
+        by_itself = (cause.model, cause.rule) != (rule.model_name, rule.name)
+    elif isinstance(cause, PyMongoError) and waited_too_long(cause):
+        # The time of the first document is up; or this rule has used up that of its batch so.
+        by_itself = not nested and (rule.model_name, rule.name) not in _found
+    else:
+        by_itself = not isinstance(cause, Circular)
+    if by_itself:
+        return None
+    if nested:
+        raise Circular from cause
+    _found.add((rule.model_name, rule.name))
+    failure = MigrationFailed(
+        "the rule queries its own model, for documents that need this rule first; let it query "
+        "what is stored, by as_stored() or self.collection",
+        model=rule.model_name,
+        rule=rule.name,
+        document_id=document_id,
+    )
+    failure.__cause__ = Circular()
+    failure.__cause__.__cause__ = cause
+    return failure
+
+
+def was_told(error: MigrationError) -> bool:
+    """Return whether an error says of a rule what the log has said of it before."""
+    if not isinstance(error.__cause__, Circular):
+        return False
+    rule = error.model, error.rule
+    told = rule in _told
+    _told.add(rule)
+    return told
+
+
+def _rule_of(collection: Collection[Any], rule: BoundRule) -> tuple[int, str, str]:
+    return id(collection.database.client), str(collection.full_name), rule.name
+
+
+def _depth(collection: Collection[Any], rule: BoundRule) -> int:
+    place = _rule_of(collection, rule)
+    return sum(work[:3] == place for work in _at_work.get())
