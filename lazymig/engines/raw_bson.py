@@ -1,7 +1,7 @@
 """Raw BSON: documents that only pass through, their elements, and conditions on a stored value.
 
-Nothing in here meets a codec but `value_of`, which gives a value a name. So a date beyond Python's,
-a string that is not UTF-8 or a key that comes twice is no obstacle.
+No codec is met but where a value gets a name. So a date beyond Python's, a string that is not UTF-8
+or a key that comes twice is no obstacle.
 """
 
 from __future__ import annotations
@@ -11,17 +11,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from bson import Binary, decode
-from bson.codec_options import CodecOptions, DatetimeConversion
+from bson import Binary, ObjectId, decode, encode
+from bson.codec_options import DEFAULT_CODEC_OPTIONS, CodecOptions, DatetimeConversion
 from bson.raw_bson import RawBSONDocument
 
 __all__ = [
     "RawDocument",
+    "StoredValue",
     "condition",
     "element_at",
+    "element_of",
+    "faithful",
     "id_element",
     "in_condition",
     "is_odd",
+    "known_again",
     "scan",
     "scanned",
     "size_at",
@@ -39,6 +43,11 @@ _TIMESTAMP = 17
 _DOCUMENT = 3
 _NO_TIME = bytes(8)
 _DOLLAR = ord("$")
+_ID_KIND = 7
+
+# How a `StoredValue` is noted: the first of the types of binary data that are free for users.
+_STORED_SUBTYPE = 128
+_STORED = b"lazymig: "
 
 
 class RawDocument(RawBSONDocument):
@@ -152,10 +161,10 @@ def condition(operator: str, element: bytes) -> RawDocument:
     return _document(_named(operator, element))
 
 
-def in_condition(elements: Sequence[bytes]) -> RawDocument:
+def in_condition(elements: Sequence[bytes], operator: str = "$in") -> RawDocument:
     """The condition `{"$in": [...]}` with the values of elements as they are stored."""
     array = b"".join(_named(str(index), element) for index, element in enumerate(elements))
-    return _document(b"\x04$in\x00" + _document(array).raw)
+    return _document(b"\x04" + operator.encode() + b"\x00" + _document(array).raw)
 
 
 def _named(name: str, element: bytes) -> bytes:
@@ -166,7 +175,59 @@ def _document(elements: bytes) -> RawDocument:
     return RawDocument(struct.pack("<i", len(elements) + 5) + elements + b"\x00")
 
 
-# Names for values
+# Values
+
+
+class StoredValue(Binary):
+    """A value that Python cannot hold as it is stored: its element, to make conditions of.
+
+    BSON has it as binary data of a type and a beginning of its own, so that it can be noted; what
+    is read back is made one of these again by `known_again`.
+    """
+
+    @classmethod
+    def of(cls, element: bytes) -> StoredValue:
+        """The value of an element."""
+        noted: StoredValue = cls(_STORED + _named("", element), _STORED_SUBTYPE)
+        return noted
+
+    @property
+    def element(self) -> bytes:
+        """An element with this value; its name is empty."""
+        return bytes(self[len(_STORED) :])
+
+    def __repr__(self) -> str:
+        return repr(value_of(self.element, DEFAULT_CODEC_OPTIONS))
+
+
+def known_again(value: Any) -> Any:
+    """A value that was noted in BSON, as it was before."""
+    if isinstance(value, Binary) and value.subtype == _STORED_SUBTYPE and value.startswith(_STORED):
+        return StoredValue(value, value.subtype)
+    return value
+
+
+def faithful(element: bytes, options: CodecOptions[Any]) -> Any:
+    """The value of an element as Python knows it, if it would be stored as the same bytes again.
+
+    Any other one is a `StoredValue`.
+    """
+    if element[0] == _ID_KIND:
+        return ObjectId(_value(element))
+    with suppress(Exception):
+        lenient = options.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
+        document = _document(_named("v", element)).raw
+        value = decode(document, codec_options=lenient)["v"]
+        if encode({"v": value}, codec_options=options) == document:
+            return value
+    return StoredValue.of(element)
+
+
+def element_of(value: Any, options: CodecOptions[Any]) -> bytes:
+    """An element with a value that `faithful` has given."""
+    if isinstance(value, StoredValue):
+        return value.element
+    return encode({"v": value}, codec_options=options)[4:-1]
 
 
 def value_of(element: bytes, options: CodecOptions[Any]) -> Any:
