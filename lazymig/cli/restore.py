@@ -11,6 +11,7 @@ from lazymig.cli.commands import command
 from lazymig.cli.failures import FINDINGS, FINE
 from lazymig.cli.output import Output, in_words
 from lazymig.cli.session import Session
+from lazymig.operations.backup_reader import check_backup
 from lazymig.operations.diffing import extended_json
 from lazymig.operations.preview_report import documents
 from lazymig.operations.restoring import RestoreReport, restore
@@ -51,9 +52,13 @@ def register(group: click.Group) -> None:
         since is left alone, and told; then the exit code is 1.
         """
         databases = session.databases()
-        saved = [each for each in databases if (path / each.name).is_dir()]
+        saved = [each for each in databases if (path / each.name).is_dir()] or databases
+        if len(saved) > 1:
+            # A restore looks at all of its own database; nothing of the others is put back, either.
+            for database in saved:
+                check_backup(path, database.name)
         reports = []
-        for database in saved or databases:
+        for database in saved:
             with session.output.counting(f"restoring {database.name}") as bar:
                 reports.append(restore(path, database, force=force, progress=bar))
         if session.output.as_json:

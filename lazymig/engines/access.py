@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import bson
 from bson import ObjectId
+from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS, RawBSONDocument
 from pymongo import ReadPreference, UpdateOne, WriteConcern
 from pymongo.collection import Collection
 from pymongo.errors import (
@@ -19,6 +20,14 @@ from pymongo.errors import (
 )
 from pymongo.read_concern import ReadConcern
 
+from lazymig.engines.raw_bson import (
+    StoredValue,
+    condition,
+    element_of,
+    faithful,
+    id_element,
+    in_condition,
+)
 from lazymig.rules.updates import ANY_UUID
 
 __all__ = [
@@ -27,13 +36,17 @@ __all__ = [
     "Written",
     "all_of",
     "by_ids",
+    "compared",
     "ids_matching",
+    "ids_of",
     "is_document_error",
     "is_mongomock",
     "key_of",
     "located",
     "location_fields",
+    "not_by_ids",
     "on_primary",
+    "undecoded",
     "unhurried",
     "waited_too_long",
     "writable",
@@ -105,11 +118,50 @@ def all_of(*conditions: Mapping[str, Any] | None) -> dict[str, Any]:
     return {"$and": given}
 
 
+def compared(operator: str, document_id: Any) -> Raw:
+    """The condition that compares with an `_id`, whatever BSON has it as."""
+    if isinstance(document_id, StoredValue):
+        return condition(operator, document_id.element)
+    return {operator: document_id}
+
+
 def by_ids(document_ids: Sequence[Any]) -> dict[str, Any]:
     """The query for these `_id`s."""
     if len(document_ids) == 1:
-        return {"_id": {"$eq": document_ids[0]}}
-    return {"_id": {"$in": list(document_ids)}}
+        return {"_id": compared("$eq", document_ids[0])}
+    return {"_id": _among(document_ids)}
+
+
+def not_by_ids(document_ids: Sequence[Any]) -> dict[str, Any]:
+    """The query for all but these `_id`s."""
+    return {"_id": _among(document_ids, "$nin")}
+
+
+def _among(document_ids: Sequence[Any], operator: str = "$in") -> Raw:
+    if any(isinstance(each, StoredValue) for each in document_ids):
+        return in_condition([element_of(each, ANY_UUID) for each in document_ids], operator)
+    return {operator: list(document_ids)}
+
+
+def undecoded(collection: Collection[Any]) -> Collection[RawBSONDocument]:
+    """The collection with documents as MongoDB sends them; not for mongomock."""
+    return collection.with_options(codec_options=DEFAULT_RAW_BSON_OPTIONS)
+
+
+def ids_of(collection: Collection[Any], query: Raw, **options: Any) -> Iterator[Any]:
+    """The `_id`s of the documents that a query finds.
+
+    One that Python cannot hold as it is stored is a `StoredValue`.
+
+    :param options: those of PyMongo's `find`.
+    """
+    if is_mongomock(collection):
+        for document in collection.find(query, {"_id": 1}, **options):
+            yield document["_id"]
+        return
+    with undecoded(collection).find(query, {"_id": 1}, **options) as cursor:
+        for found in cursor:
+            yield faithful(id_element(bytes(found.raw)), collection.codec_options)
 
 
 def located(document: Raw, shard_key: Sequence[str]) -> dict[str, Any]:

@@ -13,7 +13,16 @@ from typing import Any
 
 from pymongo.collection import Collection
 
-from lazymig.engines.access import Raw, all_of, by_ids, is_mongomock, on_primary
+from lazymig.engines.access import (
+    Raw,
+    all_of,
+    by_ids,
+    compared,
+    ids_of,
+    is_mongomock,
+    on_primary,
+)
+from lazymig.engines.raw_bson import RawDocument, known_again
 
 __all__ = ["Chunk", "ChunkSize", "Position", "Walk"]
 
@@ -62,7 +71,7 @@ class Position:
     @classmethod
     def from_bson(cls, stored: Raw) -> Position:
         """The position that a checkpoint holds."""
-        return cls(stored["bracket"], stored["begun"], stored["_id"])
+        return cls(stored["bracket"], stored["begun"], known_again(stored["_id"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,22 +143,26 @@ class Walk:
 
     def _look_at_ends(self) -> None:
         """Find the first and the last bracket; nearly every collection has one alone."""
-        first = self._reader.find_one({}, {"_id": 1}, sort=[("_id", 1)])
-        last = self._reader.find_one({}, {"_id": 1}, sort=[("_id", -1)])
-        if first is None or last is None:
+        first, last = self._ids({}, 1), self._ids({}, -1)
+        if not first or not last:
             return
-        start = self._bracket_of(first["_id"])
+        start = self._bracket_of(first[0])
         if start is not None and start > self._position.bracket:
             self._position = Position(start)
-        end = self._bracket_of(last["_id"])
+        end = self._bracket_of(last[0])
         self._last_bracket = len(_BRACKETS) - 1 if end is None else end
+
+    def _ids(self, query: Raw, direction: int, skip: int = 0) -> list[Any]:
+        """The first `_id` of a query behind some others, in one direction; none at the end."""
+        order = [("_id", direction)]
+        return list(ids_of(self._reader, query, sort=order, skip=skip, limit=1))
 
     def _bracket_of(self, document_id: Any) -> int | None:
         """The bracket of an `_id`, told by the server: BSON types and Python types differ.
 
         `None` if the document was deleted meanwhile.
         """
-        own = {"_id": {"$eq": document_id}}
+        own = by_ids([document_id])
         for bracket in range(len(_BRACKETS)):
             if self._reader.count_documents(all_of(own, {"_id": _of_type(bracket)}), limit=1):
                 return bracket
@@ -168,17 +181,16 @@ class Walk:
             not_a_number: dict[str, Any] = {"_id": {"$eq": math.nan}}
             if self._reader.count_documents(not_a_number, limit=1):
                 return Chunk(not_a_number, 1, Position(bracket, True, math.nan))
-        ids = self._reader.find(left, {"_id": 1}).sort("_id", 1)
-        bound = next(iter(ids.skip(size - 1).limit(1)), None)
-        if bound is not None:
-            within = _up_to(lower, bound["_id"])
-            return Chunk(within, size, Position(bracket, True, bound["_id"]))
-        last = self._reader.find_one(left, {"_id": 1}, sort=[("_id", -1)])
-        if last is None:
+        bound = self._ids(left, 1, skip=size - 1)
+        if bound:
+            within = _up_to(lower, bound[0])
+            return Chunk(within, size, Position(bracket, True, bound[0]))
+        last = self._ids(left, -1)
+        if not last:
             return None
-        within = _up_to(lower, last["_id"])
+        within = _up_to(lower, last[0])
         documents = self._reader.count_documents(within)
-        return Chunk(within, documents, Position(bracket, True, last["_id"]))
+        return Chunk(within, documents, Position(bracket, True, last[0]))
 
 
 def _of_type(bracket: int) -> Raw:
@@ -190,11 +202,14 @@ def _of_type(bracket: int) -> Raw:
 def _greater_than(document_id: Any) -> Raw:
     if isinstance(document_id, float) and math.isnan(document_id):
         return {"$gte": -math.inf}
-    return {"$gt": document_id}
+    return compared("$gt", document_id)
 
 
 def _up_to(lower: Raw, document_id: Any) -> Raw:
-    return {"_id": {**lower, "$lte": document_id}}
+    upper = compared("$lte", document_id)
+    if isinstance(lower, RawDocument) or isinstance(upper, RawDocument):
+        return {"$and": [{"_id": lower}, {"_id": upper}]}
+    return {"_id": {**lower, **upper}}
 
 
 class ChunkSize:

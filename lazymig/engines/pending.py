@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import bson
 from pymongo.collection import Collection
 
-from lazymig.engines.access import Raw, all_of, on_primary
+from lazymig.engines.access import Raw, all_of, by_ids, ids_of, is_mongomock, on_primary, undecoded
+from lazymig.engines.raw_bson import faithful, id_element
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.once import CLAIM
 from lazymig.rules.plan import Plan
@@ -94,16 +96,16 @@ def find_active(collection: Collection[Any], plan: Plan) -> set[str]:
     left = [rule for rule in rules if rule.target is not None]
     while left:
         queries = [_needed_by(plan, rule) for rule in left]
-        found = reader.find_one({"$or": queries} if len(queries) > 1 else queries[0])
+        found = _first(reader, {"$or": queries} if len(queries) > 1 else queries[0])
         if found is None:
             break
-        matching = _rules_matching(reader, left, queries, found)
+        matching = _rules_matching(reader, left, queries, *found)
         if not matching:
             # The document was changed in between, or matches only by a collation: ask one by one.
             active.update(
                 rule.name
                 for rule, query in zip(left, queries, strict=True)
-                if reader.find_one(query, {"_id": 1}) is not None
+                if _finds(reader, query)
             )
             break
         active.update(rule.name for rule in matching)
@@ -111,17 +113,42 @@ def find_active(collection: Collection[Any], plan: Plan) -> set[str]:
     return active
 
 
+def _first(reader: Collection[Any], query: Raw) -> tuple[Any, Raw | None] | None:
+    """The `_id` of one document and the document; without that where it cannot be decoded."""
+    if is_mongomock(reader):
+        document = reader.find_one(query)
+        return None if document is None else (document["_id"], document)
+    raw = undecoded(reader).find_one(query)
+    if raw is None:
+        return None
+    content = bytes(raw.raw)
+    document_id = faithful(id_element(content), reader.codec_options)
+    try:
+        return document_id, bson.decode(content, codec_options=reader.codec_options)
+    except Exception:
+        # A codec of the application may raise anything, too.
+        return document_id, None
+
+
+def _finds(reader: Collection[Any], query: Raw) -> bool:
+    return any(True for _ in ids_of(reader, query, limit=1))
+
+
 def _rules_matching(
-    reader: Collection[Any], rules: Sequence[BoundRule], queries: Sequence[Raw], document: Raw
+    reader: Collection[Any],
+    rules: Sequence[BoundRule],
+    queries: Sequence[Raw],
+    document_id: Any,
+    document: Raw | None,
 ) -> list[BoundRule]:
     """The rules that match this document, which the query for all of them has found."""
     matching = []
     for rule, query in zip(rules, queries, strict=True):
         assert rule.matcher is not None
-        verdict = rule.matcher.judge(document) if rule.once is None else None
+        judge = rule.matcher.judge
+        verdict = None if document is None or rule.once is not None else judge(document)
         if verdict is not False and (verdict is None or query != rule.target):
-            own = all_of({"_id": {"$eq": document["_id"]}}, query)
-            verdict = reader.find_one(own, {"_id": 1}) is not None
+            verdict = _finds(reader, all_of(by_ids([document_id]), query))
         if verdict:
             matching.append(rule)
     return matching

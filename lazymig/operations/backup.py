@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import gzip
 import logging
-import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,29 +15,32 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from bson.codec_options import DEFAULT_CODEC_OPTIONS
-from bson.json_util import CANONICAL_JSON_OPTIONS, dumps
 from pymongo.collection import Collection
 
 from lazymig.engines.access import Raw, is_mongomock
+from lazymig.engines.raw_bson import condition, scan, scanned
 from lazymig.errors import BackupFailed, BackupUnreadable
 from lazymig.operations.backup_files import (
-    ABORTED,
-    COMMITTED,
     DIGEST_SIZE,
-    FORMAT,
+    EMPTY,
     MISSING,
-    Attempt,
     BackupFiles,
     DataFile,
-    RecordFile,
-    attempts_of,
     by_elements,
-    condition,
+    checked_database,
     digest,
     raw_batches,
-    scan,
-    scanned,
+)
+from lazymig.operations.backup_folder import Folder
+from lazymig.operations.backup_metadata import Metadata
+from lazymig.operations.backup_records import (
+    ABORTED,
+    COMMITTED,
+    OPEN,
+    Attempt,
+    Head,
+    Member,
+    RecordFile,
 )
 
 __all__ = ["BackupWriter"]
@@ -47,8 +48,6 @@ __all__ = ["BackupWriter"]
 logger = logging.getLogger(__name__)
 
 _LEVEL = 1
-# The gzip stream of a collection without pre-images.
-_EMPTY = gzip.compress(b"", _LEVEL, mtime=0)
 
 # `_id`s in one query; the command stays far below the 16 MiB that the server takes.
 _MOST_IDS = 10_000
@@ -96,38 +95,22 @@ class BackupWriter:
         self._rule = ""
         self._sparse = False
         self._forget()
-        database, name = collection.database.name, collection.name
-        files = BackupFiles.of(self._path, database, name)
+        self._shard_key = list(shard_key)
+        database = checked_database(collection.database.name)
+        files = BackupFiles.of(collection.name)
         with ExitStack() as opened, self._reported():
-            _make_folders(files.folder)
-            self._records = RecordFile(files.records, writable=True)
+            self._folder = Folder(self._path, database, writable=True)
+            opened.callback(self._folder.close)
+            if self._folder.holds(files.data) and not self._folder.holds(files.records):
+                raise BackupUnreadable(
+                    "this dump was not written by lazymig, or its records are lost; choose another "
+                    "path",
+                    path=self._folder.path / files.data,
+                )
+            self._records = RecordFile(self._folder, files.records, writable=True)
             opened.callback(self._records.close)
             self._records.lock()
-            last, data_end = self._recorded(files)
-            # In this order: a dump without records is somebody else's.
-            self._records.add(
-                {
-                    "open": run_id,
-                    "format": FORMAT,
-                    "database": database,
-                    "collection": name,
-                    "shard_key": list(shard_key),
-                    "at": datetime.now(timezone.utc),
-                }
-            )
-            self._records.sync()
-            self._data = DataFile(files.data, writable=True)
-            opened.callback(self._data.close)
-            # What no record tells of was being written when a run was killed.
-            self._data.truncate(data_end)
-            if self._data.end < data_end:
-                self._data.truncate(0)
-                self._data.append(_EMPTY)
-            if not files.metadata.exists():
-                _write_metadata(files, collection)
-            _sync_folder(files.folder)
-            if last is not None and last.doubtful and last.left is not None:
-                self._settle(last)
+            self._open(files, opened)
             opened.pop_all()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="lazymig-backup")
 
@@ -151,7 +134,7 @@ class BackupWriter:
             self._sparse = False
         self._rule = rule
         self._number += 1
-        self._records_at, self._data_at = self._records.end, self._data.end
+        self._before = self._records.head
 
     def save(self, query: Raw, session: Any = None) -> int:
         """Append the documents that a query finds now, as they are stored; gives their number.
@@ -165,22 +148,23 @@ class BackupWriter:
             were.
         """
         self._session = session is not None and session.in_transaction
-        start = self._data.end, self._records.end, len(self._positions)
+        start = self._data.end, self._records.end, self._records.head, len(self._positions)
         compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS | 16)
         running: Future[bytes] | None = None
+        checksum = 0
         try:
             with closing(raw_batches(self._collection, query, session)) as cursor:
                 for batch in cursor:
                     added = self._new_documents(batch)
                     if running is not None:
-                        self._append(running.result())
+                        checksum = self._append(running.result(), checksum)
                     running = self._pool.submit(compressor.compress, added)
             count = len(self._positions) - start[-1]
             if running is None or not count:
                 self._take_back(*start)
                 return 0
-            self._append(running.result() + compressor.flush())
-            self._record_save(start[0], count)
+            checksum = self._append(running.result() + compressor.flush(), checksum)
+            self._record_save(start[0], count, checksum)
         except BaseException:
             self._take_back(*start)
             raise
@@ -197,9 +181,9 @@ class BackupWriter:
             return
         left = self._left(session)
         with self._reported():
-            sealed_at = self._records.add({"seal": self._number, "left": left})
-            self._records.sync()
-        self._sealed_at, self._sealed = sealed_at, True
+            self._records.add({"seal": self._number, "left": left})
+            self._count(OPEN)
+        self._sealed = True
 
     def commit(self) -> None:
         """Note that the attempt is committed.
@@ -208,7 +192,7 @@ class BackupWriter:
         """
         if self._sealed:
             try:
-                self._records.mark(self._sealed_at, COMMITTED)
+                self._records.mark(COMMITTED)
             except OSError:
                 logger.warning(
                     "%s: that a chunk is committed could not be noted in %s; a restore finds out",
@@ -223,10 +207,8 @@ class BackupWriter:
         One that was not a transaction stays: it may have written a part.
         """
         if self._saves and self._session:
-            # In this order: what no record tells of is cut off when the files are opened again.
             with self._reported():
-                self._records.truncate(self._records_at)
-                self._data.truncate(self._data_at)
+                self._cut(self._before)
         self._forget()
 
     def close(self) -> None:
@@ -238,6 +220,7 @@ class BackupWriter:
             self._pool.shutdown()
             self._data.close()
             self._records.close()
+            self._folder.close()
 
     # Writing
 
@@ -247,7 +230,6 @@ class BackupWriter:
         self._saves = 0
         self._session = False
         self._sealed = False
-        self._sealed_at = 0
 
     @contextmanager
     def _reported(self) -> Iterator[None]:
@@ -261,38 +243,53 @@ class BackupWriter:
             elif exc.errno in (errno.ENOSPC, errno.EDQUOT):
                 remedy = f"make room there, or {remedy}, and resume the run"
             name = str(self._collection.full_name)
+            place = exc.filename or self._path
             raise BackupFailed(
-                f"{name}: the backup in {self._path} cannot be written: {exc.strerror}; {remedy}",
+                f"{name}: the backup in {place} cannot be written: {exc.strerror}; {remedy}",
                 path=self._path,
                 collection=name,
                 run=self._run_id,
             ) from exc
 
-    def _append(self, compressed: bytes) -> None:
+    def _append(self, compressed: bytes, checksum: int) -> int:
+        """Append a part of a member; gives the checksum of all its parts so far."""
         with self._reported():
             self._data.append(compressed)
+        return zlib.crc32(compressed, checksum)
 
-    def _record_save(self, start: int, count: int) -> None:
+    def _record_save(self, start: int, count: int, checksum: int) -> None:
         with self._reported():
             self._data.sync()
             self._records.add(
                 {
                     "save": self._number,
+                    "earlier": self._before.mark,
                     "rule": self._rule,
                     "session": self._session,
-                    "offset": start,
-                    "length": self._data.end - start,
-                    "count": count,
+                    "member": Member(start, self._data.end - start, count, checksum),
                 }
             )
             if not self._session:
                 # Nothing but this record tells what the write that follows has changed.
-                self._records.sync()
+                self._count(OPEN)
         self._saves += 1
 
-    def _take_back(self, data_end: int, records_end: int, known: int) -> None:
+    def _count(self, mark: int) -> None:
+        """Let all that is in the files count."""
+        self._records.fix(Head(self._records.end, self._data.end, mark))
+
+    def _cut(self, head: Head) -> None:
+        """Let no more count than before, and cut off the rest."""
+        if self._records.head != head:
+            self._records.fix(head)
+        self._records.truncate(head.records_end)
+        self._data.truncate(head.data_end)
+
+    def _take_back(self, data_end: int, records_end: int, head: Head, known: int) -> None:
         """Be as before a save."""
         with suppress(OSError):
+            if self._records.head != head:
+                self._records.fix(head)
             self._records.truncate(records_end)
             self._data.truncate(data_end)
         self._drop_positions(known)
@@ -388,43 +385,56 @@ class BackupWriter:
 
     # Opening
 
-    def _recorded(self, files: BackupFiles) -> tuple[Attempt | None, int]:
-        """The last attempt that the records tell of, and the byte behind the data they tell of.
+    def _open(self, files: BackupFiles, opened: ExitStack) -> None:
+        """Go on with the files that are there, once they are found sound; or begin them.
 
-        Cuts off a torn record, and an attempt that was certainly not committed.
+        What does not count was being written when a run was killed, and is cut off.
         """
-        last: Attempt | None = None
-        for attempt in attempts_of(self._records.records()):
-            last = attempt
-        size = files.data.stat().st_size if files.data.exists() else 0
-        if not self._records.sound:
-            if files.data.exists():
-                raise BackupUnreadable(
-                    "this dump was not written by lazymig; choose another path", path=files.data
-                )
-        elif (name := self._records.opening["collection"]) != self._collection.name:
+        # In this order: a dump without records is somebody else's.
+        if not self._records.end and not self._folder.holds(files.data):
+            self._records.begin()
+        else:
+            self._records.read_head()
+        self._data = DataFile(self._folder, files.data, writable=True)
+        opened.callback(self._data.close)
+        last = self._records.check(self._data)
+        known: Raw = self._records.opening
+        if known and known["collection"] != self._collection.name:
             raise BackupUnreadable(
-                f"it is the backup of the collection {name!r}; choose another path",
+                f"it is the backup of the collection {known['collection']!r}; choose another path",
                 path=self._records.path,
             )
-        records_end, data_end = self._records.sound, len(_EMPTY)
+        metadata = Metadata(self._folder, files, self._collection)
+        metadata.check(known.get("metadata"))
+        self._cut(self._records.head)
+        if not self._data.end:
+            self._data.append(EMPTY)
+            self._data.sync()
+        self._records.add(
+            {
+                "open": self._run_id,
+                "database": self._collection.database.name,
+                "collection": self._collection.name,
+                "shard_key": self._shard_key,
+                "at": datetime.now(timezone.utc),
+                "metadata": metadata.written(),
+            }
+        )
+        self._count(self._records.head.mark)
+        self._folder.sync()
         if last is not None:
-            self._number, data_end = last.number, last.data_end
-            if last.is_cut_off(size):
-                records_end, data_end, last = last.records_at, last.data_at, None
-            if size < data_end:
-                raise BackupUnreadable(
-                    f"it ends at byte {size}, and {data_end} bytes are recorded; restore another "
-                    "copy of this file, or choose another path",
-                    path=files.data,
-                )
-        self._records.truncate(records_end)
-        return last, data_end
+            self._number = last.number
+            if last.doubtful and last.left is not None:
+                self._settle(last)
 
     def _settle(self, attempt: Attempt) -> None:
         """Decide by what is stored whether the last attempt of a killed run was committed."""
         assert attempt.left is not None
-        batches = (batch for member in attempt.members for batch in self._data.batches(*member))
+        batches = (
+            batch
+            for member in attempt.members
+            for batch in self._data.batches(member.offset, member.length)
+        )
         aborted = False
         position = 0
         for batch in batches:
@@ -439,52 +449,8 @@ class BackupWriter:
                     before, left = states.get(element, (MISSING, MISSING))
                     now = digest(document)
                     if now == left != before:
-                        self._records.mark(attempt.sealed_at, COMMITTED)
+                        self._records.mark(COMMITTED)
                         return
                     aborted = aborted or now == before != left
         if aborted:
-            self._records.mark(attempt.sealed_at, ABORTED)
-
-
-def _make_folders(folder: Path) -> None:
-    """Make a folder, and those above it that are missing, for the owner alone."""
-    for missing in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
-        missing.mkdir(0o700, exist_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the names of new files on disk, too."""
-    if os.name != "posix":
-        return
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
-
-
-def _write_metadata(files: BackupFiles, collection: Collection[Any]) -> None:
-    """Write what `mongodump --gzip` writes beside the documents."""
-    entries: Any = ()
-    if not is_mongomock(collection):
-        database = collection.database.with_options(codec_options=DEFAULT_CODEC_OPTIONS)
-        entries = database.list_collections(filter={"name": collection.name})
-    entry: dict[str, Any] = next(iter(entries), {})
-    metadata: dict[str, Any] = {}
-    if entry.get("options"):
-        metadata["options"] = entry["options"]
-    metadata["indexes"] = list(collection.list_indexes())
-    if "uuid" in entry.get("info", {}):
-        metadata["uuid"] = bytes(entry["info"]["uuid"]).hex()
-    metadata["collectionName"] = collection.name
-    metadata["type"] = entry.get("type", "collection")
-    text = dumps(metadata, json_options=CANONICAL_JSON_OPTIONS, separators=(",", ":"))
-    # Under another name first: a kill leaves no half of it.
-    part = DataFile(files.part, writable=True)
-    try:
-        part.truncate(0)
-        part.append(gzip.compress(text.encode(), mtime=0))
-        part.sync()
-    finally:
-        part.close()
-    part.path.replace(files.metadata)
+            self._records.mark(ABORTED)

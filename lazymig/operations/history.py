@@ -12,6 +12,7 @@ from bson import ObjectId
 from pymongo.database import Database
 
 from lazymig.engines.access import Raw, is_mongomock
+from lazymig.engines.raw_bson import known_again
 from lazymig.errors import RunError, RunNotActive, RunNotFound
 from lazymig.odm.schema import collection_of
 from lazymig.operations.journal import (
@@ -263,7 +264,7 @@ class History:
                 run=entry["run"],
                 collection=entry["collection"],
                 rule=entry["rule"],
-                document_id=entry["document_id"],
+                document_id=known_again(entry["document_id"]),
                 error=entry["error"],
                 type=entry["type"],
                 at=entry["at"],
@@ -449,6 +450,6 @@ def _rule_run(step: Raw) -> RuleRun:
         quarantined=step["quarantined"],
         passes=step["passes"],
         seconds=step["seconds"],
-        last_id=None if step["at"] is None else step["at"]["_id"],
+        last_id=None if step["at"] is None else known_again(step["at"]["_id"]),
         edited=step["edited"],
     )

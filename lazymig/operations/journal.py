@@ -30,6 +30,7 @@ from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 
 from lazymig.engines.access import Raw, is_mongomock
+from lazymig.engines.raw_bson import known_again
 from lazymig.errors import MigrationError, RunNotActive, RunNotFound, RunTakenOver
 from lazymig.redaction import without_secrets
 from lazymig.rules.rule import Scope
@@ -446,7 +447,8 @@ class Journal:
         """The `_id`s of the documents in the quarantine of a run, by the rule that failed."""
         found: dict[str, list[Any]] = {}
         for entry in self.collection.find({"kind": "quarantine", "run": run_id}).sort("_id", 1):
-            found.setdefault(entry["rule"], []).append(entry["document_id"])
+            document_id = known_again(entry["document_id"])
+            found.setdefault(entry["rule"], []).append(document_id)
         return found
 
     def release(self, run_id: ObjectId, rule: str, document_ids: Sequence[Any]) -> None:
@@ -462,7 +464,7 @@ class Journal:
         """
         query = {"kind": "quarantine", "run": run_id, **_on_document_id(within or {})}
         found = self.collection.find(query, {"document_id": 1}).sort("document_id", 1)
-        return [entry["document_id"] for entry in found]
+        return [known_again(entry["document_id"]) for entry in found]
 
     def sample(self, model: str, collection: str, remaining: Mapping[str, int | None]) -> None:
         """Keep how many documents each rule has left, for a chart.

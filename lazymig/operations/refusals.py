@@ -20,7 +20,8 @@ from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
 from lazymig import errors
-from lazymig.engines.access import Raw, all_of, by_ids, key_of, on_primary
+from lazymig.engines.access import Raw, all_of, by_ids, ids_of, key_of, on_primary
+from lazymig.engines.raw_bson import known_again
 from lazymig.errors import MigrationError, MigrationFailed
 from lazymig.odm.loading import builder_of, is_broken
 from lazymig.odm.plans import root_of
@@ -118,13 +119,14 @@ def _refusal(entry: Raw, plan: Plan) -> Refusal:
     kind = getattr(errors, str(entry["type"]), MigrationFailed)
     if not (isinstance(kind, type) and issubclass(kind, MigrationError)):
         kind = MigrationFailed
+    document_id = known_again(entry["document_id"])
     error = kind(
         entry["error"],
         model=plan.model_name,
         rule=entry["rule"],
-        document_id=entry["document_id"],
+        document_id=document_id,
     )
-    return Refusal(entry["run"], entry["rule"], entry["document_id"], error)
+    return Refusal(entry["run"], entry["rule"], document_id, error)
 
 
 def _current(entries: Collection[Any], name: str, plan: Plan) -> Iterator[Refusal]:
@@ -172,8 +174,8 @@ def _unsettled(
     for first in range(0, len(document_ids), _BATCH):
         batch = by_ids(document_ids[first : first + _BATCH])
         if queries:
-            found = reader.find({"$and": [batch, {"$or": queries}]}, {"_id": 1})
-            keys.update(key_of(each["_id"]) for each in found)
+            found = ids_of(reader, {"$and": [batch, {"$or": queries}]})
+            keys.update(key_of(each) for each in found)
         if len(queries) < len(rules):
             keys.update(
                 key

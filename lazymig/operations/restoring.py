@@ -14,28 +14,24 @@ from typing import Any, NamedTuple
 
 import bson
 from bson.codec_options import DEFAULT_CODEC_OPTIONS, CodecOptions, DatetimeConversion
-from bson.raw_bson import RawBSONDocument
+from bson.errors import InvalidBSON
 from pymongo import InsertOne, ReplaceOne, UpdateOne
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, OperationFailure
 
 from lazymig.engines.access import is_document_error, is_mongomock, writable
-from lazymig.errors import BackupUnreadable, LeaseLost
-from lazymig.operations.backup_files import (
-    ABORTED,
-    DIGEST_SIZE,
-    Attempt,
-    DataFile,
-    RecordFile,
-    attempts_of,
-    by_elements,
+from lazymig.engines.raw_bson import (
+    RawDocument,
     condition,
-    decoded_id,
-    digest,
+    element_at,
     is_odd,
-    raw_batches,
     scanned,
+    value_of,
 )
+from lazymig.errors import BackupUnreadable, LeaseLost
+from lazymig.operations.backup_files import DIGEST_SIZE, by_elements, digest, raw_batches
+from lazymig.operations.backup_reader import BackupReader, opened_backup
+from lazymig.operations.backup_records import Attempt
 from lazymig.operations.journal import JOURNAL, journal_collection
 from lazymig.operations.lease import Lease
 
@@ -142,8 +138,7 @@ def restore(
     :param progress: called now and then with the documents done and their total, for each
         collection.
     :raises BackupUnreadable: there is no backup of this database, or it is damaged, or it is being
-        written, by this process or another one. Collections that came before, in the order of
-        their names, are restored.
+        written, by this process or another one. All of it is looked at first: nothing is restored.
     :raises CollectionLocked: a bulk run, or another restore, is at work on a collection; those
         that came before are restored.
     :raises LeaseLost: the lease could not be kept; doing it again goes on.
@@ -151,17 +146,11 @@ def restore(
         refuses are conflicts instead.
     """
     started = time.perf_counter()
-    folder = Path(path) / database.name
-    files = sorted(folder.glob("*.lazymig"))
-    if not files:
-        raise BackupUnreadable(
-            f"there is no backup of lazymig of the database {database.name!r}; name the folder "
-            "that was given as backup, and the database that was migrated",
-            path=path,
-        )
     tally = _Tally()
-    for file in files:
-        _Restore(file, database, tally, force=force, progress=progress).run()
+    with opened_backup(path, database.name) as (folder, found):
+        for files in found:
+            with BackupReader(folder, files) as backup:
+                _Restore(backup, database, tally, force=force, progress=progress).run()
     return RestoreReport(
         restored=tally.restored,
         unchanged=tally.unchanged,
@@ -193,14 +182,14 @@ class _Restore:
 
     def __init__(
         self,
-        file: Path,
+        backup: BackupReader,
         database: Database[Any],
         tally: _Tally,
         *,
         force: bool,
         progress: Callable[[int, int], object] | None,
     ) -> None:
-        self._file = file
+        self._backup = backup
         self._database = database
         self._tally = tally
         self._force = force
@@ -210,25 +199,11 @@ class _Restore:
 
     def run(self) -> None:
         """Read the files twice: to learn each document's chain of changes, and to put back."""
+        if not any(True for _ in self._backup.attempts()):
+            return
+        self._collection = writable(self._database[self._backup.opening["collection"]])
+        self._name = str(self._collection.full_name)
         with ExitStack() as opened:
-            try:
-                self._records = RecordFile(self._file, writable=False)
-                opened.callback(self._records.close)
-                self._records.lock(shared=True)
-                if not any(True for _ in attempts_of(self._records.records())):
-                    return
-                self._data = DataFile(self._file.with_suffix(".bson.gz"), writable=False)
-                opened.callback(self._data.close)
-            except BlockingIOError as exc:
-                raise self._unreadable(
-                    f"{exc.strerror}; stop that run, or wait for its end"
-                ) from exc
-            except OSError as exc:
-                raise self._unreadable(
-                    f"{exc.filename or 'it'} cannot be read: {exc.strerror}; name a complete backup"
-                ) from exc
-            self._collection = writable(self._database[self._records.opening["collection"]])
-            self._name = str(self._collection.full_name)
             self._take_lease(opened)
             self._tally.collections.append(self._name)
             # Without a name it is a file of its own, which SQLite removes in any case.
@@ -236,14 +211,12 @@ class _Restore:
             try:
                 self._note_changes()
             except sqlite3.OperationalError as exc:
-                raise self._unreadable(
+                raise BackupUnreadable(
                     f"its changes cannot be put in order: {exc}; make room where SQLite keeps "
-                    "temporary files, or set SQLITE_TMPDIR"
+                    "temporary files, or set SQLITE_TMPDIR",
+                    path=self._backup.path,
                 ) from exc
             self._put_back_all()
-
-    def _unreadable(self, problem: str) -> BackupUnreadable:
-        return BackupUnreadable(problem, path=self._file)
 
     def _take_lease(self, opened: ExitStack) -> None:
         """Keep bulk runs out, where the journal may be written."""
@@ -269,42 +242,24 @@ class _Restore:
                 collection=self._name,
             )
 
-    def _attempts(self) -> Iterator[Attempt]:
-        """The attempts that have, or may have, changed something."""
-        for attempt in attempts_of(self._records.records()):
-            if attempt.mark == ABORTED or attempt.is_cut_off(self._data.end):
-                continue
-            if attempt.data_end > self._data.end:
-                raise BackupUnreadable(
-                    f"it ends at byte {self._data.end}, and {attempt.data_end} bytes are recorded; "
-                    "restore another copy of this file",
-                    path=self._data.path,
-                )
-            yield attempt
-
     # Which changes there were
 
     def _note_changes(self) -> None:
         self._chain.executescript(_CHAIN)
         numbers = count()
-        for attempt in self._attempts():
+        for attempt in self._backup.attempts():
             self._chain.executemany(_NOTE, self._notes(attempt, numbers))
         (self._total,) = self._chain.execute("SELECT count(*) FROM chain").fetchone()
 
     def _notes(self, attempt: Attempt, numbers: Iterator[int]) -> Iterator[tuple[Any, ...]]:
         """The rows for an attempt: the pre-images of the backup are numbered."""
         at = 0
-        for element, document in self._pre_images(attempt):
+        for element, document in self._backup.pre_images(attempt):
             origin = digest(document)
             left = attempt.left and attempt.left[at : at + DIGEST_SIZE]
             at += DIGEST_SIZE
             expected, doubtful = (origin, left) if attempt.doubtful else (left, None)
             yield element, next(numbers), origin, expected, doubtful
-
-    def _pre_images(self, attempt: Attempt) -> Iterator[tuple[bytes, bytes]]:
-        for member in attempt.members:
-            for batch in self._data.batches(*member):
-                yield from scanned(batch)
 
     # Putting back
 
@@ -312,8 +267,8 @@ class _Restore:
         pending: dict[bytes, _Origin] = {}
         size = 0
         numbers = count()
-        for attempt in self._attempts():
-            for element, document in self._pre_images(attempt):
+        for attempt in self._backup.attempts():
+            for element, document in self._backup.pre_images(attempt):
                 row = self._chain.execute(_FIRST, (element, next(numbers))).fetchone()
                 if row is None:
                     continue
@@ -366,7 +321,7 @@ class _Restore:
     def _write(self, element: bytes, document: bytes, now: bytes | None) -> _Write:
         # mongomock stores no odd document.
         odd = not is_mongomock(self._collection) and is_odd(document)
-        raw = RawBSONDocument(document)
+        raw = RawDocument(document)
         if now is None and not odd:
             return _Write(element, document, InsertOne(raw))
         query: dict[str, Any] = {
@@ -383,12 +338,11 @@ class _Restore:
     def _shard_of(self, now: bytes) -> dict[str, Any]:
         """The conditions that lead a write to the shard that has the document."""
         found: dict[str, Any] = {}
-        for path in self._records.opening["shard_key"]:
+        for path in self._backup.opening["shard_key"]:
             if path != "_id":
-                value: Any = RawBSONDocument(now)
-                for name in path.split("."):
-                    value = value.get(name) if isinstance(value, RawBSONDocument) else None
-                found[path] = {"$eq": value}
+                element = element_at(now, path)
+                # MongoDB takes nothing for null in a shard key.
+                found[path] = {"$eq": None} if element is None else condition("$eq", element)
         return found
 
     def _carry_out(self, writes: list[_Write]) -> None:
@@ -406,6 +360,9 @@ class _Restore:
             result = exc.details
             for entry in result["writeErrors"]:
                 refused[entry["index"]] = str(entry.get("errmsg"))
+        except InvalidBSON:
+            self._carry_out_unanswered(writes)
+            return
         for index, message in refused.items():
             self._conflict(writes[index].element, f"MongoDB refused it: {message}")
         written = result["nMatched"] + result["nInserted"] + result["nUpserted"]
@@ -416,6 +373,29 @@ class _Restore:
             for write in open_ones:
                 if stored.get(write.element) != write.document:
                     self._conflict(write.element, _CHANGED_NOW)
+
+    def _carry_out_unanswered(self, writes: list[_Write]) -> None:
+        """Write where the answers cannot be decoded: they name `_id`s, or values of an index.
+
+        What is stored tells what was done. It was not all where an answer to one part of the
+        writes has kept the driver from sending the others.
+        """
+        stored = self._stored([write.element for write in writes])
+        for write in writes:
+            if stored.get(write.element) != write.document:
+                problem = _CHANGED_NOW
+                try:
+                    self._collection.bulk_write([write.operation])
+                except BulkWriteError as exc:
+                    if not is_document_error(exc):
+                        raise
+                    problem = f"MongoDB refused it: {exc.details['writeErrors'][0].get('errmsg')}"
+                except InvalidBSON:
+                    problem = "MongoDB refused it, and its reason cannot be decoded"
+                if self._stored([write.element]).get(write.element) != write.document:
+                    self._conflict(write.element, problem)
+                    continue
+            self._tally.restored += 1
 
     def _carry_out_here(self, writes: list[_Write]) -> None:
         """The same in mongomock, which takes no raw document; nobody else writes to it."""
@@ -435,7 +415,7 @@ class _Restore:
                 options = self._collection.codec_options.with_options(
                     datetime_conversion=DatetimeConversion.DATETIME_AUTO
                 )
-            document_id = decoded_id(element, options)
+            document_id = value_of(element, options)
             self._tally.conflicts.append(RestoreConflict(self._name, document_id, reason))
 
 
@@ -443,4 +423,4 @@ def _is_still(now: bytes, document: bytes) -> dict[str, Any]:
     """The expression for a document that has not changed since it was read."""
     if len(now) + len(document) > _MOST_COMPARED:
         return {"$eq": [{"$bsonSize": "$$ROOT"}, len(now)]}
-    return {"$eq": ["$$ROOT", {"$literal": RawBSONDocument(now)}]}
+    return {"$eq": ["$$ROOT", {"$literal": RawDocument(now)}]}

@@ -22,7 +22,9 @@ from lazymig.engines.access import (
     Raw,
     all_of,
     by_ids,
+    ids_of,
     key_of,
+    not_by_ids,
     on_primary,
     unhurried,
 )
@@ -509,14 +511,13 @@ class _Runner:
         # All those of a run may be too many for one query.
         spared = {key_of(each) for each in self._quarantined(None)}
         most = self._few() + 1
-        found = on_primary(self.collection).find(query, {"_id": 1}).limit(most + len(spared))
-        ids = (document["_id"] for document in found)
+        ids = ids_of(on_primary(self.collection), query, limit=most + len(spared))
         return list(itertools.islice((each for each in ids if key_of(each) not in spared), most))
 
     def _spared(self, within: Raw | None) -> Raw | None:
         """The condition that excepts what is in quarantine: it gets no later rule in this run."""
         ids = self._quarantined(within)
-        return {"_id": {"$nin": ids}} if ids else None
+        return not_by_ids(ids) if ids else None
 
     def _quarantined(self, within: Raw | None) -> list[Any]:
         if not self.refused and not any(step.state["quarantined"] for step in self.steps):
@@ -743,8 +744,7 @@ class _Runner:
 
     def _ids_in(self, step: Step, rule: BoundRule, chunk: Chunk) -> list[Any]:
         query = self._work(step, rule, chunk).documents_of(rule.target)
-        found = on_primary(self.collection).find(query, {"_id": 1}).sort("_id", 1)
-        return [document["_id"] for document in found]
+        return list(ids_of(on_primary(self.collection), query, sort=[("_id", 1)]))
 
     def _give_out(self, rule: BoundRule, chunk: Chunk) -> None:
         assert self.workers is not None

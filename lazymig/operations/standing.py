@@ -12,7 +12,7 @@ from typing import Any
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.access import key_of, on_primary
+from lazymig.engines.access import ids_of, key_of, on_primary
 from lazymig.engines.pending import RuleStatus, find_active, status_of
 from lazymig.operations.refusals import refusals
 from lazymig.rules.plan import Plan
@@ -35,7 +35,7 @@ def exists(collection: Collection[Any]) -> bool:
 
 def _holds_some(collection: Collection[Any]) -> bool:
     """Whether there is a collection; the list of all is asked for only if this one is empty."""
-    return on_primary(collection).find_one({}, {"_id": 1}) is not None or exists(collection)
+    return any(True for _ in ids_of(on_primary(collection), {}, limit=1)) or exists(collection)
 
 
 def standing_of(collection: Collection[Any], plan: Plan, journal: str) -> list[RuleStatus]:

@@ -15,12 +15,9 @@ import pytest
 from bson import Binary, Decimal128, Int64, MaxKey, ObjectId, Regex, Timestamp, json_util
 from bson.codec_options import DEFAULT_CODEC_OPTIONS
 
+from lazymig.engines.raw_bson import scan, value_of
 from lazymig.operations.backup import BackupWriter
-from lazymig.operations.backup_files import (
-    BackupFiles,
-    decoded_id,
-    scan,
-)
+from lazymig.operations.backup_files import BackupFiles, checked_database
 from lazymig.operations.restoring import restore
 from tests.support.backups import (
     OLD,
@@ -181,7 +178,7 @@ def test_names_are_escaped(database, tmp_path, name, file):
 def test_long_names_are_shortened_as_mongodump_does(tmp_path):
     """A name too long for a file is cut, and a hash of it tells it from others."""
     names = ["ä" * 60, "ä" * 59 + "b"]
-    files = [BackupFiles.of(tmp_path, "db", name).name for name in names]
+    files = [BackupFiles.of(name).name for name in names]
     assert [len(file) for file in files] == [238, 238]
     assert files[0][:211] == files[1][:211] == ("%C3%A4" * 40)[:208] + "%24"
     assert files[0] != files[1]
@@ -204,7 +201,7 @@ def test_a_collection_with_a_long_name(database, tmp_path):
 def test_a_database_cannot_lead_outside(tmp_path, name):
     """A database whose name is no name of a folder is refused."""
     with pytest.raises(ValueError, match="not the name of a folder"):
-        BackupFiles.of(tmp_path, name, "post")
+        checked_database(name)
 
 
 @pytest.mark.parametrize("identity", IDS, ids=lambda value: type(value).__name__)
@@ -221,7 +218,7 @@ def test_an_id_behind_other_fields(tmp_path):
     fields = {"a": Regex("x", "i"), "b": [1, {"c": None}], "d": 1.5, "e": b"x", "f": "y"}
     batch = bson.encode({**fields, "_id": 7}) + bson.encode({"_id": 8, **fields})
     elements, _, _ = scan(batch)
-    assert [decoded_id(element, DEFAULT_CODEC_OPTIONS) for element in elements] == [7, 8]
+    assert [value_of(element, DEFAULT_CODEC_OPTIONS) for element in elements] == [7, 8]
 
 
 def test_what_was_left_is_read_by_range_where_that_is_dense(monitored_db, command_log, tmp_path):

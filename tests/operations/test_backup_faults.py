@@ -16,9 +16,9 @@ from pymongo.errors import OperationFailure
 
 from lazymig import History
 from lazymig.errors import BackupFailed, BackupUnreadable
-from lazymig.operations import backup
+from lazymig.operations import backup_records
 from lazymig.operations.backup import BackupWriter
-from lazymig.operations.backup_files import COMMITTED
+from lazymig.operations.backup_records import COMMITTED, HEAD_SIZE
 from lazymig.operations.restoring import restore
 from tests.support.backups import (
     OLD,
@@ -79,7 +79,7 @@ def test_a_run_killed_at_any_stage_is_continued(database, tmp_path, stage):
 
 @pytest.mark.parametrize("torn", ["data", "records"])
 def test_files_torn_at_any_byte_are_continued(database, tmp_path, torn):
-    """A member or a record of which a kill left only a part is cut off when they are opened."""
+    """A member or a record of which a kill left only a part does not count yet, and is cut off."""
     fill(database.post, 3)
     dump, records = dump_of(tmp_path, database.post), records_of(tmp_path, database.post)
     run(tmp_path, database.post)
@@ -87,6 +87,9 @@ def test_files_torn_at_any_byte_are_continued(database, tmp_path, torn):
     database.post.update_many({}, {"$unset": {"new": 1}})
     run(tmp_path, database.post)
     later = {dump: dump.read_bytes(), records: records.read_bytes()}
+    # Before both are on disk, the head of the records stays as it was.
+    head = earlier[records][:HEAD_SIZE]
+    later[records] = head + later[records][HEAD_SIZE:]
     file, beside = (dump, earlier) if torn == "data" else (records, later)
     for cut in range(len(earlier[file]), len(later[file]), 3):
         for path, content in {**beside, file: later[file][:cut]}.items():
@@ -98,13 +101,23 @@ def test_files_torn_at_any_byte_are_continued(database, tmp_path, torn):
         assert [document["_id"] for document in read_dump(dump)] == [*saved, 1]
 
 
-def test_power_lost_while_an_attempt_was_abandoned(database, tmp_path):
-    """If the data was cut off, and the records were not, the attempt is abandoned all the same."""
+@pytest.mark.parametrize("left", [0.0, 0.5, 1.0])
+def test_power_lost_while_an_attempt_was_abandoned(database, tmp_path, left):
+    """It counts no more before it is cut off, whatever of it is left."""
     fill(database.post, 20)
-    left_by_a_kill(tmp_path, database.post, "sealed")
-    dump = dump_of(tmp_path, database.post)
-    aborted = attempts(tmp_path, database.post)[-1]
-    dump.write_bytes(dump.read_bytes()[: aborted.data_at])
+    dump, records = dump_of(tmp_path, database.post), records_of(tmp_path, database.post)
+    with BackupWriter(tmp_path, database.post, run_id="killed") as writer:
+        change(writer, database.post, {**OLD, "_id": {"$lt": 10}})
+        head, size = records.read_bytes()[:HEAD_SIZE], dump.stat().st_size
+        writer.begin("migration01__new")
+        with transaction(database.post) as session:
+            writer.save(OLD, session)
+            writer.seal(session)
+            session.abort_transaction()
+        more = dump.read_bytes()[size:]
+        told = records.read_bytes()[HEAD_SIZE:]
+    records.write_bytes(head + told)
+    dump.write_bytes(dump.read_bytes()[:size] + more[: int(len(more) * left)])
     run(tmp_path, database.post)
     assert [document["_id"] for document in read_dump(dump)] == list(range(20))
     assert counts(restore(tmp_path, database)) == (20, 0, 0)
@@ -122,11 +135,11 @@ def test_the_backup_of_another_collection_is_left_alone(database, tmp_path):
 def test_a_format_of_the_future_is_refused(database, tmp_path, monkeypatch):
     """Files of another format are neither continued nor restored."""
     with monkeypatch.context() as patch:
-        patch.setattr(backup, "FORMAT", 2)
+        patch.setattr(backup_records, "FORMAT", 3)
         run(tmp_path, database.post)
-    with pytest.raises(BackupUnreadable, match="its format is 2, and this version"):
+    with pytest.raises(BackupUnreadable, match="its format is 3, and this version"):
         BackupWriter(tmp_path, database.post, run_id=1)
-    with pytest.raises(BackupUnreadable, match="its format is 2, and this version"):
+    with pytest.raises(BackupUnreadable, match="its format is 3, and this version"):
         restore(tmp_path, database)
 
 

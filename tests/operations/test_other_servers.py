@@ -93,12 +93,10 @@ def test_a_standalone_server_has_no_transactions(tmp_path: Path) -> None:
         assert _transactions(log) == 0
 
 
-@pytest.mark.skipif(os.name != "posix", reason="mongod reads the key file's mode")
-def test_the_right_to_read_and_write_is_enough(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A user who may not ask for the state of the replica set runs, backs up and restores."""
-    key = tmp_path / "key"
+@contextmanager
+def _as_user(folder: Path, role: dict[str, Any]) -> Iterator[CommandLog]:
+    """Connect to a server that asks for rights, as a user with one role in one database."""
+    key = folder / "key"
     key.write_text("lazymig" * 10)
     key.chmod(stat.S_IRUSR)
     with EmbeddedServer(arguments=("--auth", "--keyFile", str(key))) as server:
@@ -106,17 +104,47 @@ def test_the_right_to_read_and_write_is_enough(
             client.admin.command("createUser", "root", pwd=PASSWORD, roles=["root"])
         options: dict[str, Any] = {"username": "root", "password": PASSWORD}
         with MongoClient(server.uri, **options, **CLIENT_OPTIONS) as client:
-            role = {"role": "readWrite", "db": NAME}
+            if "actions" in role:
+                privilege = {"resource": {"db": NAME, "collection": ""}, **role}
+                client[NAME].command("createRole", "few", privileges=[privilege], roles=[])
+                role = {"role": "few", "db": NAME}
             client[NAME].command("createUser", "app", pwd=PASSWORD, roles=[role])
         options = {"username": "app", "password": PASSWORD, "authentication_source": NAME}
         with _connected(server.uri, **options) as log:
-            database = log.client[NAME]
-            with pytest.raises(OperationFailure, match="not authorized"):
-                log.client.admin.command("replSetGetStatus")
-            _run(database, None, max_replication_lag=60)
-            _run(database, tmp_path / "backup", max_replication_lag=60)
-            assert _transactions(log) > 0
+            yield log
+
+
+@pytest.mark.skipif(os.name != "posix", reason="mongod reads the key file's mode")
+def test_the_right_to_read_and_write_is_enough(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A user who may not ask for the state of the replica set runs, backs up and restores."""
+    with _as_user(tmp_path, {"role": "readWrite", "db": NAME}) as log:
+        database = log.client[NAME]
+        with pytest.raises(OperationFailure, match="not authorized"):
+            log.client.admin.command("replSetGetStatus")
+        _run(database, None, max_replication_lag=60)
+        _run(database, tmp_path / "backup", max_replication_lag=60)
+        assert _transactions(log) > 0
     assert not any(PASSWORD in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="mongod reads the key file's mode")
+def test_a_backup_without_the_right_to_list_collections(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It works, and a warning says what of the collection is not in it."""
+    few = ["find", "insert", "update", "remove", "createCollection", "createIndex"]
+    with _as_user(tmp_path, {"actions": few}) as log:
+        database = log.client[NAME]
+        with pytest.raises(OperationFailure, match="not authorized"):
+            list(database.list_collections())
+        _run(database, tmp_path / "backup")
+        assert _transactions(log) > 0
+    told = [each.getMessage() for each in caplog.records if "goes without" in each.getMessage()]
+    assert ["right to listCollections" in text for text in told] == [True, False]
+    assert "the collection's options" in told[0]
+    assert "the collection's indexes" in told[1]
 
 
 def test_without_hello_a_run_does_without_transactions(

@@ -13,6 +13,7 @@ from lazymig.errors import BackupFailed, BackupUnreadable, CollectionLocked, Lea
 from lazymig.operations import restoring
 from lazymig.operations.backup import BackupWriter
 from lazymig.operations.backup_files import DataFile
+from lazymig.operations.backup_folder import Folder
 from lazymig.operations.journal import journal_collection
 from lazymig.operations.lease import Lease
 from lazymig.operations.restoring import restore
@@ -163,7 +164,9 @@ def test_a_damaged_backup_is_reported(database, tmp_path):
     dump.write_bytes(content[:-1])
     with pytest.raises(BackupUnreadable, match=r"post\.bson\.gz: it ends at byte"):
         restore(tmp_path, database)
-    shorter = DataFile(dump, writable=False)
+    folder = Folder(tmp_path, database.name, writable=False)
+    shorter = DataFile(folder, dump.name, writable=False)
+    folder.close()
     dump.write_bytes(content)
     with pytest.raises(BackupUnreadable, match="the pre-images from byte 20 on are damaged"):
         list(shorter.batches(20, len(content) - 21))

@@ -13,7 +13,8 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 
 from lazymig.operations.backup import BackupWriter
-from lazymig.operations.backup_files import RecordFile, attempts_of
+from lazymig.operations.backup_folder import Folder
+from lazymig.operations.backup_records import RecordFile
 from lazymig.operations.restoring import RestoreReport
 
 Raw = dict[str, Any]
@@ -93,11 +94,14 @@ def fill(collection: Any, count: int, **fields: Any) -> None:
 
 def attempts(path: Path, collection: Any) -> list[Any]:
     """What the records tell."""
-    file = RecordFile(records_of(path, collection), writable=False)
+    folder = Folder(path, collection.database.name, writable=False)
+    file = RecordFile(folder, records_of(path, collection).name, writable=False)
     try:
-        return list(attempts_of(file.records()))
+        file.read_head()
+        return list(file.attempts())
     finally:
         file.close()
+        folder.close()
 
 
 def counts(report: RestoreReport) -> tuple[int, int, int]:

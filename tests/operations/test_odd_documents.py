@@ -1,0 +1,114 @@
+"""Runs and reports over documents that no codec can decode: static rules reach all of them."""
+
+from __future__ import annotations
+
+import pytest
+from bson.datetime_ms import DatetimeMS
+from mongoengine import BooleanField, DynamicDocument, IntField
+
+from lazymig import DocumentMigration, History, LazyMigrationMixin, restore
+from lazymig.engines.access import by_ids, compared, ids_of, key_of, not_by_ids
+from lazymig.engines.chunks import Position, Walk
+from lazymig.engines.raw_bson import RawDocument, StoredValue, known_again, scanned
+from lazymig.operations.journal import Journal
+from tests.support import odd
+
+
+class OddMigration(DocumentMigration):
+    def migration01__flag(self):
+        self.target = {"flag": {"$exists": False}}
+        self.update = {"$set": {"flag": True}}
+
+    def migration02__count(self):
+        self.target = {"n": {"$exists": False}}
+        self.update = {"$set": {"n": 1}}
+
+
+class Odd(LazyMigrationMixin, DynamicDocument):
+    flag = BooleanField()
+    n = IntField()
+    migration_handler = OddMigration
+    meta = {"collection": "odd", "auto_create_index": False}
+
+
+def insert(collection, documents):
+    """Insert documents as they are."""
+    collection.insert_many([RawDocument(document) for document in documents])
+
+
+def stored(collection):
+    """The documents by their `_id`s, byte for byte."""
+    found = {}
+    for batch in collection.find_raw_batches({}):
+        found.update(scanned(batch))
+    return found
+
+
+def only_ids(count):
+    """Documents of odd `_id`s alone."""
+    kinds = [list(odd.ids(number).values()) for number in range(count)]
+    return [odd.document(element) for each in kinds for element in each]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+def test_a_walk_meets_every_document_once(database, size):
+    """Whatever its `_id` is: dates beyond Python's, strings that are not UTF-8, objects."""
+    documents = only_ids(6)
+    insert(database.odd, documents)
+    met = []
+    walk = Walk(database.odd)
+    while (chunk := walk.next(size)) is not None:
+        found = list(database.odd.find_raw_batches(chunk.within))
+        chunked = [document for batch in found for _, document in scanned(batch)]
+        assert len(chunked) == chunk.documents <= size
+        met += chunked
+        # A run that is resumed goes on from what the journal has of its position.
+        journal = Journal(database).collection
+        journal.replace_one({"_id": 1}, chunk.behind.to_bson() | {"_id": 1, "was": None}, True)
+        journal.update_one({"_id": 1}, {"$set": {"at": chunk.behind.to_bson()}})
+        walk = Walk(database.odd, Position.from_bson(journal.find_one({"_id": 1})["at"]))
+    assert sorted(met) == sorted(documents)
+
+
+def test_odd_ids_are_found_again(database):
+    """By their `_id`s, one or several, documents are found, compared and excepted."""
+    documents = only_ids(3)
+    insert(database.odd, documents)
+    ids = list(ids_of(database.odd, {}, sort=[("_id", 1)]))
+    assert len({key_of(each) for each in ids}) == len(ids) == len(documents)
+    assert sum(isinstance(each, StoredValue) for each in ids) == 12
+    assert sum(isinstance(each, DatetimeMS) for each in ids) == 3
+    for index, each in enumerate(ids):
+        assert database.odd.count_documents(by_ids([each])) == 1
+        assert database.odd.count_documents(not_by_ids(ids[: index + 1])) == len(ids) - index - 1
+        assert database.odd.count_documents({"_id": compared("$gte", each)}) > 0
+    assert database.odd.count_documents(by_ids(ids)) == len(ids)
+    journal = Journal(database).collection
+    journal.insert_one({"_id": 1, "ids": ids})
+    again = [known_again(each) for each in journal.find_one({"_id": 1})["ids"]]
+    assert [key_of(each) for each in again] == [key_of(each) for each in ids]
+    assert repr(next(each for each in ids if isinstance(each, StoredValue))) == "'caf\\\\xe9000000'"
+
+
+@pytest.mark.parametrize("chunk_size", [7, None])
+def test_static_rules_reach_odd_documents(mongoengine_db, tmp_path, chunk_size):
+    """A run applies them to all, backs up, tells its state, and is undone byte for byte."""
+    documents = odd.documents(90)
+    insert(mongoengine_db.odd, documents)
+    before = stored(mongoengine_db.odd)
+    migration = OddMigration(Odd)
+    names = {"migration01__flag", "migration02__count"}
+    assert set(migration.get_deprecated()["active"]) == names
+    assert {each.name: each.remaining for each in migration.get_status()} == dict.fromkeys(
+        names, 90
+    )
+    report = migration.migrate_pending(chunk_size=chunk_size, backup=tmp_path)
+    assert report.complete
+    assert report.modified == 180
+    assert mongoengine_db.odd.count_documents({"flag": True, "n": 1}) == 90
+    assert set(migration.get_deprecated()["deprecated"]) == names
+    (run,) = History(mongoengine_db).runs()
+    assert run.state == "finished"
+    assert all(rule.last_id is not None for rule in run.rules) == (chunk_size is not None)
+    assert restore(tmp_path, mongoengine_db).restored == 90
+    assert stored(mongoengine_db.odd) == before
