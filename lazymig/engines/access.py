@@ -10,6 +10,7 @@ import bson
 from bson import ObjectId
 from pymongo import ReadPreference, UpdateOne, WriteConcern
 from pymongo.collection import Collection
+from pymongo.database import Database
 from pymongo.errors import (
     BulkWriteError,
     OperationFailure,
@@ -17,6 +18,7 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
     WriteError,
 )
+from pymongo.mongo_client import MongoClient
 from pymongo.read_concern import ReadConcern
 
 from lazymig.rules.updates import ANY_UUID
@@ -28,6 +30,7 @@ __all__ = [
     "all_of",
     "by_ids",
     "ids_matching",
+    "in_one_answer",
     "is_document_error",
     "is_mongomock",
     "key_of",
@@ -51,6 +54,8 @@ class Positional:
     collation: Any = None
 
 
+_PYMONGO = (Collection, Database, MongoClient)
+
 _MAX_TIME_EXPIRED = 50
 _NOT_SUPPORTED_ON_VIEW = 166
 _INVALID_OPTIONS = 72
@@ -63,9 +68,15 @@ def key_of(document_id: Any) -> Any:
     return bson.encode({"_id": document_id}, codec_options=ANY_UUID)
 
 
-def is_mongomock(collection: Any) -> bool:
-    """Whether this is mongomock's stand-in, whose `bulk_write` cannot run `UpdateOne`."""
-    return type(collection).__module__.partition(".")[0] == "mongomock"
+def is_mongomock(place: Any) -> bool:
+    """Return whether a collection, database or client imitates PyMongo's, as mongomock's do.
+
+    An imitation is counted on for no more than mongomock can do: it has no server, so no sessions
+    and no transactions. Whatever wraps one of PyMongo's leads to another one by its attributes.
+    """
+    return not isinstance(place, _PYMONGO) and not isinstance(
+        getattr(place, "database", None), _PYMONGO
+    )
 
 
 def on_primary(collection: Collection[Any]) -> Collection[Any]:
@@ -150,7 +161,7 @@ def in_one_answer(cursor: Any, count: int) -> Any:
     The server's own first answer holds 101 documents; one that is exactly full leaves the cursor
     open, at the price of one more round trip.
     """
-    return cursor.batch_size(count + 1)
+    return cursor if is_mongomock(cursor.collection) else cursor.batch_size(count + 1)
 
 
 def waited_too_long(error: PyMongoError) -> bool:
