@@ -29,7 +29,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 __all__ = [
@@ -59,7 +58,15 @@ __all__ = [
 
 
 class LazyMigError(Exception):
-    """Base of every exception that lazymig raises by itself."""
+    """Base of every exception that lazymig raises by itself.
+
+    Each can be pickled and copied, with its attributes and its text: process pools and task queues
+    carry errors from one process to another.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not by a call of the class: what a constructor is given is not what the text is made of.
+        return _rebuild, (type(self), self.args), self.__dict__
 
 
 class ConvergenceWarning(UserWarning):
@@ -112,8 +119,9 @@ class SettleLimitExceeded(LazyMigError):
         self.documents = documents
         self.limit = limit
         count = f"more than {limit}" if documents > limit else str(documents)
+        noun = "document" if min(documents, limit) == 1 else "documents"
         super().__init__(
-            f"{model}: {operation} needs {count} documents brought up to date by "
+            f"{model}: for {operation}, {count} {noun} would have to be brought up to date by "
             f"{', '.join(rules)} first, and settle_limit is {limit}; call "
             f"{model}.migration_handler({model}).migrate_pending(), or raise settle_limit"
         )
@@ -185,10 +193,6 @@ class BackupFailed(RunError):
         self.path = os.fspath(path)
         super().__init__(problem, collection=collection, run=run)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        named = {"path": self.path, "collection": self.collection, "run": self.run}
-        return partial(type(self), **named), self.args
-
 
 class BackupUnreadable(LazyMigError):
     """A backup is not there, damaged, or of something else; nothing was written.
@@ -201,9 +205,6 @@ class BackupUnreadable(LazyMigError):
         self.problem = problem
         super().__init__(f"{self.path}: {problem}")
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return partial(type(self), path=self.path), (self.problem,)
-
 
 class HandlerFileError(LazyMigError):
     """The source file of a handler cannot be found, read or edited; no file was changed.
@@ -215,9 +216,6 @@ class HandlerFileError(LazyMigError):
         self.path = None if path is None else os.fspath(path)
         self.problem = problem
         super().__init__(problem if self.path is None else f"{self.path}: {problem}")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return partial(type(self), path=self.path), (self.problem,)
 
 
 class RuleChanged(RunError):
@@ -244,13 +242,6 @@ class MigrationError(LazyMigError):
         self.problem = problem
         place = f"{model}.{rule}" if rule else model
         super().__init__(f"{place}: {problem} (_id: {document_id!r})")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (
-            type(self),
-            self.problem,
-            {"model": self.model, "rule": self.rule, "document_id": self.document_id},
-        )
 
 
 class MigrationFailed(MigrationError):
@@ -286,16 +277,10 @@ class MigrationInProgress(MigrationError):
         self.until = until
         super().__init__(problem, model=model, rule=rule, document_id=document_id)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        rebuild, (kind, problem, attributes) = super().__reduce__()
-        return rebuild, (kind, problem, {**attributes, "owner": self.owner, "until": self.until})
-
 
 class MigrationTimeout(MigrationError):
     """The write had to wait, for another transaction for example, longer than `lazy_timeout`."""
 
 
-def _rebuild(
-    kind: type[MigrationError], problem: str, attributes: dict[str, Any]
-) -> MigrationError:
-    return kind(problem, **attributes)
+def _rebuild(kind: type[LazyMigError], arguments: tuple[Any, ...]) -> LazyMigError:
+    return kind.__new__(kind, *arguments)

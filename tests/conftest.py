@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -37,6 +38,21 @@ settings.load_profile(os.environ.get("LAZYMIG_PROFILE", "default"))
 def _clean_registry() -> Iterator[None]:
     with restored_registry():
         yield
+
+
+@pytest.fixture
+def python_signals() -> Iterator[None]:
+    """The signal handlers that a Python process begins with, here and in processes started here.
+
+    A script that starts the suite in the background has it ignore Ctrl-C, which goes on to all
+    processes that are started below it.
+    """
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for number, handler in former.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

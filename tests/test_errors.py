@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import pickle
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime, timezone
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
 
 import pytest
 from bson import ObjectId
@@ -59,27 +66,85 @@ def test_a_migration_error_names_the_document() -> None:
     )
 
 
+# A value for each argument that a constructor of these errors takes.
+ARGUMENTS = {
+    "model": "User",
+    "rule": "migration01__a",
+    "document_id": {"a": 1},
+    "option": "batch_size",
+    "operation": "order_by name and the filter by age",
+    "rules": ("migration01__a", "migration02__b"),
+    "documents": 11,
+    "limit": 10,
+    "collection": "shop.user",
+    "run": ObjectId(),
+    "holder": {"host": "here", "pid": 7, "run": ObjectId()},
+    "expires": datetime(2020, 1, 2),
+    "until": datetime(2020, 1, 2, tzinfo=timezone.utc),
+    "owner": "host:1:a",
+    "path": Path("saved"),
+}
+
+
+def _errors_of_all_kinds() -> list[Exception]:
+    """Each exception of the module, once with all its arguments and once with the needed alone."""
+    made = []
+    for name in errors.__all__:
+        kind: Any = getattr(errors, name)
+        parameters = inspect.signature(kind.__init__).parameters.values()
+        named = [each for each in parameters if each.kind is each.KEYWORD_ONLY]
+        given = ["is bad"] if len(named) < len(parameters) - 1 else []
+        for wanted in (named, [each for each in named if each.default is each.empty]):
+            made.append(kind(*given, **{each.name: ARGUMENTS[each.name] for each in wanted}))
+            vars(made[-1])["__notes__"] = ["tried migration01__a"]
+    return made
+
+
+def _through_a_pickle(error: Exception) -> Exception:
+    again: Exception = pickle.loads(pickle.dumps(error))
+    return again
+
+
+@pytest.mark.parametrize("copied", [_through_a_pickle, copy.copy, copy.deepcopy])
+@pytest.mark.parametrize("error", _errors_of_all_kinds(), ids=lambda error: type(error).__name__)
+def test_errors_survive_pickling_and_copying(
+    error: Exception, copied: Callable[[Exception], Exception]
+) -> None:
+    """A process pool may carry any error to another process: type, text, attributes, notes stay."""
+    again = copied(error)
+    assert again is not error
+    assert (type(again), str(again), again.args) == (type(error), str(error), error.args)
+    assert vars(again) == vars(error)
+
+
+def test_an_error_reaches_the_user_of_a_process_pool() -> None:
+    """What is raised in a worker process is what the waiting process catches."""
+    with (
+        ProcessPoolExecutor(1, get_context("spawn")) as pool,
+        pytest.raises(errors.SettleLimitExceeded, match="order_by name, more than 10 documents"),
+    ):
+        pool.submit(_settle_too_much).result()
+
+
+def _settle_too_much() -> None:
+    raise errors.SettleLimitExceeded(
+        model="User", operation="order_by name", rules=("migration01__a",), documents=11, limit=10
+    )
+
+
 @pytest.mark.parametrize(
-    "error",
+    ("operation", "documents", "limit", "text"),
     [
-        errors.MigrationFailed(
-            "refused", model="User", rule="migration01__a", document_id={"a": 1}
-        ),
-        errors.MigrationConflict("busy", model="User", rule="migration01__a", document_id=2),
-        errors.MigrationInProgress(
-            "busy",
-            model="User",
-            rule="migration01__a",
-            document_id=4,
-            owner="host:1:a",
-            until=datetime(2020, 1, 2, tzinfo=timezone.utc),
-        ),
-        errors.MigrationTimeout("late", model="User", document_id=3),
-        errors.RuleDefinitionError("bad", model="User", rule="migration01__a"),
-        errors.UpdateQueryError("bad", model="User"),
+        ("order_by name", 11, 10, "for order_by name, more than 10 documents would"),
+        ("filter a and order_by b", 2, 1, "for filter a and order_by b, more than 1 document "),
+        ("modify", 1, 0, "for modify, more than 0 documents would"),
     ],
 )
-def test_errors_survive_pickling(error: errors.LazyMigError) -> None:
-    """A task queue may carry an error to another process: type, text and attributes stay."""
-    again = pickle.loads(pickle.dumps(error))
-    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+def test_the_limit_is_told_in_one_sentence(
+    operation: str, documents: int, limit: int, text: str
+) -> None:
+    """One operation or two, one document or more: number and verb agree."""
+    error = errors.SettleLimitExceeded(
+        model="User", operation=operation, rules=("a",), documents=documents, limit=limit
+    )
+    assert text in str(error)

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "lazymig"
 # From bottom to top; rooms of one storey may import each other.
 STOREYS = (
     {"errors"},
-    {"redaction", "signals"},
+    {"characters", "redaction", "signals"},
     {"rules"},
     {"engines"},
     {"odm"},

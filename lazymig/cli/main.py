@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import click
 
 import lazymig
+from lazymig.characters import in_one_line
 from lazymig.cli import (
     check,
     demo,
@@ -24,7 +25,7 @@ from lazymig.cli import (
     status,
 )
 from lazymig.cli.failures import FINDINGS, INTERRUPTED, USAGE
-from lazymig.cli.masking import masked, printable
+from lazymig.cli.masking import masked
 
 __all__ = ["main"]
 
@@ -63,7 +64,7 @@ class Program(click.Group):
 
 
 def _end(text: str, code: int) -> NoReturn:
-    click.echo(f"lazymig: {printable(masked(' '.join(text.split())))}", err=True)
+    click.echo(f"lazymig: {in_one_line(masked(text))}", err=True)
     sys.exit(code)
 
 

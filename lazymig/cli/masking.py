@@ -1,4 +1,4 @@
-"""Secrets in connection strings, and characters that a terminal would obey, kept out of texts."""
+"""Secrets in connection strings, kept out of texts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, unquote_plus
 
-__all__ = ["Mask", "masked", "printable"]
+__all__ = ["Mask", "masked"]
 
 _HIDDEN = "***"
 
@@ -22,9 +22,6 @@ _OPTION = re.compile(
 # Shorter ones would be found in ordinary words.
 _SHORTEST_SECRET = 4
 
-# All but tab and newline.
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
-
 
 def masked(text: str) -> str:
     """The text without the passwords of the connection strings in it."""
@@ -34,11 +31,6 @@ def masked(text: str) -> str:
 def _without_password(found: re.Match[str]) -> str:
     user, colon, _password = found[2].partition(":")
     return f"{found[1]}{user}{colon and ':' + _HIDDEN}@"
-
-
-def printable(text: str) -> str:
-    """The text with control characters spelled out, except newlines and tabs."""
-    return text.translate(_CONTROLS)
 
 
 class Mask:

@@ -18,8 +18,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lazymig.characters import printable
 from lazymig.cli.failures import in_commands, told
-from lazymig.cli.masking import Mask, masked, printable
+from lazymig.cli.masking import Mask, masked
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -11,6 +11,7 @@ from bson import ObjectId
 from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS, RawBSONDocument
 from pymongo import ReadPreference, UpdateOne, WriteConcern
 from pymongo.collection import Collection
+from pymongo.database import Database
 from pymongo.errors import (
     BulkWriteError,
     OperationFailure,
@@ -18,6 +19,7 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
     WriteError,
 )
+from pymongo.mongo_client import MongoClient
 from pymongo.read_concern import ReadConcern
 
 from lazymig.engines.raw_bson import (
@@ -39,6 +41,7 @@ __all__ = [
     "compared",
     "ids_matching",
     "ids_of",
+    "in_one_answer",
     "is_document_error",
     "is_mongomock",
     "key_of",
@@ -64,6 +67,8 @@ class Positional:
     collation: Any = None
 
 
+_PYMONGO = (Collection, Database, MongoClient)
+
 _MAX_TIME_EXPIRED = 50
 _NOT_SUPPORTED_ON_VIEW = 166
 _INVALID_OPTIONS = 72
@@ -76,9 +81,15 @@ def key_of(document_id: Any) -> Any:
     return bson.encode({"_id": document_id}, codec_options=ANY_UUID)
 
 
-def is_mongomock(collection: Any) -> bool:
-    """Whether this is mongomock's stand-in, whose `bulk_write` cannot run `UpdateOne`."""
-    return type(collection).__module__.partition(".")[0] == "mongomock"
+def is_mongomock(place: Any) -> bool:
+    """Return whether a collection, database or client imitates PyMongo's, as mongomock's do.
+
+    An imitation is counted on for no more than mongomock can do: it has no server, so no sessions
+    and no transactions. Whatever wraps one of PyMongo's leads to another one by its attributes.
+    """
+    return not isinstance(place, _PYMONGO) and not isinstance(
+        getattr(place, "database", None), _PYMONGO
+    )
 
 
 def on_primary(collection: Collection[Any]) -> Collection[Any]:
@@ -156,6 +167,8 @@ def ids_of(collection: Collection[Any], query: Raw, **options: Any) -> Iterator[
     :param options: those of PyMongo's `find`.
     """
     if is_mongomock(collection):
+        # Stand-ins answer at once, and may refuse the size of a batch.
+        options.pop("batch_size", None)
         for document in collection.find(query, {"_id": 1}, **options):
             yield document["_id"]
         return
@@ -202,7 +215,7 @@ def in_one_answer(cursor: Any, count: int) -> Any:
     The server's own first answer holds 101 documents; one that is exactly full leaves the cursor
     open, at the price of one more round trip.
     """
-    return cursor.batch_size(count + 1)
+    return cursor if is_mongomock(cursor.collection) else cursor.batch_size(count + 1)
 
 
 def waited_too_long(error: PyMongoError) -> bool:

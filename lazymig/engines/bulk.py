@@ -435,9 +435,9 @@ class Work:
         cursor = on_primary(self.collection).find(
             self.documents_of(target), projection, **self.in_session
         )
-        cursor = cursor.sort("_id", 1).batch_size(size)
-        if hasattr(cursor, "allow_disk_use"):
-            cursor = cursor.allow_disk_use(True)
+        cursor = cursor.sort("_id", 1)
+        if not is_mongomock(self.collection):
+            cursor = cursor.batch_size(size).allow_disk_use(True)
         try:
             while True:
                 with turn:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from bson import ObjectId
 
+from lazymig.characters import in_one_line
 from lazymig.errors import RunOptionError
 from lazymig.rules.rule import Scope
 
@@ -325,7 +326,7 @@ def _picture(progress: Progress, *, done: bool = False, has_waited: bool = False
     for _ in range(4):
         row.add_column(no_wrap=True, justify="right")
     row.add_row(
-        Text(f"{progress.position}/{progress.rules} {progress.rule}"),
+        Text(in_one_line(f"{progress.position}/{progress.rules} {progress.rule}")),
         Bar(total=1.0, completed=share),
         Text(f"{math.floor(100 * share):3}%"),
         Text(f"{_short(progress.done)}/{'' if progress.exact else '~'}{_short(progress.total)}"),
@@ -338,7 +339,7 @@ def _picture(progress: Progress, *, done: bool = False, has_waited: bool = False
         notes.append(f", quarantined {_short(progress.quarantined)}", style="red")
     lines: list[RenderableType] = [row, notes]
     if has_waited:
-        reason = f"waiting: {progress.waiting}" if progress.waiting else ""
+        reason = in_one_line(f"waiting: {progress.waiting}") if progress.waiting else ""
         lines.append(Text(reason, style="yellow", no_wrap=True, overflow="ellipsis"))
     return Group(*lines)
 
@@ -346,7 +347,7 @@ def _picture(progress: Progress, *, done: bool = False, has_waited: bool = False
 def _line(progress: Progress, *, done: bool) -> str:
     waiting = f"; waiting: {progress.waiting}" if progress.waiting else ""
     left = "done" if done else f"{_duration(progress.eta)} left"
-    return (
+    return in_one_line(
         f"{progress.model}.{progress.rule} ({progress.position} of {progress.rules}): "
         f"{progress.done:,} of {'' if progress.exact else 'about '}{progress.total:,} documents "
         f"({_share(progress, done=done):.1%}), matched {progress.matched:,}, "

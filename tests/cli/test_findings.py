@@ -103,9 +103,13 @@ def test_models_without_rules(shop, database, command):
 
 def test_documents_cannot_command_the_terminal(shop, database):
     """Stored names and values that a terminal would obey are shown."""
-    database.user.insert_one({"_id": "\x1b[31m", "\x1b[2J": 1, "first": {"\x9b": 1}})
+    hidden = "\u202egro.\u2066\u2028"
+    database.user.insert_one({"_id": "\x1b[31m", "\x1b[2J": 1, "first": {"\x9b": 1}, hidden: 1})
     for command in ("check", "diff"):
-        assert r"\x1b" in shop(command).out
+        out = shop(command).out
+        assert r"\x1b" in out
+        assert r"\u202egro.\u2066\u2028" in out
+        assert not any(each in out for each in hidden if not each.isprintable())
 
 
 def test_a_report(shop, database):

@@ -14,12 +14,14 @@ import sys
 import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from lazymig import History
 from lazymig.cli.output import Output
 from tests.cli.app.models import fill
+from tests.support.server import URI_VARIABLE
 
 COLUMNS = 80
 PATIENCE = 60
@@ -161,6 +163,7 @@ def test_the_bar(shop, database):
     assert max(map(len, drawn)) <= COLUMNS
 
 
+@pytest.mark.usefixtures("python_signals")
 def test_ctrl_c_is_an_orderly_end(shop, database):
     """Ctrl-C ends the run behind its chunk, with code 130, and what is told goes on with it."""
     fill(database, 2000)
@@ -180,6 +183,7 @@ def test_ctrl_c_is_an_orderly_end(shop, database):
     assert database.user.count_documents({"first": "Ada"}) == 2000
 
 
+@pytest.mark.usefixtures("python_signals")
 def test_sigterm_is_an_orderly_end(shop, database):
     """SIGTERM does the same, with code 143."""
     fill(database, 2000)
@@ -189,6 +193,21 @@ def test_sigterm_is_an_orderly_end(shop, database):
         call.process.send_signal(signal.SIGTERM)
         assert call.end() == (143, "")
     assert History(database).runs()[0].state == "stopped"
+
+
+def test_ctrl_c_is_tested_in_the_background_as_well(server_uri):
+    """Where a script has started the suite with Ctrl-C ignored, its tests pass as elsewhere."""
+    test = f"{__file__}::test_ctrl_c_is_an_orderly_end"
+    pytest_call = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
+    done = subprocess.run(
+        ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *pytest_call],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, URI_VARIABLE: server_uri},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def test_colours_on_a_terminal_alone(shop, database):

@@ -25,7 +25,6 @@ from lazymig.engines.access import (
     by_ids,
     in_one_answer,
     is_document_error,
-    is_mongomock,
     key_of,
     on_primary,
     waited_too_long,
@@ -90,11 +89,6 @@ def test_writes_are_acknowledged(database: Database[Any]) -> None:
     assert writable(careless).write_concern == WriteConcern(w=1)
     journaled = database.get_collection("c", write_concern=WriteConcern(w=1, j=True))
     assert writable(journaled) is journaled
-
-
-def test_a_stand_in_is_told_from_a_server(database: Database[Any], mock_db: Any) -> None:
-    """Only mongomock's collections count as mongomock's."""
-    assert (is_mongomock(database["c"]), is_mongomock(mock_db["c"])) == (False, True)
 
 
 def _bulk(*codes: int, concern: bool = False) -> BulkWriteError:

@@ -19,15 +19,7 @@ from lazymig.operations.interrupts import interruptible
 BOTH = (signal.SIGINT, signal.SIGTERM)
 
 
-@pytest.fixture(autouse=True)
-def _python_handlers() -> Iterator[None]:
-    """The handlers that a Python process begins with, put back afterwards."""
-    former = {number: signal.getsignal(number) for number in BOTH}
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    yield
-    for number, handler in former.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("python_signals")
 
 
 def _handlers() -> list[Any]:

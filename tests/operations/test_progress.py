@@ -236,6 +236,23 @@ def test_the_reason_of_a_wait_is_shown_at_once(clock: Clock) -> None:
     assert _screen(stream)[2:] == ["waiting: [bold]paused[/bold]"]
 
 
+def test_nobody_who_pauses_a_run_commands_its_terminal(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The name of whoever asked for a pause is shown in one line, in the bar and in the log."""
+    caplog.set_level(logging.INFO)
+    asked = replace(AT_WORK, waiting="paused by \x1b]0;owned\x07\x1b[2J\u202eops\nmodified 0")
+    shown = r"waiting: paused by \x1b]0;owned\x07\x1b[2J\u202eops modified 0"
+    stream, console = _terminal()
+    with ProgressBar(console, clock=clock) as bar:
+        bar(asked)
+    assert _screen(stream)[2:] == [shown]
+    log = ProgressLog(clock=clock)
+    clock.now += 10
+    log(asked)
+    assert caplog.messages[0].endswith(shown)
+
+
 def test_a_bar_is_drawn_ten_times_a_second(clock: Clock) -> None:
     """Chunks of a millisecond do not each cost a drawing."""
     stream, console = _terminal()

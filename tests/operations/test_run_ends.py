@@ -173,6 +173,7 @@ def held(server_uri: str, mongoengine_db: Database[Any]) -> Iterator[Any]:
         session.abort_transaction()
 
 
+@pytest.mark.usefixtures("python_signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_wait_for_a_held_document(
     held: Any, monkeypatch: pytest.MonkeyPatch, number: signal.Signals

@@ -537,6 +537,7 @@ def test_on_mongomock_runs_are_journalled(mock_db: Any) -> None:
     assert {(raw["v"], raw["n"], raw["w"]) for raw in mock_db["post"].find()} == {(2, 1, 1)}
 
 
+@pytest.mark.usefixtures("python_signals")
 @pytest.mark.parametrize(
     ("number", "ends_with"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
 )
