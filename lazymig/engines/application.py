@@ -383,11 +383,12 @@ class Application:
             and rule.reads is not None
             and not any(overlaps(path, read) for path in self.written for read in rule.reads)
         )
-        if independent and rule.matcher is not None and rule.matcher.exact:
+        answers = self._judged(rule) if independent else {}
+        if independent and None not in answers.values():
             keys = {
-                key_of(document["_id"])
-                for document in self.documents.values()
-                if rule.matcher.judge(document)
+                key_of(self.documents[index]["_id"])
+                for index, matches in answers.items()
+                if matches
             }
         else:
             self._flush()
