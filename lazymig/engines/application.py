@@ -31,6 +31,7 @@ from lazymig.engines.access import (
 from lazymig.engines.claims import ClaimOutcome, Held, migrate_claimed, wait_for
 from lazymig.engines.computed import Outcome, migrate_computed
 from lazymig.engines.marks import marks_writes
+from lazymig.engines.pace import Pace, Slow, slowest
 from lazymig.engines.refusals import failure_of_rule, failure_of_server
 from lazymig.errors import MigrationError, MigrationTimeout
 from lazymig.rules.discovery import BoundRule
@@ -81,7 +82,8 @@ class Application:
     Static rules that end their match are queued and sent as one ordered bulk write with one
     `UpdateMany` each; other rules are written document by document, after what is queued. A
     document for which a rule fails gets no later one. One that somebody else holds for a once rule
-    is set aside until all others are done.
+    is set aside until all others are done. One for which a rule had no time is `unfinished`, and
+    gets no later rule either before it is tried again. `taken` is what rules took in Python.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Application:
         after_error: bool,
         whole: bool,
         applied: dict[Any, list[str]] | None,
+        taken: dict[str, Slow] | None = None,
     ) -> None:
         self.collection = writable(collection)
         self.plan = plan
@@ -106,6 +109,9 @@ class Application:
         self.queue: list[_Queued] = []
         self.held: dict[Any, Held] = {}
         self.context: Context | None = None
+        self.pace = Pace()
+        self.taken = {} if taken is None else taken
+        self.unfinished: dict[Any, Any] = {}
         self.wrote = False
         self.written: list[str] | None = []
         self.errors: dict[Any, MigrationError] = {}
@@ -129,13 +135,13 @@ class Application:
         if limit is not None and len(self.documents) > 1:
             limit /= 2
         late = self._work(limit)
-        if late is not None:
-            self._keep_stale()
+        if late is not None or self.unfinished:
+            self._find_left(late)
             if limit is not None and len(self.documents) > 1:
                 self._work_one_by_one(limit, late)
             else:
                 for key in self.alive:
-                    self._time_out(key, late)
+                    self._time_out(key, late, self.pace.waited)
         if self.held:
             self._wait_for_held(started)
         self._announce_end()
@@ -143,26 +149,27 @@ class Application:
     def _work(self, limit: float | None) -> PyMongoError | None:
         """Apply the rules within a time limit; return the error of the driver if it ran out."""
         self.context = copy_context()
+        self.pace = Pace.within(limit, copy_context(), self.taken)
         try:
             with pymongo.timeout(limit):
                 for rule in self.rules:
                     if self.alive:
                         self._apply(rule)
-                self._flush()
+                self.pace.send(self._flush)
         except PyMongoError as exc:
             if not waited_too_long(exc):
                 raise
             return exc
         return None
 
-    def _work_one_by_one(self, limit: float, late: PyMongoError) -> None:
+    def _work_one_by_one(self, limit: float, late: PyMongoError | None) -> None:
         """Try each document that is left by itself: who holds one does not hold its neighbours."""
         until = time.monotonic() + limit
         for index, document in self.documents.items():
             key = key_of(document["_id"])
             if key not in self.alive:
                 continue
-            if self.applied is not None:
+            if self.applied is not None and key not in self.unfinished:
                 self.applied.pop(key, None)
             alone = Application(
                 self.collection,
@@ -172,13 +179,15 @@ class Application:
                 self.after_error,
                 self.whole,
                 self.applied,
+                self.taken,
             )
             left = until - time.monotonic()
             error = alone._work(min(left, limit / _PATIENCE)) if left > 0 else late
             self.errors.update(alone.errors)
             self.held.update(alone.held)
-            if error is not None and key not in self.held:
-                self._time_out(key, error)
+            undone = left <= 0 or error is not None or alone.unfinished
+            if undone and key not in self.held:
+                self._time_out(key, error, alone.pace.waited)
 
     def _wait_for_held(self, started: float) -> None:
         """Go on with documents that others hold as they become free, within what time is left."""
@@ -199,7 +208,7 @@ class Application:
             if not waited_too_long(exc):
                 raise
             for key in self.held:
-                self._time_out(key, exc)
+                self._time_out(key, exc, waited=True)
         else:
             self.errors.update(errors)
 
@@ -219,13 +228,14 @@ class Application:
             self.after_error,
             whole=False,
             applied=self.applied,
+            taken=self.taken,
         )
         late = again._work(left)
         self.errors.update(again.errors)
-        if late is not None:
-            again._keep_stale()
+        if late is not None or again.unfinished:
+            again._find_left(late)
             for key in again.alive:
-                self._time_out(key, late)
+                self._time_out(key, late, again.pace.waited)
         return again.held
 
     def _apply(self, rule: BoundRule) -> None:
@@ -296,12 +306,11 @@ class Application:
 
         :param fields: a projection that suffices, if they are read.
         """
-        self._flush()
+        self.pace.send(self._flush)
         judged = {} if self.wrote or not self.whole else self._judged(rule)
         if None in judged.values() or self.wrote or not self.whole:
-            found = on_primary(self.collection).find(
-                all_of(by_ids(list(self.alive.values())), self.plan.concern, rule.target), fields
-            )
+            query = all_of(by_ids(list(self.alive.values())), self.plan.concern, rule.target)
+            found = on_primary(self.collection).find(query, fields)
             return list(in_one_answer(found, len(self.alive)))
         return [self.documents[index] for index, matches in judged.items() if matches]
 
@@ -328,6 +337,7 @@ class Application:
             demand="nothing" if self.after_error else "end",
             shard_key=self.plan.shard_key,
             static_update=static_update,
+            pace=self.pace,
         )
         self._take_over(rule, outcome)
 
@@ -349,6 +359,7 @@ class Application:
                 shard_key=self.plan.shard_key,
                 context=self.context,
                 patience=self.plan.lazy_timeout,
+                pace=self.pace,
             )
         finally:
             self._take_over(rule, outcome)
@@ -358,6 +369,9 @@ class Application:
 
     def _take_over(self, rule: BoundRule, outcome: Outcome) -> None:
         """What became of documents that were written one by one."""
+        self.unfinished.update(outcome.unfinished)
+        for key in outcome.unfinished:
+            self.alive.pop(key, None)
         for key, error in outcome.failures.items():
             self.errors[key] = error
             self.alive.pop(key, None)
@@ -391,14 +405,19 @@ class Application:
                 if matches
             }
         else:
-            self._flush()
-            keys = ids_matching(
-                self.collection,
-                [all_of(by_ids(list(self.alive.values())), self.plan.concern, rule.target)],
-                len(self.alive),
-            )
+            self.pace.send(self._flush)
+            query = all_of(by_ids(list(self.alive.values())), self.plan.concern, rule.target)
+            keys = self.pace.send(lambda: ids_matching(self.collection, [query], len(self.alive)))
         for key in keys & self.alive.keys():
             self.applied.setdefault(key, []).append(rule.name)
+
+    def _find_left(self, late: PyMongoError | None) -> None:
+        """Keep the documents that time was too short for: because of waiting, or of computing."""
+        if late is None:
+            self.alive.clear()
+        else:
+            self._keep_stale()
+        self.alive.update(self.unfinished)
 
     def _keep_stale(self) -> None:
         """Leave alone what was done in time; reading is never held up by a write lock."""
@@ -411,12 +430,25 @@ class Application:
         )
         self.alive = {key: self.alive[key] for key in stale & self.alive.keys()}
 
-    def _time_out(self, key: Any, cause: PyMongoError) -> None:
+    def _time_out(self, key: Any, cause: PyMongoError | None, waited: bool) -> None:
+        limit = self.plan.lazy_timeout
+        slow = None if waited else slowest(self.taken, limit)
+        if slow is not None:
+            problem = (
+                f"the rule takes {slow.each:.3g} s a document in Python, so lazy_timeout = {limit} "
+                "s was over before this one was done; what was computed is stored: load it again, "
+                "let the rule take less time, or bring the collection up to date in a bulk run"
+            )
+        else:
+            problem = (
+                f"the update waited longer than lazy_timeout = {limit} s allows, probably for a "
+                "transaction that holds the document; load it again after that, or outside of the "
+                "transaction"
+            )
         error = MigrationTimeout(
-            f"the update waited longer than lazy_timeout = {self.plan.lazy_timeout} s allows, "
-            "probably for a transaction that holds the document; load it again after that, "
-            "or outside of the transaction",
+            problem,
             model=self.plan.model_name,
+            rule=None if slow is None else slow.rule,
             document_id=self.ids[key],
         )
         error.__cause__ = cause
