@@ -279,7 +279,7 @@ class MigrationInProgress(MigrationError):
 
 
 class MigrationTimeout(MigrationError):
-    """The write had to wait, for another transaction for example, longer than `lazy_timeout`."""
+    """`lazy_timeout` was over: the write had to wait, or `rule` took that long in Python."""
 
 
 def _rebuild(kind: type[LazyMigError], arguments: tuple[Any, ...]) -> LazyMigError:

@@ -30,6 +30,7 @@ from lazymig.engines.claims import ClaimOutcome, Held, migrate_claimed, wait_for
 from lazymig.engines.computed import Outcome, migrate_computed
 from lazymig.engines.deadline import Deadline
 from lazymig.engines.marks import marks_writes
+from lazymig.engines.pace import Pace, Slow, slowest
 from lazymig.engines.recursion import was_told
 from lazymig.engines.refusals import failure_of_rule, failure_of_server
 from lazymig.engines.sessions import (
@@ -88,7 +89,8 @@ class Application:
     Static rules that end their match are queued and sent as one ordered bulk write with one
     `UpdateMany` each; other rules are written document by document, after what is queued. A
     document for which a rule fails gets no later one. One that somebody else holds for a once rule
-    is set aside until all others are done.
+    is set aside until all others are done. One for which a rule had no time is `unfinished`, and
+    gets no later rule either before it is tried again. `taken` is what rules took in Python.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Application:
         after_error: bool,
         whole: bool,
         applied: dict[Any, list[str]] | None,
+        taken: dict[str, Slow] | None = None,
     ) -> None:
         self.collection = writable(collection)
         self.plan = plan
@@ -113,6 +116,9 @@ class Application:
         self.queue: list[_Queued] = []
         self.held: dict[Any, Held] = {}
         self.context: Context | None = None
+        self.pace = Pace()
+        self.taken = {} if taken is None else taken
+        self.unfinished: dict[Any, Any] = {}
         self.wrote = False
         self.written: list[str] | None = []
         self.errors: dict[Any, MigrationError] = {}
@@ -150,11 +156,11 @@ class Application:
     def _work_in_time(self) -> None:
         alone = len(self.documents) == 1
         late = self.work(self.deadline if alone else self.deadline.part(0.5))
-        if late is not None:
-            self.keep_stale()
+        if late is not None or self.unfinished:
+            self.find_left(late)
             if alone or self.deadline.seconds is None:
                 for key in self.alive:
-                    self.time_out(key, late)
+                    self.time_out(key, late, waited=self.pace.waited)
             else:
                 self._work_one_by_one(late)
         if self.held:
@@ -168,9 +174,9 @@ class Application:
         for index in self.documents:
             alone = self._part([index], whole=self.whole)
             late = alone.work(self.deadline)
-            if late is not None:
-                for key in alone.alive:
-                    alone.time_out(key, late)
+            left = alone.unfinished if late is None else alone.alive | alone.unfinished
+            for key in left:
+                alone.time_out(key, late, waited=alone.pace.waited)
             self._take_in(alone)
             try:
                 for error in alone.errors.values():
@@ -183,12 +189,13 @@ class Application:
     def work(self, deadline: Deadline) -> PyMongoError | None:
         """Apply the rules in time; return the error of the driver if that ran out."""
         self.context = copy_context()
+        self.pace = Pace.within(deadline.left, copy_context(), self.taken)
         try:
             with deadline.within():
                 for rule in self.rules:
                     if self.alive:
                         self._apply(rule)
-                self._flush()
+                self.pace.send(self._flush)
         except PyMongoError as exc:
             if not waited_too_long(exc):
                 raise
@@ -209,6 +216,7 @@ class Application:
             self.after_error,
             whole,
             self.applied,
+            self.taken,
         )
         part.deadline = self.deadline
         return part
@@ -218,21 +226,23 @@ class Application:
         self.errors.update(part.errors)
         self.left_alone.update(part.left_alone)
 
-    def _work_one_by_one(self, late: PyMongoError) -> None:
+    def _work_one_by_one(self, late: PyMongoError | None) -> None:
         """Try each document that is left by itself: who holds one does not hold its neighbours."""
         most = (self.deadline.seconds or 0) / 2 / _PATIENCE
         for index, document in self.documents.items():
             key = key_of(document["_id"])
             if key not in self.alive:
                 continue
-            if self.applied is not None:
+            if self.applied is not None and key not in self.unfinished:
                 self.applied.pop(key, None)
+            is_over = self.deadline.is_over
             alone = self._part([index], whole=self.whole)
-            error = late if self.deadline.is_over else alone.work(self.deadline.at_most(most))
+            error = late if is_over else alone.work(self.deadline.at_most(most))
             self._take_in(alone)
             self.held.update(alone.held)
-            if error is not None and key not in self.held:
-                self.time_out(key, error)
+            undone = is_over or error is not None or alone.unfinished
+            if undone and key not in self.held:
+                self.time_out(key, error, waited=alone.pace.waited)
 
     def _wait_for_held(self) -> None:
         """Go on with documents that others hold as they become free, within what time is left."""
@@ -251,7 +261,7 @@ class Application:
             if not waited_too_long(exc):
                 raise
             for key in self.held:
-                self.time_out(key, exc)
+                self.time_out(key, exc, waited=True)
         else:
             self.errors.update(errors)
 
@@ -264,10 +274,10 @@ class Application:
         again = self._part(indexes, whole=False)
         late = again.work(self.deadline.at_least(_LEAST))
         self._take_in(again)
-        if late is not None:
-            again.keep_stale()
+        if late is not None or again.unfinished:
+            again.find_left(late)
             for key in again.alive:
-                self.time_out(key, late)
+                self.time_out(key, late, waited=again.pace.waited)
         return again.held
 
     def _apply(self, rule: BoundRule) -> None:
@@ -338,12 +348,11 @@ class Application:
 
         :param fields: a projection that suffices, if they are read.
         """
-        self._flush()
+        self.pace.send(self._flush)
         judged = {} if self.wrote or not self.whole else self._judged(rule)
         if None in judged.values() or self.wrote or not self.whole:
-            found = on_primary(self.collection).find(
-                all_of(by_ids(list(self.alive.values())), self.plan.concern, rule.target), fields
-            )
+            query = all_of(by_ids(list(self.alive.values())), self.plan.concern, rule.target)
+            found = on_primary(self.collection).find(query, fields)
             return list(in_one_answer(found, len(self.alive)))
         return [self.documents[index] for index, matches in judged.items() if matches]
 
@@ -370,6 +379,7 @@ class Application:
             demand="nothing" if self.after_error else "end",
             shard_key=self.plan.shard_key,
             static_update=static_update,
+            pace=self.pace,
         )
         self._take_over(rule, outcome)
         keys = {key_of(document["_id"]) for document in documents}
@@ -401,6 +411,7 @@ class Application:
                 shard_key=self.plan.shard_key,
                 context=self.context,
                 patience=self.plan.lazy_timeout,
+                pace=self.pace,
             )
         finally:
             self._take_over(rule, outcome)
@@ -410,6 +421,9 @@ class Application:
 
     def _take_over(self, rule: BoundRule, outcome: Outcome) -> None:
         """What became of documents that were written one by one."""
+        self.unfinished.update(outcome.unfinished)
+        for key in outcome.unfinished:
+            self.alive.pop(key, None)
         for key, error in outcome.failures.items():
             self.errors[key] = error
             self.alive.pop(key, None)
@@ -435,23 +449,29 @@ class Application:
             and rule.reads is not None
             and not any(overlaps(path, read) for path in self.written for read in rule.reads)
         )
-        if independent and rule.matcher is not None and rule.matcher.exact:
+        answers = self._judged(rule) if independent else {}
+        if independent and None not in answers.values():
             keys = {
-                key_of(document["_id"])
-                for document in self.documents.values()
-                if rule.matcher.judge(document)
+                key_of(self.documents[index]["_id"])
+                for index, matches in answers.items()
+                if matches
             }
         else:
-            self._flush()
-            keys = ids_matching(
-                self.collection,
-                [all_of(by_ids(list(self.alive.values())), self.plan.concern, rule.target)],
-                len(self.alive),
-            )
+            self.pace.send(self._flush)
+            query = all_of(by_ids(list(self.alive.values())), self.plan.concern, rule.target)
+            keys = self.pace.send(lambda: ids_matching(self.collection, [query], len(self.alive)))
         for key in keys & self.alive.keys():
             self.applied.setdefault(key, []).append(rule.name)
 
-    def keep_stale(self) -> None:
+    def find_left(self, late: PyMongoError | None) -> None:
+        """Keep the documents that time was too short for: because of waiting, or of computing."""
+        if late is None:
+            self.alive.clear()
+        else:
+            self._keep_stale()
+        self.alive.update(self.unfinished)
+
+    def _keep_stale(self) -> None:
         """Leave alone what was done in time; reading is never held up by a write lock."""
         targets = [rule.target for rule in self.rules if rule.target is not None]
         if len(targets) < len(self.rules) or self.after_error:
@@ -462,13 +482,28 @@ class Application:
         )
         self.alive = {key: self.alive[key] for key in stale & self.alive.keys()}
 
-    def time_out(self, key: Any, cause: PyMongoError) -> None:
-        """Give up a document whose update had to wait too long."""
+    def time_out(self, key: Any, cause: PyMongoError | None, *, waited: bool) -> None:
+        """Give up a document for which time was too short.
+
+        :param waited: a command has waited until the end; otherwise a rule may have been slow.
+        """
+        limit = self.deadline.limit
+        slow = None if waited else slowest(self.taken, self.deadline.seconds)
+        if slow is not None:
+            problem = (
+                f"the rule takes {slow.each:.3g} s a document in Python, so {limit} was over "
+                "before this one was done; what was computed is stored: load it again, let the "
+                "rule take less time, or bring the collection up to date in a bulk run"
+            )
+        else:
+            problem = (
+                f"the update waited longer than {limit} allows, probably for a transaction that "
+                "holds the document; load it again after that, or outside of the transaction"
+            )
         error = MigrationTimeout(
-            f"the update waited longer than {self.deadline.limit} allows, probably for a "
-            "transaction that holds the document; load it again after that, or outside of the "
-            "transaction",
+            problem,
             model=self.plan.model_name,
+            rule=None if slow is None else slow.rule,
             document_id=self.ids[key],
         )
         error.__cause__ = cause

@@ -37,6 +37,7 @@ from lazymig.engines.claims import migrate_once
 from lazymig.engines.computed import Demand, Outcome, PartRefused, migrate_computed
 from lazymig.engines.lazy import Failure, refresh, rescue
 from lazymig.engines.marks import marks_writes
+from lazymig.engines.pace import Pace
 from lazymig.engines.recursion import was_told
 from lazymig.engines.refusals import failure_of_rule, failure_of_server, still_matches
 from lazymig.errors import MigrationError
@@ -149,7 +150,7 @@ class Tally:
     `lasting`: there was an update after which the rule may find its document again. `halted`: for
     that reason a part of them was left undone. `unwritten` are the keys of the refused that no
     update was sent for. `others` has what other rules did to documents that did not load or
-    validate, by name.
+    validate, by name. `computing` are the seconds that the rule took in Python.
     """
 
     matched: int = 0
@@ -158,6 +159,7 @@ class Tally:
     lasting: bool = False
     halted: bool = False
     unwritten: set[Any] = field(default_factory=set)
+    computing: float = 0.0
     others: dict[str, Tally] = field(default_factory=dict)
 
     def add(self, other: Tally) -> None:
@@ -168,6 +170,7 @@ class Tally:
         self.lasting |= other.lasting
         self.halted |= other.halted
         self.unwritten |= other.unwritten
+        self.computing += other.computing
         for name, tally in other.others.items():
             self.others.setdefault(name, Tally()).add(tally)
 
@@ -309,6 +312,7 @@ class Work:
         """
         paths = _paths_needed(rule, self.plan)
         turn = nullcontext() if self.session is None and self.before_write is None else Lock()
+        pace = Pace()
         work = partial(
             migrate_computed,
             self.collection,
@@ -322,6 +326,7 @@ class Work:
             projected=paths,
             session=self.session,
             before_write=self.before_write,
+            pace=pace,
         )
         batches = self.stream(
             rule.target,
@@ -333,6 +338,7 @@ class Work:
             mend = partial(self._rescue, rule, tally)
         workers = 1 if is_mongomock(self.collection) else 2
         self._count(tally, work, batches, workers, mend)
+        tally.computing += pace.seconds
 
     def _rescue(self, rule: BoundRule, tally: Tally, outcome: Outcome) -> None:
         """Do what a load does to those documents that a rule was not applied to, and is to mend.
@@ -367,11 +373,18 @@ class Work:
             if self.before_write is not None:
                 self.before_write(by_ids([document["_id"] for document in batch]))
             return migrate_once(
-                self.collection, rule, self.plan.concern, batch, shard_key=self.plan.shard_key
+                self.collection,
+                rule,
+                self.plan.concern,
+                batch,
+                shard_key=self.plan.shard_key,
+                pace=pace,
             )
 
+        pace = Pace()
         located_only = location_fields(self.plan.shard_key)
         self._count(tally, work, self.stream(rule.target, located_only, _CLAIMED_BATCH), 1)
+        tally.computing += pace.seconds
 
     def _count(
         self,

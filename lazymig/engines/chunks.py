@@ -90,19 +90,17 @@ class Chunk:
         """A chunk of picked documents."""
         return cls(by_ids(document_ids), len(document_ids), None)
 
-    def split(self, document_ids: Sequence[Any]) -> tuple[Chunk, Chunk]:
-        """Two chunks of a half of the documents each.
+    def split(self, document_ids: Sequence[Any], size: int) -> list[Chunk]:
+        """Chunks of so many of the documents each, the last one with what is left.
 
-        :param document_ids: those of the chunk's documents that count, in the order of the walk, at
-            least two.
+        :param document_ids: those of the chunk's documents that count, in the order of the walk.
         """
-        half = len(document_ids) // 2
-        first, second = document_ids[:half], document_ids[half:]
-        between = self.behind and Position(self.behind.bracket, True, first[-1])
-        return (
-            Chunk(by_ids(first), 0, between),
-            Chunk(by_ids(second), self.documents, self.behind),
-        )
+        parts = [document_ids[first : first + size] for first in range(0, len(document_ids), size)]
+        chunks = [
+            Chunk(by_ids(ids), 0, self.behind and Position(self.behind.bracket, True, ids[-1]))
+            for ids in parts
+        ]
+        return [*chunks[:-1], Chunk(by_ids(parts[-1]), self.documents, self.behind)]
 
 
 class Walk:
@@ -235,8 +233,12 @@ class ChunkSize:
         """The size of the next chunk."""
         return self._size
 
-    def learn(self, documents: int, seconds: float) -> None:
-        """Note what a chunk of so many documents took; at most double or halve the next."""
+    def learn(self, documents: int, seconds: float, computing: float = 0.0) -> None:
+        """Note what a chunk of so many documents took; at most double or halve the next.
+
+        :param computing: the part of these seconds that a rule took in Python. It alone makes
+            chunks small: what a chunk costs besides would only be paid more often.
+        """
         if self._fixed is not None or not documents:
             return
         if documents < self._size and seconds < self._seconds:
@@ -244,4 +246,10 @@ class ChunkSize:
             return
         ideal = documents * self._seconds / max(seconds, 1e-6)
         bounded = min(max(ideal, self._size / 2), self._size * 2)
-        self._size = int(min(max(bounded, _LEAST), _MOST))
+        least = 1 if computing > self._seconds else min(_LEAST, self._size)
+        self._size = int(min(max(bounded, least), _MOST))
+
+    def shrink(self, documents: int) -> None:
+        """Make the next chunk no larger than this."""
+        if self._fixed is None:
+            self._size = min(self._size, documents)

@@ -38,6 +38,7 @@ from lazymig.engines.access import (
 )
 from lazymig.engines.computed import Outcome
 from lazymig.engines.deadline import Deadline, without_client_limit
+from lazymig.engines.pace import Pace
 from lazymig.engines.refusals import failure_of_rule, failure_of_server, sets_no_update
 from lazymig.errors import MigrationFailed, MigrationInProgress, UpdateQueryError
 from lazymig.rules.discovery import BoundRule
@@ -166,6 +167,7 @@ def migrate_claimed(
     shard_key: Sequence[str] = (),
     context: Context | None = None,
     patience: float | None = None,
+    pace: Pace | None = None,
 ) -> None:
     """Apply a once rule to each of these documents that nobody else is at work on.
 
@@ -174,12 +176,18 @@ def migrate_claimed(
     :param context: where the rule method runs: the caller's context without its time limit, which
         is meant for MongoDB and would tear an effect apart.
     :param patience: seconds for the one write that follows an effect; `None` for no limit.
+    :param pace: no further effect is begun once its time is up; what effects took is noted there.
     :raises pymongo.errors.PyMongoError: the connection, the rights, a time limit.
     """
     missed: list[Raw] = []
-    with _Claimant(collection, rule, concern, outcome, shard_key, context, patience) as claimant:
+    pace = pace or Pace()
+    with _Claimant(
+        collection, rule, concern, outcome, shard_key, context, patience, pace
+    ) as claimant:
         for document in documents:
-            if claimant.place_of(document) in _at_work.get():
+            if pace.is_over:
+                outcome.leave([document["_id"]])
+            elif claimant.place_of(document) in _at_work.get():
                 outcome.own.add(key_of(document["_id"]))
             elif not claimant.take(document):
                 missed.append(document)
@@ -199,12 +207,14 @@ def migrate_once(
     documents: Sequence[Raw],
     *,
     shard_key: Sequence[str] = (),
+    pace: Pace | None = None,
 ) -> Outcome:
     """Apply a once rule to each of these documents, and wait for those that others work on.
 
     A document that still matches because the rule has set no update for it is among the failures.
 
     :param documents: raw documents with `_id` and the fields of the shard key.
+    :param pace: where it is noted what effects took.
     :raises pymongo.errors.PyMongoError: the connection, the rights; document errors are in the
         outcome, `MigrationInProgress` for those that stay held among them.
     """
@@ -212,7 +222,7 @@ def migrate_once(
 
     def attempt(some: Sequence[Raw]) -> dict[Any, Held]:
         outcome.held = {}
-        migrate_claimed(collection, rule, concern, some, outcome, shard_key=shard_key)
+        migrate_claimed(collection, rule, concern, some, outcome, shard_key=shard_key, pace=pace)
         return outcome.held
 
     held = attempt(documents)
@@ -291,6 +301,7 @@ class _Claimant(AbstractContextManager["_Claimant"]):
         shard_key: Sequence[str],
         context: Context | None,
         patience: float | None,
+        pace: Pace,
     ) -> None:
         self.given = collection
         self.collection = _durable(collection)
@@ -300,6 +311,7 @@ class _Claimant(AbstractContextManager["_Claimant"]):
         self.shard_key = shard_key
         self.context = context
         self.patience = patience
+        self.pace = pace
         self.mock = is_mongomock(collection)
         self.lease = _options_of(rule).lease
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
@@ -384,9 +396,11 @@ class _Claimant(AbstractContextManager["_Claimant"]):
 
         def run() -> Evaluation:
             token = _at_work.set(_at_work.get() | {self.place_of(raw)})
+            started = time.perf_counter()
             try:
                 return self.rule.run(raw, self.given)
             finally:
+                self.pace.note(self.rule.name, time.perf_counter() - started)
                 _at_work.reset(token)
 
         return run() if self.context is None else self.context.run(run)

@@ -6,9 +6,12 @@ writer was faster.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
 
 import bson
 from pymongo.collection import Collection
@@ -21,10 +24,12 @@ from lazymig.engines.computing import (
     Outcome,
     PartRefused,
     ReadsMore,
+    TooSlow,
     Write,
     read_matching,
     within,
 )
+from lazymig.engines.pace import IN_TRANSACTION, SLICE, Pace
 from lazymig.engines.refusals import failure_of_server
 from lazymig.errors import MigrationConflict
 from lazymig.rules.discovery import BoundRule
@@ -36,8 +41,11 @@ __all__ = [
     "Demand",
     "Outcome",
     "PartRefused",
+    "TooSlow",
     "migrate_computed",
 ]
+
+_Result = TypeVar("_Result")
 
 # A document that is changed between read and write this often in a row is not read a sixth time
 # within one request.
@@ -58,6 +66,7 @@ def migrate_computed(
     projected: frozenset[str] | None = None,
     session: Any = None,
     before_write: Callable[[Raw], object] | None = None,
+    pace: Pace | None = None,
 ) -> Outcome:
     """Apply one rule to each of these documents with the update computed for it.
 
@@ -77,17 +86,72 @@ def migrate_computed(
         what is stored then, or the write ends the transaction; so the `_id` is filter enough,
         which the server finds in half of the time. A refused update raises `PartRefused`.
     :param before_write: called with a query for the documents that are about to be written.
+    :param pace: how long documents may be computed; those of a slice are written before the next
+        one is begun.
     :raises PartRefused: within a transaction, MongoDB refused an update.
+    :raises TooSlow: within a transaction, they cannot be computed in time.
     :raises pymongo.errors.PyMongoError: the connection, the rights, a time limit; document errors
         are in the outcome.
     """
-    work = Computation(collection, rule, concern, demand, shard_key, static_update, session)
+    pace = pace or Pace()
+    work = Computation(collection, rule, concern, demand, shard_key, static_update, session, pace)
     outcome = work.outcome
+    commands = _Commands(work, turn or nullcontext(), before_write)
+    left = list(documents)
+    while left and not outcome.halted:
+        if pace.is_over:
+            outcome.leave(document["_id"] for document in left)
+            break
+        left = _migrate_slice(work, commands, left, only_repeatable, projected)
+    if work.questions and not outcome.halted:
+        commands.send(work.look_again)
+    return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _Commands:
+    """How commands are sent for a computation: in its turn, and in what time is left for them."""
+
+    work: Computation
+    turn: AbstractContextManager[Any]
+    before_write: Callable[[Raw], object] | None
+
+    def send(self, command: Callable[[], _Result]) -> _Result:
+        with self.turn:
+            return self.work.pace.send(command)
+
+    def read(self, document_ids: Sequence[Any]) -> list[Raw]:
+        work = self.work
+        return self.send(
+            lambda: read_matching(
+                work.collection, work.rule, work.concern, document_ids, work.session
+            )
+        )
+
+    def write(self, writes: Sequence[Write]) -> tuple[set[Any], set[Any]]:
+        work = self.work
+
+        def write() -> tuple[set[Any], set[Any]]:
+            if self.before_write is not None:
+                self.before_write(by_ids([write.document["_id"] for write in writes]))
+            return _send(work.collection, work.rule, writes, work.outcome, work.session)
+
+        return self.send(write)
+
+
+def _migrate_slice(
+    work: Computation,
+    commands: _Commands,
+    documents: Sequence[Raw],
+    only_repeatable: bool,
+    projected: frozenset[str] | None,
+) -> list[Raw]:
+    """Do as many of the documents as can be computed in a slice; return the others."""
+    outcome, rule = work.outcome, work.rule
     ids = {key_of(document["_id"]): document["_id"] for document in documents}
-    todo = list(documents)
+    todo, left = list(documents), list[Raw]()
     previous: dict[Any, Evaluation] = {}
-    turn = turn or nullcontext()
-    for _attempt in range(_ATTEMPTS):
+    for attempt in range(_ATTEMPTS):
         # What was read is still stored: then the write found it, and was done.
         todo = [
             document
@@ -95,28 +159,31 @@ def migrate_computed(
             if (key := key_of(document["_id"])) not in previous
             or not _still_reads(previous[key], document)
         ]
-        results = [work.compute(document, projected) for document in todo]
+        seconds = SLICE if work.session is None else IN_TRANSACTION
+        turns = work.pace.sliced(todo, math.inf if attempt else seconds)
+        results = [work.compute(document, projected) for document in turns]
+        todo, later = todo[: len(results)], todo[len(results) :]
+        if later and work.session is not None:
+            raise TooSlow(len(results))
+        if attempt:
+            outcome.leave(document["_id"] for document in later)
+        else:
+            left = later
         reads_more = [result for result in results if isinstance(result, ReadsMore)]
         if reads_more:
-            again = [each.document_id for each in reads_more]
-            with turn:
-                whole = read_matching(collection, rule, concern, again, session)
+            whole = commands.read([each.document_id for each in reads_more])
             results.extend(work.compute(document, None) for document in whole)
         writes = [result for result in results if isinstance(result, Write)]
         if any(write.open for write in writes):
-            with turn:
-                writes = work.decide(writes, projected)
+            writes = commands.send(partial(work.decide, writes, projected))
         projected = None
         if not writes:
             break
         outcome.lasting |= not all(write.recognizable for write in writes)
         if only_repeatable and outcome.lasting:
             outcome.halt(document["_id"] for document in todo)
-            return outcome
-        with turn:
-            if before_write is not None:
-                before_write(by_ids([write.document["_id"] for write in writes]))
-            missed, uncertain = _send(collection, rule, writes, outcome, session)
+            break
+        missed, uncertain = commands.write(writes)
         work.written(writes)
         if not missed and not uncertain:
             break
@@ -125,9 +192,7 @@ def migrate_computed(
             for write in writes
             if write.key in uncertain and not write.recognizable
         }
-        again = [ids[key] for key in missed | uncertain]
-        with turn:
-            todo = read_matching(collection, rule, concern, again, session)
+        todo = commands.read([ids[key] for key in missed | uncertain])
     else:
         for document in todo:
             key = key_of(document["_id"])
@@ -138,10 +203,7 @@ def migrate_computed(
                 rule=rule.name,
                 document_id=document["_id"],
             )
-    if work.questions:
-        with turn:
-            work.look_again()
-    return outcome
+    return left
 
 
 def _send(

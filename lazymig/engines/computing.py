@@ -5,6 +5,7 @@ How it is sent to MongoDB is in `computed`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 import bson
 from pymongo import UpdateOne
 from pymongo.collection import Collection
-from pymongo.errors import OperationFailure
+from pymongo.errors import OperationFailure, PyMongoError
 
 from lazymig.engines.access import (
     Raw,
@@ -26,6 +27,7 @@ from lazymig.engines.access import (
     on_primary,
     waited_too_long,
 )
+from lazymig.engines.pace import Pace
 from lazymig.engines.recursion import at_work, circular
 from lazymig.engines.refusals import (
     failure_of_rule,
@@ -47,6 +49,7 @@ __all__ = [
     "Outcome",
     "PartRefused",
     "ReadsMore",
+    "TooSlow",
     "Write",
     "read_matching",
     "within",
@@ -60,21 +63,37 @@ class PartRefused(Exception):
     """MongoDB refused an update within a transaction, which undoes what it had done so far."""
 
 
+class TooSlow(PartRefused):
+    """Documents are computed too slowly for one transaction; so many of them were in time."""
+
+    def __init__(self, documents: int) -> None:
+        super().__init__(documents)
+        self.documents = documents
+
+
 @dataclass(slots=True)
 class Outcome:
     """What became of a batch: documents, by the key of their `_id`.
 
     `lasting`: there was an update after which the rule may find its document again. `halted`: for
     that reason a part was left undone. `unwritten` are those of the failures for which an update
-    was not sent, because it would not have done what is demanded.
+    was not sent, because it would not have done what is demanded. `unfinished` are those for which
+    there was no time, with their `_id`s.
     """
 
     matched: set[Any] = field(default_factory=set)
     modified: int = 0
     failures: dict[Any, MigrationError] = field(default_factory=dict)
     unwritten: set[Any] = field(default_factory=set)
+    unfinished: dict[Any, Any] = field(default_factory=dict)
     lasting: bool = False
     halted: bool = False
+
+    def leave(self, document_ids: Iterable[Any]) -> None:
+        """Note that there was no time for these documents."""
+        for document_id in document_ids:
+            self.matched.discard(key := key_of(document_id))
+            self.unfinished[key] = document_id
 
     def refuse(self, error: MigrationError) -> None:
         """Note that a document was left as it is, because its update is not what is demanded."""
@@ -156,6 +175,7 @@ class Computation:
         shard_key: Sequence[str],
         static_update: bool,
         session: Any,
+        pace: Pace,
     ) -> None:
         self.collection = collection
         self.rule = rule
@@ -164,6 +184,7 @@ class Computation:
         self.shard_key = shard_key
         self.static_update = static_update
         self.session = session
+        self.pace = pace
         self.outcome = Outcome()
         self.questions: dict[Any, Any] = {}
 
@@ -182,6 +203,7 @@ class Computation:
         """Run the rule for one document; `None` where there is nothing (more) to write."""
         rule, document_id = self.rule, document["_id"]
         key = key_of(document_id)
+        started = time.perf_counter()
         try:
             with at_work(self.collection, rule, document):
                 evaluation = rule.evaluate(
@@ -192,11 +214,17 @@ class Computation:
             if failure is not None:
                 self.outcome.failures[key] = failure
                 return None
+            if isinstance(exc, PyMongoError) and self.pace.is_over and waited_too_long(exc):
+                # What the rule asks MongoDB for obeys the time limit of the load.
+                self.outcome.leave([document_id])
+                return None
             if projected is not None:
                 # It may have missed what was not read.
                 return ReadsMore(document_id)
             self.outcome.failures[key] = failure_of_rule(rule, document_id, exc)
             return None
+        finally:
+            self.pace.note(rule.name, time.perf_counter() - started)
         if projected is not None and not _covers(projected, rule, evaluation):
             return ReadsMore(document_id)
         if evaluation.target is None:

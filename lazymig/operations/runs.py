@@ -39,7 +39,7 @@ from lazymig.engines.bulk import (
 )
 from lazymig.engines.chunks import Chunk, ChunkSize, Position, Walk
 from lazymig.engines.claims import release_expired
-from lazymig.engines.computed import PartRefused
+from lazymig.engines.computed import PartRefused, TooSlow
 from lazymig.engines.refusals import failure_of_server, still_matches
 from lazymig.errors import MigrationError, RuleChanged, RunOptionError
 from lazymig.operations.backup import BackupWriter
@@ -675,7 +675,7 @@ class _Runner:
                 # Document by document, each write with its own conditions.
                 self._do_once(step, rule, chunk)
             else:
-                self._do_halves(step, rule, chunk)
+                self._do_parts(step, rule, chunk, exc)
             return
         latency = time.perf_counter() - noted
         if self.backup is not None:
@@ -729,13 +729,20 @@ class _Runner:
             self.interrupts.wait(pause)
             pause = min(pause * 2, _LOOK_AGAIN)
 
-    def _do_halves(self, step: Step, rule: BoundRule, chunk: Chunk) -> None:
-        """Find the documents that MongoDB refuses: it does not name them in a transaction."""
+    def _do_parts(self, step: Step, rule: BoundRule, chunk: Chunk, reason: Exception) -> None:
+        """Do a chunk in several transactions: halves, or as much as can be computed in one.
+
+        MongoDB does not name in a transaction the document that it refuses.
+        """
         ids = self._persistently(step, lambda: self._ids_in(step, rule, chunk))
         if len(ids) > 1:
-            for half in chunk.split(ids):
+            size = (len(ids) + 1) // 2
+            if isinstance(reason, TooSlow):
+                size = min(size, reason.documents)
+                self.size.shrink(size)
+            for part in chunk.split(ids, size):
                 self._ready(step)
-                self._do_exactly(step, rule, half)
+                self._do_exactly(step, rule, part)
         elif ids:
             only = replace(chunk, within=by_ids(ids))
             self._do_exactly(step, rule, only, alone=ids)
@@ -785,12 +792,13 @@ class _Runner:
         latency: float | None = None,
     ) -> None:
         """What is learned from a chunk that is noted."""
-        matched = 0
+        matched, computing = 0, 0.0
         for name, tally in tallies.items():
             step.tallies.setdefault(name, Tally()).add(tally)
             self.refused += len(tally.errors)
             matched += tally.matched
-        self.size.learn(chunk.documents, seconds)
+            computing += tally.computing
+        self.size.learn(chunk.documents, seconds, computing)
         self.throttle.worked(matched, seconds, latency)
         self.meter.note(step.state["done"])
         self._tell(step)

@@ -6,7 +6,6 @@ Operators that contain other operators are put together in matching.py.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from operator import ge, gt, le, lt
@@ -387,19 +386,15 @@ def regular_expression(path: str, operator: str, pattern: Any, options: str | No
     if problem:
         raise malformed(path, operator, problem)
     translated = patterns.translate(text, flags)
-    if translated is None:
-        return Test("regex", _pattern_check(text, None, ascii_only=False), judged=False)
-    ascii_only = bool(flags & re.IGNORECASE)
-    return Test("regex", _pattern_check(text, translated.search, ascii_only=ascii_only))
+    linear = translated is not None and translated.is_linear
+    return Test("regex", _pattern_check(text, translated), judged=linear)
 
 
-def _pattern_check(text: str, search: Callable[[str], Any] | None, *, ascii_only: bool) -> Judge:
+def _pattern_check(text: str, translated: patterns.Translated | None) -> Judge:
     def check(value: Any) -> bool | None:
         own = bracket(value)
         if own == STRING:
-            if search is None or (ascii_only and not value.isascii()):
-                return None
-            return search(value) is not None
+            return None if translated is None else translated.judge(value)
         if own == REGEX:  # equality: the stored flags are not known
             return None if value.pattern == text or type(value.pattern) is not str else False
         return None if own is None else False

@@ -108,12 +108,12 @@ def test_a_first_document_that_vanishes_hides_no_other(
 
 
 @pytest.mark.parametrize("ids", [[False, True], [1, 2, 3], ["a", "b"]])
-def test_a_walk_goes_on_between_the_halves_of_a_chunk(database: Database[Any], ids: Any) -> None:
-    """Behind the first half of a chunk a walk gives the second one, whatever the `_id`s are."""
+def test_a_walk_goes_on_between_the_parts_of_a_chunk(database: Database[Any], ids: Any) -> None:
+    """Behind the first part of a chunk a walk gives the others, whatever the `_id`s are."""
     database["post"].insert_many([{"_id": each} for each in ids])
     chunk = Walk(database["post"]).next(10)
     assert chunk is not None
-    first, _second = chunk.split(ids)
+    first, *_ = chunk.split(ids, len(ids) // 2)
     rest = Walk(database["post"], first.behind).next(10)
     assert isinstance(rest, Chunk)
     assert [raw["_id"] for raw in database["post"].find(rest.within)] == ids[len(ids) // 2 :]
