@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any
 
-import pymongo
 from pymongo import UpdateMany
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
@@ -30,8 +28,16 @@ from lazymig.engines.access import (
 )
 from lazymig.engines.claims import ClaimOutcome, Held, migrate_claimed, wait_for
 from lazymig.engines.computed import Outcome, migrate_computed
+from lazymig.engines.deadline import Deadline
 from lazymig.engines.marks import marks_writes
 from lazymig.engines.refusals import failure_of_rule, failure_of_server
+from lazymig.engines.sessions import (
+    in_transaction,
+    is_read_only,
+    not_at_a_snapshot,
+    not_in_a_transaction,
+    raise_if_aborted,
+)
 from lazymig.errors import MigrationError, MigrationTimeout
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
@@ -109,6 +115,8 @@ class Application:
         self.wrote = False
         self.written: list[str] | None = []
         self.errors: dict[Any, MigrationError] = {}
+        self.left_alone: set[tuple[Any, str]] = set()
+        self.deadline: Deadline
         self.applied = {} if applied is None and _someone_listens() else applied
 
     @property
@@ -121,30 +129,61 @@ class Application:
         }
 
     @marks_writes
-    def run(self) -> None:
-        """Apply the rules; errors of single documents are in `errors`."""
+    def run(self, deadline: Deadline | None = None) -> None:
+        """Apply the rules; errors of single documents are in `errors`.
+
+        :param deadline: that of an earlier attempt; without one the time begins now.
+        :raises MigrationError: a transaction that the documents are part of is over.
+        """
+        self.deadline = deadline or Deadline.of(self.collection, self.plan.lazy_timeout)
         self._announce_start()
-        started = time.monotonic()
-        limit = self.plan.lazy_timeout
-        if limit is not None and len(self.documents) > 1:
-            limit /= 2
-        late = self._work(limit)
-        if late is not None:
-            self._keep_stale()
-            if limit is not None and len(self.documents) > 1:
-                self._work_one_by_one(limit, late)
-            else:
-                for key in self.alive:
-                    self._time_out(key, late)
-        if self.held:
-            self._wait_for_held(started)
+        if is_read_only(self.collection):
+            for key, document_id in self.ids.items():
+                self.errors[key] = not_at_a_snapshot(self.plan.model_name, document_id)
+        elif in_transaction(self.collection):
+            self._work_in_transaction()
+        else:
+            self._work_in_time()
         self._announce_end()
 
-    def _work(self, limit: float | None) -> PyMongoError | None:
-        """Apply the rules within a time limit; return the error of the driver if it ran out."""
+    def _work_in_time(self) -> None:
+        alone = len(self.documents) == 1
+        late = self.work(self.deadline if alone else self.deadline.part(0.5))
+        if late is not None:
+            self.keep_stale()
+            if alone or self.deadline.seconds is None:
+                for key in self.alive:
+                    self.time_out(key, late)
+            else:
+                self._work_one_by_one(late)
+        if self.held:
+            self._wait_for_held()
+
+    def _work_in_transaction(self) -> None:
+        """Do one document after the other: of a batch MongoDB does not say which it has refused.
+
+        And it takes no further command then by which that could be found out.
+        """
+        for index in self.documents:
+            alone = self._part([index], whole=self.whole)
+            late = alone.work(self.deadline)
+            if late is not None:
+                for key in alone.alive:
+                    alone.time_out(key, late)
+            self._take_in(alone)
+            try:
+                for error in alone.errors.values():
+                    raise_if_aborted(error)
+            except BaseException:
+                self.applied = None
+                self._announce_end()
+                raise
+
+    def work(self, deadline: Deadline) -> PyMongoError | None:
+        """Apply the rules in time; return the error of the driver if that ran out."""
         self.context = copy_context()
         try:
-            with pymongo.timeout(limit):
+            with deadline.within():
                 for rule in self.rules:
                     if self.alive:
                         self._apply(rule)
@@ -155,41 +194,53 @@ class Application:
             return exc
         return None
 
-    def _work_one_by_one(self, limit: float, late: PyMongoError) -> None:
+    def _part(self, indexes: Iterable[int], *, whole: bool) -> Application:
+        """The same rules for some of the documents.
+
+        :param whole: what was read of them is what they are.
+        """
+        documents = {index: self.documents[index] for index in indexes}
+        part = Application(
+            self.collection,
+            self.plan,
+            documents,
+            {index: self.matches[index] for index in documents},
+            self.after_error,
+            whole,
+            self.applied,
+        )
+        part.deadline = self.deadline
+        return part
+
+    def _take_in(self, part: Application) -> None:
+        """What has become of a part, but for what is held."""
+        self.errors.update(part.errors)
+        self.left_alone.update(part.left_alone)
+
+    def _work_one_by_one(self, late: PyMongoError) -> None:
         """Try each document that is left by itself: who holds one does not hold its neighbours."""
-        until = time.monotonic() + limit
+        most = (self.deadline.seconds or 0) / 2 / _PATIENCE
         for index, document in self.documents.items():
             key = key_of(document["_id"])
             if key not in self.alive:
                 continue
             if self.applied is not None:
                 self.applied.pop(key, None)
-            alone = Application(
-                self.collection,
-                self.plan,
-                {index: document},
-                {index: self.matches[index]},
-                self.after_error,
-                self.whole,
-                self.applied,
-            )
-            left = until - time.monotonic()
-            error = alone._work(min(left, limit / _PATIENCE)) if left > 0 else late
-            self.errors.update(alone.errors)
+            alone = self._part([index], whole=self.whole)
+            error = late if self.deadline.is_over else alone.work(self.deadline.at_most(most))
+            self._take_in(alone)
             self.held.update(alone.held)
             if error is not None and key not in self.held:
-                self._time_out(key, error)
+                self.time_out(key, error)
 
-    def _wait_for_held(self, started: float) -> None:
+    def _wait_for_held(self) -> None:
         """Go on with documents that others hold as they become free, within what time is left."""
-        limit = self.plan.lazy_timeout
-        deadline = None if limit is None else started + limit * _WAITING
+        deadline = self.deadline.part(_WAITING)
 
         def go_on(free: Mapping[Any, Held]) -> dict[Any, Held]:
             for key in free:
                 del self.held[key]
-            left = None if limit is None else max(started + limit - time.monotonic(), _LEAST)
-            held = self._go_on(free, left)
+            held = self._go_on(free)
             self.held.update(held)
             return held
 
@@ -199,33 +250,23 @@ class Application:
             if not waited_too_long(exc):
                 raise
             for key in self.held:
-                self._time_out(key, exc)
+                self.time_out(key, exc)
         else:
             self.errors.update(errors)
 
-    def _go_on(self, keys: Mapping[Any, Any], left: float | None) -> dict[Any, Held]:
+    def _go_on(self, keys: Mapping[Any, Any]) -> dict[Any, Held]:
         """Apply the rules to documents that have been held; return those that are held again."""
-        documents = {
-            index: document
-            for index, document in self.documents.items()
-            if key_of(document["_id"]) in keys
-        }
+        indexes = [
+            index for index, document in self.documents.items() if key_of(document["_id"]) in keys
+        ]
         # What was read of them, by whomever, is what they were before.
-        again = Application(
-            self.collection,
-            self.plan,
-            documents,
-            {index: self.matches[index] for index in documents},
-            self.after_error,
-            whole=False,
-            applied=self.applied,
-        )
-        late = again._work(left)
-        self.errors.update(again.errors)
+        again = self._part(indexes, whole=False)
+        late = again.work(self.deadline.at_least(_LEAST))
+        self._take_in(again)
         if late is not None:
-            again._keep_stale()
+            again.keep_stale()
             for key in again.alive:
-                self._time_out(key, late)
+                self.time_out(key, late)
         return again.held
 
     def _apply(self, rule: BoundRule) -> None:
@@ -330,11 +371,21 @@ class Application:
             static_update=static_update,
         )
         self._take_over(rule, outcome)
+        keys = {key_of(document["_id"]) for document in documents}
+        # Of an update that may not end the match nothing is said by the next match.
+        ended = set() if outcome.lasting else outcome.matched
+        self.left_alone.update((key, rule.name) for key in keys - ended)
 
     def _claim_each(self, rule: BoundRule) -> None:
         """Let a once rule do its work on each document that nobody else is at work on."""
         documents = self._matching(rule, location_fields(self.plan.shard_key))
         if not documents:
+            return
+        if in_transaction(self.collection):
+            for document in documents:
+                key = key_of(document["_id"])
+                self.errors[key] = not_in_a_transaction(rule, document["_id"])
+                self.alive.pop(key, None)
             return
         self.wrote = True
         self._note_written(rule)
@@ -399,7 +450,7 @@ class Application:
         for key in keys & self.alive.keys():
             self.applied.setdefault(key, []).append(rule.name)
 
-    def _keep_stale(self) -> None:
+    def keep_stale(self) -> None:
         """Leave alone what was done in time; reading is never held up by a write lock."""
         targets = [rule.target for rule in self.rules if rule.target is not None]
         if len(targets) < len(self.rules) or self.after_error:
@@ -410,11 +461,12 @@ class Application:
         )
         self.alive = {key: self.alive[key] for key in stale & self.alive.keys()}
 
-    def _time_out(self, key: Any, cause: PyMongoError) -> None:
+    def time_out(self, key: Any, cause: PyMongoError) -> None:
+        """Give up a document whose update had to wait too long."""
         error = MigrationTimeout(
-            f"the update waited longer than lazy_timeout = {self.plan.lazy_timeout} s allows, "
-            "probably for a transaction that holds the document; load it again after that, "
-            "or outside of the transaction",
+            f"the update waited longer than {self.deadline.limit} allows, probably for a "
+            "transaction that holds the document; load it again after that, or outside of the "
+            "transaction",
             model=self.plan.model_name,
             document_id=self.ids[key],
         )

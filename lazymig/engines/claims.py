@@ -13,7 +13,7 @@ import socket
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context, ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
@@ -37,6 +37,7 @@ from lazymig.engines.access import (
     on_primary,
 )
 from lazymig.engines.computed import Outcome
+from lazymig.engines.deadline import Deadline, without_client_limit
 from lazymig.engines.refusals import failure_of_rule, failure_of_server, sets_no_update
 from lazymig.errors import MigrationFailed, MigrationInProgress, UpdateQueryError
 from lazymig.rules.discovery import BoundRule
@@ -237,21 +238,21 @@ def wait_for(
     collection: Collection[Any],
     concern: Raw | None,
     held: Mapping[Any, Held],
-    deadline: float | None,
+    deadline: Deadline | None,
     go_on: Callable[[dict[Any, Held]], Mapping[Any, Held]],
 ) -> dict[Any, MigrationInProgress]:
     """Wait for documents that others hold, up to their rules' `wait`.
 
     :param held: by the key of the `_id`.
-    :param deadline: a time of `time.monotonic`; `None` for no earlier end.
+    :param deadline: `None` for no earlier end.
     :param go_on: called with documents that are free, or whose rule concerns them no more; says
         which of them are held again.
     :return: an error for each document that is held still.
     :raises pymongo.errors.PyMongoError: as `migrate_claimed`.
     """
     until = time.monotonic() + max(_options_of(each.rule).wait for each in held.values())
-    if deadline is not None:
-        until = min(until, deadline)
+    if deadline is not None and deadline.left is not None:
+        until = min(until, time.monotonic() + deadline.left)
     pauses = _pauses()
     now: Mapping[Any, Held] = held
     waiting = dict(held)
@@ -264,7 +265,9 @@ def wait_for(
         if not waiting or left <= 0:
             break
         time.sleep(min(next(pauses), left))
-        with pymongo.timeout(None if deadline is None else max(left, _LONGEST_PAUSE)):
+        # A look waits for nobody, and is what the error is made of.
+        look = None if deadline is None else Deadline.of(collection, max(left, _LONGEST_PAUSE))
+        with nullcontext() if look is None else look.within():
             now = _look_at_all(collection, concern, waiting.values())
     return {key: each.error() for key, each in waiting.items()}
 
@@ -458,7 +461,12 @@ class _Claimant(AbstractContextManager["_Claimant"]):
         """Run an operation that must not be cut short by the time limit of what went before it."""
 
         def limited() -> _Result:
-            with pymongo.timeout(self.patience):
+            # Whoever gives no context is a bulk run.
+            if self.context is None:
+                limit = without_client_limit(self.given)
+            else:
+                limit = Deadline.of(self.given, self.patience).within()
+            with limit:
                 return operation()
 
         return Context().run(limited)

@@ -5,35 +5,18 @@ Knows neither MongoEngine nor how documents are built from what it returns.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pymongo.collection import Collection
 
-from lazymig import signals
-from lazymig.engines.access import (
-    Positional,
-    Raw,
-    all_of,
-    by_ids,
-    ids_matching,
-    in_one_answer,
-    key_of,
-    on_primary,
-)
-from lazymig.engines.application import Application, Failure
-from lazymig.engines.refusals import still_matches
+from lazymig.engines.access import Positional, Raw, all_of, by_ids, ids_matching, key_of
+from lazymig.engines.application import Failure
+from lazymig.engines.rounds import Reading, Rounds, Stale
 from lazymig.rules.discovery import BoundRule
-from lazymig.rules.once import CLAIM
-from lazymig.rules.plan import Family, Plan, feeds
+from lazymig.rules.plan import Family, Plan
 
 __all__ = ["Failure", "refresh", "refresh_partial", "rescue"]
-
-logger = logging.getLogger(__name__)
-
-# The rules that a document starts, by its index in the batch, for each plan.
-_Stale = Mapping[Plan, Mapping[int, Sequence[BoundRule]]]
 
 
 def refresh(
@@ -54,12 +37,10 @@ def refresh(
     if not stale:
         return documents
 
-    def stale_again(batch: Sequence[Raw]) -> _Stale:
+    def find_stale(batch: Sequence[Raw]) -> Stale:
         return _find_stale(collection, batch, family)
 
-    return _bring_up(
-        collection, documents, family, stale, stale_again, projection=None, applied=applied
-    )
+    return Rounds(collection, documents, family, find_stale, Reading(), applied).run(stale)
 
 
 def refresh_partial(
@@ -80,15 +61,14 @@ def refresh_partial(
     :return: as `refresh` does.
     """
 
-    def find_stale(batch: Sequence[Raw]) -> _Stale:
+    def find_stale(batch: Sequence[Raw]) -> Stale:
         return _ask_for_stale(collection, batch, family, asked)
 
     stale = find_stale(documents)
     if not stale:
         return documents
-    return _bring_up(
-        collection, documents, family, stale, find_stale, projection, positional=positional
-    )
+    reading = Reading(projection, positional)
+    return Rounds(collection, documents, family, find_stale, reading).run(stale)
 
 
 def rescue(
@@ -112,15 +92,15 @@ def rescue(
         for plan, indexes in family.split(documents)
     }
 
-    def stale_again(batch: Sequence[Raw]) -> _Stale:
+    def find_stale(batch: Sequence[Raw]) -> Stale:
         return {} if projection else _find_stale(collection, batch, family)
 
-    return _bring_up(
-        collection, documents, family, failing, stale_again, projection, True, applied, positional
-    )
+    reading = Reading(projection, positional)
+    rounds = Rounds(collection, documents, family, find_stale, reading, applied)
+    return rounds.run(failing, after_error=True)
 
 
-def _find_stale(collection: Collection[Any], documents: Sequence[Raw], family: Family) -> _Stale:
+def _find_stale(collection: Collection[Any], documents: Sequence[Raw], family: Family) -> Stale:
     """The rules that start, judged in memory; MongoDB is asked once for what cannot be judged."""
     stale: dict[Plan, dict[int, list[BoundRule]]] = {}
     questions: list[tuple[Plan, int, BoundRule]] = []
@@ -156,7 +136,7 @@ def _ask_for_stale(
     documents: Sequence[Raw],
     family: Family,
     asked: Mapping[Plan, Plan],
-) -> _Stale:
+) -> Stale:
     groups = [
         (plan, range(len(documents)) if among is None else among)
         for plan, among in family.split(documents)
@@ -183,168 +163,3 @@ def _ask_for_stale(
         if found:
             stale[plan] = found
     return stale
-
-
-def _bring_up(
-    collection: Collection[Any],
-    documents: Sequence[Raw],
-    family: Family,
-    stale: _Stale,
-    find_stale: Callable[[Sequence[Raw]], _Stale],
-    projection: Mapping[str, Any] | None,
-    after_error: bool = False,
-    applied: dict[Any, list[str]] | None = None,
-    positional: Positional | None = None,
-) -> list[Raw | Failure | None]:
-    """Apply, read again, and once more where a rule has handed a document to another class."""
-    current: list[Raw | Failure | None] = list(documents)
-    done: dict[int, set[Plan]] = {}
-    for _round in range(len(family.plans) + 1):
-        failures: dict[int, Failure] = {}
-        touched: list[int] = []
-        for plan, matches in stale.items():
-            touched.extend(matches)
-            batch = {index: current[index] for index in matches}
-            application = Application(
-                collection, plan, batch, matches, after_error, projection is None, applied
-            )
-            application.run()
-            failures.update(application.failures)
-            for index in matches:
-                done.setdefault(index, set()).add(plan)
-        _read_again(collection, current, touched, projection, positional)
-        for index, failure in failures.items():
-            if current[index] is not None:
-                current[index] = failure
-        if projection is None and not after_error:
-            _find_matches(current, stale, family)
-        # After the first round the rules have been tried on an error; what is left is matching.
-        after_error = False
-        stale = _handed_over(current, touched, family, done, find_stale)
-        if not stale:
-            break
-    return current
-
-
-def _find_matches(current: list[Raw | Failure | None], stale: _Stale, family: Family) -> None:
-    """Put a failure in place of each document that matches a rule which was just applied to it.
-
-    The proof that a rule ends its match takes the parents of a dotted path for sub-documents. What
-    a later rule has brought back is said once: these two would take turns at each load.
-    """
-    for plan, matches in stale.items():
-        indexes = [
-            index
-            for index in matches
-            # A document may have been handed to the rules of another class; one with a claim is
-            # not done yet.
-            if isinstance(document := current[index], Mapping)
-            and family.plan_of(document) is plan
-            and CLAIM not in document
-        ]
-        certain, _ = plan.judge([_raw(current[index]) for index in indexes])
-        for position, rules in certain.items():
-            index = indexes[position]
-            document = _raw(current[index])
-            for rule in rules:
-                if rule.kind != "static" or rule.varies:
-                    # It was seen to document by document.
-                    continue
-                if _is_brought_back(rule, plan):
-                    _warn_of(rule, plan, document)
-                elif any(rule is each for each in matches[index]):
-                    error = still_matches(rule, document["_id"])
-                    logger.warning("%s", error)
-                    signals.migration_failed.send(
-                        plan.doc_class,
-                        document_id=document["_id"],
-                        rules=(rule.name,),
-                        scope="lazy",
-                        error=error,
-                    )
-                    current[index] = Failure(document, plan, error)
-                    break
-
-
-def _raw(document: Raw | Failure | None) -> Raw:
-    assert isinstance(document, Mapping)
-    return document
-
-
-def _is_brought_back(rule: BoundRule, plan: Plan) -> bool:
-    """Whether a later rule may write what this one looks for."""
-    later = [each for each in plan.starting if each.number > rule.number]
-    return any(feeds(each, rule) for each in later)
-
-
-def _warn_of(rule: BoundRule, plan: Plan, document: Raw) -> None:
-    if rule.name not in plan.warned:
-        plan.warned.add(rule.name)
-        logger.warning(
-            "%s.%s matches again after all rules (_id: %r), so it is applied at each load; let no "
-            "later rule write what its target looks for",
-            plan.model_name,
-            rule.name,
-            document["_id"],
-        )
-
-
-def _read_again(
-    collection: Collection[Any],
-    current: list[Raw | Failure | None],
-    indexes: Sequence[int],
-    projection: Mapping[str, Any] | None,
-    positional: Positional | None,
-) -> None:
-    """Put the stored contents in place of the documents at these indexes; None where deleted."""
-    wanted: dict[int, Any] = {}
-    for index in indexes:
-        document = current[index]
-        assert isinstance(document, Mapping)
-        wanted[index] = document["_id"]
-    metadata = {
-        key: value
-        for key, value in (projection or {}).items()
-        if isinstance(value, Mapping) and "$meta" in value
-    }
-    fields = {key: value for key, value in (projection or {}).items() if key not in metadata}
-    ids = list({key_of(_id): _id for _id in wanted.values()}.values())
-    query = by_ids(ids) if positional is None else all_of(by_ids(ids), positional.query)
-    cursor = on_primary(collection).find(query, fields or None)
-    if positional is not None and positional.collation is not None:
-        cursor.collation(positional.collation)
-    cursor = in_one_answer(cursor, len(ids))
-    found = {key_of(document["_id"]): document for document in cursor}
-    for index, document_id in wanted.items():
-        fresh = found.get(key_of(document_id))
-        stored = current[index]
-        if fresh is not None and metadata and isinstance(stored, Mapping):
-            # A text score exists only in the answer to the text query.
-            fresh = {**fresh, **{key: stored[key] for key in metadata if key in stored}}
-        current[index] = fresh
-
-
-def _handed_over(
-    current: Sequence[Raw | Failure | None],
-    touched: Sequence[int],
-    family: Family,
-    done: Mapping[int, set[Plan]],
-    find_stale: Callable[[Sequence[Raw]], _Stale],
-) -> _Stale:
-    """The documents that obey the rules of another class now, and match one of them."""
-    if family.only is not None:
-        return {}
-    moved = []
-    for index in touched:
-        document = current[index]
-        if isinstance(document, Mapping):
-            plan = family.plan_of(document)
-            if plan is not None and plan not in done[index]:
-                moved.append((index, document))
-    if not moved:
-        return {}
-    stale = find_stale([document for _, document in moved])
-    return {
-        plan: {moved[position][0]: rules for position, rules in matches.items()}
-        for plan, matches in stale.items()
-    }

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from contextvars import Context
 from typing import Any
 
-import pymongo
 from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
 
 from lazymig.engines.access import Raw
+from lazymig.engines.deadline import Deadline
 from lazymig.rules.matching import query_paths
 from lazymig.rules.updates import overlaps
 
@@ -37,12 +37,12 @@ def may_move(
     :param order: the dotted paths that the result is sorted by.
     :param written: the dotted paths that are written; `None` for any.
     :param hinted: an index is named, which is walked whatever the filter is.
-    :param limit: the seconds that the command may take.
+    :param limit: the seconds that the command may take, within every other limit.
     """
     try:
         # In a context of its own: a transaction that is bound to this one does not know the command
         # and would be over.
-        indexes = Context().run(_indexes_of, collection, limit)
+        indexes = Context().run(_indexes_of, collection, Deadline.of(collection, limit))
     except PyMongoError:
         return True
     read = None if hinted else query_paths(query)
@@ -51,8 +51,8 @@ def may_move(
     return any(_provides(index, order) and can_move(index, read, written) for index in indexes)
 
 
-def _indexes_of(collection: Collection[Any], limit: float | None) -> list[Raw]:
-    with pymongo.timeout(limit):
+def _indexes_of(collection: Collection[Any], deadline: Deadline) -> list[Raw]:
+    with deadline.within():
         return list(collection.list_indexes())
 
 

@@ -1,0 +1,115 @@
+"""The session that the application has bound to its context, and what it forbids.
+
+PyMongo 4.17 and later bind one by `session.bind()`: every command of its client joins it then, and
+its transaction, without being given a `session=`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.synchronous import client_session
+
+from lazymig.errors import MigrationError, MigrationFailed, RunError
+from lazymig.rules.discovery import BoundRule
+
+__all__ = [
+    "check_no_transaction",
+    "in_transaction",
+    "is_read_only",
+    "not_at_a_snapshot",
+    "not_in_a_transaction",
+    "raise_if_aborted",
+]
+
+# PyMongo has no public name for it, and none at all before 4.17.
+_bound: Final[Any] = getattr(client_session, "_SESSION", None)
+
+
+def _session_of(collection: Any) -> Any:
+    """The session that commands of a collection (or database) join; `None` without one."""
+    session = None if _bound is None else _bound.get()
+    if session is None:
+        return None
+    database = getattr(collection, "database", collection)
+    return session if session.client is database.client else None
+
+
+def in_transaction(collection: Any) -> bool:
+    """Return whether commands of a collection (or database) are part of a transaction now."""
+    session = _session_of(collection)
+    return session is not None and bool(session.in_transaction)
+
+
+def is_read_only(collection: Any) -> bool:
+    """Return whether commands of a collection (or database) join a session at a snapshot."""
+    session = _session_of(collection)
+    return session is not None and bool(session.options.snapshot)
+
+
+def not_at_a_snapshot(model: str, document_id: Any) -> MigrationFailed:
+    """The error for an old document that is loaded in a session which cannot write."""
+    return MigrationFailed(
+        "the document is old, and the bound session reads at a snapshot, where nothing can be "
+        "written; load it outside of that session, or as it is stored by as_stored(), or call "
+        "migrate_pending() before",
+        model=model,
+        document_id=document_id,
+    )
+
+
+def not_in_a_transaction(rule: BoundRule, document_id: Any) -> MigrationFailed:
+    """The error for a once rule in a transaction, which would not undo its effect."""
+    return MigrationFailed(
+        "a once rule does not run within a transaction: if that is aborted or tried again, the "
+        "effect has happened and the document does not say so; load the document before the "
+        "transaction begins",
+        model=rule.model_name,
+        rule=rule.name,
+        document_id=document_id,
+    )
+
+
+def raise_if_aborted(error: MigrationError) -> None:
+    """Raise what a failed command has made of the transaction in which it was sent.
+
+    MongoDB aborts a transaction with the first command that fails in it: no neighbour of the
+    document can be read or written in it any more. What the document is refused for is raised as
+    such, without the label that lets `with_transaction` try again for two minutes; a conflict with
+    another transaction is raised with it.
+    """
+    cause = error.__cause__
+    if not isinstance(cause, PyMongoError):
+        return
+    if cause.has_error_label("TransientTransactionError"):
+        raise cause
+    if not isinstance(cause, OperationFailure):
+        return
+    raise type(error)(
+        f"{error.problem}; MongoDB has aborted the transaction with this: nothing of it is stored, "
+        "and it takes no further command",
+        model=error.model,
+        rule=error.rule,
+        document_id=error.document_id,
+    ) from cause
+
+
+def check_no_transaction(collection: Any, operation: str) -> None:
+    """Refuse what has to be seen by others while it is at work.
+
+    :param operation: what is called, for the message.
+    :raises RunError: the context is in a transaction, or in a session that cannot write.
+    """
+    if in_transaction(collection):
+        problem = "within the transaction of a bound session"
+    elif is_read_only(collection):
+        problem = "within a bound session that reads at a snapshot"
+    else:
+        return
+    name = getattr(collection, "full_name", collection.name)
+    raise RunError(
+        f"{name}: {operation} was called {problem}; call it before that session is bound, or "
+        "after: it commits chunk by chunk, and its lease and its journal must be seen by others",
+        collection=str(name),
+    )
