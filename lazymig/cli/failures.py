@@ -61,11 +61,14 @@ _AS_COMMANDS = {
     ),
     "History(...).runs() lists the runs": "lazymig runs lists the runs",
     "go on with it by resume=True": "go on with it by lazymig migrate --resume",
+    "or say again=True": "or say --again",
+    "a call without resume begins": "a call without --resume begins",
     "go on with resume=True": "go on with lazymig migrate --resume",
     "begin again with resume=True": "begin again with lazymig migrate --resume",
     "without resume": "without --resume",
 }
 
+_GO_ON = re.compile(r"go on with it by migrate_\w+\(resume='(\w+)'\)")
 _STOP = re.compile(r"History\(\.\.\.(?:, (?P<journal>'[^']*'))?\)\.stop\('(?P<run>\w+)'\)")
 
 # The options that have another name here.
@@ -96,6 +99,7 @@ def in_commands(text: str) -> str:
     """A message of the library as one line, with commands in the place of its calls."""
     for call, command in _AS_COMMANDS.items():
         text = text.replace(call, command)
+    text = _GO_ON.sub(r"go on with it by lazymig migrate --resume \1", text)
     return " ".join(_STOP.sub(_stop, text).split())
 
 

@@ -37,6 +37,8 @@ _MOST_TOLD = 10
 
 _LATEST = "latest"
 
+_NOTHING = "nothing is to be resumed"
+
 Reporter = Callable[[Progress], object]
 
 
@@ -92,17 +94,18 @@ class _Job:
 
     def beginning(self, journal: str) -> str:
         """Which run goes on, or that a new one begins."""
-        run = self._former(journal) if self.resume else None
+        run = self.former(journal) if self.resume else None
         if run is None:
             return "begins a new run"
         return f"resumes run {run.id}, {run.state}, of {run.started:%Y-%m-%d %H:%M:%S} UTC"
 
-    def _former(self, journal: str) -> Run | None:
+    def former(self, journal: str) -> Run | None:
         """The run that the library will take: not one that a later run has made needless."""
         collection = self.target.collection
         history = History(collection.database, journal)
         if isinstance(self.resume, str):
-            return history.run(self.resume)
+            run = history.run(self.resume)
+            return None if run.state == "finished" else run
         finished: list[set[str]] = []
         for run in history.runs(None, collection.name):
             if (run.model, run.scope) != (self.target.name, self.scope):
@@ -154,6 +157,7 @@ def report_to_dict(report: MigrationReport) -> dict[str, Any]:
         "scope": report.scope,
         "state": report.state,
         "run": None if report.run_id is None else str(report.run_id),
+        "nothing_to_resume": report.nothing_to_resume,
         "matched": report.matched,
         "modified": report.modified,
         "seconds": report.seconds,
@@ -164,6 +168,7 @@ def report_to_dict(report: MigrationReport) -> dict[str, Any]:
                 "modified": rule.modified,
                 "refused": len(rule.errors),
                 "seconds": rule.seconds,
+                "covered_by": None if rule.covered_by is None else str(rule.covered_by),
             }
             for rule in report.rules
         ],
@@ -197,7 +202,12 @@ def register(group: click.Group) -> None:
         metavar="[RUN]",
         is_flag=False,
         flag_value=_LATEST,
-        help="Go on with the latest run that has not finished, or with this one.",
+        help="Go on with the latest run that has not finished, or with this one; begin none.",
+    )
+    @click.option(
+        "--again",
+        is_flag=True,
+        help="Apply also rules that were applied to all documents, and whose target does not tell.",
     )
     @click.option("--note", metavar="TEXT", help="A text for the journal.")
     @click.option("--backup", metavar="DIR", help="A folder for the documents as they were.")
@@ -288,11 +298,12 @@ def register(group: click.Group) -> None:
             target, run = run_of(targets, resume, session.settings.journal)
             jobs = [_Job(target, run.scope, str(run.id))]
         session.warn_of_missing(dict.fromkeys(job.target for job in jobs))
+        journal = session.settings.journal
+        asked = [job for job in jobs if not job.resume or job.former(journal) is not None]
         if yes and resume is not None:
-            for job in jobs:
-                if job.has_rules:
-                    session.output.warn(f"{job.name}: {job.beginning(session.settings.journal)}")
-        if not yes and not _agreed(session.output, jobs, session.settings.journal):
+            for job in asked:
+                session.output.warn(f"{job.name}: {job.beginning(journal)}")
+        if not yes and asked and not _agreed(session.output, asked, journal):
             session.output.warn("nothing was written")
             return FINDINGS
         return _carry_out(session.output, _Work(jobs), options)
@@ -363,23 +374,33 @@ def _carry_out(output: Output, work: _Work, options: RunOptions) -> int:
     if output.as_json:
         output.data(work.to_dict())
     else:
-        for report in work.reports:
-            if report.rules:
-                show_report(output, report)
-                if report.state != "finished":
-                    words = call_to_go_on(click.get_current_context(), report.run_id)
-                    output.call("go on with", words, 2)
-        if not any(report.rules for report in work.reports):
-            output.print("there is no rule to apply")
-        for job in work.left:
-            output.print(f"{job.name}: not begun")
-        for job in work.jobs:
-            if isinstance(job.resume, str):
-                output.print(
-                    f"that was run {job.resume} alone; lazymig migrate --resume, without an id, "
-                    "goes on with the others of a call"
-                )
+        _show(output, work)
     return FINE if work.is_fine else FINDINGS
+
+
+def _show(output: Output, work: _Work) -> None:
+    """Write what became of the runs of a call, and how it goes on."""
+    context = click.get_current_context()
+    for report in work.reports:
+        if report.nothing_to_resume:
+            output.print(f"{report.model}, {report.scope} rules: {_NOTHING}")
+        if report.rules:
+            show_report(output, report)
+            if report.state != "finished":
+                output.call("go on with", call_to_go_on(context, report.run_id), 2)
+    if not any(job.has_rules for job in work.jobs):
+        output.print("there is no rule to apply")
+    for job in work.left:
+        output.print(f"{job.name}: not begun")
+    if any(report.nothing_to_resume for report in work.reports):
+        output.call("a new run begins with", _call(context, "resume"), 0)
+    for job in work.jobs:
+        if isinstance(job.resume, str):
+            output.print(
+                f"that was run {job.resume} alone; lazymig migrate --resume, without an id, "
+                "goes on with others that have not finished, and lazymig migrate begins those of "
+                "a call that have not begun"
+            )
 
 
 def _interrupted(output: Output, watch: Watch, work: _Work, code: int) -> int:
@@ -400,11 +421,17 @@ def call_to_go_on(context: click.Context, run_id: object) -> list[str]:
 
     :param run_id: the run to go on with; without it the latest that has not finished.
     """
-    words = ["lazymig", "migrate", "--resume", *([] if run_id is None else [str(run_id)])]
+    resume = ["--resume", *([] if run_id is None else [str(run_id)])]
+    return _call(context, "resume", "again", more=resume)
+
+
+def _call(context: click.Context, *without: str, more: Sequence[str] = ()) -> list[str]:
+    """The words of this command with all that was given to it but some options."""
+    words = ["lazymig", "migrate", *more]
     for option in context.command.params:
         name = option.name
         source = context.get_parameter_source(name) if name else None
-        if name is None or name == "resume" or source is not ParameterSource.COMMANDLINE:
+        if name is None or name in without or source is not ParameterSource.COMMANDLINE:
             continue
         flag = max(option.opts, key=len)
         value = context.params[name]
@@ -450,12 +477,22 @@ def show_report(output: Output, report: MigrationReport) -> None:
         ],
         right=(1, 2, 3, 4),
     )
+    for rule in report.rules:
+        if rule.covered_by is not None:
+            output.indented(
+                f"{rule.name} is not applied again: run {rule.covered_by} has applied it to all "
+                "documents, and its target does not tell which are new since; --again applies it",
+                2,
+                "yellow",
+            )
     for error in report.errors[:_MOST_TOLD]:
         output.indented(str(error), 2, "red")
     more = len(report.errors) - _MOST_TOLD
     if more > 0:
         output.indented(f"and {more:,} more", 2, "red")
-    if report.errors and report.run_id is not None:
+    if report.errors and report.nothing_to_resume:
+        output.indented("lazymig quarantine list lists them, each with its run", 2)
+    elif report.errors and report.run_id is not None:
         then = "" if report.state == "finished" else ", once the run has finished"
         output.indented(
             f"lazymig quarantine list {report.run_id} lists them; lazymig quarantine retry "

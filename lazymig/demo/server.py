@@ -68,6 +68,7 @@ class EmbeddedServer:
 
     :param binary: the `mongod` to run; by default what `find_mongod()` finds.
     :param arguments: more command line arguments for it.
+    :param cache_gb: what it may keep of its data in memory.
     :param start_timeout: seconds to wait until the server takes writes.
     :param stop_timeout: seconds to wait for an orderly stop before the process is killed.
     """
@@ -77,11 +78,13 @@ class EmbeddedServer:
         *,
         binary: Path | None = None,
         arguments: Sequence[str] = (),
+        cache_gb: float = 0.5,
         start_timeout: float = 60.0,
         stop_timeout: float = 20.0,
     ) -> None:
         self._binary = binary
         self._arguments = tuple(arguments)
+        self._cache_gb = cache_gb
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
         self._folder: Path | None = None
@@ -191,7 +194,7 @@ class EmbeddedServer:
             *("--bind_ip", _LOOPBACK),
             *("--port", str(self._port)),
             *("--replSet", _REPLICA_SET),
-            *("--wiredTigerCacheSizeGB", "0.5"),
+            *("--wiredTigerCacheSizeGB", f"{self._cache_gb:g}"),
             *("--oplogSize", "256"),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
             *("--logpath", str(self._log_path), "--logappend"),

@@ -22,6 +22,7 @@ from pymongo.errors import (
 from pymongo.mongo_client import MongoClient
 from pymongo.read_concern import ReadConcern
 
+from lazymig.engines.outages import is_away
 from lazymig.engines.raw_bson import (
     StoredValue,
     condition,
@@ -237,6 +238,8 @@ def is_document_error(error: OperationFailure) -> bool:
     migrated, whoever asks.
     """
     if waited_too_long(error) or error.has_error_label("TransientTransactionError"):
+        return False
+    if is_away(error):
         return False
     if isinstance(error, BulkWriteError):
         return bool(error.details.get("writeErrors"))

@@ -81,6 +81,9 @@ _MOST_ERRORS = 1000
 class RuleReport:
     """What one rule did to a collection: documents matched and modified, seconds, errors.
 
+    `covered_by` is the run for whose sake it was not applied: that has applied it to the whole
+    collection, and its target does not tell to which documents.
+
     Where `errors` is not empty, the counts may be too low: MongoDB does not tell how many documents
     an update has reached before it refused one.
     """
@@ -90,6 +93,7 @@ class RuleReport:
     modified: int
     seconds: float
     errors: tuple[MigrationError, ...] = ()
+    covered_by: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,9 @@ class MigrationReport:
     refused than `max_errors` allows); where it is not `"finished"`, `resume=True` goes on with the
     run. `run_id` is the run's `_id` in the journal. The errors are those of the whole run, what it
     had in quarantine before it was resumed included.
+
+    `nothing_to_resume`: a run was to be gone on with, and there is none that has not finished.
+    Nothing was done; the errors are those of what earlier runs have in quarantine.
     """
 
     model: str
@@ -108,6 +115,7 @@ class MigrationReport:
     rules: tuple[RuleReport, ...]
     state: Literal["finished", "stopped", "failed"] = "finished"
     run_id: Any = None
+    nothing_to_resume: bool = False
 
     @property
     def complete(self) -> bool:

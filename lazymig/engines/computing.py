@@ -27,6 +27,7 @@ from lazymig.engines.access import (
     on_primary,
     waited_too_long,
 )
+from lazymig.engines.outages import is_away
 from lazymig.engines.pace import Pace
 from lazymig.engines.recursion import at_work, circular
 from lazymig.engines.refusals import (
@@ -347,6 +348,8 @@ class Computation:
             keys = {key_of(document["_id"]) for document in answer["still"]}
         except OperationFailure as exc:
             if waited_too_long(exc) or exc.has_error_label("TransientTransactionError"):
+                raise
+            if is_away(exc):
                 raise
             if self.session is not None:
                 raise PartRefused from exc

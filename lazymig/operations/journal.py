@@ -77,6 +77,7 @@ class NewRun:
     `collection` and the names in `rules`, each with its digest, are names; `options` are plain
     values without secrets. `lease` is how many seconds the run may be silent before it counts as
     dead; of the ended runs over the same collection the newest `keep_runs` stay in the journal.
+    `skipped` are the names of rules that are not to be applied.
     """
 
     model: str
@@ -88,6 +89,8 @@ class NewRun:
     note: str | None = None
     lease: float = 15.0
     keep_runs: int = KEEP_RUNS
+    skipped: frozenset[str] = frozenset()
+    id: ObjectId = field(default_factory=ObjectId)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,8 @@ class Control:
 class RunEntry:
     """A run of ours, as its entry was when it was begun or resumed.
 
-    `steps` has for each rule, in order: `name`, `digest`, `state` (`pending`, `running`, `done`),
+    `steps` has for each rule, in order: `name`, `digest`, `state` (`pending`, `running`, `done`,
+    `skipped`),
     `at` (`None`, or a mapping with the `_id` of the last document that is done), `done`, `total`,
     `exact`, `matched`, `modified`, `quarantined`, `passes`, `repeatable`, `seconds`, `edited`.
     `token` is the proof that the run is ours. `options` and `note` are those that it goes on with,
@@ -220,16 +224,22 @@ class Journal:
         self._indexed = False
 
     def begin(self, run: NewRun) -> RunEntry:
-        """Write the entry of a new run, and forget the oldest ended ones of its collection."""
+        """Write the entry of a new run, and forget the oldest ended ones of its collection.
+
+        To begin the same run twice is to begin it once.
+        """
         self._ensure_indexes()
         entry = {
-            "_id": ObjectId(),
+            "_id": run.id,
             "kind": "run",
             "model": run.model,
             "collection": run.collection,
             "handler": run.handler,
             "scope": run.scope,
-            "rules": [_new_step(name, digest) for name, digest in run.rules],
+            "rules": [
+                _new_step(name, digest, "skipped" if name in run.skipped else "pending")
+                for name, digest in run.rules
+            ],
             "options": without_secrets(dict(run.options)),
             "note": without_secrets(run.note),
             "lease": run.lease,
@@ -376,6 +386,13 @@ class Journal:
         step = {**{key: begun[key] for key in keys}, "edited": True}
         values = {f"rules.{position}.{key}": value for key, value in step.items()}
         return self._report(entry, values, "heartbeat")
+
+    def skip(self, entry: RunEntry, position: int) -> Control:
+        """Write that a rule is not to be applied by the run any more.
+
+        :raises RunTakenOver: the run is no longer ours.
+        """
+        return self._report(entry, {f"rules.{position}.state": "skipped"}, "heartbeat")
 
     def finish(self, entry: RunEntry, state: str, error: str | None = None) -> None:
         """Write that the run has ended.
@@ -704,11 +721,11 @@ def _session(begun: Raw, options: Raw, note: str | None) -> dict[str, Any]:
     return {**process, "options": options, "note": _short(note)}
 
 
-def _new_step(name: str, digest: str) -> dict[str, Any]:
+def _new_step(name: str, digest: str, state: str = "pending") -> dict[str, Any]:
     return {
         "name": name,
         "digest": digest,
-        "state": "pending",
+        "state": state,
         "at": None,
         "done": 0,
         "total": None,

@@ -29,7 +29,9 @@ class RunOptions(TypedDict, total=False):
       sends a rule that reads no document as one update of the whole collection.
     - `chunk_seconds`: seconds that a chunk should take (0.5).
     - `resume`: go on after the last checkpoint of the latest run that has not finished, or of the
-      run with this id.
+      run with this id. It never begins a run: where there is none to go on with, nothing is done.
+    - `again`: apply also rules that a run has applied to the whole collection before, and whose
+      targets do not tell that they were applied (`False`).
     - `note`: a text for the journal.
     - `max_errors`: refused documents that are put into quarantine before the run stops (0).
     - `max_rate`: documents per second. `max_replication_lag`: seconds. `max_latency`: seconds of
@@ -51,6 +53,7 @@ class RunOptions(TypedDict, total=False):
     chunk_size: int | Literal["auto"] | None
     chunk_seconds: float
     resume: Any
+    again: bool
     note: str | None
     max_errors: int
     max_rate: float | None
@@ -79,6 +82,7 @@ class Options:
     chunk_size: int | Literal["auto"] | None = "auto"
     chunk_seconds: float = 0.5
     resume: Any = False
+    again: bool = False
     note: str | None = None
     max_errors: int = 0
     max_rate: float | None = None
@@ -116,6 +120,14 @@ class Options:
             raise RunOptionError(
                 f"is {self.resume!r}; use True, or the id of a run, as in its report",
                 option="resume",
+            )
+        if not isinstance(self.again, bool):
+            raise RunOptionError(f"is {self.again!r}; use True or False", option="again")
+        if self.again and self.resume:
+            raise RunOptionError(
+                "excludes resume: that goes on with a run, which has its rules; leave one of them "
+                "out",
+                option="again",
             )
         if self.note is not None and not isinstance(self.note, str):
             raise RunOptionError(f"is {self.note!r}; use a text", option="note")

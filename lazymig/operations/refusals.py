@@ -143,14 +143,15 @@ def _current(entries: Collection[Any], name: str, plan: Plan) -> Iterator[Refusa
     runs = list(
         entries.find(
             {"kind": "run", "collection": name, "model": plan.model_name},
-            {"state": 1, "started": 1, "rules.name": 1},
+            {"state": 1, "started": 1, "rules.name": 1, "rules.state": 1},
         )
     )
     mine = {run["_id"] for run in runs}
     renewed: dict[str, datetime] = {}
     for run in runs:
         if run["state"] == "finished":
-            for rule in ", ".join(step["name"] for step in run["rules"]).split(", "):
+            done = (step["name"] for step in run["rules"] if step["state"] != "skipped")
+            for rule in ", ".join(done).split(", "):
                 renewed[rule] = max(run["started"], renewed.get(rule, run["started"]))
     for entry in found:
         if entry["run"] in mine and entry["at"] >= renewed.get(entry["rule"], entry["at"]):

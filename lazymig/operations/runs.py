@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from bson import ObjectId
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure, PyMongoError
@@ -40,14 +39,17 @@ from lazymig.engines.bulk import (
 from lazymig.engines.chunks import Chunk, ChunkSize, Position, Walk
 from lazymig.engines.claims import release_expired
 from lazymig.engines.computed import PartRefused, TooSlow
+from lazymig.engines.outages import is_away
 from lazymig.engines.refusals import failure_of_server, still_matches
-from lazymig.errors import MigrationError, RuleChanged, RunOptionError
+from lazymig.errors import MigrationError, RunOptionError
 from lazymig.operations.backup import BackupWriter
-from lazymig.operations.digest import digest_of
+from lazymig.operations.coverage import Coverage, is_marked
 from lazymig.operations.interrupts import interruptible
-from lazymig.operations.journal import Control, Journal, NewRun, RunEntry
+from lazymig.operations.journal import Control, Journal, RunEntry
 from lazymig.operations.lease import Lease
+from lazymig.operations.opening import Opening
 from lazymig.operations.options import Options
+from lazymig.operations.outlasting import FIRST_PAUSE, PATIENCE, outlast
 from lazymig.operations.progress import Meter, Progress, reporter
 from lazymig.operations.refusals import release_settled
 from lazymig.operations.scratch import describe
@@ -60,7 +62,7 @@ from lazymig.operations.transactions import (
     opened,
     refusal_of,
 )
-from lazymig.operations.workers import Workers, is_away
+from lazymig.operations.workers import Workers
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.repetition import may_be_repeated, tells_what_is_left
@@ -91,8 +93,8 @@ _FIRST_RETRY = 0.01
 _LOOK_AGAIN = 0.5
 
 # Seconds for which a server that is gone is waited for, and the first pause between two attempts.
-_PATIENCE = 120.0
-_FIRST_PAUSE = 0.1
+_PATIENCE = PATIENCE
+_FIRST_PAUSE = FIRST_PAUSE
 
 
 class _Stopped(Exception):
@@ -126,8 +128,10 @@ def carry_out(
     if not steps:
         name = str(collection.full_name)
         return MigrationReport(plan.model_name, name, scope, ())
-    _check_updatable(collection, steps)
-    return _Runner(collection, plan, scope, options, is_broken, steps).run()
+    name = plan.model_name
+    outlast(name, partial(_check_updatable, collection, steps), patience=_PATIENCE)
+    transactions = outlast(name, partial(has_transactions, collection), patience=_PATIENCE)
+    return _Runner(collection, plan, scope, options, is_broken, steps, transactions).run()
 
 
 class _Runner:
@@ -141,16 +145,18 @@ class _Runner:
         options: Options,
         is_broken: Callable[[Raw], bool],
         steps: Sequence[tuple[BoundRule, ...]],
+        transactions: bool,
     ) -> None:
         self.collection = collection
         self.plan = plan
         self.scope = scope
         self.options = options
         self.is_broken = is_broken
-        self.groups = steps
         self.journal = Journal(
             collection.database, options.journal, codec_options=collection.codec_options
         )
+        self.coverage = Coverage(collection.database, collection.name, plan.model_name)
+        self.opening = Opening(collection, plan, scope, options, steps, self.journal, self.coverage)
         self.lease = Lease(
             self.journal.collection,
             collection.name,
@@ -164,7 +170,7 @@ class _Runner:
         self.started = time.monotonic()
         self.refused = 0
         self.looked = 0.0
-        self.transactions = has_transactions(collection)
+        self.transactions = transactions
         self.backup: BackupWriter | None = None
         self.workers: Workers | None = None
         self.session: ClientSession | None = None
@@ -172,6 +178,7 @@ class _Runner:
         self.limits: Raw = {}
         self.entry: RunEntry
         self.steps: list[Step]
+        self.last: Step | None = None
 
     def run(self) -> MigrationReport:
         """Take the lease, begin or go on, and see to it that the journal tells the end."""
@@ -185,12 +192,19 @@ class _Runner:
                     self.scope,
                 )
                 stack.enter_context(closing(self.workers))
-            stack.enter_context(self.lease)
+            self._patiently(self.lease.acquire)
+            stack.callback(self.lease.release)
             self._end_transactions_of_the_dead()
-            self._open_entry()
+            opened = self._patiently(self.opening.open)
+            if isinstance(opened, MigrationReport):
+                return opened
+            self.entry = opened.entry
+            self.control = opened.entry.control
+            self.steps = opened.steps
+            self.last = next((each for each in reversed(self.steps) if not each.is_over), None)
             try:
                 self._prepare(stack)
-                report = self._run_to_its_end()
+                report = opened.completed(self._run_to_its_end())
             except BaseException as exc:
                 self._note_failure(exc)
                 raise
@@ -199,6 +213,10 @@ class _Runner:
                     self.session.end_session()
         self.interrupts.deliver()
         return report
+
+    def _patiently(self, work: Callable[[], T]) -> T:
+        """Do something before the run has begun, which may be done twice."""
+        return outlast(self.plan.model_name, work, patience=_PATIENCE, first_pause=_FIRST_PAUSE)
 
     def _end_transactions_of_the_dead(self) -> None:
         """Let go of the documents that a killed runner's transaction holds.
@@ -221,7 +239,7 @@ class _Runner:
 
     def _prepare(self, stack: ExitStack) -> None:
         """Open what the run holds until its end."""
-        self.lease.tell(run=self.entry.id)
+        self._patiently(partial(self.lease.tell, run=self.entry.id))
         self.interrupts = stack.enter_context(interruptible())
         self.show = stack.enter_context(reporter(self.options.progress))
         if self.options.backup is not None:
@@ -233,105 +251,12 @@ class _Runner:
             )
             stack.enter_context(closing(self.backup))
 
-    def _open_entry(self) -> None:
-        """Begin a new run in the journal, or go on with the one that is asked for."""
-        names = [", ".join(rule.name for rule in rules) for rules in self.groups]
-        digests = ["-".join(digest_of(rule) for rule in rules) for rules in self.groups]
-        entry = None
-        if self.options.resume:
-            run_id = None if self.options.resume is True else ObjectId(str(self.options.resume))
-            entry = self.journal.resume(
-                self.plan.model_name,
-                self.collection.name,
-                self.scope,
-                run_id,
-                options=self.options.to_journal(),
-                note=self.options.note,
-                lease=self.options.lease,
-            )
-        if entry is None:
-            entry = self.journal.begin(
-                NewRun(
-                    model=self.plan.model_name,
-                    collection=self.collection.name,
-                    handler=self.plan.handler_class.__qualname__,
-                    scope=self.scope,
-                    rules=tuple(zip(names, digests, strict=True)),
-                    options=self.options.to_journal(),
-                    note=self.options.note,
-                    lease=self.options.lease,
-                    keep_runs=self.options.keep_runs,
-                )
-            )
-        elif [step["name"] for step in entry.steps] != names:
-            self.journal.finish(entry, "stopped", "the handler has other rules than the run")
-            raise RuleChanged(
-                f"{self.plan.model_name}: run {entry.id} has begun with the rules "
-                f"{'; '.join(step['name'] for step in entry.steps)}, but the handler has "
-                f"{'; '.join(names)} now; begin a new run, without resume",
-                collection=str(self.collection.full_name),
-                run=entry.id,
-            )
-        if self._backup_is_missing(entry):
-            logger.warning(
-                "%s: run %s was begun with a backup, and goes on without one: what it changes from "
-                "now on cannot be restored",
-                self.plan.model_name,
-                entry.id,
-            )
-        self.entry = entry
-        self.control = entry.control
-        self.steps = [
-            Step(
-                position,
-                rules,
-                self.scope,
-                entry.steps[position],
-                rescue=self.scope == "lazy" and rules[0].target is None,
-            )
-            for position, rules in enumerate(self.groups)
-        ]
-        for step, digest in zip(self.steps, digests, strict=True):
-            if step.state["digest"] != digest:
-                self._begin_anew(step, digest)
-
-    def _backup_is_missing(self, entry: RunEntry) -> bool:
-        return self.options.backup is None and any(
-            former.get("backup") for former in entry.former_options
-        )
-
-    def _begin_anew(self, step: Step, digest: str) -> None:
-        """A rule was edited after the run had begun: what its former text has done stays done."""
-        if step.state["done"] and not (
-            step.rescue or tells_what_is_left(step.rules[0], self.scope) is True
-        ):
-            self.journal.finish(self.entry, "stopped", "a rule was edited")
-            raise RuleChanged(
-                f"{self.plan.model_name}.{step.name}: the rule was edited since run "
-                f"{self.entry.id} applied it to a part of the documents, and its target does not "
-                "tell which; put the rule back as it was to go on, or begin a new run, without "
-                "resume",
-                collection=str(self.collection.full_name),
-                run=self.entry.id,
-            )
-        logger.warning(
-            "%s.%s: the rule was edited since run %s began; it begins anew, and its target decides "
-            "what is left to do",
-            self.plan.model_name,
-            step.name,
-            self.entry.id,
-        )
-        self.journal.edited(self.entry, step.position, digest)
-        step.state.update(
-            digest=digest, state="pending", at=None, done=0, passes=0, repeatable=True
-        )
-
     def _run_to_its_end(self) -> MigrationReport:
         state: Literal["finished", "stopped", "failed"] = "finished"
         error = None
         try:
             for step in self.steps:
-                if step.state["state"] != "done":
+                if not step.is_over:
                     self._take_step(step)
         except _Stopped as exc:
             state, error = "stopped", str(exc)
@@ -382,6 +307,7 @@ class _Runner:
         self.size = self._chunk_size(step)
         for rule in step.rules:
             announce(self.plan, rule, self.scope)
+        self._mark_begun(step)
         step.state["state"] = "running"
         step.state["total"] = self._persistently(step, self.collection.estimated_document_count)
         self.meter.restart(step.state["done"])
@@ -406,9 +332,24 @@ class _Runner:
                     tally,
                     step.state["seconds"] / len(step.rules),
                 )
+        self._mark_done(step)
         step.state.update(state="done", total=step.state["done"], exact=True)
         self._obey(self._persistently(step, lambda: self._checkpoint(step)))
-        self._tell(step, finished=step is self.steps[-1])
+        self._tell(step, finished=step is self.last)
+
+    def _mark_begun(self, step: Step) -> None:
+        """Note that a rule is about to be applied whose target does not tell that it was."""
+        if is_marked(step.rules[0], self.scope):
+            digest, journal = step.state["digest"], str(self.journal.collection.name)
+            self._persistently(
+                step, partial(self.coverage.begun, self.entry, step.name, digest, journal)
+            )
+
+    def _mark_done(self, step: Step) -> None:
+        rule = step.rules[0]
+        if is_marked(rule, self.scope):
+            tells = rule.converges is None and not rule.by_hand and step.state["repeatable"]
+            self._persistently(step, partial(self.coverage.done, step.name, tells=tells))
 
     def _chunk_size(self, step: Step) -> ChunkSize:
         seconds = self.options.chunk_seconds
@@ -890,28 +831,28 @@ class _Runner:
         :raises pymongo.errors.PyMongoError: it has stayed away.
         :raises LeaseLost: another run is at work by now.
         """
-        until = None
-        pause = _FIRST_PAUSE
-        while True:
+
+        def attempt() -> T:
             state = dict(step.state)
             try:
                 return work()
-            except PyMongoError as exc:
-                if not is_away(exc):
-                    raise
+            except PyMongoError:
                 step.state = state
-                until = until or time.monotonic() + _PATIENCE
-                if time.monotonic() > until or self.interrupts.requested:
-                    raise
-                logger.warning(
-                    "%s: the server is away (%s); trying again",
-                    self.plan.model_name,
-                    type(exc).__name__,
-                )
-                self._wait(step, "the server is away", pause, "the server is away")
-                pause = min(pause * 2, 5.0)
-                if not self._has_lease(step, until):
-                    raise
+                raise
+
+        def pause(seconds: float, until: float) -> bool:
+            if self.interrupts.requested:
+                return False
+            self._wait(step, "the server is away", seconds, "the server is away")
+            return self._has_lease(step, until)
+
+        return outlast(
+            self.plan.model_name,
+            attempt,
+            patience=_PATIENCE,
+            first_pause=_FIRST_PAUSE,
+            pause=pause,
+        )
 
     def _has_lease(self, step: Step, until: float) -> bool:
         """Whether the lease is valid; its own thread renews it, and is waited for.

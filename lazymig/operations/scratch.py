@@ -25,6 +25,7 @@ from pymongo.database import Database
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from lazymig.engines.access import is_mongomock, on_primary
+from lazymig.engines.outages import is_away
 
 __all__ = ["Description", "Scratch", "describe", "read_raw", "readable", "scratch_like"]
 
@@ -71,6 +72,8 @@ def describe(collection: Collection[Any]) -> Description | None:
     try:
         found = list(collection.database.list_collections(filter={"name": collection.name}))
     except OperationFailure as exc:
+        if is_away(exc):
+            raise
         logger.debug("%s is not described: %s", collection.full_name, exc)
         return None
     if not found:

@@ -40,6 +40,11 @@ class Step:
         return ", ".join(rule.name for rule in self.rules)
 
     @property
+    def is_over(self) -> bool:
+        """Whether nothing is to be done for it: it is done, or not to be applied."""
+        return self.state["state"] in ("done", "skipped")
+
+    @property
     def at(self) -> Position | None:
         """Where to go on; `None` at the beginning."""
         stored = self.state["at"]
@@ -114,7 +119,7 @@ def report_of(
     scope: Scope,
     steps: Sequence[Step],
     state: Literal["finished", "stopped", "failed"],
-    run_id: ObjectId,
+    run_id: ObjectId | None,
     carried: Sequence[MigrationError] = (),
 ) -> MigrationReport:
     """The report of a run: each rule once, in order.

@@ -25,6 +25,7 @@ from pymongo.database import Database
 from pymongo.errors import ConnectionFailure, OperationFailure
 
 from lazymig.engines.access import Raw, waited_too_long
+from lazymig.engines.outages import is_away
 from lazymig.errors import RunOptionError
 
 __all__ = ["PACING", "LagWatch", "Limits", "Throttle", "Wait", "lag_of_hello", "lag_of_status"]
@@ -366,7 +367,9 @@ class LagWatch:
                 logger.debug("the replication lag is not known: %s", error)
                 return None
             except (OperationFailure, _NoReplicaSet) as error:
-                if isinstance(error, OperationFailure) and waited_too_long(error):
+                if isinstance(error, OperationFailure) and (
+                    waited_too_long(error) or is_away(error)
+                ):
                     return None
                 del self._ways[0]
                 logger.info("the replication lag cannot be asked for in this way: %s", error)

@@ -15,8 +15,8 @@ from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from lazymig.engines.access import is_mongomock
+from lazymig.engines.outages import is_away
 from lazymig.operations.scratch import describe
-from lazymig.operations.workers import is_away
 
 __all__ = ["MOST_CONFLICTS", "Contended", "has_transactions", "opened", "refusal_of"]
 
@@ -46,6 +46,8 @@ def has_transactions(collection: Collection[Any]) -> bool:
     try:
         hello = collection.database.client.admin.command("hello")
     except OperationFailure as exc:
+        if is_away(exc):
+            raise
         logger.warning("%s: runs without transactions: %s", collection.full_name, exc)
         return False
     return "setName" in hello or hello.get("msg") == "isdbgrid"

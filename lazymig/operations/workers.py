@@ -16,11 +16,12 @@ from typing import Any
 
 from bson import ObjectId
 from pymongo.collection import Collection
-from pymongo.errors import AutoReconnect, CursorNotFound, PyMongoError
+from pymongo.errors import PyMongoError
 
 from lazymig.engines.access import Raw, unhurried
 from lazymig.engines.bulk import Tally, Work
 from lazymig.engines.chunks import Chunk
+from lazymig.engines.outages import is_away
 from lazymig.errors import RunOptionError, WorkerFailed
 from lazymig.odm.connections import Address, address_of, collection_at
 from lazymig.odm.plans import plan_for
@@ -28,7 +29,7 @@ from lazymig.rules.plan import Plan
 from lazymig.rules.repetition import may_be_repeated, tells_what_is_left
 from lazymig.rules.rule import Scope
 
-__all__ = ["Done", "Workers", "is_away"]
+__all__ = ["Done", "Workers"]
 
 logger = logging.getLogger(__name__)
 
@@ -228,16 +229,6 @@ class Workers:
             if self._executor is not None:
                 self._executor.shutdown(wait=False)
         self._executor = None
-
-
-def is_away(error: PyMongoError) -> bool:
-    """Whether the server was gone, for a moment at least, so that nobody knows what it has done.
-
-    One that was started again meanwhile knows nothing of the cursors it had.
-    """
-    return isinstance(error, (AutoReconnect, CursorNotFound)) or error.has_error_label(
-        "UnknownTransactionCommitResult"
-    )
 
 
 def _died(future: Future[Any]) -> bool:

@@ -366,7 +366,7 @@ def test_a_run_that_has_finished_is_not_gone_on_with(shop, database, monkeypatch
 
 
 def test_what_is_resumed_and_what_is_begun(shop, database, monkeypatch):
-    """A call with --resume says before it writes which runs go on and which are new."""
+    """A call says before it writes which runs go on, which are new, and where there is none."""
     fill(database, 3)
     shop.set(**{FAULTY: "1"})
     shop("migrate", "--yes")
@@ -378,30 +378,83 @@ def test_what_is_resumed_and_what_is_begun(shop, database, monkeypatch):
     started = f"{run.started:%Y-%m-%d %H:%M:%S}"
     assert lines[0].endswith(", lazy rules")
     assert lines[1] == f"    resumes run {run.id}, failed, of {started} UTC"
-    assert lines[4].endswith(", bulk rules")
-    assert lines[5] == "    begins a new run"
+    assert "bulk rules" not in result.err
     assert "    begins a new run" in shop("migrate").err.splitlines()
     assert f"    resumes run {run.id}, failed" in shop("migrate", "--resume", run.id).err
 
     shop.set(**{FAULTY: ""})
     result = shop("migrate", "--yes", "--resume")
-    assert result.err.splitlines()[:2] == [
-        f"lazymig: User, lazy rules: resumes run {run.id}, failed, of {started} UTC",
-        "lazymig: User, bulk rules: begins a new run",
+    told, *rest = result.err.splitlines()
+    assert told == f"lazymig: User, lazy rules: resumes run {run.id}, failed, of {started} UTC"
+    assert "no run of the bulk rules over" in " ".join(rest)
+    assert result.out.splitlines()[-2:] == [
+        "User, bulk rules: nothing is to be resumed",
+        "a new run begins with lazymig migrate --yes",
     ]
-    assert [each.id for each in History(database).runs()][1:] == [run.id]
+    assert [each.id for each in History(database).runs()] == [run.id]
 
 
 def test_a_run_that_a_later_one_made_needless_is_not_resumed(shop, database):
-    """Where a later run with the same rules has finished, --resume begins a new one and says so."""
+    """Where a later run with the same rules has finished, --resume does nothing, and says so."""
     fill(database, 3)
     shop.set(**{FAULTY: "1"})
     shop("migrate", "--yes", "--scope", "lazy")
     shop.set(**{FAULTY: ""})
     assert shop("migrate", "--yes", "--scope", "lazy").code == 0
     result = shop("migrate", "--yes", "--scope", "lazy", "--resume")
-    assert result.err.splitlines()[0] == "lazymig: User, lazy rules: begins a new run"
-    assert len(History(database).runs()) == 3
+    assert "a call without --resume begins a new run" in result.error
+    assert result.out.splitlines()[0] == "User, lazy rules: nothing is to be resumed"
+    assert (result.code, len(History(database).runs())) == (0, 2)
+
+
+def test_resume_begins_nothing(shop, database):
+    """After a call that has finished, --resume changes no document, and the code is 0."""
+    fill(database, 3, draft=1)
+    assert shop("migrate", "--yes", "--models", models.__name__).code == 0
+    runs = [run.id for run in History(database).runs()]
+    database.user.insert_one({"_id": 9, "name": "Ada 9", "draft": 1})
+    result = shop("migrate", "--yes", "--models", models.__name__, "--resume")
+    assert result.code == 0
+    for name in ("User, lazy", "User, bulk", "Animal, lazy"):
+        assert f"{name} rules: nothing is to be resumed" in result.out
+    assert shop("migrate", "--yes", "--resume", str(runs[-1])).code == 0
+    told = shop.json("migrate", "--yes", "--resume")
+    assert [run["nothing_to_resume"] for run in told["runs"]] == [True, True]
+    assert database.user.find_one({"_id": 9}) == {"_id": 9, "name": "Ada 9", "draft": 1}
+    assert [run.id for run in History(database).runs()] == runs
+
+
+TALLY = """
+import lazymig, mongoengine
+
+class TallyMigration(lazymig.DocumentMigration):
+    def allmigration01__count(self):
+        self.target = {}
+        self.update = {"$inc": {"n": 1}}
+
+class Tally(lazymig.LazyMigrationMixin, mongoengine.Document):
+    id = mongoengine.IntField(primary_key=True)
+    n = mongoengine.IntField()
+    migration_handler = TallyMigration
+"""
+
+
+def test_a_rule_that_was_applied_to_all(shop, database):
+    """A rule that does not end its match is left out of a later call, unless with --again."""
+    shop.write("tallies.py", TALLY)
+    database.tally.insert_many([{"_id": number, "n": 0} for number in range(3)])
+    of = ("--models", "tallies:Tally", "--scope", "bulk")
+    assert shop("migrate", "--yes", *of).code == 0
+    (run,) = History(database).runs()
+    result = shop("migrate", "--yes", *of)
+    assert result.code == 0
+    text = " ".join(result.out.split())
+    assert f"allmigration01__count is not applied again: run {run.id} has applied it" in text
+    assert shop.json("migrate", "--yes", *of)["runs"][0]["rules"][0]["covered_by"] == str(run.id)
+    assert {each["n"] for each in database.tally.find()} == {1}
+    assert shop("migrate", "--yes", "--again", *of).code == 0
+    assert {each["n"] for each in database.tally.find()} == {2}
+    assert shop("migrate", "--yes", "--again", "--resume", *of).code == 2
 
 
 def test_one_run_is_not_all(shop, database):

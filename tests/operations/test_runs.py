@@ -379,13 +379,21 @@ def test_a_run_that_broke_off_goes_on_behind_its_checkpoint(
     assert all(condition["$gt"] >= 1999 for condition in walked)
 
 
-def test_resume_without_a_run_begins_one(mongoengine_db: Database[Any]) -> None:
-    """`resume=True` is right for the first run too, and after one that has finished."""
+def test_resume_never_begins_a_run(mongoengine_db: Database[Any]) -> None:
+    """`resume=True` does nothing, and says so, before the first run and after one that finished."""
     _insert(mongoengine_db, range(10))
     rules = handler(allmigration01__turn=TURN)
-    first = rules(_post(rules)).migrate_all(resume=True)
-    assert first.modified == 10
-    assert rules(_post(rules)).migrate_all(resume=True).run_id != first.run_id
+    migration = rules(_post(rules))
+    nothing = migration.migrate_all(resume=True)
+    assert (nothing.nothing_to_resume, nothing.modified, nothing.complete) == (True, 0, True)
+    first = migration.migrate_all()
+    assert (first.modified, first.nothing_to_resume) == (10, False)
+    _insert(mongoengine_db, range(10, 20))
+    for resume in (True, first.run_id):
+        again = migration.migrate_all(resume=resume)
+        assert (again.nothing_to_resume, again.run_id, again.complete) == (True, None, True)
+    assert _counts(mongoengine_db) == {(2, 1), (1, 0)}
+    assert len(History(mongoengine_db).runs()) == 1
 
 
 def test_an_edited_rule_begins_anew(

@@ -1,0 +1,134 @@
+"""Which rules have been applied to a collection whose targets do not tell that they were.
+
+The target of a rule that is not proved to end its match finds a document again, which the next run
+would change a second time. So the run that begins with such a rule leaves a mark, which outlives
+the run's own entry: it is in the collection of the leases, whatever the journal's name is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bson import ObjectId
+from pymongo.collection import Collection
+from pymongo.database import Database
+
+from lazymig.engines.access import Raw
+from lazymig.errors import RunError
+from lazymig.operations.journal import RunEntry, journal_collection, lease_collection
+from lazymig.rules.discovery import BoundRule
+from lazymig.rules.rule import Scope
+
+__all__ = ["Coverage", "is_marked"]
+
+logger = logging.getLogger(__name__)
+
+
+def is_marked(rule: BoundRule, scope: Scope) -> bool:
+    """Whether it has to be noted where a rule was applied.
+
+    A lazy rule refuses an update that would leave its match, and a once rule one of which that is
+    not known.
+    """
+    return scope == "bulk" and rule.converges is not True and rule.once is None
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A run that has begun with a rule, or, if `done`, has been past every document with it."""
+
+    run: ObjectId
+    journal: str
+    done: bool
+
+
+class Coverage:
+    """The marks of the rules of a model on one collection."""
+
+    def __init__(self, database: Database[Any], collection: str, model: str) -> None:
+        self._database = database
+        self._marks: Collection[Any] = lease_collection(database)
+        self._of = {"collection": collection, "model": model}
+        self._place = f"{database.name}.{collection}"
+
+    def begun(self, entry: RunEntry, rule: str, digest: str, journal: str) -> None:
+        """Note that a run is about to apply a rule; before its first write."""
+        self._put(rule, digest=digest, run=entry.id, journal=journal, done=False)
+
+    def done(self, rule: str, *, tells: bool) -> None:
+        """Note that the run was past every document.
+
+        :param tells: each update of this run ended its match: what matches now is new.
+        """
+        if tells:
+            self._marks.delete_one({"_id": self._key(rule)})
+        else:
+            self._put(rule, done=True)
+
+    def covered(
+        self,
+        rules: Sequence[tuple[BoundRule, str]],
+        run: ObjectId | None = None,
+    ) -> dict[str, ObjectId]:
+        """The rules that are not to be applied again, each with the run that has applied it.
+
+        :param rules: rules that are marked, with their digests.
+        :param run: the run that is to apply them, if it has begun.
+        :raises RunError: a run has applied one to a part of the documents, and has not finished.
+        :raises pymongo.errors.PyMongoError: the connection or the rights.
+        """
+        keys = [self._key(rule.name) for rule, _ in rules]
+        found = {each.get("rule"): each for each in self._marks.find({"_id": {"$in": keys}})}
+        covered = {}
+        for rule, digest in rules:
+            mark = _mark_of(found.get(rule.name), digest)
+            if mark is None or mark.run == run or self._tells(rule, mark):
+                continue
+            if not mark.done:
+                raise RunError(
+                    f"{self._of['model']}.{rule.name}: run {mark.run} has applied the rule to a "
+                    f"part of {self._place}, and its target does not tell to which; go on with it "
+                    f"by migrate_all(resume='{mark.run}'), or say again=True if these documents "
+                    "may get it twice",
+                    collection=self._place,
+                    run=mark.run,
+                )
+            covered[rule.name] = mark.run
+            logger.warning(
+                "%s.%s: run %s has applied the rule to all of %s, and its target does not tell "
+                "which documents are new since; it is not applied again, unless by again=True",
+                self._of["model"],
+                rule.name,
+                mark.run,
+                self._place,
+            )
+        return covered
+
+    def _tells(self, rule: BoundRule, mark: _Mark) -> bool:
+        """Whether all that a run wrote by a rule ended its match, as far as is noted."""
+        if rule.converges is False or rule.by_hand:
+            return False
+        entries = journal_collection(self._database, mark.journal)
+        run: Raw = entries.find_one({"_id": mark.run}, {"rules": 1}) or {}
+        return any(
+            step.get("name") == rule.name and step.get("repeatable") is True
+            for step in run.get("rules") or ()
+        )
+
+    def _key(self, rule: str) -> dict[str, Any]:
+        return {"kind": "coverage", **self._of, "rule": rule}
+
+    def _put(self, rule: str, **values: Any) -> None:
+        key = self._key(rule)
+        self._marks.update_one(
+            {"_id": key}, {"$set": {**key, **values}, "$currentDate": {"at": True}}, upsert=True
+        )
+
+
+def _mark_of(stored: Mapping[str, Any] | None, digest: str) -> _Mark | None:
+    if stored is None or stored.get("digest") != digest:
+        return None
+    return _Mark(stored["run"], stored["journal"], stored["done"])
