@@ -35,6 +35,7 @@ from lazymig.engines.access import (
     key_of,
     located,
     on_primary,
+    waited_too_long,
 )
 from lazymig.engines.computed import Outcome
 from lazymig.engines.deadline import Deadline, without_client_limit
@@ -334,11 +335,16 @@ class _Claimant(AbstractContextManager["_Claimant"]):
         remembered = _memory.get(self.place_of(document), self.rule)
         try:
             claimed = self._claim(document, remembered)
-        except OperationFailure as exc:
-            if not is_document_error(exc) and exc.code not in _REFUSALS:
-                raise
-            self._fail(document, failure_of_server(self.rule, document["_id"], exc, exc))
-            return True
+        except PyMongoError as exc:
+            if isinstance(exc, OperationFailure) and (
+                exc.code in _REFUSALS or is_document_error(exc)
+            ):
+                self._fail(document, failure_of_server(self.rule, document["_id"], exc, exc))
+                return True
+            if waited_too_long(exc):
+                # The claim may be stored all the same, and would keep everybody waiting.
+                self._release(located(document, self.shard_key))
+            raise
         if claimed is None:
             return False
         raw = {name: value for name, value in claimed.items() if name != CLAIM}
