@@ -8,6 +8,7 @@ from typing import Any
 
 import bson
 from bson import ObjectId
+from bson.codec_options import DatetimeConversion
 from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS, RawBSONDocument
 from pymongo import ReadPreference, UpdateOne, WriteConcern
 from pymongo.collection import Collection
@@ -50,6 +51,7 @@ __all__ = [
     "location_fields",
     "not_by_ids",
     "on_primary",
+    "tolerant",
     "undecoded",
     "unhurried",
     "waited_too_long",
@@ -158,6 +160,20 @@ def _among(document_ids: Sequence[Any], operator: str = "$in") -> Raw:
 def undecoded(collection: Collection[Any]) -> Collection[RawBSONDocument]:
     """The collection with documents as MongoDB sends them; not for mongomock."""
     return collection.with_options(codec_options=DEFAULT_RAW_BSON_OPTIONS)
+
+
+def tolerant(collection: Collection[Any]) -> Collection[Any]:
+    """The collection with documents that name what Python cannot hold; for reports, not for writes.
+
+    A date beyond Python's is a `DatetimeMS`, a byte that is no UTF-8 is escaped.
+    """
+    if is_mongomock(collection):
+        return collection
+    lenient = collection.codec_options.with_options(
+        datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+        unicode_decode_error_handler="backslashreplace",
+    )
+    return collection.with_options(codec_options=lenient)
 
 
 def ids_of(collection: Collection[Any], query: Raw, **options: Any) -> Iterator[Any]:

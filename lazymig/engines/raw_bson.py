@@ -12,7 +12,9 @@ from contextlib import suppress
 from typing import Any
 
 from bson import Binary, ObjectId, decode, encode
+from bson.binary import UuidRepresentation
 from bson.codec_options import DEFAULT_CODEC_OPTIONS, CodecOptions, DatetimeConversion
+from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 
 __all__ = [
@@ -29,6 +31,8 @@ __all__ = [
     "scan",
     "scanned",
     "size_at",
+    "tolerant_options",
+    "tolerantly_decoded",
     "value_of",
 ]
 
@@ -237,14 +241,29 @@ def value_of(element: bytes, options: CodecOptions[Any]) -> Any:
     `DatetimeMS`, a byte that is no UTF-8 is escaped, and of anything else the bytes are given.
     """
     document = _document(_named("v", element)).raw
-    for tried in (options, tolerant(options)):
-        # A decoder of the application may raise anything.
-        with suppress(Exception):
-            return decode(document, codec_options=tried)["v"]
+    # A decoder of the application may raise anything.
+    with suppress(Exception):
+        return decode(document, codec_options=options)["v"]
+    with suppress(BSONError):
+        return tolerantly_decoded(bytes(document), options)["v"]
     return Binary(_value(element))
 
 
-def tolerant(options: CodecOptions[Any]) -> CodecOptions[Any]:
+def tolerantly_decoded(document: bytes, options: CodecOptions[Any]) -> dict[str, Any]:
+    """A document in the types of the `bson` package alone, whatever dates and texts it holds.
+
+    :raises bson.errors.BSONError: it cannot be decoded for another reason.
+    """
+    lenient = tolerant_options(options)
+    try:
+        return decode(document, codec_options=lenient)
+    except BSONError:
+        # What is marked as a UUID need not be one.
+        as_bytes = lenient.with_options(uuid_representation=UuidRepresentation.UNSPECIFIED)
+        return decode(document, codec_options=as_bytes)
+
+
+def tolerant_options(options: CodecOptions[Any]) -> CodecOptions[Any]:
     """The options for the types of the `bson` package alone, which no date or text can fail."""
     return CodecOptions(
         uuid_representation=options.uuid_representation,

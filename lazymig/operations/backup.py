@@ -94,6 +94,7 @@ class BackupWriter:
         self._number = 0
         self._rule = ""
         self._sparse = False
+        self._unsealed: Attempt | None = None
         self._forget()
         self._shard_key = list(shard_key)
         database = checked_database(collection.database.name)
@@ -127,7 +128,9 @@ class BackupWriter:
 
     def begin(self, rule: str) -> None:
         """Begin an attempt at a chunk; one before that was sealed, but no more, stays in doubt."""
-        if self._saves and not self._sealed:
+        if self._members and not self._sealed:
+            if not self._session:
+                self._unsealed = Attempt(self._number, self._rule, False, self._members)
             self.abandon()
         self._forget()
         if rule != self._rule:
@@ -177,7 +180,7 @@ class BackupWriter:
         :raises BackupFailed: the transaction is to be aborted.
         :raises pymongo.errors.PyMongoError: the documents cannot be read.
         """
-        if not self._saves:
+        if not self._members:
             return
         left = self._left(session)
         with self._reported():
@@ -206,15 +209,41 @@ class BackupWriter:
 
         One that was not a transaction stays: it may have written a part.
         """
-        if self._saves and self._session:
+        if self._members and self._session:
             with self._reported():
                 self._cut(self._before)
         self._forget()
 
+    @property
+    def unsealed(self) -> str | None:
+        """The rule of the last attempt, if that was broken off outside of a transaction.
+
+        Then it may have written a part, and has not told what.
+        """
+        return None if self._unsealed is None else self._unsealed.rule
+
+    def unsealed_pre_images(self) -> Iterator[tuple[bytes, bytes]]:
+        """The documents that this attempt has found, each with its element `_id`."""
+        if self._unsealed is not None:
+            yield from self._pre_images(self._unsealed)
+
+    def seal_unsealed(self, left: bytes) -> None:
+        """Record what this attempt has left.
+
+        :param left: a digest for each pre-image.
+        :raises BackupFailed: it cannot be recorded.
+        """
+        assert self._unsealed is not None
+        with self._reported():
+            self._records.add({"seal": self._unsealed.number, "left": left})
+            self._count(self._records.head.mark)
+        self._before = self._records.head
+        self._unsealed = None
+
     def close(self) -> None:
         """Close the files; an attempt that was not sealed is abandoned."""
         try:
-            if self._saves and not self._sealed:
+            if self._members and not self._sealed:
                 self.abandon()
         finally:
             self._pool.shutdown()
@@ -227,7 +256,7 @@ class BackupWriter:
     def _forget(self) -> None:
         """Forget the attempt."""
         self._positions: dict[bytes, int] = {}
-        self._saves = 0
+        self._members: list[Member] = []
         self._session = False
         self._sealed = False
 
@@ -258,6 +287,7 @@ class BackupWriter:
         return zlib.crc32(compressed, checksum)
 
     def _record_save(self, start: int, count: int, checksum: int) -> None:
+        member = Member(start, self._data.end - start, count, checksum)
         with self._reported():
             self._data.sync()
             self._records.add(
@@ -266,13 +296,15 @@ class BackupWriter:
                     "earlier": self._before.mark,
                     "rule": self._rule,
                     "session": self._session,
-                    "member": Member(start, self._data.end - start, count, checksum),
+                    "member": member,
                 }
             )
             if not self._session:
                 # Nothing but this record tells what the write that follows has changed.
                 self._count(OPEN)
-        self._saves += 1
+        self._members.append(member)
+        # A seal belongs to the last attempt.
+        self._unsealed = None
 
     def _count(self, mark: int) -> None:
         """Let all that is in the files count."""
@@ -424,20 +456,25 @@ class BackupWriter:
         self._folder.sync()
         if last is not None:
             self._number = last.number
-            if last.doubtful and last.left is not None:
+            if last.left is None:
+                self._unsealed = last
+            elif last.doubtful:
                 self._settle(last)
+
+    def _batches(self, attempt: Attempt) -> Iterator[bytes]:
+        for member in attempt.members:
+            yield from self._data.batches(member.offset, member.length)
+
+    def _pre_images(self, attempt: Attempt) -> Iterator[tuple[bytes, bytes]]:
+        for batch in self._batches(attempt):
+            yield from scanned(batch)
 
     def _settle(self, attempt: Attempt) -> None:
         """Decide by what is stored whether the last attempt of a killed run was committed."""
         assert attempt.left is not None
-        batches = (
-            batch
-            for member in attempt.members
-            for batch in self._data.batches(member.offset, member.length)
-        )
         aborted = False
         position = 0
-        for batch in batches:
+        for batch in self._batches(attempt):
             states: dict[bytes, tuple[bytes, bytes]] = {}
             for element, document in scanned(batch):
                 left = attempt.left[position : position + DIGEST_SIZE]

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pymongo.collection import Collection
 
-from lazymig.engines.access import Raw, all_of, by_ids, key_of
+from lazymig.engines.access import Raw, all_of, by_ids, key_of, tolerant
 from lazymig.errors import MigrationError
 from lazymig.odm.loading import builder_of
 from lazymig.odm.plans import owner_of, plan_for
@@ -150,7 +150,7 @@ def some_ids(
     ids: list[Any] = []
     for each, limit in queries:
         stages = [*prefix, {"$match": each}, {"$limit": limit}, {"$project": {"_id": 1}}]
-        ids.extend(found["_id"] for found in collection.aggregate(stages))
+        ids.extend(found["_id"] for found in tolerant(collection).aggregate(stages))
     return ids
 
 

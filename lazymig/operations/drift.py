@@ -14,7 +14,7 @@ from typing import Any
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.access import is_mongomock, key_of
+from lazymig.engines.access import is_mongomock, key_of, tolerant
 from lazymig.odm.examining import Examiner, examining
 from lazymig.odm.fields import ClassFacts, classes_of
 from lazymig.odm.indexes import compare_indexes, untouched_collection
@@ -282,7 +282,7 @@ class _Comparison:
             return ()
         query = {"_cls": name} if name is not None else {"_cls": {"$exists": False}}
         keys: dict[str, None] = {}
-        for raw in self.collection.find(query).limit(_CLASS_SAMPLE):
+        for raw in tolerant(self.collection).find(query).limit(_CLASS_SAMPLE):
             keys.update(dict.fromkeys(raw))
         likely = successors(name, {each.name: each.fields for each in self.classes}, keys)
         for cls in (self.model, *document_subclasses(self.model)):
@@ -340,7 +340,7 @@ class _Comparison:
         options: dict[str, Any] = {}
         if not is_mongomock(self.collection):
             options = {"allowDiskUse": True, "collation": {"locale": "simple"}}
-        return list(self.collection.aggregate([*stages], **options))
+        return list(tolerant(self.collection).aggregate([*stages], **options))
 
     def _is_there(self, query: Mapping[str, Any]) -> bool:
         stages = [*self.prefix, {"$match": query}, {"$limit": 1}, {"$project": {"_id": 1}}]

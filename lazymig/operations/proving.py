@@ -15,7 +15,7 @@ from typing import Any
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure, PyMongoError
 
-from lazymig.engines.access import by_ids, is_mongomock, key_of
+from lazymig.engines.access import by_ids, is_mongomock, key_of, tolerant
 from lazymig.odm.examining import Examiner, Problem
 from lazymig.operations.cures import read_by_ids
 from lazymig.operations.doubts import doubt_about
@@ -91,7 +91,7 @@ def _chosen(
         ends += [[{"$sort": {path: way}}, {"$limit": 1}] for way in (1, -1)]
     for end in ends:
         stages = [*prefix(), found, *end, {"$project": {"_id": 1}}]
-        ids.extend(each["_id"] for each in collection.aggregate(stages))
+        ids.extend(each["_id"] for each in tolerant(collection).aggregate(stages))
     return ids
 
 

@@ -55,8 +55,15 @@ _MOST_COMPARED = 12 << 20
 # An upsert with this matches nothing, so that it inserts, or fails on the `_id` that is there.
 _NOTHING: dict[str, Any] = {"$nor": [{}]}
 
+# In place of the digest that an attempt which was broken off has not noted.
+_UNKNOWN = b""
+
 _DELETED = "it was deleted since"
 _CHANGED = "it was changed since"
+_BROKEN_OFF = (
+    "a run that was broken off may have changed it, or somebody else; resume the run, which finds "
+    "out where it can"
+)
 _CHANGED_BETWEEN = "it was changed by others between two changes of the backup"
 _CHANGED_NOW = "it was changed while it was restored"
 
@@ -258,7 +265,7 @@ class _Restore:
             origin = digest(document)
             left = attempt.left and attempt.left[at : at + DIGEST_SIZE]
             at += DIGEST_SIZE
-            expected, doubtful = (origin, left) if attempt.doubtful else (left, None)
+            expected, doubtful = (origin, left or _UNKNOWN) if attempt.doubtful else (left, None)
             yield element, next(numbers), origin, expected, doubtful
 
     # Putting back
@@ -316,7 +323,9 @@ class _Restore:
             return _DELETED
         if origin.broken:
             return _CHANGED_BETWEEN
-        return None if digest(now) in origin.accepted else _CHANGED
+        if digest(now) in origin.accepted:
+            return None
+        return _BROKEN_OFF if _UNKNOWN in origin.accepted else _CHANGED
 
     def _write(self, element: bytes, document: bytes, now: bytes | None) -> _Write:
         # mongomock stores no odd document.

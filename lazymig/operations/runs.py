@@ -62,6 +62,7 @@ from lazymig.operations.transactions import (
     opened,
     refusal_of,
 )
+from lazymig.operations.unsealed import seal_unsealed
 from lazymig.operations.workers import Workers
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
@@ -250,6 +251,16 @@ class _Runner:
                 shard_key=self.plan.shard_key,
             )
             stack.enter_context(closing(self.backup))
+            self._persistently(self.steps[0], self._seal_unsealed)
+
+    def _seal_unsealed(self) -> None:
+        """Learn what a chunk that was broken off has left, before it is done again."""
+        if self.backup is None or self.backup.unsealed is None:
+            return
+        for step in self.steps:
+            if step.name == self.backup.unsealed and not step.rescue:
+                seal_unsealed(self.backup, self.collection, self.plan, self.scope, step.rules[0])
+                return
 
     def _run_to_its_end(self) -> MigrationReport:
         state: Literal["finished", "stopped", "failed"] = "finished"
@@ -543,6 +554,7 @@ class _Runner:
             started = time.perf_counter()
             if self.backup is not None:
                 self.backup.begin(step.name)
+                self._seal_unsealed()
             work = self._work(step, rule, chunk)
             if step.rescue:
                 tallies = rescue_broken(work, step.rules, self.is_broken)

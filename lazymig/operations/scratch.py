@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import bson
-from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.raw_bson import RawBSONDocument
 from pymongo import WriteConcern
 from pymongo.collection import Collection
@@ -26,6 +25,7 @@ from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from lazymig.engines.access import is_mongomock, on_primary
 from lazymig.engines.outages import is_away
+from lazymig.engines.raw_bson import tolerant_options, tolerantly_decoded
 
 __all__ = ["Description", "Scratch", "describe", "read_raw", "readable", "scratch_like"]
 
@@ -88,7 +88,8 @@ def read_raw(collection: Collection[Any]) -> Collection[Any]:
     """
     if is_mongomock(collection):
         return collection
-    options = _tolerant(collection).with_options(document_class=RawBSONDocument)
+    options = tolerant_options(collection.codec_options)
+    options = options.with_options(document_class=RawBSONDocument)
     return on_primary(collection).with_options(codec_options=options)
 
 
@@ -101,16 +102,10 @@ def readable(raw: Any, collection: Collection[Any], *, as_is: bool = False) -> d
     """
     if not isinstance(raw, RawBSONDocument):
         return dict(copy.deepcopy(raw))
-    options = collection.codec_options if as_is else _tolerant(collection)
-    return dict(bson.decode(raw.raw, codec_options=options))
-
-
-def _tolerant(collection: Collection[Any]) -> CodecOptions[Any]:
-    return CodecOptions(
-        uuid_representation=collection.codec_options.uuid_representation,
-        datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-        unicode_decode_error_handler="backslashreplace",
-    )
+    content = bytes(raw.raw)
+    if as_is:
+        return dict(bson.decode(content, codec_options=collection.codec_options))
+    return tolerantly_decoded(content, collection.codec_options)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 from pymongo.collection import Collection
 
-from lazymig.engines.access import is_mongomock
+from lazymig.engines.access import is_mongomock, tolerant
 from lazymig.odm.fields import ClassFacts, FieldFacts, bson_type
 
 __all__ = ["Count", "Layout", "Place", "Tally", "tally_of"]
@@ -549,7 +549,7 @@ def _counted(
     ]
     # Rows are equal only if they are the same, whatever the collection's own collation says.
     options: dict[str, Any] = {"allowDiskUse": True, "collation": {"locale": "simple"}}
-    with collection.aggregate(pipeline, **options) as cursor:
+    with tolerant(collection).aggregate(pipeline, **options) as cursor:
         for found in cursor:
             ids = (found["first"],) if found["documents"] == 1 else (found["first"], found["last"])
             yield found["_id"], Count(found["documents"], ids)

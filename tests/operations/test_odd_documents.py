@@ -6,7 +6,7 @@ import pytest
 from bson.datetime_ms import DatetimeMS
 from mongoengine import BooleanField, DynamicDocument, IntField
 
-from lazymig import DocumentMigration, History, LazyMigrationMixin, restore
+from lazymig import DocumentMigration, History, LazyMigrationMixin, check_documents, diff, restore
 from lazymig.engines.access import by_ids, compared, ids_of, key_of, not_by_ids
 from lazymig.engines.chunks import Position, Walk
 from lazymig.engines.raw_bson import RawDocument, StoredValue, known_again, scanned
@@ -112,3 +112,19 @@ def test_static_rules_reach_odd_documents(mongoengine_db, tmp_path, chunk_size):
     assert all(rule.last_id is not None for rule in run.rules) == (chunk_size is not None)
     assert restore(tmp_path, mongoengine_db).restored == 90
     assert stored(mongoengine_db.odd) == before
+
+
+def test_reports_name_odd_documents(mongoengine_db):
+    """What cannot be decoded is counted and named in a check, and keeps no diff from its end."""
+    kinds = odd.ids(3)
+    documents = [
+        odd.document(kinds[kind], odd.FIELDS["string"])
+        for kind in ("number", "date", "string", "object")
+    ]
+    insert(mongoengine_db.odd, documents)
+    (finding,) = (each for each in check_documents(Odd).findings if each.kind == "not_decodable")
+    assert finding.count == len(documents)
+    assert {"caf\\xe9000003", 3, DatetimeMS(odd.FAR + 3)} <= {
+        each for each in finding.ids if not isinstance(each, dict)
+    }
+    assert any(finding.path == "_id" for finding in diff(Odd).findings)

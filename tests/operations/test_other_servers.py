@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ import mongoengine
 import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
-from pymongo.errors import OperationFailure
+from pymongo.errors import AutoReconnect, OperationFailure
 
-from lazymig import BackupFailed, History, restore
+from lazymig import BackupFailed, CollectionLocked, History, restore
 from lazymig.demo.server import EmbeddedServer, find_mongod
+from lazymig.engines.bulk import Work
+from lazymig.operations import runs
 from tests.support.commands import CommandLog
 from tests.support.items import RULES, Item, ItemMigration, done, fill, stored
+from tests.support.runner import ROOT, command
 from tests.support.server import CLIENT_OPTIONS
 
 COUNT = 250
@@ -91,6 +95,53 @@ def test_a_standalone_server_has_no_transactions(tmp_path: Path) -> None:
         _run(database, None, max_replication_lag=5)
         _run(database, tmp_path / "backup")
         assert _transactions(log) == 0
+
+
+@pytest.mark.parametrize(("stage", "occurrence"), [("written", 2), ("written", 5), ("work", 2)])
+@pytest.mark.parametrize("resumed", [True, False])
+def test_a_killed_chunk_without_transactions_is_restored(
+    tmp_path: Path, stage: str, occurrence: int, resumed: bool
+) -> None:
+    """Kill, resume, restore: what the killed chunk has changed is put back, unless others wrote it.
+
+    Without the resume nobody knows what the chunk has left, and a conflict says so.
+    """
+    with _StandaloneServer(tmp_path) as server, _connected(server.uri) as log:
+        database = log.client[NAME]
+        fill(database, COUNT)
+        before = stored(database)
+        options: dict[str, Any] = {"backup": str(tmp_path / "backup"), "chunk_size": 100}
+        arguments = command(server.uri, NAME, stage, occurrence, lease=0.5, **options)
+        with subprocess.Popen(
+            arguments, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "here\n"
+            process.kill()
+        if resumed:
+            _patiently(lambda: ItemMigration(Item).migrate_all(resume=True, lease=0.5, **options))
+            database["item"].update_one({"_id": 120}, {"$set": {"by": "app"}})
+        undone = _patiently(lambda: restore(tmp_path / "backup", database))
+        reasons = {each.document_id: each.reason for each in undone.conflicts}
+        if resumed:
+            assert reasons == {120: "it was changed since"}
+            assert [each for each in stored(database) if each["_id"] != 120] == [
+                each for each in before if each["_id"] != 120
+            ]
+        else:
+            assert all("a run that was broken off" in each for each in reasons.values())
+            assert len(reasons) == (100 if stage == "written" else 0)
+            restore(tmp_path / "backup", database, force=True)
+            assert stored(database) == before
+
+
+def _patiently(work: Callable[[], Any]) -> Any:
+    """Do something as soon as the lease of a dead runner has expired."""
+    while True:
+        try:
+            return work()
+        except CollectionLocked:
+            continue
 
 
 @contextmanager
@@ -166,6 +217,37 @@ def test_without_hello_a_run_does_without_transactions(
     _run(monitored_db, None, max_replication_lag=5)
     _run(monitored_db, tmp_path / "backup")
     assert _transactions(command_log) == 0
+
+
+@pytest.mark.parametrize("occurrence", [1, 2, 4, 10])
+def test_a_chunk_whose_answer_was_lost_without_transactions_is_restored(
+    mongoengine_db: Database[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    occurrence: int,
+) -> None:
+    """It is done again, and what the first attempt has left is no conflict either."""
+    monkeypatch.setattr(runs, "has_transactions", lambda _: False)
+    apply = Work.apply
+    left = [occurrence]
+
+    def lose(work: Work, rule: Any) -> Any:
+        tally = apply(work, rule)
+        if work.collection.name == "item":
+            left[0] -= 1
+            if not left[0]:
+                raise AutoReconnect("the answer was lost")
+        return tally
+
+    monkeypatch.setattr(Work, "apply", lose)
+    fill(mongoengine_db, COUNT)
+    before = stored(mongoengine_db)
+    report = ItemMigration(Item).migrate_all(chunk_size=100, backup=tmp_path)
+    assert report.complete
+    assert left[0] < 0
+    undone = restore(tmp_path, mongoengine_db)
+    assert (undone.restored, undone.conflict_count) == (COUNT, 0)
+    assert stored(mongoengine_db) == before
 
 
 def test_a_run_that_cannot_begin_its_backup_has_failed(

@@ -69,7 +69,7 @@ def test_conflicts_of_odd_documents_are_named(database, tmp_path):
         "caf\\xe9000007",
         {"s": "caf\\xe9000007", "d": DatetimeMS(odd.FAR + 7)},
         {"t": 7},
-        Binary(b"\x06\x00\x00\x00\x04000007"),
+        Binary(b"000007", 4),
     ]
     assert all(dumps(conflict.document_id) for conflict in report.conflicts)
 
