@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
@@ -479,7 +480,7 @@ def _side_by_side(
         running: deque[Future[Outcome]] = deque()
         try:
             for batch in batches:
-                running.append(pool.submit(work, batch))
+                running.append(pool.submit(copy_context().run, work, batch))
                 if len(running) == workers:
                     yield running.popleft().result()
             while running:

@@ -463,7 +463,7 @@ class _Claimant(AbstractContextManager["_Claimant"]):
         def limited() -> _Result:
             # Whoever gives no context is a bulk run.
             if self.context is None:
-                limit = without_client_limit(self.given)
+                limit = without_client_limit(self.given.database)
             else:
                 limit = Deadline.of(self.given, self.patience).within()
             with limit:
