@@ -8,7 +8,7 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any
 
-from pymongo import UpdateMany
+from pymongo import UpdateMany, WriteConcern
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
@@ -171,6 +171,8 @@ class Application:
 
         And it takes no further command then by which that could be found out.
         """
+        # A transaction has a write concern of its own, and MongoDB refuses that of a write.
+        self.collection = self.collection.with_options(write_concern=WriteConcern())
         for index in self.documents:
             alone = self._part([index], whole=self.whole)
             late = alone.work(self.deadline)

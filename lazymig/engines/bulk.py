@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import itertools
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
-from threading import Lock
 from typing import Any, Literal
 
 from pymongo.collection import Collection
@@ -319,8 +320,10 @@ class Work:
         written. In a transaction there is one command at a time, and one pre-image at a time.
         """
         paths = _paths_needed(rule, self.plan)
-        turn = nullcontext() if self.session is None and self.before_write is None else Lock()
         pace = Pace()
+        # By its module's name: a patched one lets the other worker go on, where both are greenlets.
+        alone = self.session is None and self.before_write is None
+        turn = nullcontext() if alone else threading.Lock()
         work = partial(
             migrate_computed,
             self.collection,
@@ -500,7 +503,7 @@ def _side_by_side(
         running: deque[Future[Outcome]] = deque()
         try:
             for batch in batches:
-                running.append(pool.submit(work, batch))
+                running.append(pool.submit(copy_context().run, work, batch))
                 if len(running) == workers:
                     yield running.popleft().result()
             while running:

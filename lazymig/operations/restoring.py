@@ -34,6 +34,7 @@ from lazymig.operations.backup_reader import BackupReader, opened_backup
 from lazymig.operations.backup_records import Attempt
 from lazymig.operations.journal import JOURNAL, journal_collection
 from lazymig.operations.lease import Lease
+from lazymig.operations.transactions import on_its_own
 
 __all__ = ["RestoreConflict", "RestoreReport", "restore"]
 
@@ -149,12 +150,16 @@ def restore(
     :raises CollectionLocked: a bulk run, or another restore, is at work on a collection; those
         that came before are restored.
     :raises LeaseLost: the lease could not be kept; doing it again goes on.
+    :raises RunError: it was called in a transaction, or within a time limit.
     :raises pymongo.errors.PyMongoError: the connection or the rights; documents that the server
         refuses are conflicts instead.
     """
     started = time.perf_counter()
     tally = _Tally()
-    with opened_backup(path, database.name) as (folder, found):
+    with (
+        on_its_own(database, database.name, "restore"),
+        opened_backup(path, database.name) as (folder, found),
+    ):
         for files in found:
             with BackupReader(folder, files) as backup:
                 _Restore(backup, database, tally, force=force, progress=progress).run()
