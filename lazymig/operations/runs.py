@@ -40,6 +40,7 @@ from lazymig.engines.claims import release_expired
 from lazymig.engines.computed import PartRefused
 from lazymig.engines.refusals import failure_of_server, still_matches
 from lazymig.errors import MigrationError, RuleChanged, RunOptionError
+from lazymig.odm.schema import full_name
 from lazymig.operations.backup import BackupWriter
 from lazymig.operations.digest import digest_of
 from lazymig.operations.interrupts import interruptible
@@ -243,6 +244,7 @@ class _Runner:
                 self.collection.name,
                 self.scope,
                 run_id,
+                model_class=full_name(self.plan.doc_class),
                 options=self.options.to_journal(),
                 note=self.options.note,
                 lease=self.options.lease,
@@ -259,6 +261,7 @@ class _Runner:
                     note=self.options.note,
                     lease=self.options.lease,
                     keep_runs=self.options.keep_runs,
+                    model_class=full_name(self.plan.doc_class),
                 )
             )
         elif [step["name"] for step in entry.steps] != names:
