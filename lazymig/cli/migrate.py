@@ -17,7 +17,7 @@ from lazymig.cli.commands import EITHER_SCOPE, Amount, command
 from lazymig.cli.failures import FINDINGS, FINE, INTERRUPTED, Misuse
 from lazymig.cli.masking import masked
 from lazymig.cli.output import Output, in_words
-from lazymig.cli.runs import run_of
+from lazymig.cli.runs import is_run_of, run_of
 from lazymig.cli.session import Session, Target
 from lazymig.engines.bulk import MigrationReport
 from lazymig.engines.pending import RuleStatus
@@ -108,7 +108,7 @@ class _Job:
             return None if run.state == "finished" else run
         finished: list[set[str]] = []
         for run in history.runs(None, collection.name):
-            if (run.model, run.scope) != (self.target.name, self.scope):
+            if not is_run_of(self.target, run) or run.scope != self.scope:
                 continue
             names = {rule.name for rule in run.rules}
             if run.state != "finished":

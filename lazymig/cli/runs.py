@@ -21,7 +21,7 @@ from lazymig.operations.diffing import extended_json
 from lazymig.operations.history import History, RuleRun, Run
 from lazymig.operations.preview_report import documents
 
-__all__ = ["Book", "books_of", "find_run", "register", "run_of", "run_to_dict"]
+__all__ = ["Book", "books_of", "find_run", "is_run_of", "register", "run_of", "run_to_dict"]
 
 # What `slow` sets, in words.
 _LIMITS = {
@@ -76,13 +76,24 @@ def run_of(targets: Sequence[Target], run_id: str, journal: str) -> tuple[Target
     databases = (target.collection.database for target in targets)
     book, run = find_run(books_of(databases, journal), run_id)
     place = f"{book.database}.{run.collection}"
-    for target in targets:
-        if (target.name, target.collection.full_name) == (run.model, place):
+    named = [
+        target
+        for target in targets
+        if (target.name, target.collection.full_name) == (run.model, place)
+    ]
+    for target in named:
+        # The class may have been moved to another module since the run began.
+        if target.full_name == run.model_class or len(named) == 1:
             return target, run
     raise Misuse(
-        f"run {run.id} is one of {run.model} over {place}, which is not among the models; name it "
-        "with --models"
+        f"run {run.id} is one of {run.model_class or run.model} over {place}, which is not among "
+        "the models; name it with --models"
     )
+
+
+def is_run_of(target: Target, run: Run) -> bool:
+    """Whether a run over the collection of a model is one of this very model."""
+    return run.model == target.name and run.model_class in (target.full_name, None)
 
 
 def run_to_dict(database: str, run: Run) -> dict[str, Any]:
@@ -90,6 +101,7 @@ def run_to_dict(database: str, run: Run) -> dict[str, Any]:
     return {
         "id": str(run.id),
         "model": run.model,
+        "model_class": run.model_class,
         "collection": f"{database}.{run.collection}",
         "handler": run.handler,
         "scope": run.scope,
@@ -213,8 +225,8 @@ def _register_runs(group: click.Group) -> None:
             book, one = found[0]
             _show_one(output, book.database, one)
         elif found:
-            for _book, each in found:
-                _show_short(output, each)
+            for (_book, each), name in zip(found, _names(found), strict=True):
+                _show_short(output, each, name)
         else:
             output.print("no run is in the journal")
         return FINE
@@ -281,8 +293,21 @@ def _ask(
     return FINE
 
 
-def _show_short(output: Output, run: Run) -> None:
-    output.indented(f"{run.id}  {run.state}  {run.model} ({run.scope})", 0, _style(run))
+def _names(found: Sequence[tuple[Book, Run]]) -> list[str]:
+    """The model of each run, with as much as tells models of one name apart."""
+    models: dict[str, set[tuple[str, str, str | None]]] = {}
+    for book, run in found:
+        models.setdefault(run.model, set()).add((book.database, run.collection, run.model_class))
+    return [
+        run.model
+        if len(models[run.model]) == 1
+        else f"{run.model_class or run.model} in {book.database}.{run.collection}"
+        for book, run in found
+    ]
+
+
+def _show_short(output: Output, run: Run, name: str) -> None:
+    output.indented(f"{run.id}  {run.state}  {name} ({run.scope})", 0, _style(run))
     lasted = in_words(((run.ended or run.heartbeat) - run.started).total_seconds())
     told = [f"{_time(run.started)} UTC, {lasted}", f"modified {run.modified:,}"]
     if run.quarantined:
@@ -295,7 +320,9 @@ def _show_short(output: Output, run: Run) -> None:
 def _show_one(output: Output, database: str, run: Run) -> None:
     output.indented(f"{run.id}  {run.state}", 0, _style(run))
     output.indented(
-        f"{run.model} in {database}.{run.collection}, {run.scope} rules of {run.handler}", 2
+        f"{run.model_class or run.model} in {database}.{run.collection}, {run.scope} rules of "
+        f"{run.handler}",
+        2,
     )
     ended = "" if run.ended is None else f", ended {_time(run.ended)}"
     output.indented(

@@ -25,6 +25,7 @@ from lazymig.cli.output import Output
 from lazymig.cli.settings import Settings, load_settings
 from lazymig.engines.access import is_mongomock
 from lazymig.odm.indexes import untouched_collection
+from lazymig.odm.schema import full_name
 from lazymig.operations.standing import exists
 
 __all__ = ["Session", "Target"]
@@ -46,6 +47,11 @@ class Target:
     def name(self) -> str:
         """The model's name."""
         return str(self.model.__name__)
+
+    @property
+    def full_name(self) -> str:
+        """The model's name with its module."""
+        return full_name(self.model)
 
     @property
     def migration(self) -> Any:

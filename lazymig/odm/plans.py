@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -19,12 +20,15 @@ from lazymig.odm.schema import (
     inherits,
     is_timeseries,
     knows_path,
+    list_crossed,
     shard_key_of,
     stores_no_null,
 )
 from lazymig.rules.discovery import BoundRule, bind, discover
+from lazymig.rules.list_paths import check_list_paths
 from lazymig.rules.order import held_back, starting_rules
 from lazymig.rules.plan import Family, Plan
+from lazymig.rules.remedies import how_to_converge
 
 __all__ = [
     "bind_rules",
@@ -106,8 +110,6 @@ def _probe(handler_class: Any, model: Any) -> Iterable[BoundRule]:
         bound = bind(rule, handler_class, model)
         if bound is None:
             continue
-        if not inherits(model):
-            _check_paths(bound, model)
         for path in _better_covered(bound, model):
             logger.debug(
                 "%s.%s: an index holds missing and null alike, and the model stores no null in %r: "
@@ -118,6 +120,8 @@ def _probe(handler_class: Any, model: Any) -> Iterable[BoundRule]:
                 path,
             )
         found.append(bound)
+    if not inherits(model):
+        _check_paths(found, model)
     _warn_of_order(model, [rule for rule in found if rule.scope == "lazy"])
     return found
 
@@ -142,8 +146,7 @@ def _warn_of_order(model: Any, lazy: Sequence[BoundRule]) -> None:
             warnings.warn(
                 f"{model.__name__}.{rule.name}: its update does not provably end the match of its "
                 "target, so a match does not start it: it runs when a document fails to load or to "
-                f"validate, and in bulk runs{held if others else ''}; narrow the target to "
-                "documents that lack what the update writes",
+                f"validate, and in bulk runs{held if others else ''}; {how_to_converge(rule)}",
                 ConvergenceWarning,
                 stacklevel=_users_level(),
             )
@@ -176,15 +179,21 @@ def _better_covered(rule: BoundRule, model: Any) -> Iterator[str]:
             yield path
 
 
-def _check_paths(rule: BoundRule, model: Any) -> None:
-    for path in sorted(rule.promises):
-        if knows_path(model, path) is False:
-            raise UpdateQueryError(
-                f"writes {path!r}, which the model does not know; add the field to the model, or "
-                "correct the path (rules use database field names)",
-                model=model.__name__,
-                rule=rule.name,
-            )
+def _check_paths(rules: Sequence[BoundRule], model: Any) -> None:
+    """Hold what rules write against the fields of a model.
+
+    :raises UpdateQueryError: the model does not know a path, or a path does not lead to it.
+    """
+    for rule in rules:
+        for path in sorted(rule.promises):
+            if knows_path(model, path) is False:
+                raise UpdateQueryError(
+                    f"writes {path!r}, which the model does not know; add the field to the model, "
+                    "or correct the path (rules use database field names)",
+                    model=model.__name__,
+                    rule=rule.name,
+                )
+    check_list_paths(rules, partial(list_crossed, model), model.__name__)
 
 
 def _legacy_of(owner: Any) -> tuple[str, ...]:
@@ -219,8 +228,7 @@ def _make_plans(root: Any) -> dict[Any, Plan]:
     plans = {}
     for owner in members:
         rules = bind_rules(_handler_of(owner), owner)
-        for rule in rules:
-            _check_paths(rule, owner)
+        _check_paths(rules, owner)
         inherited = {
             rule.name: _concern(root, owner, members, without, _heirs(rule, owner, members))
             for rule in rules
@@ -343,8 +351,7 @@ def plan_for(handler_class: Any, model: Any) -> Plan:
 def _plan_of_stranger(handler_class: Any, model: Any) -> Plan:
     """The plan of a handler that is not the model's own: for calls by hand, on any Document."""
     rules = bind_rules(handler_class, model)
-    for rule in rules:
-        _check_paths(rule, model)
+    _check_paths(rules, model)
     concern = None
     if document_parents(model):
         concern = {"_cls": {"$in": [*class_names(model), *handler_class.legacy_classes]}}

@@ -16,10 +16,13 @@ from mongoengine.fields import (
     DateTimeField,
     Decimal128Field,
     DecimalField,
+    DictField,
     EmbeddedDocumentField,
     EnumField,
     FloatField,
+    GeoPointField,
     IntField,
+    ListField,
     MapField,
     ObjectIdField,
     SequenceField,
@@ -36,11 +39,13 @@ __all__ = [
     "document_parents",
     "document_subclasses",
     "field_path",
+    "full_name",
     "id_of",
     "inherits",
     "is_concrete",
     "is_timeseries",
     "knows_path",
+    "list_crossed",
     "shard_key_of",
     "stores_no_null",
 ]
@@ -74,6 +79,11 @@ def is_concrete(model: Any) -> bool:
 def class_name(model: Any) -> str:
     """The `_cls` value of a model."""
     return str(model._class_name)
+
+
+def full_name(model: Any) -> str:
+    """A model's name with its module, which tells it from others of the same name."""
+    return f"{model.__module__}.{model.__qualname__}"
 
 
 def inherits(model: Any) -> bool:
@@ -217,6 +227,43 @@ def _in_field(field: Any, parts: list[str]) -> bool | None:
         # A ListField or DictField: of embedded documents, or of anything.
         return _in_field(field.field, parts) if field.field is not None else True
     return not _is_scalar(field)
+
+
+def list_crossed(model: Any, path: str) -> str | None:
+    """The first list of a model that a dotted path in database names goes through by a name.
+
+    `None` where there is none, and where not every class that has the field declares a list.
+    """
+    parts = path.split(".")
+    end = _crossed_in_document(model, parts, 0)
+    return None if end is None else ".".join(parts[:end])
+
+
+def _crossed_in_document(model: Any, parts: list[str], start: int) -> int | None:
+    found = {
+        _crossed_in_field(field, parts, start + 1)
+        for cls in _tree(model)
+        for field in cls._fields.values()
+        if field.db_field == parts[start]
+    }
+    return None if None in found else min(found, default=None)  # type: ignore[type-var]
+
+
+def _crossed_in_field(field: Any, parts: list[str], end: int) -> int | None:
+    """The length of the path of the list, where `parts[:end]` is the path of the field."""
+    if end == len(parts):
+        return None
+    if isinstance(field, (ListField, GeoPointField)):
+        if not (parts[end].isdecimal() or parts[end].startswith("$")):
+            return end
+        return _crossed_in_field(getattr(field, "field", None), parts, end + 1)
+    if isinstance(field, DictField):
+        return _crossed_in_field(field.field, parts, end + 1)
+    try:
+        is_document = isinstance(field, EmbeddedDocumentField)
+        return _crossed_in_document(field.document_type, parts, end) if is_document else None
+    except NotRegistered:
+        return None
 
 
 def field_path(model: Any, path: str) -> str:

@@ -82,7 +82,8 @@ class Run:
     sign of life any more. `host`, `pid` and `options` are those of the last process, `note` is the
     last that was given; `sessions` has what each process had, of the newest 100. `waited` has the
     seconds spent waiting, by reason. `control` is what is asked of the run. `in_quarantine` counts
-    the documents that the run has refused and that are still in its quarantine.
+    the documents that the run has refused and that are still in its quarantine. `model_class` is
+    the model's name with its module; `None` in runs of the first versions.
     """
 
     id: ObjectId
@@ -105,6 +106,7 @@ class Run:
     error: str | None
     control: Control
     in_quarantine: int = 0
+    model_class: str | None = None
 
     @property
     def complete(self) -> bool:
@@ -421,6 +423,7 @@ def _run(entry: Raw, lease_until: datetime | None, in_quarantine: int) -> Run:
         error=entry["error"],
         control=control,
         in_quarantine=in_quarantine,
+        model_class=entry.get("model_class"),
     )
 
 

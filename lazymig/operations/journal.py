@@ -74,8 +74,9 @@ _ABANDONED = timedelta(days=7)
 class NewRun:
     """What is known of a run before it begins.
 
-    `collection` and the names in `rules`, each with its digest, are names; `options` are plain
-    values without secrets. `lease` is how many seconds the run may be silent before it counts as
+    `collection` and the names in `rules`, each with its digest, are names; `model_class` is the
+    model's name with its module, if it is known; `options` are plain values without secrets.
+    `lease` is how many seconds the run may be silent before it counts as
     dead; of the ended runs over the same collection the newest `keep_runs` stay in the journal.
     `skipped` are the names of rules that are not to be applied.
     """
@@ -91,6 +92,7 @@ class NewRun:
     keep_runs: int = KEEP_RUNS
     skipped: frozenset[str] = frozenset()
     id: ObjectId = field(default_factory=ObjectId)
+    model_class: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +235,7 @@ class Journal:
             "_id": run.id,
             "kind": "run",
             "model": run.model,
+            "model_class": run.model_class,
             "collection": run.collection,
             "handler": run.handler,
             "scope": run.scope,
@@ -260,6 +263,7 @@ class Journal:
         scope: Scope,
         run_id: ObjectId | None = None,
         *,
+        model_class: str | None = None,
         options: Mapping[str, Any] | None = None,
         note: str | None = None,
         lease: float | None = None,
@@ -270,6 +274,8 @@ class Journal:
 
         :param run_id: that run; without it the latest one, unless a later run with the same rules
             has finished.
+        :param model_class: without an id, only runs of this very class, as in `NewRun`, or of one
+            that is not known. A run that is named may be one of a class that was moved since.
         :param options: those of this session, as in `NewRun`; the run has them from now on, all of
             them. What the sessions before had stays with them.
         :param note: of this session; without it the run keeps the one that it has.
@@ -280,7 +286,11 @@ class Journal:
         """
         self._ensure_indexes()
         mine = {"kind": "run", "collection": collection, "model": model, "scope": scope}
-        found = self._latest_unfinished(mine) if run_id is None else self._by_id(mine, run_id)
+        if run_id is None:
+            known = {} if model_class is None else {"model_class": {"$in": [model_class, None]}}
+            found = self._latest_unfinished({**mine, **known})
+        else:
+            found = self._by_id(mine, run_id)
         if found is None:
             return None
         changes = {

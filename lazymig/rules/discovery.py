@@ -17,6 +17,7 @@ from bson.errors import BSONError
 
 from lazymig.errors import RuleDefinitionError, UpdateQueryError
 from lazymig.rules.convergence import ends_match, keeps_match
+from lazymig.rules.document import DocumentChanged
 from lazymig.rules.matching import Matcher, compile_query, query_paths
 from lazymig.rules.once import OnceOptions, once_options
 from lazymig.rules.paths import Traced, check_declared, is_read_within, trace, within
@@ -25,9 +26,11 @@ from lazymig.rules.symbols import Decisions, SymbolicDocument, settle_symbols
 from lazymig.rules.updates import (
     ANY_UUID,
     ANY_VALUE,
+    NamedPath,
     check_update,
     created_paths,
     filtered_paths,
+    named_paths,
     overlaps,
     read_paths,
     written_paths,
@@ -110,8 +113,9 @@ class BoundRule:
     computed for a document can tell. `reads` are the paths that the target reads, `inputs` those
     that the update is computed from; `None` where they are not all known. `writes` are known for
     every lazy rule that sets an update; `declares`: by the rule itself. `creates` are those that
-    it may leave there, `promises` those of them that it was seen to write. `asks`: which of
-    `collection` and `status` it may ask for.
+    it may leave there, `promises` those of them that it was seen to write. `named_paths` are those
+    that operators of its updates name, as far as they are known. `asks`: which of `collection` and
+    `status` it may ask for.
 
     `varies`: the update of a static rule differs from call to call, by more than the time, so that
     each document is given one of its own. `plain` is the rule as it is declared, where `target`
@@ -134,6 +138,7 @@ class BoundRule:
     promises: frozenset[str]
     asks: frozenset[str]
     declares: bool
+    named_paths: frozenset[NamedPath]
     varies: bool = False
     plain: BoundRule | None = None
     _proven: dict[Any, bool] = field(default_factory=dict, repr=False)
@@ -373,15 +378,7 @@ def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundR
     :raises UpdateQueryError: the update is none.
     """
     place = {"model": str(doc_class.__name__), "rule": rule.name}
-    try:
-        probe = evaluate(rule, handler_class, doc_class, status=True)
-    except Exception as exc:
-        raise RuleDefinitionError(
-            f"raised {type(exc).__name__}: {exc}; a rule sets self.target first and reads "
-            "self.doc or self.collection after it",
-            **place,
-        ) from exc
-
+    probe = _looked_at(rule, handler_class, doc_class, place)
     declared = _Declared.of(probe, place)
     if probe.target is None:
         if probe.complete and "doc_class" in probe.asked:
@@ -412,6 +409,7 @@ def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundR
             promises=frozenset(),
             asks=traced.asks,
             declares=declared.writes is not None,
+            named_paths=traced.named_paths,
         )
 
     target = probe.target
@@ -441,8 +439,10 @@ def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundR
     read: frozenset[str] | None = None
     if not traced.reads_types:
         forms, read = _symbolic_updates(rule, handler_class, doc_class, target)
-    if probe.complete and probe.update is None and not {"status", "collection"} & probe.asked:
-        raise RuleDefinitionError("sets no update; set self.update", **place)
+    acts = {"status", "collection"} & (probe.asked | traced.asks)
+    if probe.update is None and not acts and (probe.complete or traced.sets_update is False):
+        copied = "" if probe.complete else ": what it changes of self.doc is a copy"
+        raise RuleDefinitionError(f"sets no update{copied}; set self.update", **place)
     for update, array_filters in forms or ():
         _check(check_update, update, array_filters, error=UpdateQueryError, **place)
     converges = _converges(target, forms, static=False)
@@ -465,7 +465,24 @@ def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundR
         promises=_union(created_paths, forms) or frozenset(),
         asks=traced.asks | (probe.asked & {"collection", "status"}),
         declares=declared.writes is not None,
+        named_paths=_named(forms, traced),
     )
+
+
+def _looked_at(
+    rule: Rule, handler_class: type[RuleHandler], doc_class: Any, place: Mapping[str, str]
+) -> Evaluation:
+    """Run a rule without a document."""
+    try:
+        return evaluate(rule, handler_class, doc_class, status=True)
+    except DocumentChanged as exc:
+        raise RuleDefinitionError(str(exc), **place) from exc
+    except Exception as exc:
+        raise RuleDefinitionError(
+            f"raised {type(exc).__name__}: {exc}, without having looked at a document, so it would "
+            "for each one; correct the rule",
+            **place,
+        ) from exc
 
 
 def _bind_static(
@@ -499,6 +516,7 @@ def _bind_static(
         promises=creates or frozenset(),
         asks=probe.asked & {"collection", "status"},
         declares=declared.writes is not None,
+        named_paths=named_paths(probe.update),
         varies=varies_by_call(rule, handler_class, doc_class),
     )
     if not bound.covers(probe.update):
@@ -554,6 +572,7 @@ def _bind_once(
         promises=_union(created_paths, forms) or frozenset(),
         asks=traced.asks,
         declares=declared.writes is not None,
+        named_paths=_named(forms, traced),
     )
 
 
@@ -572,6 +591,9 @@ def _symbolic_updates(
         document = SymbolicDocument(decisions)
         try:
             guess = evaluate(rule, handler_class, doc_class, document=document, status=True)
+        except DocumentChanged as exc:
+            place = {"model": str(doc_class.__name__), "rule": rule.name}
+            raise RuleDefinitionError(str(exc), **place) from exc
         except Exception:
             # A library function that is given a symbol may raise anything; that is no fault.
             return None, None
@@ -615,6 +637,13 @@ def _union(
             return None
         found |= paths
     return frozenset(found)
+
+
+def _named(forms: Sequence[_Form] | None, traced: Traced) -> frozenset[NamedPath]:
+    """The paths that operators name in the updates of a rule that reads the document."""
+    if forms is None:
+        return traced.named_paths
+    return frozenset().union(*(named_paths(update) for update, _array_filters in forms))
 
 
 def _inputs(read: frozenset[str] | None, forms: Sequence[_Form] | None) -> frozenset[str] | None:

@@ -15,13 +15,24 @@ from bson import Decimal128, Int64, ObjectId
 
 from lazymig.rules.once import CLAIM
 
-__all__ = ["DocumentNeeded", "MissingDocument", "ReadDocument", "stop"]
+__all__ = [
+    "DocumentChanged",
+    "DocumentNeeded",
+    "MissingDocument",
+    "ReadDocument",
+    "ReadOnly",
+    "stop",
+]
 
 # What cannot be changed needs no copy.
 _SCALARS = (str, int, float, bytes, datetime, uuid.UUID, ObjectId, Decimal128, type(None))
 
 # Types of which a plain equality matches this very value alone, if it is known to be no array.
 _DISTINCT = frozenset({str, int, Int64, bool, datetime, ObjectId})
+
+_CHANGES = "changes self.doc, which is read-only; set self.update to what is to change, such as "
+_SETS = f"{_CHANGES}{{{{'$set': {{{{'{{}}': ...}}}}}}}}"
+_REMOVES = f"{_CHANGES}{{{{'$unset': {{{{'{{}}': ''}}}}}}}}"
 
 
 class DocumentNeeded(BaseException):
@@ -31,7 +42,30 @@ class DocumentNeeded(BaseException):
     """
 
 
-class ReadDocument(Mapping[str, Any]):
+class DocumentChanged(TypeError):
+    """A rule changes `self.doc`, as a loop over `find()` would; the text says what to do."""
+
+
+class ReadOnly:
+    """What refuses to be changed as a dict can be."""
+
+    def __setitem__(self, key: object, _value: object) -> NoReturn:
+        raise DocumentChanged(_SETS.format(key))
+
+    def __delitem__(self, key: object) -> NoReturn:
+        raise DocumentChanged(_REMOVES.format(key))
+
+    def _set(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        raise DocumentChanged(_SETS.format("name"))
+
+    def _removed(self, key: object = "name", *_args: Any) -> NoReturn:
+        raise DocumentChanged(_REMOVES.format(key))
+
+    __ior__ = update = setdefault = _set
+    pop = popitem = clear = _removed
+
+
+class ReadDocument(ReadOnly, Mapping[str, Any]):
     """A read-only view of a raw stored document that remembers which top-level keys were read.
 
     The claim of a once rule, which is no data, is left out where the document is read as a whole.
@@ -98,8 +132,11 @@ def stop(_self: Any, *_args: Any, **_kwargs: Any) -> NoReturn:
     raise DocumentNeeded
 
 
-class MissingDocument:
+class MissingDocument(ReadOnly):
     """Stands for a document that is not there: any look at it raises `DocumentNeeded`."""
+
+    def __setattr__(self, name: str, _value: object) -> NoReturn:
+        raise DocumentChanged(_SETS.format(name))
 
     def __getattr__(self, _name: str) -> NoReturn:
         raise DocumentNeeded

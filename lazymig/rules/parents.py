@@ -14,7 +14,7 @@ from lazymig.rules.formulas import All, Formula, Leaf, Not, comparands, parse_el
 from lazymig.rules.knowledge import ARRAY_TYPE, BARREN, Document, Fact, ask, is_present
 from lazymig.rules.updates import SET_STAGES, read_paths, unset_stage_paths
 
-__all__ = ["ELEMENT", "Parents", "Path", "assumable"]
+__all__ = ["ELEMENT", "Parents", "Path", "assumable", "questions"]
 
 Path: TypeAlias = "tuple[str, ...]"
 
@@ -63,10 +63,10 @@ def assumable(target: Formula, update: Any) -> frozenset[Path]:
     They are those above the dotted paths that target and update name, except where the target
     itself asks for something that an array may answer.
     """
-    questions = list(_questions(target, (), positive=True))
-    named = [*(path for path, _, _ in questions), *_update_paths(update)]
+    asked = list(questions(target, (), positive=True))
+    named = [*(path for path, _, _ in asked), *_update_paths(update)]
     parents = {path[:end] for path in named for end in range(1, len(path)) if _is_name(path[end])}
-    spoken_of = {path for path, leaf, positive in questions if not _is_neutral(leaf, positive)}
+    spoken_of = {path for path, leaf, positive in asked if not _is_neutral(leaf, positive)}
     spoken_of |= {
         path[:end] for path in named for end in range(1, len(path)) if path[end].isdecimal()
     }
@@ -77,20 +77,21 @@ def _is_name(part: str) -> bool:
     return part != ELEMENT and not part.isdecimal()
 
 
-def _questions(
+def questions(
     formula: Formula, prefix: Path, *, positive: bool
 ) -> Iterator[tuple[Path, Leaf, bool]]:
+    """Yield each condition of a formula with its path, and whether it is asked for or ruled out."""
     if isinstance(formula, Not):
-        yield from _questions(formula.part, prefix, positive=not positive)
+        yield from questions(formula.part, prefix, positive=not positive)
     elif isinstance(formula, All):
         for part in formula.parts:
-            yield from _questions(part, prefix, positive=positive)
+            yield from questions(part, prefix, positive=positive)
     elif isinstance(formula, Leaf):
         path = (*prefix, *formula.path)
         yield path, formula, positive
         if formula.operator == "$elemMatch" and isinstance(formula.operand, Mapping):
             inner = parse_element_query(formula.operand)
-            yield from _questions(inner, (*path, ELEMENT), positive=positive)
+            yield from questions(inner, (*path, ELEMENT), positive=positive)
 
 
 def _is_neutral(leaf: Leaf, positive: bool) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import dis
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from lazymig.rules.tracing.frames import GaveUp
 from lazymig.rules.tracing.statements import Tracer
@@ -23,7 +24,7 @@ from lazymig.rules.tracing.values import (
     Value,
     Values,
 )
-from lazymig.rules.updates import SET_STAGES, model_path
+from lazymig.rules.updates import SET_STAGES, NamedPath, model_path
 
 __all__ = ["Traced", "check_declared", "is_read_within", "trace", "within"]
 
@@ -38,7 +39,8 @@ class Traced:
     """What the source of a rule tells of it, for every document.
 
     `writes` and `creates` are the paths that its update may write, and those of them that it may
-    leave there; `None` where they are not all known, and `unknown` says why. `inputs` are the
+    leave there; `None` where they are not all known, and `unknown` says why. `named_paths` are
+    those that operators name for certain, in one of its updates at least. `inputs` are the
     top-level fields that it may read; `None`: any. `sets_update`: it may set an update at all;
     `None`: not known. `asks`: which of `collection` and `status` it may ask for. `reads_types`: it
     may ask what is not the same for a stand-in as for a value, so that a run with one does not show
@@ -52,6 +54,7 @@ class Traced:
     asks: frozenset[str]
     reads_types: bool
     unknown: str | None
+    named_paths: frozenset[NamedPath] = frozenset()
 
 
 def trace(method: Callable[[Any], object], handler_class: type, doc_class: Any) -> Traced:
@@ -68,6 +71,8 @@ def trace(method: Callable[[Any], object], handler_class: type, doc_class: Any) 
     found = _Paths(tracer)
     found.of_update(update)
     known = found.unknown is None
+    # What asks for types may tell a list from what it was before.
+    asks_types = tracer.reads_types or "isinstance" in _names_in(method.__code__)
     inputs = None if tracer.read_whole or found.reads_any else tracer.reads | found.reads
     return Traced(
         writes=frozenset(found.writes) if known else None,
@@ -77,23 +82,28 @@ def trace(method: Callable[[Any], object], handler_class: type, doc_class: Any) 
         asks=frozenset(tracer.asks),
         reads_types=tracer.reads_types,
         unknown=found.unknown,
+        named_paths=frozenset() if asks_types else frozenset(found.named),
     )
 
 
 def _without_source(method: FunctionType, tracer: Tracer, given_up: GaveUp) -> Traced:
-    names = set(_names_in(method.__code__))
-    reason = "its source is not there to be read"
-    if given_up.origin is not None:
+    code = method.__code__
+    names = set(_names_in(code))
+    place = f"{method.__qualname__} (line {code.co_firstlineno} of {Path(code.co_filename).name})"
+    if not tracer.steps:
+        reason = f"the source of {place} is not there to be read"
+    elif given_up.origin is not None and not tracer.is_exhausted:
         reason = f"{_said(given_up.origin)} cannot be followed"
-    elif tracer.steps:
-        reason = "it is too long to be followed"
+    else:
+        end = "" if given_up.origin is None else f": at {_said(given_up.origin)} it is given up"
+        reason = f"{place} is too long to be followed, with all that it calls{end}"
     return Traced(
         writes=None,
         creates=None,
         inputs=None,
         sets_update=None,
         asks=frozenset(_ASKED & names) | tracer.asks,
-        reads_types=tracer.reads_types or bool(_TYPE_NAMES & names) or _may_catch(method.__code__),
+        reads_types=tracer.reads_types or bool(_TYPE_NAMES & names) or _may_catch(code),
         unknown=reason,
     )
 
@@ -135,6 +145,7 @@ class _Paths:
         self.creates: set[str] = set()
         self.reads: set[str] = set()
         self.reads_any = False
+        self.named: set[NamedPath] = set()
         self.unknown: str | None = None
 
     def of_update(self, update: Values) -> None:
@@ -167,6 +178,7 @@ class _Paths:
                 if isinstance(value, Box) and value.kind == "mapping":
                     if operator != "$setOnInsert":
                         self._of_fields(operator, value)
+                        self.named.update(_named_for_certain(operator, value))
                 elif not isinstance(value, (Known, Prefix)) and not _is_sequence(value):
                     self._miss(update.origins.get(key), operator)
 
@@ -246,6 +258,24 @@ class _Paths:
                 elif not isinstance(text, Box):
                     # What is not known may be an expression.
                     self.reads_any = True
+
+
+def _named_for_certain(operator: str, fields: Box) -> Iterator[NamedPath]:
+    """The paths that are the only ones which an expression of the source may stand for."""
+    sites = Counter(id(origin[0]) for origin in fields.origins.values())
+    for key, values in fields.entries.items():
+        origin = fields.origins.get(key)
+        if origin is None or sites[id(origin[0])] > 1 or not _is_text(key):
+            continue
+        goals = tuple(values) if operator == "$rename" else ()
+        if not goals:
+            yield NamedPath(operator, key.value)
+        elif len(goals) == 1 and _is_text(goals[0]):
+            yield NamedPath(operator, key.value, goals[0].value)
+
+
+def _is_text(value: Value) -> TypeGuard[Known]:
+    return isinstance(value, Known) and type(value.value) is str
 
 
 def _is_sequence(value: Value) -> bool:

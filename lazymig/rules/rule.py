@@ -6,7 +6,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lazymig.rules.document import DocumentNeeded, MissingDocument, ReadDocument
+from lazymig.rules.document import (
+    DocumentChanged,
+    DocumentNeeded,
+    MissingDocument,
+    ReadDocument,
+)
 from lazymig.rules.once import OnceOptions
 from lazymig.rules.symbols import SymbolicDocument
 
@@ -53,6 +58,10 @@ class RuleHandler:
             raise DocumentNeeded
         document: Mapping[str, Any] = self._frame.document
         return document
+
+    @doc.setter
+    def doc(self, _document: object) -> None:
+        raise DocumentChanged("sets self.doc, which is the stored document; set self.update")
 
     @property
     def doc_class(self) -> Any:

@@ -12,7 +12,7 @@ import bson
 from bson import Code, DBRef
 from bson.errors import InvalidDocument
 
-from lazymig.rules.document import DocumentNeeded, stop
+from lazymig.rules.document import DocumentNeeded, ReadOnly, stop
 from lazymig.rules.updates import ANY_UUID, ANY_VALUE
 
 __all__ = ["Decisions", "SymbolicDocument", "SymbolicValue", "settle_symbols"]
@@ -87,7 +87,7 @@ class SymbolicValue:
     __hash__ = stop
 
 
-class SymbolicDocument(SymbolicValue):
+class SymbolicDocument(ReadOnly, SymbolicValue):
     """A document of which nothing is known but the keys that were read.
 
     `keys_read` is None once the document was read as a whole.

@@ -6,6 +6,7 @@ What an update does to the documents that a target finds is told in `convergence
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ __all__ = [
     "ANY_VALUE",
     "SET_STAGES",
     "AnyValue",
+    "NamedPath",
     "assignments",
     "check_update",
     "created_paths",
@@ -27,6 +29,7 @@ __all__ = [
     "filter_identifiers",
     "filtered_paths",
     "model_path",
+    "named_paths",
     "overlaps",
     "read_paths",
     "removed_paths",
@@ -327,6 +330,27 @@ def written_paths(update: Any) -> frozenset[str] | None:
             return None
         written.add(path)
     return frozenset(written)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPath:
+    """A path as an update operator names it; `destination` is that of `$rename`."""
+
+    operator: str
+    path: str
+    destination: str | None = None
+
+
+def named_paths(update: Any) -> frozenset[NamedPath]:
+    """Return the paths that the operators of a well-formed update name; a pipeline has none."""
+    if not isinstance(update, Mapping):
+        return frozenset()
+    return frozenset(
+        NamedPath(operator, path, value if operator == "$rename" else None)
+        for operator, fields in update.items()
+        if operator != "$setOnInsert"
+        for path, value in fields.items()
+    )
 
 
 def read_paths(update: Any) -> frozenset[str] | None:

@@ -10,6 +10,7 @@ import functools
 import itertools
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -547,9 +548,29 @@ def test_a_rule_without_source_is_run_with_symbols() -> None:
     )
     bound = _bound(namespace["simple"])
     assert (bound.writes, bound.inputs) == ({"b"}, {"a", "c"})
+    place = r"source of {} \(line \d of <string>\) is not there to be read.*self\.writes = "
     for name in ("counting", "asking"):
-        with pytest.raises(RuleDefinitionError, match=r"its source is not there.*self\.writes = "):
+        with pytest.raises(RuleDefinitionError, match=place.format(name)):
             _bound(namespace[name])
+
+
+def test_a_rule_that_is_too_long_is_named(tmp_path: Path) -> None:
+    """The message says which function it is, where it stands, and what to declare."""
+    file = tmp_path / "long_rules.py"
+    lines = (
+        "class Rules:",
+        "    def counting(self):",
+        "        self.target = {'a': {'$exists': True}}",
+        "        n = len(self.doc['a'])",
+        *["        n = n + len(str(n))"] * 3000,
+        "        self.update = {'$set': {'b': n}}",
+    )
+    file.write_text("\n".join(lines), encoding="utf-8")
+    namespace: dict[str, Any] = {}
+    exec(compile(file.read_text(encoding="utf-8"), str(file), "exec"), namespace)
+    place = r"Rules\.counting \(line 2 of long_rules\.py\) is too long to be followed"
+    with pytest.raises(RuleDefinitionError, match=rf"{place}.*declare .*self\.writes = "):
+        _bound(namespace["Rules"].counting)
 
 
 # What a rule declares

@@ -126,8 +126,13 @@ class State:
     def step(self, node: ast.AST) -> None:
         """Count one more step."""
         self.steps += 1
-        if self.steps > _MOST_STEPS:
+        if self.is_exhausted:
             self.give_up(node)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether more steps were taken than a rule may have."""
+        return self.steps > _MOST_STEPS
 
     def lift(self, value: Any) -> Value:
         """Return an object from outside of the rule as a value; a container with what it holds."""

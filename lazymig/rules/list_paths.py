@@ -1,0 +1,119 @@
+"""Paths of updates that go through a list of the model by a name, which MongoDB does not follow.
+
+A target may: `items.qty` finds documents with such an element. An update of operators may not, it
+has to name elements: `items.$[].qty`. Old documents may have a sub-document in place of the list,
+so a rule whose target says so, or that a later one makes a list of, is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from lazymig.errors import UpdateQueryError
+from lazymig.rules.discovery import BoundRule
+from lazymig.rules.formulas import parse
+from lazymig.rules.knowledge import ARRAY_TYPE, implies_presence
+from lazymig.rules.parents import ELEMENT, Parents, questions
+from lazymig.rules.updates import NamedPath, model_path
+
+__all__ = ["check_list_paths"]
+
+# They change what is there; none of them makes a list of a sub-document.
+_WITHIN: Final = frozenset(
+    {
+        *("$addToSet", "$bit", "$currentDate", "$inc", "$max", "$min", "$mul"),
+        *("$pop", "$pull", "$pullAll", "$push"),
+    }
+)
+
+_OBJECT: Final = ("object", 3)
+
+
+def check_list_paths(
+    rules: Sequence[BoundRule], list_crossed: Callable[[str], str | None], model: str
+) -> None:
+    """Refuse updates that MongoDB refuses, or leaves without effect, for documents of the model.
+
+    :param rules: all rules of a handler, in their order.
+    :param list_crossed: gives the first list of the model that a path goes through by a name.
+    :raises UpdateQueryError: a rule has such a path.
+    """
+    for rule in rules:
+        if rule.target is None:
+            # What its documents look like is not known.
+            continue
+        for named in sorted(rule.named_paths, key=str):
+            for path in filter(None, (named.path, named.destination)):
+                crossed = list_crossed(path)
+                if crossed is None or _is_document(rule.target, model_path(crossed)):
+                    continue
+                if not any(_comes_to(rule, other, model_path(crossed)) for other in rules):
+                    problem = _problem(named, path, crossed, list_crossed)
+                    raise UpdateQueryError(problem, model=model, rule=rule.name)
+
+
+def _is_document(target: Mapping[str, Any], path: str) -> bool:
+    """Whether a target says that its documents have a sub-document at a path."""
+    formula = parse(target)
+    for parts, leaf, positive in questions(formula, (), positive=True):
+        asked = leaf.operand if isinstance(leaf.operand, list) else [leaf.operand]
+        if positive and leaf.operator == "$type" and any(kind in _OBJECT for kind in asked):
+            names = ".".join(part for part in parts if part != ELEMENT)
+            if model_path(names) == path:
+                return True
+    place = tuple(path.split("."))
+    return implies_presence(formula, place) and Parents(formula).excludes(place, ARRAY_TYPE)
+
+
+def _comes_to(rule: BoundRule, other: BoundRule, path: str) -> bool:
+    """Whether another rule, which may come later, may put a list at a path."""
+    if other is rule or (other.scope == rule.scope and other.number < rule.number):
+        return False
+    if other.writes is None:
+        return True
+    operators = {each.operator for each in other.named_paths if model_path(each.path) == path}
+    if operators and operators <= _WITHIN:
+        return False
+    return any(path == written or path.startswith(f"{written}.") for written in other.writes)
+
+
+def _problem(
+    named: NamedPath, path: str, crossed: str, list_crossed: Callable[[str], str | None]
+) -> str:
+    """What is wrong, and the remedy that fits the operator."""
+    operator = named.operator
+    does = "MongoDB leaves it without effect" if operator == "$unset" else "MongoDB refuses it"
+    if operator == "$rename":
+        remedy = f"use a pipeline{_pipeline(named, crossed)}"
+    else:
+        each, spelled = path, crossed
+        while (through := list_crossed(each)) is not None:
+            each, spelled = f"{through}.$[]{each[len(through) :]}", through
+        array = model_path(spelled)
+        rest = each[len(spelled) + len(".$[].") :]
+        remedy = (
+            f"write {each!r}, or $[name] for the elements that array_filters choose, with a target "
+            "that only documents with such elements match"
+        )
+        if operator != "$unset":
+            lacking = {array: {"$elemMatch": {rest: {"$exists": False}}}}
+            remedy += f", such as {lacking}"
+    former = {model_path(crossed): {"$type": "object", "$not": {"$type": "array"}}}
+    return (
+        f"{operator} of {path!r} goes through {crossed!r}, which the model declares as a list, and "
+        f"{does} in a list; {remedy}; if old documents have a sub-document there, say so in the "
+        f"target ({former}), or make it a list in a later rule"
+    )
+
+
+def _pipeline(named: NamedPath, crossed: str) -> str:
+    """The pipeline that renames in each element, where it can be spelled out."""
+    source, goal = named.path, str(named.destination)
+    old, new = (each[len(crossed) + 1 :] for each in (source, goal))
+    apart = any(not each.startswith(f"{crossed}.") for each in (source, goal))
+    if apart or not old.isidentifier() or not new.isidentifier():
+        return f", which computes {model_path(crossed)!r} with $map, and removes with $unset"
+    merged = {"$mergeObjects": ["$$this", {new: f"$$this.{old}"}]}
+    mapped = {crossed: {"$map": {"input": f"${crossed}", "in": merged}}}
+    return f": {[{'$set': mapped}, {'$unset': source}]}"
