@@ -8,7 +8,7 @@ from lazymig.engines.raw_bson import RawDocument
 from lazymig.operations.journal import journal_collection
 from lazymig.operations.lease import Lease
 from tests.cli.app.models import User, UserMigration, fill
-from tests.support import odd
+from tests.support import oddities
 
 
 def test_a_migration_is_undone(shop, database):
@@ -44,13 +44,13 @@ def test_conflicts(shop, database):
 
 def test_conflicts_that_no_codec_can_decode(shop, database):
     """Their `_id`s are named in the text and in the JSON."""
-    kinds = odd.ids(3)
-    database.user.insert_many([RawDocument(odd.document(each)) for each in kinds.values()])
+    kinds = oddities.ids(3)
+    database.user.insert_many([RawDocument(oddities.document(each)) for each in kinds.values()])
     UserMigration(User).migrate_pending(database.user, backup="saved")
     database.user.update_many({}, {"$set": {"by": "app"}})
     (told,) = shop.json("restore", "saved", code=1)["databases"]
     assert told["conflict_count"] == len(kinds)
-    assert {"$date": {"$numberLong": str(odd.FAR + 3)}} in [
+    assert {"$date": {"$numberLong": str(oddities.FAR + 3)}} in [
         each["document_id"] for each in told["conflicts"]
     ]
     assert "xe9000003" in shop("restore", "saved").out
