@@ -65,14 +65,17 @@ def test_conflicts_of_odd_documents_are_named(database, tmp_path):
     database.post.update_many({}, {"$set": {"by": "app"}})
     report = restore(tmp_path, database)
     assert {conflict.reason for conflict in report.conflicts} == {CHANGED}
-    assert [conflict.document_id for conflict in report.conflicts] == [
+    *named, last = (conflict.document_id for conflict in report.conflicts)
+    assert named == [
         7,
         DatetimeMS(oddities.FAR + 7),
         "caf\\xe9000007",
         {"s": "caf\\xe9000007", "d": DatetimeMS(oddities.FAR + 7)},
         {"t": 7},
-        Binary(b"000007", 4),
     ]
+    # Some versions of PyMongo decode no UUID of another length; then it is the bytes of the value.
+    assert isinstance(last, Binary)
+    assert last.endswith(b"000007")
     assert all(dumps(conflict.document_id) for conflict in report.conflicts)
 
 
