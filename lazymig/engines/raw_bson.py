@@ -244,7 +244,7 @@ def value_of(element: bytes, options: CodecOptions[Any]) -> Any:
     # A decoder of the application may raise anything.
     with suppress(Exception):
         return decode(document, codec_options=options)["v"]
-    with suppress(BSONError):
+    with suppress(BSONError, ValueError):
         return tolerantly_decoded(bytes(document), options)["v"]
     return Binary(_value(element))
 
@@ -257,7 +257,7 @@ def tolerantly_decoded(document: bytes, options: CodecOptions[Any]) -> dict[str,
     lenient = tolerant_options(options)
     try:
         return decode(document, codec_options=lenient)
-    except BSONError:
+    except (BSONError, ValueError):
         # What is marked as a UUID need not be one.
         as_bytes = lenient.with_options(uuid_representation=UuidRepresentation.UNSPECIFIED)
         return decode(document, codec_options=as_bytes)

@@ -7,6 +7,7 @@ committed: see `backup_records.py`.
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import os
 import zlib
@@ -194,7 +195,8 @@ class File:
     def write(self, at: int, data: bytes) -> None:
         """Write some bytes over those that are there."""
         os.lseek(self._fd, at, os.SEEK_SET)
-        os.write(self._fd, data)
+        if os.write(self._fd, data) < len(data):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self.path))
 
     def read(self, at: int, size: int) -> bytes:
         """The bytes from one on; less than asked for at the end."""

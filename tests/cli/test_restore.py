@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from lazymig.engines.raw_bson import RawDocument
 from lazymig.operations.journal import journal_collection
 from lazymig.operations.lease import Lease
 from tests.cli.app.models import User, UserMigration, fill
+from tests.support import oddities
 
 
 def test_a_migration_is_undone(shop, database):
@@ -38,6 +42,20 @@ def test_conflicts(shop, database):
     assert database.user.count_documents({"name": {"$exists": True}}) == 15
 
 
+def test_conflicts_that_no_codec_can_decode(shop, database):
+    """Their `_id`s are named in the text and in the JSON."""
+    kinds = oddities.ids(3)
+    database.user.insert_many([RawDocument(oddities.document(each)) for each in kinds.values()])
+    UserMigration(User).migrate_pending(database.user, backup="saved")
+    database.user.update_many({}, {"$set": {"by": "app"}})
+    (told,) = shop.json("restore", "saved", code=1)["databases"]
+    assert told["conflict_count"] == len(kinds)
+    assert {"$date": {"$numberLong": str(oddities.FAR + 3)}} in [
+        each["document_id"] for each in told["conflicts"]
+    ]
+    assert "xe9000003" in shop("restore", "saved").out
+
+
 def test_a_backup_that_is_not_there(shop, database):
     """A folder without a backup of the database is a wrong call."""
     result = shop("restore", "nowhere")
@@ -59,7 +77,10 @@ def test_a_collection_that_is_run_over(shop, database):
 
 
 def test_a_backup_of_several_databases(shell, client, uri, database):
-    """Without a connection string each database of the models that has a backup is restored."""
+    """Without a connection string each database of the models that has a backup is restored.
+
+    Damage in the backup of one is an error before anything is put back in another.
+    """
     other = client[f"{database.name}_other"]
     shell.write(
         "app.py",
@@ -75,6 +96,15 @@ def test_a_backup_of_several_databases(shell, client, uri, database):
         for each in (database, other):
             fill(each, 2)
             UserMigration(User).migrate_pending(each.user, backup="saved")
+        dump = Path("saved") / max(each.name for each in (database, other)) / "user.bson.gz"
+        content = dump.read_bytes()
+        dump.write_bytes(content[:-1])
+        damaged = shell("restore", "saved", "--app", "app", "--models", "app")
+        assert damaged.code == 2
+        assert f"{dump}: it ends at byte" in damaged.error
+        restored = {"name": {"$exists": True}}
+        assert [each.user.count_documents(restored) for each in (database, other)] == [0, 0]
+        dump.write_bytes(content)
         told = shell.json("restore", "saved", "--app", "app", "--models", "app")["databases"]
         assert [each["restored"] for each in told] == [2, 2]
         assert [each["collections"] for each in told] == [

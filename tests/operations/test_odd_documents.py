@@ -11,7 +11,7 @@ from lazymig.engines.access import by_ids, compared, ids_of, key_of, not_by_ids
 from lazymig.engines.chunks import Position, Walk
 from lazymig.engines.raw_bson import RawDocument, StoredValue, known_again, scanned
 from lazymig.operations.journal import Journal
-from tests.support import odd
+from tests.support import oddities
 
 
 class OddMigration(DocumentMigration):
@@ -46,8 +46,8 @@ def stored(collection):
 
 def only_ids(count):
     """Documents of odd `_id`s alone."""
-    kinds = [list(odd.ids(number).values()) for number in range(count)]
-    return [odd.document(element) for each in kinds for element in each]
+    kinds = [list(oddities.ids(number).values()) for number in range(count)]
+    return [oddities.document(element) for each in kinds for element in each]
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
@@ -93,7 +93,7 @@ def test_odd_ids_are_found_again(database):
 @pytest.mark.parametrize("chunk_size", [7, None])
 def test_static_rules_reach_odd_documents(mongoengine_db, tmp_path, chunk_size):
     """A run applies them to all, backs up, tells its state, and is undone byte for byte."""
-    documents = odd.documents(90)
+    documents = oddities.documents(90)
     insert(mongoengine_db.odd, documents)
     before = stored(mongoengine_db.odd)
     migration = OddMigration(Odd)
@@ -116,15 +116,15 @@ def test_static_rules_reach_odd_documents(mongoengine_db, tmp_path, chunk_size):
 
 def test_reports_name_odd_documents(mongoengine_db):
     """What cannot be decoded is counted and named in a check, and keeps no diff from its end."""
-    kinds = odd.ids(3)
+    kinds = oddities.ids(3)
     documents = [
-        odd.document(kinds[kind], odd.FIELDS["string"])
+        oddities.document(kinds[kind], oddities.FIELDS["string"])
         for kind in ("number", "date", "string", "object")
     ]
     insert(mongoengine_db.odd, documents)
     (finding,) = (each for each in check_documents(Odd).findings if each.kind == "not_decodable")
     assert finding.count == len(documents)
-    assert {"caf\\xe9000003", 3, DatetimeMS(odd.FAR + 3)} <= {
+    assert {"caf\\xe9000003", 3, DatetimeMS(oddities.FAR + 3)} <= {
         each for each in finding.ids if not isinstance(each, dict)
     }
     assert any(finding.path == "_id" for finding in diff(Odd).findings)

@@ -14,7 +14,7 @@ from pymongo import MongoClient
 from lazymig.engines.raw_bson import RawDocument, condition, id_element, scanned
 from lazymig.operations.backup import BackupWriter
 from lazymig.operations.restoring import restore
-from tests.support import odd
+from tests.support import oddities
 from tests.support.backups import CHANGED, DELETED, change, counts, run
 from tests.support.commands import CommandLog
 from tests.support.server import CLIENT_OPTIONS
@@ -45,7 +45,7 @@ def expected(documents):
 @pytest.mark.parametrize("shard_key", [(), ("sub.s", "t", "d1", "missing.x")])
 def test_a_thousand_odd_documents_are_put_back_byte_for_byte(database, tmp_path, shard_key):
     """Dates beyond Python's, strings that are not UTF-8, keys that come twice: all as before."""
-    documents = odd.documents(1000)
+    documents = oddities.documents(1000)
     database.post.insert_many([RawDocument(document) for document in documents])
     assert stored(database.post) == expected(documents)
     run(tmp_path, database.post, shard_key=shard_key)
@@ -57,27 +57,32 @@ def test_a_thousand_odd_documents_are_put_back_byte_for_byte(database, tmp_path,
 
 def test_conflicts_of_odd_documents_are_named(database, tmp_path):
     """Each `_id` is in the report, as far as Python can say it, and in the terms of JSON."""
-    documents = [odd.document(each, odd.FIELDS["string"]) for each in odd.ids(7).values()]
+    documents = [
+        oddities.document(each, oddities.FIELDS["string"]) for each in oddities.ids(7).values()
+    ]
     database.post.insert_many([RawDocument(document) for document in documents])
     run(tmp_path, database.post)
     database.post.update_many({}, {"$set": {"by": "app"}})
     report = restore(tmp_path, database)
     assert {conflict.reason for conflict in report.conflicts} == {CHANGED}
-    assert [conflict.document_id for conflict in report.conflicts] == [
+    *named, last = (conflict.document_id for conflict in report.conflicts)
+    assert named == [
         7,
-        DatetimeMS(odd.FAR + 7),
+        DatetimeMS(oddities.FAR + 7),
         "caf\\xe9000007",
-        {"s": "caf\\xe9000007", "d": DatetimeMS(odd.FAR + 7)},
+        {"s": "caf\\xe9000007", "d": DatetimeMS(oddities.FAR + 7)},
         {"t": 7},
-        Binary(b"000007", 4),
     ]
+    # Some versions of PyMongo decode no UUID of another length; then it is the bytes of the value.
+    assert isinstance(last, Binary)
+    assert last.endswith(b"000007")
     assert all(dumps(conflict.document_id) for conflict in report.conflicts)
 
 
 @pytest.mark.parametrize("deleted", [False, True])
 def test_odd_documents_that_an_insert_would_alter(database, tmp_path, deleted):
     """They are exact as well, and where the answers of the server cannot be decoded."""
-    documents = odd.documents(120, strange=True)
+    documents = oddities.documents(120, strange=True)
     store(database.post, documents)
     assert stored(database.post) == expected(documents)
     run(tmp_path, database.post)
@@ -93,14 +98,14 @@ def test_odd_documents_that_an_insert_would_alter(database, tmp_path, deleted):
 @pytest.mark.parametrize("kind", ["late date", "string"])
 def test_a_refusal_that_cannot_be_decoded_is_one_documents(database, tmp_path, kind):
     """A unique index refuses a value that its error quotes; the neighbours are put back."""
-    field = odd.FIELDS[kind]
+    field = oddities.FIELDS[kind]
     name = field[1 : field.index(b"\x00")].decode()
-    numbers = [odd.ids(number)["number"] for number in range(4)]
-    documents = [odd.document(number) for number in numbers]
-    documents[1] = odd.document(numbers[1], field)
+    numbers = [oddities.ids(number)["number"] for number in range(4)]
+    documents = [oddities.document(number) for number in numbers]
+    documents[1] = oddities.document(numbers[1], field)
     database.post.insert_many([RawDocument(document) for document in documents])
     run(tmp_path, database.post, {}, {"$unset": {name: 1}, "$set": {"new": True}})
-    database.post.insert_one(RawDocument(odd.document(odd.ids(9)["number"], field)))
+    database.post.insert_one(RawDocument(oddities.document(oddities.ids(9)["number"], field)))
     database.post.create_index(name, unique=True, sparse=True)
     report = restore(tmp_path, database)
     assert counts(report) == (3, 0, 1)
@@ -118,7 +123,7 @@ def test_a_refusal_that_cannot_be_decoded_is_one_documents(database, tmp_path, k
 
 def test_odd_documents_beside_a_listener(server_uri, database, tmp_path):
     """Who listens to the driver's commands does not make it decode them."""
-    documents = odd.documents(50)
+    documents = oddities.documents(50)
     database.post.insert_many([RawDocument(document) for document in documents])
     with MongoClient(server_uri, event_listeners=[CommandLog()], **CLIENT_OPTIONS) as client:
         run(tmp_path, client[database.name].post)
@@ -128,7 +133,7 @@ def test_odd_documents_beside_a_listener(server_uri, database, tmp_path):
 
 def test_an_odd_chain_is_undone(database, tmp_path):
     """A doubt about odd documents is settled by what is stored, and several rules are one chain."""
-    documents = odd.documents(60)
+    documents = oddities.documents(60)
     database.post.insert_many([RawDocument(document) for document in documents])
     with BackupWriter(tmp_path, database.post, run_id=1) as writer:
         change(writer, database.post)
