@@ -26,7 +26,7 @@ from lazymig.engines.access import (
     on_primary,
     waited_too_long,
 )
-from lazymig.engines.recursion import at_work, circular
+from lazymig.engines.recursion import AtWork, circular
 from lazymig.engines.refusals import (
     failure_of_rule,
     sets_no_update,
@@ -183,7 +183,7 @@ class Computation:
         rule, document_id = self.rule, document["_id"]
         key = key_of(document_id)
         try:
-            with at_work(self.collection, rule, document):
+            with AtWork(self.collection, rule, document):
                 evaluation = rule.evaluate(
                     document=None if self.static_update else document, collection=self.collection
                 )
