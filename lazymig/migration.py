@@ -55,8 +55,8 @@ class DocumentMigration(MigrationHandler):
         `MigrationError`, or `"skip"` it: load it as it is stored if MongoEngine can, otherwise
         leave it out of the iteration. A save of it, and an operation that has to bring it up to
         date first, raise or go on likewise.
-    :cvar lazy_timeout: seconds that a load may wait for its write, and after which it computes no
-        further document; `None` for no limit.
+    :cvar lazy_timeout: seconds that a load may wait for its write, within the limits of PyMongo,
+        and after which it computes no further document; `None` for no other limit.
     :cvar see_through: whether queries see through pending rules; otherwise they are answered from
         what is stored.
     :cvar settle_limit: documents that an operation which cannot be rewritten may bring up to date

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from blinker import Namespace, Signal
+from blinker import NamedSignal, Namespace
 
 __all__ = ["announce", "migration_failed", "post_migration", "pre_migration"]
 
@@ -29,7 +29,7 @@ post_migration = _signals.signal("post_migration")
 migration_failed = _signals.signal("migration_failed")
 
 
-def announce(signal: Signal, sender: Any, **keywords: Any) -> None:
+def announce(signal: NamedSignal, sender: Any, **keywords: Any) -> None:
     """Send a signal; lazymig itself sends its signals so."""
     if signal.is_muted:
         return
@@ -37,4 +37,4 @@ def announce(signal: Signal, sender: Any, **keywords: Any) -> None:
         try:
             receiver(sender, **keywords)
         except Exception:
-            logger.exception("%s: a receiver of %r raised", sender.__name__, signal)
+            logger.exception("%s: a receiver of %s raised", sender.__name__, signal.name)

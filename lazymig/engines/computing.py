@@ -29,7 +29,7 @@ from lazymig.engines.access import (
 )
 from lazymig.engines.outages import is_away
 from lazymig.engines.pace import Pace
-from lazymig.engines.recursion import at_work, circular
+from lazymig.engines.recursion import AtWork, circular
 from lazymig.engines.refusals import (
     failure_of_rule,
     sets_no_update,
@@ -206,7 +206,7 @@ class Computation:
         key = key_of(document_id)
         started = time.perf_counter()
         try:
-            with at_work(self.collection, rule, document):
+            with AtWork(self.collection, rule, document):
                 evaluation = rule.evaluate(
                     document=None if self.static_update else document, collection=self.collection
                 )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, TypeAlias
 
@@ -14,7 +12,7 @@ from lazymig.engines.access import Raw, key_of, waited_too_long
 from lazymig.errors import MigrationError, MigrationFailed
 from lazymig.rules.discovery import BoundRule
 
-__all__ = ["Circular", "at_work", "circular", "was_told"]
+__all__ = ["AtWork", "Circular", "circular", "was_told"]
 
 # A rule that loads another document, for which it loads another one. Each takes some forty frames
 # of the thousand that Python allows, and the application has its own.
@@ -39,21 +37,26 @@ class Circular(Exception):
     """
 
 
-@contextmanager
-def at_work(collection: Collection[Any], rule: BoundRule, document: Raw) -> Iterator[None]:
-    """Note within the block that a rule is at work on a document.
+class AtWork:
+    """The time in which a rule is at work on a document: a context manager for what it asks for.
 
     :raises Circular: it is at work on this document already, or on too many that wait for it.
     """
-    outer = _at_work.get()
-    work = (*_rule_of(collection, rule), key_of(document["_id"]))
-    if work in outer or _depth(collection, rule) >= _DEEPEST:
-        raise Circular
-    token = _at_work.set((*outer, work))
-    try:
-        yield
-    finally:
-        _at_work.reset(token)
+
+    # Each document that is computed comes by here.
+    __slots__ = ("_token", "_work")
+
+    def __init__(self, collection: Collection[Any], rule: BoundRule, document: Raw) -> None:
+        self._work: _Work = (*_rule_of(collection, rule), key_of(document["_id"]))
+
+    def __enter__(self) -> None:
+        outer = _at_work.get()
+        if outer and (self._work in outer or _depth(self._work) >= _DEEPEST):
+            raise Circular
+        self._token = _at_work.set((*outer, self._work))
+
+    def __exit__(self, *_error: object) -> None:
+        _at_work.reset(self._token)
 
 
 def circular(
@@ -65,7 +68,7 @@ def circular(
     :return: `None` if the rule has failed by itself.
     :raises Circular: another document waits for this one, and need not be told the same.
     """
-    nested = _depth(collection, rule) > 0
+    nested = _depth(_rule_of(collection, rule)) > 0
     if isinstance(cause, MigrationError):
         by_itself = (cause.model, cause.rule) != (rule.model_name, rule.name)
     elif isinstance(cause, PyMongoError) and waited_too_long(cause):
@@ -101,9 +104,9 @@ def was_told(error: MigrationError) -> bool:
 
 
 def _rule_of(collection: Collection[Any], rule: BoundRule) -> tuple[int, str, str]:
-    return id(collection.database.client), str(collection.full_name), rule.name
+    return id(collection.database.client), collection.full_name, rule.name
 
 
-def _depth(collection: Collection[Any], rule: BoundRule) -> int:
-    place = _rule_of(collection, rule)
-    return sum(work[:3] == place for work in _at_work.get())
+def _depth(work: tuple[Any, ...]) -> int:
+    """On how many documents that wait for each other a rule is at work."""
+    return sum(each[:3] == work[:3] for each in _at_work.get())

@@ -79,7 +79,10 @@ def raise_if_aborted(error: MigrationError) -> None:
     another transaction is raised with it.
     """
     cause = error.__cause__
-    if not isinstance(cause, PyMongoError):
+    while cause is not None and not isinstance(cause, PyMongoError):
+        # A rule may have loaded another document, which was refused.
+        cause = cause.__cause__
+    if cause is None:
         return
     if cause.has_error_label("TransientTransactionError"):
         raise cause

@@ -52,9 +52,9 @@ def _bound(**options: Any) -> Iterator[Any]:
         yield session
 
 
-def _post(method: Any, **attributes: Any) -> Any:
-    rules = handler(migration01__rename=method, **attributes)
-    return model(rules, email=StringField(), n=IntField(), enabled=BooleanField())
+def _post(method: Any, on_error: str = "raise", **body: Any) -> Any:
+    rules = handler(migration01__rename=method, on_error=on_error)
+    return model(rules, email=StringField(), n=IntField(), enabled=BooleanField(), **body)
 
 
 @pytest.fixture
@@ -163,6 +163,26 @@ def test_a_rule_that_raises_leaves_the_transaction_alone(mongoengine_db: Databas
         assert [each.email for each in post.objects.order_by("key")] == [None, "10", "5"]
     stored = {each["_id"]: each.get("email") for each in mongoengine_db["post"].find()}
     assert stored == {0: None, 1: "10", 2: "5"}
+
+
+def test_what_a_rule_has_loaded_in_vain_ends_the_transaction_as_well(
+    taken: Database[Any],
+) -> None:
+    """A refusal that a rule meets at another document is told with its reason, too."""
+    address = _post(RENAME, name_of_class="Address")
+    taken["other"].insert_one({"_id": 1, "n": 2})
+
+    def method(self: Any) -> None:
+        self.target = {"email": {"$exists": False}}
+        self.writes = ("email",)
+        self.update = {"$set": {"email": address.objects.get(key=self.doc["n"]).email}}
+
+    post = _post(method, name_of_class="Other", meta={"collection": "other"})
+    refused = pytest.raises(MigrationFailed, match="aborted the transaction")
+    with _bound() as session, refused as caught:
+        session.with_transaction(lambda _session: list(post.objects))
+    assert (caught.value.model, caught.value.document_id) == ("Other", 1)
+    assert "E11000" in str(caught.value)
 
 
 def test_a_conflict_with_another_transaction_is_tried_again(
