@@ -167,6 +167,7 @@ def report_to_dict(report: MigrationReport) -> dict[str, Any]:
             }
             for rule in report.rules
         ],
+        "reopened": list(report.reopened),
         "errors": [_error_to_dict(error) for error in report.errors],
     }
 
@@ -450,6 +451,13 @@ def show_report(output: Output, report: MigrationReport) -> None:
         ],
         right=(1, 2, 3, 4),
     )
+    if report.reopened:
+        output.indented(
+            f"{', '.join(report.reopened)}: later rules have brought documents back to it; another "
+            "run applies it to them",
+            2,
+            "yellow",
+        )
     for error in report.errors[:_MOST_TOLD]:
         output.indented(str(error), 2, "red")
     more = len(report.errors) - _MOST_TOLD

@@ -31,6 +31,7 @@ from lazymig.engines.access import (
 from lazymig.engines.claims import ClaimOutcome, Held, migrate_claimed, wait_for
 from lazymig.engines.computed import Outcome, migrate_computed
 from lazymig.engines.marks import marks_writes
+from lazymig.engines.refusal_log import log_refusal
 from lazymig.engines.refusals import failure_of_rule, failure_of_server
 from lazymig.errors import MigrationError, MigrationTimeout
 from lazymig.rules.discovery import BoundRule
@@ -434,7 +435,7 @@ class Application:
 
     def _announce_end(self) -> None:
         for key, error in self.errors.items():
-            logger.warning("%s", error)
+            log_refusal(logger, self.collection, error)
             signals.migration_failed.send(
                 self.plan.doc_class,
                 document_id=self.ids[key],

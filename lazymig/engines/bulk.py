@@ -97,7 +97,8 @@ class MigrationReport:
     `state` is `"finished"`, `"stopped"` (somebody asked for it) or `"failed"` (more documents were
     refused than `max_errors` allows); where it is not `"finished"`, `resume=True` goes on with the
     run. `run_id` is the run's `_id` in the journal. The errors are those of the whole run, what it
-    had in quarantine before it was resumed included.
+    had in quarantine before it was resumed included. `reopened` are the names of lazy rules that a
+    later one has brought documents back to: another run applies them.
     """
 
     model: str
@@ -106,11 +107,12 @@ class MigrationReport:
     rules: tuple[RuleReport, ...]
     state: Literal["finished", "stopped", "failed"] = "finished"
     run_id: Any = None
+    reopened: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
-        """Whether the run has come to its end, and has left no document in quarantine."""
-        return self.state == "finished" and not self.errors
+        """Whether the run has come to its end, and has left no document to any of its rules."""
+        return self.state == "finished" and not self.errors and not self.reopened
 
     @property
     def matched(self) -> int:

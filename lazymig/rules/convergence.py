@@ -15,7 +15,7 @@ from lazymig.rules.knowledge import ask
 from lazymig.rules.parents import Parents, Path, assumable
 from lazymig.rules.pipelines import after_pipeline
 
-__all__ = ["assumed_parents", "ends_match", "keeps_match"]
+__all__ = ["assumed_parents", "ends_match", "keeps_match", "leads_to"]
 
 
 def ends_match(target: Mapping[str, Any], update: Any, array_filters: Any = None) -> bool:
@@ -48,6 +48,18 @@ def keeps_match(target: Mapping[str, Any], update: Any, array_filters: Any = Non
     return answer is True
 
 
+def leads_to(target: Mapping[str, Any], update: Any, goal: Mapping[str, Any]) -> bool | None:
+    """Tell whether each document of a target matches another one after an update, or none does.
+
+    The update has no array filters. `None`: it is not the same for all, or could not be proved.
+    That none does is proved as in `ends_match`, that each does as in `keeps_match`.
+    """
+    answers = [answer for answer, _ in _answers_after(target, update, None, goal)]
+    if answers[0] is True:
+        return True
+    return False if False in answers else None
+
+
 def assumed_parents(
     target: Mapping[str, Any], update: Any, array_filters: Any = None
 ) -> frozenset[str]:
@@ -62,13 +74,18 @@ def assumed_parents(
 
 
 def _answers_after(
-    target: Mapping[str, Any], update: Any, array_filters: Any
+    target: Mapping[str, Any],
+    update: Any,
+    array_filters: Any,
+    goal: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[bool | None, set[Path]]]:
     """Yield what every updated document answers to the target, and the paths that it relies on.
 
-    First without any assumption, then, if that may tell more, with all that can be assumed.
+    With `goal`, what it answers to that. First without any assumption, then, if that may tell more,
+    with all that can be assumed.
     """
     formula = parse(target)
+    question = formula if goal is None else parse(goal)
     for assumed in (frozenset(), assumable(formula, update)):
         parents = Parents(formula, assumed)
         after = (
@@ -76,6 +93,6 @@ def _answers_after(
             if isinstance(update, list)
             else after_operators(parents, update, array_filters or [])
         )
-        yield ask(formula, after), parents.relied
+        yield ask(question, after), parents.relied
         if not parents.open_to_arrays:
             break
