@@ -70,7 +70,10 @@ class LazyMigError(Exception):
 
 
 class ConvergenceWarning(UserWarning):
-    """A lazy rule's update does not provably end its match, so no match starts it on a load."""
+    """A lazy rule's update does not provably end its match, so no match starts it on a load.
+
+    Or it brings all its documents back under the target of an earlier rule.
+    """
 
 
 class RuleDefinitionError(LazyMigError, ValueError):

@@ -172,6 +172,7 @@ def report_to_dict(report: MigrationReport) -> dict[str, Any]:
             }
             for rule in report.rules
         ],
+        "reopened": list(report.reopened),
         "errors": [_error_to_dict(error) for error in report.errors],
     }
 
@@ -485,6 +486,13 @@ def show_report(output: Output, report: MigrationReport) -> None:
                 2,
                 "yellow",
             )
+    if report.reopened:
+        output.indented(
+            f"{', '.join(report.reopened)}: later rules have brought documents back to it; another "
+            "run applies it to them",
+            2,
+            "yellow",
+        )
     for error in report.errors[:_MOST_TOLD]:
         output.indented(str(error), 2, "red")
     more = len(report.errors) - _MOST_TOLD

@@ -117,6 +117,7 @@ def run_to_dict(database: str, run: Run) -> dict[str, Any]:
         "quarantined": run.quarantined,
         "in_quarantine": run.in_quarantine,
         "complete": run.complete,
+        "reopened": list(run.reopened),
         "waiting": run.waiting,
         "waited": dict(run.waited),
         "error": run.error,
@@ -342,6 +343,7 @@ def _show_one(output: Output, database: str, run: Run) -> None:
         ("waiting", run.waiting),
         ("waited", waited),
         ("error", run.error),
+        ("to be applied again", ", ".join(run.reopened)),
         ("in quarantine", documents(run.in_quarantine) if run.in_quarantine else None),
     )
     for name, fact in facts:

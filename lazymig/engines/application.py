@@ -31,7 +31,7 @@ from lazymig.engines.computed import Outcome, migrate_computed
 from lazymig.engines.deadline import Deadline
 from lazymig.engines.marks import marks_writes
 from lazymig.engines.pace import Pace, Slow, slowest
-from lazymig.engines.recursion import was_told
+from lazymig.engines.refusal_log import log_refusal
 from lazymig.engines.refusals import failure_of_rule, failure_of_server
 from lazymig.engines.sessions import (
     in_transaction,
@@ -525,7 +525,7 @@ class Application:
 
     def _announce_end(self) -> None:
         for key, error in self.errors.items():
-            logger.log(logging.DEBUG if was_told(error) else logging.WARNING, "%s", error)
+            log_refusal(logger, self.collection, error)
             signals.announce(
                 signals.migration_failed,
                 self.plan.doc_class,

@@ -104,7 +104,8 @@ class MigrationReport:
     `state` is `"finished"`, `"stopped"` (somebody asked for it) or `"failed"` (more documents were
     refused than `max_errors` allows); where it is not `"finished"`, `resume=True` goes on with the
     run. `run_id` is the run's `_id` in the journal. The errors are those of the whole run, what it
-    had in quarantine before it was resumed included.
+    had in quarantine before it was resumed included. `reopened` are the names of lazy rules that a
+    later one has brought documents back to: another run applies them.
 
     `nothing_to_resume`: a run was to be gone on with, and there is none that has not finished.
     Nothing was done; the errors are those of what earlier runs have in quarantine.
@@ -117,11 +118,12 @@ class MigrationReport:
     state: Literal["finished", "stopped", "failed"] = "finished"
     run_id: Any = None
     nothing_to_resume: bool = False
+    reopened: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
-        """Whether the run has come to its end, and has left no document in quarantine."""
-        return self.state == "finished" and not self.errors
+        """Whether the run has come to its end, and has left no document to any of its rules."""
+        return self.state == "finished" and not self.errors and not self.reopened
 
     @property
     def matched(self) -> int:

@@ -24,6 +24,7 @@ from lazymig.odm.schema import (
     shard_key_of,
     stores_no_null,
 )
+from lazymig.rules.cycles import certain_cycles
 from lazymig.rules.discovery import BoundRule, bind, discover
 from lazymig.rules.list_paths import check_list_paths
 from lazymig.rules.order import held_back, starting_rules
@@ -122,8 +123,22 @@ def _probe(handler_class: Any, model: Any) -> Iterable[BoundRule]:
         found.append(bound)
     if not inherits(model):
         _check_paths(found, model)
-    _warn_of_order(model, [rule for rule in found if rule.scope == "lazy"])
+    lazy = [rule for rule in found if rule.scope == "lazy"]
+    _warn_of_order(model, lazy)
+    _warn_of_cycles(model, lazy)
     return found
+
+
+def _warn_of_cycles(model: Any, lazy: Sequence[BoundRule]) -> None:
+    """Warn of rules that bring each of their documents back under the target of an earlier one."""
+    for rule, later in certain_cycles(lazy):
+        warnings.warn(
+            f"{model.__name__}.{later.name}: after its update each document matches {rule.name} "
+            "again, which ran before it, so that a run is not complete; let it write what "
+            f"{rule.name} would make of that, or give it the smaller number",
+            ConvergenceWarning,
+            stacklevel=_users_level(),
+        )
 
 
 def _warn_of_order(model: Any, lazy: Sequence[BoundRule]) -> None:

@@ -83,7 +83,8 @@ class Run:
     last that was given; `sessions` has what each process had, of the newest 100. `waited` has the
     seconds spent waiting, by reason. `control` is what is asked of the run. `in_quarantine` counts
     the documents that the run has refused and that are still in its quarantine. `model_class` is
-    the model's name with its module; `None` in runs of the first versions.
+    the model's name with its module; `None` in runs of the first versions. `reopened`
+    are the rules that matched documents again when the run ended, because of a later one.
     """
 
     id: ObjectId
@@ -107,11 +108,12 @@ class Run:
     control: Control
     in_quarantine: int = 0
     model_class: str | None = None
+    reopened: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
-        """Whether it has finished, and no document is in its quarantine any more."""
-        return self.state == "finished" and not self.in_quarantine
+        """Whether it has finished and left no document to its rules, nor in its quarantine."""
+        return self.state == "finished" and not self.in_quarantine and not self.reopened
 
     @property
     def active(self) -> bool:
@@ -424,6 +426,7 @@ def _run(entry: Raw, lease_until: datetime | None, in_quarantine: int) -> Run:
         control=control,
         in_quarantine=in_quarantine,
         model_class=entry.get("model_class"),
+        reopened=tuple(entry.get("reopened", ())),
     )
 
 

@@ -404,14 +404,26 @@ class Journal:
         """
         return self._report(entry, {f"rules.{position}.state": "skipped"}, "heartbeat")
 
-    def finish(self, entry: RunEntry, state: str, error: str | None = None) -> None:
+    def finish(
+        self,
+        entry: RunEntry,
+        state: str,
+        error: str | None = None,
+        reopened: Sequence[str] = (),
+    ) -> None:
         """Write that the run has ended.
 
         :param state: `finished`, `stopped` or `failed`.
         :param error: the text of the error that ended it.
+        :param reopened: the rules that match documents again, because of a later one.
         :raises RunTakenOver: the run is no longer ours.
         """
-        values = {"state": state, "error": _short(error), "waiting": None}
+        values = {
+            "state": state,
+            "error": _short(error),
+            "waiting": None,
+            "reopened": list(reopened),
+        }
         self._report(entry, values, "ended")
 
     def quarantine(

@@ -52,6 +52,7 @@ from lazymig.operations.options import Options
 from lazymig.operations.outlasting import FIRST_PAUSE, PATIENCE, outlast
 from lazymig.operations.progress import Meter, Progress, reporter
 from lazymig.operations.refusals import release_settled
+from lazymig.operations.reopening import reopened_rules
 from lazymig.operations.scratch import describe
 from lazymig.operations.steps import Step, groups_of, report_of
 from lazymig.operations.throttle import PACING, Throttle
@@ -278,7 +279,13 @@ class _Runner:
         except _TooManyErrors as exc:
             state, error = "failed", str(exc)
         carried = self._carried()
-        self._persistently(self.steps[-1], lambda: self.journal.finish(self.entry, state, error))
+        reopened: tuple[str, ...] = ()
+        if self.scope == "lazy" and state == "finished" and not self.refused and not carried:
+            looked_for = partial(reopened_rules, self.collection, self.plan)
+            reopened = self._persistently(self.steps[-1], looked_for)
+        self._persistently(
+            self.steps[-1], lambda: self.journal.finish(self.entry, state, error, reopened)
+        )
         if state != "finished":
             logger.warning(
                 "%s: run %s %s: %s; everything up to here is done and noted, go on with "
@@ -288,9 +295,10 @@ class _Runner:
                 state,
                 error,
             )
-        return report_of(
+        report = report_of(
             self.collection, self.plan, self.scope, self.steps, state, self.entry.id, carried
         )
+        return replace(report, reopened=reopened)
 
     def _carried(self) -> list[MigrationError]:
         """The errors of what earlier sessions of this run have left in quarantine."""

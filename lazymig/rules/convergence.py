@@ -6,16 +6,16 @@ The one door to the rooms that prove it: `formulas`, `knowledge`, `parents`, `af
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lazymig.rules.aftermath import after_operators
-from lazymig.rules.formulas import parse
-from lazymig.rules.knowledge import ask
+from lazymig.rules.formulas import Formula, parse
+from lazymig.rules.knowledge import Fact, ask
 from lazymig.rules.parents import Parents, Path, assumable
 from lazymig.rules.pipelines import after_pipeline
 
-__all__ = ["assumed_parents", "ends_match", "keeps_match"]
+__all__ = ["assumed_parents", "ends_match", "facts_after", "keeps_match", "leads_to"]
 
 
 def ends_match(target: Mapping[str, Any], update: Any, array_filters: Any = None) -> bool:
@@ -48,6 +48,26 @@ def keeps_match(target: Mapping[str, Any], update: Any, array_filters: Any = Non
     return answer is True
 
 
+def facts_after(target: Mapping[str, Any], update: Any) -> list[Fact]:
+    """Return what is known of every document of a target after an update without array filters.
+
+    First without any assumption, then, if that may tell more, with all that `ends_match` assumes.
+    """
+    return [after for after, _ in _facts_after(parse(target), update, None)]
+
+
+def leads_to(facts: Sequence[Fact], goal: Formula) -> bool | None:
+    """Tell whether each document of which these facts are known matches a query, or none does.
+
+    `None`: it is not the same for all, or could not be proved. That none does is proved as in
+    `ends_match`, that each does as in `keeps_match`.
+    """
+    answers = [ask(goal, fact) for fact in facts]
+    if answers[0] is True:
+        return True
+    return False if False in answers else None
+
+
 def assumed_parents(
     target: Mapping[str, Any], update: Any, array_filters: Any = None
 ) -> frozenset[str]:
@@ -64,11 +84,19 @@ def assumed_parents(
 def _answers_after(
     target: Mapping[str, Any], update: Any, array_filters: Any
 ) -> Iterator[tuple[bool | None, set[Path]]]:
-    """Yield what every updated document answers to the target, and the paths that it relies on.
+    """Yield what every updated document answers to the target, and the paths that it relies on."""
+    formula = parse(target)
+    for after, parents in _facts_after(formula, update, array_filters):
+        yield ask(formula, after), parents.relied
+
+
+def _facts_after(
+    formula: Formula, update: Any, array_filters: Any
+) -> Iterator[tuple[Fact, Parents]]:
+    """Yield what is known of every updated document.
 
     First without any assumption, then, if that may tell more, with all that can be assumed.
     """
-    formula = parse(target)
     for assumed in (frozenset(), assumable(formula, update)):
         parents = Parents(formula, assumed)
         after = (
@@ -76,6 +104,6 @@ def _answers_after(
             if isinstance(update, list)
             else after_operators(parents, update, array_filters or [])
         )
-        yield ask(formula, after), parents.relied
+        yield after, parents
         if not parents.open_to_arrays:
             break

@@ -159,7 +159,7 @@ def _check_rename(source: str, destination: Any) -> None:
         if any(part.startswith("$") for part in path.split(".")):
             raise ValueError(
                 f"$rename with the positional path '{path}'; "
-                "elements of arrays cannot be renamed, use $set and $unset, or a pipeline"
+                "in elements of arrays nothing can be renamed, use a pipeline with $map"
             )
 
 

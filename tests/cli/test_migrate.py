@@ -249,8 +249,8 @@ def test_going_on_with_a_run_of_another_model(shop, database):
     result = shop("migrate", "--yes", "--models", f"{models.__name__}:Animal", "--resume", run)
     assert result.code == 2
     assert (
-        f"run {run} is one of User over {database.name}.user, which is not among the models"
-        in result.err
+        f"run {run} is one of {models.__name__}.User over {database.name}.user, which is not "
+        "among the models" in result.err
     )
     assert shop("migrate", "--yes", "--resume", "00").code == 2
 

@@ -1,0 +1,27 @@
+"""The lazy rules to which a run has brought documents back, so that it is not complete."""
+
+from __future__ import annotations
+
+from pymongo.collection import Collection
+
+from lazymig.engines.access import Raw, all_of, on_primary
+from lazymig.rules.cycles import may_be_reopened
+from lazymig.rules.plan import Plan
+
+__all__ = ["reopened_rules"]
+
+
+def reopened_rules(collection: Collection[Raw], plan: Plan) -> tuple[str, ...]:
+    """The rules that match a document, of those whose target a later rule may lead back to.
+
+    Asked when a run over the lazy rules has been past all documents, and has refused none.
+
+    :raises pymongo.errors.PyMongoError: the connection or the rights.
+    """
+    reader = on_primary(collection)
+    found = []
+    for rule in may_be_reopened(plan.lazy):
+        concern = plan.inherited_concern.get(rule.name, plan.concern)
+        if reader.find_one(all_of(concern, rule.target), {"_id": 1}) is not None:
+            found.append(rule.name)
+    return tuple(found)

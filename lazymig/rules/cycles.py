@@ -1,0 +1,60 @@
+"""Lazy rules that bring documents back under the target of an earlier one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Final
+
+from lazymig.rules.convergence import facts_after, leads_to
+from lazymig.rules.discovery import BoundRule
+from lazymig.rules.formulas import Formula, parse
+from lazymig.rules.knowledge import Fact
+from lazymig.rules.plan import feeds
+
+__all__ = ["certain_cycles", "may_be_reopened"]
+
+# So many take a tenth of a second when the class is defined.
+_MOST_PAIRS: Final = 5_000
+
+
+def certain_cycles(lazy: Sequence[BoundRule]) -> Iterator[tuple[BoundRule, BoundRule]]:
+    """The pairs of a rule and a later one after which each document matches the first again.
+
+    Not all are found among hundreds of rules on one path; a run finds what it has brought back.
+    """
+    for rule, later, answer in islice(_answers(lazy), _MOST_PAIRS):
+        if answer is True:
+            yield rule, later
+
+
+def may_be_reopened(lazy: Sequence[BoundRule]) -> list[BoundRule]:
+    """The rules whose target may match again after a later one, as far as is known."""
+    found = {rule.name: rule for rule, _, answer in _answers(lazy) if answer is not False}
+    return list(found.values())
+
+
+def _answers(lazy: Sequence[BoundRule]) -> Iterator[tuple[BoundRule, BoundRule, bool | None]]:
+    """Yield each rule with the later ones that may write what it looks for.
+
+    And whether all documents of the later one match it then, or none; `None` where that differs.
+    """
+    targets: list[tuple[BoundRule, Formula]] = []
+    for later in lazy:
+        facts: list[Fact] | None = None
+        for rule, target in targets:
+            if not feeds(later, rule):
+                continue
+            facts = _facts_after(later) if facts is None else facts
+            yield rule, later, leads_to(facts, target) if facts else None
+        if later.target is not None:
+            targets.append((later, parse(later.target)))
+
+
+def _facts_after(rule: BoundRule) -> list[Fact]:
+    """What is known of the documents of a rule after it; nothing where the document decides."""
+    if rule.update is None or rule.target is None:
+        return []
+    if any("$[" in named.path for named in rule.named_paths):
+        return []
+    return facts_after(rule.target, rule.update)
