@@ -12,13 +12,16 @@ from pymongo.collection import Collection
 
 from lazymig.engines.access import Positional, Raw, all_of, by_ids, ids_matching, key_of
 from lazymig.engines.application import Failure
+from lazymig.engines.failover import outlast_failover, outlasts_failovers
 from lazymig.engines.rounds import Reading, Rounds, Stale
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Family, Plan
+from lazymig.rules.repetition import may_be_repeated
 
 __all__ = ["Failure", "refresh", "refresh_partial", "rescue"]
 
 
+@outlasts_failovers
 def refresh(
     collection: Collection[Any],
     documents: Sequence[Raw],
@@ -43,6 +46,7 @@ def refresh(
     return Rounds(collection, documents, family, find_stale, Reading(), applied).run(stale)
 
 
+@outlasts_failovers
 def refresh_partial(
     collection: Collection[Any],
     documents: Sequence[Raw],
@@ -100,8 +104,16 @@ def rescue(
         return {} if projection else _find_stale(collection, batch, family)
 
     reading = Reading(projection, positional)
-    rounds = Rounds(collection, documents, family, find_stale, reading, applied)
-    return rounds.run(failing, after_error=True)
+
+    def work() -> list[Raw | Failure | None]:
+        rounds = Rounds(collection, documents, family, find_stale, reading, applied)
+        return rounds.run(failing, after_error=True)
+
+    rules = [rule for plan in family.plans for rule in plan.lazy]
+    if not all(may_be_repeated(rule, "lazy") is True for rule in rules):
+        # On a failure a rule is applied that need not end its match: nobody knows if it was.
+        return work()
+    return outlast_failover(collection, lambda: family.plans, work)
 
 
 def _find_stale(collection: Collection[Any], documents: Sequence[Raw], family: Family) -> Stale:

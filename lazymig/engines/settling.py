@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import bson
@@ -24,6 +25,7 @@ from lazymig.engines.access import (
     on_primary,
 )
 from lazymig.engines.application import Application
+from lazymig.engines.failover import outlast_failover
 from lazymig.errors import MigrationError, MigrationFailed
 from lazymig.rules.collations import coarsened, has_text
 from lazymig.rules.discovery import BoundRule
@@ -145,23 +147,31 @@ def settle(collection: Collection[Any], work: Iterable[tuple[Plan, Found]]) -> d
     for plan, found in work:
         ids = [document_id for key, document_id in found.items() if key not in refused]
         for batch in _batches(ids):
-            documents = {index: {"_id": document_id} for index, document_id in enumerate(batch)}
-            application = Application(
-                collection,
-                plan,
-                documents,
-                dict.fromkeys(documents, plan.starting),
-                after_error=False,
-                whole=False,
-                applied=None,
+            application = outlast_failover(
+                collection, (plan,).__iter__, partial(_apply, collection, plan, batch)
             )
-            application.run()
             for index, failure in application.failures.items():
                 if plan.on_error == "raise" and not isinstance(failure.error, MigrationFailed):
                     # At once: there may be as long a wait in each of the other batches.
                     raise failure.error
                 refused[key_of(batch[index])] = Refusal(batch[index], plan, failure.error)
     return refused
+
+
+def _apply(collection: Collection[Any], plan: Plan, batch: Sequence[Any]) -> Application:
+    """The starting rules of a plan, applied to a batch of `_id`s."""
+    documents = {index: {"_id": document_id} for index, document_id in enumerate(batch)}
+    application = Application(
+        collection,
+        plan,
+        documents,
+        dict.fromkeys(documents, plan.starting),
+        after_error=False,
+        whole=False,
+        applied=None,
+    )
+    application.run()
+    return application
 
 
 def _batches(ids: Sequence[Any]) -> Iterator[list[Any]]:
