@@ -377,6 +377,23 @@ class Journal:
         # A client may read back as a UUID what it can only send as binary.
         return [{"id": Binary.from_uuid(each) if isinstance(each, UUID) else each} for each in ids]
 
+    def disown(self, run_id: ObjectId) -> None:
+        """Take a run away from the process that had it, without going on with it."""
+        self.collection.update_one({"_id": run_id, "kind": "run"}, {"$set": {"token": None}})
+
+    def own(self, entry: RunEntry) -> None:
+        """Make this process the owner of a run that has ended, for a retry."""
+        token = ObjectId()
+        self.collection.update_one({"_id": entry.id, "kind": "run"}, {"$set": {"token": token}})
+        entry.token = token
+
+    def touch(self, entry: RunEntry, session: ClientSession | None) -> None:
+        """Write into the entry of a run that is retried: that fails if it is ours no more.
+
+        :raises RunTakenOver: the run is no longer ours.
+        """
+        self._report(entry, {"retry.pid": os.getpid()}, "retry.at", session)
+
     def beat(self, entry: RunEntry, *, waiting: str | None, waited: Mapping[str, float]) -> Control:
         """Give a sign of life while there is no progress, and give what is asked of the run.
 
@@ -693,12 +710,13 @@ class Journal:
         return None
 
     def _taken_over(self, run_id: ObjectId, collection: str) -> RunTakenOver:
-        now = self.collection.find_one({"_id": run_id}, {"host": 1, "pid": 1})
-        what = (
-            "its entry was deleted"
-            if now is None
-            else f"{now['host']} (pid {now['pid']}) has gone on with it"
-        )
+        now = self.collection.find_one({"_id": run_id}, {"host": 1, "pid": 1, "token": 1})
+        if now is None:
+            what = "its entry was deleted"
+        elif now.get("token") is None:
+            what = "its lease expired, and another run has taken the collection"
+        else:
+            what = f"{now.get('host')} (pid {now.get('pid')}) has gone on with it"
         return RunTakenOver(
             f"{self._full_name(collection)}: run {run_id} is no longer this process's: {what}",
             collection=self._full_name(collection),

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any
@@ -20,7 +20,9 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from lazymig.engines.access import Raw, is_mongomock
 from lazymig.errors import CollectionLocked, LeaseLost
+from lazymig.operations.fencing import Fence
 from lazymig.operations.journal import JOURNAL, client_now, lease_collection
+from lazymig.operations.succession import end_predecessors
 from lazymig.redaction import without_secrets
 
 __all__ = ["LEASE_SECONDS", "Lease"]
@@ -116,6 +118,35 @@ class Lease:
             target=self._keep, args=(self._closing,), name=self._key, daemon=True
         )
         self._renewer.start()
+        try:
+            self._succeed(entry.get("before") or ())
+        except BaseException:
+            self._stop_renewing()
+            raise
+
+    def _succeed(self, holders: Sequence[Raw]) -> None:
+        """End what those have left whose lease had expired, and forget them."""
+        if not holders:
+            return
+        end_predecessors(self._entries.database, self.collection, holders)
+        mine = {"_id": self._key, "token": self._token}
+        self._entries.update_one(mine, {"$unset": {"before": ""}})
+
+    def _stop_renewing(self) -> None:
+        self._held = False
+        self._closing.set()
+        if self._renewer is not None:
+            self._renewer.join()
+            self._renewer = None
+
+    def fence(self, collection: Collection[Any]) -> Fence:
+        """What keeps the writes to the collection within the lease."""
+        return Fence(collection, self._token, self.seconds)
+
+    @property
+    def token(self) -> ObjectId:
+        """The proof that the lease is held by this process."""
+        return self._token
 
     def tell(self, **holder: Any) -> None:
         """Change what others are told of the holder (`run`, `note`), at once.
@@ -166,11 +197,7 @@ class Lease:
         """
         if not self._held:
             return
-        self._held = False
-        self._closing.set()
-        if self._renewer is not None:
-            self._renewer.join()
-            self._renewer = None
+        self._stop_renewing()
         try:
             with pymongo.timeout(self.seconds):
                 self._entries.delete_one({"_id": self._key, "token": self._token})
@@ -196,7 +223,14 @@ class Lease:
         if is_mongomock(self._entries):
             return self._take_by_own_clock()
         expires = {"$add": ["$$NOW", self.seconds * 1000]}
-        ours = {"$mergeObjects": [{"$literal": self._entry()}, {"expires": expires}]}
+        # Whoever dies before the former holders are ended leaves them to the next one.
+        known = {"$cond": [{"$isArray": "$before"}, "$before", []]}
+        nobody = {"$ne": [{"$type": "$holder"}, "object"]}
+        again = {"$or": [nobody, {"$eq": ["$token", self._token]}]}
+        before = {"$cond": [again, known, {"$concatArrays": [known, ["$holder"]]}]}
+        ours = {
+            "$mergeObjects": [{"$literal": self._entry()}, {"expires": expires, "before": before}]
+        }
         # Free, expired, or ours already: an answer that was lost made the driver ask twice.
         free = {
             "$or": [
@@ -224,8 +258,11 @@ class Lease:
         entry = {**self._entry(), "expires": now + timedelta(seconds=self.seconds)}
         expired = {"_id": self._key, "expires": {"$lte": now}}
         try:
-            if self._entries.find_one_and_replace(expired, entry) is None:
+            former = self._entries.find_one_and_replace(expired, entry)
+            if former is None:
                 self._entries.insert_one(entry)
+            else:
+                return {**entry, "before": [former["holder"]]}
         except DuplicateKeyError:
             held: Raw | None = self._entries.find_one({"_id": self._key})
             if held is not None:

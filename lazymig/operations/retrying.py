@@ -25,6 +25,7 @@ from lazymig.engines.bulk import (
 )
 from lazymig.engines.refusals import failure_of_server, still_matches
 from lazymig.errors import MigrationFailed, RuleChanged, RunError
+from lazymig.operations.fencing import fenced
 from lazymig.operations.journal import Journal, RunEntry
 from lazymig.operations.lease import Lease
 from lazymig.operations.transactions import (
@@ -92,7 +93,11 @@ def _retried(
         _check_finished(journal, collection, entry)
         failed = journal.quarantined_by_rule(run_id)
         _check_rules(collection, plan, entry, failed)
-        retry = _Retry(collection, plan, is_broken, journal, entry)
+        journal.own(entry)
+        # Whoever has taken over the lease before did not know that the run is owned anew.
+        lease.tell(run=run_id)
+        lease.check()
+        retry = _Retry(collection, plan, is_broken, journal, entry, lease)
         current: dict[Any, Any] = {}
         for rule in retry.rules:
             current.update((key_of(each), each) for each in failed.get(rule.name, ()))
@@ -128,8 +133,11 @@ class _Retry:
         is_broken: Callable[[Raw], bool],
         journal: Journal,
         entry: RunEntry,
+        lease: Lease,
     ) -> None:
         self.collection = collection
+        self.lease = lease
+        self.fenced = fenced(collection, lease.fence(collection))
         self.plan = plan
         self.is_broken = is_broken
         self.journal = journal
@@ -181,8 +189,10 @@ class _Retry:
             if attempts:
                 time.sleep(min(_FIRST_PAUSE * 2**attempts, _LONGEST_PAUSE))
             attempts += 1
+            self.lease.check()
             tally = self._apply(rule, document_ids, session)
             self._note(rule, document_ids, tally, session)
+            self.journal.touch(self.entry, session)
             return tally
 
         with self.collection.database.client.start_session() as session:
@@ -196,7 +206,7 @@ class _Retry:
     ) -> Tally:
         scope = self.entry.scope
         work = Work(
-            self.collection,
+            self.collection if session is not None or rule.once is not None else self.fenced,
             self.plan,
             scope,
             by_ids(document_ids),

@@ -44,6 +44,7 @@ from lazymig.engines.refusals import failure_of_server, still_matches
 from lazymig.errors import MigrationError, RunOptionError
 from lazymig.operations.backup import BackupWriter
 from lazymig.operations.coverage import Coverage, is_marked
+from lazymig.operations.fencing import fenced
 from lazymig.operations.interrupts import interruptible
 from lazymig.operations.journal import Control, Journal, RunEntry
 from lazymig.operations.lease import Lease
@@ -169,6 +170,7 @@ class _Runner:
             seconds=options.lease,
             holder={"note": options.note},
         )
+        self.fence = self.lease.fence(collection)
         self.throttle = Throttle(options.limits, collection)
         self.fixed_size = options.chunk_size if isinstance(options.chunk_size, int) else None
         self.size = ChunkSize(self.fixed_size, options.chunk_seconds)
@@ -196,11 +198,11 @@ class _Runner:
                     self.collection,
                     self.plan,
                     self.scope,
+                    self.lease,
                 )
                 stack.enter_context(closing(self.workers))
             self._patiently(self.lease.acquire)
             stack.callback(self.lease.release)
-            self._end_transactions_of_the_dead()
             opened = self._patiently(self.opening.open)
             if isinstance(opened, MigrationReport):
                 return opened
@@ -224,28 +226,12 @@ class _Runner:
         """Do something before the run has begun, which may be done twice."""
         return outlast(self.plan.model_name, work, patience=_PATIENCE, first_pause=_FIRST_PAUSE)
 
-    def _end_transactions_of_the_dead(self) -> None:
-        """Let go of the documents that a killed runner's transaction holds.
-
-        MongoDB would do so by itself after a minute (`transactionLifetimeLimitSeconds`).
-        """
-        if not self.transactions:
-            return
-        sessions = self.journal.sessions_left(self.collection.name)
-        if not sessions:
-            return
-        try:
-            self.collection.database.client.admin.command("killSessions", list(sessions))
-        except OperationFailure as exc:
-            logger.warning(
-                "%s: a transaction of a dead run may hold documents for a minute: %s",
-                self.plan.model_name,
-                exc,
-            )
-
     def _prepare(self, stack: ExitStack) -> None:
         """Open what the run holds until its end."""
+        # From now on whoever takes over the lease takes the run away as well.
         self._patiently(partial(self.lease.tell, run=self.entry.id))
+        if self.lease.taken:
+            self.lease.check()
         self.interrupts = stack.enter_context(interruptible())
         self.show = stack.enter_context(reporter(self.options.progress))
         if self.options.backup is not None:
@@ -538,9 +524,13 @@ class _Runner:
     def _work(self, step: Step, rule: BoundRule, chunk: Chunk, session: Any = None) -> Work:
         found_again = not step.rescue and tells_what_is_left(rule, self.scope) is True
         open_question = session is None and may_be_repeated(rule, self.scope) is None
+        # What a server that breaks down forgets is not noted, where nothing looks for it again.
+        collection = unhurried(self.collection) if found_again else self.collection
+        if session is None and rule.once is None:
+            # What a claim guards is finished by its owner, whoever has the lease.
+            collection = fenced(collection, self.fence)
         return Work(
-            # What a server that breaks down forgets is not noted, where nothing looks for it again.
-            unhurried(self.collection) if found_again else self.collection,
+            collection,
             self.plan,
             self.scope,
             chunk.within,
@@ -693,6 +683,8 @@ class _Runner:
                 return result
             self.interrupts.wait(pause)
             pause = min(pause * 2, _LOOK_AGAIN)
+            if not self._has_lease(step, until):
+                self.lease.check()
 
     def _do_parts(self, step: Step, rule: BoundRule, chunk: Chunk, reason: Exception) -> None:
         """Do a chunk in several transactions: halves, or as much as can be computed in one.

@@ -26,6 +26,8 @@ from lazymig.engines.outages import is_away
 from lazymig.errors import RunOptionError, WorkerFailed
 from lazymig.odm.connections import Address, address_of, collection_at
 from lazymig.odm.plans import plan_for
+from lazymig.operations.fencing import Fence, fenced
+from lazymig.operations.lease import Lease
 from lazymig.rules.plan import Plan
 from lazymig.rules.repetition import may_be_repeated, tells_what_is_left
 from lazymig.rules.rule import Scope
@@ -50,6 +52,7 @@ class _Task:
     within: Raw | None
     spared: Raw | None
     most_errors: int
+    lease: tuple[ObjectId, float]
     # Each time that it is sent another one: Dask takes equal calls for one, and would answer the
     # later one with the result of the former.
     number: ObjectId | None = None
@@ -82,8 +85,10 @@ def _carry_out(task: _Task) -> tuple[Tally, float]:
     plan = plan_for(task.handler_class, task.model)
     rules = plan.lazy if task.scope == "lazy" else plan.bulk
     rule = next(rule for rule in rules if rule.name == task.rule)
+    if tells_what_is_left(rule, task.scope) is True:
+        collection = unhurried(collection)
     work = Work(
-        unhurried(collection) if tells_what_is_left(rule, task.scope) is True else collection,
+        fenced(collection, Fence(collection, *task.lease)),
         plan,
         task.scope,
         task.within,
@@ -103,6 +108,7 @@ class Workers:
         worker was killed is broken for good: with a callable a new one is made, otherwise the rest
         of the run is done in this process.
     :param in_flight: chunks that are given out at the same time.
+    :param lease: within which the chunks are written.
     :raises RunOptionError: the model or the handler cannot be sent to another process.
     """
 
@@ -113,7 +119,9 @@ class Workers:
         collection: Collection[Any],
         plan: Plan,
         scope: Scope,
+        lease: Lease,
     ) -> None:
+        self._lease = lease.token, lease.seconds
         self._make = None if isinstance(executor, Executor) else executor
         self._executor: Executor | None = executor if isinstance(executor, Executor) else None
         self._in_flight = in_flight
@@ -144,6 +152,7 @@ class Workers:
             chunk.within,
             spared,
             most_errors,
+            self._lease,
         )
         out = _Out(chunk, task)
         self._submit(out)
