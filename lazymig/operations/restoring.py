@@ -91,7 +91,10 @@ _NOTE = """
 
 @dataclass(frozen=True, slots=True)
 class RestoreConflict:
-    """A document that was left alone: the collection with its database, the `_id`, the reason."""
+    """A document that was left alone: the collection with its database, the `_id`, the reason.
+
+    An `_id` that Python cannot hold is named as far as it can be said.
+    """
 
     collection: str
     document_id: Any

@@ -11,6 +11,7 @@ from lazymig.engines.access import by_ids, compared, ids_of, key_of, not_by_ids
 from lazymig.engines.chunks import Position, Walk
 from lazymig.engines.raw_bson import RawDocument, StoredValue, known_again, scanned
 from lazymig.errors import MigrationFailed
+from lazymig.operations.diffing import extended_json
 from lazymig.operations.journal import Journal, NewRun
 from tests.support import oddities
 
@@ -88,7 +89,9 @@ def test_odd_ids_are_found_again(database):
     journal.insert_one({"_id": 1, "ids": ids})
     again = [known_again(each) for each in journal.find_one({"_id": 1})["ids"]]
     assert [key_of(each) for each in again] == [key_of(each) for each in ids]
-    assert repr(next(each for each in ids if isinstance(each, StoredValue))) == "'caf\\\\xe9000000'"
+    text = next(each for each in ids if isinstance(each, StoredValue))
+    assert extended_json(text) == "caf\\xe9000000"
+    assert repr(text) == "'caf\\\\xe9000000'"
 
 
 @pytest.mark.parametrize("chunk_size", [7, None])
