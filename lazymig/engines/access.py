@@ -9,7 +9,7 @@ from typing import Any
 import bson
 from bson import ObjectId
 from bson.codec_options import DatetimeConversion
-from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS, RawBSONDocument
+from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS
 from pymongo import ReadPreference, UpdateOne, WriteConcern
 from pymongo.collection import Collection
 from pymongo.database import Database
@@ -41,6 +41,7 @@ __all__ = [
     "all_of",
     "by_ids",
     "compared",
+    "decoded_each",
     "ids_matching",
     "ids_of",
     "in_one_answer",
@@ -52,7 +53,6 @@ __all__ = [
     "not_by_ids",
     "on_primary",
     "tolerant",
-    "undecoded",
     "unhurried",
     "waited_too_long",
     "writable",
@@ -157,11 +157,6 @@ def _among(document_ids: Sequence[Any], operator: str = "$in") -> Raw:
     return {operator: list(document_ids)}
 
 
-def undecoded(collection: Collection[Any]) -> Collection[RawBSONDocument]:
-    """The collection with documents as MongoDB sends them; not for mongomock."""
-    return collection.with_options(codec_options=DEFAULT_RAW_BSON_OPTIONS)
-
-
 def tolerant(collection: Collection[Any]) -> Collection[Any]:
     """The collection with documents that name what Python cannot hold; for reports, not for writes.
 
@@ -189,9 +184,41 @@ def ids_of(collection: Collection[Any], query: Raw, **options: Any) -> Iterator[
         for document in collection.find(query, {"_id": 1}, **options):
             yield document["_id"]
         return
-    with undecoded(collection).find(query, {"_id": 1}, **options) as cursor:
+    for content in _contents(collection, query, {"_id": 1}, options):
+        yield faithful(id_element(content), collection.codec_options)
+
+
+def decoded_each(
+    collection: Collection[Any], query: Raw, **options: Any
+) -> Iterator[tuple[Any, Raw | None]]:
+    """The documents that a query finds, each with its `_id`, as from `ids_of`.
+
+    One that cannot be decoded is `None`, and costs no other one.
+
+    :param options: those of PyMongo's `find`.
+    """
+    if is_mongomock(collection):
+        for document in collection.find(query, **options):
+            yield document["_id"], document
+        return
+    codec = collection.codec_options
+    for content in _contents(collection, query, None, options):
+        document_id = faithful(id_element(content), codec)
+        try:
+            decoded: Raw | None = bson.decode(content, codec_options=codec)
+        except Exception:
+            # A decoder of the application may raise anything.
+            decoded = None
+        yield document_id, decoded
+
+
+def _contents(
+    collection: Collection[Any], query: Raw, fields: Any, options: Mapping[str, Any]
+) -> Iterator[bytes]:
+    undecoded = collection.with_options(codec_options=DEFAULT_RAW_BSON_OPTIONS)
+    with undecoded.find(query, fields, **options) as cursor:
         for found in cursor:
-            yield faithful(id_element(bytes(found.raw)), collection.codec_options)
+            yield bytes(found.raw)
 
 
 def located(document: Raw, shard_key: Sequence[str]) -> dict[str, Any]:

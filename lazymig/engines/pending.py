@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import bson
 from pymongo.collection import Collection
 
-from lazymig.engines.access import Raw, all_of, by_ids, ids_of, is_mongomock, on_primary, undecoded
-from lazymig.engines.raw_bson import faithful, id_element
+from lazymig.engines.access import Raw, all_of, by_ids, decoded_each, ids_of, on_primary
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.once import CLAIM
 from lazymig.rules.plan import Plan
@@ -96,7 +94,8 @@ def find_active(collection: Collection[Any], plan: Plan) -> set[str]:
     left = [rule for rule in rules if rule.target is not None]
     while left:
         queries = [_needed_by(plan, rule) for rule in left]
-        found = _first(reader, {"$or": queries} if len(queries) > 1 else queries[0])
+        query = {"$or": queries} if len(queries) > 1 else queries[0]
+        found = next(decoded_each(reader, query, limit=1), None)
         if found is None:
             break
         matching = _rules_matching(reader, left, queries, *found)
@@ -111,23 +110,6 @@ def find_active(collection: Collection[Any], plan: Plan) -> set[str]:
         active.update(rule.name for rule in matching)
         left = [rule for rule in left if rule not in matching]
     return active
-
-
-def _first(reader: Collection[Any], query: Raw) -> tuple[Any, Raw | None] | None:
-    """The `_id` of one document and the document; without that where it cannot be decoded."""
-    if is_mongomock(reader):
-        document = reader.find_one(query)
-        return None if document is None else (document["_id"], document)
-    raw = undecoded(reader).find_one(query)
-    if raw is None:
-        return None
-    content = bytes(raw.raw)
-    document_id = faithful(id_element(content), reader.codec_options)
-    try:
-        return document_id, bson.decode(content, codec_options=reader.codec_options)
-    except Exception:
-        # A codec of the application may raise anything, too.
-        return document_id, None
 
 
 def _finds(reader: Collection[Any], query: Raw) -> bool:

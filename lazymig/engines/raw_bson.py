@@ -200,8 +200,13 @@ class StoredValue(Binary):
         """An element with this value; its name is empty."""
         return bytes(self[len(_STORED) :])
 
+    @property
+    def named(self) -> Any:
+        """The value as far as Python can say it."""
+        return value_of(self.element, DEFAULT_CODEC_OPTIONS)
+
     def __repr__(self) -> str:
-        return repr(value_of(self.element, DEFAULT_CODEC_OPTIONS))
+        return repr(self.named)
 
 
 def known_again(value: Any) -> Any:

@@ -36,6 +36,7 @@ from lazymig.operations.backup_metadata import Metadata
 from lazymig.operations.backup_records import (
     ABORTED,
     COMMITTED,
+    HEAD_SIZE,
     OPEN,
     Attempt,
     Head,
@@ -423,7 +424,7 @@ class BackupWriter:
         What does not count was being written when a run was killed, and is cut off.
         """
         # In this order: a dump without records is somebody else's.
-        if not self._records.end and not self._folder.holds(files.data):
+        if self._records.end <= HEAD_SIZE and not self._folder.holds(files.data):
             self._records.begin()
         else:
             self._records.read_head()

@@ -13,7 +13,7 @@ from lazymig.engines.raw_bson import scanned
 from lazymig.errors import BackupUnreadable
 from lazymig.operations.backup_files import BackupFiles, DataFile
 from lazymig.operations.backup_folder import Folder
-from lazymig.operations.backup_records import ABORTED, Attempt, RecordFile
+from lazymig.operations.backup_records import ABORTED, HEAD_SIZE, Attempt, RecordFile
 
 __all__ = ["BackupReader", "check_backup", "opened_backup"]
 
@@ -39,9 +39,9 @@ class BackupReader:
             opened.callback(self._records.close)
             self._records.lock(shared=True)
             holds_data = folder.holds(files.data)
-            if self._records.end or holds_data:
+            if self._records.end > HEAD_SIZE or holds_data:
+                # Before there is a dump, nothing is lost with what a kill has left of a head.
                 self._records.read_head()
-            if self._records.head.data_end or holds_data:
                 self._data = DataFile(folder, files.data, writable=False)
                 opened.callback(self._data.close)
                 self._records.check(self._data)

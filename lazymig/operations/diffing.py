@@ -15,6 +15,7 @@ import bson
 from bson import Int64, json_util
 from bson.json_util import CANONICAL_JSON_OPTIONS
 
+from lazymig.engines.raw_bson import StoredValue
 from lazymig.rules.bson_values import is_array
 from lazymig.rules.updates import ANY_UUID
 
@@ -84,7 +85,8 @@ def diff_documents(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple
 
 def extended_json(value: Any) -> Any:
     """A BSON value in JSON's types: canonical Extended JSON, in which no type is lost."""
-    return json.loads(json_util.dumps(value, json_options=_JSON))
+    named = value.named if isinstance(value, StoredValue) else value
+    return json.loads(json_util.dumps(named, json_options=_JSON))
 
 
 def _changes(place: tuple[str, ...], before: Any, after: Any) -> Iterator[Change]:

@@ -20,7 +20,15 @@ from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
 from lazymig import errors
-from lazymig.engines.access import Raw, all_of, by_ids, ids_of, key_of, on_primary
+from lazymig.engines.access import (
+    Raw,
+    all_of,
+    by_ids,
+    decoded_each,
+    ids_of,
+    key_of,
+    on_primary,
+)
 from lazymig.engines.raw_bson import known_again
 from lazymig.errors import MigrationError, MigrationFailed
 from lazymig.odm.loading import builder_of, is_broken
@@ -180,8 +188,8 @@ def _unsettled(
         if len(queries) < len(rules):
             keys.update(
                 key
-                for each in reader.find(batch)
-                if (key := key_of(each["_id"])) not in keys and broken(each)
+                for document_id, each in decoded_each(reader, batch)
+                if (key := key_of(document_id)) not in keys and (each is None or broken(each))
             )
     return keys
 

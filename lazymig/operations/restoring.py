@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import count
@@ -92,7 +92,10 @@ _NOTE = """
 
 @dataclass(frozen=True, slots=True)
 class RestoreConflict:
-    """A document that was left alone: the collection with its database, the `_id`, the reason."""
+    """A document that was left alone: the collection with its database, the `_id`, the reason.
+
+    An `_id` that Python cannot hold is named as far as it can be said.
+    """
 
     collection: str
     document_id: Any
@@ -373,12 +376,12 @@ class _Restore:
                 raise
             result = exc.details
             for entry in result["writeErrors"]:
-                refused[entry["index"]] = str(entry.get("errmsg"))
+                refused[entry["index"]] = _refusal(entry)
         except InvalidBSON:
             self._carry_out_unanswered(writes)
             return
         for index, message in refused.items():
-            self._conflict(writes[index].element, f"MongoDB refused it: {message}")
+            self._conflict(writes[index].element, message)
         written = result["nMatched"] + result["nInserted"] + result["nUpserted"]
         self._tally.restored += written
         if written + len(refused) < len(writes):
@@ -403,7 +406,7 @@ class _Restore:
                 except BulkWriteError as exc:
                     if not is_document_error(exc):
                         raise
-                    problem = f"MongoDB refused it: {exc.details['writeErrors'][0].get('errmsg')}"
+                    problem = _refusal(exc.details["writeErrors"][0])
                 except InvalidBSON:
                     problem = "MongoDB refused it, and its reason cannot be decoded"
                 if self._stored([write.element]).get(write.element) != write.document:
@@ -431,6 +434,12 @@ class _Restore:
                 )
             document_id = value_of(element, options)
             self._tally.conflicts.append(RestoreConflict(self._name, document_id, reason))
+
+
+def _refusal(entry: Mapping[str, Any]) -> str:
+    """What MongoDB has said of a write, without the stored values that it quotes."""
+    said = str(entry.get("errmsg")).partition("{")[0].strip()
+    return f"MongoDB refused it: {said.removesuffix('dup key:').strip()}"
 
 
 def _is_still(now: bytes, document: bytes) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from tests.support.backups import (
     transaction,
 )
 
-ROUNDS = 200
+# Of each damage, to a backup that is finished and to one of a killed run.
+ROUNDS = 100
 
 
 def backed_up(path, database, *, killed):
@@ -184,13 +185,14 @@ def test_damaged_metadata_are_told_and_written_anew(database, tmp_path):
     assert scene.stored() == scene.before
 
 
-def test_an_early_kill_leaves_nothing_to_restore(database, tmp_path):
-    """An empty file of records, without a dump, is that of a run that has just begun."""
+@pytest.mark.parametrize("content", [b"", bytes(20), bytes(64)])
+def test_an_early_kill_leaves_nothing_to_restore(database, tmp_path, content):
+    """What is left of the head, without a dump, is that of a run that had just begun."""
     fill(database.post, 3)
     before = stored(database.post)
     records = records_of(tmp_path, database.post)
     records.parent.mkdir()
-    records.touch()
+    records.write_bytes(content)
     assert restore(tmp_path, database).collections == ()
     run(tmp_path, database.post)
     assert restore(tmp_path, database).restored == 3

@@ -10,7 +10,9 @@ from lazymig import DocumentMigration, History, LazyMigrationMixin, check_docume
 from lazymig.engines.access import by_ids, compared, ids_of, key_of, not_by_ids
 from lazymig.engines.chunks import Position, Walk
 from lazymig.engines.raw_bson import RawDocument, StoredValue, known_again, scanned
-from lazymig.operations.journal import Journal
+from lazymig.errors import MigrationFailed
+from lazymig.operations.diffing import extended_json
+from lazymig.operations.journal import Journal, NewRun
 from tests.support import oddities
 
 
@@ -87,7 +89,9 @@ def test_odd_ids_are_found_again(database):
     journal.insert_one({"_id": 1, "ids": ids})
     again = [known_again(each) for each in journal.find_one({"_id": 1})["ids"]]
     assert [key_of(each) for each in again] == [key_of(each) for each in ids]
-    assert repr(next(each for each in ids if isinstance(each, StoredValue))) == "'caf\\\\xe9000000'"
+    text = next(each for each in ids if isinstance(each, StoredValue))
+    assert extended_json(text) == "caf\\xe9000000"
+    assert repr(text) == "'caf\\\\xe9000000'"
 
 
 @pytest.mark.parametrize("chunk_size", [7, None])
@@ -128,3 +132,30 @@ def test_reports_name_odd_documents(mongoengine_db):
         each for each in finding.ids if not isinstance(each, dict)
     }
     assert any(finding.path == "_id" for finding in diff(Odd).findings)
+
+
+def test_what_cannot_be_decoded_waits_for_a_rule_without_a_target(mongoengine_db):
+    """A document in quarantine that nobody can load counts, and keeps no report from its end."""
+
+    class Fickle(DocumentMigration):
+        def migration01__never(self):
+            if self.doc.get("flag") == "never":
+                self.target = {"flag": "never"}
+                self.update = {"$unset": {"flag": 1}}
+
+    class Waits(LazyMigrationMixin, DynamicDocument):
+        migration_handler = Fickle
+        meta = {"collection": "odd", "auto_create_index": False}
+
+    kinds = oddities.ids(1)
+    insert(mongoengine_db.odd, [oddities.document(kinds["number"], oddities.FIELDS["string"])])
+    journal = Journal(mongoengine_db)
+    rules = (("migration01__never", "digest"),)
+    new = NewRun("Waits", "odd", "Fickle", "lazy", rules, {}, None, 60.0, 100)
+    entry = journal.begin(new)
+    error = MigrationFailed("no", model="Waits", rule="migration01__never", document_id=1)
+    journal.quarantine(entry, "migration01__never", [error])
+    journal.finish(entry, "finished")
+    (status,) = Fickle(Waits).get_status()
+    assert status.quarantined == 1
+    assert Fickle(Waits).get_deprecated()["active"] == ["migration01__never"]

@@ -300,14 +300,20 @@ def test_a_document_that_came_back_during_the_restore(database, tmp_path, monkey
 
 
 def test_what_mongodb_refuses_is_a_conflict(database, tmp_path):
-    """A unique index that came since keeps one document from being put back, and no other."""
-    database.post.insert_many([{"_id": 0, "name": "a"}, {"_id": 1, "name": "b"}])
+    """A unique index that came since keeps one document from being put back, and no other.
+
+    The reason quotes nothing that is stored.
+    """
+    database.post.insert_many([{"_id": 0, "name": "secret"}, {"_id": 1, "name": "b"}])
     run(tmp_path, database.post, {}, {"$unset": {"name": 1}, "$set": {"new": True}})
-    database.post.insert_one({"_id": 2, "name": "a"})
+    database.post.insert_one({"_id": 2, "name": "secret"})
     database.post.create_index("name", unique=True, sparse=True)
     report = restore(tmp_path, database)
     assert counts(report) == (1, 0, 1)
-    assert reasons(report)[0].startswith("MongoDB refused it: E11000")
+    assert reasons(report)[0] == (
+        "MongoDB refused it: E11000 duplicate key error collection: "
+        f"{database.post.full_name} index: name_1"
+    )
     assert database.post.find_one({"_id": 1}) == {"_id": 1, "name": "b"}
 
 
