@@ -384,10 +384,11 @@ class Application:
             pace=self.pace,
         )
         self._take_over(rule, outcome)
-        keys = {key_of(document["_id"]) for document in documents}
         # Of an update that may not end the match nothing is said by the next match.
         ended = set() if outcome.lasting else outcome.matched
-        self.left_alone.update((key, rule.name) for key in keys - ended)
+        if len(ended) < len(documents):
+            keys = {key_of(document["_id"]) for document in documents}
+            self.left_alone.update((key, rule.name) for key in keys - ended)
 
     def _claim_each(self, rule: BoundRule) -> None:
         """Let a once rule do its work on each document that nobody else is at work on."""

@@ -29,7 +29,7 @@ from lazymig.engines.access import (
 )
 from lazymig.engines.outages import is_away
 from lazymig.engines.pace import Pace
-from lazymig.engines.recursion import AtWork, circular
+from lazymig.engines.recursion import AtWork, circular, place_of
 from lazymig.engines.refusals import (
     failure_of_rule,
     sets_no_update,
@@ -180,6 +180,7 @@ class Computation:
     ) -> None:
         self.collection = collection
         self.rule = rule
+        self.place = place_of(collection, rule)
         self.concern = concern
         self.demand = demand
         self.shard_key = shard_key
@@ -206,12 +207,12 @@ class Computation:
         key = key_of(document_id)
         started = time.perf_counter()
         try:
-            with AtWork(self.collection, rule, document):
+            with AtWork(self.place, document):
                 evaluation = rule.evaluate(
                     document=None if self.static_update else document, collection=self.collection
                 )
         except Exception as exc:
-            failure = circular(self.collection, rule, document_id, exc)
+            failure = circular(self.place, rule, document_id, exc)
             if failure is not None:
                 self.outcome.failures[key] = failure
                 return None

@@ -12,13 +12,16 @@ from lazymig.engines.access import Raw, key_of, waited_too_long
 from lazymig.errors import MigrationError, MigrationFailed
 from lazymig.rules.discovery import BoundRule
 
-__all__ = ["AtWork", "Circular", "circular", "was_told"]
+__all__ = ["AtWork", "Circular", "Place", "circular", "place_of", "was_told"]
 
 # A rule that loads another document, for which it loads another one. Each takes some forty frames
 # of the thousand that Python allows, and the application has its own.
 _DEEPEST: Final = 20
 
-# A rule and a document: client, collection, name of the rule, key of the `_id`.
+Place: TypeAlias = "tuple[int, str, str]"
+"""A rule over a collection: client, collection, name of the rule."""
+
+# A rule and a document, whose key is the last.
 _Work: TypeAlias = "tuple[int, str, str, Any]"
 
 # What this thread, or task, is at work on; each but the last waits for the next one.
@@ -37,6 +40,11 @@ class Circular(Exception):
     """
 
 
+def place_of(collection: Collection[Any], rule: BoundRule) -> Place:
+    """Where a rule is at work."""
+    return id(collection.database.client), collection.full_name, rule.name
+
+
 class AtWork:
     """The time in which a rule is at work on a document: a context manager for what it asks for.
 
@@ -46,8 +54,8 @@ class AtWork:
     # Each document that is computed comes by here.
     __slots__ = ("_token", "_work")
 
-    def __init__(self, collection: Collection[Any], rule: BoundRule, document: Raw) -> None:
-        self._work: _Work = (*_rule_of(collection, rule), key_of(document["_id"]))
+    def __init__(self, place: Place, document: Raw) -> None:
+        self._work: _Work = (*place, key_of(document["_id"]))
 
     def __enter__(self) -> None:
         outer = _at_work.get()
@@ -60,7 +68,7 @@ class AtWork:
 
 
 def circular(
-    collection: Collection[Any], rule: BoundRule, document_id: Any, cause: Exception
+    place: Place, rule: BoundRule, document_id: Any, cause: Exception
 ) -> MigrationFailed | None:
     """The error for a document for which a rule has failed because of what it asked for.
 
@@ -68,7 +76,7 @@ def circular(
     :return: `None` if the rule has failed by itself.
     :raises Circular: another document waits for this one, and need not be told the same.
     """
-    nested = _depth(_rule_of(collection, rule)) > 0
+    nested = _depth(place) > 0
     if isinstance(cause, MigrationError):
         by_itself = (cause.model, cause.rule) != (rule.model_name, rule.name)
     elif isinstance(cause, PyMongoError) and waited_too_long(cause):
@@ -101,10 +109,6 @@ def was_told(error: MigrationError) -> bool:
     told = rule in _told
     _told.add(rule)
     return told
-
-
-def _rule_of(collection: Collection[Any], rule: BoundRule) -> tuple[int, str, str]:
-    return id(collection.database.client), collection.full_name, rule.name
 
 
 def _depth(work: tuple[Any, ...]) -> int:
