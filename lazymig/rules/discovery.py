@@ -440,8 +440,9 @@ def bind(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> BoundR
     if not traced.reads_types:
         forms, read = _symbolic_updates(rule, handler_class, doc_class, target)
     acts = {"status", "collection"} & (probe.asked | traced.asks)
-    if probe.update is None and not acts and (probe.complete or traced.sets_update is False):
-        copied = "" if probe.complete else ": what it changes of self.doc is a copy"
+    is_vain = probe.complete or (traced.sets_update is False and not traced.raises)
+    if probe.update is None and not acts and is_vain:
+        copied = "" if probe.complete else ", and what it may change of self.doc is a copy"
         raise RuleDefinitionError(f"sets no update{copied}; set self.update", **place)
     for update, array_filters in forms or ():
         _check(check_update, update, array_filters, error=UpdateQueryError, **place)

@@ -42,9 +42,9 @@ class Traced:
     leave there; `None` where they are not all known, and `unknown` says why. `named_paths` are
     those that operators name for certain, in one of its updates at least. `inputs` are the
     top-level fields that it may read; `None`: any. `sets_update`: it may set an update at all;
-    `None`: not known. `asks`: which of `collection` and `status` it may ask for. `reads_types`: it
-    may ask what is not the same for a stand-in as for a value, so that a run with one does not show
-    all.
+    `None`: not known. `raises`: it has a `raise`, so that it may be meant to set none. `asks`:
+    which of `collection` and `status` it may ask for. `reads_types`: it may ask what is not the
+    same for a stand-in as for a value, so that a run with one does not show all.
     """
 
     writes: frozenset[str] | None
@@ -55,6 +55,7 @@ class Traced:
     reads_types: bool
     unknown: str | None
     named_paths: frozenset[NamedPath] = frozenset()
+    raises: bool = False
 
 
 def trace(method: Callable[[Any], object], handler_class: type, doc_class: Any) -> Traced:
@@ -83,6 +84,7 @@ def trace(method: Callable[[Any], object], handler_class: type, doc_class: Any) 
         reads_types=tracer.reads_types,
         unknown=found.unknown,
         named_paths=frozenset() if asks_types else frozenset(found.named),
+        raises=_raises(method.__code__),
     )
 
 
@@ -123,6 +125,12 @@ def _may_catch(code: CodeType) -> bool:
     marks = ("IS_OP", "MATCH", "SETUP_FINALLY", "CHECK_EXC_MATCH", "POP_JUMP_IF_NONE", "NOT_NONE")
     said = any(mark in one.opname for one in dis.get_instructions(code) for mark in marks)
     return said or any(map(_may_catch, _inner(code)))
+
+
+def _raises(code: CodeType) -> bool:
+    """Whether bytecode has a `raise`."""
+    own = any(one.opname == "RAISE_VARARGS" for one in dis.get_instructions(code))
+    return own or any(map(_raises, _inner(code)))
 
 
 def _said(origin: Origin) -> str:
