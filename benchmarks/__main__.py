@@ -34,6 +34,7 @@ BENCHMARKS: dict[str, Callable[[Database[Any], float], Benchmark]] = {
     "run-computed": runs.computed_run,
     "run-workers": runs.worked_run,
     "query-built": queries.building,
+    "query-many-rules": queries.many_rules,
     "query-iterate": queries.iterating,
     "query-first": queries.first,
     "query-limit": queries.limited,

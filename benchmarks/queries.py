@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -32,6 +33,7 @@ __all__ = [
     "getting",
     "iterating",
     "limited",
+    "many_rules",
 ]
 
 _PLAIN = "plain MongoEngine"
@@ -78,6 +80,47 @@ def building(database: Database[Raw], scale: float) -> Benchmark:
 
 def _build_each(model: Any, fields: Mapping[str, Any], count: int) -> int:
     return sum(bool(_sent(model, **fields)) for _ in range(count))
+
+
+def many_rules(database: Database[Raw], scale: float) -> Benchmark:
+    """Filters on one path that many rules write, each with a value never asked for before."""
+    count = size(20, scale)
+    collection = database["many-rules"]
+    fill(collection, [person(1)])
+    plain = plain_model(collection)
+    sides = [Side(_PLAIN, partial(_build_new, plain, count))]
+    rows = []
+    for name, rule in {"values": _state, "two conditions": _guarded}.items():
+        for rules, most in ((50, 5), (200, 20)):
+            model = lazy_model(collection, handler([rule(number) for number in range(rules)]))
+            side = Side(f"{rules} rules, {name}", partial(_build_new, model, count))
+            sides.append(side)
+            rows.append(
+                Comparison(
+                    f"build {count} new queries by {side.name}",
+                    side.name,
+                    _PLAIN,
+                    1.0,
+                    allowance=count * most * 1_000 * _MICROSECOND,
+                    called=f"plain + {most} ms each",
+                )
+            )
+    return Benchmark("query-many-rules", tuple(sides), tuple(rows), partial(contents, collection))
+
+
+def _state(number: int) -> RuleData:
+    return RuleData({"name": f"state {number}"}, {"$set": {"name": f"state {number + 1}"}})
+
+
+def _guarded(number: int) -> RuleData:
+    return RuleData({**_state(number).target, "age": number}, _state(number).update)
+
+
+_asked = itertools.count()
+
+
+def _build_new(model: Any, count: int) -> int:
+    return sum(bool(_sent(model, name=f"asked {next(_asked)}")) for _ in range(count))
 
 
 def iterating(database: Database[Raw], scale: float) -> Benchmark:

@@ -16,7 +16,7 @@ from lazymig.rules.dependencies import Footprint, Paths, footprint_of, meet, wit
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.rewriter import Rewriter
-from lazymig.rules.rewriting import CannotRewrite, is_concerned, simplify, step_of
+from lazymig.rules.rewriting import CannotRewrite, simplify, step_of
 
 __all__ = ["Need", "Sight", "View", "bring_up", "sight_of", "view_of"]
 
@@ -70,12 +70,7 @@ class Sight:
 
     def concerning(self, queries: Iterable[Mapping[str, Any]]) -> frozenset[int]:
         """The rules that may write what one of these queries reads."""
-        return frozenset(
-            index
-            for query in queries
-            for index, step in enumerate(self.rewriter.steps)
-            if is_concerned(query, (step,))
-        )
+        return frozenset(index for query in queries for index in self.rewriter.concerning(query))
 
     def with_dependencies(
         self, rules: frozenset[int], restarted: frozenset[int] = frozenset()

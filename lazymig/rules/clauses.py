@@ -6,14 +6,16 @@ Every form keeps MongoDB's meaning exactly, for arrays too. What updates do to a
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias, cast
 
 from bson.errors import BSONError
 
+from lazymig.rules.bson_values import NUMBER, bracket
 from lazymig.rules.matching import query_paths
 from lazymig.rules.operators import is_expression, is_regex, wants_presence
+from lazymig.rules.predicates import Judge
 from lazymig.rules.updates import encoded
 
 __all__ = [
@@ -26,10 +28,9 @@ __all__ = [
     "Negation",
     "Some",
     "conjuncts",
-    "depth",
     "every",
+    "identity",
     "leaf",
-    "leaf_count",
     "negated",
     "presence",
     "read",
@@ -38,16 +39,36 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Leaf:
-    """What stands behind one path. Like all clauses, equal ones have equal keys."""
+    """What stands behind one path. Like all clauses, equal ones have equal keys.
+
+    `choices` are the values of an equality or `$in` without patterns, or, `denied`, of their
+    opposites; `meets_missing` tells whether one of them is equal to what is missing, None: perhaps.
+    `exact`: those of them that are numbers are plain integers.
+    """
 
     path: str
     condition: Any
     key: Hashable
+    choices: Mapping[Hashable, Any] | None = None
+    denied: bool = False
+    meets_missing: bool | None = None
+    exact: bool = True
+    depth: int = 1
+    leaves: int = 1
+    roots: Roots = field(init=False)
+    opposite: Clause | None = field(init=False, default=None)
+    tells: frozenset[Hashable] | None = field(init=False, default=None)
+    hears: frozenset[Hashable] | None = field(init=False, default=None)
+    needs: frozenset[str] | None = field(init=False, default=None)
+    judge: Judge | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.roots = frozenset((self.path.partition(".")[0],))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Fragment:
     """An operator on the whole document; `reads` are its paths, None if it does not say which."""
 
@@ -55,31 +76,72 @@ class Fragment:
     operand: Any
     reads: frozenset[str] | None
     key: Hashable
+    depth: int = 1
+    leaves: int = 1
+    roots: Roots = field(init=False)
+    tells: frozenset[Hashable] | None = field(init=False, default=None)
+    hears: frozenset[Hashable] | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        paths = self.reads
+        self.roots = None if paths is None else frozenset(path.partition(".")[0] for path in paths)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Every:
-    """All of the parts hold."""
-
+@dataclass(slots=True, eq=False)
+class _Joined:
     parts: tuple[Clause, ...]
     key: Hashable
+    depth: int = field(init=False)
+    leaves: int = field(init=False)
+    roots: Roots = field(init=False)
+    settled: bool = field(init=False, default=False)
+    tells: frozenset[Hashable] | None = field(init=False, default=None)
+    hears: frozenset[Hashable] | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.depth = 1 + max([part.depth for part in self.parts], default=0)
+        self.leaves = sum([part.leaves for part in self.parts])
+        self.roots = _all_roots(self.parts)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Some:
-    """At least one of the parts holds."""
-
-    parts: tuple[Clause, ...]
-    key: Hashable
+@dataclass(slots=True, eq=False)
+class Every(_Joined):
+    """All of the parts hold. `settled`: none of them is known to be needless beside the others."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
+class Some(_Joined):
+    """At least one of the parts holds. `settled`: so are the parts."""
+
+
+@dataclass(slots=True, eq=False)
 class Negation:
     """The part does not hold."""
 
     part: Clause
     key: Hashable
+    depth: int = field(init=False)
+    leaves: int = field(init=False)
+    roots: Roots = field(init=False)
+    tells: frozenset[Hashable] | None = field(init=False, default=None)
+    hears: frozenset[Hashable] | None = field(init=False, default=None)
 
+    def __post_init__(self) -> None:
+        self.depth, self.leaves = 1 + self.part.depth, self.part.leaves
+        self.roots = self.part.roots
+
+
+def _all_roots(parts: Iterable[Clause]) -> Roots:
+    found: set[str] = set()
+    for part in parts:
+        if part.roots is None:
+            return None
+        found |= part.roots
+    return frozenset(found)
+
+
+Roots: TypeAlias = "frozenset[str] | None"
+"""The first components of the paths that a clause reads; None if it does not say which."""
 
 Clause: TypeAlias = "Leaf | Fragment | Every | Some | Negation"
 
@@ -108,7 +170,12 @@ def leaf(path: str, condition: Any) -> Leaf:
             condition = {"$exists": wants_presence(operand)}
         elif operator == "$eq" and not is_regex(operand) and not isinstance(operand, Mapping):
             condition = operand
-    return Leaf(path, condition, ("leaf", path, _identity(condition)))
+    values, denied = _choices(condition)
+    if values is None:
+        return Leaf(path, condition, ("leaf", path, identity(condition)))
+    choices = {identity(value): value for value in values}
+    exact = not any(map(_is_no_integer, values))
+    return _choice(path, choices, denied, _meets_missing(values), exact, condition)
 
 
 def presence(path: str, exists: bool = True) -> Leaf:
@@ -116,7 +183,8 @@ def presence(path: str, exists: bool = True) -> Leaf:
     return leaf(path, {"$exists": exists})
 
 
-def _identity(value: Any) -> Hashable:
+def identity(value: Any) -> Hashable:
+    """Return what only values have in common that are one to MongoDB."""
     # Not by Python's equality, for which 1, 1.0 and True are one.
     try:
         return encoded(value)
@@ -124,17 +192,76 @@ def _identity(value: Any) -> Hashable:
         return id(value)
 
 
+def _choices(condition: Any) -> tuple[Sequence[Any] | None, bool]:
+    """Return the values of an equality or `$in` without patterns, or of their opposites."""
+    values: Sequence[Any] = [condition]
+    denied = False
+    if is_expression(condition):
+        if len(condition) != 1:
+            return None, False
+        ((operator, operand),) = condition.items()
+        denied = operator in ("$ne", "$nin")
+        if operator == "$ne":
+            values = [operand]
+        elif operator in ("$in", "$nin") and isinstance(operand, (list, tuple)):
+            values = operand
+        else:
+            return None, False
+    return (None if any(map(is_regex, values)) else values), denied
+
+
+def _is_no_integer(value: Any) -> bool:
+    return type(value) is not int and bracket(value) in (NUMBER, None)
+
+
+def _meets_missing(values: Iterable[Any]) -> bool | None:
+    answer: bool | None = False
+    for value in values:
+        if value is None:
+            return True
+        if bracket(value) is None:
+            answer = None
+    return answer
+
+
+def _choice(
+    path: str,
+    choices: Mapping[Hashable, Any],
+    denied: bool,
+    meets_missing: bool | None,
+    exact: bool,
+    condition: Any,
+) -> Leaf:
+    key = ("choice", path, denied, frozenset(choices))
+    return Leaf(path, condition, key, choices, denied, meets_missing, exact)
+
+
+def _merged(one: Leaf, other: Leaf) -> Leaf:
+    """Join `{p: 1}` and `{p: {"$in": [2]}}` to `{p: {"$in": [1, 2]}}`, or likewise opposites."""
+    choices = {**(one.choices or {}), **(other.choices or {})}
+    if len(choices) == len(one.choices or ()):
+        return one
+    meets = one.meets_missing or other.meets_missing
+    if meets is False and None in (one.meets_missing, other.meets_missing):
+        meets = None
+    condition = {"$nin" if one.denied else "$in": list(choices.values())}
+    exact = one.exact and other.exact
+    return _choice(one.path, choices, one.denied, meets, exact, condition)
+
+
 def every(parts: Iterable[Clause]) -> Clause:
-    """Return the clause that all parts hold."""
+    """Return the clause that all parts hold; what a path must not be equal to becomes one."""
     found: dict[Hashable, Clause] = {}
     for part in parts:
         for one in part.parts if isinstance(part, Every) else (part,):
             if one is FALSE:
                 return FALSE
-            found.setdefault(one.key, one)
+            _put(one, found, denied=True)
     if len(found) == 1:
         return next(iter(found.values()))
-    return Every(tuple(found.values()), ("every", frozenset(found))) if found else TRUE
+    if not found:
+        return TRUE
+    return Every(tuple(found.values()), ("every", frozenset([one.key for one in found.values()])))
 
 
 def some(parts: Iterable[Clause]) -> Clause:
@@ -144,53 +271,48 @@ def some(parts: Iterable[Clause]) -> Clause:
         for one in part.parts if isinstance(part, Some) else (part,):
             if one is TRUE:
                 return TRUE
-            found.setdefault(one.key, one)
-    kept = _unabsorbed(_joined(found.values()))
+            _put(one, found, denied=False)
+    for path in [place for place in found if isinstance(place, str) and "." not in place]:
+        # What is missing is equal to null; below arrays it need not be.
+        if cast("Leaf", found[path]).meets_missing:
+            found.pop(presence(path, exists=False).key, None)
+    kept = _unabsorbed(list(found.values()))
     if len(kept) == 1:
         return kept[0]
-    return Some(tuple(kept), ("some", frozenset(one.key for one in kept))) if kept else FALSE
+    return Some(tuple(kept), ("some", frozenset([one.key for one in kept]))) if kept else FALSE
 
 
-def _joined(branches: Iterable[Clause]) -> list[Clause]:
-    """Join `{p: 1}` and `{p: {"$in": [2]}}` to `{p: {"$in": [1, 2]}}`."""
-    result: list[Clause] = []
-    places: dict[str, int] = {}
-    for branch in branches:
-        values = _choices(branch)
-        if values is None or not isinstance(branch, Leaf):
-            result.append(branch)
-        elif branch.path not in places:
-            places[branch.path] = len(result)
-            result.append(branch)
-        else:
-            place = places[branch.path]
-            chosen = {_identity(one): one for one in (*(_choices(result[place]) or ()), *values)}
-            result[place] = leaf(branch.path, {"$in": list(chosen.values())})
-    return result
-
-
-def _choices(clause: Clause) -> list[Any] | None:
-    """Return the values of an equality or `$in` without patterns."""
-    if not isinstance(clause, Leaf):
-        return None
-    condition = clause.condition
-    if not is_expression(condition):
-        values = [condition]
-    elif len(condition) == 1 and isinstance(condition.get("$in"), (list, tuple)):
-        values = list(condition["$in"])
+def _put(clause: Clause, found: dict[Hashable, Clause], denied: bool) -> None:
+    """Add a clause to others, in the place of one that it can be joined with."""
+    if isinstance(clause, Leaf) and clause.choices is not None and clause.denied is denied:
+        place = clause.path
+        earlier = found.get(place)
+        found[place] = clause if earlier is None else _merged(cast("Leaf", earlier), clause)
     else:
-        return None
-    return None if any(map(is_regex, values)) else values
+        found.setdefault(clause.key, clause)
 
 
 def _unabsorbed(branches: list[Clause]) -> list[Clause]:
     """Leave out each branch that asks for all that another one asks, and for more."""
-    asked = [frozenset(one.key for one in conjuncts(branch)) for branch in branches]
-    return [
-        branch
-        for branch, own in zip(branches, asked, strict=True)
-        if not any(other < own for other in asked)
-    ]
+    single = {branch.key for branch in branches if not isinstance(branch, Every)}
+    asked = {id(one): frozenset(_keys(one)) for one in branches if isinstance(one, Every)}
+    if not asked:
+        return branches
+    # What asks for all that a branch asks, asks for its first part.
+    by_part: dict[Hashable, list[frozenset[Hashable]]] = {}
+    for keys in asked.values():
+        by_part.setdefault(next(iter(keys)), []).append(keys)
+
+    def is_absorbed(own: frozenset[Hashable]) -> bool:
+        return not single.isdisjoint(own) or any(
+            other < own for key in own for other in by_part.get(key, ())
+        )
+
+    return [one for one in branches if id(one) not in asked or not is_absorbed(asked[id(one)])]
+
+
+def _keys(clause: Every) -> list[Hashable]:
+    return [part.key for part in clause.parts]
 
 
 def negated(clause: Clause) -> Clause:
@@ -201,10 +323,24 @@ def negated(clause: Clause) -> Clause:
         return every(map(negated, clause.parts))
     if clause is TRUE:
         return FALSE
-    opposite = _opposite(clause.condition) if isinstance(clause, Leaf) else None
-    if isinstance(clause, Leaf) and opposite is not None:
-        return leaf(clause.path, opposite)
-    return Negation(clause, ("not", clause.key))
+    if not isinstance(clause, Leaf):
+        return Negation(clause, ("not", clause.key))
+    if clause.opposite is None:
+        opposite = _opposite(clause.condition)
+        if opposite is None:
+            clause.opposite = Negation(clause, ("not", clause.key))
+        elif clause.choices is None or isinstance(opposite.get("$eq"), Mapping):
+            clause.opposite = leaf(clause.path, opposite)
+        else:
+            clause.opposite = _choice(
+                clause.path,
+                clause.choices,
+                not clause.denied,
+                clause.meets_missing,
+                clause.exact,
+                opposite.get("$eq", opposite),
+            )
+    return clause.opposite
 
 
 def _opposite(condition: Any) -> dict[str, Any] | None:
@@ -230,20 +366,6 @@ def conjuncts(clause: Clause) -> tuple[Clause, ...]:
     return clause.parts if isinstance(clause, Every) else (clause,)
 
 
-def depth(clause: Clause) -> int:
-    """Count the storeys of a clause."""
-    if isinstance(clause, (Every, Some)):
-        return 1 + max(map(depth, clause.parts), default=0)
-    return 1 + depth(clause.part) if isinstance(clause, Negation) else 1
-
-
-def leaf_count(clause: Clause) -> int:
-    """Count the conditions that MongoDB has to look at."""
-    if isinstance(clause, (Every, Some)):
-        return sum(map(leaf_count, clause.parts))
-    return leaf_count(clause.part) if isinstance(clause, Negation) else 1
-
-
 # --- From a query and back --------------------------------------------------------------
 
 
@@ -257,7 +379,7 @@ def _read(name: str, value: Any) -> Clause:
         if is_expression(value) and len(value) > 1 and _SEPARABLE.issuperset(value):
             return every(leaf(name, {operator: operand}) for operator, operand in value.items())
         return leaf(name, value)
-    key = ("fragment", name, _identity(value))
+    key = ("fragment", name, identity(value))
     if name not in _LOGICAL:
         return Fragment(name, value, query_paths({name: value}), key)
     well_formed = isinstance(value, (list, tuple)) and value

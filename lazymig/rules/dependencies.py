@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from lazymig.rules.discovery import BoundRule
@@ -59,6 +60,7 @@ def meet(paths: Paths, others: Paths) -> bool:
     return any(overlaps(path, other) for path in map(_plain, paths) for other in plain)
 
 
+@lru_cache(maxsize=4096)
 def _plain(path: str) -> str:
     """The path without what names elements of an array."""
     first, *rest = path.split(".")
@@ -82,13 +84,9 @@ def with_dependencies(
     """
     found = set(needed)
     again = set(restarted)
-    hands_over = any(meet(one.writes, _ANY_CLASS) for one in footprints)
-    related = [
-        (first, second)
-        for second, later in enumerate(footprints)
-        for first, earlier in enumerate(footprints[:second])
-        if (hands_over or earlier.chain == later.chain) and _order_matters(earlier, later)
-    ]
+    if len(found) == len(footprints):
+        return sorted(found)
+    related = _related(footprints)
     size = -1
     while size < len(found) + len(again):
         size = len(found) + len(again)
@@ -109,6 +107,38 @@ def with_dependencies(
             if first in again and meet(earlier.writes, later.conditions):
                 again.add(second)
     return sorted(found)
+
+
+def _related(footprints: Sequence[Footprint]) -> list[tuple[int, int]]:
+    """The pairs of rules whose order may matter, the earlier one first."""
+    hands_over = any(meet(one.writes, _ANY_CLASS) for one in footprints)
+    # Only those of which the first components of a path are the same.
+    by_root: dict[str, list[int]] = {}
+    anywhere: list[int] = []
+    related: list[tuple[int, int]] = []
+    for second, later in enumerate(footprints):
+        roots = _roots(later)
+        near: Iterable[int] = range(second)
+        if roots is not None:
+            near = sorted({*anywhere, *(n for root in roots for n in by_root.get(root, ()))})
+        for first in near:
+            earlier = footprints[first]
+            if (hands_over or earlier.chain == later.chain) and _order_matters(earlier, later):
+                related.append((first, second))
+        if roots is None:
+            anywhere.append(second)
+        for root in roots or ():
+            by_root.setdefault(root, []).append(second)
+    return related
+
+
+def _roots(rule: Footprint) -> set[str] | None:
+    roots: set[str] = set()
+    for paths in (rule.conditions, rule.inputs, rule.writes):
+        if paths is None:
+            return None
+        roots.update(path.partition(".")[0] for path in paths)
+    return roots
 
 
 def _order_matters(earlier: Footprint, later: Footprint) -> bool:

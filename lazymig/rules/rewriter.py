@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
 from bson import ObjectId
 
 from lazymig.rules.clauses import Clause, Every, Leaf, Negation, Some
-from lazymig.rules.rewriting import Step, is_concerned, rewrite
+from lazymig.rules.matching import query_paths
+from lazymig.rules.rewriting import CannotRewrite, Step, is_concerned, rewrite
 
 __all__ = ["Rewriter"]
 
@@ -36,11 +37,32 @@ class Rewriter:
         self._read_by_targets = frozenset(
             root for step in steps for root in _roots_read(step.condition)
         )
-        self._known: dict[Hashable, Mapping[str, Any] | None] = {}
+        self._known: dict[Hashable, Mapping[str, Any] | CannotRewrite | None] = {}
+        self._writing: dict[str, list[int]] = {}
+        # Those of which it is not known what they write.
+        self._opaque: list[int] = []
+        for number, step in enumerate(steps):
+            if step.effects is None:
+                self._opaque.append(number)
+            for root in step.roots:
+                self._writing.setdefault(root, []).append(number)
 
     def is_concerned(self, query: Mapping[str, Any]) -> bool:
         """Tell whether a rule writes a path that the query reads."""
-        return is_concerned(query, self.steps)
+        if not self._opaque and not any(
+            name.startswith("$") or name.partition(".")[0] in self._writing for name in query
+        ):
+            # Most queries of most models.
+            return False
+        return any(True for _ in self.concerning(query))
+
+    def concerning(self, query: Mapping[str, Any]) -> Iterator[int]:
+        """Yield the numbers of the steps that write a path which the query reads."""
+        roots = _roots_of(query)
+        numbers: Iterable[int] = range(len(self.steps))
+        if roots is not None:
+            numbers = {*self._opaque, *(n for root in roots for n in self._writing.get(root, ()))}
+        return (number for number in numbers if is_concerned(query, (self.steps[number],)))
 
     def rewrite(self, query: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the query whose answer on stored documents is that of `query` on migrated ones.
@@ -65,6 +87,8 @@ class Rewriter:
             seen = self._learned(key, asked)
         if seen is None:
             return query
+        if isinstance(seen, CannotRewrite):
+            raise CannotRewrite(seen.rule, seen.path, seen.reason)
         if asked is not query and any(name in query and name not in asked for name in seen):
             return rewrite(query, self.steps)
         return _replaced(query, asked, seen)
@@ -73,14 +97,43 @@ class Rewriter:
         """Tell whether a condition may rule out what a target asks for, such as another class."""
         return name in _LOGICAL or name.partition(".")[0] in self._read_by_targets
 
-    def _learned(self, key: Hashable, asked: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Rewrite and remember; `None` if nothing changes."""
-        seen = rewrite(asked, self.steps)
+    def _learned(
+        self, key: Hashable, asked: Mapping[str, Any]
+    ) -> Mapping[str, Any] | CannotRewrite | None:
+        """Rewrite and remember, a refusal too; `None` if nothing changes."""
+        known: Mapping[str, Any] | CannotRewrite | None
+        try:
+            seen = rewrite(asked, self.steps)
+        except CannotRewrite as refusal:
+            # Without the frames that it was raised through, and what they hold.
+            known = refusal.with_traceback(None)
+        else:
+            # The values in there are the caller's, who may change them.
+            known = None if seen is asked else _copied(seen)
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        # The values in there are the caller's, who may change them.
-        self._known[key] = known = None if seen is asked else _copied(seen)
+        self._known[key] = known
         return known
+
+
+def _roots_of(query: Mapping[str, Any]) -> set[str] | None:
+    """Return the first components of the paths that a query reads; None: it does not say which."""
+    roots: set[str] = set()
+    for name, value in query.items():
+        if name in _LOGICAL:
+            for part in value if isinstance(value, (list, tuple)) else ():
+                inner = _roots_of(part) if isinstance(part, Mapping) else set()
+                if inner is None:
+                    return None
+                roots |= inner
+            continue
+        paths: frozenset[str] | None = frozenset((name,))
+        if name.startswith("$") and name not in ("$ref", "$id", "$db"):
+            paths = query_paths({name: value})
+        if paths is None:
+            return None
+        roots.update(path.partition(".")[0] for path in paths)
+    return roots
 
 
 def _roots_read(clause: Clause) -> Iterator[str]:

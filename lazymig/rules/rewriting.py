@@ -7,9 +7,11 @@ cannot be said exactly is refused, never guessed. The tree of a query is told in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+import operator
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Final
+
+from bson import ObjectId
 
 from lazymig.rules.clauses import (
     FALSE,
@@ -20,10 +22,9 @@ from lazymig.rules.clauses import (
     Leaf,
     Negation,
     Some,
-    depth,
     every,
+    identity,
     leaf,
-    leaf_count,
     negated,
     presence,
     read,
@@ -31,29 +32,18 @@ from lazymig.rules.clauses import (
     written,
 )
 from lazymig.rules.context import both, either, simplified, without
-from lazymig.rules.discovery import BoundRule
-from lazymig.rules.formulas import parse, parse_condition
+from lazymig.rules.formulas import parse_condition
 from lazymig.rules.knowledge import (
-    ABSENT,
-    UNKNOWN,
     Absent,
     Document,
     Unknown,
     Value,
     ask,
-    constant,
-    implies_presence,
 )
-from lazymig.rules.matching import compile_judge, compile_query, query_paths
+from lazymig.rules.matching import compile_judge, query_paths
 from lazymig.rules.operators import is_expression
 from lazymig.rules.predicates import Judge
-from lazymig.rules.updates import (
-    SET_STAGES,
-    assignments,
-    check_update,
-    overlaps,
-    unset_stage_paths,
-)
+from lazymig.rules.steps import Effect, Moved, Step, compile_step, opaque_step, step_of
 
 __all__ = [
     "CannotRewrite",
@@ -69,6 +59,9 @@ __all__ = [
 DEFAULT_LIMIT: Final = 200
 """The most conditions of a rewritten query: MongoDB plans every branch of it."""
 
+# Conditions that are looked at on the way, rule by rule: a bound for the time that a query takes.
+_MOST_WORK: Final = 4_000
+
 _DEEPEST: Final = 80  # MongoDB 6.0 parses queries up to a depth of 100.
 
 
@@ -80,154 +73,6 @@ class CannotRewrite(Exception):
         self.rule = rule
         self.path = path
         self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """What was stored at `source`; if nothing was, nothing happens. `certain`: something was."""
-
-    source: str
-    certain: bool
-
-
-Effect: TypeAlias = "Value | Absent | Moved | Unknown"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Step:
-    """One converging lazy rule: its target, and what it leaves at the paths that it writes.
-
-    `effects` is None if those paths are not known. `roots` are their first components.
-    """
-
-    name: str
-    target: Mapping[str, Any] | None
-    condition: Clause
-    effects: Mapping[str, Effect] | None
-    roots: frozenset[str]
-
-    def touches(self, path: str) -> bool:
-        """Tell whether the rule may change what a condition on `path` answers."""
-        root = path.partition(".")[0]
-        if self.effects is None:
-            return root != "_id"
-        if root not in self.roots:
-            return False
-        return any(True for _ in self.related(path))
-
-    def related(self, path: str) -> Iterator[tuple[str, Effect]]:
-        """Yield the effects at, above and beneath a path."""
-        plain = _without_indexes(path)
-        for place, effect in (self.effects or {}).items():
-            if overlaps(place, path) or (isinstance(effect, Unknown) and overlaps(place, plain)):
-                yield place, effect
-
-
-def _without_indexes(path: str) -> str:
-    if "." not in path:
-        return path
-    first, *others = path.split(".")
-    return ".".join((first, *(name for name in others if not name.isdecimal())))
-
-
-# --- What a rule leaves -----------------------------------------------------------------
-
-
-def compile_step(
-    name: str, target: Mapping[str, Any], update: Any, array_filters: Any = None
-) -> Step:
-    """Return a static rule as `rewrite` takes it.
-
-    Constants of `$set`, `$unset` and `$rename` are known exactly; anything else is opaque: a
-    query that reads its paths is refused. Nothing is raised, and nothing is changed.
-    """
-    try:
-        compile_query(target)
-        check_update(update, array_filters)
-    except ValueError:
-        return opaque_step(name, None, None)
-    if not isinstance(update, Mapping):
-        return opaque_step(name, target, _pipeline_paths(update))
-    formula = parse(target)
-    effects: dict[str, Effect] = {}
-    for operator, fields in update.items():
-        for path, value in fields.items():
-            if operator == "$rename":
-                if _is_plain(path) and _is_plain(value):
-                    effects[path] = ABSENT
-                    certain = implies_presence(formula, tuple(path.split(".")))
-                    effects[value] = Moved(path, certain)
-                else:
-                    effects[_written_place(path)] = effects[_written_place(value)] = UNKNOWN
-            elif operator == "$set" and _is_plain(path):
-                effects[path] = constant(value)
-            elif operator == "$unset" and _is_plain(path):
-                effects[path] = ABSENT
-            elif operator != "$setOnInsert":
-                effects[_written_place(path)] = UNKNOWN
-    return _step(name, target, effects)
-
-
-def step_of(rule: BoundRule, target: Mapping[str, Any], collection: Any = None) -> Step:
-    """The step of a rule.
-
-    :param target: the query for the documents that the rule concerns.
-    :param collection: the PyMongo collection, where the rule may ask for it.
-    :raises Exception: whatever a static rule raises.
-    """
-    if rule.kind != "static" or rule.varies:
-        return opaque_step(rule.name, target, rule.writes)
-    evaluation = rule.evaluate(collection=collection)
-    if evaluation.update != rule.update:
-        # A value such as the present time: what it will be is not known yet.
-        return opaque_step(rule.name, target, rule.writes)
-    return compile_step(rule.name, target, evaluation.update, evaluation.array_filters)
-
-
-def opaque_step(name: str, target: Mapping[str, Any] | None, writes: frozenset[str] | None) -> Step:
-    """Return a rule of which only the paths are known that it may write (None: any path)."""
-    return _step(name, target, None if writes is None else dict.fromkeys(writes, UNKNOWN))
-
-
-def _step(
-    name: str, target: Mapping[str, Any] | None, effects: Mapping[str, Effect] | None
-) -> Step:
-    condition = TRUE if target is None else simplified(read(target))
-    roots = frozenset(path.partition(".")[0] for path in effects or ())
-    return Step(name, target, condition, effects, roots)
-
-
-def _is_plain(path: str) -> bool:
-    """Tell whether a path names neither elements of an array nor, perhaps, their indexes."""
-    return not any(part.isdecimal() or part.startswith("$") for part in path.split(".")[1:])
-
-
-def _written_place(path: str) -> str:
-    first, *others = path.split(".")
-    place = [first]
-    for part in others:
-        if part.isdecimal():
-            break  # an element may come into being, and with it whatever is beside the path
-        if not part.startswith("$"):
-            place.append(part)
-    return ".".join(place)
-
-
-def _pipeline_paths(stages: Sequence[Mapping[str, Any]]) -> frozenset[str] | None:
-    found: set[str] = set()
-    for stage in stages:
-        ((name, value),) = stage.items()
-        if name in SET_STAGES:
-            found.update(_written_place(".".join(parts)) for parts, _ in assignments(value))
-        else:
-            paths = unset_stage_paths(name, value)
-            if paths is None:
-                return None
-            found.update(map(_written_place, paths))
-    return frozenset(found)
-
-
-# --- From new shapes to stored ones -----------------------------------------------------
 
 
 def rewrite(
@@ -248,11 +93,16 @@ def rewrite(
     if not is_concerned(query, steps):
         return query
     clause = original = read(query)
+    work = 0
     for step in reversed(steps):
-        clause = _before(clause, step)
-        if leaf_count(clause) > limit or depth(clause) > _DEEPEST:
+        before, clause = clause, _Pass(step).before(clause)
+        if clause is before:
+            continue
+        if clause.leaves > limit or clause.depth > _DEEPEST:
             clause = simplified(clause)
-        if leaf_count(clause) > limit or depth(clause) > _DEEPEST:
+        # The query's own conditions are not what grows.
+        work += max(clause.leaves - original.leaves, 0)
+        if clause.leaves > limit or clause.depth > _DEEPEST or work > _MOST_WORK:
             reason = f"takes more than {limit} conditions, or too deep ones, on stored documents"
             raise CannotRewrite(step.name, ", ".join(step.effects or ()), reason)
     return query if clause.key == original.key else written(simplified(clause))
@@ -303,58 +153,96 @@ def _reads_written(step: Step, paths: frozenset[str] | None) -> str | None:
     return next(filter(step.touches, sorted(paths)), None)
 
 
-def _touched(clause: Clause, step: Step) -> bool:
-    if isinstance(clause, Leaf):
-        return step.touches(clause.path)
-    if isinstance(clause, Fragment):
-        return _reads_written(step, clause.reads) is not None
-    if isinstance(clause, Negation):
-        return _touched(clause.part, step)
-    return any(_touched(part, step) for part in clause.parts)
+class _Pass:
+    """One step on the way of a query to stored documents."""
 
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        # Many conditions are on one path, and many are asked several times.
+        self._touches: dict[str, bool] = {}
+        self._touched: dict[int, bool] = {}
+        self._updated: dict[Hashable, Clause] = {}
 
-def _before(clause: Clause, step: Step) -> Clause:
-    """Return the clause that holds before the step where `clause` holds after it."""
-    if not isinstance(clause, (Every, Some)):
-        return _split(clause, step) if _touched(clause, step) else clause
-    join = every if isinstance(clause, Every) else some
-    touched = [part for part in clause.parts if _touched(part, step)]
-    if not touched:
+    def touches(self, clause: Clause) -> bool:
+        """Return whether the step writes what a clause reads."""
+        step = self.step
+        known = step.effects is not None and clause.roots is not None
+        if known and step.roots.isdisjoint(clause.roots or ()):
+            return False
+        if isinstance(clause, Leaf):
+            found = self._touches.get(clause.path)
+            if found is None:
+                found = self._touches[clause.path] = step.touches(clause.path)
+            return found
+        if isinstance(clause, Fragment):
+            return _reads_written(step, clause.reads) is not None
+        if isinstance(clause, Negation):
+            return self.touches(clause.part)
+        found = self._touched.get(id(clause))
+        if found is None:
+            found = self._touched[id(clause)] = any(map(self.touches, clause.parts))
+        return found
+
+    def before(self, clause: Clause) -> Clause:
+        """Return the clause that holds before the step where `clause` holds after it."""
+        if not isinstance(clause, (Every, Some)):
+            return self._split(clause) if self.touches(clause) else clause
+        join = every if isinstance(clause, Every) else some
+        touched = [part for part in clause.parts if self.touches(part)]
+        if not touched:
+            return clause
+        if len(touched) == len(clause.parts):
+            return self._split(clause)
+        group = self.before(touched[0]) if len(touched) == 1 else self._split(join(touched))
+        # The group takes the place of its first part: keys keep their order.
+        parts: list[Clause] = []
+        places = set(map(id, touched))
+        for part in clause.parts:
+            if part is touched[0]:
+                parts.append(group)
+            elif id(part) not in places:
+                parts.append(part)
+        return join(parts)
+
+    def _split(self, clause: Clause) -> Clause:
+        condition = self.step.condition
+        after = self.updated(clause)
+        if after is TRUE:
+            return either(condition, clause)
+        if after.key == clause.key:
+            return clause
+        if after is FALSE:
+            return without(clause, condition)
+        return some([both(condition, after), without(clause, condition)])
+
+    def updated(self, clause: Clause) -> Clause:
+        """Return Q[U] of a clause: what it asks of a document that the step is about to update."""
+        if not self.touches(clause):
+            return clause
+        if isinstance(clause, (Every, Some)):
+            whole = isinstance(clause, Every)
+            end = FALSE if whole else TRUE
+            parts = []
+            for part in clause.parts:
+                found = self.updated(part)
+                if found is end:
+                    return end
+                parts.append(found)
+            if all(map(operator.is_, parts, clause.parts)):
+                return clause
+            return every(parts) if whole else some(parts)
+        if isinstance(clause, Negation):
+            part = self.updated(clause.part)
+            return clause if part is clause.part else negated(part)
+        if isinstance(clause, Leaf):
+            known = self._updated.get(clause.key)
+            if known is None:
+                known = self._updated[clause.key] = _updated_leaf(clause, self.step)
+            return known
+        path = _reads_written(self.step, clause.reads)
+        if path is not None:
+            raise CannotRewrite(self.step.name, path, f"is read by {clause.operator}")
         return clause
-    group = _before(touched[0], step) if len(touched) == 1 else _split(join(touched), step)
-    # The group takes the place of its first part: keys keep their order.
-    parts: list[Clause] = []
-    for part in clause.parts:
-        if part is touched[0]:
-            parts.append(group)
-        elif part not in touched:
-            parts.append(part)
-    return join(parts)
-
-
-def _split(clause: Clause, step: Step) -> Clause:
-    after = _updated(clause, step)
-    if after is TRUE:
-        return either(step.condition, clause)
-    if after.key == clause.key:
-        return clause
-    return some([both(step.condition, after), without(clause, step.condition)])
-
-
-def _updated(clause: Clause, step: Step) -> Clause:
-    """Return Q[U] of a clause: what it asks of a document that the step is about to update."""
-    if isinstance(clause, Every):
-        return every([_updated(part, step) for part in clause.parts])
-    if isinstance(clause, Some):
-        return some([_updated(part, step) for part in clause.parts])
-    if isinstance(clause, Negation):
-        return negated(_updated(clause.part, step))
-    if isinstance(clause, Leaf):
-        return _updated_leaf(clause, step)
-    path = _reads_written(step, clause.reads)
-    if path is not None:
-        raise CannotRewrite(step.name, path, f"is read by {clause.operator}")
-    return clause
 
 
 def _updated_leaf(clause: Leaf, step: Step) -> Clause:
@@ -382,15 +270,30 @@ def _beneath(clause: Leaf, place: str, effect: Value | Absent | Moved, step: Ste
             return moved
         stays = every([presence(effect.source, exists=False), clause])
         return some([both(presence(effect.source), moved), stays])
-    document: Any = {}
-    if isinstance(effect, Value):
-        document = effect.value
-        for name in reversed(place.split(".")):
-            document = {name: document}
-    answer = _judge(clause, step)(document)
+    answer = _chosen(clause, effect.value) if isinstance(effect, Value) else None
+    if answer is None or clause.path != place:
+        document: Any = {}
+        if isinstance(effect, Value):
+            document = effect.value
+            for name in reversed(place.split(".")):
+                document = {name: document}
+        answer = _judge(clause, step)(document)
     if answer is None:
         raise CannotRewrite(step.name, clause.path, "is asked what only MongoDB can judge")
     return TRUE if answer else FALSE
+
+
+# Values of these types are equal where BSON encodes them alike, and nowhere else.
+_PLAIN: Final = frozenset({bool, str, ObjectId, type(None)})
+
+
+def _chosen(clause: Leaf, value: Any) -> bool | None:
+    """Answer at a glance whether a value is one of those that a leaf names; None: not known."""
+    if clause.choices is None:
+        return None
+    if type(value) not in _PLAIN and not (type(value) is int and clause.exact):
+        return None
+    return (identity(value) in clause.choices) is not clause.denied
 
 
 _NEAR: Final = frozenset({"$near", "$nearSphere", "$geoNear"})
@@ -427,7 +330,9 @@ def _holding(parts: tuple[str, ...]) -> Document:
 
 
 def _judge(clause: Leaf, step: Step) -> Judge:
-    try:
-        return compile_judge({clause.path: clause.condition})
-    except ValueError as error:
-        raise CannotRewrite(step.name, clause.path, f"is in no query: {error}") from error
+    if clause.judge is None:
+        try:
+            clause.judge = compile_judge({clause.path: clause.condition})
+        except ValueError as error:
+            raise CannotRewrite(step.name, clause.path, f"is in no query: {error}") from error
+    return clause.judge

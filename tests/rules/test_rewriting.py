@@ -41,10 +41,7 @@ DARK = compile_step(
         (
             ADDED,
             {"enabled": {"$in": [True, None]}, "name": "x"},
-            {
-                "$or": [{"enabled": {"$exists": False}}, {"enabled": {"$in": [True, None]}}],
-                "name": "x",
-            },
+            {"enabled": {"$in": [True, None]}, "name": "x"},
         ),
         (FILLED, {"enabled": True}, {"enabled": {"$in": [None, True]}}),
         (FILLED, {"enabled": False}, {"enabled": {"$eq": False, "$ne": None}}),
