@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import pymongo
 from pymongo import UpdateMany
 from pymongo.collection import Collection
-from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
+from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure, PyMongoError
 
 from lazymig import signals
 from lazymig.engines.access import (
@@ -20,7 +20,6 @@ from lazymig.engines.access import (
     all_of,
     by_ids,
     ids_matching,
-    in_one_answer,
     is_document_error,
     key_of,
     location_fields,
@@ -30,6 +29,7 @@ from lazymig.engines.access import (
 )
 from lazymig.engines.claims import ClaimOutcome, Held, migrate_claimed, wait_for
 from lazymig.engines.computed import Outcome, migrate_computed
+from lazymig.engines.decoding import BoundedReader, Undecoded, judge
 from lazymig.engines.marks import marks_writes
 from lazymig.engines.refusals import failure_of_rule, failure_of_server
 from lazymig.errors import MigrationError, MigrationTimeout
@@ -272,68 +272,76 @@ class Application:
 
     def _send(
         self, queue: Sequence[_Queued], ids: Sequence[Any]
-    ) -> tuple[int, OperationFailure] | None:
+    ) -> tuple[int, OperationFailure | DocumentTooLarge] | None:
         """Send the queue for these documents; return what was refused: position and error."""
         try:
             self.collection.bulk_write([entry.for_documents(ids) for entry in queue], ordered=True)
-        except OperationFailure as exc:
+        except (OperationFailure, DocumentTooLarge) as exc:
             if not is_document_error(exc):
                 raise
             errors = exc.details.get("writeErrors") if isinstance(exc, BulkWriteError) else None
             return (errors[0]["index"] if errors else 0), exc
         return None
 
-    def _refuse(self, rule: BoundRule, document_id: Any, cause: OperationFailure) -> None:
-        details = cause.details or {}
-        errors = details.get("writeErrors")
-        text = errors[0].get("errmsg") if errors else str(cause)
+    def _refuse(self, rule: BoundRule, document_id: Any, cause: Exception) -> None:
         key = key_of(document_id)
-        self.errors[key] = failure_of_server(rule, document_id, text, cause)
+        self.errors[key] = failure_of_server(rule, document_id, cause, cause)
         self.alive.pop(key, None)
 
-    def _matching(self, rule: BoundRule, fields: Raw | None = None) -> list[Raw]:
+    def _matching(self, rule: BoundRule, fields: Raw | None = None) -> Iterator[list[Raw]]:
         """The documents that a rule may concern, after what is queued; read again if need be.
 
         :param fields: a projection that suffices, if they are read.
+        :return: none, or lists of some, of which each is made when the one before it is done with.
         """
         self._flush()
         judged = {} if self.wrote or not self.whole else self._judged(rule)
-        if None in judged.values() or self.wrote or not self.whole:
-            found = on_primary(self.collection).find(
-                all_of(by_ids(list(self.alive.values())), self.plan.concern, rule.target), fields
-            )
-            return list(in_one_answer(found, len(self.alive)))
-        return [self.documents[index] for index, matches in judged.items() if matches]
+        if None not in judged.values() and self.whole and not self.wrote:
+            found = [self.documents[index] for index, matches in judged.items() if matches]
+            if found:
+                yield found
+            return
+        reader = BoundedReader(
+            on_primary(self.collection),
+            list(self.alive.values()),
+            all_of(self.plan.concern, rule.target),
+            fields,
+        )
+        while reader.left:
+            if found := reader.read():
+                yield found
 
     def _judged(self, rule: BoundRule) -> dict[int, bool | None]:
         """Whether the documents, as they were read, match; an undetermined rule is asked itself."""
         return {
-            index: True if rule.matcher is None else rule.matcher.judge(document)
+            index: True if rule.matcher is None else judge(rule.matcher, document)
             for index, document in self.documents.items()
             if key_of(document["_id"]) in self.alive
         }
 
     def _write_each(self, rule: BoundRule, static_update: bool) -> None:
         """Write a rule document by document: one read, if need be, and one bulk write."""
-        documents = self._matching(rule)
-        if not documents:
-            return
-        self.wrote = True
-        self._note_written(rule)
-        outcome = migrate_computed(
-            self.collection,
-            rule,
-            self.plan.concern,
-            documents,
-            demand="nothing" if self.after_error else "end",
-            shard_key=self.plan.shard_key,
-            static_update=static_update,
-        )
-        self._take_over(rule, outcome)
+        for documents in self._matching(rule):
+            self.wrote = True
+            self._note_written(rule)
+            outcome = migrate_computed(
+                self.collection,
+                rule,
+                self.plan.concern,
+                documents,
+                demand="nothing" if self.after_error else "end",
+                shard_key=self.plan.shard_key,
+                static_update=static_update,
+            )
+            self._take_over(rule, outcome)
 
     def _claim_each(self, rule: BoundRule) -> None:
         """Let a once rule do its work on each document that nobody else is at work on."""
-        documents = self._matching(rule, location_fields(self.plan.shard_key))
+        documents = [
+            document
+            for some in self._matching(rule, location_fields(self.plan.shard_key))
+            for document in some
+        ]
         if not documents:
             return
         self.wrote = True
@@ -382,6 +390,7 @@ class Application:
             and self.written is not None
             and rule.reads is not None
             and not any(overlaps(path, read) for path in self.written for read in rule.reads)
+            and not any(isinstance(document, Undecoded) for document in self.documents.values())
         )
         if independent and rule.matcher is not None and rule.matcher.exact:
             keys = {

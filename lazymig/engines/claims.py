@@ -24,7 +24,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import pymongo
 from pymongo import ReturnDocument, WriteConcern
 from pymongo.collection import Collection
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 
 from lazymig.engines.access import (
     Raw,
@@ -37,8 +37,10 @@ from lazymig.engines.access import (
     on_primary,
 )
 from lazymig.engines.computed import Outcome
+from lazymig.engines.decoding import Undecoded, as_bytes, decode, judge
 from lazymig.engines.refusals import failure_of_rule, failure_of_server, sets_no_update
 from lazymig.errors import MigrationFailed, MigrationInProgress, UpdateQueryError
+from lazymig.redaction import excerpt
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.matching import compile_query
 from lazymig.rules.once import CLAIM, OnceOptions
@@ -326,7 +328,9 @@ class _Claimant(AbstractContextManager["_Claimant"]):
             return True
         if claimed is None:
             return False
-        raw = {name: value for name, value in claimed.items() if name != CLAIM}
+        raw: Raw = claimed
+        if not isinstance(claimed, Undecoded):
+            raw = {name: value for name, value in claimed.items() if name != CLAIM}
         own = located(raw, self.shard_key)
         self.keeper.hold(own)
         try:
@@ -335,7 +339,7 @@ class _Claimant(AbstractContextManager["_Claimant"]):
             self.keeper.let_go()
 
     def _claim(self, document: Raw, remembered: _Unwritten | None) -> Raw | None:
-        found: Raw | None = self.collection.find_one_and_update(
+        found = as_bytes(self.collection).find_one_and_update(
             all_of(
                 located(document, self.shard_key),
                 self.condition,
@@ -344,7 +348,7 @@ class _Claimant(AbstractContextManager["_Claimant"]):
             _claiming(self.rule.name, self.owner, self.lease, self.mock),
             return_document=ReturnDocument.AFTER,
         )
-        return found
+        return None if found is None else decode(found, self.collection.codec_options)
 
     def _carry_out(self, raw: Raw, own: Raw, remembered: _Unwritten | None) -> bool:
         if remembered is not None:
@@ -374,7 +378,7 @@ class _Claimant(AbstractContextManager["_Claimant"]):
         target = evaluation.target
         if target is None or target == self.rule.declared.target:
             return target is not None
-        return compile_query(target).judge(raw) is not False
+        return judge(compile_query(target), raw) is not False
 
     def _run(self, raw: Raw) -> Evaluation:
         """The rule method, which meets its own document as it is stored if it loads it."""
@@ -399,15 +403,15 @@ class _Claimant(AbstractContextManager["_Claimant"]):
             return True
         try:
             written = self._send(own, evaluation)
-        except OperationFailure as exc:
-            self._keep(raw, evaluation, str(exc))
+        except (OperationFailure, DocumentTooLarge) as exc:
+            self._keep(raw, evaluation, excerpt(exc))
             if not is_document_error(exc):
                 raise
             self._release(own)
             self._fail(raw, failure_of_server(self.rule, raw["_id"], exc, exc))
             return True
         except BaseException as exc:
-            self._keep(raw, evaluation, str(exc))
+            self._keep(raw, evaluation, excerpt(exc))
             raise
         if written is None:
             # What is remembered is written under the next claim, if the document still matches.
@@ -451,7 +455,7 @@ class _Claimant(AbstractContextManager["_Claimant"]):
                 self.rule.name,
                 self.lease,
                 own["_id"]["$eq"],
-                exc,
+                excerpt(exc),
             )
 
     def _outside(self, operation: Callable[[], _Result]) -> _Result:
@@ -539,7 +543,7 @@ class _Keeper:
                 "the claim of %r in %s could not be renewed: %s",
                 own["_id"]["$eq"],
                 self._collection.full_name,
-                exc,
+                excerpt(exc),
             )
             return False
         return True

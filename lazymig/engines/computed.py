@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import bson
 from pymongo.collection import Collection
-from pymongo.errors import BulkWriteError, OperationFailure
+from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure
 
 from lazymig.engines.access import Raw, by_ids, is_document_error, is_mongomock, key_of
 from lazymig.engines.computing import (
@@ -25,6 +26,7 @@ from lazymig.engines.computing import (
     read_matching,
     within,
 )
+from lazymig.engines.decoding import BoundedReader, Undecoded
 from lazymig.engines.refusals import failure_of_server
 from lazymig.errors import MigrationConflict
 from lazymig.rules.discovery import BoundRule
@@ -84,7 +86,8 @@ def migrate_computed(
     work = Computation(collection, rule, concern, demand, shard_key, static_update, session)
     outcome = work.outcome
     ids = {key_of(document["_id"]): document["_id"] for document in documents}
-    todo = list(documents)
+    todo: Sequence[Raw] = documents
+    later: list[Any] = []
     previous: dict[Any, Evaluation] = {}
     turn = turn or nullcontext()
     for _attempt in range(_ATTEMPTS):
@@ -96,12 +99,13 @@ def migrate_computed(
             or not _still_reads(previous[key], document)
         ]
         results = [work.compute(document, projected) for document in todo]
-        reads_more = [result for result in results if isinstance(result, ReadsMore)]
+        reads_more = [each.document_id for each in results if isinstance(each, ReadsMore)]
         if reads_more:
-            again = [each.document_id for each in reads_more]
+            reader = read_matching(collection, rule, concern, reads_more, session)
             with turn:
-                whole = read_matching(collection, rule, concern, again, session)
+                whole = reader.read()
             results.extend(work.compute(document, None) for document in whole)
+            later.extend(reader.left)
         writes = [result for result in results if isinstance(result, Write)]
         if any(write.open for write in writes):
             with turn:
@@ -126,8 +130,10 @@ def migrate_computed(
             if write.key in uncertain and not write.recognizable
         }
         again = [ids[key] for key in missed | uncertain]
+        reader = read_matching(collection, rule, concern, again, session)
         with turn:
-            todo = read_matching(collection, rule, concern, again, session)
+            todo = reader.read()
+        later.extend(reader.left)
     else:
         for document in todo:
             key = key_of(document["_id"])
@@ -141,7 +147,39 @@ def migrate_computed(
     if work.questions:
         with turn:
             work.look_again()
+    del todo, previous
+    _migrate_rest(
+        partial(
+            migrate_computed,
+            collection,
+            rule,
+            concern,
+            demand=demand,
+            shard_key=shard_key,
+            static_update=static_update,
+            only_repeatable=only_repeatable,
+            turn=turn,
+            session=session,
+            before_write=before_write,
+        ),
+        read_matching(collection, rule, concern, later, session),
+        turn,
+        outcome,
+    )
     return outcome
+
+
+def _migrate_rest(
+    work: Callable[[list[Raw]], Outcome],
+    reader: BoundedReader,
+    turn: AbstractContextManager[Any],
+    outcome: Outcome,
+) -> None:
+    """Do those documents of which more has to be read than is held at once."""
+    while reader.left and not outcome.halted:
+        with turn:
+            documents = reader.read()
+        outcome.add(work(documents))
 
 
 def _send(
@@ -157,7 +195,11 @@ def _send(
     from the others afterwards if the update ends its match, or if it may be repeated on the same
     inputs. Any other update is sent alone.
     """
-    batch = [write for write in writes if write.recognizable or _repeatable(write)]
+    batch = [
+        write
+        for write in writes
+        if write.variables is None and (write.recognizable or _repeatable(write))
+    ]
     if len(batch) == 1 or is_mongomock(collection):
         batch = []
     batched = {write.key for write in batch}
@@ -165,25 +207,38 @@ def _send(
     for write in writes:
         if write.key in batched:
             continue
-        try:
-            result = collection.update_one(
+        if _send_alone(collection, rule, write, outcome, session) is False:
+            missed.add(write.key)
+    uncertain = _send_batch(collection, rule, batch, outcome, session) if batch else set()
+    return missed, uncertain
+
+
+def _send_alone(
+    collection: Collection[Any], rule: BoundRule, write: Write, outcome: Outcome, session: Any
+) -> bool | None:
+    """Whether the document was found; `None` where its update was refused."""
+    try:
+        if write.variables is None:
+            result: Any = collection.update_one(
                 write.filter,
                 write.evaluation.update,
                 array_filters=write.evaluation.array_filters,
                 **within(session),
             )
-        except OperationFailure as exc:
-            if not is_document_error(exc):
-                raise
-            if session is not None:
-                raise PartRefused from exc
-            outcome.failures[write.key] = failure_of_server(rule, write.document["_id"], exc, exc)
-            continue
-        outcome.modified += result.modified_count
-        if not result.matched_count:
-            missed.add(write.key)
-    uncertain = _send_batch(collection, rule, batch, outcome, session) if batch else set()
-    return missed, uncertain
+        else:
+            # Here an update has a room of its own in the message.
+            result = collection.bulk_write(
+                [write.operation()], let=write.variables or None, **within(session)
+            )
+    except (OperationFailure, DocumentTooLarge) as exc:
+        if not is_document_error(exc):
+            raise
+        if session is not None:
+            raise PartRefused from exc
+        outcome.failures[write.key] = failure_of_server(rule, write.document["_id"], exc, exc)
+        return None
+    outcome.modified += result.modified_count
+    return bool(result.matched_count)
 
 
 def _send_batch(
@@ -201,13 +256,20 @@ def _send_batch(
             ordered=session is not None,
             **within(session),
         ).bulk_api_result
-    except BulkWriteError as exc:
-        result = exc.details
-        failed = {entry["index"]: entry for entry in result.get("writeErrors") or []}
+    except (OperationFailure, DocumentTooLarge) as exc:
         if not is_document_error(exc):
             raise
         if session is not None:
             raise PartRefused from exc
+        if not isinstance(exc, BulkWriteError):
+            # One of them has made MongoDB refuse the message as a whole.
+            return {
+                write.key
+                for write in batch
+                if _send_alone(collection, rule, write, outcome, None) is False
+            }
+        result = exc.details
+        failed = {entry["index"]: entry for entry in result.get("writeErrors") or []}
         for index, entry in failed.items():
             write = batch[index]
             outcome.failures[write.key] = failure_of_server(
@@ -241,6 +303,8 @@ def _still_reads(evaluation: Evaluation, document: Raw) -> bool:
 
 
 def _inputs(read: Any, document: Raw) -> bytes:
+    if isinstance(document, Undecoded):
+        return document.data
     keys = document.keys() if read.read_whole else sorted(read.keys_read)
     return bson.encode(
         {key: document[key] for key in keys if key in document}, codec_options=ANY_UUID

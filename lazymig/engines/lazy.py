@@ -23,6 +23,7 @@ from lazymig.engines.access import (
     on_primary,
 )
 from lazymig.engines.application import Application, Failure
+from lazymig.engines.decoding import Undecoded, as_bytes, decode
 from lazymig.engines.refusals import still_matches
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.once import CLAIM
@@ -125,7 +126,7 @@ def _find_stale(collection: Collection[Any], documents: Sequence[Raw], family: F
     stale: dict[Plan, dict[int, list[BoundRule]]] = {}
     questions: list[tuple[Plan, int, BoundRule]] = []
     for plan, among in family.split(documents):
-        certain, open_questions = plan.judge(documents, among)
+        certain, open_questions = _judge(plan, documents, among)
         if certain:
             stale[plan] = certain
         for index, rules in open_questions.items():
@@ -151,14 +152,32 @@ def _find_stale(collection: Collection[Any], documents: Sequence[Raw], family: F
     return stale
 
 
+def _judge(
+    plan: Plan, documents: Sequence[Raw], among: Sequence[int] | None
+) -> tuple[dict[int, list[BoundRule]], dict[int, list[BoundRule]]]:
+    """As `Plan.judge`, which knows nothing of documents that cannot be decoded: these are asked."""
+    odd = [index for index, each in enumerate(documents) if isinstance(each, Undecoded)]
+    if not odd:
+        return plan.judge(documents, among)
+    concerned = range(len(documents)) if among is None else among
+    certain, open_questions = plan.judge(
+        documents, [index for index in concerned if index not in odd]
+    )
+    for index in odd:
+        if index in concerned and "_id" in documents[index]:
+            open_questions[index] = list(plan.starting)
+    return certain, open_questions
+
+
 def _ask_for_stale(
     collection: Collection[Any],
     documents: Sequence[Raw],
     family: Family,
     asked: Mapping[Plan, Plan],
 ) -> _Stale:
+    named = [index for index, document in enumerate(documents) if "_id" in document]
     groups = [
-        (plan, range(len(documents)) if among is None else among)
+        (plan, [index for index in named if among is None or index in among])
         for plan, among in family.split(documents)
         if plan in asked
     ]
@@ -239,6 +258,7 @@ def _find_matches(current: list[Raw | Failure | None], stale: _Stale, family: Fa
             # A document may have been handed to the rules of another class; one with a claim is
             # not done yet.
             if isinstance(document := current[index], Mapping)
+            and not isinstance(document, Undecoded)
             and family.plan_of(document) is plan
             and CLAIM not in document
         ]
@@ -310,14 +330,22 @@ def _read_again(
     fields = {key: value for key, value in (projection or {}).items() if key not in metadata}
     ids = list({key_of(_id): _id for _id in wanted.values()}.values())
     query = by_ids(ids) if positional is None else all_of(by_ids(ids), positional.query)
-    cursor = on_primary(collection).find(query, fields or None)
+    cursor = as_bytes(on_primary(collection)).find(query, fields or None)
     if positional is not None and positional.collation is not None:
         cursor.collation(positional.collation)
     cursor = in_one_answer(cursor, len(ids))
-    found = {key_of(document["_id"]): document for document in cursor}
+    options = collection.codec_options
+    found = {
+        key_of(document["_id"]): document
+        for each in cursor
+        for document in (decode(each, options),)
+    }
     for index, document_id in wanted.items():
         fresh = found.get(key_of(document_id))
         stored = current[index]
+        if isinstance(fresh, Undecoded):
+            current[index] = fresh
+            continue
         if fresh is not None and metadata and isinstance(stored, Mapping):
             # A text score exists only in the answer to the text query.
             fresh = {**fresh, **{key: stored[key] for key in metadata if key in stored}}

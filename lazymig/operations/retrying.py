@@ -10,7 +10,7 @@ from bson import ObjectId
 from pymongo import WriteConcern
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
-from pymongo.errors import OperationFailure
+from pymongo.errors import DocumentTooLarge, OperationFailure
 from pymongo.read_concern import ReadConcern
 
 from lazymig.engines.access import Raw, by_ids, key_of, on_primary
@@ -27,7 +27,7 @@ from lazymig.engines.refusals import failure_of_server, still_matches
 from lazymig.errors import MigrationFailed, RuleChanged, RunError
 from lazymig.operations.journal import Journal, RunEntry
 from lazymig.operations.lease import Lease
-from lazymig.operations.transactions import MOST_CONFLICTS, Contended, has_transactions, refusal_of
+from lazymig.operations.transactions import MOST_CONFLICTS, Contended, has_transactions
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.repetition import may_be_repeated, tells_what_is_left
@@ -139,11 +139,9 @@ class _Retry:
                 for document_id in document_ids:
                     tally.add(self.take(rule, [document_id]))
                 return tally
-            if not isinstance(exc.__cause__, OperationFailure):
+            if not isinstance(exc.__cause__, (OperationFailure, DocumentTooLarge)):
                 raise
-            error = failure_of_server(
-                rule, document_ids[0], refusal_of(exc.__cause__), exc.__cause__
-            )
+            error = failure_of_server(rule, document_ids[0], exc.__cause__, exc.__cause__)
             tally = Tally(errors=[error])
             self._note(rule, document_ids, tally)
             return tally

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 from bson import ObjectId
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 
 from lazymig.engines.access import (
     Raw,
@@ -56,7 +56,6 @@ from lazymig.operations.transactions import (
     Contended,
     has_transactions,
     opened,
-    refusal_of,
 )
 from lazymig.operations.workers import Workers, is_away
 from lazymig.rules.discovery import BoundRule
@@ -667,8 +666,8 @@ class _Runner:
                 self.backup.abandon()
             if isinstance(exc, _Stopped):
                 raise
-            if alone and isinstance(exc.__cause__, OperationFailure):
-                error = failure_of_server(rule, alone[0], refusal_of(exc.__cause__), exc.__cause__)
+            if alone and isinstance(exc.__cause__, (OperationFailure, DocumentTooLarge)):
+                error = failure_of_server(rule, alone[0], exc.__cause__, exc.__cause__)
                 self._account(step, chunk, {rule.name: Tally(errors=[error])}, 0.0)
             elif self.backup is None and step.is_repeatable:
                 # Document by document, each write with its own conditions.

@@ -18,7 +18,7 @@ from lazymig.engines.access import is_mongomock
 from lazymig.operations.scratch import describe
 from lazymig.operations.workers import is_away
 
-__all__ = ["MOST_CONFLICTS", "Contended", "has_transactions", "opened", "refusal_of"]
+__all__ = ["MOST_CONFLICTS", "Contended", "has_transactions", "opened"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +62,3 @@ def opened(session: ClientSession, work: Callable[[ClientSession], T]) -> T:
         with pymongo.timeout(_FAREWELL) if gone else nullcontext():
             session.abort_transaction()
         raise
-
-
-def refusal_of(error: OperationFailure) -> Any:
-    """What MongoDB has said of the one document that it refused."""
-    details = error.details or {}
-    refusals = details.get("writeErrors") or [details]
-    return refusals[0].get("errmsg", error)
