@@ -203,8 +203,8 @@ def _take(
         if size >= most_bytes:
             break
     cut = size >= most_bytes
-    if len(taken) == 1:
-        return [_decode(taken[0], options)], cut
+    if len(taken) <= 1:
+        return [_decode(data, options) for data in taken], cut
     try:
         # Two thirds of the time that it takes to decode each by itself.
         return list(bson.decode_all(b"".join(taken), options)), cut
