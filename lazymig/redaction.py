@@ -9,6 +9,8 @@ from typing import Any, Final
 from bson.errors import InvalidBSON, InvalidDocument
 from pymongo.errors import BulkWriteError, OperationFailure
 
+from lazymig.errors import LazyMigError
+
 __all__ = ["bare", "excerpt", "shape_of", "without_secrets"]
 
 _URI = re.compile(r"\b(mongodb(?:\+srv)?)://\S+", re.IGNORECASE)
@@ -63,10 +65,13 @@ def without_secrets(value: Any) -> Any:
 def excerpt(problem: Any) -> str:
     """What the driver, the server or a rule says of a failure, without what is stored.
 
-    Names of fields stay; of the values in the message, at most their first characters.
+    Names of fields stay; of the values in the message, at most their first characters. What
+    lazymig itself says stays whole.
 
     :param problem: an exception, or the text of a message.
     """
+    if isinstance(problem, LazyMigError):
+        return str(without_secrets(str(problem)))
     if isinstance(problem, KeyError) and _NAME.fullmatch(text := str(problem)[1:-1]):
         # Nearly always the name of a field that is missing.
         return f"'{text}'" if len(text) <= _LONGEST_NAME else f"'{text[:_LONGEST_LITERAL]}…'"

@@ -33,6 +33,7 @@ from lazymig.engines.decoding import BoundedReader, Undecoded, judge
 from lazymig.engines.marks import marks_writes
 from lazymig.engines.refusals import failure_of_rule, failure_of_server
 from lazymig.errors import MigrationError, MigrationTimeout
+from lazymig.redaction import bare
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.updates import overlaps
@@ -427,7 +428,7 @@ class Application:
             model=self.plan.model_name,
             document_id=self.ids[key],
         )
-        error.__cause__ = cause
+        error.__cause__ = bare(cause)
         self.errors[key] = error
 
     def _announce_start(self) -> None:

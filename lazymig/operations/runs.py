@@ -58,6 +58,7 @@ from lazymig.operations.transactions import (
     opened,
 )
 from lazymig.operations.workers import Workers, is_away
+from lazymig.redaction import excerpt
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.repetition import may_be_repeated, tells_what_is_left
@@ -213,7 +214,7 @@ class _Runner:
             logger.warning(
                 "%s: a transaction of a dead run may hold documents for a minute: %s",
                 self.plan.model_name,
-                exc,
+                excerpt(exc),
             )
 
     def _prepare(self, stack: ExitStack) -> None:
@@ -370,9 +371,10 @@ class _Runner:
     def _note_failure(self, error: BaseException) -> None:
         """Write the end of the run, if that can be done; the error itself is what matters."""
         try:
-            self.journal.finish(self.entry, "failed", f"{type(error).__name__}: {error}")
+            text = f"{type(error).__name__}: {excerpt(error)}"
+            self.journal.finish(self.entry, "failed", text)
         except Exception as exc:  # noqa: BLE001 - the first error is raised
-            logger.warning("run %s: its end could not be noted: %s", self.entry.id, exc)
+            logger.warning("run %s: its end could not be noted: %s", self.entry.id, excerpt(exc))
 
     def _take_step(self, step: Step) -> None:
         """Apply one rule to the whole collection."""

@@ -25,6 +25,7 @@ from pymongo.database import Database
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from lazymig.engines.access import is_mongomock, on_primary
+from lazymig.redaction import excerpt
 
 __all__ = ["Description", "Scratch", "describe", "read_raw", "readable", "scratch_like"]
 
@@ -71,7 +72,7 @@ def describe(collection: Collection[Any]) -> Description | None:
     try:
         found = list(collection.database.list_collections(filter={"name": collection.name}))
     except OperationFailure as exc:
-        logger.debug("%s is not described: %s", collection.full_name, exc)
+        logger.debug("%s is not described: %s", collection.full_name, excerpt(exc))
         return None
     if not found:
         return None
@@ -198,7 +199,7 @@ def _insert(scratch: Scratch, documents: Sequence[Any], bypass: bool | None) -> 
             raise
         scratch.problems.append(
             f"{len(errors)} of {len(documents)} sampled documents could not be copied: "
-            f"{errors[0].get('errmsg')}"
+            f"{excerpt(exc)}"
         )
 
 
@@ -212,7 +213,7 @@ def _copy_indexes(collection: Collection[Any], scratch: Scratch) -> None:
     except OperationFailure as exc:
         scratch.problems.append(
             f"the collection's indexes were left out on the copies, so what they refuse is not "
-            f"seen: {exc}"
+            f"seen: {excerpt(exc)}"
         )
 
 
@@ -231,9 +232,10 @@ def _drop(scratch: Scratch) -> None:
     try:
         scratch.collection.drop()
     except PyMongoError as exc:
-        logger.warning("%s could not be dropped: %s", scratch.collection.full_name, exc)
+        logger.warning("%s could not be dropped: %s", scratch.collection.full_name, excerpt(exc))
         scratch.problems.append(
-            f"the scratch collection {scratch.collection.full_name} could not be dropped: {exc}"
+            f"the scratch collection {scratch.collection.full_name} could not be dropped: "
+            f"{excerpt(exc)}"
         )
 
 
@@ -247,7 +249,7 @@ def _drop_left_over(database: Database[Any], now: int) -> None:
                 logger.info("dropping %s.%s, left over by a preview", database.name, name)
                 database.drop_collection(name)
     except OperationFailure as exc:
-        logger.debug("left-over scratch collections of %s stay: %s", database.name, exc)
+        logger.debug("left-over scratch collections of %s stay: %s", database.name, excerpt(exc))
 
 
 def _now(database: Database[Any]) -> int:

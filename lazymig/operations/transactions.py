@@ -17,6 +17,7 @@ from pymongo.read_concern import ReadConcern
 from lazymig.engines.access import is_mongomock
 from lazymig.operations.scratch import describe
 from lazymig.operations.workers import is_away
+from lazymig.redaction import excerpt
 
 __all__ = ["MOST_CONFLICTS", "Contended", "has_transactions", "opened"]
 
@@ -46,7 +47,7 @@ def has_transactions(collection: Collection[Any]) -> bool:
     try:
         hello = collection.database.client.admin.command("hello")
     except OperationFailure as exc:
-        logger.warning("%s: runs without transactions: %s", collection.full_name, exc)
+        logger.warning("%s: runs without transactions: %s", collection.full_name, excerpt(exc))
         return False
     return "setName" in hello or hello.get("msg") == "isdbgrid"
 
