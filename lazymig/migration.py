@@ -13,6 +13,7 @@ from mongoengine.errors import DoesNotExist
 from lazymig.engines.access import on_primary
 from lazymig.engines.bulk import MigrationReport
 from lazymig.engines.deadline import without_client_limit
+from lazymig.engines.decoding import as_bytes, decode
 from lazymig.engines.pending import RuleStatus
 from lazymig.engines.sessions import check_no_transaction
 from lazymig.errors import RunNotFound, RunOptionError
@@ -87,7 +88,8 @@ class DocumentMigration(MigrationHandler):
             document_id = doc["_id"]
         query = {"_id": {"$eq": document_id}}
         reader = on_primary(collection)
-        raw = reader.find_one(query)
+        found = as_bytes(reader).find_one(query)
+        raw: Any = None if found is None else decode(found, collection.codec_options)
         if raw is not None:
             family = family_for(type(self), self._doc_class)
             source = Source(collection, lone=True)

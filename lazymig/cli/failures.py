@@ -7,6 +7,7 @@ import shlex
 from typing import Final
 
 import click
+from bson.errors import BSONError
 from mongoengine.connection import ConnectionFailure as NotConnected
 from pymongo.errors import (
     ConfigurationError,
@@ -24,6 +25,7 @@ from lazymig.errors import (
     RunNotFound,
     RunOptionError,
 )
+from lazymig.redaction import excerpt
 
 __all__ = [
     "DATABASE",
@@ -127,11 +129,13 @@ def _told(error: Exception) -> tuple[str, int]:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}; check the path and its rights", USAGE
     remedy = "lazymig does not know this error, --debug shows where it comes from"
-    return f"{type(error).__name__}: {error}; {remedy}", FAULT
+    text = excerpt(error) if isinstance(error, BSONError) else str(error)
+    return f"{type(error).__name__}: {text}; {remedy}", FAULT
 
 
 def _told_of_database(error: PyMongoError) -> tuple[str, int]:
-    text = _REPEATED.split(str(error), maxsplit=1)[0].rstrip(".")
+    whole = excerpt(error) if isinstance(error, OperationFailure) else str(error)
+    text = _REPEATED.split(whole, maxsplit=1)[0].rstrip(".")
     if isinstance(error, (InvalidURI, ConfigurationError)):
         return f"the connection string is not right: {text}; see --uri", USAGE
     if isinstance(error, OperationFailure):

@@ -15,6 +15,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import (
     BulkWriteError,
+    DocumentTooLarge,
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
@@ -75,6 +76,9 @@ _PYMONGO = (Collection, Database, MongoClient)
 _MAX_TIME_EXPIRED = 50
 _NOT_SUPPORTED_ON_VIEW = 166
 _INVALID_OPTIONS = 72
+
+# A command that has no room for a document's update, or for what has become of the document.
+_TOO_LARGE = frozenset({10334, 17419, 17420})
 
 
 def key_of(document_id: Any) -> Any:
@@ -274,21 +278,24 @@ def waited_too_long(error: PyMongoError) -> bool:
     return bool(error.timeout)
 
 
-def is_document_error(error: OperationFailure) -> bool:
-    """Whether the server refused the update of documents, not the whole operation.
+def is_document_error(error: PyMongoError | DocumentTooLarge) -> bool:
+    """Whether the update of documents was refused, not the whole operation.
 
     A view and a time-series collection refuse every update by `_id`: their documents cannot be
     migrated, whoever asks.
     """
+    if isinstance(error, DocumentTooLarge):
+        return True
     if waited_too_long(error) or error.has_error_label("TransientTransactionError"):
         return False
     if is_away(error):
         return False
     if isinstance(error, BulkWriteError):
         return bool(error.details.get("writeErrors"))
-    return isinstance(error, WriteError) or error.code in (
+    return isinstance(error, WriteError) or getattr(error, "code", None) in (
         _NOT_SUPPORTED_ON_VIEW,
         _INVALID_OPTIONS,
+        *_TOO_LARGE,
     )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any
 
 from pymongo import UpdateMany, WriteConcern
 from pymongo.collection import Collection
-from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
+from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure, PyMongoError
 
 from lazymig import signals
 from lazymig.engines.access import (
@@ -18,7 +18,6 @@ from lazymig.engines.access import (
     all_of,
     by_ids,
     ids_matching,
-    in_one_answer,
     is_document_error,
     key_of,
     location_fields,
@@ -29,6 +28,7 @@ from lazymig.engines.access import (
 from lazymig.engines.claims import ClaimOutcome, Held, migrate_claimed, wait_for
 from lazymig.engines.computed import Outcome, migrate_computed
 from lazymig.engines.deadline import Deadline
+from lazymig.engines.decoding import BoundedReader, Undecoded, judge
 from lazymig.engines.marks import marks_writes
 from lazymig.engines.pace import Pace, Slow, slowest
 from lazymig.engines.refusal_log import log_refusal
@@ -41,6 +41,7 @@ from lazymig.engines.sessions import (
     raise_if_aborted,
 )
 from lazymig.errors import MigrationError, MigrationTimeout
+from lazymig.redaction import bare
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.updates import overlaps
@@ -326,73 +327,82 @@ class Application:
 
     def _send(
         self, queue: Sequence[_Queued], ids: Sequence[Any]
-    ) -> tuple[int, OperationFailure] | None:
+    ) -> tuple[int, OperationFailure | DocumentTooLarge] | None:
         """Send the queue for these documents; return what was refused: position and error."""
         try:
             self.collection.bulk_write([entry.for_documents(ids) for entry in queue], ordered=True)
-        except OperationFailure as exc:
+        except (OperationFailure, DocumentTooLarge) as exc:
             if not is_document_error(exc):
                 raise
             errors = exc.details.get("writeErrors") if isinstance(exc, BulkWriteError) else None
             return (errors[0]["index"] if errors else 0), exc
         return None
 
-    def _refuse(self, rule: BoundRule, document_id: Any, cause: OperationFailure) -> None:
-        details = cause.details or {}
-        errors = details.get("writeErrors")
-        text = errors[0].get("errmsg") if errors else str(cause)
+    def _refuse(self, rule: BoundRule, document_id: Any, cause: Exception) -> None:
         key = key_of(document_id)
-        self.errors[key] = failure_of_server(rule, document_id, text, cause)
+        self.errors[key] = failure_of_server(rule, document_id, cause, cause)
         self.alive.pop(key, None)
 
-    def _matching(self, rule: BoundRule, fields: Raw | None = None) -> list[Raw]:
+    def _matching(self, rule: BoundRule, fields: Raw | None = None) -> Iterator[list[Raw]]:
         """The documents that a rule may concern, after what is queued; read again if need be.
 
         :param fields: a projection that suffices, if they are read.
+        :return: none, or lists of some, of which each is made when the one before it is done with.
         """
         self.pace.send(self._flush)
         judged = {} if self.wrote or not self.whole else self._judged(rule)
-        if None in judged.values() or self.wrote or not self.whole:
-            query = all_of(by_ids(list(self.alive.values())), self.plan.concern, rule.target)
-            found = on_primary(self.collection).find(query, fields)
-            return list(in_one_answer(found, len(self.alive)))
-        return [self.documents[index] for index, matches in judged.items() if matches]
+        if None not in judged.values() and self.whole and not self.wrote:
+            found = [self.documents[index] for index, matches in judged.items() if matches]
+            if found:
+                yield found
+            return
+        reader = BoundedReader(
+            on_primary(self.collection),
+            list(self.alive.values()),
+            all_of(self.plan.concern, rule.target),
+            fields,
+        )
+        while reader.left:
+            if found := reader.read():
+                yield found
 
     def _judged(self, rule: BoundRule) -> dict[int, bool | None]:
         """Whether the documents, as they were read, match; an undetermined rule is asked itself."""
         return {
-            index: True if rule.matcher is None else rule.matcher.judge(document)
+            index: True if rule.matcher is None else judge(rule.matcher, document)
             for index, document in self.documents.items()
             if key_of(document["_id"]) in self.alive
         }
 
     def _write_each(self, rule: BoundRule, static_update: bool) -> None:
         """Write a rule document by document: one read, if need be, and one bulk write."""
-        documents = self._matching(rule)
-        if not documents:
-            return
-        self.wrote = True
-        self._note_written(rule)
-        outcome = migrate_computed(
-            self.collection,
-            rule,
-            self.plan.concern,
-            documents,
-            demand="nothing" if self.after_error else "end",
-            shard_key=self.plan.shard_key,
-            static_update=static_update,
-            pace=self.pace,
-        )
-        self._take_over(rule, outcome)
-        # Of an update that may not end the match nothing is said by the next match.
-        ended = set() if outcome.lasting else outcome.matched
-        if len(ended) < len(documents):
-            keys = {key_of(document["_id"]) for document in documents}
-            self.left_alone.update((key, rule.name) for key in keys - ended)
+        for documents in self._matching(rule):
+            self.wrote = True
+            self._note_written(rule)
+            outcome = migrate_computed(
+                self.collection,
+                rule,
+                self.plan.concern,
+                documents,
+                demand="nothing" if self.after_error else "end",
+                shard_key=self.plan.shard_key,
+                static_update=static_update,
+                pace=self.pace,
+            )
+            self._take_over(rule, outcome)
+            # Of an update that may not end the match nothing is said by the next match.
+            ended = set() if outcome.lasting else outcome.matched
+            if len(ended) < len(documents):
+                keys = {key_of(document["_id"]) for document in documents if "_id" in document}
+                self.left_alone.update((key, rule.name) for key in keys - ended)
 
     def _claim_each(self, rule: BoundRule) -> None:
         """Let a once rule do its work on each document that nobody else is at work on."""
-        documents = self._matching(rule, location_fields(self.plan.shard_key))
+        documents = [
+            document
+            for some in self._matching(rule, location_fields(self.plan.shard_key))
+            for document in some
+        ]
         if not documents:
             return
         if in_transaction(self.collection):
@@ -451,6 +461,7 @@ class Application:
             and self.written is not None
             and rule.reads is not None
             and not any(overlaps(path, read) for path in self.written for read in rule.reads)
+            and not any(isinstance(document, Undecoded) for document in self.documents.values())
         )
         answers = self._judged(rule) if independent else {}
         if independent and None not in answers.values():
@@ -509,7 +520,7 @@ class Application:
             rule=None if slow is None else slow.rule,
             document_id=self.ids[key],
         )
-        error.__cause__ = cause
+        error.__cause__ = None if cause is None else bare(cause)
         self.errors[key] = error
 
     def _announce_start(self) -> None:

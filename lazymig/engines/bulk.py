@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, Literal
 
 from pymongo.collection import Collection
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 
 from lazymig import signals
 from lazymig.engines.access import (
@@ -36,6 +36,7 @@ from lazymig.engines.access import (
 )
 from lazymig.engines.claims import migrate_once
 from lazymig.engines.computed import Demand, Outcome, PartRefused, migrate_computed
+from lazymig.engines.decoding import BoundedReader, as_bytes, take
 from lazymig.engines.lazy import Failure, refresh, rescue
 from lazymig.engines.marks import marks_writes
 from lazymig.engines.pace import Pace
@@ -66,6 +67,9 @@ logger = logging.getLogger(__name__)
 # Documents that are held in memory at once; the size of a bulk write beyond which the time per
 # document falls no further (measured in benchmarks/).
 _BATCH = 1000
+
+# Fewer documents than these, though there are more, are large ones.
+_LARGE_BATCH = 100
 
 # Documents that are rebuilt through the model at once, each batch within `lazy_timeout`.
 _RESCUE_BATCH = 100
@@ -279,7 +283,7 @@ class Work:
                 array_filters=evaluation.array_filters,
                 **self.in_session,
             )
-        except OperationFailure as exc:
+        except (OperationFailure, DocumentTooLarge) as exc:
             if not is_document_error(exc):
                 raise
             if self.session is not None:
@@ -359,13 +363,18 @@ class Work:
         What still matches the rule then stays among the failures, as everywhere.
         """
         assert self.is_broken is not None
-        ids = [outcome.failures[key].document_id for key in outcome.unwritten]
-        if not ids:
-            return
-        reader = on_primary(self.collection)
-        broken = [each for each in reader.find(by_ids(ids)) if self.is_broken(each)]
-        if not broken:
-            return
+        named = (outcome.failures[key].document_id for key in outcome.unwritten)
+        ids = [document_id for document_id in named if document_id is not None]
+        reader = BoundedReader(on_primary(self.collection), ids, None)
+        while reader.left:
+            broken = [each for each in reader.read() if self.is_broken(each)]
+            if broken:
+                self._rescue_some(rule, tally, outcome, broken)
+
+    def _rescue_some(
+        self, rule: BoundRule, tally: Tally, outcome: Outcome, broken: Sequence[Raw]
+    ) -> None:
+        assert self.is_broken is not None
         counts = rescue_all(self, broken, self.is_broken, rule)
         failed = {key_of(error.document_id) for each in counts.values() for error in each.errors}
         for document in broken:
@@ -373,7 +382,7 @@ class Work:
             outcome.unwritten.discard(key)
             del outcome.failures[key]
         query = all_of(by_ids([each["_id"] for each in broken]), self.plan.concern, rule.target)
-        for document in reader.find(query, {"_id": 1}):
+        for document in on_primary(self.collection).find(query, {"_id": 1}):
             if (key := key_of(document["_id"])) not in failed:
                 outcome.failures[key] = still_matches(rule, document["_id"])
         tally.add(counts.pop(rule.name, Tally()))
@@ -453,12 +462,13 @@ class Work:
     ) -> Iterator[list[Raw]]:
         """The documents of a target in batches, each document once, whatever is written meanwhile.
 
-        The order by `_id`, which no update changes, is what keeps a document from coming up twice.
+        Batches are bounded in documents and in bytes. The order by `_id`, which no update changes,
+        is what keeps a document from coming up twice.
 
         :param turn: held while reading.
         """
         turn = turn or nullcontext()
-        cursor = on_primary(self.collection).find(
+        cursor = as_bytes(on_primary(self.collection)).find(
             self.documents_of(target), projection, **self.in_session
         )
         cursor = cursor.sort("_id", 1)
@@ -466,8 +476,9 @@ class Work:
             cursor = cursor.batch_size(size).allow_disk_use(True)
         try:
             while True:
+                batch: list[Any] = []
                 with turn:
-                    batch = list(itertools.islice(cursor, size))
+                    batch = take(cursor, self.collection.codec_options, size)
                 if not batch:
                     return
                 yield batch
@@ -506,7 +517,10 @@ def _side_by_side(
         try:
             for batch in batches:
                 running.append(pool.submit(copy_context().run, work, batch))
-                if len(running) == workers:
+                # What is large fills the memory without another one beside it.
+                most = workers if len(batch) >= _LARGE_BATCH else 1
+                del batch
+                while len(running) >= most:
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()

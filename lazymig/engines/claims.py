@@ -24,7 +24,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import pymongo
 from pymongo import ReturnDocument, WriteConcern
 from pymongo.collection import Collection
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 
 from lazymig.engines.access import (
     Raw,
@@ -39,9 +39,11 @@ from lazymig.engines.access import (
 )
 from lazymig.engines.computed import Outcome
 from lazymig.engines.deadline import Deadline, without_client_limit
+from lazymig.engines.decoding import Undecoded, as_bytes, decode, judge
 from lazymig.engines.pace import Pace
 from lazymig.engines.refusals import failure_of_rule, failure_of_server, sets_no_update
 from lazymig.errors import MigrationFailed, MigrationInProgress, UpdateQueryError
+from lazymig.redaction import excerpt
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.matching import compile_query
 from lazymig.rules.once import CLAIM, OnceOptions
@@ -347,7 +349,9 @@ class _Claimant(AbstractContextManager["_Claimant"]):
             raise
         if claimed is None:
             return False
-        raw = {name: value for name, value in claimed.items() if name != CLAIM}
+        raw: Raw = claimed
+        if not isinstance(claimed, Undecoded):
+            raw = {name: value for name, value in claimed.items() if name != CLAIM}
         own = located(raw, self.shard_key)
         self.keeper.hold(own)
         try:
@@ -356,7 +360,7 @@ class _Claimant(AbstractContextManager["_Claimant"]):
             self.keeper.let_go()
 
     def _claim(self, document: Raw, remembered: _Unwritten | None) -> Raw | None:
-        found: Raw | None = self.collection.find_one_and_update(
+        found = as_bytes(self.collection).find_one_and_update(
             all_of(
                 located(document, self.shard_key),
                 self.condition,
@@ -365,7 +369,7 @@ class _Claimant(AbstractContextManager["_Claimant"]):
             _claiming(self.rule.name, self.owner, self.lease, self.mock),
             return_document=ReturnDocument.AFTER,
         )
-        return found
+        return None if found is None else decode(found, self.collection.codec_options)
 
     def _carry_out(self, raw: Raw, own: Raw, remembered: _Unwritten | None) -> bool:
         if remembered is not None:
@@ -395,7 +399,7 @@ class _Claimant(AbstractContextManager["_Claimant"]):
         target = evaluation.target
         if target is None or target == self.rule.declared.target:
             return target is not None
-        return compile_query(target).judge(raw) is not False
+        return judge(compile_query(target), raw) is not False
 
     def _run(self, raw: Raw) -> Evaluation:
         """The rule method, which meets its own document as it is stored if it loads it."""
@@ -422,15 +426,15 @@ class _Claimant(AbstractContextManager["_Claimant"]):
             return True
         try:
             written = self._send(own, evaluation)
-        except OperationFailure as exc:
-            self._keep(raw, evaluation, str(exc))
+        except (OperationFailure, DocumentTooLarge) as exc:
+            self._keep(raw, evaluation, excerpt(exc))
             if not is_document_error(exc):
                 raise
             self._release(own)
             self._fail(raw, failure_of_server(self.rule, raw["_id"], exc, exc))
             return True
         except BaseException as exc:
-            self._keep(raw, evaluation, str(exc))
+            self._keep(raw, evaluation, excerpt(exc))
             raise
         if written is None:
             # What is remembered is written under the next claim, if the document still matches.
@@ -474,7 +478,7 @@ class _Claimant(AbstractContextManager["_Claimant"]):
                 self.rule.name,
                 self.lease,
                 own["_id"]["$eq"],
-                exc,
+                excerpt(exc),
             )
 
     def _outside(self, operation: Callable[[], _Result]) -> _Result:
@@ -567,7 +571,7 @@ class _Keeper:
                 "the claim of %r in %s could not be renewed: %s",
                 own["_id"]["$eq"],
                 self._collection.full_name,
-                exc,
+                excerpt(exc),
             )
             return False
         return True

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import bson
 from pymongo.collection import Collection
-from pymongo.errors import BulkWriteError, OperationFailure
+from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure
 
 from lazymig.engines.access import Raw, by_ids, is_document_error, is_mongomock, key_of
 from lazymig.engines.computing import (
@@ -29,6 +29,7 @@ from lazymig.engines.computing import (
     read_matching,
     within,
 )
+from lazymig.engines.decoding import Undecoded
 from lazymig.engines.pace import IN_TRANSACTION, SLICE, Pace
 from lazymig.engines.refusals import failure_of_server
 from lazymig.errors import MigrationConflict
@@ -97,12 +98,18 @@ def migrate_computed(
     work = Computation(collection, rule, concern, demand, shard_key, static_update, session, pace)
     outcome = work.outcome
     commands = _Commands(work, turn or nullcontext(), before_write)
-    left = list(documents)
-    while left and not outcome.halted:
+    left = [document for document in documents if "_id" in document]
+    if len(left) < len(documents):
+        work.refuse_nameless(documents)
+    later: list[Any] = []
+    while (left or later) and not outcome.halted:
         if pace.is_over:
-            outcome.leave(document["_id"] for document in left)
+            outcome.leave([*(document["_id"] for document in left), *later])
             break
-        left = _migrate_slice(work, commands, left, only_repeatable, projected)
+        if not left:
+            asked, later = later, []
+            left, projected = commands.read(asked, later), None
+        left = _migrate_slice(work, commands, left, only_repeatable, projected, later)
     if work.questions and not outcome.halted:
         commands.send(work.look_again)
     return outcome
@@ -120,13 +127,13 @@ class _Commands:
         with self.turn:
             return self.work.pace.send(command)
 
-    def read(self, document_ids: Sequence[Any]) -> list[Raw]:
+    def read(self, document_ids: Sequence[Any], later: list[Any]) -> list[Raw]:
+        """As many of these documents as are held at once; the `_id`s of the others come later."""
         work = self.work
-        return self.send(
-            lambda: read_matching(
-                work.collection, work.rule, work.concern, document_ids, work.session
-            )
-        )
+        reader = read_matching(work.collection, work.rule, work.concern, document_ids, work.session)
+        found = self.send(reader.read)
+        later.extend(reader.left)
+        return found
 
     def write(self, writes: Sequence[Write]) -> tuple[set[Any], set[Any]]:
         work = self.work
@@ -145,8 +152,12 @@ def _migrate_slice(
     documents: Sequence[Raw],
     only_repeatable: bool,
     projected: frozenset[str] | None,
+    later: list[Any],
 ) -> list[Raw]:
-    """Do as many of the documents as can be computed in a slice; return the others."""
+    """Do as many of the documents as can be computed in a slice; return the others.
+
+    :param later: is given the `_id`s of those of which more has to be read than is held at once.
+    """
     outcome, rule = work.outcome, work.rule
     ids = {key_of(document["_id"]): document["_id"] for document in documents}
     todo, left = list(documents), list[Raw]()
@@ -162,16 +173,16 @@ def _migrate_slice(
         seconds = SLICE if work.session is None else IN_TRANSACTION
         turns = work.pace.sliced(todo, math.inf if attempt else seconds)
         results = [work.compute(document, projected) for document in turns]
-        todo, later = todo[: len(results)], todo[len(results) :]
-        if later and work.session is not None:
+        todo, too_late = todo[: len(results)], todo[len(results) :]
+        if too_late and work.session is not None:
             raise TooSlow(len(results))
         if attempt:
-            outcome.leave(document["_id"] for document in later)
+            outcome.leave(document["_id"] for document in too_late)
         else:
-            left = later
-        reads_more = [result for result in results if isinstance(result, ReadsMore)]
+            left = too_late
+        reads_more = [each.document_id for each in results if isinstance(each, ReadsMore)]
         if reads_more:
-            whole = commands.read([each.document_id for each in reads_more])
+            whole = commands.read(reads_more, later)
             results.extend(work.compute(document, None) for document in whole)
         writes = [result for result in results if isinstance(result, Write)]
         if any(write.open for write in writes):
@@ -192,7 +203,7 @@ def _migrate_slice(
             for write in writes
             if write.key in uncertain and not write.recognizable
         }
-        todo = commands.read([ids[key] for key in missed | uncertain])
+        todo = commands.read([ids[key] for key in missed | uncertain], later)
     else:
         for document in todo:
             key = key_of(document["_id"])
@@ -219,7 +230,11 @@ def _send(
     from the others afterwards if the update ends its match, or if it may be repeated on the same
     inputs. Any other update is sent alone.
     """
-    batch = [write for write in writes if write.recognizable or _repeatable(write)]
+    batch = [
+        write
+        for write in writes
+        if write.variables is None and (write.recognizable or _repeatable(write))
+    ]
     if len(batch) == 1 or is_mongomock(collection):
         batch = []
     batched = {write.key for write in batch}
@@ -227,25 +242,38 @@ def _send(
     for write in writes:
         if write.key in batched:
             continue
-        try:
-            result = collection.update_one(
+        if _send_alone(collection, rule, write, outcome, session) is False:
+            missed.add(write.key)
+    uncertain = _send_batch(collection, rule, batch, outcome, session) if batch else set()
+    return missed, uncertain
+
+
+def _send_alone(
+    collection: Collection[Any], rule: BoundRule, write: Write, outcome: Outcome, session: Any
+) -> bool | None:
+    """Whether the document was found; `None` where its update was refused."""
+    try:
+        if write.variables is None:
+            result: Any = collection.update_one(
                 write.filter,
                 write.evaluation.update,
                 array_filters=write.evaluation.array_filters,
                 **within(session),
             )
-        except OperationFailure as exc:
-            if not is_document_error(exc):
-                raise
-            if session is not None:
-                raise PartRefused from exc
-            outcome.failures[write.key] = failure_of_server(rule, write.document["_id"], exc, exc)
-            continue
-        outcome.modified += result.modified_count
-        if not result.matched_count:
-            missed.add(write.key)
-    uncertain = _send_batch(collection, rule, batch, outcome, session) if batch else set()
-    return missed, uncertain
+        else:
+            # Here an update has a room of its own in the message.
+            result = collection.bulk_write(
+                [write.operation()], let=write.variables or None, **within(session)
+            )
+    except (OperationFailure, DocumentTooLarge) as exc:
+        if not is_document_error(exc):
+            raise
+        if session is not None:
+            raise PartRefused from exc
+        outcome.failures[write.key] = failure_of_server(rule, write.document["_id"], exc, exc)
+        return None
+    outcome.modified += result.modified_count
+    return bool(result.matched_count)
 
 
 def _send_batch(
@@ -263,13 +291,20 @@ def _send_batch(
             ordered=session is not None,
             **within(session),
         ).bulk_api_result
-    except BulkWriteError as exc:
-        result = exc.details
-        failed = {entry["index"]: entry for entry in result.get("writeErrors") or []}
+    except (OperationFailure, DocumentTooLarge) as exc:
         if not is_document_error(exc):
             raise
         if session is not None:
             raise PartRefused from exc
+        if not isinstance(exc, BulkWriteError):
+            # One of them has made MongoDB refuse the message as a whole.
+            return {
+                write.key
+                for write in batch
+                if _send_alone(collection, rule, write, outcome, None) is False
+            }
+        result = exc.details
+        failed = {entry["index"]: entry for entry in result.get("writeErrors") or []}
         for index, entry in failed.items():
             write = batch[index]
             outcome.failures[write.key] = failure_of_server(
@@ -303,6 +338,8 @@ def _still_reads(evaluation: Evaluation, document: Raw) -> bool:
 
 
 def _inputs(read: Any, document: Raw) -> bytes:
+    if isinstance(document, Undecoded):
+        return document.data
     keys = document.keys() if read.read_whole else sorted(read.keys_read)
     return bson.encode(
         {key: document[key] for key in keys if key in document}, codec_options=ANY_UUID

@@ -12,9 +12,10 @@ from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 import bson
+from bson.errors import InvalidBSON
 from pymongo import UpdateOne
 from pymongo.collection import Collection
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 
 from lazymig.engines.access import (
     Raw,
@@ -27,6 +28,8 @@ from lazymig.engines.access import (
     on_primary,
     waited_too_long,
 )
+from lazymig.engines.decoding import BoundedReader, Undecoded, judge
+from lazymig.engines.guards import LARGE, MOST, bytes_of, set_apart
 from lazymig.engines.outages import is_away
 from lazymig.engines.pace import Pace
 from lazymig.engines.recursion import AtWork, circular, place_of
@@ -34,6 +37,8 @@ from lazymig.engines.refusals import (
     failure_of_rule,
     sets_no_update,
     still_matches,
+    too_large,
+    undecodable,
     would_match,
 )
 from lazymig.errors import MigrationError
@@ -58,6 +63,14 @@ __all__ = [
 
 Demand: TypeAlias = Literal["end", "update", "nothing"]
 """What a rule has to do for each document: end its match, set an update for it, or nothing."""
+
+
+class _TooLarge(Exception):
+    """A filter and an update have more bytes than a command."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        super().__init__(size)
 
 
 class PartRefused(Exception):
@@ -103,6 +116,15 @@ class Outcome:
         self.failures[key] = error
         self.unwritten.add(key)
 
+    def add(self, other: Outcome) -> None:
+        """Add what has become of other documents."""
+        self.matched |= other.matched
+        self.modified += other.modified
+        self.failures.update(other.failures)
+        self.unwritten |= other.unwritten
+        self.lasting |= other.lasting
+        self.halted |= other.halted
+
     def halt(self, document_ids: Iterable[Any]) -> None:
         """Leave these documents undone, whatever was found out about them."""
         self.halted = True
@@ -124,7 +146,8 @@ class Write:
     """An update for one document.
 
     `recognizable`: once it is written, the rule does not find the document any more. `open`: that
-    is demanded of it, and not known yet.
+    is demanded of it, and not known yet. `variables` are those of a command that is large; it is
+    sent alone.
     """
 
     key: Any
@@ -133,6 +156,7 @@ class Write:
     filter: dict[str, Any]
     recognizable: bool
     open: bool
+    variables: Mapping[str, Any] | None = None
 
     def operation(self) -> UpdateOne:
         """The write as PyMongo takes it."""
@@ -147,12 +171,10 @@ def read_matching(
     concern: Raw | None,
     document_ids: Sequence[Any],
     session: Any,
-) -> list[Raw]:
-    """Those of the documents that the rule still concerns, whole."""
-    found = on_primary(collection).find(
-        all_of(by_ids(document_ids), concern, rule.target), **within(session)
-    )
-    return list(in_one_answer(found, len(document_ids)))
+) -> BoundedReader:
+    """A reader of those of the documents that the rule still concerns, whole."""
+    condition = all_of(concern, rule.target)
+    return BoundedReader(on_primary(collection), document_ids, condition, session=session)
 
 
 def within(session: Any) -> dict[str, Any]:
@@ -203,6 +225,20 @@ class Computation:
 
     def compute(self, document: Raw, projected: frozenset[str] | None) -> Write | ReadsMore | None:
         """Run the rule for one document; `None` where there is nothing (more) to write."""
+        try:
+            return self._compute(document, projected)
+        except InvalidBSON as exc:
+            # The rule has got over it, but what it has read cannot be compared.
+            self.outcome.refuse(undecodable(self.rule, document["_id"], exc))
+            return None
+
+    def refuse_nameless(self, documents: Iterable[Raw]) -> None:
+        """Refuse those of the documents that no filter can name, as their `_id` is not decoded."""
+        for document in documents:
+            if isinstance(document, Undecoded) and "_id" not in document:
+                self.outcome.refuse(undecodable(self.rule, None, document.error))
+
+    def _compute(self, document: Raw, projected: frozenset[str] | None) -> Write | ReadsMore | None:
         rule, document_id = self.rule, document["_id"]
         key = key_of(document_id)
         started = time.perf_counter()
@@ -232,7 +268,7 @@ class Computation:
         if evaluation.target is None:
             return None
         as_declared = evaluation.target == rule.declared.target
-        concerned = as_declared or compile_query(evaluation.target).judge(document)
+        concerned = as_declared or judge(compile_query(evaluation.target), document)
         if concerned is False:
             return None
         self.outcome.matched.add(key)
@@ -241,14 +277,18 @@ class Computation:
                 self._note_no_update(document_id)
             return None
         # A target that was computed with the update may be another one the next time.
+        foreseeable = not isinstance(document, Undecoded)
         ends = rule.converges_with(evaluation) and (
-            self._forecast is None or not self._forecast.meets_array(document, evaluation.update)
+            self._forecast is None
+            or (foreseeable and not self._forecast.meets_array(document, evaluation.update))
         )
         if ends or self.demand == "nothing" or self._forecast is None:
             return self._write_of(key, document, evaluation, ends, as_declared)
         if projected is not None and _moves(evaluation.update):
             return ReadsMore(document_id)
-        still = self._forecast.still_matches(document, evaluation.update)
+        still = None
+        if foreseeable:
+            still = self._forecast.still_matches(document, evaluation.update)
         if still is False:
             foreseen = self._guard(document, evaluation, self._forecast.roots or frozenset())
             return self._write_of(key, document, evaluation, True, as_declared, foreseen)
@@ -272,16 +312,27 @@ class Computation:
         ends: bool,
         as_declared: bool,
         guard: Sequence[Raw] | None = None,
-    ) -> Write:
+    ) -> Write | None:
         """The write of an update, with the conditions under which it may be written.
 
         :param guard: conditions in place of those of the evaluation.
+        :return: `None` if it cannot be sent; then the document is refused.
         """
-        query = located(document, self.shard_key)
-        if self.session is None:
+        conditions: list[Raw | None] = [located(document, self.shard_key)]
+        if self.session is not None:
+            guard = ()
+        else:
             target = self.rule.target if as_declared else self._narrowed(evaluation.target)
+            conditions.extend((self.concern, target))
             guard = evaluation.guard() if guard is None else guard
-            query = all_of(query, self.concern, target, *guard)
+        try:
+            query, variables = self._fitted(conditions, guard, evaluation)
+        except _TooLarge as exc:
+            self.outcome.refuse(too_large(self.rule, document["_id"], exc.size))
+            return None
+        except Exception as exc:
+            self.outcome.refuse(failure_of_rule(self.rule, document["_id"], exc))
+            return None
         return Write(
             key,
             document,
@@ -289,7 +340,26 @@ class Computation:
             query,
             recognizable=ends and as_declared and self.rule.target is not None,
             open=self.demand == "end" and self._forecast is not None and not ends,
+            variables=variables,
         )
+
+    def _fitted(
+        self, conditions: Sequence[Raw | None], guard: Sequence[Raw], evaluation: Evaluation
+    ) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
+        """A filter that has room in a command beside its update, with its variables if need be.
+
+        :raises _TooLarge: there is none.
+        """
+        update, array_filters = evaluation.update, evaluation.array_filters
+        query = all_of(*conditions, *guard)
+        if bytes_of(self.collection, query, update, array_filters) <= LARGE:
+            return query, None
+        others, variables = set_apart(guard)
+        query = all_of(*conditions, *others)
+        size = bytes_of(self.collection, query, update, array_filters)
+        if size > MOST:
+            raise _TooLarge(size)
+        return query, variables
 
     def _narrowed(self, target: Any) -> Any:
         """A computed target, without the documents that the rule leaves to earlier ones."""
@@ -347,10 +417,12 @@ class Computation:
         try:
             (answer,) = on_primary(self.collection).aggregate(stages, **within(self.session))
             keys = {key_of(document["_id"]) for document in answer["still"]}
-        except OperationFailure as exc:
-            if waited_too_long(exc) or exc.has_error_label("TransientTransactionError"):
-                raise
-            if is_away(exc):
+        except (OperationFailure, DocumentTooLarge) as exc:
+            if isinstance(exc, OperationFailure) and (
+                waited_too_long(exc)
+                or is_away(exc)
+                or exc.has_error_label("TransientTransactionError")
+            ):
                 raise
             if self.session is not None:
                 raise PartRefused from exc
@@ -364,7 +436,7 @@ class Computation:
             for write in writes:
                 yield write, write.key in keys
 
-    def _foreseen(self, write: Write, projected: frozenset[str] | None) -> Write:
+    def _foreseen(self, write: Write, projected: frozenset[str] | None) -> Write | None:
         """A write that ends the match, as long as the document is what it is."""
         read, forecast = read_paths(write.evaluation.update), self._forecast
         as_declared = write.evaluation.target == self.rule.declared.target
@@ -373,11 +445,13 @@ class Computation:
         roots = forecast.roots | {path.partition(".")[0] for path in read}
         if projected is not None and not roots <= projected:
             return write
+        if isinstance(write.document, Undecoded):
+            return write
         guard = self._guard(write.document, write.evaluation, roots)
         foreseen = self._write_of(
             write.key, write.document, write.evaluation, True, as_declared, guard
         )
-        return replace(foreseen, open=True)
+        return None if foreseen is None else replace(foreseen, open=True)
 
     def written(self, writes: Sequence[Write]) -> None:
         """Remember the documents of which a look has to tell whether they still match."""

@@ -12,6 +12,7 @@ from pymongo.collection import Collection
 
 from lazymig.engines.access import Positional, Raw, all_of, by_ids, ids_matching, key_of
 from lazymig.engines.application import Failure
+from lazymig.engines.decoding import Undecoded
 from lazymig.engines.failover import outlast_failover, outlasts_failovers
 from lazymig.engines.rounds import Reading, Rounds, Stale
 from lazymig.rules.discovery import BoundRule
@@ -121,7 +122,7 @@ def _find_stale(collection: Collection[Any], documents: Sequence[Raw], family: F
     stale: dict[Plan, dict[int, list[BoundRule]]] = {}
     questions: list[tuple[Plan, int, BoundRule]] = []
     for plan, among in family.split(documents):
-        certain, open_questions = plan.judge(documents, among)
+        certain, open_questions = _judge(plan, documents, among)
         if certain:
             stale[plan] = certain
         for index, rules in open_questions.items():
@@ -147,14 +148,32 @@ def _find_stale(collection: Collection[Any], documents: Sequence[Raw], family: F
     return stale
 
 
+def _judge(
+    plan: Plan, documents: Sequence[Raw], among: Sequence[int] | None
+) -> tuple[dict[int, list[BoundRule]], dict[int, list[BoundRule]]]:
+    """As `Plan.judge`, which knows nothing of documents that cannot be decoded: these are asked."""
+    odd = [index for index, each in enumerate(documents) if isinstance(each, Undecoded)]
+    if not odd:
+        return plan.judge(documents, among)
+    concerned = range(len(documents)) if among is None else among
+    certain, open_questions = plan.judge(
+        documents, [index for index in concerned if index not in odd]
+    )
+    for index in odd:
+        if index in concerned and "_id" in documents[index]:
+            open_questions[index] = list(plan.starting)
+    return certain, open_questions
+
+
 def _ask_for_stale(
     collection: Collection[Any],
     documents: Sequence[Raw],
     family: Family,
     asked: Mapping[Plan, Plan],
 ) -> Stale:
+    named = [index for index, document in enumerate(documents) if "_id" in document]
     groups = [
-        (plan, range(len(documents)) if among is None else among)
+        (plan, [index for index in named if among is None or index in among])
         for plan, among in family.split(documents)
         if plan in asked
     ]

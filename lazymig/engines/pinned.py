@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from pymongo.collection import Collection
 
+from lazymig.engines.decoding import decode, take, with_any_date
 from lazymig.engines.id_store import IdStore
 from lazymig.engines.marks import Mark
 
@@ -18,6 +19,9 @@ __all__ = ["Pinned", "Requery"]
 # loop early has not waited for the `_id`s of a whole collection.
 _WINDOW: Final = 1000
 _GROWTH: Final = 4
+
+# By how much fewer documents are asked for at once from where they are too large.
+_SHRINKING: Final = 4
 
 # The `_id`s of one answer of the server.
 _ANSWER: Final = 10_000
@@ -71,6 +75,7 @@ class Pinned:
         self._skip = requery.skip
         self._left = None if requery.limit is None else max(requery.limit - count, 0)
         self._window = _WINDOW
+        self._batch = requery.batch
         self._looks = 0
         self._finished = False
         self._ended = False
@@ -82,9 +87,12 @@ class Pinned:
         :raises pymongo.errors.PyMongoError: as a cursor does; the next call tries again.
         """
         while not self._ended:
-            position, document_ids = self._store.head(self._requery.batch)
+            position, document_ids = self._store.head(self._batch)
             if document_ids:
                 documents = self._read_documents(document_ids)
+                if documents is None:
+                    self._batch = max(self._batch // _SHRINKING, 1)
+                    continue
                 self._store.drop(position)
                 if documents:
                     if self._left is not None:
@@ -97,10 +105,15 @@ class Pinned:
                 self._read_on()
         return []
 
-    def _read_documents(self, document_ids: Sequence[Any]) -> list[dict[str, Any]]:
+    def _read_documents(self, document_ids: Sequence[Any]) -> list[dict[str, Any]] | None:
+        """These documents, in this order; `None` if they are too many bytes to be held at once."""
         key_of = self._store.key_of
+        most = len(document_ids)
         with self._requery.documents(document_ids) as cursor:
-            found = {key_of(document["_id"]): document for document in cursor}
+            documents = take(cursor, self._collection.codec_options, most)
+            if len(documents) < most and next(cursor, None) is not None:
+                return None
+        found = {key_of(document["_id"]): document for document in documents}
         keys = map(key_of, document_ids)
         return [found[key] for key in keys if key in found]
 
@@ -122,13 +135,15 @@ class Pinned:
         most = self._store.known + self._skip + wanted
         mark = Mark(self._collection)
         skip, read, queued, whole = self._skip, 0, 0, True
+        options = with_any_date(self._collection.codec_options)
         with self._requery.ids(most, min(most + 1, _ANSWER)) as cursor:
-            for raw in cursor:
+            for each in cursor:
                 if not read:
                     # The first answer of the server is the only one.
                     whole = not cursor.cursor_id
                 read += 1
-                if not self._store.add(raw["_id"]):
+                raw = decode(each, options)
+                if "_id" not in raw or not self._store.add(raw["_id"]):
                     continue
                 if skip:
                     skip -= 1

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pymongo.errors import OperationFailure
+from bson.errors import InvalidBSON
 
 from lazymig.errors import MigrationFailed
-from lazymig.redaction import without_secrets
+from lazymig.redaction import bare, excerpt
 from lazymig.rules.discovery import BoundRule
 
 __all__ = [
@@ -15,6 +15,8 @@ __all__ = [
     "failure_of_server",
     "sets_no_update",
     "still_matches",
+    "too_large",
+    "undecodable",
     "would_match",
 ]
 
@@ -51,31 +53,53 @@ def sets_no_update(rule: BoundRule, document_id: Any) -> MigrationFailed:
 
 def failure_of_rule(rule: BoundRule, document_id: Any, error: Exception) -> MigrationFailed:
     """The error for a rule method that raised."""
-    failure = MigrationFailed(
-        f"the rule raised {type(error).__name__}: {without_secrets(str(error))}; mend the rule, or "
-        "narrow its target",
-        model=rule.model_name,
-        rule=rule.name,
-        document_id=document_id,
+    if isinstance(error, InvalidBSON):
+        return undecodable(rule, document_id, error)
+    failure = _failure(
+        rule,
+        document_id,
+        f"the rule raised {type(error).__name__}: {excerpt(error)}; mend the rule, or narrow its "
+        "target",
     )
-    failure.__cause__ = error
+    failure.__cause__ = bare(error)
     return failure
+
+
+def undecodable(rule: BoundRule, document_id: Any, error: Exception) -> MigrationFailed:
+    """The error for a document of which the rule needs what Python cannot hold."""
+    failure = _failure(
+        rule,
+        document_id,
+        f"{excerpt(error)}; correct what is stored, for example by a rule with a pipeline, which "
+        "MongoDB computes, or let this rule do without it",
+    )
+    failure.__cause__ = bare(error)
+    return failure
+
+
+def too_large(rule: BoundRule, document_id: Any, size: int) -> MigrationFailed:
+    """The error for an update that no command of MongoDB has room for."""
+    return _failure(
+        rule,
+        document_id,
+        f"its update has {size:,} bytes, more than MongoDB takes for one document; let the rule "
+        "write less, or keep what is large elsewhere",
+    )
 
 
 def failure_of_server(
     rule: BoundRule, document_id: Any, error: Any, cause: Exception
 ) -> MigrationFailed:
-    """The error for an update that MongoDB refused for one document."""
-    if isinstance(error, OperationFailure):
-        # PyMongo repeats the whole answer behind the message.
-        error = (error.details or {}).get("errmsg", error)
-    failure = MigrationFailed(
-        f"MongoDB refused the update: {error}; mend the document or the rule",
-        model=rule.model_name,
-        rule=rule.name,
-        document_id=document_id,
+    """The error for an update that MongoDB refused for one document.
+
+    :param error: what it says of the document: an exception, or a text.
+    """
+    failure = _failure(
+        rule,
+        document_id,
+        f"MongoDB refused the update: {excerpt(error)}; mend the document or the rule",
     )
-    failure.__cause__ = cause
+    failure.__cause__ = bare(cause)
     return failure
 
 

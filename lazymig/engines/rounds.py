@@ -20,6 +20,7 @@ from lazymig.engines.access import (
 )
 from lazymig.engines.application import Application, Failure
 from lazymig.engines.deadline import Deadline
+from lazymig.engines.decoding import Undecoded, as_bytes, decode
 from lazymig.engines.rejudging import rejudge, written_back
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.once import CLAIM
@@ -67,15 +68,17 @@ class Reading:
             None if self.positional is None else self.positional.query,
             None if but is None else {"$nor": [but]},
         )
-        cursor = on_primary(collection).find(query, fields or None)
+        cursor = as_bytes(on_primary(collection)).find(query, fields or None)
         if self.positional is not None and self.positional.collation is not None:
             cursor.collation(self.positional.collation)
         found: dict[Any, Raw] = {}
-        for fresh in in_one_answer(cursor, len(ids)):
+        for answer in in_one_answer(cursor, len(ids)):
+            fresh = decode(answer, collection.codec_options)
             key = key_of(fresh["_id"])
             # A text score exists only in the answer to the text query.
             scores = {name: stored[key][name] for name in metadata if name in stored[key]}
-            found[key] = {**fresh, **scores} if scores else fresh
+            whole = isinstance(fresh, Undecoded) or not scores
+            found[key] = fresh if whole else {**fresh, **scores}
         return found
 
 
@@ -167,7 +170,12 @@ class Rounds:
         """The rules for the next round."""
         if after_error and self.family.only is not None:
             return {}
-        indexes = [index for index in self._doubtful if isinstance(self.current[index], Mapping)]
+        indexes = [
+            index
+            for index in self._doubtful
+            if isinstance(self.current[index], Mapping)
+            and not isinstance(self.current[index], Undecoded)
+        ]
         if not indexes:
             return {}
         found = self.find_stale([_raw(self.current[index]) for index in indexes])

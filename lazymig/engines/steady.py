@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from pymongo.collection import Collection
 
+from lazymig.engines.decoding import Undecoded, take, with_any_date
 from lazymig.engines.id_store import IdStore
 from lazymig.engines.marks import Mark
 from lazymig.engines.pinned import Pinned, Requery
@@ -61,15 +61,15 @@ class SteadyReader:
         if self._pinned is not None:
             return self._pinned.take()
         if self._steady:
-            return list(itertools.islice(self.cursor, size))
+            return self._take(size)
         first: list[dict[str, Any]] = []
         if self._mark is None:
             self._mark = Mark(self._collection)
-            first.extend(itertools.islice(self.cursor, 1))
+            first.extend(self._take(1))
             self._steady = not self.cursor.cursor_id
         elif self._waiting < size and self._pin(self._mark, requery):
             return self.take(size, requery)
-        raws = first + list(itertools.islice(self.cursor, size - len(first)))
+        raws = first + self._take(size - len(first))
         if not self._steady and self._waiting < size:
             if self._pin(self._mark, requery):
                 # Others wrote before this answer came: what is in it is asked for again.
@@ -77,6 +77,9 @@ class SteadyReader:
             self._steady = self._steady or not self.cursor.cursor_id
         self._note(raws)
         return raws
+
+    def _take(self, size: int) -> list[dict[str, Any]]:
+        return take(self.cursor, self._collection.codec_options, size)
 
     def _pin(self, mark: Mark, requery: Callable[[], Requery | None]) -> bool:
         """Pin the rest of the result, before the server is asked on, if that is not safe."""
@@ -86,7 +89,7 @@ class SteadyReader:
         if how is None:
             self._steady = True
             return False
-        taken = self._taken or IdStore(self._collection.codec_options)
+        taken = self._taken or self._make_store()
         self._pinned = Pinned(self._collection, how, taken, self._count)
         self._taken = None
         self.cursor.close()
@@ -94,11 +97,15 @@ class SteadyReader:
 
     def _note(self, raws: list[dict[str, Any]]) -> None:
         """Keep in mind what was taken, while more of the result is still with the server."""
-        if self._steady or not raws or "_id" not in raws[0]:
+        named = raws and ("_id" in raws[0] or isinstance(raws[0], Undecoded))
+        if self._steady or not named:
             self._steady, self._taken = True, None
             return
         if self._taken is None:
-            self._taken = IdStore(self._collection.codec_options)
-        self._taken.note([raw["_id"] for raw in raws])
+            self._taken = self._make_store()
+        self._taken.note([raw["_id"] for raw in raws if "_id" in raw])
         self._count += len(raws)
         self._waiting = self.cursor.retrieved - self._count
+
+    def _make_store(self) -> IdStore:
+        return IdStore(with_any_date(self._collection.codec_options))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
+from lazymig.engines.decoding import as_bytes
 from lazymig.odm.joining import AsStoredQuerySet
 from lazymig.odm.stored import shown_as_stored
 
@@ -54,6 +55,9 @@ class CursorQuerySet(AsStoredQuerySet):
     # The cursor that is being made is not asked for any document.
     _lazymig_unasked = False
 
+    # The cursor that is being made leaves its documents as bytes.
+    _lazymig_raw = False
+
     @property
     def _cursor(self) -> Any:
         given = self._cursor_obj
@@ -76,12 +80,20 @@ class CursorQuerySet(AsStoredQuerySet):
         self._lazymig_handed_on = False
         return cursor
 
+    def _lazymig_raw_cursor(self) -> Any:
+        """The cursor; if it has to be made, one that leaves its documents as bytes."""
+        with self._lazymig_with({"_lazymig_raw": True}):
+            return self._cursor
+
     def _lazymig_make_cursor(self) -> Any:
         """Make the cursor of the queryset, which has none.
 
         The attributes that the queryset has for it alone are put into `_lazymig_changes`.
         """
-        return super()._cursor
+        if not self._lazymig_raw:
+            return super()._cursor
+        with self._lazymig_with({"_collection_obj": as_bytes(self._collection_obj)}):
+            return super()._cursor
 
     @contextmanager
     def _lazymig_as_made(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from mongoengine import EmbeddedDocument
 from mongoengine.base import BaseDocument
 
+from lazymig.engines.decoding import Undecoded
 from lazymig.errors import RuleDefinitionError
 from lazymig.odm.handler import MigrationHandler
 from lazymig.odm.loading import (
@@ -97,7 +98,8 @@ class LazyMigrationMixin(SavingDocument):
 
 def _load_one(cls: Any, source: Source, son: Any, build: Any) -> Any:
     family = family_of(cls)
-    if family is None or shown_as_stored(cls) or not isinstance(son, dict) or "_id" not in son:
+    is_raw = isinstance(son, (dict, Undecoded))
+    if family is None or shown_as_stored(cls) or not is_raw or "_id" not in son:
         return build(son)
     asked = asked_for(family, source.projection)
     if asks_for_all(family, asked):

@@ -16,6 +16,7 @@ from typing import Any, Final
 from pymongo.errors import PyMongoError
 
 from lazymig.engines.access import Positional
+from lazymig.engines.decoding import Undecoded
 from lazymig.engines.lazy import Failure, refresh, refresh_partial, rescue
 from lazymig.errors import LazyMigError
 from lazymig.odm.marks import unmark
@@ -215,6 +216,8 @@ def _build_item(family: Family, source: Source, item: Any, build: Build) -> tupl
     if isinstance(item, Failure):
         return _build_failed(source, item, build), False
     plan = family.plan_of(item)
+    if isinstance(item, Undecoded):
+        return item.error, plan is not None and bool(plan.lazy) and "_id" in item
     try:
         document = build(_shown(source, item))
     except (LazyMigError, PyMongoError) as exc:

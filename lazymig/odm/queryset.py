@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from bson.errors import InvalidBSON
 from mongoengine.queryset.queryset import ITER_CHUNK_SIZE
 
 from lazymig.engines.access import on_primary
+from lazymig.engines.decoding import as_bytes, decode, take
 from lazymig.engines.lazy import Failure
 from lazymig.engines.pinned import Requery
 from lazymig.engines.steady import SteadyReader
@@ -169,7 +170,7 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         """Take a batch from the cursor and bring it up to date; raises StopIteration at the end."""
         raws = self._lazymig_unjudged
         if raws is None:
-            reader = self._lazymig_reader_of(self._cursor)
+            reader = self._lazymig_reader_of(self._lazymig_raw_cursor())
             raws = reader.take(batch_of(self), self._lazymig_requery)
             if not raws:
                 raise StopIteration
@@ -224,18 +225,19 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         """The user's own __next__, each document by itself."""
         while True:
             source = self._lazymig_source()
-            self._lazymig_stepping = True
+            self._lazymig_stepping = self._lazymig_raw = True
             try:
                 with reading_from(source):
                     return super().__next__()
             except DocumentLeftOut:
                 continue
             finally:
-                self._lazymig_stepping = False
+                self._lazymig_stepping = self._lazymig_raw = False
 
     def rewind(self) -> None:
         """Rewind the cursor to its unevaluated state."""
-        super().rewind()
+        with self._lazymig_with({"_lazymig_raw": self._lazymig_migrates()}):
+            super().rewind()
         self._lazymig_forget()
 
     # The other doors
@@ -274,6 +276,20 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
                 return super().__getitem__(key)
         except DocumentLeftOut as exc:
             raise IndexError("the document was deleted while it was migrated") from exc
+        except InvalidBSON:
+            # A rule may yet make it one that can be decoded.
+            return self._lazymig_at(key)
+
+    def _lazymig_at(self, index: int) -> Any:
+        """The document at an index, decoded by itself."""
+        queryset = self.clone()
+        queryset._lazymig_private = False
+        queryset = queryset.skip((self._skip or 0) + index).limit(1)
+        queryset._lazymig_lone = True
+        try:
+            return next(queryset)
+        except StopIteration as exc:
+            raise IndexError("no such item for Cursor instance") from exc
 
     def in_bulk(self, object_ids: Any) -> dict[Any, Any]:
         """Retrieve documents by their ids: a mapping from `_id` to instance."""
@@ -283,19 +299,20 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         if self._cursor_obj is not None:
             bulk: dict[Any, Any] = self._lazymig_without_cursor().in_bulk(object_ids)
             return bulk
-        cursor = self._collection.find({"_id": {"$in": object_ids}}, **self._cursor_args)
+        options = self._collection.codec_options
+        cursor = as_bytes(self._collection).find({"_id": {"$in": object_ids}}, **self._cursor_args)
         # MongoEngine looks at the ids alone, whatever class they lead to.
         source = replace(self._lazymig_source(), classes=None)
         family = self._lazymig_family()
         asked, build = self._lazymig_asked_for(), self._lazymig_build()
         documents: dict[Any, Any] = {}
-        while raws := list(itertools.islice(cursor, _IN_BULK_BATCH)):
+        while raws := take(cursor, options, _IN_BULK_BATCH):
             items = load_batch(family, source, raws, build, asked=asked)
-            for raw, item in zip(raws, items, strict=True):
+            for stored, item in zip(raws, items, strict=True):
                 if isinstance(item, Exception):
                     raise item
                 if item is not LEFT_OUT:
-                    documents[raw["_id"]] = self._get_scalar(item) if self._scalar else item
+                    documents[stored["_id"]] = self._get_scalar(item) if self._scalar else item
         return documents
 
     def modify(
@@ -374,14 +391,14 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         :return: MongoEngine's own exception, with a note, if no rule made the document loadable.
         """
         collection, family = self._lazymig_own_collection(), self._lazymig_family()
-        source, reader = Source(collection, lone=True), on_primary(collection)
+        source, reader = Source(collection, lone=True), as_bytes(on_primary(collection))
         item: Any = None
         for _attempt in range(_MODIFY_ATTEMPTS):
             with update_refusals():
-                raw = reader.find_one(self._query, sort=self._ordering or None)
-            if raw is None:
+                found = reader.find_one(self._query, sort=self._ordering or None)
+            if found is None:
                 return None
-            raws = [raw]
+            raws: list[Any] = [decode(found, collection.codec_options)]
             items = bring_up(source, raws, family, None)
             (item,) = load_batch(family, source, items, self._lazymig_build(), judged=True)
             if isinstance(item, MigrationError):

@@ -7,11 +7,11 @@ another than the class's own. These wrappers name it; for classes without rules 
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from bson.errors import InvalidBSON
 from mongoengine.base import get_document
 from mongoengine.connection import get_db
 from mongoengine.dereference import DeReference
@@ -23,6 +23,7 @@ from mongoengine.fields import (
     ReferenceField,
 )
 
+from lazymig.engines.decoding import as_bytes, take
 from lazymig.odm.foreign import models_of
 from lazymig.odm.loading import (
     LEFT_OUT,
@@ -70,7 +71,15 @@ def _watch_lazy_load(original: Callable[[Any, Any], Any]) -> Any:
     def _lazy_load_ref(ref_cls: Any, dbref: Any) -> Any:
         if not _migrates(ref_cls):
             return original(ref_cls, dbref)
-        return _load(ref_cls._get_db(), dbref.collection, lambda: original(ref_cls, dbref))
+        database = ref_cls._get_db()
+        try:
+            return _load(database, dbref.collection, lambda: original(ref_cls, dbref))
+        except InvalidBSON:
+            # A rule may yet make it one that can be decoded.
+            found = _fetch_batch(ref_cls, dbref.collection, [dbref.id])
+            if not found:
+                raise
+            return next(iter(found.values()))
 
     return staticmethod(_lazy_load_ref)
 
@@ -134,16 +143,16 @@ def _fetch_batch(model: Any, collection_name: str, ids: list[Any]) -> dict[Any, 
     family = family_of(model)
     assert family is not None
     collection = model._get_db()[collection_name]
-    cursor = collection.find({"_id": {"$in": ids}})
+    cursor = as_bytes(collection).find({"_id": {"$in": ids}})
     build = marking(builder_of(model), collection)
     objects: dict[Any, Any] = {}
-    while raws := list(itertools.islice(cursor, _BATCH)):
+    while raws := take(cursor, collection.codec_options, _BATCH):
         items = load_batch(family, Source(collection), raws, build)
-        for raw, item in zip(raws, items, strict=True):
+        for stored, item in zip(raws, items, strict=True):
             if isinstance(item, Exception):
                 raise item
             if item is not LEFT_OUT:
-                objects[(collection_name, raw["_id"])] = item
+                objects[(collection_name, stored["_id"])] = item
     return objects
 
 
@@ -156,19 +165,19 @@ def _fetch_unclassed(collection: Any, ids: list[Any]) -> dict[Any, Any]:
     models = [
         model for model in models_of(collection.database, collection.name) if _migrates(model)
     ]
-    cursor = collection.find({"_id": {"$in": ids}})
+    cursor = as_bytes(collection).find({"_id": {"$in": ids}})
     objects: dict[Any, Any] = {}
-    while raws := list(itertools.islice(cursor, _BATCH)):
+    while raws := take(cursor, collection.codec_options, _BATCH):
         for model in models:
-            own = [raw for raw in raws if _model_of(collection.name, raw, models) is model]
+            own = [each for each in raws if _model_of(collection.name, each, models) is model]
             family = family_of(model)
             assert family is not None
             items = load_batch(family, Source(collection), own, partial(_build, collection.name))
-            for raw, item in zip(own, items, strict=True):
+            for stored, item in zip(own, items, strict=True):
                 if isinstance(item, Exception):
                     raise item
                 if item is not LEFT_OUT:
-                    objects[(collection.name, raw["_id"])] = item
+                    objects[(collection.name, stored["_id"])] = item
     return objects
 
 

@@ -16,6 +16,7 @@ from mongoengine import Document
 from mongoengine.queryset import transform
 
 from lazymig.engines.access import all_of, by_ids, on_primary
+from lazymig.engines.decoding import as_bytes, decode
 from lazymig.engines.lazy import Failure, refresh
 from lazymig.odm.marks import is_marked, mark
 from lazymig.odm.plans import family_of
@@ -107,10 +108,10 @@ def _bring_up(
     """
     reader = on_primary(collection)
     # A document that is loaded partially may be large: it is read only if it is old.
-    stored = reader.find_one(all_of(by_ids([document_id]), _rules_of(family).old))
+    stored = as_bytes(reader).find_one(all_of(by_ids([document_id]), _rules_of(family).old))
     if stored is None:
         return True
-    (item,) = refresh(collection, [stored], family)
+    (item,) = refresh(collection, [decode(stored, collection.codec_options)], family)
     if not isinstance(item, Failure):
         return item is not None
     if item.plan.on_error == "raise" and (

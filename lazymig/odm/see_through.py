@@ -12,6 +12,7 @@ from lazymig.engines.access import all_of
 from lazymig.engines.settling import Found, Refusal, Search, find_old, rules_matching, settle
 from lazymig.errors import SettleLimitExceeded
 from lazymig.odm.plans import family_of
+from lazymig.redaction import shape_of
 from lazymig.rules.dependencies import Footprint, Paths, footprint_of, meet, with_dependencies
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Family, Plan
@@ -228,9 +229,13 @@ def _tell(model: Any, query: Any, seen: Any, sight: Sight) -> None:
     if not logger.isEnabledFor(logging.DEBUG):
         return
     shape = tuple(sorted(query))
-    if shape not in sight.told:
-        sight.told.add(shape)
-        logger.debug("%s: %r is asked as %r", model.__name__, query, seen)
+    if shape in sight.told:
+        return
+    if len(sight.told) >= _MOST_KNOWN:
+        sight.told.clear()
+    sight.told.add(shape)
+    asked, sent = shape_of(query), shape_of(seen)
+    logger.debug("%s: %r is asked as %r", model.__name__, asked, sent)
 
 
 def bring_up(

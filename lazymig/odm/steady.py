@@ -102,7 +102,7 @@ def _asked_again(queryset: Any) -> Any:
 
 
 def _cursor_of(queryset: Any) -> Any:
-    cursor = queryset._cursor
+    cursor = queryset._lazymig_raw_cursor()
     if queryset._max_time_ms is not None:
         # MongoEngine sets it only on a cursor that is there already.
         cursor.max_time_ms(queryset._max_time_ms)

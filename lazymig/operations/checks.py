@@ -25,6 +25,7 @@ from lazymig.operations.documents import check_model, check_sample_size, documen
 from lazymig.operations.evidence import Evidence, Faults, evidence_of
 from lazymig.operations.journal import JOURNAL
 from lazymig.operations.scratch import read_raw, readable
+from lazymig.redaction import excerpt
 
 __all__ = ["CheckFinding", "CheckReport", "check_documents"]
 
@@ -317,7 +318,7 @@ class _Check:
             document = decode()
         except BSONError as exc:
             tolerant = readable(raw, self.collection)
-            problem = Problem("", "not_decodable", type(exc).__name__, str(exc))
+            problem = Problem("", "not_decodable", type(exc).__name__, excerpt(exc))
             return _Examined(tolerant["_id"], self.model.__name__, [problem], [])
         problems = self.examiner.problems(decode)
         references = []

@@ -36,6 +36,7 @@ from lazymig.operations.proposals import RuleProposal
 from lazymig.operations.proving import prove
 from lazymig.operations.scratch import readable
 from lazymig.operations.shapes import Count, Layout, Tally, tally_of
+from lazymig.redaction import excerpt
 from lazymig.rules.plan import Plan
 
 __all__ = ["DriftReport", "PathTypes", "diff"]
@@ -310,7 +311,7 @@ class _Comparison:
         try:
             missing, extra = compare_indexes(self.model)
         except OperationFailure as exc:
-            self.problems.append(f"the indexes are not compared: {exc}")
+            self.problems.append(f"the indexes are not compared: {excerpt(exc)}")
             return
         for index in missing:
             if index != (("_id", 1),):

@@ -18,6 +18,7 @@ from lazymig.odm.examining import Examiner, Problem
 from lazymig.operations.diffing import MISSING
 from lazymig.operations.scratch import readable
 from lazymig.operations.shapes import Place
+from lazymig.redaction import excerpt
 from lazymig.rules.bson_values import is_array
 from lazymig.rules.updates import ANY_UUID
 
@@ -122,7 +123,7 @@ class Faults:
             try:
                 decode()
             except BSONError as exc:
-                return [Problem("", "not_decodable", type(exc).__name__, str(exc))]
+                return [Problem("", "not_decodable", type(exc).__name__, excerpt(exc))]
             return examiner.problems(decode)
 
         return cls(examine)

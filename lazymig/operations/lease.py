@@ -23,7 +23,7 @@ from lazymig.errors import CollectionLocked, LeaseLost
 from lazymig.operations.fencing import Fence
 from lazymig.operations.journal import JOURNAL, client_now, lease_collection
 from lazymig.operations.succession import end_predecessors
-from lazymig.redaction import without_secrets
+from lazymig.redaction import excerpt, without_secrets
 
 __all__ = ["LEASE_SECONDS", "Lease"]
 
@@ -202,7 +202,7 @@ class Lease:
             with pymongo.timeout(self.seconds):
                 self._entries.delete_one({"_id": self._key, "token": self._token})
         except PyMongoError as exc:
-            logger.warning("%s: the lease is left to expire: %s", self._full_name, exc)
+            logger.warning("%s: the lease is left to expire: %s", self._full_name, excerpt(exc))
 
     @property
     def _full_name(self) -> str:
@@ -313,7 +313,7 @@ class Lease:
                     self._renew()
                 pause = interval
             except PyMongoError as exc:
-                logger.warning("%s: the lease was not renewed: %s", self._full_name, exc)
+                logger.warning("%s: the lease was not renewed: %s", self._full_name, excerpt(exc))
                 pause = interval / 4
 
 

@@ -24,6 +24,7 @@ from lazymig.operations.preview_report import (
 )
 from lazymig.operations.scratch import Description, describe
 from lazymig.operations.trial import Trial, kind_of, rules_of
+from lazymig.redaction import excerpt
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.rewriting import (
@@ -125,7 +126,7 @@ class _Counting:
             try:
                 plan = self._plan_of(query)
             except OperationFailure as exc:
-                problems.append(f"MongoDB does not explain its plan: {exc}")
+                problems.append(f"MongoDB does not explain its plan: {excerpt(exc)}")
             reached = self._reached(query, remaining)
         self.earlier.extend(self._steps_of(rule, query, rule.name in trial.not_run))
         return RulePreview(

@@ -29,6 +29,7 @@ from lazymig.operations.scratch import (
     readable,
     scratch_like,
 )
+from lazymig.redaction import excerpt
 from lazymig.rules.matching import compile_query
 
 __all__ = ["prove"]
@@ -119,7 +120,7 @@ class _Trial:
         except PyMongoError:
             raise
         except Exception as exc:  # noqa: BLE001 - mongomock does not know all operators
-            return f"it could not be tried ({type(exc).__name__}: {exc})"
+            return f"it could not be tried ({type(exc).__name__}: {excerpt(exc)})"
         for raw in documents:
             key = key_of(raw["_id"])
             if key in after:

@@ -10,7 +10,7 @@ from bson import ObjectId
 from pymongo import WriteConcern
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
-from pymongo.errors import OperationFailure
+from pymongo.errors import DocumentTooLarge, OperationFailure
 from pymongo.read_concern import ReadConcern
 
 from lazymig.engines.access import Raw, by_ids, key_of, on_primary
@@ -33,7 +33,6 @@ from lazymig.operations.transactions import (
     Contended,
     has_transactions,
     on_its_own,
-    refusal_of,
 )
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
@@ -164,11 +163,9 @@ class _Retry:
                 for document_id in document_ids:
                     tally.add(self.take(rule, [document_id]))
                 return tally
-            if not isinstance(exc.__cause__, OperationFailure):
+            if not isinstance(exc.__cause__, (OperationFailure, DocumentTooLarge)):
                 raise
-            error = failure_of_server(
-                rule, document_ids[0], refusal_of(exc.__cause__), exc.__cause__
-            )
+            error = failure_of_server(rule, document_ids[0], exc.__cause__, exc.__cause__)
             tally = Tally(errors=[error])
             self._note(rule, document_ids, tally)
             return tally

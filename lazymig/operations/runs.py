@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 
 from lazymig.engines.access import (
     Raw,
@@ -63,10 +63,10 @@ from lazymig.operations.transactions import (
     has_transactions,
     on_its_own,
     opened,
-    refusal_of,
 )
 from lazymig.operations.unsealed import seal_unsealed
 from lazymig.operations.workers import Workers
+from lazymig.redaction import excerpt
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.repetition import may_be_repeated, tells_what_is_left
@@ -307,9 +307,10 @@ class _Runner:
     def _note_failure(self, error: BaseException) -> None:
         """Write the end of the run, if that can be done; the error itself is what matters."""
         try:
-            self.journal.finish(self.entry, "failed", f"{type(error).__name__}: {error}")
+            text = f"{type(error).__name__}: {excerpt(error)}"
+            self.journal.finish(self.entry, "failed", text)
         except Exception as exc:  # noqa: BLE001 - the first error is raised
-            logger.warning("run %s: its end could not be noted: %s", self.entry.id, exc)
+            logger.warning("run %s: its end could not be noted: %s", self.entry.id, excerpt(exc))
 
     def _take_step(self, step: Step) -> None:
         """Apply one rule to the whole collection."""
@@ -623,8 +624,8 @@ class _Runner:
                 self.backup.abandon()
             if isinstance(exc, _Stopped):
                 raise
-            if alone and isinstance(exc.__cause__, OperationFailure):
-                error = failure_of_server(rule, alone[0], refusal_of(exc.__cause__), exc.__cause__)
+            if alone and isinstance(exc.__cause__, (OperationFailure, DocumentTooLarge)):
+                error = failure_of_server(rule, alone[0], exc.__cause__, exc.__cause__)
                 self._account(step, chunk, {rule.name: Tally(errors=[error])}, 0.0)
             elif self.backup is None and step.is_repeatable:
                 # Document by document, each write with its own conditions.

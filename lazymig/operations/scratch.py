@@ -26,6 +26,7 @@ from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from lazymig.engines.access import is_mongomock, on_primary
 from lazymig.engines.outages import is_away
 from lazymig.engines.raw_bson import tolerant_options, tolerantly_decoded
+from lazymig.redaction import excerpt
 
 __all__ = ["Description", "Scratch", "describe", "read_raw", "readable", "scratch_like"]
 
@@ -74,7 +75,7 @@ def describe(collection: Collection[Any]) -> Description | None:
     except OperationFailure as exc:
         if is_away(exc):
             raise
-        logger.debug("%s is not described: %s", collection.full_name, exc)
+        logger.debug("%s is not described: %s", collection.full_name, excerpt(exc))
         return None
     if not found:
         return None
@@ -196,7 +197,7 @@ def _insert(scratch: Scratch, documents: Sequence[Any], bypass: bool | None) -> 
             raise
         scratch.problems.append(
             f"{len(errors)} of {len(documents)} sampled documents could not be copied: "
-            f"{errors[0].get('errmsg')}"
+            f"{excerpt(exc)}"
         )
 
 
@@ -210,7 +211,7 @@ def _copy_indexes(collection: Collection[Any], scratch: Scratch) -> None:
     except OperationFailure as exc:
         scratch.problems.append(
             f"the collection's indexes were left out on the copies, so what they refuse is not "
-            f"seen: {exc}"
+            f"seen: {excerpt(exc)}"
         )
 
 
@@ -229,9 +230,10 @@ def _drop(scratch: Scratch) -> None:
     try:
         scratch.collection.drop()
     except PyMongoError as exc:
-        logger.warning("%s could not be dropped: %s", scratch.collection.full_name, exc)
+        logger.warning("%s could not be dropped: %s", scratch.collection.full_name, excerpt(exc))
         scratch.problems.append(
-            f"the scratch collection {scratch.collection.full_name} could not be dropped: {exc}"
+            f"the scratch collection {scratch.collection.full_name} could not be dropped: "
+            f"{excerpt(exc)}"
         )
 
 
@@ -245,7 +247,7 @@ def _drop_left_over(database: Database[Any], now: int) -> None:
                 logger.info("dropping %s.%s, left over by a preview", database.name, name)
                 database.drop_collection(name)
     except OperationFailure as exc:
-        logger.debug("left-over scratch collections of %s stay: %s", database.name, exc)
+        logger.debug("left-over scratch collections of %s stay: %s", database.name, excerpt(exc))
 
 
 def _now(database: Database[Any]) -> int:

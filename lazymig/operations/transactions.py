@@ -21,15 +21,9 @@ from lazymig.engines.outages import is_away
 from lazymig.engines.sessions import check_no_transaction
 from lazymig.errors import RunError
 from lazymig.operations.scratch import describe
+from lazymig.redaction import excerpt
 
-__all__ = [
-    "MOST_CONFLICTS",
-    "Contended",
-    "has_transactions",
-    "on_its_own",
-    "opened",
-    "refusal_of",
-]
+__all__ = ["MOST_CONFLICTS", "Contended", "has_transactions", "on_its_own", "opened"]
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +77,7 @@ def has_transactions(collection: Collection[Any]) -> bool:
     except OperationFailure as exc:
         if is_away(exc):
             raise
-        logger.warning("%s: runs without transactions: %s", collection.full_name, exc)
+        logger.warning("%s: runs without transactions: %s", collection.full_name, excerpt(exc))
         return False
     return "setName" in hello or hello.get("msg") == "isdbgrid"
 
@@ -99,10 +93,3 @@ def opened(session: ClientSession, work: Callable[[ClientSession], T]) -> T:
         with pymongo.timeout(_FAREWELL) if gone else nullcontext():
             session.abort_transaction()
         raise
-
-
-def refusal_of(error: OperationFailure) -> Any:
-    """What MongoDB has said of the one document that it refused."""
-    details = error.details or {}
-    refusals = details.get("writeErrors") or [details]
-    return refusals[0].get("errmsg", error)

@@ -20,6 +20,7 @@ from lazymig.odm.stored import as_stored
 from lazymig.operations.diffing import diff_documents
 from lazymig.operations.preview_report import RuleKind, SamplePreview
 from lazymig.operations.scratch import Description, Scratch, read_raw, readable, scratch_like
+from lazymig.redaction import excerpt
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
@@ -141,7 +142,8 @@ class Trial:
         except OperationFailure as exc:
             self.copies.clear()
             self.problems.append(
-                f"no samples: MongoDB refused to try the rules in a scratch collection: {exc}"
+                f"no samples: MongoDB refused to try the rules in a scratch collection: "
+                f"{excerpt(exc)}"
             )
         finally:
             if scratch is not None:
@@ -261,7 +263,7 @@ class Trial:
         except PyMongoError:
             raise
         except Exception as exc:  # noqa: BLE001 - a rule may raise anything
-            self.raised[rule.name] = f"it raised {type(exc).__name__}: {exc}"
+            self.raised[rule.name] = f"it raised {type(exc).__name__}: {excerpt(exc)}"
             self._tell(rule, self.raised[rule.name])
             self._read_again(scratch, rule)
             return {}

@@ -14,6 +14,7 @@ import bson
 from bson.codec_options import CodecOptions
 from bson.errors import BSONError
 
+from lazymig.redaction import excerpt
 from lazymig.rules.operators import is_expression
 
 __all__ = [
@@ -181,7 +182,7 @@ def _check_encodes(operator: str, path: str, value: Any) -> None:
         bson.encode({"value": _without_any(value)}, codec_options=ANY_UUID)
     except (BSONError, ValueError, OverflowError, TypeError, RecursionError) as error:
         raise ValueError(
-            f"{operator} of '{path}' holds a value that BSON cannot encode ({error}); "
+            f"{operator} of '{path}' holds a value that BSON cannot encode ({excerpt(error)}); "
             "convert it to a BSON type"
         ) from error
 
