@@ -151,7 +151,7 @@ class Walk:
         self._last_bracket = len(_BRACKETS) - 1 if end is None else end
 
     def _ids(self, query: Raw, direction: int, skip: int = 0) -> list[Any]:
-        """The first `_id` of a query behind some others, in one direction; none at the end."""
+        """The first `_id` of a query after some others, in one direction; none at the end."""
         order = [("_id", direction)]
         return list(ids_of(self._reader, query, sort=order, skip=skip, limit=1))
 

@@ -219,7 +219,7 @@ class BackupWriter:
     def unsealed(self) -> str | None:
         """The rule of the last attempt, if that was broken off outside of a transaction.
 
-        Then it may have written a part, and has not told what.
+        Then it may have written a part, and has not noted what.
         """
         return None if self._unsealed is None else self._unsealed.rule
 

@@ -212,7 +212,7 @@ class File:
         self.end = os.fstat(self._fd).st_size
 
     def truncate(self, size: int) -> None:
-        """Cut off what is behind so many bytes."""
+        """Cut off what follows after so many bytes."""
         if size < self.end:
             os.ftruncate(self._fd, size)
             self.end = size

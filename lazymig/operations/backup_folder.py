@@ -104,7 +104,7 @@ class Folder:
         return self.identity(name) is not None
 
     def identity(self, name: str) -> tuple[int, int] | None:
-        """What tells a file from all others; `None` where there is none."""
+        """What distinguishes a file from all others; `None` where there is none."""
         try:
             found = os.lstat(self._at(name), **self._within)
         except FileNotFoundError:

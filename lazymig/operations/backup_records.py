@@ -1,10 +1,10 @@
 """The records of a backup: what of its dump was committed, and what the run has left.
 
-The file begins with a head, which names the bytes of it and of the dump that count, and tells what
-became of the last attempt. It is less than a sector, so that a disk writes it as a whole, and is
-the one place that is ever written again. Behind it is a sequence of records, each a length, a
+The file begins with a head, which names the bytes of it and of the dump that count, and what became
+of the last attempt. It is less than a sector, so that a disk writes it as a whole, and is
+the one place that is ever written again. A sequence of records follows, each a length, a
 checksum and a BSON document: `open` (a run begins), `save` (a gzip member with pre-images), `seal`
-(what the attempt has left of them). What counts must be sound; what is behind was being written
+(what the attempt has left of them). What counts must be sound; what follows was being written
 when a run was killed.
 """
 
@@ -83,7 +83,7 @@ class Member(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The byte behind it."""
+        """The byte after it."""
         return self.offset + self.length
 
 
@@ -91,7 +91,7 @@ class Member(NamedTuple):
 class Attempt:
     """One attempt at a chunk: its gzip members, what it has left, and whether it was committed.
 
-    `session` tells whether it was a transaction. `left` holds a digest for each pre-image, in the
+    `session` is whether it was a transaction. `left` holds a digest for each pre-image, in the
     order of the members.
     """
 
@@ -122,7 +122,7 @@ _guard = threading.Lock()
 class RecordFile(File):
     """The records of one collection.
 
-    `head` tells what counts, and `opening` is the last record `open` that was read.
+    `head` is what counts, and `opening` is the last record `open` that was read.
 
     :raises BlockingIOError: this process has it open already.
     :raises OSError: it cannot be opened.
@@ -168,7 +168,7 @@ class RecordFile(File):
         self.fix(_FIRST_HEAD)
 
     def fix(self, head: Head) -> None:
-        """Let what counts be so much from now on; it is on disk before, and so is this behind.
+        """Let what counts be so much from now on; it is on disk before that, and that on return.
 
         Whoever loses power in between has the one head or the other.
         """
@@ -234,7 +234,7 @@ class RecordFile(File):
             at = start + length
 
     def attempts(self) -> Iterator[Attempt]:
-        """The attempts that the records tell of, in order.
+        """The attempts that the records hold, in order.
 
         :raises BackupUnreadable: a record is damaged.
         """

@@ -394,7 +394,7 @@ class _Restore:
     def _carry_out_unanswered(self, writes: list[_Write]) -> None:
         """Write where the answers cannot be decoded: they name `_id`s, or values of an index.
 
-        What is stored tells what was done. It was not all where an answer to one part of the
+        What is stored shows what was done. It was not all where an answer to one part of the
         writes has kept the driver from sending the others.
         """
         stored = self._stored([write.element for write in writes])

@@ -1,7 +1,7 @@
 """A chunk that was broken off outside of a transaction: what it left is learned from the rule.
 
 Its pre-images are in the backup, and what it has made of them is not: the runner was killed, or
-lost its server, before it could note that. So that a restore can tell the run's own writes from
+lost its server, before it could note that. So that a restore can know the run's own writes from
 those of others, the rule is applied to copies of the pre-images, in a scratch collection. A
 document is the run's if it is, byte for byte, what the rule has made of the copy.
 """
@@ -41,7 +41,7 @@ _PreImage = tuple[bytes, bytes]
 def seal_unsealed(
     backup: BackupWriter, collection: Collection[Any], plan: Plan, scope: Scope, rule: BoundRule
 ) -> None:
-    """Note in a backup what the chunk that was broken off has left, as far as the rule tells it.
+    """Note in a backup what the chunk that was broken off has left, as far as the rule shows it.
 
     Where MongoDB refuses the scratch collection it stays unknown; a warning says so.
 
