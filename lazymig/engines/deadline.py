@@ -68,7 +68,7 @@ class Deadline:
 
     @property
     def is_over(self) -> bool:
-        """Whether no time is left."""
+        """Return whether no time is left."""
         return self.left == 0
 
     def part(self, fraction: float) -> Deadline:

@@ -21,7 +21,7 @@ from lazymig.engines.access import (
 from lazymig.engines.application import Application, Failure
 from lazymig.engines.deadline import Deadline
 from lazymig.engines.decoding import Undecoded, as_bytes, decode
-from lazymig.engines.rejudging import rejudge, written_back
+from lazymig.engines.rejudging import announce, rejudge, written_back
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.once import CLAIM
 from lazymig.rules.plan import Family, Plan
@@ -208,6 +208,8 @@ class Rounds:
                 document_id = _raw(self.current[index])["_id"]
                 failures[index] = written_back(plan, rules, document_id)
                 del rejudged.again[index]
+        for error in failures.values():
+            announce(plan, error)
         self._fail(
             {
                 index: Failure(_raw(self.current[index]), plan, error)

@@ -132,14 +132,20 @@ def test_another_old_shape_is_brought_up_to_date_as_well(
 @pytest.mark.parametrize("method", RULES.values(), ids=RULES)
 @pytest.mark.parametrize("load", ["get", "only"])
 def test_who_writes_back_at_each_attempt_is_told_of(
-    old_application: OldApplication, database: Database[Any], load: str, method: Any
+    old_application: OldApplication,
+    database: Database[Any],
+    caplog: pytest.LogCaptureFixture,
+    load: str,
+    method: Any,
 ) -> None:
     """After a bounded number of attempts the error says who is to blame, and it is no rule."""
     database["post"].insert_one({"_id": 1, "status": "OLD", "n": 0})
     post = _post(method)
     old_application.left = 1000
+    caplog.set_level(logging.WARNING, logger="lazymig")
     with pytest.raises(MigrationConflict) as caught:
         LOADS[load](post)
+    assert [record.getMessage() for record in caplog.records] == [str(caught.value)]
     assert "old version of the application" in str(caught.value)
     assert "end the match" not in str(caught.value)
     assert (caught.value.rule, caught.value.document_id) == (None, 1)
