@@ -120,6 +120,8 @@ class DocumentMigration(MigrationHandler):
             `pymongo.timeout`.
         :raises CollectionLocked: another run is at work on the collection.
         :raises RuleChanged: the run to resume has begun with other rules.
+        :raises RunError: a run that has not finished has applied to a part of the collection a rule
+            whose target does not tell to which.
         :raises BackupFailed: the backup could not be written.
         :raises MigrationFailed: a rule that writes by itself raised.
         :raises pymongo.errors.PyMongoError: the connection or the rights.

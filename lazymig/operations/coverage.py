@@ -40,7 +40,7 @@ def is_marked(rule: BoundRule, scope: Scope) -> bool:
 class _Mark:
     """A run that has begun with a rule, or, if `done`, has been past every document with it."""
 
-    run: ObjectId
+    run: Any
     journal: str
     done: bool
 
@@ -131,4 +131,4 @@ class Coverage:
 def _mark_of(stored: Mapping[str, Any] | None, digest: str) -> _Mark | None:
     if stored is None or stored.get("digest") != digest:
         return None
-    return _Mark(stored["run"], stored["journal"], stored["done"])
+    return _Mark(stored.get("run"), str(stored.get("journal")), stored.get("done") is True)

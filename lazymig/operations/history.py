@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from lazymig.operations.journal import (
     client_now,
     leases_of,
 )
+from lazymig.operations.records import fault_of, understood
 from lazymig.operations.throttle import Limits
 from lazymig.redaction import without_secrets
 from lazymig.rules.rule import Scope
@@ -191,9 +193,10 @@ class History:
     def run(self, run_id: ObjectId | str) -> Run:
         """One run.
 
-        :raises RunNotFound: there is none, or several ids begin like that.
+        :raises RunNotFound: there is none, or several ids begin like that, or another program or
+            version has written what is there.
         """
-        found = self._read({"_id": self._ids_like(run_id)}, 2)
+        found = self._read({"_id": self._ids_like(run_id)}, 2, strict=True)
         name = self._entries.full_name
         if not found:
             raise RunNotFound(
@@ -262,7 +265,8 @@ class History:
         query: dict[str, Any] = {"kind": "quarantine"}
         if run_id is not None:
             query["run"] = self.run(run_id).id
-        found = self._entries.find(query).sort([("at", -1), ("document_id", 1)])
+        every = self._entries.find(query).sort([("at", -1), ("document_id", 1)])
+        found = understood("quarantine", every, self._entries.full_name)
         return [
             Quarantined(
                 run=entry["run"],
@@ -273,7 +277,7 @@ class History:
                 type=entry["type"],
                 at=entry["at"],
             )
-            for entry in (found if limit is None else found.limit(limit))
+            for entry in itertools.islice(found, limit)
         ]
 
     def samples(self, model: Any = None) -> list[Sample]:
@@ -284,9 +288,10 @@ class History:
         query: dict[str, Any] = {"kind": "sample"}
         if model is not None:
             query["model"] = model.__name__ if isinstance(model, type) else model
+        every = self._entries.find(query).sort([("since", 1), ("_id", 1)])
         return [
             Sample(entry["model"], entry["collection"], entry["at"], dict(entry["remaining"]))
-            for entry in self._entries.find(query).sort([("since", 1), ("_id", 1)])
+            for entry in understood("sample", every, self._entries.full_name)
         ]
 
     def prune(self, keep_runs: int = KEEP_RUNS) -> int:
@@ -317,17 +322,22 @@ class History:
             )
         self._journal.forget(run.id)
 
-    def _read(self, query: Raw, limit: int | None) -> list[Run]:
+    def _read(self, query: Raw, limit: int | None, *, strict: bool = False) -> list[Run]:
+        """The runs of a query.
+
+        :param strict: a record that is not understood is an error.
+        """
         now = client_now() if is_mongomock(self._entries) else "$$NOW"
         found = self._entries.aggregate(
             [
                 {"$match": {"kind": "run", **query}},
                 {"$sort": {"started": -1, "_id": -1}},
-                *([] if limit is None else [{"$limit": limit}]),
                 {"$addFields": {"now": now}},
             ]
         )
-        entries = list(found)
+        name = self._entries.full_name
+        readable = self._checked(found) if strict else understood("run", found, name)
+        entries = list(itertools.islice(readable, limit))
         holders: dict[Any, datetime] = {}
         if any(entry["state"] == "running" for entry in entries):
             holders = leases_of(self._entries.database)
@@ -336,6 +346,17 @@ class History:
             _run(entry, holders.get(entry["_id"]), waiting.get(entry["_id"], 0))
             for entry in entries
         ]
+
+    def _checked(self, found: Iterable[Raw]) -> Iterator[Raw]:
+        for entry in found:
+            fault = fault_of("run", entry)
+            if fault is not None:
+                raise RunNotFound(
+                    f"{self._entries.full_name}: the record {entry['_id']} is no run that this "
+                    f"version knows, because {fault}: another program or version has written it",
+                    run=entry["_id"],
+                )
+            yield entry
 
     def _in_quarantine(self, runs: Sequence[ObjectId]) -> dict[ObjectId, int]:
         """How many documents are in the quarantine of each run."""

@@ -32,6 +32,7 @@ from pymongo.read_concern import ReadConcern
 from lazymig.engines.access import Raw, is_mongomock
 from lazymig.engines.raw_bson import known_again
 from lazymig.errors import MigrationError, RunNotActive, RunNotFound, RunTakenOver
+from lazymig.operations.records import fault_of, understood
 from lazymig.redaction import without_secrets
 from lazymig.rules.rule import Scope
 
@@ -199,7 +200,8 @@ def lease_collection(database: Database[Any]) -> Collection[Any]:
 
 def leases_of(database: Database[Any]) -> dict[Any, datetime]:
     """When the leases expire, by the id of the run that holds each; some may have expired."""
-    found = lease_collection(database).find({"kind": "lease"}, {"holder.run": 1, "expires": 1})
+    leases = lease_collection(database)
+    found = understood("lease", leases.find({"kind": "lease"}), leases.full_name)
     return {lease["holder"].get("run"): lease["expires"] for lease in found}
 
 
@@ -373,7 +375,8 @@ class Journal:
         """
         query = {"kind": "run", "collection": collection, "ended": None}
         found = self.collection.find({**query, "session": {"$exists": True}}, {"session": 1})
-        ids = [entry["session"]["id"] for entry in found.sort("_id", -1).limit(_MOST_SESSIONS)]
+        sessions = [entry["session"] for entry in found.sort("_id", -1).limit(_MOST_SESSIONS)]
+        ids = [each["id"] for each in sessions if isinstance(each, Mapping) and "id" in each]
         # A client may read back as a UUID what it can only send as binary.
         return [{"id": Binary.from_uuid(each) if isinstance(each, UUID) else each} for each in ids]
 
@@ -497,12 +500,24 @@ class Journal:
                 collection=self._full_name(collection),
                 run=run_id,
             )
+        self._check(stored)
         return RunEntry.read(stored)
+
+    def _check(self, run: Raw) -> None:
+        """See that the entry of a run is as this version writes it."""
+        fault = fault_of("run", run)
+        if fault is not None:
+            raise RunNotFound(
+                f"{self.collection.full_name}: the record {run['_id']} is no run that this version "
+                f"knows, because {fault}: another program or version has written it",
+                run=run["_id"],
+            )
 
     def quarantined_by_rule(self, run_id: ObjectId) -> dict[str, list[Any]]:
         """The `_id`s of the documents in the quarantine of a run, by the rule that failed."""
         found: dict[str, list[Any]] = {}
-        for entry in self.collection.find({"kind": "quarantine", "run": run_id}).sort("_id", 1):
+        every = self.collection.find({"kind": "quarantine", "run": run_id}).sort("_id", 1)
+        for entry in understood("quarantine", every, self.collection.full_name):
             document_id = known_again(entry["document_id"])
             found.setdefault(entry["rule"], []).append(document_id)
         return found
@@ -520,7 +535,7 @@ class Journal:
         """
         query = {"kind": "quarantine", "run": run_id, **_on_document_id(within or {})}
         found = self.collection.find(query, {"document_id": 1}).sort("document_id", 1)
-        return [known_again(entry["document_id"]) for entry in found]
+        return [known_again(entry["document_id"]) for entry in found if "document_id" in entry]
 
     def sample(self, model: str, collection: str, remaining: Mapping[str, int | None]) -> None:
         """Keep how many documents each rule has left, for a chart.
@@ -573,16 +588,20 @@ class Journal:
                 [
                     {"$match": {"kind": "run", "collection": name}},
                     {"$sort": {"started": -1, "_id": -1}},
-                    {"$project": {"state": 1, "heartbeat": 1, "now": now}},
+                    {"$addFields": {"now": now}},
                 ]
             )
             ended = [
                 run["_id"]
                 for run in runs
-                if run["state"] != "running"
-                or (
-                    run["now"] - run["heartbeat"] > _ABANDONED
-                    and leases.get(run["_id"], run["now"]) <= run["now"]
+                # What another program has written is not ours to forget.
+                if fault_of("run", run) is None
+                and (
+                    run["state"] != "running"
+                    or (
+                        run["now"] - run["heartbeat"] > _ABANDONED
+                        and leases.get(run["_id"], run["now"]) <= run["now"]
+                    )
                 )
             ]
             for run_id in ended[keep_runs:]:
@@ -669,6 +688,7 @@ class Journal:
                 f"{what['collection']}; History(...).runs() lists the runs",
                 **what,
             )
+        self._check(run)
         if run["state"] == "finished":
             raise RunNotActive(
                 f"{mine['model']}: run {run_id} over {what['collection']} has finished; "
@@ -679,9 +699,9 @@ class Journal:
 
     def _latest_unfinished(self, mine: Raw) -> Raw | None:
         """The newest run that has not finished, and that no later run has made needless."""
-        run: Raw | None = self.collection.find_one(
-            {**mine, "state": {"$ne": "finished"}}, sort=[("started", -1), ("_id", -1)]
-        )
+        found = self.collection.find({**mine, "state": {"$ne": "finished"}})
+        found = found.sort([("started", -1), ("_id", -1)])
+        run = next(understood("run", found, self.collection.full_name), None)
         if run is None:
             return None
         later = {
@@ -704,7 +724,8 @@ class Journal:
             ]
         )
         for entry in newest:
-            if entry["now"] - entry["since"] < _SAMPLE_INTERVAL:
+            since = entry.get("since")
+            if isinstance(since, datetime) and entry["now"] - since < _SAMPLE_INTERVAL:
                 last: ObjectId = entry["_id"]
                 return last
         return None

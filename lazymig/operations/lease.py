@@ -22,6 +22,7 @@ from lazymig.engines.access import Raw, is_mongomock
 from lazymig.errors import CollectionLocked, LeaseLost
 from lazymig.operations.fencing import Fence
 from lazymig.operations.journal import JOURNAL, client_now, lease_collection
+from lazymig.operations.records import fault_of
 from lazymig.operations.succession import end_predecessors
 from lazymig.redaction import excerpt, without_secrets
 
@@ -108,7 +109,7 @@ class Lease:
             raise RuntimeError(f"the lease of {self.collection} is held already")
         asked = self._clock()
         entry = self._take()
-        if entry["token"] != self._token:
+        if entry.get("token") != self._token:
             raise self._locked(entry)
         self._until = asked + self.seconds
         self._taken = False
@@ -271,6 +272,16 @@ class Lease:
         return entry
 
     def _locked(self, entry: Raw) -> CollectionLocked:
+        fault = fault_of("lease", entry)
+        if fault is not None:
+            raise CollectionLocked(
+                f"{self._full_name}: the lease {self._key!r} in {self._entries.full_name} cannot "
+                f"be read, because {fault}: another program or version has written it; delete the "
+                "entry if that is not at work",
+                collection=self._full_name,
+                holder={},
+                expires=None,
+            )
         holder, expires = dict(entry["holder"]), entry["expires"]
         run = holder.get("run")
         who = f"{holder.get('host')} (pid {holder.get('pid')})"

@@ -35,6 +35,7 @@ from lazymig.odm.loading import builder_of, is_broken
 from lazymig.odm.plans import root_of
 from lazymig.odm.stored import as_stored
 from lazymig.operations.journal import Journal, RunEntry
+from lazymig.operations.records import understood
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.once import CLAIM
 from lazymig.rules.plan import Plan
@@ -109,7 +110,9 @@ def release_settled(
     """
     rules = plan.lazy if entry.scope == "lazy" else plan.bulk
     query = {"kind": "quarantine", "run": entry.id}
-    found = [_refusal(each, plan) for each in journal.collection.find(query).sort("_id", 1)]
+    every = journal.collection.find(query).sort("_id", 1)
+    known = understood("quarantine", every, journal.collection.full_name)
+    found = [_refusal(each, plan) for each in known]
     if not found:
         return []
     ids = [each.document_id for each in found]
@@ -145,15 +148,12 @@ def _current(entries: Collection[Any], name: str, plan: Plan) -> Iterator[Refusa
     """
     names = [rule.name for rule in (*plan.lazy, *plan.bulk)]
     of_collection = {"kind": "quarantine", "collection": name, "rule": {"$in": names}}
-    found = list(entries.find(of_collection).sort("_id", 1)) if names else []
+    every = entries.find(of_collection).sort("_id", 1) if names else ()
+    found = list(understood("quarantine", every, entries.full_name))
     if not found:
         return
-    runs = list(
-        entries.find(
-            {"kind": "run", "collection": name, "model": plan.model_name},
-            {"state": 1, "started": 1, "rules.name": 1, "rules.state": 1},
-        )
-    )
+    of_model = {"kind": "run", "collection": name, "model": plan.model_name}
+    runs = list(understood("run", entries.find(of_model), entries.full_name))
     mine = {run["_id"] for run in runs}
     renewed: dict[str, datetime] = {}
     for run in runs:

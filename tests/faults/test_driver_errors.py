@@ -1,4 +1,4 @@
-"""Errors of the driver, not of a document: they come through, and the next load succeeds."""
+"""Errors of the driver, not of a document: lost connections are outlasted, others come through."""
 
 from __future__ import annotations
 
@@ -49,7 +49,6 @@ def _rest(iterator: Any) -> list[Any]:
 
 ERRORS = {
     "rights": OperationFailure("not authorized on db to execute command", 13),
-    "connection": AutoReconnect("connection closed"),
     "write concern": BulkWriteError(
         {
             "writeErrors": [],
@@ -59,6 +58,9 @@ ERRORS = {
         }
     ),
 }
+
+
+LOST = AutoReconnect("connection closed")
 
 
 def _post(dynamic: bool = False, **attributes: Any) -> Any:
@@ -130,6 +132,36 @@ def test_every_door_lets_the_drivers_error_through(
     assert (load(post).enabled, load(post).count) == (True, 1)
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+def test_a_lost_connection_is_outlasted(
+    old_posts: Database[Any], monkeypatch: pytest.MonkeyPatch, dynamic: bool, late: bool
+) -> None:
+    """A write that is lost on its way, or whose answer is, costs no error; no rule runs twice."""
+    post = _post(dynamic)
+    breaker = Breaker(monkeypatch, "bulk_write", LOST)
+    breaker.late = late
+    loaded = list(post.objects.order_by("key"))
+    assert breaker.left == 0
+    assert [each.copied if dynamic else each.count for each in loaded] == (
+        list(range(COUNT)) if dynamic else [1] * COUNT
+    )
+
+
+def test_a_connection_that_stays_lost_is_told_in_time(
+    old_posts: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind `lazy_timeout` the driver's own error comes through, and the next load succeeds."""
+    post = _post(lazy_timeout=0.3)
+    Breaker(monkeypatch, "bulk_write", LOST).left = 1000
+    with pytest.raises(AutoReconnect) as caught:
+        post.objects.get(key=1)
+    assert caught.value is LOST
+    assert old_posts["post"].count_documents({"enabled": True}) == 0
+    monkeypatch.undo()
+    assert post.objects.get(key=1).count == 1
+
+
 def test_skipping_does_not_hide_the_drivers_errors(
     old_posts: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,16 +175,14 @@ def test_skipping_does_not_hide_the_drivers_errors(
 def test_a_reread_that_breaks_is_made_up_for(
     old_posts: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A connection lost between the write and the reread costs one error and nothing else."""
+    """A connection lost between the write and the reread costs nothing."""
     post = _post()
     queryset = post.objects.order_by("key").no_cache()
     iterator = iter(queryset)
     assert next(iterator).key == 0
-    Breaker(monkeypatch, "find", ERRORS["connection"])
-    keys = [next(iterator).key for _ in range(99)]
-    with pytest.raises(AutoReconnect):
-        next(iterator)
-    assert [*keys, *(each.key for each in _rest(iterator))] == list(range(1, COUNT))
+    breaker = Breaker(monkeypatch, "find", LOST)
+    assert [each.key for each in _rest(iterator)] == list(range(1, COUNT))
+    assert breaker.left == 0
     assert old_posts["post"].count_documents({"count": 1}) == COUNT
 
 
@@ -187,7 +217,8 @@ def test_a_load_that_breaks_while_rescuing_is_repeatable(
         )
     iterator = iter(post.objects.order_by("key").no_cache())
     keys = [next(iterator).key for _ in range(50)]
-    Breaker(monkeypatch, "update_one", ERRORS["connection"])
-    with pytest.raises(AutoReconnect):
-        next(iterator)
+    breaker = Breaker(monkeypatch, "update_one", LOST)
+    assert next(iterator).key == 50
+    assert breaker.left == 0
+    keys.append(50)
     assert [*keys, *(each.key for each in _rest(iterator))] == list(range(COUNT))

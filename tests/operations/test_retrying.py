@@ -138,7 +138,7 @@ def test_a_retry_beside_a_run_is_refused(mongoengine_db: Database[Any]) -> None:
             thread.start()
             thread.join()
 
-    second = migration.migrate_all(chunk_size=100, progress=watch)
+    second = migration.migrate_all(chunk_size=100, progress=watch, again=True)
     assert refused == [second.run_id] * 2
     assert _left(mongoengine_db, first) == {7: "allmigration01__n"}
 
