@@ -24,7 +24,7 @@ from lazymig.engines.access import (
 )
 from lazymig.engines.raw_bson import RawDocument, known_again
 
-__all__ = ["Chunk", "ChunkSize", "Position", "Walk"]
+__all__ = ["FEW", "FIRST", "Chunk", "ChunkSize", "Position", "Walk"]
 
 # MongoDB's order of the types that an `_id` can have; a comparison like $gt finds values of its
 # own bracket alone. https://www.mongodb.com/docs/manual/reference/bson-type-comparison-order/
@@ -50,7 +50,8 @@ _UNDIVIDED = frozenset(
     {"minKey", "null", "bool", "dbPointer", "javascript", "javascriptWithScope", "maxKey"}
 )
 
-_LEAST, _MOST, _FIRST = 100, 250_000, 1000
+FEW, _MOST, FIRST = 100, 250_000, 1000
+"""The fewest and the most documents of a chunk, and those of the first one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +216,7 @@ class ChunkSize:
 
     :param fixed: documents per chunk; `None` to adapt.
     :param seconds: what a chunk should take.
+    :param first: documents of the first chunk: few, where a rule may take long for each.
     """
 
     def __init__(
@@ -222,10 +224,11 @@ class ChunkSize:
         fixed: int | None = None,
         seconds: float = 0.5,
         clock: Callable[[], float] = time.perf_counter,
+        first: int = FIRST,
     ) -> None:
         self._fixed = fixed
         self._seconds = seconds
-        self._size = fixed or _FIRST
+        self._size = fixed or first
         self.clock = clock
 
     @property
@@ -246,7 +249,7 @@ class ChunkSize:
             return
         ideal = documents * self._seconds / max(seconds, 1e-6)
         bounded = min(max(ideal, self._size / 2), self._size * 2)
-        least = 1 if computing > self._seconds else min(_LEAST, self._size)
+        least = 1 if computing > self._seconds else min(FEW, self._size)
         self._size = int(min(max(bounded, least), _MOST))
 
     def shrink(self, documents: int) -> None:

@@ -36,7 +36,7 @@ from lazymig.engines.bulk import (
     rescue_broken,
     writes_alone,
 )
-from lazymig.engines.chunks import Chunk, ChunkSize, Position, Walk
+from lazymig.engines.chunks import FEW, FIRST, Chunk, ChunkSize, Position, Walk
 from lazymig.engines.claims import release_expired
 from lazymig.engines.computed import PartRefused, TooSlow
 from lazymig.engines.outages import is_away
@@ -365,7 +365,8 @@ class _Runner:
         seconds = self.options.chunk_seconds
         if self._is_exact(step, step.rules[0]):
             seconds = min(seconds, _HELD)
-        return ChunkSize(self.fixed_size, seconds)
+        computed = step.rules[0].kind != "static"
+        return ChunkSize(self.fixed_size, seconds, first=FEW if computed else FIRST)
 
     def _release_expired(self, step: Step) -> None:
         """Take out of documents what owners of claims have left when they died."""

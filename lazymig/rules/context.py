@@ -29,7 +29,7 @@ from lazymig.rules.operators import is_expression
 __all__ = ["both", "either", "simplified", "without"]
 
 # Conditions. In larger clauses only those parts are looked at that something new is known about.
-_SMALL: Final = 24
+_SMALL: Final = 16
 
 # What became simpler may tell of what was looked at before.
 _PASSES: Final = 3

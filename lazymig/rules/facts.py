@@ -66,7 +66,8 @@ def _fails_on_nothing(clause: Leaf) -> bool:
 def tells(clause: Clause) -> frozenset[Hashable]:
     """Return the marks of what a clause says, where it is given."""
     if clause.tells is None:
-        clause.tells = frozenset(_tells(clause))
+        own = frozenset(_tells(clause))
+        clause.tells = own.union(*map(tells, clause.parts)) if isinstance(clause, Every) else own
     return clause.tells
 
 
@@ -81,9 +82,6 @@ def _tells(clause: Clause) -> Iterator[Hashable]:
             yield _MISSING, clause.path
         for path in needs(clause):
             yield _THERE, path
-    elif isinstance(clause, Every):
-        for part in clause.parts:
-            yield from tells(part)
     elif isinstance(clause, Some):
         # It says what all of its parts say.
         if clause.parts:
@@ -136,7 +134,9 @@ def _denied_mark(clause: Negation) -> Hashable:
 def hears(clause: Clause) -> frozenset[Hashable]:
     """Return the marks of what may say something new about a clause, or about a part of it."""
     if clause.hears is None:
-        clause.hears = frozenset(_hears(clause))
+        own = frozenset(_hears(clause))
+        parts = clause.parts if isinstance(clause, (Every, Some)) else ()
+        clause.hears = own.union(*map(hears, parts))
     return clause.hears
 
 
@@ -149,11 +149,9 @@ def _hears(clause: Clause) -> Iterator[Hashable]:
             yield _THERE, clause.path
         for path in needs(clause):
             yield _MISSING, path
-    elif isinstance(clause, (Every, Some)):
+    elif isinstance(clause, Every):
         for part in clause.parts:
-            yield from hears(part)
-            if isinstance(clause, Every):
-                yield _TOGETHER, part.key
+            yield _TOGETHER, part.key
     elif isinstance(clause, Negation):
         yield from hears(clause.part)
 
