@@ -30,7 +30,6 @@ __all__ = [
     "all_of",
     "by_ids",
     "ids_matching",
-    "in_one_answer",
     "is_document_error",
     "is_mongomock",
     "key_of",

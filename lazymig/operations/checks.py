@@ -15,7 +15,7 @@ from typing import Any
 from bson.errors import BSONError
 from pymongo.collection import Collection
 
-from lazymig.engines.access import by_ids, in_one_answer, key_of
+from lazymig.engines.access import by_ids, key_of
 from lazymig.odm.examining import Examiner, Problem, ProblemKind, Reference, examining
 from lazymig.odm.fields import bson_type
 from lazymig.odm.indexes import untouched_collection
@@ -436,7 +436,7 @@ def _place_of(reference: Reference) -> Any:
 def _existing(collection: Collection[Any], ids: list[Any]) -> Iterator[Any]:
     """The keys of those `_id`s that are there."""
     for batch in _batched(ids):
-        for found in in_one_answer(collection.find(by_ids(batch), {"_id": 1}), len(batch)):
+        for found in collection.find(by_ids(batch), {"_id": 1}).batch_size(len(batch) + 1):
             yield key_of(found["_id"])
 
 

@@ -40,7 +40,6 @@ from lazymig.engines.claims import release_expired
 from lazymig.engines.computed import PartRefused
 from lazymig.engines.refusals import failure_of_server, still_matches
 from lazymig.errors import MigrationError, RuleChanged, RunOptionError
-from lazymig.odm.schema import full_name
 from lazymig.operations.backup import BackupWriter
 from lazymig.operations.digest import digest_of
 from lazymig.operations.interrupts import interruptible
@@ -149,7 +148,10 @@ class _Runner:
         self.is_broken = is_broken
         self.groups = steps
         self.journal = Journal(
-            collection.database, options.journal, codec_options=collection.codec_options
+            collection.database,
+            options.journal,
+            codec_options=collection.codec_options,
+            model_class=plan.model_class,
         )
         self.lease = Lease(
             self.journal.collection,
@@ -245,7 +247,6 @@ class _Runner:
                 self.collection.name,
                 self.scope,
                 run_id,
-                model_class=full_name(self.plan.doc_class),
                 options=self.options.to_journal(),
                 note=self.options.note,
                 lease=self.options.lease,
@@ -262,7 +263,6 @@ class _Runner:
                     note=self.options.note,
                     lease=self.options.lease,
                     keep_runs=self.options.keep_runs,
-                    model_class=full_name(self.plan.doc_class),
                 )
             )
         elif [step["name"] for step in entry.steps] != names:
@@ -344,9 +344,9 @@ class _Runner:
         if self.scope == "lazy" and state == "finished" and not self.refused and not carried:
             looked_for = partial(reopened_rules, self.collection, self.plan)
             reopened = self._persistently(self.steps[-1], looked_for)
-        self._persistently(
-            self.steps[-1], lambda: self.journal.finish(self.entry, state, error, reopened)
-        )
+        if reopened:
+            self._persistently(self.steps[-1], lambda: self.journal.reopen(self.entry, reopened))
+        self._persistently(self.steps[-1], lambda: self.journal.finish(self.entry, state, error))
         if state != "finished":
             logger.warning(
                 "%s: run %s %s: %s; everything up to here is done and noted, go on with "
