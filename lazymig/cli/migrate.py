@@ -464,6 +464,9 @@ def show_report(output: Output, report: MigrationReport) -> None:
         0,
         style,
     )
+    if report.reopened:
+        names = ", ".join(report.reopened)
+        output.indented(f"later rules lead back to {names}: run it once more", 2, "yellow")
     output.table(
         ("rule", "matched", "modified", "refused", "seconds"),
         [
@@ -486,13 +489,6 @@ def show_report(output: Output, report: MigrationReport) -> None:
                 2,
                 "yellow",
             )
-    if report.reopened:
-        output.indented(
-            f"{', '.join(report.reopened)}: later rules have brought documents back to it; another "
-            "run applies it to them",
-            2,
-            "yellow",
-        )
     for error in report.errors[:_MOST_TOLD]:
         output.indented(str(error), 2, "red")
     more = len(report.errors) - _MOST_TOLD

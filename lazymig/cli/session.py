@@ -25,8 +25,8 @@ from lazymig.cli.output import Output
 from lazymig.cli.settings import Settings, load_settings
 from lazymig.engines.access import is_mongomock
 from lazymig.odm.indexes import untouched_collection
-from lazymig.odm.schema import full_name
 from lazymig.operations.standing import exists
+from lazymig.rules.plan import full_name
 
 __all__ = ["Session", "Target"]
 

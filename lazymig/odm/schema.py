@@ -39,7 +39,6 @@ __all__ = [
     "document_parents",
     "document_subclasses",
     "field_path",
-    "full_name",
     "id_of",
     "inherits",
     "is_concrete",
@@ -79,11 +78,6 @@ def is_concrete(model: Any) -> bool:
 def class_name(model: Any) -> str:
     """The `_cls` value of a model."""
     return str(model._class_name)
-
-
-def full_name(model: Any) -> str:
-    """A model's name with its module, which tells it from others of the same name."""
-    return f"{model.__module__}.{model.__qualname__}"
 
 
 def inherits(model: Any) -> bool:

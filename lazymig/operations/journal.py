@@ -75,9 +75,8 @@ _ABANDONED = timedelta(days=7)
 class NewRun:
     """What is known of a run before it begins.
 
-    `collection` and the names in `rules`, each with its digest, are names; `model_class` is the
-    model's name with its module, if it is known; `options` are plain values without secrets.
-    `lease` is how many seconds the run may be silent before it counts as
+    `collection` and the names in `rules`, each with its digest, are names; `options` are plain
+    values without secrets. `lease` is how many seconds the run may be silent before it counts as
     dead; of the ended runs over the same collection the newest `keep_runs` stay in the journal.
     `skipped` are the names of rules that are not to be applied.
     """
@@ -93,7 +92,6 @@ class NewRun:
     keep_runs: int = KEEP_RUNS
     skipped: frozenset[str] = frozenset()
     id: ObjectId = field(default_factory=ObjectId)
-    model_class: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +210,9 @@ class Journal:
     :param codec_options: those of the collection that is run over, if they are not the database's:
         only with them an `_id` is noted as it is stored, and comes back as it is read there. UUIDs
         of two representations are told apart by nothing else.
+    :param model_class: the name, with its module, of the class that is run over. Runs that it
+        begins have it, and the latest run is one of this class or of one that is not known. A run
+        that is named may be one of a class that was moved to another module since.
 
     Every method raises `pymongo.errors.PyMongoError` where the connection or the rights fail. A
     checkpoint, a beat and an end may be repeated: they set what they are given.
@@ -223,8 +224,10 @@ class Journal:
         name: str = JOURNAL,
         *,
         codec_options: CodecOptions[Any] | None = None,
+        model_class: str | None = None,
     ) -> None:
         self.collection = journal_collection(database, name, codec_options)
+        self.model_class = model_class
         self._indexed = False
 
     def begin(self, run: NewRun) -> RunEntry:
@@ -237,7 +240,7 @@ class Journal:
             "_id": run.id,
             "kind": "run",
             "model": run.model,
-            "model_class": run.model_class,
+            "model_class": self.model_class,
             "collection": run.collection,
             "handler": run.handler,
             "scope": run.scope,
@@ -265,7 +268,6 @@ class Journal:
         scope: Scope,
         run_id: ObjectId | None = None,
         *,
-        model_class: str | None = None,
         options: Mapping[str, Any] | None = None,
         note: str | None = None,
         lease: float | None = None,
@@ -276,8 +278,6 @@ class Journal:
 
         :param run_id: that run; without it the latest one, unless a later run with the same rules
             has finished.
-        :param model_class: without an id, only runs of this very class, as in `NewRun`, or of one
-            that is not known. A run that is named may be one of a class that was moved since.
         :param options: those of this session, as in `NewRun`; the run has them from now on, all of
             them. What the sessions before had stays with them.
         :param note: of this session; without it the run keeps the one that it has.
@@ -289,14 +289,16 @@ class Journal:
         self._ensure_indexes()
         mine = {"kind": "run", "collection": collection, "model": model, "scope": scope}
         if run_id is None:
-            known = {} if model_class is None else {"model_class": {"$in": [model_class, None]}}
-            found = self._latest_unfinished({**mine, **known})
+            known = [self.model_class, None]
+            of_class = {} if self.model_class is None else {"model_class": {"$in": known}}
+            found = self._latest_unfinished({**mine, **of_class})
         else:
             found = self._by_id(mine, run_id)
         if found is None:
             return None
         changes = {
             "ended": None,
+            "reopened": [],
             "options": found["options"] if options is None else without_secrets(dict(options)),
             "note": found["note"] if note is None else without_secrets(note),
             "lease": found["lease"] if lease is None else lease,
@@ -424,27 +426,22 @@ class Journal:
         """
         return self._report(entry, {f"rules.{position}.state": "skipped"}, "heartbeat")
 
-    def finish(
-        self,
-        entry: RunEntry,
-        state: str,
-        error: str | None = None,
-        reopened: Sequence[str] = (),
-    ) -> None:
+    def finish(self, entry: RunEntry, state: str, error: str | None = None) -> None:
         """Write that the run has ended.
 
         :param state: `finished`, `stopped` or `failed`.
         :param error: the text of the error that ended it.
-        :param reopened: the rules that match documents again, because of a later one.
         :raises RunTakenOver: the run is no longer ours.
         """
-        values = {
-            "state": state,
-            "error": _short(error),
-            "waiting": None,
-            "reopened": list(reopened),
-        }
+        values = {"state": state, "error": _short(error), "waiting": None}
         self._report(entry, values, "ended")
+
+    def reopen(self, entry: RunEntry, rules: Sequence[str]) -> None:
+        """Write which rules match documents again, because of a later one; before the end.
+
+        :raises RunTakenOver: the run is no longer ours.
+        """
+        self._report(entry, {"reopened": list(rules)}, "heartbeat")
 
     def quarantine(
         self,

@@ -12,7 +12,6 @@ from pymongo.collection import Collection
 
 from lazymig.engines.bulk import MigrationReport, RuleReport
 from lazymig.errors import MigrationError, RuleChanged, RunNotActive
-from lazymig.odm.schema import full_name
 from lazymig.operations.coverage import Coverage, is_marked
 from lazymig.operations.digest import digest_of
 from lazymig.operations.journal import Journal, NewRun, RunEntry
@@ -108,7 +107,6 @@ class Opening:
                 self.collection.name,
                 self.scope,
                 None if resume is True else ObjectId(str(resume)),
-                model_class=full_name(self.plan.doc_class),
                 options=self.options.to_journal(),
                 note=self.options.note,
                 lease=self.options.lease,
@@ -131,7 +129,6 @@ class Opening:
                 note=self.options.note,
                 lease=self.options.lease,
                 keep_runs=self.options.keep_runs,
-                model_class=full_name(self.plan.doc_class),
                 skipped=frozenset(covered),
                 id=self.new_id,
             )

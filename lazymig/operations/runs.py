@@ -160,7 +160,10 @@ class _Runner:
         self.options = options
         self.is_broken = is_broken
         self.journal = Journal(
-            collection.database, options.journal, codec_options=collection.codec_options
+            collection.database,
+            options.journal,
+            codec_options=collection.codec_options,
+            model_class=plan.model_class,
         )
         self.coverage = Coverage(collection.database, collection.name, plan.model_name)
         self.opening = Opening(collection, plan, scope, options, steps, self.journal, self.coverage)
@@ -269,9 +272,9 @@ class _Runner:
         if self.scope == "lazy" and state == "finished" and not self.refused and not carried:
             looked_for = partial(reopened_rules, self.collection, self.plan)
             reopened = self._persistently(self.steps[-1], looked_for)
-        self._persistently(
-            self.steps[-1], lambda: self.journal.finish(self.entry, state, error, reopened)
-        )
+        if reopened:
+            self._persistently(self.steps[-1], lambda: self.journal.reopen(self.entry, reopened))
+        self._persistently(self.steps[-1], lambda: self.journal.finish(self.entry, state, error))
         if state != "finished":
             logger.warning(
                 "%s: run %s %s: %s; everything up to here is done and noted, go on with "

@@ -21,11 +21,13 @@ _MOST_PAIRS: Final = 5_000
 def certain_cycles(lazy: Sequence[BoundRule]) -> Iterator[tuple[BoundRule, BoundRule]]:
     """The pairs of a rule and a later one after which each document matches the first again.
 
-    Not all are found among hundreds of rules on one path; a run finds what it has brought back.
+    And stays so: no rule after both writes what the first looks for. Among hundreds of rules on one
+    path nothing is certain; a run finds what it has brought back.
     """
-    for rule, later, answer in islice(_answers(lazy), _MOST_PAIRS):
-        if answer is True:
-            yield rule, later
+    pairs = list(islice(_answers(lazy), _MOST_PAIRS))
+    last = {rule.name: (rule, later, answer) for rule, later, answer in pairs}
+    if len(pairs) < _MOST_PAIRS:
+        yield from ((rule, later) for rule, later, answer in last.values() if answer is True)
 
 
 def may_be_reopened(lazy: Sequence[BoundRule]) -> list[BoundRule]:

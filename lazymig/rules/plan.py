@@ -12,7 +12,7 @@ from lazymig.rules.formulas import parse
 from lazymig.rules.knowledge import implies_presence
 from lazymig.rules.updates import overlaps
 
-__all__ = ["Family", "Plan", "feeds"]
+__all__ = ["Family", "Plan", "feeds", "full_name"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +48,11 @@ class Plan:
     def model_name(self) -> str:
         """The model's name, for messages."""
         return str(self.doc_class.__name__)
+
+    @property
+    def model_class(self) -> str:
+        """The model's name with its module, which tells it from others of the same name."""
+        return full_name(self.doc_class)
 
     @property
     def started_by_errors(self) -> tuple[BoundRule, ...]:
@@ -116,6 +121,11 @@ class Plan:
     def may_rescue(self, carried: Sequence[str] | None, excluded: Sequence[str]) -> bool:
         """Whether a rule that no match starts may write a path which a projection carries."""
         return any(_writes_carried(rule, carried, excluded) for rule in self.started_by_errors)
+
+
+def full_name(model: Any) -> str:
+    """A class's name with its module."""
+    return f"{model.__module__}.{model.__qualname__}"
 
 
 def feeds(rule: BoundRule, later: BoundRule) -> bool:

@@ -65,12 +65,12 @@ def test_the_document_is_read_only(mongoengine_db: Database[Any]) -> None:
 
     def method(self: Any) -> None:
         self.target = {"a": {"$exists": False}}
-        if self.doc["b"]:
+        if int(self.doc["b"]):
             self.doc["a"] = 1
         self.update = {"$set": {"a": 1}}
 
     post = _post(handler(migration01__x=method))
-    with pytest.raises(MigrationFailed, match=r"migration01__x.*item assignment"):
+    with pytest.raises(MigrationFailed, match=r"migration01__x.*self\.doc, which is read-only"):
         post.objects.get()
     assert mongoengine_db["post"].find_one() == {"_id": 1, "b": 1}
 
@@ -78,12 +78,19 @@ def test_the_document_is_read_only(mongoengine_db: Database[Any]) -> None:
 def test_assigning_to_the_document_at_once_is_an_error_of_definition() -> None:
     """A rule that needs no document to be seen assigning to it is refused with its class."""
 
-    def method(self: Any) -> None:
+    def at_once(self: Any) -> None:
         self.target = {"a": {"$exists": False}}
         self.doc["a"] = 1
 
-    with pytest.raises(RuleDefinitionError, match="item assignment"):
-        _post(handler(migration01__x=method))
+    def in_a_branch(self: Any) -> None:
+        self.target = {"a": {"$exists": False}}
+        if self.doc["b"]:
+            self.doc["a"] = 1
+        self.update = {"$set": {"a": 1}}
+
+    for method in (at_once, in_a_branch):
+        with pytest.raises(RuleDefinitionError, match=r"self\.doc, which is read-only"):
+            _post(handler(migration01__x=method))
 
 
 def test_a_rule_that_reads_a_missing_field_fails_with_its_name(

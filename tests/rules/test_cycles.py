@@ -51,6 +51,21 @@ def test_what_comes_back(earlier: Any, later: Any, may: bool, certain: bool) -> 
     assert list(certain_cycles(rules)) == ([(first, second)] if certain else [])
 
 
+def test_what_is_taken_away_again_is_not_certain() -> None:
+    """A rule after both may end the match that the one between them has brought back."""
+    number = {"v": {"$type": "number"}}
+    between = rule(MISSING, {"$set": {"v": 2}})
+    first, _, last = rules = _bound(
+        rule(number, {"$set": {"v": "a"}}), between, rule(number, {"$set": {"v": "b"}})
+    )
+    assert list(certain_cycles(rules)) == []
+    assert may_be_reopened(rules) == [first]
+    text = rule({"w": 1}, {"$set": {"v": "b"}})
+    again = _bound(rule(number, {"$set": {"v": "a"}}), text, between)
+    assert list(certain_cycles(again)) == [(again[0], again[2])]
+    assert last.name == "migration03__r"
+
+
 def test_an_earlier_rule_brings_nothing_back() -> None:
     """A rule that runs first feeds the later one, as it should."""
     rules = _bound(rule(MISSING, {"$set": {"v": 2}}), rule({"v": 2}, {"$set": {"v": 3}}))
