@@ -43,6 +43,7 @@ __all__ = [
     "by_ids",
     "compared",
     "decoded_each",
+    "for_ids",
     "ids_matching",
     "ids_of",
     "in_one_answer",
@@ -250,10 +251,25 @@ def _value_at(document: Raw, path: str) -> Any:
     return value
 
 
+def for_ids(collection: Collection[Any]) -> Collection[Any]:
+    """The collection for reads of `_id`s alone: none of them stops the others.
+
+    A date that Python does not have still names its document; text that is not UTF-8 names none.
+    """
+    if is_mongomock(collection):
+        return collection
+    return collection.with_options(
+        codec_options=collection.codec_options.with_options(
+            datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+            unicode_decode_error_handler="backslashreplace",
+        )
+    )
+
+
 def ids_matching(collection: Collection[Any], queries: Sequence[Raw], count: int) -> set[Any]:
     """The keys of the documents, at most `count`, that one of the queries finds on the primary."""
     query = queries[0] if len(queries) == 1 else {"$or": list(queries)}
-    found = in_one_answer(on_primary(collection).find(query, {"_id": 1}), count)
+    found = in_one_answer(for_ids(on_primary(collection)).find(query, {"_id": 1}), count)
     return {key_of(document["_id"]) for document in found}
 
 

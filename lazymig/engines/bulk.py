@@ -25,6 +25,7 @@ from lazymig.engines.access import (
     Raw,
     all_of,
     by_ids,
+    for_ids,
     is_document_error,
     is_mongomock,
     key_of,
@@ -382,7 +383,7 @@ class Work:
             outcome.unwritten.discard(key)
             del outcome.failures[key]
         query = all_of(by_ids([each["_id"] for each in broken]), self.plan.concern, rule.target)
-        for document in on_primary(self.collection).find(query, {"_id": 1}):
+        for document in for_ids(on_primary(self.collection)).find(query, {"_id": 1}):
             if (key := key_of(document["_id"])) not in failed:
                 outcome.failures[key] = still_matches(rule, document["_id"])
         tally.add(counts.pop(rule.name, Tally()))
@@ -450,7 +451,8 @@ class Work:
             tally.matched += before
             tally.modified += max(before - after, 0)
             if after and self._demand == "end":
-                left = on_primary(self.collection).find(query, {"_id": 1}).limit(self.most_errors)
+                reader = for_ids(on_primary(self.collection))
+                left = reader.find(query, {"_id": 1}).limit(self.most_errors)
                 tally.errors.extend(still_matches(rule, document["_id"]) for document in left)
 
     def stream(

@@ -21,6 +21,7 @@ from lazymig.engines.access import (
     Raw,
     all_of,
     by_ids,
+    for_ids,
     in_one_answer,
     is_mongomock,
     key_of,
@@ -415,7 +416,9 @@ class Computation:
             {"$facet": {"still": still}},
         ]
         try:
-            (answer,) = on_primary(self.collection).aggregate(stages, **within(self.session))
+            (answer,) = for_ids(on_primary(self.collection)).aggregate(
+                stages, **within(self.session)
+            )
             keys = {key_of(document["_id"]) for document in answer["still"]}
         except (OperationFailure, DocumentTooLarge) as exc:
             if isinstance(exc, OperationFailure) and (
@@ -462,7 +465,7 @@ class Computation:
     def look_again(self) -> None:
         """Find the documents that still match, and put them among the failures."""
         ids = list(self.questions.values())
-        found = on_primary(self.collection).find(
+        found = for_ids(on_primary(self.collection)).find(
             all_of(by_ids(ids), self.concern, self.rule.declared.target),
             {"_id": 1},
             **within(self.session),

@@ -91,31 +91,31 @@ class Undecoded(Mapping[str, Any]):
         self.data = data
         self.error = error
         self._options = options
-        self._fields = dict(_fields_of(data))
-        for name in list(self._fields):
+        self._parts = dict(_fields_of(data))
+        for name in list(self._parts):
             try:
                 self.get(name)
             except InvalidBSON as exc:
                 self.error = exc if self.error is error else self.error
                 if name in ("_id", "_cls"):
-                    del self._fields[name]
+                    del self._parts[name]
 
     def __getitem__(self, key: str) -> Any:
         options = self._options if key != "_id" else with_any_date(self._options)
         try:
-            (value,) = bson.decode(self._fields[key], options).values()
+            (value,) = bson.decode(self._parts[key], options).values()
         except InvalidBSON as exc:
             raise Undecodable(key, excerpt(exc)) from exc
         return value
 
     def __contains__(self, key: object) -> bool:
-        return key in self._fields
+        return key in self._parts
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._fields)
+        return iter(self._parts)
 
     def __len__(self) -> int:
-        return len(self._fields)
+        return len(self._parts)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Undecoded) and self.data == other.data
@@ -123,7 +123,7 @@ class Undecoded(Mapping[str, Any]):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"Undecoded({list(self._fields)!r})"
+        return f"Undecoded({list(self._parts)!r})"
 
 
 def with_any_date(options: CodecOptions[Any]) -> CodecOptions[Any]:

@@ -19,6 +19,7 @@ from lazymig.engines.access import (
     Raw,
     all_of,
     by_ids,
+    for_ids,
     ids_matching,
     is_mongomock,
     key_of,
@@ -58,7 +59,7 @@ class Search:
 
     def find(self, collection: Collection[Any], query: Raw, limit: int = 0) -> Iterator[Any]:
         """The `_id`s of the documents that a query finds on the primary."""
-        cursor = on_primary(collection).find(query, {"_id": 1}, limit=limit)
+        cursor = for_ids(on_primary(collection)).find(query, {"_id": 1}, limit=limit)
         if self.max_time_ms is not None:
             cursor = cursor.max_time_ms(self.max_time_ms)
         if self.collation is not None:
@@ -125,7 +126,7 @@ def _exactly(
 
 def rules_matching(collection: Collection[Any], plan: Plan, found: Found) -> tuple[str, ...]:
     """The names of the starting rules that match one of these documents now."""
-    reader = on_primary(collection)
+    reader = for_ids(on_primary(collection))
     ids = by_ids(list(found.values()))
     return tuple(
         rule.name
