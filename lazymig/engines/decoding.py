@@ -7,7 +7,6 @@ others of the answer, and the cursor as well.
 from __future__ import annotations
 
 import itertools
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 
 from lazymig.engines.access import Raw, all_of, by_ids, in_one_answer, is_mongomock, key_of
+from lazymig.engines.raw_bson import fields_of
 from lazymig.redaction import excerpt
 from lazymig.rules.matching import Matcher
 
@@ -36,36 +36,6 @@ __all__ = [
 # The bytes of documents that are held at once, beyond the answer of the server, which may have
 # sixteen times as many for itself.
 _MOST_BYTES: Final = 4 << 20
-
-_INT32: Final = struct.Struct("<i")
-
-# The bytes of a value, by its type, where these are the same for all values; and what is to be
-# added to the length that others begin with.
-_FIXED: Final = {
-    0x01: 8,
-    0x06: 0,
-    0x07: 12,
-    0x08: 1,
-    0x09: 8,
-    0x0A: 0,
-    0x10: 4,
-    0x11: 8,
-    0x12: 8,
-    0x13: 16,
-    0x7F: 0,
-    0xFF: 0,
-}
-_COUNTED: Final = {
-    0x02: 4,
-    0x03: 0,
-    0x04: 0,
-    0x05: 5,
-    0x0C: 16,
-    0x0D: 4,
-    0x0E: 4,
-    0x0F: 0,
-}
-_REGEX: Final = 0x0B
 
 
 class Undecodable(InvalidBSON):
@@ -91,7 +61,7 @@ class Undecoded(Mapping[str, Any]):
         self.data = data
         self.error = error
         self._options = options
-        self._parts = dict(_fields_of(data))
+        self._parts = dict(fields_of(data))
         for name in list(self._parts):
             try:
                 self.get(name)
@@ -129,24 +99,6 @@ class Undecoded(Mapping[str, Any]):
 def with_any_date(options: CodecOptions[Any]) -> CodecOptions[Any]:
     """The options for `_id`s: one that Python has no date for still names its document."""
     return options.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
-
-
-def _fields_of(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """The top-level fields of a document, each as a document of its own."""
-    position = 4
-    while kind := data[position]:
-        end = data.index(0, position + 1)
-        name = data[position + 1 : end].decode("utf-8", "backslashreplace")
-        value = end + 1
-        if kind in _FIXED:
-            after = value + _FIXED[kind]
-        elif kind == _REGEX:
-            after = data.index(0, data.index(0, value) + 1) + 1
-        else:
-            after = value + _COUNTED[kind] + _INT32.unpack_from(data, value)[0]
-        field = data[position:after]
-        yield name, _INT32.pack(len(field) + 5) + field + b"\0"
-        position = after
 
 
 def as_bytes(collection: Collection[Any]) -> Collection[Any]:

@@ -24,6 +24,7 @@ __all__ = [
     "element_at",
     "element_of",
     "faithful",
+    "fields_of",
     "id_element",
     "in_condition",
     "is_odd",
@@ -116,6 +117,13 @@ def _element(batch: bytes, start: int, name: bytes) -> bytes | None:
 
 def _value(element: bytes) -> bytes:
     return element[element.index(0, 1) + 1 :]
+
+
+def fields_of(document: bytes) -> Iterator[tuple[str, bytes]]:
+    """The elements of a document by their names, each as a document of its own."""
+    for at, value, following in _elements(document, 0):
+        name = document[at + 1 : value - 1].decode("utf-8", "backslashreplace")
+        yield name, bytes(_document(document[at:following]).raw)
 
 
 def is_odd(document: bytes) -> bool:
