@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from bson import ObjectId
@@ -28,6 +29,7 @@ from lazymig.errors import MigrationFailed, RuleChanged, RunError
 from lazymig.operations.fencing import fenced
 from lazymig.operations.journal import Journal, RunEntry
 from lazymig.operations.lease import Lease
+from lazymig.operations.outlasting import outlast
 from lazymig.operations.transactions import MOST_CONFLICTS, Contended, has_transactions, refusal_of
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
@@ -133,7 +135,20 @@ class _Retry:
         return _BATCH_IN_TRANSACTION if self._is_exact(rule) else _BATCH
 
     def take(self, rule: BoundRule, document_ids: Sequence[Any]) -> Tally:
-        """Apply a rule to some documents, and note for each what is left to do."""
+        """Apply a rule to some documents, and note for each what is left to do.
+
+        What may be done twice outlasts a server that is away.
+        """
+        take = partial(self._take, rule, document_ids)
+        if not self._is_exact(rule) and may_be_repeated(rule, self.entry.scope) is not True:
+            return take()
+        return outlast(self.plan.model_name, take, pause=self._pause)
+
+    def _pause(self, seconds: float, _until: float) -> bool:
+        time.sleep(seconds)
+        return not self.lease.taken
+
+    def _take(self, rule: BoundRule, document_ids: Sequence[Any]) -> Tally:
         if not self._is_exact(rule):
             tally = self._apply(rule, document_ids)
             self._note(rule, document_ids, tally)
@@ -145,7 +160,7 @@ class _Retry:
                 # MongoDB does not say in a transaction which document it has refused.
                 tally = Tally()
                 for document_id in document_ids:
-                    tally.add(self.take(rule, [document_id]))
+                    tally.add(self._take(rule, [document_id]))
                 return tally
             if not isinstance(exc.__cause__, OperationFailure):
                 raise
