@@ -73,14 +73,16 @@ def retry_quarantined(
     journal = Journal(collection.database, journal_name, codec_options=collection.codec_options)
     entry = journal.read(run_id, collection.name)
     reports = []
-    with Lease(journal.collection, collection.name, holder={"run": run_id}) as lease:
+    lease = Lease(journal.collection, collection.name, holder={"run": run_id})
+    outlast(plan.model_name, lease.acquire)
+    try:
         # Before the lease is held, a run or another retry may change what is read here.
         _check_finished(journal, collection, entry)
         failed = journal.quarantined_by_rule(run_id)
         _check_rules(collection, plan, entry, failed)
-        journal.own(entry)
+        outlast(plan.model_name, partial(journal.own, entry))
         # Whoever has taken over the lease before did not know that the run is owned anew.
-        lease.tell(run=run_id)
+        outlast(plan.model_name, partial(lease.tell, run=run_id))
         lease.check()
         retry = _Retry(collection, plan, is_broken, journal, entry, lease)
         current: dict[Any, Any] = {}
@@ -98,6 +100,8 @@ def retry_quarantined(
                 current.pop(key_of(error.document_id), None)
             seconds = time.perf_counter() - started
             reports.append(conclude(collection, plan, rule, entry.scope, tally, seconds))
+    finally:
+        lease.release()
     return MigrationReport(
         plan.model_name,
         str(collection.full_name),
