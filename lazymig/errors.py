@@ -17,9 +17,9 @@ LazyMigError
 ├── HandlerFileError                   a handler's source file cannot be found, read or edited
 └── MigrationError                     a document could not be brought up to date
     ├── MigrationFailed                the update was refused, the rule raised or is in vain
-    ├── MigrationConflict              the document kept changing while a rule was computed
+    ├── MigrationConflict              the document kept changing while it was brought up to date
     ├── MigrationInProgress            somebody else is at work on it, by a rule that runs once
-    └── MigrationTimeout               the write had to wait longer than `lazy_timeout`
+    └── MigrationTimeout               the write had to wait longer than a limit allows
 
 ConvergenceWarning (UserWarning)       a lazy rule that a match alone must not start
 """
@@ -262,7 +262,7 @@ class MigrationFailed(MigrationError):
 
 
 class MigrationConflict(MigrationError):
-    """What the rule had read changed again and again before its update could be written."""
+    """The document kept changing: what a rule had read of it, or back into an old shape."""
 
 
 class MigrationInProgress(MigrationError):
@@ -292,7 +292,10 @@ class MigrationInProgress(MigrationError):
 
 
 class MigrationTimeout(MigrationError):
-    """The write had to wait, for another transaction for example, longer than `lazy_timeout`."""
+    """The write had to wait, for another transaction for example, longer than a limit allows.
+
+    The limit is `lazy_timeout`, or a shorter one of PyMongo; the message names it.
+    """
 
 
 def _rebuild(

@@ -12,7 +12,9 @@ from mongoengine.errors import DoesNotExist
 
 from lazymig.engines.access import on_primary
 from lazymig.engines.bulk import MigrationReport
+from lazymig.engines.deadline import without_client_limit
 from lazymig.engines.pending import RuleStatus
+from lazymig.engines.sessions import check_no_transaction
 from lazymig.errors import RunNotFound, RunOptionError
 from lazymig.odm.handler import MigrationHandler
 from lazymig.odm.loading import Source, builder_of, is_broken, load_batch
@@ -53,7 +55,8 @@ class DocumentMigration(MigrationHandler):
         `MigrationError`, or `"skip"` it: load it as it is stored if MongoEngine can, otherwise
         leave it out of the iteration. A save of it, and an operation that has to bring it up to
         date first, raise or go on likewise.
-    :cvar lazy_timeout: seconds that a load may wait for its write; `None` for no limit.
+    :cvar lazy_timeout: seconds that a load may wait for its write, within the limits of PyMongo;
+        `None` for no other limit.
     :cvar see_through: whether queries see through pending rules; otherwise they are answered from
         what is stored.
     :cvar settle_limit: documents that an operation which cannot be rewritten may bring up to date
@@ -111,6 +114,8 @@ class DocumentMigration(MigrationHandler):
             document that was refused, which gets no later rule; of a run that is resumed, also for
             those that it had refused before and that are still in quarantine.
         :raises RunOptionError: an option has a value that it cannot have.
+        :raises RunError: it was called in the transaction of a bound session, or within a
+            `pymongo.timeout`.
         :raises CollectionLocked: another run is at work on the collection.
         :raises RuleChanged: the run to resume has begun with other rules.
         :raises RunError: a run that has not finished has applied to a part of the collection a rule
@@ -152,6 +157,7 @@ class DocumentMigration(MigrationHandler):
         :raises RunError: the run has not finished.
         :raises RuleChanged: it is a run of another model, or of a rule that the handler has not.
         """
+        self._check("retry_quarantined")
         chosen = self._collection_or(collection)
         if not ObjectId.is_valid(str(run_id)):
             raise RunNotFound(
@@ -180,15 +186,19 @@ class DocumentMigration(MigrationHandler):
         :param sample: the most documents to try the rules on; 0 for none.
         :param scope: the rules of one scope alone; `None` for the lazy and then the bulk ones.
         :raises RunOptionError: `sample` or `scope` is invalid.
+        :raises RunError: it was called in the transaction of a bound session.
         :raises pymongo.errors.PyMongoError: the connection, or the right to read.
         """
-        return preview_of(
-            self._plan(),
-            self._collection_or(collection),
-            builder=builder_of(self._doc_class),
-            sample=sample,
-            scope=scope,
-        )
+        self._check("preview")
+        chosen = self._collection_or(collection)
+        with without_client_limit(chosen.database):
+            return preview_of(
+                self._plan(),
+                chosen,
+                builder=builder_of(self._doc_class),
+                sample=sample,
+                scope=scope,
+            )
 
     def get_deprecated(
         self, collection: Any = None, journal: str = JOURNAL
@@ -220,6 +230,8 @@ class DocumentMigration(MigrationHandler):
         return standing_of(self._collection_or(collection), self._plan(), journal)
 
     def _carry_out(self, scope: Scope, collection: Any, options: RunOptions) -> MigrationReport:
+        # Before the collection is looked up: MongoEngine makes indexes with that.
+        self._check("migrate_all" if scope == "bulk" else "migrate_pending")
         return carry_out(
             self._collection_or(collection),
             self._plan(),
@@ -227,6 +239,9 @@ class DocumentMigration(MigrationHandler):
             Options.of(options),
             self._is_broken(),
         )
+
+    def _check(self, operation: str) -> None:
+        check_no_transaction(self._doc_class.__name__, operation)
 
     def _is_broken(self) -> Callable[[Mapping[str, Any]], bool]:
         return partial(is_broken, build=builder_of(self._doc_class))

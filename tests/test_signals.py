@@ -204,3 +204,46 @@ def test_nothing_is_printed(any_db: Any, capfd: pytest.CaptureFixture[str]) -> N
     rules(post).get_deprecated()
     rules(post).get_status()
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["pre_migration", "post_migration", "migration_failed"])
+@pytest.mark.parametrize("scope", ["lazy", "bulk"])
+def test_a_receiver_that_raises_stops_nothing(
+    mongoengine_db: Database[Any], caplog: pytest.LogCaptureFixture, name: str, scope: str
+) -> None:
+    """What a receiver raises is logged, with its traceback; documents and other receivers go on."""
+    mongoengine_db["post"].insert_many([{"_id": 1, "tags": []}, {"_id": 2, "tags": "x"}])
+    push = rule({"tags": {"$ne": "new"}}, {"$push": {"tags": "new"}})
+    number = "migration01__push" if scope == "lazy" else "allmigration01__push"
+    rules = handler(**{number: push})
+    post = _post(rules)
+
+    def raising(_sender: Any, **_keywords: Any) -> None:
+        raise ZeroDivisionError("in a receiver")
+
+    signal = getattr(signals, name)
+    signal.connect(raising)
+    try:
+        with _heard(name) as heard, caplog.at_level(logging.ERROR, "lazymig.signals"):
+            if scope == "lazy":
+                assert post.objects.get(key=1).tags == ["new"]
+                with pytest.raises(MigrationFailed):
+                    post.objects.get(key=2)
+            else:
+                rules(post).migrate_all()
+    finally:
+        signal.disconnect(raising)
+    assert heard
+    assert mongoengine_db["post"].find_one({"_id": 1})["tags"] == ["new"]
+    lines = [record for record in caplog.records if record.name == "lazymig.signals"]
+    assert lines
+    assert all(line.exc_info and line.exc_info[0] is ZeroDivisionError for line in lines)
+
+
+def test_a_muted_signal_is_not_sent(mongoengine_db: Database[Any]) -> None:
+    """`muted()` of a signal holds for lazymig's own signals."""
+    mongoengine_db["post"].insert_one({"_id": 1})
+    post = _post(handler(migration01__enable=CHAIN["migration01__enable"]))
+    with _heard() as heard, signals.post_migration.muted():
+        post.objects.get()
+    assert [name for name, _, _ in heard] == ["pre_migration"]

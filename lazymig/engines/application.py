@@ -8,7 +8,7 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any
 
-from pymongo import UpdateMany
+from pymongo import UpdateMany, WriteConcern
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
@@ -30,6 +30,7 @@ from lazymig.engines.claims import ClaimOutcome, Held, migrate_claimed, wait_for
 from lazymig.engines.computed import Outcome, migrate_computed
 from lazymig.engines.deadline import Deadline
 from lazymig.engines.marks import marks_writes
+from lazymig.engines.recursion import was_told
 from lazymig.engines.refusals import failure_of_rule, failure_of_server
 from lazymig.engines.sessions import (
     in_transaction,
@@ -164,6 +165,8 @@ class Application:
 
         And it takes no further command then by which that could be found out.
         """
+        # A transaction has a write concern of its own, and MongoDB refuses that of a write.
+        self.collection = self.collection.with_options(write_concern=WriteConcern())
         for index in self.documents:
             alone = self._part([index], whole=self.whole)
             late = alone.work(self.deadline)
@@ -371,10 +374,11 @@ class Application:
             static_update=static_update,
         )
         self._take_over(rule, outcome)
-        keys = {key_of(document["_id"]) for document in documents}
         # Of an update that may not end the match nothing is said by the next match.
         ended = set() if outcome.lasting else outcome.matched
-        self.left_alone.update((key, rule.name) for key in keys - ended)
+        if len(ended) < len(documents):
+            keys = {key_of(document["_id"]) for document in documents}
+            self.left_alone.update((key, rule.name) for key in keys - ended)
 
     def _claim_each(self, rule: BoundRule) -> None:
         """Let a once rule do its work on each document that nobody else is at work on."""
@@ -477,7 +481,8 @@ class Application:
         if not signals.pre_migration.receivers:
             return
         for index, document in self.documents.items():
-            signals.pre_migration.send(
+            signals.announce(
+                signals.pre_migration,
                 self.plan.doc_class,
                 document_id=document["_id"],
                 rules=tuple(rule.name for rule in self.matches[index]),
@@ -486,8 +491,9 @@ class Application:
 
     def _announce_end(self) -> None:
         for key, error in self.errors.items():
-            logger.warning("%s", error)
-            signals.migration_failed.send(
+            logger.log(logging.DEBUG if was_told(error) else logging.WARNING, "%s", error)
+            signals.announce(
+                signals.migration_failed,
                 self.plan.doc_class,
                 document_id=self.ids[key],
                 rules=(error.rule,) if error.rule else (),
@@ -498,7 +504,8 @@ class Application:
             if key in self.errors:
                 continue
             logger.debug("%s %r: %s", self.plan.model_name, self.ids[key], ", ".join(names))
-            signals.post_migration.send(
+            signals.announce(
+                signals.post_migration,
                 self.plan.doc_class,
                 document_id=self.ids[key],
                 rules=tuple(names),

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import itertools
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
-from threading import Lock
 from typing import Any, Literal
 
 from pymongo.collection import Collection
@@ -37,6 +38,7 @@ from lazymig.engines.claims import migrate_once
 from lazymig.engines.computed import Demand, Outcome, PartRefused, migrate_computed
 from lazymig.engines.lazy import Failure, refresh, rescue
 from lazymig.engines.marks import marks_writes
+from lazymig.engines.recursion import was_told
 from lazymig.engines.refusals import failure_of_rule, failure_of_server, still_matches
 from lazymig.errors import MigrationError
 from lazymig.rules.discovery import BoundRule
@@ -315,7 +317,9 @@ class Work:
         written. In a transaction there is one command at a time, and one pre-image at a time.
         """
         paths = _paths_needed(rule, self.plan)
-        turn = nullcontext() if self.session is None and self.before_write is None else Lock()
+        # By its module's name: a patched one lets the other worker go on, where both are greenlets.
+        alone = self.session is None and self.before_write is None
+        turn = nullcontext() if alone else threading.Lock()
         work = partial(
             migrate_computed,
             self.collection,
@@ -486,7 +490,7 @@ def _side_by_side(
         running: deque[Future[Outcome]] = deque()
         try:
             for batch in batches:
-                running.append(pool.submit(work, batch))
+                running.append(pool.submit(copy_context().run, work, batch))
                 if len(running) == workers:
                     yield running.popleft().result()
             while running:
@@ -501,7 +505,9 @@ def _side_by_side(
 
 def announce(plan: Plan, rule: BoundRule, scope: Scope) -> None:
     """Tell who listens that a rule is about to run."""
-    signals.pre_migration.send(plan.doc_class, document_id=None, rules=(rule.name,), scope=scope)
+    signals.announce(
+        signals.pre_migration, plan.doc_class, document_id=None, rules=(rule.name,), scope=scope
+    )
 
 
 def conclude(
@@ -514,8 +520,9 @@ def conclude(
 ) -> RuleReport:
     """Log and tell what a rule has done."""
     for error in tally.errors:
-        logger.error("%s", error)
-        signals.migration_failed.send(
+        logger.log(logging.DEBUG if was_told(error) else logging.ERROR, "%s", error)
+        signals.announce(
+            signals.migration_failed,
             plan.doc_class,
             document_id=error.document_id,
             rules=(rule.name,),
@@ -532,7 +539,8 @@ def conclude(
         len(tally.errors),
         seconds,
     )
-    signals.post_migration.send(
+    signals.announce(
+        signals.post_migration,
         plan.doc_class,
         document_id=None,
         rules=(rule.name,),

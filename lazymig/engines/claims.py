@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import socket
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,6 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context, ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
-from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -130,7 +130,7 @@ class _Memory:
     """The effects of this process whose update could not be written: none of them is repeated."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = threading.Lock()
         self._entries: OrderedDict[tuple[_Place, str], _Unwritten] = OrderedDict()
 
     def get(self, place: _Place, rule: BoundRule) -> _Unwritten | None:
@@ -463,7 +463,7 @@ class _Claimant(AbstractContextManager["_Claimant"]):
         def limited() -> _Result:
             # Whoever gives no context is a bulk run.
             if self.context is None:
-                limit = without_client_limit(self.given)
+                limit = without_client_limit(self.given.database)
             else:
                 limit = Deadline.of(self.given, self.patience).within()
             with limit:
@@ -510,7 +510,7 @@ class _Keeper:
         self._owner = owner
         self._lease = lease
         self._own: Raw | None = None
-        self._closing = Event()
+        self._closing = threading.Event()
         self._started = False
 
     def hold(self, own: Raw) -> None:
@@ -518,7 +518,7 @@ class _Keeper:
         self._own = own
         if not self._started:
             self._started = True
-            Thread(target=self._work, name=f"lazymig:{self._owner}", daemon=True).start()
+            threading.Thread(target=self._work, name=f"lazymig:{self._owner}", daemon=True).start()
 
     def let_go(self) -> None:
         """Renew no claim until the next one is held."""

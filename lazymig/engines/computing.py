@@ -27,6 +27,7 @@ from lazymig.engines.access import (
     waited_too_long,
 )
 from lazymig.engines.outages import is_away
+from lazymig.engines.recursion import AtWork, circular, place_of
 from lazymig.engines.refusals import (
     failure_of_rule,
     sets_no_update,
@@ -159,6 +160,7 @@ class Computation:
     ) -> None:
         self.collection = collection
         self.rule = rule
+        self.place = place_of(collection, rule)
         self.concern = concern
         self.demand = demand
         self.shard_key = shard_key
@@ -183,10 +185,15 @@ class Computation:
         rule, document_id = self.rule, document["_id"]
         key = key_of(document_id)
         try:
-            evaluation = rule.evaluate(
-                document=None if self.static_update else document, collection=self.collection
-            )
+            with AtWork(self.place, document):
+                evaluation = rule.evaluate(
+                    document=None if self.static_update else document, collection=self.collection
+                )
         except Exception as exc:
+            failure = circular(self.place, rule, document_id, exc)
+            if failure is not None:
+                self.outcome.failures[key] = failure
+                return None
             if projected is not None:
                 # It may have missed what was not read.
                 return ReadsMore(document_id)

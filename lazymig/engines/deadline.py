@@ -19,7 +19,7 @@ from pymongo import _csot
 
 from lazymig.engines.access import is_mongomock
 
-__all__ = ["Deadline", "without_client_limit"]
+__all__ = ["Deadline", "seconds_around", "without_client_limit"]
 
 # What is used of a `pymongo.timeout` around a load: the rest is for reading what was written, and
 # for the neighbours of a document that had to be given up.
@@ -68,7 +68,7 @@ class Deadline:
 
     @property
     def is_over(self) -> bool:
-        """Whether no time is left."""
+        """Return whether no time is left."""
         return self.left == 0
 
     def part(self, fraction: float) -> Deadline:
@@ -125,8 +125,13 @@ def _limit_around(collection: Any) -> tuple[float, str] | None:
     return (waiting, f"the client's socketTimeoutMS = {waiting * 1000:g}") if waiting else None
 
 
+def seconds_around() -> float | None:
+    """The seconds that are left of a `pymongo.timeout` around; `None` where nothing limits."""
+    return _csot.remaining()
+
+
 @contextmanager
-def without_client_limit(collection: Any) -> Iterator[None]:
+def without_client_limit(database: Any) -> Iterator[None]:
     """Lift the client's `timeoutMS` for a block that takes as long as it takes.
 
     That option is made for requests: a bulk run has commands that take longer, and limits of its
@@ -134,8 +139,8 @@ def without_client_limit(collection: Any) -> Iterator[None]:
     """
     if (
         _csot.get_timeout() is not None
-        or is_mongomock(collection)
-        or not collection.database.client.options.timeout
+        or is_mongomock(database)
+        or not database.client.options.timeout
     ):
         yield
         return

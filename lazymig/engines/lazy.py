@@ -71,7 +71,11 @@ def refresh_partial(
     stale = find_stale(documents)
     if not stale:
         return documents
-    reading = Reading(projection, positional)
+    old = [
+        all_of(plan.concern, {"$or": [rule.target for rule in narrowed.starting]})
+        for plan, narrowed in asked.items()
+    ]
+    reading = Reading(projection, positional, {"$or": old})
     return Rounds(collection, documents, family, find_stale, reading).run(stale)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
-from threading import Lock
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from pymongo.collection import Collection
@@ -24,7 +24,7 @@ class _Writes:
 
 # By name of the collection, in whatever deployment: at worst a mark is disturbed without need.
 _writes: dict[str, _Writes] = {}
-_lock = Lock()
+_lock = threading.Lock()
 
 
 def _writes_to(collection: Collection[Any]) -> _Writes:

@@ -34,7 +34,7 @@ from lazymig.errors import MigrationConflict, MigrationError
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan, feeds
 
-__all__ = ["Rejudged", "rejudge", "written_back"]
+__all__ = ["Rejudged", "announce", "rejudge", "written_back"]
 
 logger = logging.getLogger(__name__)
 
@@ -71,16 +71,20 @@ def rejudge(
         else:
             if again:
                 rejudged.again[index] = again
-    for error in rejudged.failures.values():
-        logger.warning("%s", error)
-        signals.migration_failed.send(
-            application.plan.doc_class,
-            document_id=error.document_id,
-            rules=(error.rule,),
-            scope="lazy",
-            error=error,
-        )
     return rejudged
+
+
+def announce(plan: Plan, error: MigrationError) -> None:
+    """Log an error that is found after the application of the rules, and send its signal."""
+    logger.warning("%s", error)
+    signals.announce(
+        signals.migration_failed,
+        plan.doc_class,
+        document_id=error.document_id,
+        rules=(error.rule,) if error.rule else (),
+        scope="lazy",
+        error=error,
+    )
 
 
 def written_back(plan: Plan, rules: Sequence[BoundRule], document_id: object) -> MigrationConflict:

@@ -20,7 +20,7 @@ from lazymig.engines.access import (
 )
 from lazymig.engines.application import Application, Failure
 from lazymig.engines.deadline import Deadline
-from lazymig.engines.rejudging import rejudge, written_back
+from lazymig.engines.rejudging import announce, rejudge, written_back
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.once import CLAIM
 from lazymig.rules.plan import Family, Plan
@@ -36,13 +36,22 @@ _MOST_ATTEMPTS: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How the documents of a batch were read, and are read again."""
+    """How the documents of a batch were read, and are read again.
+
+    `old` is the query for documents that are still old, where that cannot be seen in what is read.
+    """
 
     projection: Mapping[str, Any] | None = None
     positional: Positional | None = None
+    old: Raw | None = None
 
-    def read(self, collection: Collection[Any], documents: Iterable[Raw]) -> dict[Any, Raw]:
-        """What is stored of these documents now, by the key of the `_id`."""
+    def read(
+        self, collection: Collection[Any], documents: Iterable[Raw], *, but: Raw | None = None
+    ) -> dict[Any, Raw]:
+        """What is stored of these documents now, by the key of the `_id`.
+
+        :param but: a query for documents to leave out.
+        """
         stored = {key_of(document["_id"]): document for document in documents}
         ids = [document["_id"] for document in stored.values()]
         metadata = {
@@ -53,9 +62,11 @@ class Reading:
         fields = {
             key: value for key, value in (self.projection or {}).items() if key not in metadata
         }
-        query = by_ids(ids)
-        if self.positional is not None:
-            query = all_of(query, self.positional.query)
+        query = all_of(
+            by_ids(ids),
+            None if self.positional is None else self.positional.query,
+            None if but is None else {"$nor": [but]},
+        )
         cursor = on_primary(collection).find(query, fields or None)
         if self.positional is not None and self.positional.collation is not None:
             cursor.collation(self.positional.collation)
@@ -90,6 +101,7 @@ class Rounds:
         self.reading = reading
         self.applied = applied
         self.current: list[Raw | Failure | None] = list(documents)
+        self._doubtful: Mapping[int, Raw] = {}
         self._done: dict[int, set[Plan]] = {}
         self._attempts: Counter[int] = Counter()
         self._deadlines: dict[Plan, Deadline] = {}
@@ -124,12 +136,25 @@ class Rounds:
             applications[plan] = application
             for index in matches:
                 self._done.setdefault(index, set()).add(plan)
-        found = self.reading.read(self.collection, touched.values())
-        for index, document in touched.items():
-            self.current[index] = found.get(key_of(document["_id"]))
+        self._read_again(touched)
         for application in applications.values():
             self._fail(application.failures)
         return applications
+
+    def _read_again(self, touched: Mapping[int, Raw]) -> None:
+        """Put what is stored in place of documents, and note which of them may still be old."""
+        found = self.reading.read(self.collection, touched.values(), but=self.reading.old)
+        self._doubtful = touched
+        if self.reading.old is not None:
+            self._doubtful = {
+                index: document
+                for index, document in touched.items()
+                if key_of(document["_id"]) not in found
+            }
+            if self._doubtful:
+                found.update(self.reading.read(self.collection, self._doubtful.values()))
+        for index, document in touched.items():
+            self.current[index] = found.get(key_of(document["_id"]))
 
     def _fail(self, failures: Mapping[int, Failure]) -> None:
         for index, failure in failures.items():
@@ -142,12 +167,7 @@ class Rounds:
         """The rules for the next round."""
         if after_error and self.family.only is not None:
             return {}
-        indexes = [
-            index
-            for matches in former.values()
-            for index in matches
-            if isinstance(self.current[index], Mapping)
-        ]
+        indexes = [index for index in self._doubtful if isinstance(self.current[index], Mapping)]
         if not indexes:
             return {}
         found = self.find_stale([_raw(self.current[index]) for index in indexes])
@@ -180,6 +200,8 @@ class Rounds:
                 document_id = _raw(self.current[index])["_id"]
                 failures[index] = written_back(plan, rules, document_id)
                 del rejudged.again[index]
+        for error in failures.values():
+            announce(plan, error)
         self._fail(
             {
                 index: Failure(_raw(self.current[index]), plan, error)

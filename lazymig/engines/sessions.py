@@ -28,22 +28,21 @@ _bound: Final[Any] = getattr(client_session, "_SESSION", None)
 
 
 def _session_of(collection: Any) -> Any:
-    """The session that commands of a collection (or database) join; `None` without one."""
+    """The session that commands of a collection join; `None` without one."""
     session = None if _bound is None else _bound.get()
     if session is None:
         return None
-    database = getattr(collection, "database", collection)
-    return session if session.client is database.client else None
+    return session if session.client is collection.database.client else None
 
 
 def in_transaction(collection: Any) -> bool:
-    """Return whether commands of a collection (or database) are part of a transaction now."""
+    """Return whether commands of a collection are part of a transaction now."""
     session = _session_of(collection)
     return session is not None and bool(session.in_transaction)
 
 
 def is_read_only(collection: Any) -> bool:
-    """Return whether commands of a collection (or database) join a session at a snapshot."""
+    """Return whether commands of a collection join a session at a snapshot."""
     session = _session_of(collection)
     return session is not None and bool(session.options.snapshot)
 
@@ -80,7 +79,10 @@ def raise_if_aborted(error: MigrationError) -> None:
     another transaction is raised with it.
     """
     cause = error.__cause__
-    if not isinstance(cause, PyMongoError):
+    while cause is not None and not isinstance(cause, PyMongoError):
+        # A rule may have loaded another document, which was refused.
+        cause = cause.__cause__
+    if cause is None:
         return
     if cause.has_error_label("TransientTransactionError"):
         raise cause
@@ -95,21 +97,24 @@ def raise_if_aborted(error: MigrationError) -> None:
     ) from cause
 
 
-def check_no_transaction(collection: Any, operation: str) -> None:
+def check_no_transaction(name: str, operation: str) -> None:
     """Refuse what has to be seen by others while it is at work.
 
-    :param operation: what is called, for the message.
+    :param name: the model, the collection or the database, for the message.
+    :param operation: what is called, likewise.
     :raises RunError: the context is in a transaction, or in a session that cannot write.
     """
-    if in_transaction(collection):
+    session = None if _bound is None else _bound.get()
+    if session is None:
+        return
+    if session.in_transaction:
         problem = "within the transaction of a bound session"
-    elif is_read_only(collection):
+    elif session.options.snapshot:
         problem = "within a bound session that reads at a snapshot"
     else:
         return
-    name = getattr(collection, "full_name", collection.name)
     raise RunError(
-        f"{name}: {operation} was called {problem}; call it before that session is bound, or "
-        "after: it commits chunk by chunk, and its lease and its journal must be seen by others",
-        collection=str(name),
+        f"{name}: {operation} was called {problem}, and nothing was sent; call it before that "
+        "session is bound, or after: it commits piece by piece, and its lease and its journal must "
+        "be seen by others"
     )

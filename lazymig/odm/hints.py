@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from pymongo.errors import OperationFailure
 
+from lazymig.engines.deadline import Deadline
+
 __all__ = ["HintedIndex", "hinted_index", "hinted_paths"]
 
 # The names that MongoDB gives to ordinary indexes by itself, such as "name_1_age_-1".
@@ -65,7 +67,7 @@ def hinted_index(collection: Any, hint: Any) -> HintedIndex | None:
         return None
     try:
         # In a context of its own: a transaction that is bound to this one refuses the command.
-        known = Context().run(collection.index_information)
+        known = Context().run(_indexes_of, collection, Deadline.of(collection, None))
     except OperationFailure:
         # A view, for one: MongoDB says in its own words what is wrong with the hint.
         return None
@@ -77,6 +79,12 @@ def hinted_index(collection: Any, hint: Any) -> HintedIndex | None:
     if len(limits) > 1:
         return HintedIndex(frozenset().union(*(limit.paths for limit in limits)), None)
     return limits[0] if limits else None
+
+
+def _indexes_of(collection: Any, deadline: Deadline) -> Mapping[str, Mapping[str, Any]]:
+    with deadline.within():
+        known: Mapping[str, Mapping[str, Any]] = collection.index_information()
+        return known
 
 
 def _keys_of(keys: Any) -> list[tuple[str, Any]]:

@@ -7,9 +7,9 @@ batches in which nothing is the matter.
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -76,29 +76,23 @@ class Source:
     positional: Positional | None = None
 
 
-class _Reading(threading.local):
-    """Where the raw document comes from that MongoEngine is about to build, if that is certain."""
-
-    source: Source | None = None
-
-
-_reading = _Reading()
+# Where the raw document comes from that MongoEngine is about to build, if that is certain.
+_reading: ContextVar[Source | None] = ContextVar("lazymig_reading", default=None)
 
 
 @contextmanager
 def reading_from(source: Source | None) -> Iterator[None]:
     """Name the source of the raw documents that MongoEngine builds within the block."""
-    outer = _reading.source
-    _reading.source = source
+    token = _reading.set(source)
     try:
         yield
     finally:
-        _reading.source = outer
+        _reading.reset(token)
 
 
 def current_source() -> Source | None:
     """The source of the raw document at hand; `None` where it is not certain."""
-    return _reading.source
+    return _reading.get()
 
 
 def asked_for(family: Family, projection: Mapping[str, Any] | None) -> Mapping[Plan, Plan] | None:

@@ -14,12 +14,12 @@ import hashlib
 import os
 import struct
 import sys
+import threading
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
 from typing import Any, NamedTuple
 from urllib.parse import quote
 from weakref import WeakValueDictionary
@@ -358,7 +358,7 @@ class DataFile(_File):
 # The record files that this process has open, by device and inode. Their locks belong to the
 # process: they keep none of its threads out, and whoever closes such a file drops them all.
 _in_use: WeakValueDictionary[tuple[int, int], RecordFile] = WeakValueDictionary()
-_guard = Lock()
+_guard = threading.Lock()
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

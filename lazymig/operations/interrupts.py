@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import queue
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any
 
@@ -36,14 +36,15 @@ class Interrupts:
         # SimpleQueue.put are safe there; the set() of a threading.Event is not: it waits for ever
         # where the interrupted line is inside of the wait() of the same event.
         self._arrivals = itertools.count()
-        self._wake: SimpleQueue[None] = SimpleQueue()
-        self._news: SimpleQueue[str | None] = SimpleQueue()
+        # By its module's name: who patches the module, as gevent does, means the class of now.
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._news: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._herald: threading.Thread | None = None
 
     def wait(self, seconds: float) -> bool:
         """Sleep; a request ends the sleep early. Gives whether there is one."""
         if self.requested is None:
-            with suppress(Empty):
+            with suppress(queue.Empty):
                 self._wake.get(timeout=max(0.0, seconds))
         return self.requested is not None
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Any
 
@@ -79,13 +79,13 @@ class Lease:
             "note": None,
             **without_secrets(holder or {}),
         }
-        self._lock = Lock()
+        self._lock = threading.Lock()
         self._clock = clock
         self._until = 0.0
         self._taken = False
         self._held = False
-        self._closing = Event()
-        self._renewer: Thread | None = None
+        self._closing = threading.Event()
+        self._renewer: threading.Thread | None = None
 
     def __enter__(self) -> Lease:
         self.acquire()
@@ -114,8 +114,8 @@ class Lease:
         self._until = asked + self.seconds
         self._taken = False
         self._held = True
-        self._closing = Event()
-        self._renewer = Thread(
+        self._closing = threading.Event()
+        self._renewer = threading.Thread(
             target=self._keep, args=(self._closing,), name=self._key, daemon=True
         )
         self._renewer.start()
@@ -314,7 +314,7 @@ class Lease:
         else:
             self._taken = True
 
-    def _keep(self, closing: Event) -> None:
+    def _keep(self, closing: threading.Event) -> None:
         """Renew until the lease is given back or lost; a failure is tried again sooner."""
         interval = self.seconds / _RENEWALS
         pause = interval

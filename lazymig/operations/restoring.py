@@ -38,6 +38,7 @@ from lazymig.operations.backup_files import (
 )
 from lazymig.operations.journal import JOURNAL, journal_collection
 from lazymig.operations.lease import Lease
+from lazymig.operations.transactions import on_its_own
 
 __all__ = ["RestoreConflict", "RestoreReport", "restore"]
 
@@ -147,6 +148,7 @@ def restore(
     :raises CollectionLocked: a bulk run, or another restore, is at work on a collection; those
         that came before are restored.
     :raises LeaseLost: the lease could not be kept; doing it again goes on.
+    :raises RunError: it was called in a transaction, or within a time limit.
     :raises pymongo.errors.PyMongoError: the connection or the rights; documents that the server
         refuses are conflicts instead.
     """
@@ -160,8 +162,9 @@ def restore(
             path=path,
         )
     tally = _Tally()
-    for file in files:
-        _Restore(file, database, tally, force=force, progress=progress).run()
+    with on_its_own(database, database.name, "restore"):
+        for file in files:
+            _Restore(file, database, tally, force=force, progress=progress).run()
     return RestoreReport(
         restored=tally.restored,
         unchanged=tally.unchanged,

@@ -30,7 +30,13 @@ from lazymig.operations.fencing import fenced
 from lazymig.operations.journal import Journal, RunEntry
 from lazymig.operations.lease import Lease
 from lazymig.operations.outlasting import outlast
-from lazymig.operations.transactions import MOST_CONFLICTS, Contended, has_transactions, refusal_of
+from lazymig.operations.transactions import (
+    MOST_CONFLICTS,
+    Contended,
+    has_transactions,
+    on_its_own,
+    refusal_of,
+)
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.repetition import may_be_repeated, tells_what_is_left
@@ -70,6 +76,17 @@ def retry_quarantined(
     :raises LeaseLost: another run may be at work on the collection.
     :raises pymongo.errors.PyMongoError: the connection or the rights.
     """
+    with on_its_own(collection.database, str(collection.full_name), "retry_quarantined"):
+        return _retried(collection, plan, is_broken, run_id, journal_name)
+
+
+def _retried(
+    collection: Collection[Any],
+    plan: Plan,
+    is_broken: Callable[[Raw], bool],
+    run_id: ObjectId,
+    journal_name: str,
+) -> MigrationReport:
     journal = Journal(collection.database, journal_name, codec_options=collection.codec_options)
     entry = journal.read(run_id, collection.name)
     reports = []

@@ -58,6 +58,7 @@ from lazymig.operations.transactions import (
     MOST_CONFLICTS,
     Contended,
     has_transactions,
+    on_its_own,
     opened,
     refusal_of,
 )
@@ -115,6 +116,7 @@ def carry_out(
 
     :param is_broken: whether a raw document fails to load or to validate through the model; asked
         only where there are lazy rules that no match starts.
+    :raises RunError: it was called in a transaction, or within a time limit.
     :raises CollectionLocked: another run is at work on the collection.
     :raises RuleChanged: the run to resume has begun with other rules.
     :raises RunOptionError: an option does not go with a rule, or it is no collection whose
@@ -128,9 +130,11 @@ def carry_out(
         name = str(collection.full_name)
         return MigrationReport(plan.model_name, name, scope, ())
     name = plan.model_name
-    outlast(name, partial(_check_updatable, collection, steps), patience=_PATIENCE)
-    transactions = outlast(name, partial(has_transactions, collection), patience=_PATIENCE)
-    return _Runner(collection, plan, scope, options, is_broken, steps, transactions).run()
+    call = "migrate_all" if scope == "bulk" else "migrate_pending"
+    with on_its_own(collection.database, str(collection.full_name), call):
+        outlast(name, partial(_check_updatable, collection, steps), patience=_PATIENCE)
+        transactions = outlast(name, partial(has_transactions, collection), patience=_PATIENCE)
+        return _Runner(collection, plan, scope, options, is_broken, steps, transactions).run()
 
 
 class _Runner:

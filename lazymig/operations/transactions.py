@@ -1,24 +1,35 @@
-"""Transactions of bulk runs and of retries: where there are any, and how one is opened."""
+"""Transactions of bulk runs and of retries, and those that such work must not be part of."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final, TypeVar
 
 import pymongo
 from pymongo import WriteConcern
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
+from pymongo.database import Database
 from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from lazymig.engines.access import is_mongomock
+from lazymig.engines.deadline import seconds_around, without_client_limit
 from lazymig.engines.outages import is_away
+from lazymig.engines.sessions import check_no_transaction
+from lazymig.errors import RunError
 from lazymig.operations.scratch import describe
 
-__all__ = ["MOST_CONFLICTS", "Contended", "has_transactions", "opened", "refusal_of"]
+__all__ = [
+    "MOST_CONFLICTS",
+    "Contended",
+    "has_transactions",
+    "on_its_own",
+    "opened",
+    "refusal_of",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +44,30 @@ _FAREWELL = 0.1
 
 class Contended(Exception):
     """Others write the documents of a transaction again and again."""
+
+
+@contextmanager
+def on_its_own(database: Database[Any], name: str, operation: str) -> Iterator[None]:
+    """Do what lasts as long as it takes, and commits piece by piece.
+
+    The client's `timeoutMS` is made for requests, and lifted.
+
+    :param name: that of the collection, or of the database, for messages.
+    :param operation: what is called, likewise.
+    :raises RunError: it was called in a transaction, in a session at a snapshot, or within a
+        `pymongo.timeout`; nothing was sent.
+    """
+    check_no_transaction(name, operation)
+    seconds = seconds_around()
+    if seconds is not None:
+        raise RunError(
+            f"{name}: {operation} was called within a pymongo.timeout, of which {seconds:.2g} s "
+            "are left, and nothing was sent; call it outside of that block: it lasts as long as it "
+            "takes, and History.stop() stops a run",
+            collection=name,
+        )
+    with without_client_limit(database):
+        yield
 
 
 def has_transactions(collection: Collection[Any]) -> bool:

@@ -21,6 +21,7 @@ from pymongo.errors import PyMongoError
 from lazymig.engines.access import Raw, unhurried
 from lazymig.engines.bulk import Tally, Work
 from lazymig.engines.chunks import Chunk
+from lazymig.engines.deadline import without_client_limit
 from lazymig.engines.outages import is_away
 from lazymig.errors import RunOptionError, WorkerFailed
 from lazymig.odm.connections import Address, address_of, collection_at
@@ -95,7 +96,8 @@ def _carry_out(task: _Task) -> tuple[Tally, float]:
         most_errors=task.most_errors,
         only_repeatable=may_be_repeated(rule, task.scope) is None,
     )
-    tally = work.apply(rule)
+    with without_client_limit(collection.database):
+        tally = work.apply(rule)
     return tally, time.perf_counter() - started
 
 
