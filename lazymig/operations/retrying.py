@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from bson import ObjectId
@@ -28,6 +29,7 @@ from lazymig.errors import MigrationFailed, RuleChanged, RunError
 from lazymig.operations.fencing import fenced
 from lazymig.operations.journal import Journal, RunEntry
 from lazymig.operations.lease import Lease
+from lazymig.operations.outlasting import outlast
 from lazymig.operations.transactions import (
     MOST_CONFLICTS,
     Contended,
@@ -87,14 +89,16 @@ def _retried(
     journal = Journal(collection.database, journal_name, codec_options=collection.codec_options)
     entry = journal.read(run_id, collection.name)
     reports = []
-    with Lease(journal.collection, collection.name, holder={"run": run_id}) as lease:
+    lease = Lease(journal.collection, collection.name, holder={"run": run_id})
+    outlast(plan.model_name, lease.acquire)
+    try:
         # Before the lease is held, a run or another retry may change what is read here.
         _check_finished(journal, collection, entry)
         failed = journal.quarantined_by_rule(run_id)
         _check_rules(collection, plan, entry, failed)
-        journal.own(entry)
+        outlast(plan.model_name, partial(journal.own, entry))
         # Whoever has taken over the lease before did not know that the run is owned anew.
-        lease.tell(run=run_id)
+        outlast(plan.model_name, partial(lease.tell, run=run_id))
         lease.check()
         retry = _Retry(collection, plan, is_broken, journal, entry, lease)
         current: dict[Any, Any] = {}
@@ -112,6 +116,8 @@ def _retried(
                 current.pop(key_of(error.document_id), None)
             seconds = time.perf_counter() - started
             reports.append(conclude(collection, plan, rule, entry.scope, tally, seconds))
+    finally:
+        lease.release()
     return MigrationReport(
         plan.model_name,
         str(collection.full_name),
@@ -149,7 +155,20 @@ class _Retry:
         return _BATCH_IN_TRANSACTION if self._is_exact(rule) else _BATCH
 
     def take(self, rule: BoundRule, document_ids: Sequence[Any]) -> Tally:
-        """Apply a rule to some documents, and note for each what is left to do."""
+        """Apply a rule to some documents, and note for each what is left to do.
+
+        What may be done twice outlasts a server that is away.
+        """
+        take = partial(self._take, rule, document_ids)
+        if not self._is_exact(rule) and may_be_repeated(rule, self.entry.scope) is not True:
+            return take()
+        return outlast(self.plan.model_name, take, pause=self._pause)
+
+    def _pause(self, seconds: float, _until: float) -> bool:
+        time.sleep(seconds)
+        return not self.lease.taken
+
+    def _take(self, rule: BoundRule, document_ids: Sequence[Any]) -> Tally:
         if not self._is_exact(rule):
             tally = self._apply(rule, document_ids)
             self._note(rule, document_ids, tally)
@@ -161,7 +180,7 @@ class _Retry:
                 # MongoDB does not say in a transaction which document it has refused.
                 tally = Tally()
                 for document_id in document_ids:
-                    tally.add(self.take(rule, [document_id]))
+                    tally.add(self._take(rule, [document_id]))
                 return tally
             if not isinstance(exc.__cause__, (OperationFailure, DocumentTooLarge)):
                 raise

@@ -195,6 +195,18 @@ def test_a_run_outlasts_a_wait_that_is_interrupted(
     assert stored(failing_db) == done(30)
 
 
+def test_a_retry_outlasts_a_state_that_changes(failing_db: Database[Any]) -> None:
+    """What a run has refused is retried in spite of it, and each rule is applied once."""
+    fill(failing_db, 3)
+    failing_db["item"].update_one({"_id": 1}, {"$set": {"n": "text"}})
+    run = ItemMigration(Item).migrate_all(max_errors=9)
+    failing_db["item"].update_one({"_id": 1}, {"$set": {"n": 0}})
+    wait = {"code": 11602, **WAIT}
+    _fail(failing_db, {"times": 3}, failCommands=["update"], writeConcernError=wait)
+    assert ItemMigration(Item).retry_quarantined(run.run_id).complete
+    assert stored(failing_db) == done(3)
+
+
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("load", ["one", "many", "settled"])
 def test_a_load_outlasts_a_state_that_changes(

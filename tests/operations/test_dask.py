@@ -53,7 +53,7 @@ def test_every_chunk_is_done_once(monitored_db: Database[Any], command_log: Comm
             monitored_db["item"].delete_many({})
             fill(monitored_db, COUNT)
             command_log.clear()
-            report = ItemMigration(Item).migrate_all(executor=executor, chunk_size=50)
+            report = ItemMigration(Item).migrate_all(executor=executor, chunk_size=50, again=True)
             assert [rule.modified for rule in report.rules] == [COUNT] * RULES
             assert stored(monitored_db) == done(COUNT)
             written = [
