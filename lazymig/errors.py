@@ -19,7 +19,7 @@ LazyMigError
     ├── MigrationFailed                the update was refused, the rule raised or is in vain
     ├── MigrationConflict              the document kept changing while it was brought up to date
     ├── MigrationInProgress            somebody else is at work on it, by a rule that runs once
-    └── MigrationTimeout               the write had to wait longer than a limit allows
+    └── MigrationTimeout               a time limit was over: a wait, or a slow rule
 
 ConvergenceWarning (UserWarning)       a lazy rule that a match alone must not start
 """
