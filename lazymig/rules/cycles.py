@@ -21,9 +21,12 @@ _MOST_PAIRS: Final = 5_000
 def certain_cycles(lazy: Sequence[BoundRule]) -> Iterator[tuple[BoundRule, BoundRule]]:
     """The pairs of a rule and a later one after which each document matches the first again.
 
-    And stays so: no rule after both writes what the first looks for. Among hundreds of rules on one
-    path nothing is certain; a run finds what it has brought back.
+    And stays so: no rule after both writes what the first looks for, and none hands documents to
+    the rules of another class. Among hundreds of rules on one path nothing is certain; a run finds
+    what it has brought back.
     """
+    if any("_cls" in (rule.writes or ()) for rule in lazy):
+        return
     pairs = list(islice(_answers(lazy), _MOST_PAIRS))
     last = {rule.name: (rule, later, answer) for rule, later, answer in pairs}
     if len(pairs) < _MOST_PAIRS:

@@ -66,6 +66,14 @@ def test_what_is_taken_away_again_is_not_certain() -> None:
     assert last.name == "migration03__r"
 
 
+def test_a_document_that_is_handed_over_does_not_come_back() -> None:
+    """A rule that makes a document one of another class ends what the rules of its class ask."""
+    leaves = rule({"v": 1}, {"$set": {"_cls": "Other"}, "$unset": {"v": ""}})
+    rules = _bound(rule(MISSING, {"$set": {"v": 2}}), leaves)
+    assert list(certain_cycles(rules)) == []
+    assert may_be_reopened(rules) == rules[:1]
+
+
 def test_an_earlier_rule_brings_nothing_back() -> None:
     """A rule that runs first feeds the later one, as it should."""
     rules = _bound(rule(MISSING, {"$set": {"v": 2}}), rule({"v": 2}, {"$set": {"v": 3}}))
