@@ -8,10 +8,10 @@ checkpoint is what does so, by its token.
 from __future__ import annotations
 
 import copy
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from threading import Lock
 from typing import Any
 
 from bson import ObjectId
@@ -48,7 +48,7 @@ class Fence:
         self._query = {"_id": f"lease:{collection.name}", "token": token}
         self._place = str(collection.full_name)
         self._seconds = seconds
-        self._lock = Lock()
+        self._lock = threading.Lock()
         self._fresh_until = 0.0
         self._expires: datetime
 
