@@ -14,10 +14,10 @@ import errno
 import os
 import struct
 import sys
+import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from threading import Lock
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -116,7 +116,7 @@ class Attempt:
 # The record files that this process has open, by device and inode. Their locks belong to the
 # process: they keep none of its threads out, and whoever closes such a file drops them all.
 _in_use: WeakValueDictionary[tuple[int, int], RecordFile] = WeakValueDictionary()
-_guard = Lock()
+_guard = threading.Lock()
 
 
 class RecordFile(File):
