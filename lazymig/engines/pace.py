@@ -28,6 +28,9 @@ IN_TRANSACTION: Final = 10.0
 # The most seconds that the write of a computed update is given, where the time limit is over.
 _OVERTIME: Final = 1.0
 
+# PyMongo takes 0 for no limit.
+_LEAST: Final = 0.001
+
 
 @dataclass(slots=True)
 class Slow:
@@ -48,27 +51,25 @@ class Pace:
     """How long documents may be computed, and what they took.
 
     :param until: the time of `time.monotonic` at which no further document is computed.
-    :param overtime: the seconds for which a computed update may be written after that.
     :param context: where commands are sent: the caller's context, without the time limit, which
         computing may have used up.
     :param taken: what rules took, by their names.
 
-    `waited`: a command has waited until the end of its time.
+    `waited`: a command has waited until the end of its time. `computed`: seconds.
     """
 
     until: float = math.inf
-    overtime: float = _OVERTIME
     context: Context | None = None
     taken: dict[str, Slow] = field(default_factory=dict)
     waited: bool = False
+    computed: float = 0.0
 
     @classmethod
     def within(cls, limit: float | None, context: Context, taken: dict[str, Slow]) -> Pace:
         """The pace of work that has so many seconds from now on, `None` for no limit."""
         if limit is None:
             return cls(context=context, taken=taken)
-        overtime = min(limit, _OVERTIME)
-        return cls(time.monotonic() + limit, overtime, context, taken)
+        return cls(time.monotonic() + limit, context, taken)
 
     @property
     def seconds(self) -> float:
@@ -86,6 +87,7 @@ class Pace:
         if slow is None:
             slow = self.taken[rule] = Slow(rule)
         slow.seconds += seconds
+        self.computed += seconds
         slow.documents += 1
 
     def sliced(self, documents: Sequence[Any], seconds: float) -> Iterator[Any]:
@@ -101,12 +103,13 @@ class Pace:
             yield document
 
     def send(self, command: Callable[[], _Result]) -> _Result:
-        """Send what was computed; there is a small time for it, whatever is left of the limit."""
+        """Send what was computed; up to a second, computing takes nothing of the time for that."""
         if self.context is None or self.until == math.inf:
             return command()
 
         def limited() -> _Result:
-            with pymongo.timeout(max(self.until - time.monotonic(), self.overtime)):
+            left = self.until - time.monotonic()
+            with pymongo.timeout(max(left, min(left + self.computed, _OVERTIME), _LEAST)):
                 return command()
 
         try:
