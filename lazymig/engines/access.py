@@ -9,7 +9,7 @@ from typing import Any
 import bson
 from bson import ObjectId
 from bson.codec_options import DatetimeConversion
-from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS
+from bson.raw_bson import RawBSONDocument
 from pymongo import ReadPreference, UpdateOne, WriteConcern
 from pymongo.collection import Collection
 from pymongo.database import Database
@@ -220,7 +220,9 @@ def decoded_each(
 def _contents(
     collection: Collection[Any], query: Raw, fields: Any, options: Mapping[str, Any]
 ) -> Iterator[bytes]:
-    undecoded = collection.with_options(codec_options=DEFAULT_RAW_BSON_OPTIONS)
+    # What is asked is encoded by the collection's own options.
+    raw = collection.codec_options.with_options(document_class=RawBSONDocument)
+    undecoded = collection.with_options(codec_options=raw)
     with undecoded.find(query, fields, **options) as cursor:
         for found in cursor:
             yield bytes(found.raw)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -14,6 +14,7 @@ from lazymig.engines.access import (
     Raw,
     all_of,
     by_ids,
+    ids_matching,
     in_one_answer,
     key_of,
     on_primary,
@@ -146,16 +147,21 @@ class Rounds:
 
     def _read_again(self, touched: Mapping[int, Raw]) -> None:
         """Put what is stored in place of documents, and note which of them may still be old."""
-        found = self.reading.read(self.collection, touched.values(), but=self.reading.old)
+        old, reading = self.reading.old, self.reading
         self._doubtful = touched
-        if self.reading.old is not None:
-            self._doubtful = {
-                index: document
-                for index, document in touched.items()
-                if key_of(document["_id"]) not in found
-            }
-            if self._doubtful:
-                found.update(self.reading.read(self.collection, self._doubtful.values()))
+        if old is None or reading.positional is not None:
+            found = reading.read(self.collection, touched.values())
+            if old is not None:
+                # A filter for `$` takes no further condition of any kind.
+                ids = [document["_id"] for document in touched.values()]
+                left = ids_matching(self.collection, [all_of(by_ids(ids), old)], len(ids))
+                self._doubtful = _of_keys(touched, left)
+        else:
+            found = reading.read(self.collection, touched.values(), but=old)
+            missing = {key_of(document["_id"]) for document in touched.values()} - found.keys()
+            self._doubtful = _of_keys(touched, missing)
+            if missing:
+                found.update(reading.read(self.collection, self._doubtful.values()))
         for index, document in touched.items():
             self.current[index] = found.get(key_of(document["_id"]))
 
@@ -238,6 +244,10 @@ class Rounds:
             certain, uncertain = plan.judge([fresh])
             found[index] = fresh, certain.get(0) or uncertain.get(0) or matching[index]
         return found
+
+
+def _of_keys(documents: Mapping[int, Raw], keys: Container[Any]) -> dict[int, Raw]:
+    return {index: each for index, each in documents.items() if key_of(each["_id"]) in keys}
 
 
 def _raw(document: Raw | Failure | None) -> Raw:
