@@ -149,7 +149,7 @@ def _names_in(document: str) -> str:
 def _short_literal(found: re.Match[str]) -> str:
     word, gap, quote, text = found["word"] or "", found["gap"] or "", found["quote"], found["text"]
     is_name = _NAMING.fullmatch(word) is not None and _NAME.fullmatch(text) is not None
-    if is_name or len(text) <= _LONGEST_LITERAL:
+    if is_name or len(text) <= _LONGEST_LITERAL or text == "utf-8":
         return found[0]
     return f"{word}{gap}{quote}{text[:_LONGEST_LITERAL]}…{quote}"
 

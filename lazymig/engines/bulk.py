@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
+from bson.errors import InvalidBSON
 from pymongo.collection import Collection
 from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 
@@ -37,12 +38,17 @@ from lazymig.engines.access import (
 )
 from lazymig.engines.claims import migrate_once
 from lazymig.engines.computed import Demand, Outcome, PartRefused, migrate_computed
-from lazymig.engines.decoding import BoundedReader, as_bytes, take
+from lazymig.engines.decoding import BoundedReader, as_bytes, named, take
 from lazymig.engines.lazy import Failure, refresh, rescue
 from lazymig.engines.marks import marks_writes
 from lazymig.engines.pace import Pace
 from lazymig.engines.recursion import was_told
-from lazymig.engines.refusals import failure_of_rule, failure_of_server, still_matches
+from lazymig.engines.refusals import (
+    failure_of_rule,
+    failure_of_server,
+    still_matches,
+    undecodable,
+)
 from lazymig.errors import MigrationError
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Family, Plan
@@ -299,15 +305,24 @@ class Work:
     ) -> None:
         """The same update, each document by itself, so that one refusal stops no other."""
         for batch in self.stream(rule.target, location_fields(self.plan.shard_key)):
-            ids = [document["_id"] for document in batch]
+            places: list[dict[str, Any]] = []
+            ids: list[Any] = []
+            documents, nameless = named(batch)
+            tally.errors.extend(undecodable(rule, None, each.error) for each in nameless)
+            for document in documents:
+                try:
+                    places.append(located(document, self.plan.shard_key))
+                except InvalidBSON as exc:
+                    tally.errors.append(undecodable(rule, document["_id"], exc))
+                else:
+                    ids.append(document["_id"])
+            if not places:
+                continue
             if self.before_write is not None and not announced:
                 self.before_write(by_ids(ids))
             written = write_each(
                 self.collection,
-                [
-                    all_of(located(document, self.plan.shard_key), self.plan.concern, rule.target)
-                    for document in batch
-                ],
+                [all_of(place, self.plan.concern, rule.target) for place in places],
                 evaluation.update,
                 evaluation.array_filters,
             )
@@ -393,6 +408,13 @@ class Work:
         """Let a once rule do its work on each matching document, one after the other."""
 
         def work(batch: list[Raw]) -> Outcome:
+            batch, nameless = named(batch)
+            outcome = do(batch) if batch else Outcome()
+            for document in nameless:
+                outcome.refuse(undecodable(rule, None, document.error))
+            return outcome
+
+        def do(batch: list[Raw]) -> Outcome:
             if self.before_write is not None:
                 self.before_write(by_ids([document["_id"] for document in batch]))
             return migrate_once(
@@ -613,6 +635,10 @@ def rescue_all(
     """
     family = Family(work.plan, {})
     counts: dict[str, Tally] = {}
+    documents, nameless = named(documents)
+    if nameless:
+        errors: list[MigrationError] = [undecodable(blamed, None, each.error) for each in nameless]
+        counts[blamed.name] = Tally(errors=errors)
     for first in range(0, len(documents), _RESCUE_BATCH):
         batch = documents[first : first + _RESCUE_BATCH]
         if work.before_write is not None:

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Final, TypeAlias, TypeVar
 
 import pymongo
+from bson.errors import InvalidBSON
 from pymongo import ReturnDocument, WriteConcern
 from pymongo.collection import Collection
 from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
@@ -30,6 +31,7 @@ from lazymig.engines.access import (
     Raw,
     all_of,
     by_ids,
+    for_ids,
     is_document_error,
     is_mongomock,
     key_of,
@@ -41,7 +43,12 @@ from lazymig.engines.computed import Outcome
 from lazymig.engines.deadline import Deadline, without_client_limit
 from lazymig.engines.decoding import Undecoded, as_bytes, decode, judge
 from lazymig.engines.pace import Pace
-from lazymig.engines.refusals import failure_of_rule, failure_of_server, sets_no_update
+from lazymig.engines.refusals import (
+    failure_of_rule,
+    failure_of_server,
+    sets_no_update,
+    undecodable,
+)
 from lazymig.errors import MigrationFailed, MigrationInProgress, UpdateQueryError
 from lazymig.redaction import excerpt
 from lazymig.rules.discovery import BoundRule
@@ -337,6 +344,10 @@ class _Claimant(AbstractContextManager["_Claimant"]):
         remembered = _memory.get(self.place_of(document), self.rule)
         try:
             claimed = self._claim(document, remembered)
+        except InvalidBSON as exc:
+            # Its shard key; the document itself has not been asked for.
+            self._fail(document, undecodable(self.rule, document["_id"], exc))
+            return True
         except PyMongoError as exc:
             if isinstance(exc, OperationFailure) and (
                 exc.code in _REFUSALS or is_document_error(exc)
@@ -660,7 +671,7 @@ def _look(
     collection: Collection[Any], rule: BoundRule, concern: Raw | None, documents: Sequence[Raw]
 ) -> dict[Any, Held]:
     """Those of the documents that the rule still concerns, with what is known of their claims."""
-    reader = on_primary(collection)
+    reader = for_ids(on_primary(collection))
     query = all_of(by_ids([document["_id"] for document in documents]), concern, rule.target)
     found: Any
     if is_mongomock(collection):

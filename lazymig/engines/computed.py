@@ -29,9 +29,9 @@ from lazymig.engines.computing import (
     read_matching,
     within,
 )
-from lazymig.engines.decoding import Undecoded
+from lazymig.engines.decoding import Undecoded, named
 from lazymig.engines.pace import IN_TRANSACTION, SLICE, Pace
-from lazymig.engines.refusals import failure_of_server
+from lazymig.engines.refusals import failure_of_server, undecodable
 from lazymig.errors import MigrationConflict
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.repetition import is_repeatable
@@ -98,9 +98,9 @@ def migrate_computed(
     work = Computation(collection, rule, concern, demand, shard_key, static_update, session, pace)
     outcome = work.outcome
     commands = _Commands(work, turn or nullcontext(), before_write)
-    left = [document for document in documents if "_id" in document]
-    if len(left) < len(documents):
-        work.refuse_nameless(documents)
+    left, nameless = named(documents)
+    for each in nameless:
+        outcome.refuse(undecodable(rule, None, each.error))
     later: list[Any] = []
     while (left or later) and not outcome.halted:
         if pace.is_over:

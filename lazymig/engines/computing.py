@@ -233,12 +233,6 @@ class Computation:
             self.outcome.refuse(undecodable(self.rule, document["_id"], exc))
             return None
 
-    def refuse_nameless(self, documents: Iterable[Raw]) -> None:
-        """Refuse those of the documents that no filter can name, as their `_id` is not decoded."""
-        for document in documents:
-            if isinstance(document, Undecoded) and "_id" not in document:
-                self.outcome.refuse(undecodable(self.rule, None, document.error))
-
     def _compute(self, document: Raw, projected: frozenset[str] | None) -> Write | ReadsMore | None:
         rule, document_id = self.rule, document["_id"]
         key = key_of(document_id)

@@ -29,6 +29,7 @@ __all__ = [
     "as_bytes",
     "decode",
     "judge",
+    "named",
     "take",
     "with_any_date",
 ]
@@ -53,24 +54,29 @@ class Undecodable(InvalidBSON):
 class Undecoded(Mapping[str, Any]):
     """A document that cannot be decoded as a whole: it gives those of its fields that can.
 
-    `error` is that of the first one that cannot. It has no `_id` where that cannot be decoded to a
-    value that stands for the stored one, and no `_cls` where that is no text.
+    `error` is that of the first one that cannot. It does not contain an `_id` that cannot be
+    decoded to a value that stands for the stored one, nor a `_cls` that is no text.
     """
 
     def __init__(self, data: bytes, options: CodecOptions[Any], error: InvalidBSON) -> None:
         self.data = data
         self.error = error
         self._options = options
+        self._nameless: InvalidBSON | None = None
         self._parts = dict(fields_of(data))
         for name in list(self._parts):
             try:
                 self.get(name)
             except InvalidBSON as exc:
                 self.error = exc if self.error is error else self.error
+                if name == "_id":
+                    self._nameless = exc
                 if name in ("_id", "_cls"):
                     del self._parts[name]
 
     def __getitem__(self, key: str) -> Any:
+        if key == "_id" and self._nameless is not None:
+            raise self._nameless
         options = self._options if key != "_id" else with_any_date(self._options)
         try:
             (value,) = bson.decode(self._parts[key], options).values()
@@ -124,6 +130,14 @@ def _decode(data: Any, options: CodecOptions[Any]) -> Raw:
     except InvalidBSON as exc:
         return Undecoded(bytes(data), options, exc)
     return found
+
+
+def named(documents: Sequence[Raw]) -> tuple[list[Raw], list[Undecoded]]:
+    """Documents that a filter can name by their `_id`, and the others."""
+    nameless = [each for each in documents if isinstance(each, Undecoded) and "_id" not in each]
+    if not nameless:
+        return list(documents), []
+    return [each for each in documents if "_id" in each], nameless
 
 
 def take(

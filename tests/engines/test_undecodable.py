@@ -11,6 +11,9 @@ from mongoengine import DynamicField, IntField, ReferenceField, StringField
 from pymongo.database import Database
 
 from lazymig import MigrationFailed, once
+from lazymig.engines.bulk import Work
+from lazymig.odm.plans import plan_for
+from lazymig.rules.rule import Scope
 from tests.support.handlers import copying, handler, model, rule
 from tests.support.odd import KINDS, TOO_LATE, odd_value, with_broken_text
 
@@ -252,3 +255,31 @@ def test_a_once_rule_lets_go_of_it(mongoengine_db: Database[Any]) -> None:
 
     assert (report.modified, [e.document_id for e in report.errors]) == (COUNT - 1, [ODD])
     assert mongoengine_db["post"].count_documents({"__lazymig": {"$exists": True}}) == 0
+
+
+def _counting(self: Any) -> None:
+    self.target = {"n": {"$lt": 1000}, "m": {"$exists": False}}
+    self.update = {"$inc": {"n": 1000}, "$set": {"m": 1}}
+
+
+@pytest.mark.parametrize(
+    ("method", "refused"),
+    [(_reading_odd(), 1), (once(_reading_odd()), 1), (_counting, 0)],
+    ids=["computed", "once", "static"],
+)
+@pytest.mark.parametrize("scope", ["lazy", "bulk"])
+def test_work_goes_past_a_document_that_no_filter_can_name(
+    mongoengine_db: Database[Any], method: Any, refused: int, scope: Scope
+) -> None:
+    """It is one refusal, where a rule needs to name it, and all others are migrated."""
+    mongoengine_db["post"].insert_one(with_broken_text({"_id": "broken", "n": 1, "odd": 1}))
+    mongoengine_db["post"].insert_many([{"_id": n, "n": n, "odd": n} for n in range(5)])
+    name = "migration01__m" if scope == "lazy" else "allmigration01__m"
+    post = _post(**{name: method})
+    plan = plan_for(post.migration_handler, post)
+    (each,) = plan.lazy if scope == "lazy" else plan.bulk
+
+    tally = Work(mongoengine_db["post"], plan, scope).apply(each)
+
+    assert (tally.modified, len(tally.errors)) == (6 - refused, refused)
+    assert all("'_id' cannot be decoded" in str(error) for error in tally.errors)
