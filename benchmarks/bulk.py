@@ -41,7 +41,7 @@ class _CopyDate(DocumentMigration):
 
 
 def _migrate_all(model: Any) -> int:
-    report = model.migration_handler(model).migrate_all(chunk_size=None)
+    report = model.migration_handler(model).migrate_all(chunk_size=None, again=True)
     report.raise_for_errors()
     return int(report.modified)
 

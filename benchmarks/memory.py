@@ -76,7 +76,7 @@ def _run(kind: str, count: int) -> None:
     handler, _, backup = kind.partition(", ")
     with tempfile.TemporaryDirectory(prefix="lazymig-benchmark-") as folder:
         options: Any = {"backup": Path(folder)} if backup else {}
-        report = _HANDLERS[handler](_Person).migrate_all(**options)
+        report = _HANDLERS[handler](_Person).migrate_all(again=True, **options)
     report.raise_for_errors()
     assert report.modified == count
 

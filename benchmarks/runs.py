@@ -79,7 +79,7 @@ def _filled(database: Database[Raw], count: int) -> tuple[Collection[Raw], Any]:
 
 
 def _run(handler: Any, **options: Any) -> int:
-    report = handler(_Small).migrate_all(**options)
+    report = handler(_Small).migrate_all(again=True, **options)
     report.raise_for_errors()
     return int(report.modified)
 

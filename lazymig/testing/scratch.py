@@ -190,18 +190,20 @@ class Scratch:
         brings_journal = JOURNAL not in database.list_collection_names(filter={"name": JOURNAL})
         try:
             # A rule may hand a document over to the rules of another class.
-            for _round in range(len(plans)):
+            for number in range(len(plans)):
                 modified = 0
                 for plan in plans:
                     handler = plan.handler_class(plan.doc_class)
                     work = handler.migrate_pending if scope == "lazy" else handler.migrate_all
-                    report = work(self.collection, journal=journal)
+                    # That a rule was applied before is what is to be seen; in one go it is once.
+                    report = work(self.collection, journal=journal, again=number == 0)
                     report.raise_for_errors()
                     modified += report.modified
                 if not modified:
                     break
         finally:
             database.drop_collection(journal)
+            database[JOURNAL].delete_many({"kind": "coverage", "collection": self.collection.name})
             if brings_journal and database[JOURNAL].find_one({}, {"_id": 1}) is None:
                 database.drop_collection(JOURNAL)
 

@@ -73,7 +73,7 @@ def _run(database: Database[Any], backup: Path | None, **options: Any) -> None:
     before = stored(database)
     if backup is not None:
         options["backup"] = backup
-    report = ItemMigration(Item).migrate_all(chunk_size=100, **options)
+    report = ItemMigration(Item).migrate_all(chunk_size=100, again=True, **options)
     assert report.complete
     assert [rule.modified for rule in report.rules] == [COUNT] * RULES
     assert stored(database) == done(COUNT)

@@ -335,7 +335,7 @@ def test_a_restore_and_a_run_keep_each_other_out(mongoengine_db, tmp_path):
             migration.migrate_all()
         refused.append("run")
 
-    migration.migrate_all(backup=tmp_path / "second", throttle=restore_beside_it)
+    migration.migrate_all(backup=tmp_path / "second", throttle=restore_beside_it, again=True)
     assert set(refused) == {"restore"}
     assert restore(tmp_path / "second", mongoengine_db, progress=run_beside_it).restored == 20
     assert refused[-1] == "run"
