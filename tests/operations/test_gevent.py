@@ -69,7 +69,6 @@ def test_what_gevent_exchanges_is_not_taken_by_name() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_a_run_ends_under_gevent(database: Database[Any], server_uri: str, order: str) -> None:
     """A bulk run ends, whether gevent patches before lazymig is imported or after that."""
-    pytest.importorskip("gevent")
     database["post"].insert_many([{"_id": n, "n": n} for n in range(3000)])
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, order, server_uri, database.name],
