@@ -39,6 +39,10 @@ __all__ = [
 _MOST_BYTES: Final = 4 << 20
 
 
+# Where a collection keeps itself with documents that are left as bytes.
+_AS_BYTES: Final = "_lazymig_as_bytes"
+
+
 class Undecodable(InvalidBSON):
     """A field of a stored document cannot be decoded; `path` names it."""
 
@@ -109,11 +113,17 @@ def with_any_date(options: CodecOptions[Any]) -> CodecOptions[Any]:
 
 def as_bytes(collection: Collection[Any]) -> Collection[Any]:
     """The collection with documents that are left as bytes, for `take`; mongomock has none."""
+    # A model keeps its collection: made for each query, this would cost as much as the query.
+    known: Collection[Any] | None = collection.__dict__.get(_AS_BYTES)
+    if known is not None:
+        return known
     if is_mongomock(collection):
         return collection
-    return collection.with_options(
+    made = collection.with_options(
         codec_options=collection.codec_options.with_options(document_class=RawBSONDocument)
     )
+    collection.__dict__[_AS_BYTES] = made
+    return made
 
 
 def decode(document: Any, options: CodecOptions[Any]) -> Raw:

@@ -39,6 +39,11 @@ class SteadyReader:
         self._pinned: Pinned | None = None
         self._ready: deque[dict[str, Any]] = deque()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is certain that nothing is left."""
+        return self._pinned is None and not getattr(self.cursor, "alive", True)
+
     def take_one(self, size: int, requery: Callable[[], Requery | None]) -> dict[str, Any]:
         """The next raw document, of a batch that is taken as by `take`.
 

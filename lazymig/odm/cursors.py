@@ -82,6 +82,8 @@ class CursorQuerySet(AsStoredQuerySet):
 
     def _lazymig_raw_cursor(self) -> Any:
         """The cursor; if it has to be made, one that leaves its documents as bytes."""
+        if self._cursor_obj is not None and not self._lazymig_handed_on:
+            return self._cursor
         with self._lazymig_with({"_lazymig_raw": True}):
             return self._cursor
 

@@ -170,6 +170,9 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         """Take a batch from the cursor and bring it up to date; raises StopIteration at the end."""
         raws = self._lazymig_unjudged
         if raws is None:
+            reader = self._lazymig_reader
+            if reader is not None and reader.has_ended and reader.cursor is self._cursor_obj:
+                raise StopIteration
             reader = self._lazymig_reader_of(self._lazymig_raw_cursor())
             raws = reader.take(batch_of(self), self._lazymig_requery)
             if not raws:

@@ -118,7 +118,9 @@ class SeeThroughQuerySet(OptionsQuerySet):
         if sight is None or self._lazymig_unasked or self._lazymig_still or self._lazymig_settled:
             return super()._lazymig_make_cursor()
         query = super()._query
-        needs = (self._lazymig_need_of_where(sight), self._lazymig_need_of_order(sight, query))
+        needs = [self._lazymig_need_of_order(sight, query)]
+        if self._where_clause:
+            needs.append(self._lazymig_need_of_where(sight))
         self._lazymig_bring_up(query, sight, needs)
         changes = self._lazymig_for_projection() or self._lazymig_for_hint(self._hint)
         self._lazymig_changes = changes
@@ -482,8 +484,8 @@ class SeeThroughQuerySet(OptionsQuerySet):
         return Need("where()", sight.writing(None) if self._where_clause else frozenset())
 
     def _lazymig_need_of_order(self, sight: Sight, query: Mapping[str, Any]) -> Need:
-        paths = self._lazymig_order()
-        if not paths or _finds_one(query):
+        paths = None if _finds_one(query) else self._lazymig_order()
+        if not paths:
             return Need("order_by", frozenset())
         rules = sight.writing(tuple(paths))
         if not rules:
