@@ -56,17 +56,26 @@ class Coverage:
 
     def begun(self, entry: RunEntry, rule: str, digest: str, journal: str) -> None:
         """Note that a run is about to apply a rule; before its first write."""
-        self._put(rule, digest=digest, run=entry.id, journal=journal, done=False)
+        key = self._key(rule, digest)
+        self._marks.update_one(
+            {"_id": key},
+            {
+                "$set": {**key, "run": entry.id, "journal": journal, "done": False},
+                "$currentDate": {"at": True},
+            },
+            upsert=True,
+        )
 
-    def done(self, rule: str, *, tells: bool) -> None:
-        """Note that the run was past every document.
+    def done(self, entry: RunEntry, rule: str, digest: str, *, tells: bool) -> None:
+        """Note that the run was past every document; what another run has noted since stays.
 
         :param tells: each update of this run ended its match: what matches now is new.
         """
+        mine = {"_id": self._key(rule, digest), "run": entry.id}
         if tells:
-            self._marks.delete_one({"_id": self._key(rule)})
+            self._marks.delete_one(mine)
         else:
-            self._put(rule, done=True)
+            self._marks.update_one(mine, {"$set": {"done": True}, "$currentDate": {"at": True}})
 
     def covered(
         self,
@@ -80,14 +89,15 @@ class Coverage:
         :raises RunError: a run has applied one to a part of the documents, and has not finished.
         :raises pymongo.errors.PyMongoError: the connection or the rights.
         """
-        keys = [self._key(rule.name) for rule, _ in rules]
+        keys = [self._key(rule.name, digest) for rule, digest in rules]
         found = {each.get("rule"): each for each in self._marks.find({"_id": {"$in": keys}})}
         covered = {}
         for rule, digest in rules:
-            mark = _mark_of(found.get(rule.name), digest)
+            mark = _mark_of(found.get(rule.name))
             if mark is None or mark.run == run or self._tells(rule, mark):
                 continue
-            if not mark.done:
+            # Whoever was stopped may have noted a beginning behind the end.
+            if not mark.done and not self._is_done(rule, digest, mark):
                 raise RunError(
                     f"{self._of['model']}.{rule.name}: run {mark.run} has applied the rule to a "
                     f"part of {self._place}, and its target does not tell to which; go on with it "
@@ -111,24 +121,26 @@ class Coverage:
         """Whether all that a run wrote by a rule ended its match, as far as is noted."""
         if rule.converges is False or rule.by_hand:
             return False
+        return any(step.get("repeatable") is True for step in self._steps_of(rule, mark))
+
+    def _is_done(self, rule: BoundRule, digest: str, mark: _Mark) -> bool:
+        """Whether the run itself has noted that it was past every document with a rule."""
+        return any(
+            step.get("state") == "done" and step.get("digest") == digest
+            for step in self._steps_of(rule, mark)
+        )
+
+    def _steps_of(self, rule: BoundRule, mark: _Mark) -> list[Raw]:
         entries = journal_collection(self._database, mark.journal)
         run: Raw = entries.find_one({"_id": mark.run}, {"rules": 1}) or {}
-        return any(
-            step.get("name") == rule.name and step.get("repeatable") is True
-            for step in run.get("rules") or ()
-        )
+        return [step for step in run.get("rules") or () if step.get("name") == rule.name]
 
-    def _key(self, rule: str) -> dict[str, Any]:
-        return {"kind": "coverage", **self._of, "rule": rule}
-
-    def _put(self, rule: str, **values: Any) -> None:
-        key = self._key(rule)
-        self._marks.update_one(
-            {"_id": key}, {"$set": {**key, **values}, "$currentDate": {"at": True}}, upsert=True
-        )
+    def _key(self, rule: str, digest: str) -> dict[str, Any]:
+        """The digest is part of it: what a former text has done is known when that comes back."""
+        return {"kind": "coverage", **self._of, "rule": rule, "digest": digest}
 
 
-def _mark_of(stored: Mapping[str, Any] | None, digest: str) -> _Mark | None:
-    if stored is None or stored.get("digest") != digest:
+def _mark_of(stored: Mapping[str, Any] | None) -> _Mark | None:
+    if stored is None:
         return None
     return _Mark(stored.get("run"), str(stored.get("journal")), stored.get("done") is True)

@@ -11,7 +11,7 @@ from bson import ObjectId
 from pymongo.collection import Collection
 
 from lazymig.engines.bulk import MigrationReport, RuleReport
-from lazymig.errors import MigrationError, RuleChanged, RunNotActive
+from lazymig.errors import MigrationError, RuleChanged, RunError, RunNotActive
 from lazymig.operations.coverage import Coverage, is_marked
 from lazymig.operations.digest import digest_of
 from lazymig.operations.journal import Journal, NewRun, RunEntry
@@ -150,7 +150,11 @@ class Opening:
         for step, digest in zip(steps, self.digests, strict=True):
             if step.state["digest"] != digest:
                 self._begin_anew(entry, step, digest)
-        covered = self._covered(entry.id)
+        try:
+            covered = self._covered(entry.id)
+        except RunError:
+            self.journal.finish(entry, "stopped", "another run has begun with one of its rules")
+            raise
         for step in steps:
             if step.name in covered and not step.is_over:
                 self.journal.skip(entry, step.position)

@@ -362,7 +362,10 @@ class _Runner:
         rule = step.rules[0]
         if is_marked(rule, self.scope):
             tells = rule.converges is None and not rule.by_hand and step.state["repeatable"]
-            self._persistently(step, partial(self.coverage.done, step.name, tells=tells))
+            digest = step.state["digest"]
+            self._persistently(
+                step, partial(self.coverage.done, self.entry, step.name, digest, tells=tells)
+            )
 
     def _chunk_size(self, step: Step) -> ChunkSize:
         seconds = self.options.chunk_seconds

@@ -9,6 +9,7 @@ from mongoengine import IntField, StringField
 from pymongo.database import Database
 
 from lazymig import History, RunError, RunOptionError
+from lazymig.operations.coverage import Coverage
 from tests.support.handlers import handler, model, rule
 from tests.support.items import MixedMigration
 
@@ -131,6 +132,62 @@ def test_a_run_does_not_go_on_with_what_another_has_covered(
     resumed = migration.migrate_all(resume=broken.run_id)
     assert (resumed.state, resumed.rules[1].covered_by) == ("finished", later.run_id)
     assert _values(mongoengine_db, "turned", "n") == {(1, 1)}
+
+
+def test_a_former_text_that_comes_back_is_known(any_db: Database[Any]) -> None:
+    """A deploy with another text of a rule was taken back: what the first has done is done."""
+    _insert(any_db, range(5))
+    rules = handler(allmigration01__count=COUNT_UP)
+    first = rules(_post(rules)).migrate_all()
+    others = handler(allmigration01__count=rule({}, {"$inc": {"turned": 1}}))
+    others(_post(others)).migrate_all()
+    again = rules(_post(rules)).migrate_all()
+    assert again.rules[0].covered_by == first.run_id
+    assert _values(any_db, "n", "turned") == {(1, 1)}
+
+
+def test_a_run_that_cannot_go_on_is_not_running(mongoengine_db: Database[Any]) -> None:
+    """Where another run has begun with the rest of its rules, a run stays as it was: stopped."""
+    _insert(mongoengine_db, range(30))
+    rules = handler(allmigration01__turn=TURN, allmigration02__count=COUNT_UP)
+    migration = rules(_post(rules))
+    first = _stop_early(mongoengine_db, migration)
+
+    def stopping(progress: Any) -> None:
+        if progress.rule == "allmigration02__count":
+            _stopping(progress)
+
+    migration.migrate_all(chunk_size=10, progress=stopping)
+    with pytest.raises(RunError, match="a part of"):
+        migration.migrate_all(resume=first.run_id)
+    assert History(mongoengine_db).run(first.run_id).state == "stopped"
+
+
+@pytest.mark.parametrize("step", ["begun", "done"])
+def test_a_runner_that_was_stopped_takes_no_mark_back(
+    mongoengine_db: Database[Any], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """What a thawed runner notes last says nothing about the run that has finished since."""
+    _insert(mongoengine_db, range(30))
+    rules = handler(allmigration01__count=COUNT_UP)
+    migration = rules(_post(rules))
+    notes, former = list[Any](), getattr(Coverage, step)
+
+    def noting(*arguments: Any, **options: Any) -> None:
+        notes.append(lambda: former(*arguments, **options))
+        former(*arguments, **options)
+
+    monkeypatch.setattr(Coverage, step, noting)
+    first = migration.migrate_all()
+    broken = first
+    if step == "done":
+        broken = _stop_early(mongoengine_db, migration, again=True)
+    notes[0]()
+    if step == "done":
+        with pytest.raises(RunError, match=str(broken.run_id)):
+            migration.migrate_all()
+    else:
+        assert migration.migrate_all().rules[0].covered_by == first.run_id
 
 
 def test_it_is_known_longer_than_the_run(any_db: Database[Any]) -> None:
