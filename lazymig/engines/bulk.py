@@ -42,6 +42,7 @@ from lazymig.engines.decoding import BoundedReader, as_bytes, named, take
 from lazymig.engines.lazy import Failure, refresh, rescue
 from lazymig.engines.marks import marks_writes
 from lazymig.engines.pace import Pace
+from lazymig.engines.raw_bson import StoredValue
 from lazymig.engines.recursion import was_told
 from lazymig.engines.refusals import (
     failure_of_rule,
@@ -308,7 +309,7 @@ class Work:
             places: list[dict[str, Any]] = []
             ids: list[Any] = []
             documents, nameless = named(batch)
-            tally.errors.extend(undecodable(rule, None, each.error) for each in nameless)
+            tally.errors.extend(undecodable(rule, each.stored_id, each.error) for each in nameless)
             for document in documents:
                 try:
                     places.append(located(document, self.plan.shard_key))
@@ -380,7 +381,7 @@ class Work:
         """
         assert self.is_broken is not None
         named = (outcome.failures[key].document_id for key in outcome.unwritten)
-        ids = [document_id for document_id in named if document_id is not None]
+        ids = [document_id for document_id in named if not isinstance(document_id, StoredValue)]
         reader = BoundedReader(on_primary(self.collection), ids, None)
         while reader.left:
             broken = [each for each in reader.read() if self.is_broken(each)]
@@ -411,7 +412,7 @@ class Work:
             batch, nameless = named(batch)
             outcome = do(batch) if batch else Outcome()
             for document in nameless:
-                outcome.refuse(undecodable(rule, None, document.error))
+                outcome.refuse(undecodable(rule, document.stored_id, document.error))
             return outcome
 
         def do(batch: list[Raw]) -> Outcome:
@@ -637,7 +638,9 @@ def rescue_all(
     counts: dict[str, Tally] = {}
     documents, nameless = named(documents)
     if nameless:
-        errors: list[MigrationError] = [undecodable(blamed, None, each.error) for each in nameless]
+        errors: list[MigrationError] = [
+            undecodable(blamed, each.stored_id, each.error) for each in nameless
+        ]
         counts[blamed.name] = Tally(errors=errors)
     for first in range(0, len(documents), _RESCUE_BATCH):
         batch = documents[first : first + _RESCUE_BATCH]

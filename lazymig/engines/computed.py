@@ -100,7 +100,7 @@ def migrate_computed(
     commands = _Commands(work, turn or nullcontext(), before_write)
     left, nameless = named(documents)
     for each in nameless:
-        outcome.refuse(undecodable(rule, None, each.error))
+        outcome.refuse(undecodable(rule, each.stored_id, each.error))
     later: list[Any] = []
     while (left or later) and not outcome.halted:
         if pace.is_over:

@@ -18,7 +18,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 
 from lazymig.engines.access import Raw, all_of, by_ids, in_one_answer, is_mongomock, key_of
-from lazymig.engines.raw_bson import fields_of
+from lazymig.engines.raw_bson import faithful, fields_of, id_element
 from lazymig.redaction import excerpt
 from lazymig.rules.matching import Matcher
 
@@ -77,6 +77,11 @@ class Undecoded(Mapping[str, Any]):
                     self._nameless = exc
                 if name in ("_id", "_cls"):
                     del self._parts[name]
+
+    @property
+    def stored_id(self) -> Any:
+        """The `_id` as queries take it, be it a `StoredValue`."""
+        return faithful(id_element(self.data), self._options)
 
     def __getitem__(self, key: str) -> Any:
         if key == "_id" and self._nameless is not None:

@@ -14,7 +14,7 @@ from pymongo.collection import Collection
 from pymongo.errors import DocumentTooLarge, OperationFailure
 from pymongo.read_concern import ReadConcern
 
-from lazymig.engines.access import Raw, by_ids, key_of, on_primary
+from lazymig.engines.access import Raw, by_ids, ids_of, key_of, on_primary
 from lazymig.engines.bulk import (
     MigrationReport,
     PartRefused,
@@ -239,11 +239,11 @@ class _Retry:
         # As in a run: elsewhere the target does not tell, or the rule has left them alone.
         if rule.converges is not None and tells_what_is_left(rule, scope) is True:
             refused = {key_of(error.document_id) for error in tally.errors}
-            found = on_primary(self.collection).find(work.documents_of(rule.target), {"_id": 1})
+            found = ids_of(on_primary(self.collection), work.documents_of(rule.target))
             tally.errors.extend(
-                still_matches(rule, document["_id"])
-                for document in found
-                if key_of(document["_id"]) not in refused
+                still_matches(rule, document_id)
+                for document_id in found
+                if key_of(document_id) not in refused
             )
         return tally
 

@@ -25,10 +25,18 @@ from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from lazymig.engines.access import is_mongomock, on_primary
 from lazymig.engines.outages import is_away
-from lazymig.engines.raw_bson import tolerant_options, tolerantly_decoded
+from lazymig.engines.raw_bson import faithful, id_element, tolerant_options, tolerantly_decoded
 from lazymig.redaction import excerpt
 
-__all__ = ["Description", "Scratch", "describe", "read_raw", "readable", "scratch_like"]
+__all__ = [
+    "Description",
+    "Scratch",
+    "describe",
+    "id_of_raw",
+    "read_raw",
+    "readable",
+    "scratch_like",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +100,13 @@ def read_raw(collection: Collection[Any]) -> Collection[Any]:
     options = tolerant_options(collection.codec_options)
     options = options.with_options(document_class=RawBSONDocument)
     return on_primary(collection).with_options(codec_options=options)
+
+
+def id_of_raw(raw: Any, collection: Collection[Any]) -> Any:
+    """The `_id` of a document of `read_raw`, as from `ids_of`."""
+    if not isinstance(raw, RawBSONDocument):
+        return raw["_id"]
+    return faithful(id_element(bytes(raw.raw)), collection.codec_options)
 
 
 def readable(raw: Any, collection: Collection[Any], *, as_is: bool = False) -> dict[str, Any]:

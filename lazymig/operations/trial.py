@@ -9,7 +9,7 @@ from typing import Any
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure, PyMongoError
 
-from lazymig.engines.access import Raw, all_of, by_ids, ids_matching, key_of
+from lazymig.engines.access import Raw, all_of, by_ids, ids_of, key_of, not_by_ids, on_primary
 from lazymig.engines.bulk import Work
 from lazymig.engines.computed import Demand
 from lazymig.engines.refusals import still_matches
@@ -19,7 +19,14 @@ from lazymig.odm.plans import root_of
 from lazymig.odm.stored import as_stored
 from lazymig.operations.diffing import diff_documents
 from lazymig.operations.preview_report import RuleKind, SamplePreview
-from lazymig.operations.scratch import Description, Scratch, read_raw, readable, scratch_like
+from lazymig.operations.scratch import (
+    Description,
+    Scratch,
+    id_of_raw,
+    read_raw,
+    readable,
+    scratch_like,
+)
 from lazymig.redaction import excerpt
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
@@ -57,10 +64,12 @@ def _reason_not_to_run(rule: BoundRule) -> str | None:
 class _Copy:
     """A sampled document, and what has become of its copy.
 
+    `stored_id` is the `_id` as queries take it, `document_id` as far as Python can say it.
     `changes` has for each change the rule, and the raw copy before and after it.
     """
 
     document_id: Any
+    stored_id: Any
     before: dict[str, Any]
     raw: Any
     after: dict[str, Any] | None
@@ -175,16 +184,20 @@ class Trial:
         stages.append({"$sample": {"size": size}})
         # $sample may give a document twice.
         for raw in read_raw(collection).aggregate(stages, allowDiskUse=True):
-            found.setdefault(key_of(raw["_id"]), raw)
+            found.setdefault(key_of(id_of_raw(raw, collection)), raw)
 
     def _take(self, scratch: Scratch, documents: Sequence[Any]) -> None:
         """Take up what has been copied, in the order of the sample."""
-        copied = {key_of(raw["_id"]) for raw in read_raw(scratch.collection).find({}, {"_id": 1})}
+        copied = {
+            key_of(id_of_raw(raw, scratch.collection))
+            for raw in read_raw(scratch.collection).find({}, {"_id": 1})
+        }
         for raw in documents:
-            key = key_of(raw["_id"])
+            key = key_of(id_of_raw(raw, scratch.collection))
             if key in copied:
                 before, after = (readable(raw, scratch.collection) for _ in range(2))
-                self.copies[key] = _Copy(before["_id"], before, raw, after)
+                stored_id = id_of_raw(raw, scratch.collection)
+                self.copies[key] = _Copy(before["_id"], stored_id, before, raw, after)
 
     def _apply_scope(self, scratch: Collection[Any], scope: Scope) -> None:
         """Do what a run of this scope does, in the same order."""
@@ -206,7 +219,7 @@ class Trial:
     ) -> None:
         """Apply all lazy rules, in order, to those copies that do not load or validate."""
         broken = [
-            each.document_id
+            each.stored_id
             for key, each in copies.items()
             if key not in refused and self._trouble(scratch, each) is not None
         ]
@@ -230,11 +243,11 @@ class Trial:
             if key not in broken:
                 self._refuse(rule, error, refused)
         self._rescue(scratch, broken, refused)
-        within = by_ids([each.document_id for each in broken.values()])
+        within = by_ids([each.stored_id for each in broken.values()])
         work = Work(scratch, self.plan, "lazy", within)
         for each in self._matching(work, rule) if broken else ():
-            if key_of(each.document_id) not in refused:
-                self._refuse(rule, still_matches(rule, each.document_id), refused)
+            if key_of(each.stored_id) not in refused:
+                self._refuse(rule, still_matches(rule, each.stored_id), refused)
         self._tell_failures(rule)
 
     def _apply(
@@ -250,7 +263,7 @@ class Trial:
 
         :return: the errors of copies that it was not applied to, though it may mend them.
         """
-        spared = {"_id": {"$nin": list(refused.values())}} if refused else None
+        spared = not_by_ids(list(refused.values())) if refused else None
         work = Work(scratch, self.plan, scope, within, spared, demand=demand)
         if rule.name in self.not_run:
             if rule.target is not None:
@@ -283,7 +296,7 @@ class Trial:
             again = [
                 each
                 for each in self._matching(work, rule)
-                if not each.problems and key_of(each.document_id) not in left
+                if not each.problems and key_of(each.stored_id) not in left
             ]
             if again:
                 self._tell(
@@ -309,7 +322,7 @@ class Trial:
         return list(self._found(work.collection, work.documents_of(rule.target)).values())
 
     def _found(self, scratch: Collection[Any], query: Raw) -> Mapping[Any, _Copy]:
-        keys = ids_matching(scratch, [query], len(self.copies))
+        keys = {key_of(each) for each in ids_of(on_primary(scratch), query)}
         return {key: each for key, each in self.copies.items() if key in keys}
 
     def _tell(self, rule: BoundRule, problem: str) -> None:
@@ -317,7 +330,7 @@ class Trial:
 
     def _read_again(self, scratch: Collection[Any], rule: BoundRule) -> None:
         """Note which copies a rule has changed."""
-        raws = {key_of(raw["_id"]): raw for raw in read_raw(scratch).find()}
+        raws = {key_of(id_of_raw(raw, scratch)): raw for raw in read_raw(scratch).find()}
         for key, each in self.copies.items():
             former, each.raw = each.raw, raws.get(key)
             after = None if each.raw is None else readable(each.raw, scratch)

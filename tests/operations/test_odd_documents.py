@@ -159,3 +159,35 @@ def test_what_cannot_be_decoded_waits_for_a_rule_without_a_target(mongoengine_db
     (status,) = Fickle(Waits).get_status()
     assert status.quarantined == 1
     assert Fickle(Waits).get_deprecated()["active"] == ["migration01__never"]
+
+
+class NamedMigration(DocumentMigration):
+    def migration01__shout(self):
+        self.target = {"loud": {"$exists": False}}
+        self.update = {"$set": {"loud": self.doc["name"].upper()}}
+
+
+class Named(LazyMigrationMixin, DynamicDocument):
+    migration_handler = NamedMigration
+    meta = {"collection": "odd", "auto_create_index": False}
+
+
+@pytest.mark.parametrize("kind", ["string", "object", "binary"])
+def test_documents_without_a_name_in_python_are_named_each(mongoengine_db, kind):
+    """A computed rule is refused for each of them, until somebody has helped; so in a preview."""
+    name = oddities.element(2, b"name", oddities.text(b"ada"))
+    insert(
+        mongoengine_db.odd,
+        [oddities.document(oddities.ids(number)[kind], name) for number in range(3)],
+    )
+    migration = NamedMigration(Named)
+    (told,) = migration.preview().rules
+    assert any("failed for 3 of 3" in problem for problem in told.problems)
+    report = migration.migrate_pending(max_errors=3)
+    assert len({key_of(error.document_id) for error in report.errors}) == 3
+    assert mongoengine_db.odd.count_documents(by_ids([report.errors[0].document_id])) == 1
+    retried = migration.retry_quarantined(report.run_id)
+    assert (retried.complete, len(retried.errors)) == (False, 3)
+    assert [status.quarantined for status in migration.get_status()] == [3]
+    mongoengine_db.odd.update_many({}, [{"$set": {"loud": {"$toUpper": "$name"}}}])
+    assert migration.retry_quarantined(report.run_id).complete
