@@ -92,6 +92,7 @@ class Application:
     document for which a rule fails gets no later one. One that somebody else holds for a once rule
     is set aside until all others are done. One for which a rule had no time is `unfinished`, and
     gets no later rule either before it is tried again. `taken` is what rules took in Python.
+    `hindered` are documents that could not be written because of the bound session alone.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class Application:
         self.wrote = False
         self.written: list[str] | None = []
         self.errors: dict[Any, MigrationError] = {}
+        self.hindered: set[Any] = set()
         self.left_alone: set[tuple[Any, str]] = set()
         self.deadline: Deadline
         self.applied = {} if applied is None and _someone_listens() else applied
@@ -148,6 +150,7 @@ class Application:
         if is_read_only(self.collection):
             for key, document_id in self.ids.items():
                 self.errors[key] = not_at_a_snapshot(self.plan.model_name, document_id)
+                self.hindered.add(key)
         elif in_transaction(self.collection):
             self._work_in_transaction()
         else:
@@ -227,6 +230,7 @@ class Application:
     def _take_in(self, part: Application) -> None:
         """What has become of a part, but for what is held."""
         self.errors.update(part.errors)
+        self.hindered.update(part.hindered)
         self.left_alone.update(part.left_alone)
 
     def _work_one_by_one(self, late: PyMongoError | None) -> None:
@@ -409,6 +413,7 @@ class Application:
             for document in documents:
                 key = key_of(document["_id"])
                 self.errors[key] = not_in_a_transaction(rule, document["_id"])
+                self.hindered.add(key)
                 self.alive.pop(key, None)
             return
         self.wrote = True

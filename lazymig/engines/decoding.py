@@ -52,7 +52,8 @@ class Undecodable(InvalidBSON):
         super().__init__(f"the stored {path!r} cannot be decoded: {reason}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path, self.reason)
+        # With its notes, which are in the dictionary of an exception.
+        return type(self), (self.path, self.reason), self.__dict__
 
 
 class Undecoded(Mapping[str, Any]):

@@ -141,7 +141,8 @@ def settle(collection: Collection[Any], work: Iterable[tuple[Plan, Found]]) -> d
     :param work: plans with those of their starting rules that matter, each with its documents.
     :return: the documents that were refused, by key; they get no later rule.
     :raises MigrationError: whether a document can be migrated is not known, as somebody else holds
-        it or keeps changing it, and `on_error` is `"raise"`.
+        it or keeps changing it, or nothing can be written in the bound session, and `on_error` is
+        `"raise"`.
     :raises pymongo.errors.PyMongoError: the connection or the rights.
     """
     refused: dict[Any, Refusal] = {}
@@ -152,10 +153,12 @@ def settle(collection: Collection[Any], work: Iterable[tuple[Plan, Found]]) -> d
                 collection, (plan,).__iter__, partial(_apply, collection, plan, batch)
             )
             for index, failure in application.failures.items():
-                if plan.on_error == "raise" and not isinstance(failure.error, MigrationFailed):
+                key = key_of(batch[index])
+                unknown = not isinstance(failure.error, MigrationFailed)
+                if plan.on_error == "raise" and (unknown or key in application.hindered):
                     # At once: there may be as long a wait in each of the other batches.
                     raise failure.error
-                refused[key_of(batch[index])] = Refusal(batch[index], plan, failure.error)
+                refused[key] = Refusal(batch[index], plan, failure.error)
     return refused
 
 

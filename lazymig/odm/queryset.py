@@ -372,7 +372,7 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         except DocumentLeftOut:
             return None
         except Exception as exc:
-            if type(exc) is type(unhelped):
+            if isinstance(unhelped, type(exc)):
                 # The same trouble again, which carries no note where the image shows what was.
                 raise unhelped from exc
             raise

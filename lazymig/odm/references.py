@@ -66,20 +66,26 @@ def _load(database: Any, collection_name: str, load: Callable[[], Any]) -> Any:
         ) from exc
 
 
+def _load_decoded(
+    model: Any, collection_name: str, document_id: Any, load: Callable[[], Any]
+) -> Any:
+    """As `_load`; a document that cannot be decoded is migrated first, and then built."""
+    try:
+        return _load(model._get_db(), collection_name, load)
+    except InvalidBSON:
+        # A rule may yet make it one that can be decoded.
+        found = _fetch_batch(model, collection_name, [document_id])
+        if not found:
+            raise
+        return next(iter(found.values()))
+
+
 def _watch_lazy_load(original: Callable[[Any, Any], Any]) -> Any:
     @functools.wraps(original)
     def _lazy_load_ref(ref_cls: Any, dbref: Any) -> Any:
         if not _migrates(ref_cls):
             return original(ref_cls, dbref)
-        database = ref_cls._get_db()
-        try:
-            return _load(database, dbref.collection, lambda: original(ref_cls, dbref))
-        except InvalidBSON:
-            # A rule may yet make it one that can be decoded.
-            found = _fetch_batch(ref_cls, dbref.collection, [dbref.id])
-            if not found:
-                raise
-            return next(iter(found.values()))
+        return _load_decoded(ref_cls, dbref.collection, dbref.id, lambda: original(ref_cls, dbref))
 
     return staticmethod(_lazy_load_ref)
 
@@ -90,7 +96,10 @@ def _watch_cached(original: Callable[[Any, Any], Any]) -> Any:
         if not isinstance(value, dict) or not _migrates(self.document_type):
             return original(self, value)
         model = self.document_type
-        return _load(model._get_db(), model._get_collection_name(), lambda: original(self, value))
+        document_id = model._fields[model._meta["id_field"]].to_python(value["_id"])
+        return _load_decoded(
+            model, model._get_collection_name(), document_id, lambda: original(self, value)
+        )
 
     return to_python
 
@@ -103,7 +112,10 @@ def _watch_dynamic(original: Callable[[Any, Any], Any]) -> Any:
         model = get_document(value["_cls"])
         if not _migrates(model):
             return original(self, value)
-        return _load(model._get_db(), value["_ref"].collection, lambda: original(self, value))
+        reference = value["_ref"]
+        return _load_decoded(
+            model, reference.collection, reference.id, lambda: original(self, value)
+        )
 
     return to_python
 

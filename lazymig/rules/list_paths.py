@@ -90,15 +90,20 @@ def _problem(
         each, spelled = path, crossed
         while (through := list_crossed(each)) is not None:
             each, spelled = f"{through}.$[]{each[len(through) :]}", through
-        array = model_path(spelled)
         rest = each[len(spelled) + len(".$[].") :]
         remedy = (
             f"write {each!r}, or $[name] for the elements that array_filters choose, with a target "
             "that only documents with such elements match"
         )
-        if operator != "$unset":
-            lacking = {array: {"$elemMatch": {rest: {"$exists": False}}}}
-            remedy += f", such as {lacking}"
+        if operator == "$set" and not spelled.endswith(".$[]"):
+            # Of a list in a list no target says that an element of it lacks something.
+            lacking = {"$exists": False}
+            remedy = (
+                f"write {f'{spelled}.$[name].{rest}'!r} with the array_filters "
+                f"{[{f'name.{rest}': lacking}]}, as {each!r} overwrites what other elements have "
+                "there, with a target that only documents with such elements match, such as "
+                f"{ {model_path(spelled): {'$elemMatch': {rest: lacking}}} }"
+            )
     former = {model_path(crossed): {"$type": "object", "$not": {"$type": "array"}}}
     return (
         f"{operator} of {path!r} goes through {crossed!r}, which the model declares as a list, and "

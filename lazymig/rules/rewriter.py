@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
-from bson import ObjectId
+from bson import ObjectId, Regex
 
 from lazymig.rules.clauses import Clause, Every, Leaf, Negation, Some
 from lazymig.rules.matching import query_paths
@@ -18,8 +20,11 @@ __all__ = ["Rewriter"]
 _MOST_KNOWN: Final = 256
 _LONGEST_LIST: Final = 20
 
-# Equal values of one of these types are one value to MongoDB.
-_SCALARS: Final = frozenset({bool, datetime, float, int, ObjectId, str, type(None)})
+# Equal values of one of these types are one value to MongoDB. MongoEngine makes a pattern of each
+# condition on a part of a text.
+_SCALARS: Final = frozenset(
+    {bool, bytes, datetime, float, int, ObjectId, re.Pattern, str, type(None), UUID}
+)
 
 _UNKNOWN: Final = object()
 _LOGICAL: Final = ("$and", "$or", "$nor")
@@ -165,7 +170,9 @@ def _key(value: Any) -> Hashable | None:
     kind = type(value)
     if kind in _SCALARS:
         return kind, value
-    if kind is list and len(value) <= _LONGEST_LIST:
+    if kind is Regex:
+        return kind, value.pattern, value.flags
+    if kind in (list, tuple) and len(value) <= _LONGEST_LIST:
         items = [_key(item) for item in value]
     elif kind is dict:
         items = [_key(item) for pair in value.items() for item in pair]

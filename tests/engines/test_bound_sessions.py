@@ -268,6 +268,41 @@ def test_a_snapshot_session_says_what_to_do(mongoengine_db: Database[Any], metho
     assert mongoengine_db["post"].find_one({"_id": 2}) == {"_id": 2, "n": 5}
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda post: post.objects(email="2").count(),
+        lambda post: [each.key for each in post.objects(email="2").only("key")],
+        lambda post: post.objects.distinct("email"),
+        lambda post: list(post.objects.aggregate([{"$group": {"_id": "$email"}}])),
+    ],
+)
+def test_a_snapshot_session_gives_no_wrong_answer(
+    mongoengine_db: Database[Any], ask: Callable[[Any], Any]
+) -> None:
+    """What has to be brought up to date for an answer is not taken for refused there."""
+    mongoengine_db["post"].insert_many([{"_id": n, "mail": str(n)} for n in range(3)])
+    post = _post(_computed)
+    with _bound(snapshot=True), pytest.raises(MigrationFailed, match="at a snapshot"):
+        ask(post)
+    assert ask(post)
+
+
+def test_a_once_rule_in_a_transaction_gives_no_wrong_answer(
+    mongoengine_db: Database[Any],
+) -> None:
+    """Its documents have not been refused: outside of the transaction they count as new ones."""
+    mongoengine_db["post"].insert_many([{"_id": n, "mail": str(n)} for n in range(3)])
+    post = _post(once(_computed))
+    with (
+        _bound() as session,
+        session.start_transaction(),
+        pytest.raises(MigrationFailed, match="before the transaction begins"),
+    ):
+        post.objects(email="2").count()
+    assert post.objects(email="2").count() == 1
+
+
 def test_a_snapshot_session_skips_where_that_is_wished(mongoengine_db: Database[Any]) -> None:
     """With `on_error = "skip"` an old document is loaded as it is stored."""
     mongoengine_db["post"].insert_one({"_id": 2})

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from bson import DBRef
 from bson.errors import InvalidBSON
-from mongoengine import DynamicField, IntField, ReferenceField, StringField
+from mongoengine import (
+    CachedReferenceField,
+    DynamicField,
+    IntField,
+    ReferenceField,
+    StringField,
+)
 from pymongo.database import Database
 
 from lazymig import MigrationFailed, once
@@ -177,11 +186,21 @@ def test_a_rule_may_cure_it(mongoengine_db: Database[Any], kind: str, update: An
 def test_a_reference_leads_to_a_cured_document(mongoengine_db: Database[Any]) -> None:
     """References are migrated before they are decoded, one by one and in lists."""
     post = _post(migration01__odd=rule({"odd": {"$type": "date"}}, {"$unset": {"odd": ""}}))
-    owner = model(name_of_class="Owner", meta={"collection": "owner"}, to=ReferenceField(post))
-    _fill(mongoengine_db)
-    mongoengine_db["owner"].insert_one({"_id": 1, "to": ODD})
+    fields = {
+        "to": ReferenceField(post),
+        "cached": CachedReferenceField(post, fields=["text"]),
+        "dynamic": DynamicField(),
+    }
+    owner = model(name_of_class="Owner", meta={"collection": "owner"}, **fields)
+    generic = {"_cls": post.__name__, "_ref": DBRef("post", ODD)}
+    stored = {"to": ODD, "cached": {"_id": ODD}, "dynamic": generic}
+    for name, value in stored.items():
+        for collection in ("post", "owner"):
+            mongoengine_db[collection].drop()
+        _fill(mongoengine_db)
+        mongoengine_db["owner"].insert_one({"_id": 1, name: value})
 
-    assert owner.objects.get().to.key == ODD
+        assert getattr(owner.objects.get(), name).key == ODD, name
 
 
 def test_an_operation_is_settled_for_the_others(mongoengine_db: Database[Any]) -> None:
@@ -191,6 +210,14 @@ def test_an_operation_is_settled_for_the_others(mongoengine_db: Database[Any]) -
 
     assert post.objects(m="7").update(set__n=-1) == 1
     assert _migrated(mongoengine_db) == COUNT - 1
+
+
+def test_modify_names_the_field(mongoengine_db: Database[Any]) -> None:
+    """The image that modify() gives back fails as a load does: with the field and the rules."""
+    _fill(mongoengine_db)
+    post = _post(migration01__x=rule({"x": {"$exists": True}}, {"$unset": {"x": ""}}))
+    with pytest.raises(InvalidBSON, match="'odd'"):
+        post.objects(key=ODD).modify(set__n=1)
 
 
 def test_a_preview_shows_the_others(mongoengine_db: Database[Any]) -> None:
@@ -204,6 +231,17 @@ def test_a_preview_shows_the_others(mongoengine_db: Database[Any]) -> None:
     problems = {sample.document_id: sample.problem for sample in report.samples}
     assert {key for key, problem in problems.items() if problem} == {ODD}
     assert "cannot be decoded" in str(problems[ODD])
+
+
+def test_its_error_goes_to_another_process_with_its_note(mongoengine_db: Database[Any]) -> None:
+    """The note names the rules that were tried; on Python 3.10 it is part of the text."""
+    _fill(mongoengine_db)
+    post = _post(migration01__x=rule({"x": {"$exists": True}}, {"$unset": {"x": ""}}))
+    with pytest.raises(InvalidBSON) as caught:
+        post.objects.get(key=ODD)
+    for copied in (pickle.loads(pickle.dumps(caught.value)), copy.deepcopy(caught.value)):
+        assert str(copied) == str(caught.value)
+        assert getattr(copied, "__notes__", None) == getattr(caught.value, "__notes__", None)
 
 
 def test_skip_leaves_it_out(mongoengine_db: Database[Any]) -> None:

@@ -244,38 +244,47 @@ def _followed(
     return after[2:]
 
 
-@pytest.mark.parametrize("operator", ["$set", "$inc", "$max"])
-@pytest.mark.parametrize("filters", [None, [{"name.y": {"$exists": False}}]])
-def test_the_remedy_for_elements_works(
-    mongoengine_db: Database[Any], operator: str, filters: Any
-) -> None:
-    """The path and the target that the message spells out reach the elements."""
-    told = _told({"l.y": {"$exists": False}}, {operator: {"l.y": 5}})
+def _remedy(told: str) -> tuple[str, Any, Any]:
+    """The path, the array filters and the target that a message spells out."""
     (path,) = re.findall(r"write '([^']*)'", told)
+    (filters,) = re.findall(r"array_filters (\[.*?\]),", told)
     (target,) = re.findall(r"such as (\{.*?\});", told)
-    if filters is not None:
-        assert "$[name]" in told
-        path = path.replace("$[]", "$[name]")
-    lists = [[{"x": "a"}, {"x": "b"}], [{"y": 7}]]
-    after = _followed(
-        mongoengine_db, lists, ast.literal_eval(target), {operator: {path: 5}}, filters
-    )
-    assert after == [[{"x": "a", "y": 5}, {"x": "b", "y": 5}], [{"y": 7}]]
+    return path, ast.literal_eval(filters), ast.literal_eval(target)
+
+
+def test_the_remedy_for_elements_works(mongoengine_db: Database[Any]) -> None:
+    """What the message spells out reaches the elements that lack it, and no other one."""
+    path, filters, target = _remedy(_told({"l.y": {"$exists": False}}, {"$set": {"l.y": 5}}))
+    lists = [[{"x": "a"}, {"x": "b"}], [{"y": 7}], [{"y": 9}, {"x": "a"}]]
+    after = _followed(mongoengine_db, lists, target, {"$set": {path: 5}}, filters)
+    assert after == [
+        [{"x": "a", "y": 5}, {"x": "b", "y": 5}],
+        [{"y": 7}],
+        [{"y": 9}, {"x": "a", "y": 5}],
+    ]
+
+
+@pytest.mark.parametrize("operator", ["$inc", "$max", "$pull", "$push"])
+def test_no_target_is_spelled_out_that_need_not_fit(operator: str) -> None:
+    """Such an update is not for the elements that lack the field."""
+    told = _told({"l.y": {"$lt": 3}}, {operator: {"l.y": 5}})
+    assert "write 'l.$[].y', or $[name]" in told
+    assert "such as" not in told
 
 
 def test_the_remedy_for_lists_in_lists_works(mongoengine_db: Database[Any]) -> None:
     """Each list that the path meets has its elements named."""
     told = _told({"l.parts.size": None}, {"$set": {"l.parts.size": 1}})
-    (path,) = re.findall(r"write '([^']*)'", told)
-    (target,) = re.findall(r"such as (\{.*?\});", told)
+    path, filters, target = _remedy(told)
     after = _followed(
         mongoengine_db,
-        [[{"parts": [{}, {}]}, {"parts": []}], [{"parts": [{"size": 2}]}]],
-        ast.literal_eval(target),
+        [[{"parts": [{}, {"size": 3}]}, {"parts": []}], [{"parts": [{"size": 2}]}]],
+        target,
         {"$set": {path: 1}},
+        filters,
     )
     assert after == [
-        [{"parts": [{"size": 1}, {"size": 1}]}, {"parts": []}],
+        [{"parts": [{"size": 1}, {"size": 3}]}, {"parts": []}],
         [{"parts": [{"size": 2}]}],
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from bson import Regex
 from pymongo import MongoClient, WriteConcern
 from pymongo.database import Database
 
@@ -210,6 +212,38 @@ def test_a_refusal_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
         reasons.append(str(caught.value))
     assert len(attempts) == 1
     assert len(set(reasons)) == 1
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        lambda: {"v": re.compile("^s", re.IGNORECASE)},
+        lambda: {"v": Regex("^s", "i")},
+        lambda: {"v": {"$not": re.compile("s1$")}},
+        lambda: {"v": {"$mod": (3, 1)}},
+        lambda: {"v": uuid.UUID(int=1)},
+        lambda: {"v": b"s1"},
+    ],
+)
+def test_a_query_of_any_kind_is_remembered(
+    monkeypatch: pytest.MonkeyPatch, asked: Callable[[], Raw]
+) -> None:
+    """What MongoEngine makes anew for each query, such as a pattern, is known again."""
+    rewriter = Rewriter(tuple(_steps(_state, 5)))
+    before = rewriter.rewrite(asked())
+    calls: list[Any] = []
+    monkeypatch.setattr(module, "rewrite", lambda *given: calls.append(given))
+    assert rewriter.rewrite(asked()) == before
+    assert not calls
+
+
+def test_patterns_with_other_flags_are_others() -> None:
+    """What is remembered of one pattern is not taken for another one."""
+    rewriter = Rewriter(tuple(_steps(_state, 5)))
+    patterns = [re.compile("^S"), re.compile("^S", re.IGNORECASE), Regex("^S"), Regex("^S", "i")]
+    for pattern in patterns:
+        query = {"v": pattern}
+        assert rewriter.rewrite(query) == rewrite(query, rewriter.steps)
 
 
 def test_only_the_rules_of_a_path_are_asked() -> None:
