@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final
 
-from lazymig.rules.convergence import facts_after, leads_to
+from lazymig.rules.convergence import ends_match, facts_after, leads_to
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.formulas import Formula, parse
 from lazymig.rules.knowledge import Fact
@@ -30,7 +30,25 @@ def certain_cycles(lazy: Sequence[BoundRule]) -> Iterator[tuple[BoundRule, Bound
     pairs = list(islice(_answers(lazy), _MOST_PAIRS))
     last = {rule.name: (rule, later, answer) for rule, later, answer in pairs}
     if len(pairs) < _MOST_PAIRS:
-        yield from ((rule, later) for rule, later, answer in last.values() if answer is True)
+        for rule, later, answer in last.values():
+            if answer is True and not _is_left_nothing(later, rule):
+                yield rule, later
+
+
+def _is_left_nothing(later: BoundRule, rule: BoundRule) -> bool:
+    """Whether an earlier rule ends the match of a later one, of documents that both match.
+
+    As where both look for what a document does not have yet.
+    """
+    if later.target is None or rule.update is None or rule.matcher is None:
+        return False
+    if later.matcher is None or any("$[" in named.path for named in rule.named_paths):
+        return False
+    return (
+        bool(rule.matcher.judge({}))
+        and bool(later.matcher.judge({}))
+        and ends_match(later.target, rule.update)
+    )
 
 
 def may_be_reopened(lazy: Sequence[BoundRule]) -> list[BoundRule]:

@@ -244,7 +244,7 @@ def test_a_rewritten_filter_is_logged_once(mongoengine_db, caplog):
 
     lines = [record.getMessage() for record in caplog.records if "is asked as" in record.message]
     assert len(lines) == 2
-    assert lines[0].startswith("Post: {'enabled': True} is asked as {'$or':")
+    assert lines[0].startswith("Post: {'enabled': 'bool'} is asked as {'$or':")
     assert "'nick'" in lines[1]
 
 

@@ -28,7 +28,7 @@ def _peak(database: Database[Any], count: int, **options: Any) -> int:
     gc.collect()
     tracemalloc.start()
     try:
-        report = ItemMigration(Item).migrate_all(chunk_size=CHUNK, **options)
+        report = ItemMigration(Item).migrate_all(chunk_size=CHUNK, again=True, **options)
         peak: int = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

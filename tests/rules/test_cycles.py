@@ -51,6 +51,16 @@ def test_what_comes_back(earlier: Any, later: Any, may: bool, certain: bool) -> 
     assert list(certain_cycles(rules)) == ([(first, second)] if certain else [])
 
 
+def test_what_an_earlier_rule_leaves_nothing_of_is_not_certain() -> None:
+    """A rule for documents without a parent meets none after one that has made it."""
+    rules = _bound(
+        rule({"a.z": {"$exists": False}}, {"$set": {"a.z": ""}}),
+        rule({"a": {"$exists": False}}, {"$set": {"a": {}}}),
+    )
+    assert list(certain_cycles(rules)) == []
+    assert list(certain_cycles(list(reversed(rules)))) == []
+
+
 def test_what_is_taken_away_again_is_not_certain() -> None:
     """A rule after both may end the match that the one between them has brought back."""
     number = {"v": {"$type": "number"}}
