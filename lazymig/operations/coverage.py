@@ -81,11 +81,14 @@ class Coverage:
         self,
         rules: Sequence[tuple[BoundRule, str]],
         run: ObjectId | None = None,
+        *,
+        again: bool = False,
     ) -> dict[str, ObjectId]:
         """The rules that are not to be applied again, each with the run that has applied it.
 
         :param rules: rules that are marked, with their digests.
         :param run: the run that is to apply them, if it has begun.
+        :param again: it has begun so as to apply them again: only later runs count.
         :raises RunError: a run has applied one to a part of the documents, and has not finished.
         :raises pymongo.errors.PyMongoError: the connection or the rights.
         """
@@ -95,6 +98,8 @@ class Coverage:
         for rule, digest in rules:
             mark = _mark_of(found.get(rule.name))
             if mark is None or mark.run == run or self._tells(rule, mark):
+                continue
+            if again and run is not None and mark.run < run:
                 continue
             # Whoever was stopped may have noted a beginning behind the end.
             if not mark.done and not self._is_done(rule, digest, mark):

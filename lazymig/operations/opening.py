@@ -150,8 +150,9 @@ class Opening:
         for step, digest in zip(steps, self.digests, strict=True):
             if step.state["digest"] != digest:
                 self._begin_anew(entry, step, digest)
+        again = any(former.get("again") for former in entry.former_options)
         try:
-            covered = self._covered(entry.id)
+            covered = self._covered(entry.id, again=again)
         except RunError:
             self.journal.finish(entry, "stopped", "another run has begun with one of its rules")
             raise
@@ -173,13 +174,13 @@ class Opening:
             for position, rules in enumerate(self.groups)
         ]
 
-    def _covered(self, run: ObjectId | None) -> dict[str, ObjectId]:
+    def _covered(self, run: ObjectId | None, *, again: bool = False) -> dict[str, ObjectId]:
         marked = [
             (rules[0], digest)
             for rules, digest in zip(self.groups, self.digests, strict=True)
             if is_marked(rules[0], self.scope)
         ]
-        return self.coverage.covered(marked, run) if marked else {}
+        return self.coverage.covered(marked, run, again=again) if marked else {}
 
     def _waiting(self, rules: dict[str, ObjectId] | None) -> list[MigrationError]:
         """The errors of what earlier runs have in quarantine.

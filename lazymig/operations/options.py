@@ -177,6 +177,7 @@ class Options:
                 "max_latency",
                 "nice",
                 "transactions",
+                "again",
             )
         }
         paths = {

@@ -134,6 +134,19 @@ def test_a_run_does_not_go_on_with_what_another_has_covered(
     assert _values(mongoengine_db, "turned", "n") == {(1, 1)}
 
 
+def test_a_run_goes_on_with_what_it_was_to_apply_again(mongoengine_db: Database[Any]) -> None:
+    """What `again=True` was said of is applied again after a resume, too."""
+    _insert(mongoengine_db, range(30))
+    rules = handler(allmigration01__turn=TURN, allmigration02__count=COUNT_UP)
+    migration = rules(_post(rules))
+    migration.migrate_all()
+    mongoengine_db["post"].update_many({}, {"$set": {"v": 1}})
+    _stop_early(mongoengine_db, migration, again=True)
+    assert migration.migrate_all(resume=True).complete
+    assert _values(mongoengine_db, "n") == {(2,)}
+    assert migration.migrate_all().rules[1].covered_by is not None
+
+
 def test_a_former_text_that_comes_back_is_known(any_db: Database[Any]) -> None:
     """A deploy with another text of a rule was taken back: what the first has done is done."""
     _insert(any_db, range(5))
