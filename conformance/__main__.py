@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from conformance.plugin import ADDRESS, MODE, OUTCOMES, PASSES
-from lazymig.demo.server import EmbeddedServer
+from lazymig.testing.mongod import EmbeddedServer
 
 _HOME = Path(__file__).resolve().parent.parent
 

@@ -33,17 +33,17 @@ from lazymig.errors import (
 )
 from lazymig.migration import DocumentMigration
 from lazymig.odm.document import LazyMigrationMixin
-from lazymig.odm.queryset import LazyMigrationQuerySet
+from lazymig.odm.querysets.queryset import LazyMigrationQuerySet
 from lazymig.odm.stored import as_stored
-from lazymig.operations.checks import CheckFinding, CheckReport, check_documents
-from lazymig.operations.drift import DriftReport, diff
-from lazymig.operations.findings import DriftFinding
-from lazymig.operations.history import History, Quarantined, RuleRun, Run
-from lazymig.operations.options import RunOptions
-from lazymig.operations.preview import PreviewReport
-from lazymig.operations.progress import Progress, ProgressBar, ProgressLog
-from lazymig.operations.proposals import RuleProposal
-from lazymig.operations.restoring import RestoreConflict, RestoreReport, restore
+from lazymig.operations.backup.restore import RestoreConflict, RestoreReport, restore
+from lazymig.operations.journal.history import History, Quarantined, RuleRun, Run
+from lazymig.operations.runs.options import RunOptions
+from lazymig.operations.runs.progress import Progress, ProgressBar, ProgressLog
+from lazymig.reports.drift.checks import CheckFinding, CheckReport, check_documents
+from lazymig.reports.drift.diff import DriftReport, diff
+from lazymig.reports.drift.findings import DriftFinding
+from lazymig.reports.drift.proposals import RuleProposal
+from lazymig.reports.dryrun.preview import PreviewReport
 from lazymig.rules.once import once
 
 __all__ = [

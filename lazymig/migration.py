@@ -13,20 +13,20 @@ from mongoengine.errors import DoesNotExist
 from lazymig.engines.access import on_primary
 from lazymig.engines.bulk import MigrationReport
 from lazymig.engines.deadline import without_client_limit
-from lazymig.engines.decoding import as_bytes, decode
 from lazymig.engines.pending import RuleStatus
+from lazymig.engines.reading.decoding import as_bytes, decode
 from lazymig.engines.sessions import check_no_transaction
 from lazymig.errors import RunNotFound, RunOptionError
 from lazymig.odm.handler import MigrationHandler
 from lazymig.odm.loading import Source, builder_of, is_broken, load_batch
 from lazymig.odm.plans import family_for, plan_for
 from lazymig.odm.schema import collection_of, id_of
-from lazymig.operations.journal import JOURNAL
-from lazymig.operations.options import Options, RunOptions
-from lazymig.operations.preview import PreviewReport, preview_of
-from lazymig.operations.retrying import retry_quarantined
-from lazymig.operations.runs import carry_out
-from lazymig.operations.standing import active_rules, standing_of
+from lazymig.operations.journal.journal import JOURNAL
+from lazymig.operations.runs.options import Options, RunOptions
+from lazymig.operations.runs.retrying import retry_quarantined
+from lazymig.operations.runs.runner import carry_out
+from lazymig.reports.dryrun.preview import PreviewReport, preview_of
+from lazymig.reports.status import active_rules, standing_of
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from lazymig.demo.server import ServerUnavailable
+from lazymig.testing.mongod import ServerUnavailable
 from tests.support.commands import CommandLog
 from tests.support.registry import restored_registry
 from tests.support.server import CLIENT_OPTIONS, URI_VARIABLE, running_server

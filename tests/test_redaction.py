@@ -14,8 +14,8 @@ from pymongo.database import Database
 from pymongo.errors import BulkWriteError, OperationFailure, WriteError
 
 from lazymig import MigrationFailed
-from lazymig.engines.decoding import Undecodable
-from lazymig.odm.see_through import sight_of
+from lazymig.engines.reading.decoding import Undecodable
+from lazymig.odm.querysets.see_through import sight_of
 from lazymig.redaction import bare, excerpt, shape_of
 from tests.support.handlers import handler, model, rule
 

@@ -8,8 +8,8 @@ from lazymig.cli.commands import ALLOW_PENDING, command
 from lazymig.cli.failures import FINDINGS, FINE
 from lazymig.cli.output import Output
 from lazymig.cli.session import Session
-from lazymig.operations.checks import CheckFinding, CheckReport, check_documents
-from lazymig.operations.preview_report import documents
+from lazymig.reports.drift.checks import CheckFinding, CheckReport, check_documents
+from lazymig.reports.dryrun.report import documents
 
 __all__ = ["register"]
 

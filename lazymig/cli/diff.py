@@ -8,9 +8,9 @@ from lazymig.cli.commands import ALLOW_PENDING, command
 from lazymig.cli.failures import FINDINGS, FINE
 from lazymig.cli.output import Output
 from lazymig.cli.session import Session
-from lazymig.operations.drift import DriftReport, diff
-from lazymig.operations.findings import DriftFinding
-from lazymig.operations.preview_report import documents
+from lazymig.reports.drift.diff import DriftReport, diff
+from lazymig.reports.drift.findings import DriftFinding
+from lazymig.reports.dryrun.report import documents
 
 __all__ = ["register"]
 

@@ -14,10 +14,10 @@ from lazymig.cli.output import Output, short_path
 from lazymig.cli.session import Session, Target
 from lazymig.engines.pending import RuleStatus
 from lazymig.errors import HandlerFileError
-from lazymig.operations.preview_report import documents
+from lazymig.reports.dryrun.report import documents
 
 if TYPE_CHECKING:
-    from lazymig.operations.rule_files import Lines
+    from lazymig.codegen.handler_file import Lines
 
 __all__ = ["register"]
 
@@ -41,7 +41,7 @@ class _Standing:
 
     def find_lines(self) -> None:
         # Only this command pays for the import.
-        from lazymig.operations.rule_files import removable_lines  # noqa: PLC0415
+        from lazymig.codegen.handler_file import removable_lines  # noqa: PLC0415
 
         try:
             self.lines = removable_lines(self.handler, [rule.name for rule in self.removable])

@@ -23,11 +23,11 @@ from lazymig.engines.bulk import MigrationReport
 from lazymig.engines.pending import RuleStatus
 from lazymig.errors import MigrationError
 from lazymig.odm.plans import plan_for
-from lazymig.operations.diffing import extended_json
-from lazymig.operations.history import History, Run
-from lazymig.operations.options import Options, RunOptions
-from lazymig.operations.preview_report import documents
-from lazymig.operations.progress import Progress, ProgressBar, ProgressLog
+from lazymig.operations.journal.history import History, Run
+from lazymig.operations.runs.options import Options, RunOptions
+from lazymig.operations.runs.progress import Progress, ProgressBar, ProgressLog
+from lazymig.raw.differences import extended_json
+from lazymig.reports.dryrun.report import documents
 from lazymig.rules.rule import Scope
 
 __all__ = ["Watch", "call_to_go_on", "register", "report_to_dict", "show_report"]

@@ -19,9 +19,9 @@ from lazymig.cli.session import Session
 from lazymig.rules.rule import Scope
 
 if TYPE_CHECKING:
-    from lazymig.operations.proposals import RuleProposal
-    from lazymig.operations.rule_files import Edit
-    from lazymig.operations.rule_source import RuleSource
+    from lazymig.codegen.handler_file import Edit
+    from lazymig.codegen.rule_source import RuleSource
+    from lazymig.reports.drift.proposals import RuleProposal
 
 __all__ = ["register"]
 
@@ -114,7 +114,7 @@ class _Numbers:
     def take(self, scope: Scope) -> tuple[int, int]:
         """A number, and how many digits it has at least."""
         # Only this command pays for the import.
-        from lazymig.operations.rule_files import next_number  # noqa: PLC0415
+        from lazymig.codegen.handler_file import next_number  # noqa: PLC0415
 
         self._taken[scope] += 1
         if self._handler is None:
@@ -124,7 +124,7 @@ class _Numbers:
 
 
 def _skeleton(model: Any, name: str, options: dict[str, Any]) -> RuleSource:
-    from lazymig.operations.rule_source import rule_source  # noqa: PLC0415
+    from lazymig.codegen.rule_source import rule_source  # noqa: PLC0415
 
     scope: Scope = options["scope"]
     number, digits = _Numbers(model).take(scope)
@@ -136,8 +136,8 @@ def _skeleton(model: Any, name: str, options: dict[str, Any]) -> RuleSource:
 def _proposed(
     model: Any, name: str | None, options: dict[str, Any], journal: str
 ) -> list[RuleSource]:
-    from lazymig.operations.drift import diff  # noqa: PLC0415
-    from lazymig.operations.rule_source import source_of_proposal  # noqa: PLC0415
+    from lazymig.codegen.rule_source import source_of_proposal  # noqa: PLC0415
+    from lazymig.reports.drift.diff import diff  # noqa: PLC0415
 
     report = diff(model, options["sample"], journal=journal)
     wanted = options["paths"]
@@ -168,7 +168,7 @@ def _named(proposal: RuleProposal, name: str | None, *, alone: bool) -> RuleProp
 
 
 def _edit(model: Any, file: Path | None, rules: Sequence[RuleSource]) -> Edit:
-    from lazymig.operations.rule_files import (  # noqa: PLC0415
+    from lazymig.codegen.handler_file import (  # noqa: PLC0415
         add_rules,
         handler_place,
         new_handler_file,

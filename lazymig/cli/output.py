@@ -33,7 +33,7 @@ COLUMNS = 80
 _NARROWEST = 10
 
 # What each log line of a run begins with, and what says that nothing but progress is told.
-_PROGRESS_LOGGER = "lazymig.operations.progress"
+_PROGRESS_LOGGER = "lazymig.operations.runs.progress"
 
 
 class Output:

@@ -8,8 +8,8 @@ from lazymig.cli.commands import EITHER_SCOPE, command
 from lazymig.cli.failures import FINE
 from lazymig.cli.output import Output
 from lazymig.cli.session import Session
-from lazymig.operations.diffing import MISSING, Change
-from lazymig.operations.preview_report import PreviewReport, RulePreview, SamplePreview, documents
+from lazymig.raw.differences import MISSING, Change
+from lazymig.reports.dryrun.report import PreviewReport, RulePreview, SamplePreview, documents
 
 __all__ = ["register"]
 

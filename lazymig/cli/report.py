@@ -9,8 +9,8 @@ import click
 from lazymig.cli.commands import command
 from lazymig.cli.failures import FINE, Misuse
 from lazymig.cli.session import Session
-from lazymig.operations.checks import check_documents
-from lazymig.operations.drift import diff
+from lazymig.reports.drift.checks import check_documents
+from lazymig.reports.drift.diff import diff
 
 __all__ = ["register"]
 
@@ -45,7 +45,7 @@ def register(group: click.Group) -> None:
     ) -> int:
         """Write an HTML page about the state of the migrations."""
         # Only this command pays for the import.
-        from lazymig.operations.html_report import write_report  # noqa: PLC0415
+        from lazymig.reports.page.page import write_report  # noqa: PLC0415
 
         if not file.absolute().parent.is_dir():
             raise Misuse(f"--html: there is no folder {file.absolute().parent}; make it")

@@ -11,10 +11,10 @@ from lazymig.cli.commands import command
 from lazymig.cli.failures import FINDINGS, FINE
 from lazymig.cli.output import Output, in_words
 from lazymig.cli.session import Session
-from lazymig.operations.backup_reader import check_backup
-from lazymig.operations.diffing import extended_json
-from lazymig.operations.preview_report import documents
-from lazymig.operations.restoring import RestoreReport, restore
+from lazymig.operations.backup.reader import check_backup
+from lazymig.operations.backup.restore import RestoreReport, restore
+from lazymig.raw.differences import extended_json
+from lazymig.reports.dryrun.report import documents
 
 __all__ = ["register"]
 

@@ -17,9 +17,9 @@ from lazymig.cli.failures import FINE, Misuse
 from lazymig.cli.output import Output, in_json, in_words
 from lazymig.cli.session import Session, Target
 from lazymig.errors import RunNotFound
-from lazymig.operations.diffing import extended_json
-from lazymig.operations.history import History, RuleRun, Run
-from lazymig.operations.preview_report import documents
+from lazymig.operations.journal.history import History, RuleRun, Run
+from lazymig.raw.differences import extended_json
+from lazymig.reports.dryrun.report import documents
 
 __all__ = ["Book", "books_of", "find_run", "is_run_of", "register", "run_of", "run_to_dict"]
 

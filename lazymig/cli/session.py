@@ -25,7 +25,7 @@ from lazymig.cli.output import Output
 from lazymig.cli.settings import Settings, load_settings
 from lazymig.engines.access import is_mongomock
 from lazymig.odm.indexes import untouched_collection
-from lazymig.operations.standing import exists
+from lazymig.reports.status import exists
 from lazymig.rules.plan import full_name
 
 __all__ = ["Session", "Target"]

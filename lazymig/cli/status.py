@@ -18,9 +18,9 @@ from lazymig.cli.session import Session
 from lazymig.engines.access import all_of, is_mongomock, on_primary
 from lazymig.engines.pending import RuleStatus
 from lazymig.odm.plans import plan_for
-from lazymig.operations.history import History, Sample
-from lazymig.operations.journal import JOURNAL, Journal, client_now
-from lazymig.operations.preview_report import documents
+from lazymig.operations.journal.history import History, Sample
+from lazymig.operations.journal.journal import JOURNAL, Journal, client_now
+from lazymig.reports.dryrun.report import documents
 from lazymig.rules.rule import Scope
 
 __all__ = ["ModelStanding", "RuleStanding", "look", "register"]

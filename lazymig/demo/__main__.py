@@ -12,8 +12,8 @@ from pymongo.database import Database
 
 from lazymig.demo.old_documents import FEWER, THOUSANDS, Amounts
 from lazymig.demo.page import Page
-from lazymig.demo.server import EmbeddedServer, ServerUnavailable
 from lazymig.demo.story import tell
+from lazymig.testing.mongod import EmbeddedServer, ServerUnavailable
 
 _DATABASE = "lazymig_demo"
 

@@ -25,7 +25,7 @@ from pymongo.mongo_client import MongoClient
 from pymongo.read_concern import ReadConcern
 
 from lazymig.engines.outages import is_away
-from lazymig.engines.raw_bson import (
+from lazymig.raw.elements import (
     StoredValue,
     condition,
     element_of,
@@ -33,7 +33,7 @@ from lazymig.engines.raw_bson import (
     id_element,
     in_condition,
 )
-from lazymig.rules.updates import ANY_UUID
+from lazymig.raw.encoding import ANY_UUID
 
 __all__ = [
     "Positional",

@@ -36,14 +36,13 @@ from lazymig.engines.access import (
     writable,
     write_each,
 )
-from lazymig.engines.claims import migrate_once
-from lazymig.engines.computed import Demand, Outcome, PartRefused, migrate_computed
-from lazymig.engines.decoding import BoundedReader, as_bytes, named, take
-from lazymig.engines.lazy import Failure, refresh, rescue
-from lazymig.engines.marks import marks_writes
-from lazymig.engines.pace import Pace
-from lazymig.engines.raw_bson import StoredValue
-from lazymig.engines.recursion import was_told
+from lazymig.engines.computed.guarded import Demand, Outcome, PartRefused, migrate_computed
+from lazymig.engines.computed.pace import Pace
+from lazymig.engines.computed.recursion import was_told
+from lazymig.engines.loads.lazy import Failure, refresh, rescue
+from lazymig.engines.once.claims import migrate_once
+from lazymig.engines.reading.decoding import BoundedReader, as_bytes, named, take
+from lazymig.engines.reading.marks import marks_writes
 from lazymig.engines.refusals import (
     failure_of_rule,
     failure_of_server,
@@ -51,6 +50,7 @@ from lazymig.engines.refusals import (
     undecodable,
 )
 from lazymig.errors import MigrationError
+from lazymig.raw.elements import StoredValue
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.repetition import is_repeatable

@@ -12,7 +12,7 @@ from typing import Final
 from pymongo.collection import Collection
 
 from lazymig.engines.access import Raw, key_of
-from lazymig.engines.recursion import was_told
+from lazymig.engines.computed.recursion import was_told
 from lazymig.errors import MigrationError
 
 __all__ = ["log_refusal"]

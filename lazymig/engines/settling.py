@@ -25,13 +25,13 @@ from lazymig.engines.access import (
     key_of,
     on_primary,
 )
-from lazymig.engines.application import Application
-from lazymig.engines.failover import outlast_failover
+from lazymig.engines.loads.batch import Application
+from lazymig.engines.loads.failover import outlast_failover
 from lazymig.errors import MigrationError, MigrationFailed
-from lazymig.rules.collations import coarsened, has_text
+from lazymig.query.collations import coarsened, has_text
+from lazymig.raw.encoding import ANY_UUID
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
-from lazymig.rules.updates import ANY_UUID
 
 __all__ = ["Found", "Refusal", "Search", "find_old", "find_refused", "rules_matching", "settle"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from mongoengine import EmbeddedDocument
 from mongoengine.base import BaseDocument
 
-from lazymig.engines.decoding import Undecoded
+from lazymig.engines.reading.decoding import Undecoded
 from lazymig.errors import RuleDefinitionError
 from lazymig.odm.handler import MigrationHandler
 from lazymig.odm.loading import (
@@ -22,9 +22,9 @@ from lazymig.odm.loading import (
     reading_from,
     without_claim,
 )
-from lazymig.odm.managers import open_managers
 from lazymig.odm.marks import marking
 from lazymig.odm.plans import bind_rules, family_of, forget_plans, owner_of, root_of
+from lazymig.odm.querysets.managers import open_managers
 from lazymig.odm.references import watch_references
 from lazymig.odm.saving import SavingDocument
 from lazymig.odm.schema import document_subclasses, is_concrete

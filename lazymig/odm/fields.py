@@ -38,8 +38,8 @@ from mongoengine.fields import (
 )
 
 from lazymig.odm.schema import class_name, document_parents, document_subclasses, inherits
-from lazymig.rules.bson_values import TYPE_ALIASES, type_code
-from lazymig.rules.updates import ANY_UUID
+from lazymig.raw.encoding import ANY_UUID
+from lazymig.raw.values import TYPE_ALIASES, type_code
 
 __all__ = [
     "NO_DEFAULT",

@@ -16,8 +16,8 @@ from typing import Any, Final
 from pymongo.errors import PyMongoError
 
 from lazymig.engines.access import Positional
-from lazymig.engines.decoding import Undecoded
-from lazymig.engines.lazy import Failure, refresh, refresh_partial, rescue
+from lazymig.engines.loads.lazy import Failure, refresh, refresh_partial, rescue
+from lazymig.engines.reading.decoding import Undecoded
 from lazymig.errors import LazyMigError
 from lazymig.odm.marks import unmark
 from lazymig.rules.once import CLAIM

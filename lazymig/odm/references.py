@@ -23,8 +23,7 @@ from mongoengine.fields import (
     ReferenceField,
 )
 
-from lazymig.engines.decoding import as_bytes, take
-from lazymig.odm.foreign import models_of
+from lazymig.engines.reading.decoding import as_bytes, take
 from lazymig.odm.loading import (
     LEFT_OUT,
     DocumentLeftOut,
@@ -35,6 +34,7 @@ from lazymig.odm.loading import (
 )
 from lazymig.odm.marks import marking
 from lazymig.odm.plans import family_of
+from lazymig.odm.querysets.foreign import models_of
 from lazymig.odm.schema import class_name
 from lazymig.odm.stored import shown_as_stored
 

@@ -16,15 +16,16 @@ from mongoengine import Document
 from mongoengine.queryset import transform
 
 from lazymig.engines.access import all_of, by_ids, on_primary
-from lazymig.engines.decoding import as_bytes, decode
-from lazymig.engines.lazy import Failure, refresh
+from lazymig.engines.loads.lazy import Failure, refresh
+from lazymig.engines.reading.decoding import as_bytes, decode
 from lazymig.odm.marks import is_marked, mark
 from lazymig.odm.plans import family_of
 from lazymig.odm.schema import shard_key_of
 from lazymig.odm.stored import shown_as_stored
-from lazymig.rules.matching import query_paths
+from lazymig.query.matching import query_paths
+from lazymig.raw.paths import overlaps
 from lazymig.rules.plan import Family
-from lazymig.rules.updates import overlaps, written_paths
+from lazymig.updates.update import written_paths
 
 __all__ = ["SavingDocument"]
 

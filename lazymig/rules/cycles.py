@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final
 
-from lazymig.rules.convergence import ends_match, facts_after, leads_to
 from lazymig.rules.discovery import BoundRule
-from lazymig.rules.formulas import Formula, parse
-from lazymig.rules.knowledge import Fact
 from lazymig.rules.plan import feeds
+from lazymig.updates.convergence import ends_match, facts_after, leads_to
+from lazymig.updates.formulas import Formula, parse
+from lazymig.updates.knowledge import Fact
 
 __all__ = ["certain_cycles", "may_be_reopened"]
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from lazymig.query.matching import query_paths
+from lazymig.raw.paths import overlaps
 from lazymig.rules.discovery import BoundRule
-from lazymig.rules.matching import query_paths
-from lazymig.rules.updates import overlaps
 
 __all__ = ["Footprint", "Paths", "footprint_of", "meet", "with_dependencies"]
 

@@ -16,26 +16,25 @@ from bson import Decimal128, ObjectId
 from bson.errors import BSONError
 
 from lazymig.errors import RuleDefinitionError, UpdateQueryError
-from lazymig.rules.convergence import ends_match, keeps_match
+from lazymig.query.matching import Matcher, compile_query, query_paths
+from lazymig.raw.encoding import ANY_UUID, ANY_VALUE
+from lazymig.raw.paths import overlaps
 from lazymig.rules.document import DocumentChanged
-from lazymig.rules.matching import Matcher, compile_query, query_paths
 from lazymig.rules.once import OnceOptions, once_options
-from lazymig.rules.paths import Traced, check_declared, is_read_within, trace, within
 from lazymig.rules.rule import Evaluation, Rule, RuleHandler, Scope, evaluate
 from lazymig.rules.symbols import Decisions, SymbolicDocument, settle_symbols
-from lazymig.rules.updates import (
-    ANY_UUID,
-    ANY_VALUE,
+from lazymig.rules.tracing.paths import Traced, check_declared, is_read_within, trace, within
+from lazymig.rules.variation import varies_by_call
+from lazymig.updates.convergence import ends_match, keeps_match
+from lazymig.updates.update import (
     NamedPath,
     check_update,
     created_paths,
     filtered_paths,
     named_paths,
-    overlaps,
     read_paths,
     written_paths,
 )
-from lazymig.rules.variation import varies_by_call
 
 __all__ = ["BoundRule", "Kind", "bind", "discover"]
 

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from lazymig.errors import UpdateQueryError
+from lazymig.raw.paths import model_path
 from lazymig.rules.discovery import BoundRule
-from lazymig.rules.formulas import parse
-from lazymig.rules.knowledge import ARRAY_TYPE, implies_presence
-from lazymig.rules.parents import ELEMENT, Parents, questions
-from lazymig.rules.updates import NamedPath, model_path
+from lazymig.updates.formulas import parse
+from lazymig.updates.knowledge import ARRAY_TYPE, implies_presence
+from lazymig.updates.parents import ELEMENT, Parents, questions
+from lazymig.updates.update import NamedPath
 
 __all__ = ["check_list_paths"]
 

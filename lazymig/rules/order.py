@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from lazymig.query.matching import compile_query, query_paths
+from lazymig.raw.paths import overlaps
 from lazymig.rules.discovery import BoundRule
-from lazymig.rules.matching import compile_query, query_paths
-from lazymig.rules.updates import overlaps
 
 __all__ = ["commute", "held_back", "starting_rules"]
 

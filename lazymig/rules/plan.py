@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from lazymig.raw.paths import overlaps
 from lazymig.rules.dependencies import footprint_of, with_dependencies
 from lazymig.rules.discovery import BoundRule
-from lazymig.rules.formulas import parse
-from lazymig.rules.knowledge import implies_presence
-from lazymig.rules.updates import overlaps
+from lazymig.updates.formulas import parse
+from lazymig.updates.knowledge import implies_presence
 
 __all__ = ["Family", "Plan", "feeds", "full_name"]
 

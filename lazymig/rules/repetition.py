@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lazymig.raw.paths import overlaps
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.rule import Scope
-from lazymig.rules.updates import overlaps, written_paths
+from lazymig.updates.update import written_paths
 
 __all__ = ["is_repeatable", "may_be_repeated", "tells_what_is_left"]
 

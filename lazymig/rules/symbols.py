@@ -12,8 +12,8 @@ import bson
 from bson import Code, DBRef
 from bson.errors import InvalidDocument
 
+from lazymig.raw.encoding import ANY_UUID, ANY_VALUE
 from lazymig.rules.document import DocumentNeeded, ReadOnly, stop
-from lazymig.rules.updates import ANY_UUID, ANY_VALUE
 
 __all__ = ["Decisions", "SymbolicDocument", "SymbolicValue", "settle_symbols"]
 

@@ -9,8 +9,8 @@ from typing import Any
 import bson
 from bson.errors import BSONError
 
+from lazymig.raw.encoding import ANY_UUID
 from lazymig.rules.rule import Evaluation, Rule, RuleHandler, evaluate
-from lazymig.rules.updates import ANY_UUID
 
 __all__ = ["varies_by_call"]
 

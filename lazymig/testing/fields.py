@@ -10,7 +10,7 @@ from mongoengine.errors import NotRegistered
 from mongoengine.fields import EmbeddedDocumentField, MapField
 
 from lazymig.odm.schema import class_name
-from lazymig.rules.bson_values import is_array
+from lazymig.raw.values import is_array
 
 __all__ = ["field_at", "fields_of", "plain", "tree_of"]
 

@@ -110,7 +110,7 @@ def lazymig_mongod() -> Iterator[str]:
     port of the loopback interface, with the packaged `mongod` or the one on PATH. Without any of
     them the test is an error that says what to install.
     """
-    from lazymig.demo.server import EmbeddedServer, ServerUnavailable  # noqa: PLC0415
+    from lazymig.testing.mongod import EmbeddedServer, ServerUnavailable  # noqa: PLC0415
 
     named = os.environ.get(_URI_VARIABLE)
     if named:

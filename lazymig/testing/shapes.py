@@ -11,7 +11,7 @@ import bson
 from bson.codec_options import CodecOptions
 from bson.errors import BSONError
 
-from lazymig.rules.bson_values import MISSING, TYPE_ALIASES, is_array, type_code
+from lazymig.raw.values import MISSING, TYPE_ALIASES, is_array, type_code
 
 __all__ = ["Difference", "differences", "told"]
 

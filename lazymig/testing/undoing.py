@@ -15,13 +15,14 @@ from typing import Any, Final, TypeAlias
 from bson import Regex
 from hypothesis import strategies as st
 
-from lazymig.rules.bson_values import MISSING, is_array
+from lazymig.query.matching import compile_query
+from lazymig.raw.paths import overlaps
+from lazymig.raw.values import MISSING, is_array
 from lazymig.rules.discovery import BoundRule
-from lazymig.rules.formulas import All, Formula, Leaf, Not, conjuncts, parse, parse_element_query
-from lazymig.rules.matching import compile_query
-from lazymig.rules.updates import SET_STAGES, assignments, overlaps, removed_paths
 from lazymig.testing.fields import field_at, plain
 from lazymig.testing.values import SCALARS, Strategy, Values, values_of_type
+from lazymig.updates.formulas import All, Formula, Leaf, Not, conjuncts, parse, parse_element_query
+from lazymig.updates.update import SET_STAGES, assignments, removed_paths
 
 __all__ = ["Old", "undo_some"]
 

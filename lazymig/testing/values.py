@@ -16,7 +16,7 @@ from mongoengine.base import ComplexBaseField, LazyReference, ObjectIdField, get
 from mongoengine.errors import NotRegistered, ValidationError
 
 from lazymig.odm.schema import inherits, is_concrete
-from lazymig.rules.bson_values import MISSING
+from lazymig.raw.values import MISSING
 from lazymig.testing.fields import fields_of, plain, tree_of
 
 __all__ = ["SCALARS", "Strategy", "Values", "values_of_type"]

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from lazymig import History
-from lazymig.operations.checks import check_documents
-from lazymig.operations.drift import diff
+from lazymig.reports.drift.checks import check_documents
+from lazymig.reports.drift.diff import diff
 from tests.cli.app import models
 from tests.cli.app.models import User, fill
 

@@ -11,7 +11,7 @@ from lazymig import DocumentMigration, History
 from lazymig.cli.main import main
 from lazymig.cli.migrate import _options, call_to_go_on
 from lazymig.cli.output import Output
-from lazymig.operations.lease import Lease
+from lazymig.operations.journal.lease import Lease
 from tests.cli.app import models
 from tests.cli.app.models import FAULTY, User, fill
 from tests.cli.conftest import PASSWORD
@@ -139,7 +139,7 @@ def test_options_reach_the_run(shop, database, tmp_path, monkeypatch):
 
 def test_every_option_of_a_run_can_be_given():
     """No option of `RunOptions` is missing, except those that take a function."""
-    from lazymig.operations.options import RunOptions
+    from lazymig.operations.runs.options import RunOptions
 
     there = {option.name for option in main.commands["migrate"].params}
     assert set(RunOptions.__annotations__) - there == {"throttle", "progress", "executor"}

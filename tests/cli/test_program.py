@@ -317,7 +317,7 @@ def test_log_lines_are_told_once(shop, database):
 
 def test_logging_is_left_as_it_was(shop):
     """Neither handlers nor levels of lazymig's loggers stay behind."""
-    loggers = [logging.getLogger(name) for name in ("lazymig", "lazymig.operations.progress")]
+    loggers = [logging.getLogger(name) for name in ("lazymig", "lazymig.operations.runs.progress")]
     for each in loggers:
         shop.monkeypatch.setattr(each, "level", logging.ERROR)
     before = [(each.level, each.propagate, list(each.handlers)) for each in loggers]

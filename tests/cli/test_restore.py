@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lazymig.engines.raw_bson import RawDocument
-from lazymig.operations.journal import journal_collection
-from lazymig.operations.lease import Lease
+from lazymig.operations.journal.journal import journal_collection
+from lazymig.operations.journal.lease import Lease
+from lazymig.raw.elements import RawDocument
 from tests.cli.app.models import User, UserMigration, fill
 from tests.support import oddities
 

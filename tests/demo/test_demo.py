@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 ON_MONGOMOCK = """
 import runpy
-from lazymig.demo.server import EmbeddedServer, ServerUnavailable
+from lazymig.testing.mongod import EmbeddedServer, ServerUnavailable
 
 def start(self):
     raise ServerUnavailable("no mongod found")

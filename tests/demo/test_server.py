@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from pymongo import MongoClient
 
-from lazymig.demo import server as server_module
-from lazymig.demo.server import EmbeddedServer, ServerUnavailable, find_mongod
+from lazymig.testing import mongod as server_module
+from lazymig.testing.mongod import EmbeddedServer, ServerUnavailable, find_mongod
 from tests.support.server import CLIENT_OPTIONS
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 # Starts a server, tells where it is, and waits to be killed.
 _CRASHING_RUN = """
 import sys
-from lazymig.demo.server import EmbeddedServer
+from lazymig.testing.mongod import EmbeddedServer
 server = EmbeddedServer()
 server.start()
 print(server.pid, server._folder, server._guard.pid, flush=True)

@@ -53,7 +53,7 @@ def test_a_thousand_documents_are_one_read_and_one_write(
     monitored_db: Database[Any], command_log: CommandLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """2,500 documents of a dynamic bulk rule are written in three commands, if it is quick."""
-    monkeypatch.setattr("lazymig.engines.computed.SLICE", 600.0)
+    monkeypatch.setattr("lazymig.engines.computed.guarded.SLICE", 600.0)
     _insert(monitored_db, 2500)
     rules = handler(allmigration01__copy=copying("n", "copy"))
     migration = rules(_post(rules))

@@ -14,8 +14,8 @@ from bson.codec_options import CodecOptions
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazymig.engines import id_store
-from lazymig.engines.id_store import IdStore
+from lazymig.engines.reading import id_store
+from lazymig.engines.reading.id_store import IdStore
 
 OPTIONS = CodecOptions(uuid_representation=4)
 IDS = [

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lazymig.engines.marks import Mark, marks_writes
+from lazymig.engines.reading.marks import Mark, marks_writes
 
 
 class Work:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.movement import can_move, may_move
+from lazymig.engines.reading.movement import can_move, may_move
 
 INDEXES = {
     "id": {"key": {"_id": 1}},

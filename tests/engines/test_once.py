@@ -26,8 +26,8 @@ from lazymig import (
     once,
     signals,
 )
-from lazymig.engines import claims
 from lazymig.engines.bulk import Tally, Work
+from lazymig.engines.once import claims
 from lazymig.odm.plans import plan_for
 from lazymig.odm.schema import collection_of
 from tests.support.commands import CommandLog

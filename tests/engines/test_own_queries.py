@@ -10,7 +10,7 @@ from mongoengine import IntField
 from pymongo.database import Database
 
 from lazymig import MigrationFailed
-from lazymig.engines import recursion
+from lazymig.engines.computed import recursion
 from tests.support.handlers import handler, model
 
 MESSAGE = "queries its own model"

@@ -69,7 +69,7 @@ def test_the_memory_is_bounded(
     """The oldest refusal is forgotten when there are too many, and is a warning again."""
     monkeypatch.setattr(refusal_log, "_MOST", 2)
     monkeypatch.setattr(refusal_log, "_logged", {})
-    log = logging.getLogger("lazymig.engines.application")
+    log = logging.getLogger("lazymig.engines.loads.batch")
     for key, level in (
         (1, "WARNING"),
         (2, "WARNING"),

@@ -12,7 +12,7 @@ from mongoengine import IntField
 from pymongo.database import Database
 
 from lazymig import MigrationTimeout, once
-from lazymig.engines.chunks import ChunkSize
+from lazymig.engines.walk import ChunkSize
 from tests.support.handlers import handler, model, rule
 
 LIMIT = 1
@@ -168,7 +168,7 @@ def test_a_bulk_run_writes_slice_by_slice(
     mongoengine_db: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What ends a bulk run in the middle of a slow chunk leaves the slices that were computed."""
-    monkeypatch.setattr("lazymig.engines.computed.SLICE", 0.0)
+    monkeypatch.setattr("lazymig.engines.computed.guarded.SLICE", 0.0)
     _insert(mongoengine_db)
     computed: list[int] = []
 
@@ -193,7 +193,7 @@ def test_a_chunk_too_slow_for_a_transaction_is_done_in_several(
     mongoengine_db: Database[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """With a backup, documents that cannot be computed in one transaction are done in more."""
-    monkeypatch.setattr("lazymig.engines.computed.IN_TRANSACTION", 0.0)
+    monkeypatch.setattr("lazymig.engines.computed.guarded.IN_TRANSACTION", 0.0)
     _insert(mongoengine_db)
 
     def method(self: Any) -> None:

@@ -16,9 +16,9 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from lazymig import ConvergenceWarning, History
-from lazymig.demo.server import EmbeddedServer
-from lazymig.operations import runs
-from lazymig.operations.journal import Journal
+from lazymig.operations.journal.journal import Journal
+from lazymig.operations.runs import runner as runs
+from lazymig.testing.mongod import EmbeddedServer
 from tests.support.handlers import handler, model, rule
 from tests.support.items import Item, ItemMigration, done, fill, stored
 from tests.support.replica_set import ReplicaSet, replica_set

@@ -11,7 +11,7 @@ import pytest
 from pymongo.database import Database
 
 from lazymig import CollectionLocked, History, restore
-from lazymig.operations.journal import Journal
+from lazymig.operations.journal.journal import Journal
 from tests.support.items import RULES, Item, ItemMigration, done, fill, stored
 from tests.support.runner import ROOT, command
 

@@ -17,11 +17,11 @@ from pymongo.errors import AutoReconnect
 from pymongo.uri_parser import parse_uri
 
 from lazymig import CollectionLocked, History, restore
-from lazymig.demo.server import EmbeddedServer
 from lazymig.engines.bulk import Work
-from lazymig.operations import runs
-from lazymig.operations.journal import Journal
-from lazymig.operations.lease import Lease
+from lazymig.operations.journal.journal import Journal
+from lazymig.operations.journal.lease import Lease
+from lazymig.operations.runs import runner as runs
+from lazymig.testing.mongod import EmbeddedServer
 from tests.support.handlers import handler, model, rule
 from tests.support.items import Item, ItemMigration, done, fill, stored
 from tests.support.proxy import Cut, CuttingProxy, never

@@ -28,7 +28,7 @@ from pymongo import monitoring
 from pymongo.errors import AutoReconnect
 
 from lazymig import LazyMigrationMixin
-from lazymig.engines import id_store, pinned
+from lazymig.engines.reading import id_store, pinned
 from tests.support.handlers import ADD_ENABLED, handler, rule
 
 FORWARD = rule(*ADD_ENABLED)

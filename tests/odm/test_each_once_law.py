@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mongoengine import BooleanField, Document, IntField, ListField, StringField
 
 from lazymig import LazyMigrationMixin
-from lazymig.engines import pinned
+from lazymig.engines.reading import pinned
 from tests.support.doors import as_raw
 from tests.support.handlers import ADD_ENABLED, handler, rule
 

@@ -15,10 +15,10 @@ import pytest
 from bson import Binary, Decimal128, Int64, MaxKey, ObjectId, Regex, Timestamp, json_util
 from bson.codec_options import DEFAULT_CODEC_OPTIONS
 
-from lazymig.engines.raw_bson import scan, value_of
-from lazymig.operations.backup import BackupWriter
-from lazymig.operations.backup_files import BackupFiles, checked_database
-from lazymig.operations.restoring import restore
+from lazymig.operations.backup.files import BackupFiles, checked_database
+from lazymig.operations.backup.restore import restore
+from lazymig.operations.backup.writer import BackupWriter
+from lazymig.raw.elements import scan, value_of
 from tests.support.backups import (
     OLD,
     RENEW,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from bson.raw_bson import RawBSONDocument
 
-from lazymig.operations.backup import BackupWriter
-from lazymig.operations.restoring import restore
+from lazymig.operations.backup.restore import restore
+from lazymig.operations.backup.writer import BackupWriter
 from tests.support.backups import OLD, RENEW, fill, run, stored, transaction
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks /proc for paths")

@@ -8,8 +8,8 @@ import pytest
 from bson.raw_bson import RawBSONDocument
 
 from lazymig.errors import BackupUnreadable
-from lazymig.operations.backup import BackupWriter
-from lazymig.operations.restoring import restore
+from lazymig.operations.backup.restore import restore
+from lazymig.operations.backup.writer import BackupWriter
 from tests.support.backups import (
     OLD,
     RENEW,
@@ -204,7 +204,7 @@ def test_a_dump_that_took_the_place_is_left_alone(database, tmp_path):
     run(tmp_path, database.post)
     dump, records = dump_of(tmp_path, database.post), records_of(tmp_path, database.post)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lazymig.operations.backup.DataFile", None)
+        patch.setattr("lazymig.operations.backup.writer.DataFile", None)
         dump.unlink()
         records.unlink()
         with pytest.raises(TypeError):

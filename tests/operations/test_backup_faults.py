@@ -16,10 +16,10 @@ from pymongo.errors import OperationFailure
 
 from lazymig import History
 from lazymig.errors import BackupFailed, BackupUnreadable
-from lazymig.operations import backup_records
-from lazymig.operations.backup import BackupWriter
-from lazymig.operations.backup_records import COMMITTED, HEAD_SIZE
-from lazymig.operations.restoring import restore
+from lazymig.operations.backup import records as backup_records
+from lazymig.operations.backup.records import COMMITTED, HEAD_SIZE
+from lazymig.operations.backup.restore import restore
+from lazymig.operations.backup.writer import BackupWriter
 from tests.support.backups import (
     OLD,
     RENEW,
@@ -210,7 +210,7 @@ def test_another_process_is_kept_out(database, tmp_path, server_uri):
     """Two processes never write one backup: the second is told so, and what to do."""
     script = (
         "import sys; from pymongo import MongoClient\n"
-        "from lazymig.operations.backup import BackupWriter\n"
+        "from lazymig.operations.backup.writer import BackupWriter\n"
         "client = MongoClient(sys.argv[1])\n"
         "BackupWriter(sys.argv[3], client[sys.argv[2]].post, run_id=1)\n"
         "print('open', flush=True); sys.stdin.read(); client.close()\n"

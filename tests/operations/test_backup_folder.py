@@ -8,7 +8,7 @@ import stat
 import pytest
 
 from lazymig.errors import BackupFailed, BackupUnreadable
-from lazymig.operations.restoring import restore
+from lazymig.operations.backup.restore import restore
 from tests.support.backups import counts, dump_of, fill, records_of, run, stored
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links and modes of POSIX")

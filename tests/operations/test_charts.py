@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from lazymig.operations.charts import Bar, Curve, Span, bar_of, burn_down, compact, span_of
+from lazymig.reports.page.charts import Bar, Curve, Span, bar_of, burn_down, compact, span_of
 
 START = datetime(2024, 2, 29, 12)
 DAY = timedelta(days=1)

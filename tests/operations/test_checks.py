@@ -39,8 +39,8 @@ from mongoengine.context_managers import query_counter
 from pymongo.database import Database
 
 from lazymig.errors import RunOptionError
-from lazymig.operations import checks
-from lazymig.operations.checks import CheckFinding, CheckReport, check_documents
+from lazymig.reports.drift import checks
+from lazymig.reports.drift.checks import CheckFinding, CheckReport, check_documents
 from tests.support.commands import CommandLog
 from tests.support.handlers import ADD_ENABLED, handler, model, rule
 

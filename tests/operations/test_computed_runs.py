@@ -13,7 +13,7 @@ from mongoengine import IntField, StringField
 from pymongo.database import Database
 
 from lazymig import History
-from lazymig.operations import runs
+from lazymig.operations.runs import runner as runs
 from tests.support.commands import CommandLog
 from tests.support.handlers import handler, model
 from tests.support.items import (

@@ -9,7 +9,7 @@ from mongoengine import IntField, StringField
 from pymongo.database import Database
 
 from lazymig import History, RunError, RunOptionError
-from lazymig.operations.coverage import Coverage
+from lazymig.operations.journal.coverage import Coverage
 from tests.support.handlers import handler, model, rule
 from tests.support.items import MixedMigration
 

@@ -13,7 +13,7 @@ from bson import Binary, DBRef, Decimal128, Int64, ObjectId, json_util
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazymig.operations.diffing import MISSING, Change, diff_documents, extended_json
+from lazymig.raw.differences import MISSING, Change, diff_documents, extended_json
 
 NAMES = st.text("ab", min_size=1, max_size=2)
 SCALARS = st.one_of(

@@ -14,7 +14,7 @@ import pytest
 from mongoengine import IntField
 
 from lazymig import DocumentMigration
-from lazymig.operations.digest import digest_of
+from lazymig.operations.runs.digest import digest_of
 from lazymig.rules.discovery import bind, discover
 from tests.support.handlers import handler, model, rule
 

@@ -42,8 +42,8 @@ from pymongo import MongoClient, monitoring
 from pymongo.database import Database
 
 from lazymig.errors import RunOptionError
-from lazymig.operations.drift import DriftFinding, DriftReport, diff
-from lazymig.operations.findings import KINDS
+from lazymig.reports.drift.diff import DriftFinding, DriftReport, diff
+from lazymig.reports.drift.findings import KINDS
 from tests.support.commands import CommandLog
 from tests.support.handlers import ADD_ENABLED, copying, handler, model, rule
 

@@ -26,7 +26,7 @@ from mongoengine import (
 )
 from pymongo.database import Database
 
-from lazymig.operations.drift import DriftReport, diff
+from lazymig.reports.drift.diff import DriftReport, diff
 from tests.support.handlers import handler, rule
 
 Raw = dict[str, Any]

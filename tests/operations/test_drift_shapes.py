@@ -26,8 +26,8 @@ from pymongo.collation import Collation
 from pymongo.database import Database
 
 from lazymig.odm.fields import classes_of
-from lazymig.operations import shapes
-from lazymig.operations.shapes import Layout, Place, Tally, tally_of
+from lazymig.reports.drift import shapes
+from lazymig.reports.drift.shapes import Layout, Place, Tally, tally_of
 from tests.support.commands import CommandLog
 
 # Each one makes MongoDB read a large expression.

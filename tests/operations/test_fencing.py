@@ -15,9 +15,9 @@ from pymongo.errors import AutoReconnect
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from lazymig import CollectionLocked, LeaseLost, RunTakenOver
-from lazymig.operations import runs
-from lazymig.operations.fencing import Fence, WriteFenced
-from lazymig.operations.lease import Lease
+from lazymig.operations.journal.fencing import Fence, WriteFenced
+from lazymig.operations.journal.lease import Lease
+from lazymig.operations.runs import runner as runs
 from tests.support.handlers import handler, model, rule
 from tests.support.items import Item, ItemMigration, done, fill, hash_of, stored
 from tests.support.runner import ROOT, command

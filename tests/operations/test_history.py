@@ -20,9 +20,9 @@ from lazymig.errors import (
     RunOptionError,
     RunTakenOver,
 )
-from lazymig.operations.history import History, Quarantined, Sample
-from lazymig.operations.journal import Control, Journal, NewRun, RunEntry, client_now
-from lazymig.operations.lease import Lease
+from lazymig.operations.journal.history import History, Quarantined, Sample
+from lazymig.operations.journal.journal import Control, Journal, NewRun, RunEntry, client_now
+from lazymig.operations.journal.lease import Lease
 from tests.support.commands import CommandLog
 
 ENDS = ("finished", "stopped", "failed")

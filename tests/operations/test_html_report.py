@@ -12,10 +12,10 @@ from mongoengine import Document, IntField, StringField
 from pymongo.errors import OperationFailure
 
 from lazymig import ConvergenceWarning
-from lazymig.operations.checks import CheckReport, check_documents
-from lazymig.operations.drift import DriftReport, diff
-from lazymig.operations.html_report import render_report
-from lazymig.operations.journal import Journal, client_now
+from lazymig.operations.journal.journal import Journal, client_now
+from lazymig.reports.drift.checks import CheckReport, check_documents
+from lazymig.reports.drift.diff import DriftReport, diff
+from lazymig.reports.page.page import render_report
 from tests.support.commands import CommandLog
 from tests.support.handlers import ADD_ENABLED, copying, handler, model, rule
 from tests.support.reports import (

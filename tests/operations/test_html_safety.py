@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from mongoengine import Document, IntField
 
-from lazymig.operations.checks import check_documents
-from lazymig.operations.drift import diff
-from lazymig.operations.html_report import render_report, write_report
-from lazymig.operations.journal import client_now
+from lazymig.operations.journal.journal import client_now
+from lazymig.reports.drift.checks import check_documents
+from lazymig.reports.drift.diff import diff
+from lazymig.reports.page.page import render_report, write_report
 from tests.support.reports import (
     HOSTILE,
     HTML,

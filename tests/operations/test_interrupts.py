@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lazymig.operations.interrupts import interruptible
+from lazymig.operations.runs.interrupts import interruptible
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
 
@@ -184,7 +184,7 @@ def test_no_thread_is_left(caplog: pytest.LogCaptureFixture) -> None:
 
 RUN = """
 import sys, threading
-from lazymig.operations.interrupts import interruptible
+from lazymig.operations.runs.interrupts import interruptible
 
 def tell_when_in(function):
     main = threading.main_thread().ident
@@ -249,7 +249,7 @@ def test_a_process_that_hangs_is_ended_by_the_second_signal(number: int) -> None
 
 FORK = """
 import os, signal
-from lazymig.operations.interrupts import interruptible
+from lazymig.operations.runs.interrupts import interruptible
 
 def child(number):
     told, go = os.pipe(), os.pipe()

@@ -17,7 +17,7 @@ from pymongo.errors import OperationFailure
 
 from lazymig import errors
 from lazymig.errors import MigrationConflict, MigrationFailed
-from lazymig.operations.journal import JOURNAL, Control, Journal, NewRun, client_now
+from lazymig.operations.journal.journal import JOURNAL, Control, Journal, NewRun, client_now
 from tests.support.commands import CommandLog
 
 URI = "mongodb+srv://ada:secret@db.example.org/blog?w=1"
@@ -167,7 +167,7 @@ def test_the_clients_clock_is_not_asked(
     def never() -> datetime:
         raise AssertionError
 
-    monkeypatch.setattr("lazymig.operations.journal.client_now", never)
+    monkeypatch.setattr("lazymig.operations.journal.journal.client_now", never)
     run = server_journal.begin(_new())
     server_journal.checkpoint(run, 0, **_progress())
     server_journal.sample("Post", "post", {"a": 1})
@@ -686,7 +686,7 @@ def test_many_documents_are_released(
     server_journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More documents than fit into one command are released in several."""
-    monkeypatch.setattr("lazymig.operations.journal._RELEASED_AT_ONCE", 3)
+    monkeypatch.setattr("lazymig.operations.journal.journal._RELEASED_AT_ONCE", 3)
     run = server_journal.begin(_new())
     server_journal.quarantine(run, "migration01__a", [_failure(key) for key in range(8)])
     server_journal.release(run.id, "migration01__a", range(7))

@@ -18,8 +18,13 @@ from pymongo import MongoClient
 from pymongo.errors import AutoReconnect, DuplicateKeyError, PyMongoError
 
 from lazymig.errors import CollectionLocked, LeaseLost
-from lazymig.operations.journal import JOURNAL, client_now, journal_collection, lease_collection
-from lazymig.operations.lease import Lease
+from lazymig.operations.journal.journal import (
+    JOURNAL,
+    client_now,
+    journal_collection,
+    lease_collection,
+)
+from lazymig.operations.journal.lease import Lease
 from tests.support.server import CLIENT_OPTIONS
 
 # Longer than any test takes: such a lease never expires here by itself.

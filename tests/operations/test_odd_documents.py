@@ -8,11 +8,11 @@ from mongoengine import BooleanField, DynamicDocument, IntField
 
 from lazymig import DocumentMigration, History, LazyMigrationMixin, check_documents, diff, restore
 from lazymig.engines.access import by_ids, compared, ids_of, key_of, not_by_ids
-from lazymig.engines.chunks import Position, Walk
-from lazymig.engines.raw_bson import RawDocument, StoredValue, known_again, scanned
+from lazymig.engines.walk import Position, Walk
 from lazymig.errors import MigrationFailed
-from lazymig.operations.diffing import extended_json
-from lazymig.operations.journal import Journal, NewRun
+from lazymig.operations.journal.journal import Journal, NewRun
+from lazymig.raw.differences import extended_json
+from lazymig.raw.elements import RawDocument, StoredValue, known_again, scanned
 from tests.support import oddities
 
 

@@ -18,9 +18,9 @@ from pymongo.database import Database
 from pymongo.errors import AutoReconnect, OperationFailure
 
 from lazymig import BackupFailed, CollectionLocked, History, restore
-from lazymig.demo.server import EmbeddedServer, find_mongod
 from lazymig.engines.bulk import Work
-from lazymig.operations import runs
+from lazymig.operations.runs import runner as runs
+from lazymig.testing.mongod import EmbeddedServer, find_mongod
 from tests.support.commands import CommandLog
 from tests.support.items import RULES, Item, ItemMigration, done, fill, stored
 from tests.support.runner import ROOT, command

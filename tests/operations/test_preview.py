@@ -28,13 +28,13 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from lazymig import ConvergenceWarning, LazyMigrationMixin, once, signals
-from lazymig.demo.server import EmbeddedServer
 from lazymig.errors import RunOptionError
 from lazymig.odm.loading import builder_of
 from lazymig.odm.plans import plan_for
 from lazymig.odm.schema import collection_of
-from lazymig.operations.diffing import MISSING, Change
-from lazymig.operations.preview import PreviewReport, QueryPlan, preview_of
+from lazymig.raw.differences import MISSING, Change
+from lazymig.reports.dryrun.preview import PreviewReport, QueryPlan, preview_of
+from lazymig.testing.mongod import EmbeddedServer
 from tests.support.commands import CommandLog
 from tests.support.handlers import ADD_ENABLED, copying, handler, model, rule
 from tests.support.server import CLIENT_OPTIONS

@@ -17,8 +17,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from lazymig.errors import RunOptionError
-from lazymig.operations import progress as module
-from lazymig.operations.progress import Meter, Progress, ProgressBar, ProgressLog, reporter
+from lazymig.operations.runs import progress as module
+from lazymig.operations.runs.progress import Meter, Progress, ProgressBar, ProgressLog, reporter
 
 
 class Clock:
@@ -375,7 +375,7 @@ def test_a_line_tells_everything(clock: Clock, caplog: pytest.LogCaptureFixture)
     log(replace(AT_WORK, waiting="paused by ops"))
     assert [(record.name, record.getMessage()) for record in caplog.records] == [
         (
-            "lazymig.operations.progress",
+            "lazymig.operations.runs.progress",
             (
                 "User.migration01__add_enabled (1 of 2): 1,234,567 of about 100,000,000 documents "
                 "(1.2%), matched 1,200,000, modified 1,199,999, quarantined 0, 12.3k documents/s, "

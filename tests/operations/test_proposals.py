@@ -35,8 +35,8 @@ from mongoengine import (
 from pymongo.database import Database
 
 from lazymig import check_documents, diff
-from lazymig.operations.doubts import doubt_about
-from lazymig.operations.proposals import RuleProposal
+from lazymig.reports.drift.doubts import doubt_about
+from lazymig.reports.drift.proposals import RuleProposal
 from tests.support.handlers import handler, model
 
 TAG, GONE = ObjectId("1" * 24), ObjectId("2" * 24)

@@ -11,9 +11,9 @@ from bson import Binary, Decimal128, Int64, ObjectId, Timestamp
 from bson.raw_bson import RawBSONDocument
 
 from lazymig.errors import BackupUnreadable
-from lazymig.operations import restoring
-from lazymig.operations.backup import BackupWriter
-from lazymig.operations.restoring import RestoreConflict, restore
+from lazymig.operations.backup import restore as restoring
+from lazymig.operations.backup.restore import RestoreConflict, restore
+from lazymig.operations.backup.writer import BackupWriter
 from tests.support.backups import (
     BETWEEN,
     CHANGED,

@@ -10,13 +10,13 @@ import pytest
 from pymongo.errors import OperationFailure
 
 from lazymig.errors import BackupFailed, BackupUnreadable, CollectionLocked, LeaseLost
-from lazymig.operations import restoring
-from lazymig.operations.backup import BackupWriter
-from lazymig.operations.backup_files import DataFile
-from lazymig.operations.backup_folder import Folder
-from lazymig.operations.journal import journal_collection
-from lazymig.operations.lease import Lease
-from lazymig.operations.restoring import restore
+from lazymig.operations.backup import restore as restoring
+from lazymig.operations.backup.files import DataFile
+from lazymig.operations.backup.folder import Folder
+from lazymig.operations.backup.restore import restore
+from lazymig.operations.backup.writer import BackupWriter
+from lazymig.operations.journal.journal import journal_collection
+from lazymig.operations.journal.lease import Lease
 from tests.support.backups import (
     BETWEEN,
     CHANGED,
@@ -189,7 +189,7 @@ def test_a_backup_that_is_being_written(database, tmp_path, server_uri):
     after = stored(database.post)
     script = (
         "import sys; from pymongo import MongoClient\n"
-        "from lazymig.operations.backup import BackupWriter\n"
+        "from lazymig.operations.backup.writer import BackupWriter\n"
         "client = MongoClient(sys.argv[1])\n"
         "BackupWriter(sys.argv[3], client[sys.argv[2]].post, run_id=1)\n"
         "print('open', flush=True); sys.stdin.read(); client.close()\n"

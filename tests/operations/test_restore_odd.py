@@ -11,9 +11,9 @@ from bson.errors import InvalidBSON
 from bson.json_util import dumps
 from pymongo import MongoClient
 
-from lazymig.engines.raw_bson import RawDocument, condition, id_element, scanned
-from lazymig.operations.backup import BackupWriter
-from lazymig.operations.restoring import restore
+from lazymig.operations.backup.restore import restore
+from lazymig.operations.backup.writer import BackupWriter
+from lazymig.raw.elements import RawDocument, condition, id_element, scanned
 from tests.support import oddities
 from tests.support.backups import CHANGED, DELETED, change, counts, run
 from tests.support.commands import CommandLog

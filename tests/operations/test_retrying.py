@@ -24,8 +24,8 @@ from lazymig import (
 )
 from lazymig.engines.access import by_ids
 from lazymig.engines.bulk import Work
-from lazymig.operations.journal import Journal
-from lazymig.operations.options import Options
+from lazymig.operations.journal.journal import Journal
+from lazymig.operations.runs.options import Options
 from tests.support.handlers import handler, model, rule
 
 COUNT_N = rule({}, {"$inc": {"n": 1}})

@@ -26,8 +26,7 @@ from hypothesis import strategies as st
 from mongoengine import Document
 
 from lazymig import DocumentMigration
-from lazymig.errors import HandlerFileError, RuleDefinitionError
-from lazymig.operations.rule_files import (
+from lazymig.codegen.handler_file import (
     Edit,
     add_rules,
     handler_place,
@@ -35,7 +34,8 @@ from lazymig.operations.rule_files import (
     next_number,
     removable_lines,
 )
-from lazymig.operations.rule_source import RuleSource, rule_source
+from lazymig.codegen.rule_source import RuleSource, rule_source
+from lazymig.errors import HandlerFileError, RuleDefinitionError
 from tests.support.handlers import handler, model, rule
 from tests.support.programs import find_ruff
 

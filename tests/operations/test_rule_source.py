@@ -34,11 +34,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lazymig import DocumentMigration
+from lazymig.codegen.literals import Import, Style
+from lazymig.codegen.rule_source import RuleSource, rule_source, source_of_proposal
 from lazymig.errors import RuleDefinitionError
-from lazymig.operations.literals import Import, Style
-from lazymig.operations.proposals import RuleProposal
-from lazymig.operations.rule_source import RuleSource, rule_source, source_of_proposal
-from lazymig.rules.updates import ANY_UUID
+from lazymig.raw.encoding import ANY_UUID
+from lazymig.reports.drift.proposals import RuleProposal
 from tests.support.handlers import model
 from tests.support.programs import find_ruff
 

@@ -13,10 +13,10 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from lazymig import History, RunOptionError, restore
-from lazymig.engines.chunks import Chunk, Walk
-from lazymig.operations import runs
-from lazymig.operations.interrupts import Interrupts
-from lazymig.operations.throttle import Throttle
+from lazymig.engines.walk import Chunk, Walk
+from lazymig.operations.runs import runner as runs
+from lazymig.operations.runs.interrupts import Interrupts
+from lazymig.operations.throttling.throttle import Throttle
 from tests.support.handlers import handler, model, rule
 
 COUNT_UP = rule({}, {"$inc": {"n": 1}})

@@ -16,7 +16,7 @@ from pymongo.database import Database
 from pymongo.errors import AutoReconnect, ExecutionTimeout, OperationFailure
 
 from lazymig.errors import LazyMigError, RunOptionError
-from lazymig.operations.throttle import (
+from lazymig.operations.throttling.throttle import (
     PACING,
     LagWatch,
     Limits,

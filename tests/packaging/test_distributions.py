@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import lazymig
-from lazymig.demo.server import find_mongod
+from lazymig.testing.mongod import find_mongod
 
 ROOT = Path(__file__).parents[2]
 LEFT_OUT = shutil.ignore_patterns(

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from bson import Binary, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 
-from lazymig.rules.updates import ANY_VALUE
+from lazymig.raw.encoding import ANY_VALUE
 
 Raw = dict[str, Any]
 

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from lazymig.rules.convergence import ends_match
-from lazymig.rules.rewriting import Step, compile_step
-from lazymig.rules.updates import check_update, written_paths
+from lazymig.rules.rewrite.rewriting import Step, compile_step
+from lazymig.updates.convergence import ends_match
+from lazymig.updates.update import check_update, written_paths
 
 Raw = dict[str, Any]
 

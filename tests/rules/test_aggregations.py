@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lazymig.rules.aggregations import Reach, aggregated_paths, reaches
+from lazymig.query.aggregations import Reach, aggregated_paths, reaches
 
 COUNT = {"$count": "n"}
 

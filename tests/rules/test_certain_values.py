@@ -17,10 +17,10 @@ from pymongo import MongoClient, WriteConcern
 from pymongo.collection import Collection
 
 from lazymig import DocumentMigration
-from lazymig.rules.convergence import ends_match
+from lazymig.query.matching import compile_query
 from lazymig.rules.discovery import bind, discover
-from lazymig.rules.matching import compile_query
-from lazymig.rules.rewriting import compile_step, rewrite
+from lazymig.rules.rewrite.rewriting import compile_step, rewrite
+from lazymig.updates.convergence import ends_match
 
 Raw = dict[str, Any]
 

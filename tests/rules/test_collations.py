@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from bson import DBRef
 
-from lazymig.rules.collations import coarsened, has_text
+from lazymig.query.collations import coarsened, has_text
 
 TEXTS: list[tuple[Any, bool]] = [
     ({"a": {"$exists": False}}, False),

@@ -11,8 +11,9 @@ from bson import Decimal128, MaxKey
 from pymongo import MongoClient
 from pymongo.collection import Collection
 
-from lazymig.rules.convergence import ends_match
-from lazymig.rules.updates import ANY_VALUE, check_update
+from lazymig.raw.encoding import ANY_VALUE
+from lazymig.updates.convergence import ends_match
+from lazymig.updates.update import check_update
 from tests.rules.update_cases import (
     Case,
     Raw,

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from pymongo.database import Database
 from pymongo.errors import WriteError
 
-from lazymig.rules.forecast import Forecast
-from lazymig.rules.matching import compile_query
-from lazymig.rules.updates import written_paths
+from lazymig.query.matching import compile_query
+from lazymig.updates.forecast import Forecast
+from lazymig.updates.update import written_paths
 from tests.rules.update_cases import (
     EXAMPLES,
     NAMES,

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pymongo import MongoClient
 from pymongo.collection import Collection
 
-from lazymig.rules.clauses import FALSE, Clause, Every, Negation, Some, every, read, written
-from lazymig.rules.context import simplified
-from lazymig.rules.rewriter import Rewriter
-from lazymig.rules.rewriting import CannotRewrite, Step, compile_step, simplify
+from lazymig.query.clauses import FALSE, Clause, Every, Negation, Some, every, read, written
+from lazymig.query.context import simplified
+from lazymig.rules.rewrite.rewriter import Rewriter
+from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, compile_step, simplify
 from tests.rules.rewriting_cases import Raw, RuleCase, cases, documents, queries_on
 
 EXAMPLES = max(100, settings().max_examples // 10)

@@ -15,9 +15,9 @@ from bson import Regex
 from pymongo import MongoClient, WriteConcern
 from pymongo.database import Database
 
-from lazymig.rules import rewriter as module
-from lazymig.rules.rewriter import Rewriter
-from lazymig.rules.rewriting import CannotRewrite, Step, compile_step, rewrite
+from lazymig.rules.rewrite import rewriter as module
+from lazymig.rules.rewrite.rewriter import Rewriter
+from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, compile_step, rewrite
 
 Raw = dict[str, Any]
 Change = tuple[Raw, Raw]

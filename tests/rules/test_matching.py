@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
-from lazymig.rules.matching import compile_query, query_paths
+from lazymig.query.matching import compile_query, query_paths
 from tests.rules.strategies import Raw, cases
 
 NAN = float("nan")

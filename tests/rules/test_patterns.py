@@ -10,8 +10,8 @@ from mongoengine import BooleanField, StringField
 from pymongo.database import Database
 
 from lazymig import signals
-from lazymig.rules.matching import compile_query
-from lazymig.rules.patterns import translate
+from lazymig.query.matching import compile_query
+from lazymig.query.patterns import translate
 from tests.support.handlers import handler, model, rule
 
 Raw = dict[str, Any]

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from lazymig.raw.paths import overlaps
 from lazymig.rules.discovery import bind, discover
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.rule import RuleHandler
-from lazymig.rules.updates import overlaps
 from tests.support.handlers import rule
 
 

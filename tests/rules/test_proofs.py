@@ -15,8 +15,8 @@ from pymongo import MongoClient, UpdateMany, UpdateOne, WriteConcern
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, OperationFailure
 
-from lazymig.rules.convergence import assumed_parents, ends_match, keeps_match
-from lazymig.rules.updates import check_update
+from lazymig.updates.convergence import assumed_parents, ends_match, keeps_match
+from lazymig.updates.update import check_update
 from tests.rules.proof_cases import Chance, Raw, Rule
 
 LONG = os.environ.get("LAZYMIG_PROFILE") == "long"

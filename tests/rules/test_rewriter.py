@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lazymig.rules import rewriter as module
-from lazymig.rules.rewriter import Rewriter
-from lazymig.rules.rewriting import compile_step, rewrite
+from lazymig.rules.rewrite import rewriter as module
+from lazymig.rules.rewrite.rewriter import Rewriter
+from lazymig.rules.rewrite.rewriting import compile_step, rewrite
 
 STEPS = (
     compile_step("fill", {"on": {"$exists": False}}, {"$set": {"on": 1}}),

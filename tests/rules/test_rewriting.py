@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lazymig.rules.rewriting import CannotRewrite, Step, compile_step, rewrite
+from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, compile_step, rewrite
 from tests.rules.rewriting_cases import ADDED, FILLED, RENAMED, Raw
 
 NOTHING: Raw = {"_id": {"$in": []}}

@@ -13,9 +13,9 @@ from pymongo import MongoClient, WriteConcern
 from pymongo.database import Database
 from pymongo.errors import WriteError
 
-from lazymig.rules.knowledge import Unknown
-from lazymig.rules.rewriter import Rewriter
-from lazymig.rules.rewriting import CannotRewrite, Step, rewrite
+from lazymig.rules.rewrite.rewriter import Rewriter
+from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, rewrite
+from lazymig.updates.knowledge import Unknown
 from tests.rules.rewriting_cases import Raw, RuleCase, cases
 from tests.rules.update_cases import Case, update_each
 

@@ -10,7 +10,7 @@ import pytest
 from pymongo import ASCENDING, MongoClient
 from pymongo.collection import Collection
 
-from lazymig.rules.rewriting import Step, compile_step, rewrite
+from lazymig.rules.rewrite.rewriting import Step, compile_step, rewrite
 from tests.rules.rewriting_cases import ADDED, FILLED, RENAMED, Raw
 
 SPLIT = [

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from bson import SON
 
-from lazymig.rules.rewriting import CannotRewrite, Step, compile_step, opaque_step, rewrite
-from lazymig.rules.updates import ANY_VALUE
+from lazymig.raw.encoding import ANY_VALUE
+from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, compile_step, opaque_step, rewrite
 from tests.rules.rewriting_cases import ADDED, RENAMED, Raw
 
 # --- What stays as it is ----------------------------------------------------------------------

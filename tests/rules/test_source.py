@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from lazymig.errors import RuleDefinitionError, UpdateQueryError
 from lazymig.rules.discovery import BoundRule, bind, discover
 from lazymig.rules.once import once
-from lazymig.rules.paths import is_read_within, trace, within
 from lazymig.rules.rule import Rule, RuleHandler, evaluate
-from lazymig.rules.updates import check_update, written_paths
+from lazymig.rules.tracing.paths import is_read_within, trace, within
+from lazymig.updates.update import check_update, written_paths
 from tests.rules import rule_sources
 
 OLD = "old_name"

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from bson import Code, DBRef
 
+from lazymig.raw.encoding import ANY_VALUE
 from lazymig.rules.document import DocumentNeeded
 from lazymig.rules.symbols import Decisions, SymbolicDocument, settle_symbols
-from lazymig.rules.updates import ANY_VALUE
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymongo.database import Database
 
-from lazymig.rules.updates import (
-    ANY_VALUE,
+from lazymig.raw.encoding import ANY_VALUE
+from lazymig.updates.update import (
     check_update,
     created_paths,
     filtered_paths,

@@ -10,7 +10,8 @@ from pymongo import UpdateOne
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
-from lazymig.rules.updates import ANY_VALUE, check_update
+from lazymig.raw.encoding import ANY_VALUE
+from lazymig.updates.update import check_update
 
 Raw = dict[str, Any]
 

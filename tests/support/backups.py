@@ -12,10 +12,10 @@ import bson
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 
-from lazymig.operations.backup import BackupWriter
-from lazymig.operations.backup_folder import Folder
-from lazymig.operations.backup_records import RecordFile
-from lazymig.operations.restoring import RestoreReport
+from lazymig.operations.backup.folder import Folder
+from lazymig.operations.backup.records import RecordFile
+from lazymig.operations.backup.restore import RestoreReport
+from lazymig.operations.backup.writer import BackupWriter
 
 Raw = dict[str, Any]
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from lazymig.demo.server import EmbeddedServer
+from lazymig.testing.mongod import EmbeddedServer
 
 __all__ = ["ReplicaSet", "replica_set"]
 

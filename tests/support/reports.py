@@ -13,10 +13,10 @@ from bson import ObjectId
 from mongoengine import BooleanField, IntField, StringField
 from pymongo import MongoClient
 
-from lazymig.operations.checks import CheckReport, check_documents
-from lazymig.operations.drift import DriftReport, diff
-from lazymig.operations.html_report import render_report
-from lazymig.operations.journal import Journal, NewRun, client_now
+from lazymig.operations.journal.journal import Journal, NewRun, client_now
+from lazymig.reports.drift.checks import CheckReport, check_documents
+from lazymig.reports.drift.diff import DriftReport, diff
+from lazymig.reports.page.page import render_report
 from tests.support.handlers import handler, model, rule
 from tests.support.registry import restored_registry
 from tests.support.server import CLIENT_OPTIONS

@@ -17,7 +17,7 @@ from typing import Any
 import mongoengine
 
 from lazymig.engines.bulk import Work
-from lazymig.operations.journal import Journal
+from lazymig.operations.journal.journal import Journal
 from tests.support.items import Item, ItemMigration
 from tests.support.server import CLIENT_OPTIONS
 

@@ -10,7 +10,7 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from lazymig.demo.server import EmbeddedServer, ServerUnavailable
+from lazymig.testing.mongod import EmbeddedServer, ServerUnavailable
 
 URI_VARIABLE = "LAZYMIG_TEST_URI"
 CLIENT_OPTIONS: dict[str, Any] = {

@@ -15,8 +15,8 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import ServerSelectionTimeoutError
 
-from lazymig.demo import server as server_module
-from lazymig.demo.server import ServerUnavailable
+from lazymig.testing import mongod as server_module
+from lazymig.testing.mongod import ServerUnavailable
 from tests.support.server import URI_VARIABLE
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ from pymongo.database import Database
 from lazymig import LazyMigrationMixin
 from lazymig.odm.loading import builder_of
 from lazymig.odm.plans import plan_for
-from lazymig.rules.matching import compile_query
+from lazymig.query.matching import compile_query
 from lazymig.testing import assert_idempotent, assert_lazy_equals_bulk, migrated, old_documents
 from tests.support.handlers import ADD_ENABLED, copying, handler, model, rule
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
-from lazymig.rules.source import FunctionNode, syntax_of
 from lazymig.rules.tracing.frames import Arguments, Frame
+from lazymig.rules.tracing.source import FunctionNode, syntax_of
 from lazymig.rules.tracing.values import (
     DOCUMENT,
     HANDLER,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lazymig.rules.source import FunctionNode
+from lazymig.rules.tracing.source import FunctionNode
 from lazymig.rules.tracing.values import NOTHING, Box, Origin, Values
 
 __all__ = ["Arguments", "Frame", "GaveUp"]

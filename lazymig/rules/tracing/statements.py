@@ -8,10 +8,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
-from lazymig.rules.source import syntax_of
 from lazymig.rules.tracing.expressions import Expressions
 from lazymig.rules.tracing.frames import Arguments, Frame, GaveUp
 from lazymig.rules.tracing.models import Caller
+from lazymig.rules.tracing.source import syntax_of
 from lazymig.rules.tracing.values import (
     DOCUMENT,
     HANDLER,

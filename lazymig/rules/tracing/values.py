@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from lazymig.rules.source import FunctionNode
     from lazymig.rules.tracing.frames import Frame
+    from lazymig.rules.tracing.source import FunctionNode
 
 __all__ = [
     "DOCUMENT",

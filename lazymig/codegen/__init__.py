@@ -1,0 +1,1 @@
+"""Rules as Python source: literals, methods, and the files of handlers."""

@@ -1,0 +1,1 @@
+"""Updates computed from a document in Python."""

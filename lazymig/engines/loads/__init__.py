@@ -1,0 +1,1 @@
+"""A batch of loaded documents, brought up to date and read again."""

@@ -1,0 +1,1 @@
+"""Cursors of which each document is taken once, though documents are migrated meanwhile."""

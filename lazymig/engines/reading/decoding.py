@@ -1,0 +1,240 @@
+"""Documents decoded one by one, in batches that are bounded in bytes.
+
+PyMongo decodes an answer of the server as a whole: one document that it cannot decode costs all
+others of the answer, and the cursor as well.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import bson
+from bson import CodecOptions
+from bson.codec_options import DatetimeConversion
+from bson.errors import InvalidBSON
+from bson.raw_bson import RawBSONDocument
+from pymongo.collection import Collection
+
+from lazymig.engines.access import Raw, all_of, by_ids, in_one_answer, is_mongomock, key_of
+from lazymig.query.matching import Matcher
+from lazymig.raw.elements import faithful, fields_of, id_element
+from lazymig.redaction import excerpt
+
+__all__ = [
+    "BoundedReader",
+    "Undecodable",
+    "Undecoded",
+    "as_bytes",
+    "decode",
+    "judge",
+    "named",
+    "take",
+    "with_any_date",
+]
+
+# The bytes of documents that are held at once, beyond the answer of the server, which may have
+# sixteen times as many for itself.
+_MOST_BYTES: Final = 4 << 20
+
+
+# Where a collection keeps itself with documents that are left as bytes.
+_AS_BYTES: Final = "_lazymig_as_bytes"
+
+
+class Undecodable(InvalidBSON):
+    """A field of a stored document cannot be decoded; `path` names it."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"the stored {path!r} cannot be decoded: {reason}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # With its notes, which are in the dictionary of an exception.
+        return type(self), (self.path, self.reason), self.__dict__
+
+
+class Undecoded(Mapping[str, Any]):
+    """A document that cannot be decoded as a whole: it gives those of its fields that can.
+
+    `error` is that of the first one that cannot. It does not contain an `_id` that cannot be
+    decoded to a value that stands for the stored one, nor a `_cls` that is no text.
+    """
+
+    def __init__(self, data: bytes, options: CodecOptions[Any], error: InvalidBSON) -> None:
+        self.data = data
+        self.error = error
+        self._options = options
+        self._nameless: InvalidBSON | None = None
+        self._parts = dict(fields_of(data))
+        for name in list(self._parts):
+            try:
+                self.get(name)
+            except InvalidBSON as exc:
+                self.error = exc if self.error is error else self.error
+                if name == "_id":
+                    self._nameless = exc
+                if name in ("_id", "_cls"):
+                    del self._parts[name]
+
+    @property
+    def stored_id(self) -> Any:
+        """The `_id` as queries take it, be it a `StoredValue`."""
+        return faithful(id_element(self.data), self._options)
+
+    def __getitem__(self, key: str) -> Any:
+        if key == "_id" and self._nameless is not None:
+            raise self._nameless
+        options = self._options if key != "_id" else with_any_date(self._options)
+        try:
+            (value,) = bson.decode(self._parts[key], options).values()
+        except InvalidBSON as exc:
+            raise Undecodable(key, excerpt(exc)) from exc
+        return value
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._parts
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Undecoded) and self.data == other.data
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Undecoded({list(self._parts)!r})"
+
+
+def with_any_date(options: CodecOptions[Any]) -> CodecOptions[Any]:
+    """The options for `_id`s: one that Python has no date for still names its document."""
+    return options.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
+
+
+def as_bytes(collection: Collection[Any]) -> Collection[Any]:
+    """The collection with documents that are left as bytes, for `take`; mongomock has none."""
+    # A model keeps its collection: made for each query, this would cost as much as the query.
+    known: Collection[Any] | None = collection.__dict__.get(_AS_BYTES)
+    if known is not None:
+        return known
+    if is_mongomock(collection):
+        return collection
+    made = collection.with_options(
+        codec_options=collection.codec_options.with_options(document_class=RawBSONDocument)
+    )
+    collection.__dict__[_AS_BYTES] = made
+    return made
+
+
+def decode(document: Any, options: CodecOptions[Any]) -> Raw:
+    """What a collection with these options gives for a document that was left as bytes."""
+    if not isinstance(document, RawBSONDocument):
+        found: Raw = document
+        return found
+    return _decode(document.raw, options)
+
+
+def _decode(data: Any, options: CodecOptions[Any]) -> Raw:
+    try:
+        found: Raw = bson.decode(data, options)
+    except InvalidBSON as exc:
+        return Undecoded(bytes(data), options, exc)
+    return found
+
+
+def named(documents: Sequence[Raw]) -> tuple[list[Raw], list[Undecoded]]:
+    """Documents that a filter can name by their `_id`, and the others."""
+    nameless = [each for each in documents if isinstance(each, Undecoded) and "_id" not in each]
+    if not nameless:
+        return list(documents), []
+    return [each for each in documents if "_id" in each], nameless
+
+
+def take(
+    cursor: Any, options: CodecOptions[Any], most: int, most_bytes: int = _MOST_BYTES
+) -> list[Any]:
+    """The next documents of a cursor: at most so many, and none after so many bytes.
+
+    One that cannot be decoded is `Undecoded`. Documents that the cursor has decoded are taken as
+    they are.
+
+    :param options: those of the collection, for what is left as bytes.
+    """
+    return _take(cursor, options, most, most_bytes)[0]
+
+
+def _take(
+    cursor: Any, options: CodecOptions[Any], most: int, most_bytes: int
+) -> tuple[list[Any], bool]:
+    """The documents of `take`, and whether their bytes were enough, so that more may be left."""
+    taken: list[Any] = []
+    size = 0
+    for document in itertools.islice(cursor, most):
+        if not isinstance(document, RawBSONDocument):
+            # The cursor was begun by somebody else, or is a stand-in: all are decoded.
+            return [document, *itertools.islice(cursor, most - 1)], False
+        data = document.raw
+        taken.append(data)
+        size += len(data)
+        if size >= most_bytes:
+            break
+    cut = size >= most_bytes
+    if len(taken) <= 1:
+        return [_decode(data, options) for data in taken], cut
+    try:
+        # Two thirds of the time that it takes to decode each by itself.
+        return list(bson.decode_all(b"".join(taken), options)), cut
+    except InvalidBSON:
+        return [_decode(data, options) for data in taken], cut
+
+
+class BoundedReader:
+    """Reads documents by their `_id`s, as many at a time as `take` takes at once.
+
+    :param collection: where they are read.
+    :param condition: what they have to satisfy as well.
+    """
+
+    def __init__(
+        self,
+        collection: Collection[Any],
+        document_ids: Sequence[Any],
+        condition: Raw | None,
+        projection: Any = None,
+        session: Any = None,
+    ) -> None:
+        self.left = list(document_ids)
+        self._collection = collection
+        self._condition = condition
+        self._projection = projection
+        self._given = {} if session is None else {"session": session}
+        self._most = len(self.left)
+
+    def read(self) -> list[Any]:
+        """The next documents; `left` has the `_id`s of those that are still to be asked for."""
+        query = all_of(by_ids(self.left), self._condition)
+        cursor = as_bytes(self._collection).find(query, self._projection, **self._given)
+        most = min(self._most, len(self.left))
+        limited = most < len(self.left)
+        cursor = cursor.limit(most) if limited else in_one_answer(cursor, most)
+        found, cut = _take(cursor, self._collection.codec_options, most, _MOST_BYTES)
+        cursor.close()
+        if not cut and not (limited and len(found) == most):
+            self.left = []
+            return found
+        # What is not taken of an answer is sent in vain.
+        self._most = len(found) if cut else 2 * len(found)
+        taken = {key_of(document["_id"]) for document in found}
+        self.left = [each for each in self.left if key_of(each) not in taken]
+        return found
+
+
+def judge(matcher: Matcher, document: Raw) -> bool | None:
+    """Whether a document matches; `None`, which is unknown, of one that cannot be decoded."""
+    return None if isinstance(document, Undecoded) else matcher.judge(document)

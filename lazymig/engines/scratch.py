@@ -1,0 +1,272 @@
+"""A scratch collection beside a collection: made like it, filled with copies, dropped afterwards.
+
+Its name tells when it was made, so that one which a dead process has left is dropped by the next.
+"""
+
+from __future__ import annotations
+
+import calendar
+import copy
+import logging
+import re
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import bson
+from bson.raw_bson import RawBSONDocument
+from pymongo import WriteConcern
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
+
+from lazymig.engines.access import is_mongomock, on_primary
+from lazymig.engines.outages import is_away
+from lazymig.raw.elements import faithful, id_element, tolerant_options, tolerantly_decoded
+from lazymig.redaction import excerpt
+
+__all__ = [
+    "Description",
+    "Scratch",
+    "describe",
+    "id_of_raw",
+    "read_raw",
+    "readable",
+    "scratch_like",
+]
+
+logger = logging.getLogger(__name__)
+
+_PREFIX = "lazymig_preview_"
+_NAME = re.compile(rf"{_PREFIX}(?P<made>[0-9a-f]{{8}})[0-9a-f]{{16}}")
+
+# Seconds. Copies of a sample are worked on for seconds at most.
+_LEFT_OVER = 3600
+
+_UNAUTHORIZED = 13
+
+# What decides how a write to the collection goes, and what a query finds.
+_COPIED_OPTIONS = ("collation", "validator", "validationLevel", "validationAction")
+
+# An index that expires documents would take the copies of old ones away.
+_INDEX_OPTIONS_LEFT_OUT = ("background", "expireAfterSeconds", "hidden", "ns")
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a collection is: `"collection"`, `"view"` or `"timeseries"`; and its options."""
+
+    kind: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """A scratch collection, and in which way it is not like the collection it stands for."""
+
+    collection: Collection[Any]
+    problems: list[str] = field(default_factory=list)
+
+
+def describe(collection: Collection[Any]) -> Description | None:
+    """Ask what a collection is; `None` where there is none, or MongoDB does not tell.
+
+    :raises pymongo.errors.PyMongoError: the connection.
+    """
+    if is_mongomock(collection):
+        return Description("collection", {})
+    try:
+        found = list(collection.database.list_collections(filter={"name": collection.name}))
+    except OperationFailure as exc:
+        if is_away(exc):
+            raise
+        logger.debug("%s is not described: %s", collection.full_name, excerpt(exc))
+        return None
+    if not found:
+        return None
+    return Description(found[0].get("type", "collection"), found[0].get("options", {}))
+
+
+def read_raw(collection: Collection[Any]) -> Collection[Any]:
+    """The collection with documents as MongoDB sends them, not decoded, from the primary.
+
+    On mongomock they are plain documents.
+    """
+    if is_mongomock(collection):
+        return collection
+    options = tolerant_options(collection.codec_options)
+    options = options.with_options(document_class=RawBSONDocument)
+    return on_primary(collection).with_options(codec_options=options)
+
+
+def id_of_raw(raw: Any, collection: Collection[Any]) -> Any:
+    """The `_id` of a document of `read_raw`, as from `ids_of`."""
+    if not isinstance(raw, RawBSONDocument):
+        return raw["_id"]
+    return faithful(id_element(bytes(raw.raw)), collection.codec_options)
+
+
+def readable(raw: Any, collection: Collection[Any], *, as_is: bool = False) -> dict[str, Any]:
+    """Decode a document of `read_raw`; what comes back belongs to the caller.
+
+    :param as_is: as `collection` decodes it; otherwise in the types of the `bson` package alone,
+        and so that a value which Python cannot hold raises nothing.
+    :raises bson.errors.BSONError: with `as_is`, the document cannot be decoded.
+    """
+    if not isinstance(raw, RawBSONDocument):
+        return dict(copy.deepcopy(raw))
+    content = bytes(raw.raw)
+    if as_is:
+        return dict(bson.decode(content, codec_options=collection.codec_options))
+    return tolerantly_decoded(content, collection.codec_options)
+
+
+@contextmanager
+def scratch_like(
+    collection: Collection[Any], description: Description, documents: Sequence[Any]
+) -> Iterator[Scratch]:
+    """Make a scratch collection in the same database, with copies; drop it when the block ends.
+
+    It has the collation, the validator and the indexes of the collection, so that MongoDB refuses
+    there what it would refuse here. On mongomock it has none of them.
+
+    :param documents: what `read_raw` has read; their validity is not asked for.
+    :raises pymongo.errors.OperationFailure: MongoDB refuses to make it; nothing is left behind.
+    """
+    database = collection.database
+    now = _now(database)
+    _drop_left_over(database, now)
+    name = f"{_PREFIX}{now:08x}{secrets.token_hex(8)}"
+    scratch = Scratch(_like(collection, name))
+    made = True
+    try:
+        if is_mongomock(collection):
+            scratch.collection.insert_many(documents)
+        else:
+            try:
+                _create(database, name, description.options)
+            except OperationFailure:
+                made = False
+                raise
+            _fill(collection, scratch, description, documents)
+        yield scratch
+    finally:
+        if made:
+            _drop(scratch)
+
+
+def _like(collection: Collection[Any], name: str) -> Collection[Any]:
+    scratch = collection.database[name]
+    if is_mongomock(collection):
+        return scratch
+    return on_primary(scratch).with_options(
+        codec_options=collection.codec_options, write_concern=WriteConcern(w=1)
+    )
+
+
+def _create(database: Database[Any], name: str, options: Mapping[str, Any]) -> None:
+    copied = {key: options[key] for key in _COPIED_OPTIONS if key in options}
+    database.command({"create": name, **copied})
+
+
+def _fill(
+    collection: Collection[Any],
+    scratch: Scratch,
+    description: Description,
+    documents: Sequence[Any],
+) -> None:
+    """Copy the indexes, then the documents, past the validator that old ones may break."""
+    _copy_indexes(collection, scratch)
+    if "validator" not in description.options:
+        _insert(scratch, documents, bypass=None)
+        return
+    try:
+        _insert(scratch, documents, bypass=True)
+    except OperationFailure as exc:
+        if exc.code != _UNAUTHORIZED:
+            raise
+        # Most users may write, but not past a validator.
+        scratch.problems.append(
+            "the collection's validator was left out on the copies, because the user has no "
+            "privilege to bypassDocumentValidation"
+        )
+        database, name = collection.database, scratch.collection.name
+        scratch.collection.drop()
+        without = {key: value for key, value in description.options.items() if key == "collation"}
+        _create(database, name, without)
+        _copy_indexes(collection, scratch)
+        _insert(scratch, documents, bypass=None)
+
+
+def _insert(scratch: Scratch, documents: Sequence[Any], bypass: bool | None) -> None:
+    try:
+        read_raw(scratch.collection).insert_many(
+            documents, ordered=False, bypass_document_validation=bypass
+        )
+    except BulkWriteError as exc:
+        errors = exc.details.get("writeErrors") or []
+        if not errors:
+            raise
+        scratch.problems.append(
+            f"{len(errors)} of {len(documents)} sampled documents could not be copied: "
+            f"{excerpt(exc)}"
+        )
+
+
+def _copy_indexes(collection: Collection[Any], scratch: Scratch) -> None:
+    try:
+        specs = [
+            _index_like(index) for index in collection.list_indexes() if not _is_own_index(index)
+        ]
+        if specs:
+            collection.database.command("createIndexes", scratch.collection.name, indexes=specs)
+    except OperationFailure as exc:
+        scratch.problems.append(
+            f"the collection's indexes were left out on the copies, so what they refuse is not "
+            f"seen: {excerpt(exc)}"
+        )
+
+
+def _is_own_index(index: Mapping[str, Any]) -> bool:
+    return bool(index.get("clustered")) or list(index["key"].items()) == [("_id", 1)]
+
+
+def _index_like(index: Mapping[str, Any]) -> dict[str, Any]:
+    spec = {key: value for key, value in index.items() if key not in _INDEX_OPTIONS_LEFT_OUT}
+    # An index with the simple collation does not name it, and would get the collection's.
+    return {"collation": {"locale": "simple"}, **spec}
+
+
+def _drop(scratch: Scratch) -> None:
+    """Drop it; what fails here hides neither a result nor another error."""
+    try:
+        scratch.collection.drop()
+    except PyMongoError as exc:
+        logger.warning("%s could not be dropped: %s", scratch.collection.full_name, excerpt(exc))
+        scratch.problems.append(
+            f"the scratch collection {scratch.collection.full_name} could not be dropped: "
+            f"{excerpt(exc)}"
+        )
+
+
+def _drop_left_over(database: Database[Any], now: int) -> None:
+    """Drop what dead processes have left, as far as the user may."""
+    try:
+        names = database.list_collection_names(filter={"name": {"$regex": f"^{_PREFIX}"}})
+        for name in names:
+            match = _NAME.fullmatch(name)
+            if match is not None and now - int(match["made"], 16) > _LEFT_OVER:
+                logger.info("dropping %s.%s, left over by a preview", database.name, name)
+                database.drop_collection(name)
+    except OperationFailure as exc:
+        logger.debug("left-over scratch collections of %s stay: %s", database.name, excerpt(exc))
+
+
+def _now(database: Database[Any]) -> int:
+    """Seconds since 1970 by the server's clock, which is one for all clients."""
+    if is_mongomock(database):
+        return int(time.time())
+    return calendar.timegm(database.client.admin.command("hello")["localTime"].utctimetuple())

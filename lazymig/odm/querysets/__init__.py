@@ -1,0 +1,1 @@
+"""The querysets of models with the mixin."""

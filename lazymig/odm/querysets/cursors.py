@@ -1,0 +1,168 @@
+"""The cursors of a queryset, with what MongoEngine keeps in them alone.
+
+MongoEngine hands the cursor of a queryset on to its clones, so that some options live in the cursor
+(`max_time_ms`), and some that are changed later never reach it (`only()` behind `comment()`). What
+has to be settled, and which filter is sent, depends on what a clone is asked for in the end. So a
+cursor that was handed on, or that was only made to carry an option, is made anew when it is first
+asked, from what it was made with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Final
+
+from lazymig.engines.reading.decoding import as_bytes
+from lazymig.odm.querysets.joining import AsStoredQuerySet
+from lazymig.odm.stored import shown_as_stored
+
+__all__ = ["CursorQuerySet"]
+
+# Options of a queryset that MongoEngine looks at when it makes a cursor, and never again.
+_FIXED: Final = ("_allow_disk_use", "_loaded_fields", "_timeout", "_where_clause")
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """How a cursor was made.
+
+    :param options: the options of `_FIXED` at that time.
+    :param changes: attributes that the queryset had while the cursor was made, for it alone.
+    :param max_time_ms: the limit that was set on the cursor itself.
+    :param stored: documents are shown as they are stored.
+    """
+
+    options: dict[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    max_time_ms: int | None = None
+    stored: bool = False
+
+
+class CursorQuerySet(AsStoredQuerySet):
+    """Makes cursors anew for clones, with all options; `as_stored` is decided as one is begun."""
+
+    # How the cursor was made. It counts only as long as there is a cursor.
+    _lazymig_made = _Made()
+
+    # The cursor was made for another queryset, or to carry an option: nobody has asked it yet.
+    _lazymig_handed_on = False
+
+    _lazymig_changes: Mapping[str, Any] = MappingProxyType({})
+
+    # The cursor that is being made is not asked for any document.
+    _lazymig_unasked = False
+
+    # The cursor that is being made leaves its documents as bytes.
+    _lazymig_raw = False
+
+    @property
+    def _cursor(self) -> Any:
+        given = self._cursor_obj
+        if given is not None and not self._lazymig_handed_on:
+            return given
+        made = self._lazymig_made if given is not None else _Made()
+        self._cursor_obj = None
+        self._lazymig_changes = {}
+        try:
+            with self._lazymig_with(made.options):
+                cursor = self._lazymig_make_cursor()
+                options = {name: getattr(self, name) for name in _FIXED}
+        except BaseException:
+            self._cursor_obj = given
+            raise
+        if made.max_time_ms is not None:
+            cursor.max_time_ms(made.max_time_ms)
+        stored = self._lazymig_shows_stored()
+        self._lazymig_made = _Made(options, self._lazymig_changes, made.max_time_ms, stored)
+        self._lazymig_handed_on = False
+        return cursor
+
+    def _lazymig_raw_cursor(self) -> Any:
+        """The cursor; if it has to be made, one that leaves its documents as bytes."""
+        if self._cursor_obj is not None and not self._lazymig_handed_on:
+            return self._cursor
+        with self._lazymig_with({"_lazymig_raw": True}):
+            return self._cursor
+
+    def _lazymig_make_cursor(self) -> Any:
+        """Make the cursor of the queryset, which has none.
+
+        The attributes that the queryset has for it alone are put into `_lazymig_changes`.
+        """
+        if not self._lazymig_raw:
+            return super()._cursor
+        with self._lazymig_with({"_collection_obj": as_bytes(self._collection_obj)}):
+            return super()._cursor
+
+    @contextmanager
+    def _lazymig_as_made(self) -> Iterator[None]:
+        """Give the queryset, for the block, the attributes that its cursor was made with."""
+        made = self._lazymig_made
+        with self._lazymig_with({**made.options, **made.changes}):
+            yield
+
+    @contextmanager
+    def _lazymig_with(self, options: dict[str, Any]) -> Iterator[None]:
+        """Give attributes of the queryset other values, for the block."""
+        before = {name: getattr(self, name) for name in options}
+        self.__dict__.update(options)
+        try:
+            yield
+        finally:
+            self.__dict__.update(before)
+
+    def _chainable_method(self, method_name: str, val: Any) -> Any:
+        # comment() and max_time_ms() make a cursor to keep their option in.
+        with self._lazymig_with({"_lazymig_unasked": True}):
+            queryset = super()._chainable_method(method_name, val)
+        if method_name == "max_time_ms":
+            queryset._lazymig_made = replace(queryset._lazymig_made, max_time_ms=val)
+        return self._lazymig_to_ask_later(queryset)
+
+    def __getitem__(self, key: Any) -> Any:
+        if not isinstance(key, slice):
+            return super().__getitem__(key)
+        with self._lazymig_with({"_lazymig_unasked": True}):
+            queryset = super().__getitem__(key)
+        return self._lazymig_to_ask_later(queryset)
+
+    @staticmethod
+    def _lazymig_to_ask_later(queryset: Any) -> Any:
+        queryset._lazymig_unasked = False
+        queryset._lazymig_handed_on = queryset._cursor_obj is not None
+        return queryset
+
+    def rewind(self) -> None:
+        """Rewind the cursor to its unevaluated state."""
+        # A new one, for old documents may have come since.
+        self._lazymig_handed_on = self._cursor_obj is not None
+        super().rewind()
+
+    def _clone_into(self, new_qs: Any) -> Any:
+        super()._clone_into(new_qs)
+        if self._lazymig_unasked:
+            new_qs._lazymig_unasked = True
+        if new_qs._cursor_obj is not None:
+            new_qs._lazymig_made = self._lazymig_made
+            new_qs._lazymig_handed_on = True
+        return new_qs
+
+    def _lazymig_shows_stored(self) -> bool:
+        """Whether what is sent now shows documents as they are stored."""
+        return self._lazymig_stored or shown_as_stored(self._document)
+
+    def _lazymig_reads_stored(self) -> bool:
+        """Whether the cursor shows documents as they are stored; one that is begun goes on so."""
+        if self._cursor_obj is None or self._lazymig_handed_on:
+            return self._lazymig_shows_stored()
+        return self._lazymig_made.stored
+
+    @property
+    def _lazymig_carried_fields(self) -> Any:
+        """The fields that the cursor loads; if there is none, those that the next one loads."""
+        if self._cursor_obj is None:
+            return self._loaded_fields
+        return self._lazymig_made.options.get("_loaded_fields", self._loaded_fields)

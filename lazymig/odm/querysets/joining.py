@@ -1,0 +1,161 @@
+"""How a queryset class of MongoEngine's, or of a user's own, is joined with lazymig's doors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mongoengine.queryset import QuerySet, QuerySetNoCache
+from mongoengine.queryset.base import BaseQuerySet
+
+from lazymig.odm.querysets.foreign import settle_reaches
+
+__all__ = ["NOTHING_PENDING", "AsStoredQuerySet", "joined", "joins_live", "plain_of"]
+
+NOTHING_PENDING = "No rule is pending for this query: it is sent as it is."
+
+if TYPE_CHECKING:
+    # What stands in front is only ever used joined to a MongoEngine queryset class.
+    _Joined: Any = BaseQuerySet
+else:
+    _Joined = object
+
+# What MongoEngine's get() and first() call in a chain, and what each of these clones by.
+_CHAIN_OF_GET = ("__call__", "_clone_into", "clone", "filter", "get", "limit", "order_by")
+_CHAIN_OF_FIRST = ("__getitem__", "_clone_into", "clone", "first")
+
+
+class AsStoredQuerySet(_Joined):
+    """What every model with the mixin has: `as_stored()`."""
+
+    # MongoEngine's own state, as far as it is changed here.
+    _cls_query: Any
+    _cursor_obj: Any
+    _has_more: bool
+    _mongo_query: Any
+    _result_cache: Any
+
+    # The class that this one was made of, and whether it migrates.
+    _lazymig_plain: type
+    _lazymig_live = False
+
+    # What belongs to one cursor, so neither to a clone nor to a pickle.
+    _lazymig_of_cursor: tuple[str, ...] = ()
+
+    _lazymig_stored = False
+    _lazymig_lone = False
+
+    def as_stored(self) -> Any:
+        """Return a clone that shows documents as they lie in the database and migrates none.
+
+        An old document that MongoEngine cannot build raises MongoEngine's own exception.
+        """
+        queryset = self.clone()
+        queryset._lazymig_stored = True
+        return queryset
+
+    def explain_migration(self) -> str:
+        """Say in plain words what happens when this queryset is iterated while rules are pending.
+
+        Nothing is written: how the filter is sent, what is settled first, by which rules, and why.
+        """
+        return NOTHING_PENDING
+
+    def aggregate(self, pipeline: Any, *suppl_pipeline: Any, **kwargs: Any) -> Any:
+        """Run an aggregation over the documents that match.
+
+        Other collections that its stages read have models too, whose rules may be pending.
+        """
+        if not isinstance(pipeline, Mapping):
+            pipeline = list(pipeline)
+        if not (self._as_pymongo or self._lazymig_stored or self._none or self._empty):
+            stages = [pipeline] if isinstance(pipeline, Mapping) else pipeline
+            stages = [*stages, *suppl_pipeline]
+            settle_reaches(self, stages, kwargs.get("maxTimeMS"), kwargs.get("comment"))
+        return super().aggregate(pipeline, *suppl_pipeline, **kwargs)
+
+    def no_cache(self) -> Any:
+        """Convert to a queryset that does not cache its results."""
+        return self._lazymig_joined_again(super().no_cache())
+
+    def cache(self) -> Any:
+        """Convert to a queryset that caches its results."""
+        return self._lazymig_joined_again(super().cache())
+
+    def _lazymig_joined_again(self, converted: Any) -> Any:
+        # MongoEngine names its own two classes in no_cache() and cache().
+        if type(converted) not in (QuerySet, QuerySetNoCache):
+            return converted
+        own = joined(type(converted), live=self._lazymig_live)
+        return self._clone_into(own(self._document, self._collection))
+
+    def _clone_into(self, new_qs: Any) -> Any:
+        # Each filter() and limit() clones, so only what is not as by default is handed on.
+        if self._lazymig_stored:
+            new_qs._lazymig_stored = True
+        if self._lazymig_lone:
+            new_qs._lazymig_lone = True
+        return super()._clone_into(new_qs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        for name in self._lazymig_of_cursor:
+            state.pop(name, None)
+        return state
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The joined class exists only in memory: a pickle names the class that it was made of.
+        return _new_joined, (self._lazymig_plain, self._lazymig_live), self.__getstate__()
+
+
+def _overrides_next(queryset_class: Any) -> bool:
+    return queryset_class.__next__ is not BaseQuerySet.__next__
+
+
+def _inherits(queryset_class: type, names: tuple[str, ...]) -> bool:
+    """Tell whether these methods are MongoEngine's own."""
+    return all(getattr(queryset_class, name) is getattr(BaseQuerySet, name) for name in names)
+
+
+_joined: dict[tuple[type, bool], type] = {}
+_fronts: dict[bool, type] = {False: AsStoredQuerySet}
+
+
+def joins_live(front: type) -> type:
+    """Class decorator: this is what is joined to the querysets of models with rules."""
+    _fronts[True] = front
+    return front
+
+
+def plain_of(queryset_class: type) -> type:
+    """The class that a joined queryset class was made of; any other class itself."""
+    return getattr(queryset_class, "_lazymig_plain", queryset_class)
+
+
+def joined(queryset_class: type, *, live: bool) -> type:
+    """A MongoEngine queryset class, or a user's own, with lazymig's doors in front.
+
+    :param live: with migrations; otherwise with `as_stored()` alone, which then changes nothing.
+    """
+    plain: Any = plain_of(queryset_class)
+    if not isinstance(plain, type) or not issubclass(plain, BaseQuerySet):
+        return queryset_class
+    key = (plain, live)
+    if key not in _joined:
+        front = _fronts[live]
+        body = {
+            "__doc__": plain.__doc__,
+            "__module__": plain.__module__,
+            "__qualname__": plain.__qualname__,
+            "_lazymig_plain": plain,
+            "_lazymig_own_next": _overrides_next(plain),
+            "_lazymig_chains_get": _inherits(plain, _CHAIN_OF_GET),
+            "_lazymig_chains_first": _inherits(plain, _CHAIN_OF_FIRST),
+        }
+        _joined[key] = type(plain.__name__, (front, plain), body)
+    return _joined[key]
+
+
+def _new_joined(plain: type, live: bool) -> Any:
+    cls: Any = joined(plain, live=live)
+    return cls.__new__(cls)

@@ -1,0 +1,285 @@
+"""What queries see: filters through pending rules, and what has to be settled first."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from lazymig.engines.access import all_of
+from lazymig.engines.settling import Found, Refusal, Search, find_old, rules_matching, settle
+from lazymig.errors import SettleLimitExceeded
+from lazymig.odm.plans import family_of
+from lazymig.redaction import shape_of
+from lazymig.rules.dependencies import Footprint, Paths, footprint_of, meet, with_dependencies
+from lazymig.rules.discovery import BoundRule
+from lazymig.rules.plan import Family, Plan
+from lazymig.rules.rewrite.rewriter import Rewriter
+from lazymig.rules.rewrite.rewriting import CannotRewrite, simplify, step_of
+
+__all__ = ["Need", "Sight", "View", "bring_up", "sight_of", "view_of"]
+
+logger = logging.getLogger(__name__)
+
+# More answers about rules are forgotten all at once: what is asked again is soon there again.
+_MOST_KNOWN: Final = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """The rules of a collection that its queries see through; `rewriter` knows their order.
+
+    `rules` are all of them in that order, each with its plan; they go by their indexes in there.
+    `classes` are the `_cls` values that targets name.
+    """
+
+    plans: tuple[Plan, ...]
+    rewriter: Rewriter
+    rules: tuple[tuple[Plan, BoundRule], ...]
+    footprints: tuple[Footprint, ...]
+    classes: frozenset[str]
+    told: set[tuple[str, ...]] = field(default_factory=set)
+    _writing: dict[tuple[str, ...] | None, frozenset[int]] = field(default_factory=dict, repr=False)
+    _needed: dict[Hashable, tuple[int, ...]] = field(default_factory=dict, repr=False)
+
+    def writing(self, paths: Paths) -> frozenset[int]:
+        """The rules that may write one of these paths, or a path above or below it."""
+        key = None if paths is None else tuple(paths)
+        if key not in self._writing:
+            if len(self._writing) >= _MOST_KNOWN:
+                self._writing.clear()
+            self._writing[key] = frozenset(
+                index for index, rule in enumerate(self.footprints) if meet(rule.writes, key)
+            )
+        return self._writing[key]
+
+    def using(self, paths: Paths) -> frozenset[int]:
+        """The rules that may ask for, compute from or write one of these paths."""
+        return self.asking(paths).union(
+            index
+            for index, rule in enumerate(self.footprints)
+            if meet(rule.inputs, paths) or meet(rule.writes, paths)
+        )
+
+    def asking(self, paths: Paths) -> frozenset[int]:
+        """The rules whose targets may ask for one of these paths."""
+        return frozenset(
+            index for index, rule in enumerate(self.footprints) if meet(rule.conditions, paths)
+        )
+
+    def concerning(self, queries: Iterable[Mapping[str, Any]]) -> frozenset[int]:
+        """The rules that may write what one of these queries reads."""
+        return frozenset(index for query in queries for index in self.rewriter.concerning(query))
+
+    def with_dependencies(
+        self, rules: frozenset[int], restarted: frozenset[int] = frozenset()
+    ) -> tuple[int, ...]:
+        """These rules, and those without which they must not be applied, in their order.
+
+        :param restarted: those that may match again after the operation.
+        """
+        key = rules, restarted
+        if key not in self._needed:
+            if len(self._needed) >= _MOST_KNOWN:
+                self._needed.clear()
+            self._needed[key] = tuple(with_dependencies(self.footprints, rules, restarted))
+        return self._needed[key]
+
+    def names(self, rules: Iterable[int]) -> tuple[str, ...]:
+        """The names of rules."""
+        return tuple(self.rules[index][1].name for index in rules)
+
+    def narrowed(self, rules: Iterable[int]) -> list[Plan]:
+        """The plans with these of their starting rules alone; those without one are left out."""
+        chosen = {id(self.rules[index][1]): index for index in rules}
+        narrowed = [
+            plan.narrowed([n for n, rule in enumerate(plan.starting) if id(rule) in chosen])
+            for plan in self.plans
+        ]
+        return [plan for plan in narrowed if plan is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A filter for stored documents.
+
+    :param query: what is sent to MongoDB.
+    :param within: the part of it that sees through the rules by itself.
+    :param unseen: why the other conditions cannot be asked of stored documents; the documents that
+        `within` finds have to be settled first.
+    :param apart: these other conditions.
+    """
+
+    query: Mapping[str, Any]
+    within: Mapping[str, Any]
+    unseen: tuple[CannotRewrite, ...] = ()
+    apart: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Why an operation wants rules applied first.
+
+    :param operation: what needs it, as its user wrote it, for the error.
+    :param rules: the indexes of the rules whose effects it meets.
+    :param restarted: the indexes of those that may match again after it.
+    """
+
+    operation: str
+    rules: frozenset[int]
+    restarted: frozenset[int] = frozenset()
+
+
+_sights: WeakKeyDictionary[Family, Sight | None] = WeakKeyDictionary()
+
+
+def sight_of(model: Any) -> Sight | None:
+    """What queries of a model see through; `None` if there is nothing.
+
+    The rules of a handler with `see_through = False` are left out.
+    """
+    family = family_of(model)
+    if family is None:
+        return None
+    if family not in _sights:
+        _sights[family] = _make_sight(family)
+    return _sights[family]
+
+
+def _make_sight(family: Family) -> Sight | None:
+    plans = tuple(plan for plan in family.plans if plan.starting and plan.handler_class.see_through)
+    if not plans:
+        return None
+    rules = tuple((plan, rule) for plan in plans for rule in plan.starting)
+    steps = tuple(step_of(rule, all_of(plan.concern, rule.target)) for plan, rule in rules)
+    footprints = tuple(footprint_of(rule, plan.concern, plans.index(plan)) for plan, rule in rules)
+    classes = frozenset(
+        name for _, rule in rules if rule.kind == "static" for name in _classes_in(rule.target)
+    )
+    return Sight(plans, Rewriter(steps), rules, footprints, classes)
+
+
+def _classes_in(target: Any) -> Iterator[str]:
+    condition = target.get("_cls") if isinstance(target, Mapping) else None
+    if isinstance(condition, str):
+        yield condition
+    elif isinstance(condition, Mapping):
+        names = condition.get("$in", [condition.get("$eq")])
+        yield from (name for name in names if isinstance(name, str))
+
+
+def view_of(model: Any, query: Mapping[str, Any], sight: Sight, collation: bool = False) -> View:
+    """A filter over today's shapes, as a filter over stored shapes.
+
+    :param query: MongoEngine's own filter; the same object comes back where no rule concerns it.
+    :param collation: whether MongoDB compares strings otherwise than by their characters, so that
+        no constant of a rule can be judged here.
+    """
+    if collation and sight.rewriter.is_concerned(query):
+        return _partial_view(query, sight, collation)
+    try:
+        seen = sight.rewriter.rewrite(query)
+    except CannotRewrite:
+        return _partial_view(query, sight, collation)
+    if seen is not query:
+        _tell(model, query, seen, sight)
+    return View(seen, seen)
+
+
+def _partial_view(query: Mapping[str, Any], sight: Sight, collation: bool) -> View:
+    """The conjuncts that can be rewritten find the documents to settle; the others come as is."""
+    within: list[Mapping[str, Any]] = []
+    others: list[Mapping[str, Any]] = []
+    unseen: list[CannotRewrite] = []
+    for part in _conjuncts(query):
+        try:
+            seen = sight.rewriter.rewrite(part)
+        except CannotRewrite as exc:
+            refusal = exc
+        else:
+            if not collation or not sight.rewriter.is_concerned(part):
+                within.append(seen)
+                continue
+            refusal = CannotRewrite(sight.rewriter.steps[-1].name, next(iter(part)), "is collated")
+        unseen.append(refusal)
+        others.append(part)
+    # Each part was rewritten alone: a branch of one may be excluded by another.
+    sent = all_of(*within, *others)
+    return View(
+        # MongoDB has a text score only where it is asked for a text, be it in vain.
+        sent if any("$text" in part for part in others) else simplify(sent),
+        simplify(all_of(*within)),
+        tuple(unseen),
+        tuple(others),
+    )
+
+
+def _conjuncts(query: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for key, value in query.items():
+        if key == "$and":
+            for part in value:
+                yield from _conjuncts(part)
+        else:
+            yield {key: value}
+
+
+def _tell(model: Any, query: Any, seen: Any, sight: Sight) -> None:
+    if not logger.isEnabledFor(logging.DEBUG):
+        return
+    shape = tuple(sorted(query))
+    if shape in sight.told:
+        return
+    if len(sight.told) >= _MOST_KNOWN:
+        sight.told.clear()
+    sight.told.add(shape)
+    asked, sent = shape_of(query), shape_of(seen)
+    logger.debug("%s: %r is asked as %r", model.__name__, asked, sent)
+
+
+def bring_up(
+    model: Any,
+    collection: Any,
+    queries: Sequence[Mapping[str, Any]],
+    sight: Sight,
+    needs: Sequence[Need],
+    search: Search,
+) -> dict[Any, Refusal]:
+    """Apply the rules that an operation needs to the documents that a filter finds.
+
+    :param queries: the filter as rewritten; each finds documents that the operation may meet.
+    :param search: how its documents are to be found.
+    :return: the documents that were refused, by key; they are stored as they were.
+    :raises SettleLimitExceeded: more than a handler's `settle_limit`; nothing was written.
+    :raises MigrationError: whether a document can be migrated is not known, as somebody else holds
+        it or keeps changing it, and `on_error` is `"raise"`.
+    """
+    wanted: frozenset[int] = frozenset().union(*(need.rules for need in needs))
+    restarted: frozenset[int] = frozenset().union(*(need.restarted for need in needs))
+    needed = sight.with_dependencies(wanted, restarted)
+    work: list[tuple[Plan, Found]] = []
+    earlier: Found = {}
+    # A rule may hand a document to the handler of another class.
+    hands_over = bool(sight.writing(("_cls",)))
+    for plan in sight.narrowed(needed):
+        limit = plan.handler_class.settle_limit
+        found = find_old(collection, plan, queries, limit, search)
+        if limit is not None and len(found) > limit:
+            matching = rules_matching(collection, plan, found)
+            asked = set(sight.names(wanted))
+            raise SettleLimitExceeded(
+                model=model.__name__,
+                operation=" and ".join(dict.fromkeys(need.operation for need in needs)),
+                rules=tuple(
+                    rule.name
+                    for rule in plan.starting
+                    if rule.name in matching or (rule.name in asked and asked.isdisjoint(matching))
+                ),
+                documents=len(found),
+                limit=limit,
+            )
+        if hands_over:
+            found = earlier = {**earlier, **found}
+        work.append((plan, found))
+    return settle(collection, work)

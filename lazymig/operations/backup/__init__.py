@@ -1,0 +1,1 @@
+"""Backups of documents on disk before a bulk run writes them, and their restore."""

@@ -1,0 +1,270 @@
+"""What a backup looks like on disk: its names, its gzip members, and what fills them.
+
+Beside each `<collection>.bson.gz` stands `<collection>.lazymig`, which tells what of it was
+committed: see `backup_records.py`.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import hashlib
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import bson
+from bson.codec_options import DEFAULT_CODEC_OPTIONS
+from pymongo.collection import Collection
+
+from lazymig.engines.access import Raw, is_mongomock, on_primary
+from lazymig.errors import BackupUnreadable
+from lazymig.operations.backup.folder import Folder
+from lazymig.raw.elements import in_condition, size_at, value_of
+
+__all__ = [
+    "DIGEST_SIZE",
+    "EMPTY",
+    "MISSING",
+    "BackupFiles",
+    "DataFile",
+    "File",
+    "by_elements",
+    "checked_database",
+    "digest",
+    "raw_batches",
+]
+
+DIGEST_SIZE = 16
+# In place of the digest of a document that is no longer there.
+MISSING = bytes(DIGEST_SIZE)
+
+# The gzip member of no document: every dump begins with it, so that it is a gzip stream always.
+EMPTY = bytes.fromhex("1f8b08000000000000ff0300") + bytes(8)
+
+# Documents per answer of the server: enough to make a round trip cheap, few enough that reading
+# and compressing go on side by side within a chunk.
+_BATCH = 2000
+
+_LONGEST_NAME = 238
+_READ_SIZE = 1 << 20
+_DATA, _RECORDS = ".bson.gz", ".lazymig"
+
+
+def digest(document: bytes) -> bytes:
+    """The digest by which two states of a document are told apart."""
+    return hashlib.blake2b(document, digest_size=DIGEST_SIZE).digest()
+
+
+def _whole_documents(piece: bytes) -> int:
+    """The byte behind the last document that is complete."""
+    at, end = 0, len(piece)
+    while end - at >= 4:
+        size = size_at(piece, at)[0]
+        if size < 5:
+            raise ValueError("no document is that short")
+        if at + size > end:
+            break
+        at += size
+    return at
+
+
+# Collections
+
+
+def by_elements(collection: Collection[Any], elements: Sequence[bytes]) -> Raw:
+    """The query for the documents with these `_id`s, as they are stored."""
+    if is_mongomock(collection):
+        return {"_id": {"$in": [value_of(each, DEFAULT_CODEC_OPTIONS) for each in elements]}}
+    return {"_id": in_condition(elements)}
+
+
+def raw_batches(collection: Collection[Any], query: Raw, session: Any) -> Any:
+    """A cursor over what the primary stores, in batches of concatenated BSON documents."""
+    if is_mongomock(collection):
+        return _MockCursor(collection, query)
+    return on_primary(collection).find_raw_batches(query, batch_size=_BATCH, session=session)
+
+
+class _MockCursor:
+    """What `find_raw_batches` gives, made of what mongomock holds."""
+
+    def __init__(self, collection: Collection[Any], query: Raw) -> None:
+        documents = collection.find(query)
+        self._batches = (bson.encode(document) for document in documents)
+        self.alive = True
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._batches
+
+    def __next__(self) -> bytes:
+        return next(self._batches)
+
+    def close(self) -> None:
+        self._batches.close()
+
+
+# Names
+
+
+def checked_database(name: str) -> str:
+    """The name of a database, which is the name of its folder.
+
+    :raises ValueError: it is no name of a folder.
+    """
+    if name in ("", ".", "..") or Path(name).name != name or "\x00" in name:
+        raise ValueError(f"database {name!r} is not the name of a folder")
+    return name
+
+
+@dataclass(frozen=True)
+class BackupFiles:
+    """The names of the files of one collection in a backup; escaped as mongodump does."""
+
+    name: str
+
+    @classmethod
+    def of(cls, collection: str) -> BackupFiles:
+        """The files for a collection."""
+        # mongorestore unescapes a plus sign or not, depending on its version; none is left here.
+        name = quote(collection, safe="")
+        if len(name) > _LONGEST_NAME:
+            hashed = hashlib.sha1(collection.encode(), usedforsecurity=False).digest()
+            name = name[:208] + "%24" + base64.urlsafe_b64encode(hashed).rstrip(b"=").decode()
+        return cls(name)
+
+    @classmethod
+    def within(cls, folder: Folder) -> list[BackupFiles]:
+        """The files of all collections that a folder has records or pre-images of, in order."""
+        ends = (_RECORDS, _DATA)
+        found = {
+            name.removesuffix(end) for name in folder.names() for end in ends if name.endswith(end)
+        }
+        return [cls(name) for name in sorted(found)]
+
+    @property
+    def data(self) -> str:
+        """The pre-images, as `mongodump --gzip` writes documents."""
+        return self.name + _DATA
+
+    @property
+    def metadata(self) -> str:
+        """Options and indexes, as `mongodump --gzip` writes them."""
+        return f"{self.name}.metadata.json.gz"
+
+    @property
+    def part(self) -> str:
+        """What the metadata are written to first; of a length of its own, for names are limited."""
+        return f"{digest(self.name.encode()).hex()}.part"
+
+    @property
+    def records(self) -> str:
+        """What was committed, and what was left; mongorestore skips this file."""
+        return self.name + _RECORDS
+
+
+# Files
+
+
+class File:
+    """A file of the owner alone that grows, and shrinks to where it was if growing fails."""
+
+    def __init__(self, folder: Folder, name: str, *, writable: bool) -> None:
+        self.path = folder.path / name
+        self._fd = folder.open(name, writable=writable)
+        self.end = os.fstat(self._fd).st_size
+
+    def append(self, data: bytes) -> None:
+        """Append some bytes."""
+        os.lseek(self._fd, self.end, os.SEEK_SET)
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._fd, self.end)
+            raise
+        self.end += len(data)
+
+    def write(self, at: int, data: bytes) -> None:
+        """Write some bytes over those that are there."""
+        os.lseek(self._fd, at, os.SEEK_SET)
+        if os.write(self._fd, data) < len(data):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self.path))
+
+    def read(self, at: int, size: int) -> bytes:
+        """The bytes from one on; less than asked for at the end."""
+        os.lseek(self._fd, at, os.SEEK_SET)
+        pieces = []
+        while size and (piece := os.read(self._fd, size)):
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
+
+    def measure(self) -> None:
+        """Learn how long it is now."""
+        self.end = os.fstat(self._fd).st_size
+
+    def truncate(self, size: int) -> None:
+        """Cut off what follows after so many bytes."""
+        if size < self.end:
+            os.ftruncate(self._fd, size)
+            self.end = size
+
+    def sync(self) -> None:
+        """Have it on disk."""
+        os.fsync(self._fd)
+
+    def close(self) -> None:
+        """Close it."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class DataFile(File):
+    """The pre-images: gzip members of concatenated BSON documents."""
+
+    def checksum(self, offset: int, length: int) -> int:
+        """The CRC-32 of a member, as it is on disk."""
+        found = 0
+        stop = offset + length
+        for at in range(offset, stop, _READ_SIZE):
+            found = zlib.crc32(self.read(at, min(_READ_SIZE, stop - at)), found)
+        return found
+
+    def batches(self, offset: int, length: int) -> Iterator[bytes]:
+        """The documents of the member at `offset`, some at a time.
+
+        :raises BackupUnreadable: the member is damaged.
+        """
+        inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        rest = b""
+        stop = offset + length
+        for at in range(offset, stop, _READ_SIZE):
+            compressed = self.read(at, min(_READ_SIZE, stop - at))
+            while compressed:
+                try:
+                    rest += inflate.decompress(compressed, _READ_SIZE)
+                    whole = _whole_documents(rest)
+                except (zlib.error, ValueError) as exc:
+                    raise self.damage(offset) from exc
+                if whole:
+                    yield rest[:whole]
+                    rest = rest[whole:]
+                compressed = inflate.unconsumed_tail
+        if rest or not inflate.eof:
+            raise self.damage(offset)
+
+    def damage(self, offset: int) -> BackupUnreadable:
+        """The error for a member that is damaged."""
+        return BackupUnreadable(
+            f"the pre-images from byte {offset} on are damaged; restore another copy of this file",
+            path=self.path,
+        )

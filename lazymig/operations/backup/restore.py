@@ -1,0 +1,449 @@
+"""A backup put back: each document as it was before the first change that the files tell of."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import bson
+from bson.codec_options import DEFAULT_CODEC_OPTIONS, CodecOptions, DatetimeConversion
+from bson.errors import InvalidBSON
+from pymongo import InsertOne, ReplaceOne, UpdateOne
+from pymongo.database import Database
+from pymongo.errors import BulkWriteError, OperationFailure
+
+from lazymig.engines.access import is_document_error, is_mongomock, writable
+from lazymig.errors import BackupUnreadable, LeaseLost
+from lazymig.operations.backup.files import DIGEST_SIZE, by_elements, digest, raw_batches
+from lazymig.operations.backup.reader import BackupReader, opened_backup
+from lazymig.operations.backup.records import Attempt
+from lazymig.operations.journal.journal import JOURNAL, journal_collection
+from lazymig.operations.journal.lease import Lease
+from lazymig.operations.runs.transactions import on_its_own
+from lazymig.raw.elements import (
+    RawDocument,
+    condition,
+    element_at,
+    is_odd,
+    scanned,
+    value_of,
+)
+
+__all__ = ["RestoreConflict", "RestoreReport", "restore"]
+
+logger = logging.getLogger(__name__)
+
+_UNAUTHORIZED = 13
+
+# Conflicts that a report lists.
+_MOST_CONFLICTS = 1000
+
+# Documents, and bytes of pre-images, that are held in memory at once.
+_BATCH = 1000
+_BATCH_BYTES = 1 << 24
+
+# A write holds the document twice, and the server takes 16 MiB; beyond this, only its size is
+# compared again.
+_MOST_COMPARED = 12 << 20
+
+# An upsert with this matches nothing, so that it inserts, or fails on the `_id` that is there.
+_NOTHING: dict[str, Any] = {"$nor": [{}]}
+
+# In place of the digest that an attempt which was broken off has not noted.
+_UNKNOWN = b""
+
+_DELETED = "it was deleted since"
+_CHANGED = "it was changed since"
+_BROKEN_OFF = (
+    "a run that was broken off may have changed it, or somebody else; resume the run, which finds "
+    "out where it can"
+)
+_CHANGED_BETWEEN = "it was changed by others between two changes of the backup"
+_CHANGED_NOW = "it was changed while it was restored"
+
+_CHAIN = """
+    CREATE TABLE chain (
+        id BLOB PRIMARY KEY,
+        number INTEGER NOT NULL,
+        origin BLOB NOT NULL,
+        expected BLOB NOT NULL,
+        doubtful BLOB,
+        broken INTEGER NOT NULL
+    ) WITHOUT ROWID
+"""
+_FIRST = "SELECT expected, doubtful, broken FROM chain WHERE id = ? AND number = ?"
+# The next change of a document must have found what the one before has left, or might have left
+# if it was committed at all; or the document was back where it was at first.
+_NOTE = """
+    INSERT INTO chain VALUES (?, ?, ?, ?, ?, 0) ON CONFLICT (id) DO UPDATE SET
+        broken = excluded.origin != origin
+            AND (broken OR (excluded.origin != expected AND excluded.origin IS NOT doubtful)),
+        expected = excluded.expected,
+        doubtful = excluded.doubtful
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreConflict:
+    """A document that was left alone: the collection with its database, the `_id`, the reason.
+
+    An `_id` that Python cannot hold is named as far as it can be said.
+    """
+
+    collection: str
+    document_id: Any
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """What a restore did: documents put back, and documents that were as before already.
+
+    `conflicts` lists at most 1,000 documents that were left alone, `conflict_count` counts all.
+    """
+
+    restored: int
+    unchanged: int
+    conflicts: tuple[RestoreConflict, ...]
+    conflict_count: int
+    seconds: float
+    collections: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Tally:
+    restored: int = 0
+    unchanged: int = 0
+    conflict_count: int = 0
+    conflicts: list[RestoreConflict] = field(default_factory=list)
+    collections: list[str] = field(default_factory=list)
+
+
+def restore(
+    path: Path | str,
+    database: Database[Any],
+    *,
+    force: bool = False,
+    progress: Callable[[int, int], object] | None = None,
+) -> RestoreReport:
+    """Undo all runs whose backup is in a folder, in the collections of one database.
+
+    While a collection is restored no bulk run works on it: a restore takes the same lease. A
+    user who may not write `lazymig_journal` restores without it; a warning in the log says so.
+
+    A document is put back if it is, byte for byte, as the last committed change has left it, and
+    if nobody else has written it between two changes. Others are conflicts and left alone. Doing
+    this twice, or after a restore that was killed, does no harm.
+
+    :param path: the folder that was given as `backup`.
+    :param database: the database; the backup must have a folder of its name.
+    :param force: put back the conflicts, too: changed documents are replaced, deleted ones
+        inserted.
+    :param progress: called now and then with the documents done and their total, for each
+        collection.
+    :raises BackupUnreadable: there is no backup of this database, or it is damaged, or it is being
+        written, by this process or another one. All of it is looked at first: nothing is restored.
+    :raises CollectionLocked: a bulk run, or another restore, is at work on a collection; those
+        that came before are restored.
+    :raises LeaseLost: the lease could not be kept; doing it again goes on.
+    :raises RunError: it was called in a transaction, or within a time limit.
+    :raises pymongo.errors.PyMongoError: the connection or the rights; documents that the server
+        refuses are conflicts instead.
+    """
+    started = time.perf_counter()
+    tally = _Tally()
+    with (
+        on_its_own(database, database.name, "restore"),
+        opened_backup(path, database.name) as (folder, found),
+    ):
+        for files in found:
+            with BackupReader(folder, files) as backup:
+                _Restore(backup, database, tally, force=force, progress=progress).run()
+    return RestoreReport(
+        restored=tally.restored,
+        unchanged=tally.unchanged,
+        conflicts=tuple(tally.conflicts),
+        conflict_count=tally.conflict_count,
+        seconds=time.perf_counter() - started,
+        collections=tuple(tally.collections),
+    )
+
+
+class _Origin(NamedTuple):
+    """The first pre-image of a document, and what the document may have become since."""
+
+    document: bytes
+    accepted: tuple[bytes, ...]
+    broken: bool
+
+
+class _Write(NamedTuple):
+    """A write that puts a document back."""
+
+    element: bytes
+    document: bytes
+    operation: ReplaceOne[Any] | InsertOne[Any] | UpdateOne
+
+
+class _Restore:
+    """One collection, put back."""
+
+    def __init__(
+        self,
+        backup: BackupReader,
+        database: Database[Any],
+        tally: _Tally,
+        *,
+        force: bool,
+        progress: Callable[[int, int], object] | None,
+    ) -> None:
+        self._backup = backup
+        self._database = database
+        self._tally = tally
+        self._force = force
+        self._progress = progress
+        self._lease: Lease | None = None
+        self._done = 0
+
+    def run(self) -> None:
+        """Read the files twice: to learn each document's chain of changes, and to put back."""
+        if not any(True for _ in self._backup.attempts()):
+            return
+        self._collection = writable(self._database[self._backup.opening["collection"]])
+        self._name = str(self._collection.full_name)
+        with ExitStack() as opened:
+            self._take_lease(opened)
+            self._tally.collections.append(self._name)
+            # Without a name it is a file of its own, which SQLite removes in any case.
+            self._chain = opened.enter_context(closing(sqlite3.connect("")))
+            try:
+                self._note_changes()
+            except sqlite3.OperationalError as exc:
+                raise BackupUnreadable(
+                    f"its changes cannot be put in order: {exc}; make room where SQLite keeps "
+                    "temporary files, or set SQLITE_TMPDIR",
+                    path=self._backup.path,
+                ) from exc
+            self._put_back_all()
+
+    def _take_lease(self, opened: ExitStack) -> None:
+        """Keep bulk runs out, where the journal may be written."""
+        journal = journal_collection(self._database)
+        lease = Lease(journal, self._collection.name, holder={"note": "restore"})
+        try:
+            self._lease = opened.enter_context(lease)
+        except OperationFailure as exc:
+            if exc.code != _UNAUTHORIZED:
+                raise
+            logger.warning(
+                "%s: no right to write the journal %s; restored without the lease that keeps bulk "
+                "runs out",
+                self._name,
+                JOURNAL,
+            )
+
+    def _check_lease(self) -> None:
+        if self._lease is not None and not self._lease.valid:
+            raise LeaseLost(
+                f"{self._name}: the lease was lost while it was restored; restore again, which "
+                "goes on with the documents that are left",
+                collection=self._name,
+            )
+
+    # Which changes there were
+
+    def _note_changes(self) -> None:
+        self._chain.executescript(_CHAIN)
+        numbers = count()
+        for attempt in self._backup.attempts():
+            self._chain.executemany(_NOTE, self._notes(attempt, numbers))
+        (self._total,) = self._chain.execute("SELECT count(*) FROM chain").fetchone()
+
+    def _notes(self, attempt: Attempt, numbers: Iterator[int]) -> Iterator[tuple[Any, ...]]:
+        """The rows for an attempt: the pre-images of the backup are numbered."""
+        at = 0
+        for element, document in self._backup.pre_images(attempt):
+            origin = digest(document)
+            left = attempt.left and attempt.left[at : at + DIGEST_SIZE]
+            at += DIGEST_SIZE
+            expected, doubtful = (origin, left or _UNKNOWN) if attempt.doubtful else (left, None)
+            yield element, next(numbers), origin, expected, doubtful
+
+    # Putting back
+
+    def _put_back_all(self) -> None:
+        pending: dict[bytes, _Origin] = {}
+        size = 0
+        numbers = count()
+        for attempt in self._backup.attempts():
+            for element, document in self._backup.pre_images(attempt):
+                row = self._chain.execute(_FIRST, (element, next(numbers))).fetchone()
+                if row is None:
+                    continue
+                expected, doubtful, broken = row
+                pending[element] = _Origin(document, (expected, doubtful), bool(broken))
+                size += len(document)
+                if len(pending) == _BATCH or size >= _BATCH_BYTES:
+                    self._put_back(pending)
+                    pending.clear()
+                    size = 0
+        if pending:
+            self._put_back(pending)
+
+    def _put_back(self, origins: dict[bytes, _Origin]) -> None:
+        """Put back what may be put back of some documents."""
+        stored = self._stored(origins)
+        writes: list[_Write] = []
+        for element, origin in origins.items():
+            now = stored.get(element)
+            if now == origin.document:
+                self._tally.unchanged += 1
+                continue
+            reason = self._reason(origin, now)
+            if reason is None or self._force:
+                writes.append(self._write(element, origin.document, now))
+            else:
+                self._conflict(element, reason)
+        if writes:
+            self._check_lease()
+            self._carry_out(writes)
+        self._done += len(origins)
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+    def _stored(self, elements: Iterable[bytes]) -> dict[bytes, bytes]:
+        """What is stored now, by `_id`."""
+        query = by_elements(self._collection, list(elements))
+        with closing(raw_batches(self._collection, query, None)) as cursor:
+            return {element: stored for batch in cursor for element, stored in scanned(batch)}
+
+    @staticmethod
+    def _reason(origin: _Origin, now: bytes | None) -> str | None:
+        """Why a document is left alone; `None` if it is not."""
+        if now is None:
+            return _DELETED
+        if origin.broken:
+            return _CHANGED_BETWEEN
+        if digest(now) in origin.accepted:
+            return None
+        return _BROKEN_OFF if _UNKNOWN in origin.accepted else _CHANGED
+
+    def _write(self, element: bytes, document: bytes, now: bytes | None) -> _Write:
+        # mongomock stores no odd document.
+        odd = not is_mongomock(self._collection) and is_odd(document)
+        raw = RawDocument(document)
+        if now is None and not odd:
+            return _Write(element, document, InsertOne(raw))
+        query: dict[str, Any] = {
+            "_id": condition("$eq", element),
+            **self._shard_of(document if now is None else now),
+            **(_NOTHING if now is None else {"$expr": _is_still(now, document)}),
+        }
+        if odd:
+            # Slower, and exact: a literal is stored as it is.
+            update = [{"$replaceWith": {"$literal": raw}}]
+            return _Write(element, document, UpdateOne(query, update, upsert=now is None))
+        return _Write(element, document, ReplaceOne(query, raw))
+
+    def _shard_of(self, now: bytes) -> dict[str, Any]:
+        """The conditions that lead a write to the shard that has the document."""
+        found: dict[str, Any] = {}
+        for path in self._backup.opening["shard_key"]:
+            if path != "_id":
+                element = element_at(now, path)
+                # MongoDB takes nothing for null in a shard key.
+                found[path] = {"$eq": None} if element is None else condition("$eq", element)
+        return found
+
+    def _carry_out(self, writes: list[_Write]) -> None:
+        """Write; what is refused, or was changed meanwhile, is a conflict."""
+        if is_mongomock(self._collection):
+            self._carry_out_here(writes)
+            return
+        refused: dict[int, str] = {}
+        try:
+            operations = [write.operation for write in writes]
+            result: Any = self._collection.bulk_write(operations, ordered=False).bulk_api_result
+        except BulkWriteError as exc:
+            if not is_document_error(exc):
+                raise
+            result = exc.details
+            for entry in result["writeErrors"]:
+                refused[entry["index"]] = _refusal(entry)
+        except InvalidBSON:
+            self._carry_out_unanswered(writes)
+            return
+        for index, message in refused.items():
+            self._conflict(writes[index].element, message)
+        written = result["nMatched"] + result["nInserted"] + result["nUpserted"]
+        self._tally.restored += written
+        if written + len(refused) < len(writes):
+            open_ones = [write for index, write in enumerate(writes) if index not in refused]
+            stored = self._stored([write.element for write in open_ones])
+            for write in open_ones:
+                if stored.get(write.element) != write.document:
+                    self._conflict(write.element, _CHANGED_NOW)
+
+    def _carry_out_unanswered(self, writes: list[_Write]) -> None:
+        """Write where the answers cannot be decoded: they name `_id`s, or values of an index.
+
+        What is stored shows what was done. It was not all where an answer to one part of the
+        writes has kept the driver from sending the others.
+        """
+        stored = self._stored([write.element for write in writes])
+        for write in writes:
+            if stored.get(write.element) != write.document:
+                problem = _CHANGED_NOW
+                try:
+                    self._collection.bulk_write([write.operation])
+                except BulkWriteError as exc:
+                    if not is_document_error(exc):
+                        raise
+                    problem = _refusal(exc.details["writeErrors"][0])
+                except InvalidBSON:
+                    problem = "MongoDB refused it, and its reason cannot be decoded"
+                if self._stored([write.element]).get(write.element) != write.document:
+                    self._conflict(write.element, problem)
+                    continue
+            self._tally.restored += 1
+
+    def _carry_out_here(self, writes: list[_Write]) -> None:
+        """The same in mongomock, which takes no raw document; nobody else writes to it."""
+        for write in writes:
+            document = bson.decode(write.document)
+            if isinstance(write.operation, InsertOne):
+                self._collection.insert_one(document)
+            else:
+                self._collection.replace_one({"_id": document["_id"]}, document)
+            self._tally.restored += 1
+
+    def _conflict(self, element: bytes, reason: str) -> None:
+        self._tally.conflict_count += 1
+        if len(self._tally.conflicts) < _MOST_CONFLICTS:
+            options: CodecOptions[Any] = DEFAULT_CODEC_OPTIONS
+            if not is_mongomock(self._collection):
+                options = self._collection.codec_options.with_options(
+                    datetime_conversion=DatetimeConversion.DATETIME_AUTO
+                )
+            document_id = value_of(element, options)
+            self._tally.conflicts.append(RestoreConflict(self._name, document_id, reason))
+
+
+def _refusal(entry: Mapping[str, Any]) -> str:
+    """What MongoDB has said of a write, without the stored values that it quotes."""
+    said = str(entry.get("errmsg")).partition("{")[0].strip()
+    return f"MongoDB refused it: {said.removesuffix('dup key:').strip()}"
+
+
+def _is_still(now: bytes, document: bytes) -> dict[str, Any]:
+    """The expression for a document that has not changed since it was read."""
+    if len(now) + len(document) > _MOST_COMPARED:
+        return {"$eq": [{"$bsonSize": "$$ROOT"}, len(now)]}
+    return {"$eq": ["$$ROOT", {"$literal": RawDocument(now)}]}

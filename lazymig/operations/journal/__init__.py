@@ -1,0 +1,1 @@
+"""The journal of bulk runs, their leases, and the documents they have refused."""

@@ -1,0 +1,151 @@
+"""Which rules have been applied to a collection whose targets do not tell that they were.
+
+The target of a rule that is not proved to end its match finds a document again, which the next run
+would change a second time. So the run that begins with such a rule leaves a mark, which outlives
+the run's own entry: it is in the collection of the leases, whatever the journal's name is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bson import ObjectId
+from pymongo.collection import Collection
+from pymongo.database import Database
+
+from lazymig.engines.access import Raw
+from lazymig.errors import RunError
+from lazymig.operations.journal.journal import RunEntry, journal_collection, lease_collection
+from lazymig.rules.discovery import BoundRule
+from lazymig.rules.rule import Scope
+
+__all__ = ["Coverage", "is_marked"]
+
+logger = logging.getLogger(__name__)
+
+
+def is_marked(rule: BoundRule, scope: Scope) -> bool:
+    """Whether it has to be noted where a rule was applied.
+
+    A lazy rule refuses an update that would leave its match, and a once rule one of which that is
+    not known.
+    """
+    return scope == "bulk" and rule.converges is not True and rule.once is None
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A run that has begun with a rule, or, if `done`, has been past every document with it."""
+
+    run: Any
+    journal: str
+    done: bool
+
+
+class Coverage:
+    """The marks of the rules of a model on one collection."""
+
+    def __init__(self, database: Database[Any], collection: str, model: str) -> None:
+        self._database = database
+        self._marks: Collection[Any] = lease_collection(database)
+        self._of = {"collection": collection, "model": model}
+        self._place = f"{database.name}.{collection}"
+
+    def begun(self, entry: RunEntry, rule: str, digest: str, journal: str) -> None:
+        """Note that a run is about to apply a rule; before its first write."""
+        key = self._key(rule, digest)
+        self._marks.update_one(
+            {"_id": key},
+            {
+                "$set": {**key, "run": entry.id, "journal": journal, "done": False},
+                "$currentDate": {"at": True},
+            },
+            upsert=True,
+        )
+
+    def done(self, entry: RunEntry, rule: str, digest: str, *, tells: bool) -> None:
+        """Note that the run was past every document; what another run has noted since stays.
+
+        :param tells: each update of this run ended its match: what matches now is new.
+        """
+        mine = {"_id": self._key(rule, digest), "run": entry.id}
+        if tells:
+            self._marks.delete_one(mine)
+        else:
+            self._marks.update_one(mine, {"$set": {"done": True}, "$currentDate": {"at": True}})
+
+    def covered(
+        self,
+        rules: Sequence[tuple[BoundRule, str]],
+        run: ObjectId | None = None,
+        *,
+        again: bool = False,
+    ) -> dict[str, ObjectId]:
+        """The rules that are not to be applied again, each with the run that has applied it.
+
+        :param rules: rules that are marked, with their digests.
+        :param run: the run that is to apply them, if it has begun.
+        :param again: it has begun so as to apply them again: only later runs count.
+        :raises RunError: a run has applied one to a part of the documents, and has not finished.
+        :raises pymongo.errors.PyMongoError: the connection or the rights.
+        """
+        keys = [self._key(rule.name, digest) for rule, digest in rules]
+        found = {each.get("rule"): each for each in self._marks.find({"_id": {"$in": keys}})}
+        covered = {}
+        for rule, digest in rules:
+            mark = _mark_of(found.get(rule.name))
+            if mark is None or mark.run == run or self._tells(rule, mark):
+                continue
+            if again and run is not None and mark.run < run:
+                continue
+            # Whoever was stopped may have noted a beginning behind the end.
+            if not mark.done and not self._is_done(rule, digest, mark):
+                raise RunError(
+                    f"{self._of['model']}.{rule.name}: run {mark.run} has applied the rule to a "
+                    f"part of {self._place}, and its target does not tell to which; go on with it "
+                    f"by migrate_all(resume='{mark.run}'), or say again=True if these documents "
+                    "may get it twice",
+                    collection=self._place,
+                    run=mark.run,
+                )
+            covered[rule.name] = mark.run
+            logger.warning(
+                "%s.%s: run %s has applied the rule to all of %s, and its target does not tell "
+                "which documents are new since; it is not applied again, unless by again=True",
+                self._of["model"],
+                rule.name,
+                mark.run,
+                self._place,
+            )
+        return covered
+
+    def _tells(self, rule: BoundRule, mark: _Mark) -> bool:
+        """Whether all that a run wrote by a rule ended its match, as far as is noted."""
+        if rule.converges is False or rule.by_hand:
+            return False
+        return any(step.get("repeatable") is True for step in self._steps_of(rule, mark))
+
+    def _is_done(self, rule: BoundRule, digest: str, mark: _Mark) -> bool:
+        """Whether the run itself has noted that it was past every document with a rule."""
+        return any(
+            step.get("state") == "done" and step.get("digest") == digest
+            for step in self._steps_of(rule, mark)
+        )
+
+    def _steps_of(self, rule: BoundRule, mark: _Mark) -> list[Raw]:
+        entries = journal_collection(self._database, mark.journal)
+        run: Raw = entries.find_one({"_id": mark.run}, {"rules": 1}) or {}
+        return [step for step in run.get("rules") or () if step.get("name") == rule.name]
+
+    def _key(self, rule: str, digest: str) -> dict[str, Any]:
+        """The digest is part of it: what a former text has done is known when that comes back."""
+        return {"kind": "coverage", **self._of, "rule": rule, "digest": digest}
+
+
+def _mark_of(stored: Mapping[str, Any] | None) -> _Mark | None:
+    if stored is None:
+        return None
+    return _Mark(stored.get("run"), str(stored.get("journal")), stored.get("done") is True)

@@ -1,0 +1,332 @@
+"""The lease of a collection: one bulk run at a time, by the server's clock."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any
+
+import pymongo
+from bson import ObjectId
+from pymongo import ReturnDocument
+from pymongo.collection import Collection
+from pymongo.errors import DuplicateKeyError, PyMongoError
+
+from lazymig.engines.access import Raw, is_mongomock
+from lazymig.errors import CollectionLocked, LeaseLost
+from lazymig.operations.journal.fencing import Fence
+from lazymig.operations.journal.journal import JOURNAL, client_now, lease_collection
+from lazymig.operations.journal.records import fault_of
+from lazymig.operations.journal.succession import end_predecessors
+from lazymig.redaction import excerpt, without_secrets
+
+__all__ = ["LEASE_SECONDS", "Lease"]
+
+logger = logging.getLogger(__name__)
+
+LEASE_SECONDS = 15.0
+
+# Renewals within the time of one lease, so that one or two may fail.
+_RENEWALS = 3
+
+# Two that upsert the same entry at once: one of them is told so, and asks again.
+_ATTEMPTS = 3
+
+
+class Lease:
+    """The right to run over one collection, taken on entering and given back on leaving.
+
+    The lease is an entry of the collection `lazymig_journal` with a time at which it expires. A
+    thread renews it while it is held. A process that dies renews nothing, so the next run can take
+    over.
+
+    :param journal: the journal collection. The lease is in its database, but always under the same
+        name: runs with different journals exclude each other as well.
+    :param collection: the name of the collection that is run over, in the journal's database.
+    :param seconds: how long the lease lasts without a renewal.
+    :param holder: what others are told: `run`, `note`; `host` and `pid` are this process's, and
+        `journal` is where the run is noted. Connection strings are cut out of its texts.
+    :param clock: seconds that never go back, by which the holder itself judges the lease.
+    """
+
+    def __init__(
+        self,
+        journal: Collection[Any],
+        collection: str,
+        *,
+        seconds: float = LEASE_SECONDS,
+        holder: Mapping[str, Any] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if seconds <= 0:
+            raise ValueError("a lease lasts longer than 0 seconds")
+        self.collection = collection
+        self.seconds = seconds
+        self._entries = lease_collection(journal.database)
+        self._key = f"lease:{collection}"
+        self._token = ObjectId()
+        self._holder = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "journal": journal.name,
+            "run": None,
+            "note": None,
+            **without_secrets(holder or {}),
+        }
+        self._lock = threading.Lock()
+        self._clock = clock
+        self._until = 0.0
+        self._taken = False
+        self._held = False
+        self._closing = threading.Event()
+        self._renewer: threading.Thread | None = None
+
+    def __enter__(self) -> Lease:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Take the lease, if it is free or has expired, and begin to renew it.
+
+        :raises CollectionLocked: another run holds it.
+        :raises pymongo.errors.PyMongoError: the connection or the rights.
+        """
+        if self._held:
+            raise RuntimeError(f"the lease of {self.collection} is held already")
+        asked = self._clock()
+        entry = self._take()
+        if entry.get("token") != self._token:
+            raise self._locked(entry)
+        self._until = asked + self.seconds
+        self._taken = False
+        self._held = True
+        self._closing = threading.Event()
+        self._renewer = threading.Thread(
+            target=self._keep, args=(self._closing,), name=self._key, daemon=True
+        )
+        self._renewer.start()
+        try:
+            self._succeed(entry.get("before") or ())
+        except BaseException:
+            self._stop_renewing()
+            raise
+
+    def _succeed(self, holders: Sequence[Raw]) -> None:
+        """End what those have left whose lease had expired, and forget them."""
+        if not holders:
+            return
+        end_predecessors(self._entries.database, self.collection, holders)
+        mine = {"_id": self._key, "token": self._token}
+        self._entries.update_one(mine, {"$unset": {"before": ""}})
+
+    def _stop_renewing(self) -> None:
+        self._held = False
+        self._closing.set()
+        if self._renewer is not None:
+            self._renewer.join()
+            self._renewer = None
+
+    def fence(self, collection: Collection[Any]) -> Fence:
+        """What keeps the writes to the collection within the lease."""
+        return Fence(collection, self._token, self.seconds)
+
+    @property
+    def token(self) -> ObjectId:
+        """The proof that the lease is held by this process."""
+        return self._token
+
+    def tell(self, **holder: Any) -> None:
+        """Change what others are told of the holder (`run`, `note`), at once.
+
+        :raises pymongo.errors.PyMongoError: the connection or the rights.
+        """
+        self._holder = {**self._holder, **without_secrets(holder)}
+        self._renew()
+
+    @property
+    def valid(self) -> bool:
+        """Whether no other run can hold the lease at this moment.
+
+        False when renewing has failed for longer than the lease lasts, by this machine's
+        monotonic clock, and for good once another run has taken it.
+        """
+        return self._held and not self._taken and self._clock() < self._until
+
+    @property
+    def taken(self) -> bool:
+        """Whether the lease is another run's by now, or its entry was deleted: for good."""
+        return self._taken
+
+    def check(self) -> None:
+        """Do nothing while the lease is valid.
+
+        :raises LeaseLost: it is not.
+        """
+        if self.valid:
+            return
+        if self._taken:
+            problem = "another run has taken the lease, or its entry was deleted"
+        elif self._held:
+            problem = f"the lease could not be renewed for {self.seconds:g} s"
+        else:
+            problem = "the lease is not held"
+        raise LeaseLost(
+            f"{self._full_name}: {problem}; begin again with resume=True, which goes on behind "
+            "the last checkpoint",
+            collection=self._full_name,
+            run=self._holder["run"],
+        )
+
+    def release(self) -> None:
+        """Give the lease back; one that is another's by now is left alone.
+
+        Where the server cannot be reached the lease is left to expire.
+        """
+        if not self._held:
+            return
+        self._stop_renewing()
+        try:
+            with pymongo.timeout(self.seconds):
+                self._entries.delete_one({"_id": self._key, "token": self._token})
+        except PyMongoError as exc:
+            logger.warning("%s: the lease is left to expire: %s", self._full_name, excerpt(exc))
+
+    @property
+    def _full_name(self) -> str:
+        return f"{self._entries.database.name}.{self.collection}"
+
+    def _entry(self) -> dict[str, Any]:
+        return {
+            "_id": self._key,
+            "kind": "lease",
+            "collection": self.collection,
+            "token": self._token,
+            "holder": self._holder,
+            "seconds": self.seconds,
+        }
+
+    def _take(self) -> Raw:
+        """The entry after the attempt: with our token, or with the holder's."""
+        if is_mongomock(self._entries):
+            return self._take_by_own_clock()
+        expires = {"$add": ["$$NOW", self.seconds * 1000]}
+        # Whoever dies before the former holders are ended leaves them to the next one.
+        known = {"$cond": [{"$isArray": "$before"}, "$before", []]}
+        nobody = {"$ne": [{"$type": "$holder"}, "object"]}
+        again = {"$or": [nobody, {"$eq": ["$token", self._token]}]}
+        before = {"$cond": [again, known, {"$concatArrays": [known, ["$holder"]]}]}
+        ours = {
+            "$mergeObjects": [{"$literal": self._entry()}, {"expires": expires, "before": before}]
+        }
+        # Free, expired, or ours already: an answer that was lost made the driver ask twice.
+        free = {
+            "$or": [
+                {"$eq": [{"$type": "$expires"}, "missing"]},
+                {"$lte": ["$expires", "$$NOW"]},
+                {"$eq": ["$token", self._token]},
+            ]
+        }
+        update = [{"$replaceWith": {"$cond": [free, ours, "$$ROOT"]}}]
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                entry: Raw | None = self._entries.find_one_and_update(
+                    {"_id": self._key}, update, upsert=True, return_document=ReturnDocument.AFTER
+                )
+            except DuplicateKeyError:
+                if attempt == _ATTEMPTS:
+                    raise
+            else:
+                assert entry is not None
+                return entry
+        raise AssertionError  # pragma: no cover - the loop returns or raises
+
+    def _take_by_own_clock(self) -> Raw:
+        now = client_now()
+        entry = {**self._entry(), "expires": now + timedelta(seconds=self.seconds)}
+        expired = {"_id": self._key, "expires": {"$lte": now}}
+        try:
+            former = self._entries.find_one_and_replace(expired, entry)
+            if former is None:
+                self._entries.insert_one(entry)
+            else:
+                return {**entry, "before": [former["holder"]]}
+        except DuplicateKeyError:
+            held: Raw | None = self._entries.find_one({"_id": self._key})
+            if held is not None:
+                return held
+            raise
+        return entry
+
+    def _locked(self, entry: Raw) -> CollectionLocked:
+        fault = fault_of("lease", entry)
+        if fault is not None:
+            raise CollectionLocked(
+                f"{self._full_name}: the lease {self._key!r} in {self._entries.full_name} cannot "
+                f"be read, because {fault}: another program or version has written it; delete the "
+                "entry if that is not at work",
+                collection=self._full_name,
+                holder={},
+                expires=None,
+            )
+        holder, expires = dict(entry["holder"]), entry["expires"]
+        run = holder.get("run")
+        who = f"{holder.get('host')} (pid {holder.get('pid')})"
+        note = f", note {holder['note']!r}" if holder.get("note") else ""
+        journal = holder.get("journal", JOURNAL)
+        history = "History(...)" if journal == JOURNAL else f"History(..., {journal!r})"
+        end = f"stop it with {history}.stop({str(run)!r})" if run is not None else "stop it"
+        return CollectionLocked(
+            f"{self._full_name}: a bulk run{f' {run}' if run is not None else ''} on {who}{note} "
+            f"holds the lease until {_text(expires)}, and renews it while it lives; wait for it, "
+            f"or {end}; if that process is dead, begin again after that time",
+            collection=self._full_name,
+            holder=holder,
+            expires=expires,
+        )
+
+    def _renew(self) -> None:
+        asked = self._clock()
+        query = {"_id": self._key, "token": self._token}
+        update: Any
+        if is_mongomock(self._entries):
+            expires = client_now() + timedelta(seconds=self.seconds)
+            update = {"$set": {"expires": expires, "holder": self._holder}}
+        else:
+            expires_then = {"$add": ["$$NOW", self.seconds * 1000]}
+            update = [{"$set": {"expires": expires_then, "holder": {"$literal": self._holder}}}]
+        if self._entries.update_one(query, update).matched_count:
+            with self._lock:
+                self._until = max(self._until, asked + self.seconds)
+        else:
+            self._taken = True
+
+    def _keep(self, closing: threading.Event) -> None:
+        """Renew until the lease is given back or lost; a failure is tried again sooner."""
+        interval = self.seconds / _RENEWALS
+        pause = interval
+        while not closing.wait(pause) and not self._taken:
+            try:
+                with pymongo.timeout(interval):
+                    self._renew()
+                pause = interval
+            except PyMongoError as exc:
+                logger.warning("%s: the lease was not renewed: %s", self._full_name, excerpt(exc))
+                pause = interval / 4
+
+
+def _text(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,1 @@
+"""Bulk runs: their options, their steps, their workers, their progress."""

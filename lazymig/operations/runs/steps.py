@@ -1,0 +1,148 @@
+"""The rules of a run on their way over the collection: what is known of each, and what they did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from bson import ObjectId
+from pymongo.collection import Collection
+
+from lazymig.engines.bulk import MigrationReport, RuleReport, Tally
+from lazymig.engines.walk import Chunk, Position
+from lazymig.errors import MigrationError
+from lazymig.rules.discovery import BoundRule
+from lazymig.rules.plan import Plan
+from lazymig.rules.repetition import may_be_repeated, tells_what_is_left
+from lazymig.rules.rule import Scope
+
+__all__ = ["Step", "groups_of", "report_of"]
+
+
+@dataclass
+class Step:
+    """One rule on its way over the collection, or some whose documents only a failed load tells.
+
+    `state` is what the journal has of it. `tallies` are what this process has counted, by rule.
+    """
+
+    position: int
+    rules: tuple[BoundRule, ...]
+    scope: Scope
+    state: dict[str, Any]
+    rescue: bool = False
+    tallies: dict[str, Tally] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The names of its rules."""
+        return ", ".join(rule.name for rule in self.rules)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is to be done for it: it is done, or not to be applied."""
+        return self.state["state"] in ("done", "skipped")
+
+    @property
+    def at(self) -> Position | None:
+        """Where to go on; `None` at the beginning."""
+        stored = self.state["at"]
+        return None if stored is None else Position.from_bson(stored)
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether a chunk that was interrupted may be begun anew, by all that is known yet."""
+        known = self.rescue or may_be_repeated(self.rules[0], self.scope)
+        return bool(self.state["repeatable"] if known is None else known)
+
+    @property
+    def finds_again(self) -> bool:
+        """Whether the target finds what is left to do, by all that is known yet."""
+        known = not self.rescue and tells_what_is_left(self.rules[0], self.scope)
+        return bool(self.state["repeatable"] if known is None else known)
+
+    def count(self, chunk: Chunk, tallies: Mapping[str, Tally], seconds: float) -> None:
+        """Add to the state what a chunk has come to; the journal has it with the checkpoint."""
+        state = self.state
+        if chunk.behind is not None:
+            state["at"] = chunk.behind.to_bson()
+        state["done"] += chunk.documents
+        state["matched"] += sum(tally.matched for tally in tallies.values())
+        state["modified"] += sum(tally.modified for tally in tallies.values())
+        state["quarantined"] += sum(len(tally.errors) for tally in tallies.values())
+        state["repeatable"] &= not any(tally.lasting for tally in tallies.values())
+        state["seconds"] += seconds
+
+    def reports(self, plan: Plan) -> list[RuleReport]:
+        """What its rules did, and those that were started besides by a failed load."""
+        counted = self.state
+        share = counted["seconds"] / len(self.rules)
+        names = {rule.name for rule in self.rules}
+        reports = []
+        for rule in plan.lazy if self.scope == "lazy" else plan.bulk:
+            tally = self.tallies.get(rule.name, Tally())
+            if rule.name in names or tally.matched or tally.errors:
+                reports.append(
+                    RuleReport(rule.name, tally.matched, tally.modified, share, tuple(tally.errors))
+                )
+        if self.rescue:
+            return reports
+        # What its one rule did is known from the journal, also of what another process has done.
+        others = [report for report in reports if report.name != self.name]
+        own = RuleReport(
+            self.name,
+            counted["matched"] - sum(report.matched for report in others),
+            counted["modified"] - sum(report.modified for report in others),
+            counted["seconds"],
+            tuple(self.tallies.get(self.name, Tally()).errors),
+        )
+        return [own, *(replace(report, seconds=0.0) for report in others)]
+
+
+def groups_of(plan: Plan, scope: Scope) -> list[tuple[BoundRule, ...]]:
+    """The rules of a scope in order; a row of rules without a known target is one group."""
+    if scope == "bulk":
+        return [(rule,) for rule in plan.bulk]
+    groups: list[tuple[BoundRule, ...]] = []
+    for rule in plan.lazy:
+        if rule.target is None and groups and groups[-1][-1].target is None:
+            groups[-1] = (*groups[-1], rule)
+        else:
+            groups.append((rule,))
+    return groups
+
+
+def report_of(
+    collection: Collection[Any],
+    plan: Plan,
+    scope: Scope,
+    steps: Sequence[Step],
+    state: Literal["finished", "stopped", "failed"],
+    run_id: ObjectId | None,
+    carried: Sequence[MigrationError] = (),
+) -> MigrationReport:
+    """The report of a run: each rule once, in order.
+
+    :param carried: the errors of documents that earlier sessions of the run have left in
+        quarantine.
+    """
+    order = {rule.name: place for place, rule in enumerate((*plan.lazy, *plan.bulk))}
+    reports = [RuleReport(error.rule or "", 0, 0, 0.0, (error,)) for error in carried]
+    reports += [report for step in steps for report in step.reports(plan)]
+    merged: dict[str, RuleReport] = {}
+    for report in sorted(reports, key=lambda report: order.get(report.name, len(order))):
+        former = merged.get(report.name)
+        merged[report.name] = report if former is None else _sum(former, report)
+    name = str(collection.full_name)
+    return MigrationReport(plan.model_name, name, scope, tuple(merged.values()), state, run_id)
+
+
+def _sum(first: RuleReport, second: RuleReport) -> RuleReport:
+    return replace(
+        first,
+        matched=first.matched + second.matched,
+        modified=first.modified + second.modified,
+        seconds=first.seconds + second.seconds,
+        errors=(*first.errors, *second.errors),
+    )

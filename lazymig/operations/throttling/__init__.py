@@ -1,0 +1,1 @@
+"""What a bulk run may cost the database."""

@@ -1,0 +1,1 @@
+"""A query: what it asks, whether a document matches it, which paths it reads. Pure."""

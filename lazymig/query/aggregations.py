@@ -1,0 +1,173 @@
+"""Which paths of the stored documents an aggregation reads, as far as that can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from lazymig.query.matching import query_paths
+
+__all__ = ["Reach", "aggregated_paths", "reaches"]
+
+# Behind one of these stages nothing is left of a document but what the stage names.
+_SHAPING: Final = frozenset({"$bucket", "$bucketAuto", "$count", "$group", "$sortByCount"})
+
+# These hand on every field, or, as `$project`, may do so.
+_PASSING: Final = frozenset(
+    {"$addFields", "$limit", "$match", "$project", "$sample", "$set", "$skip", "$sort", "$unwind"}
+)
+
+# These hand on every field, and read of the documents that enter them what stands at these keys.
+_JOINING: Final[Mapping[str, tuple[str, ...]]] = {
+    "$graphLookup": ("startWith",),
+    "$lookup": ("localField", "let"),
+    "$unionWith": (),
+}
+
+# These write whole documents.
+_WRITING: Final = frozenset({"$merge", "$out"})
+
+# These read fields that no string beginning with "$" names.
+_HIDDEN: Final = frozenset(
+    {"$accumulator", "$function", "$getField", "$setField", "$unsetField", "$where"}
+)
+
+
+def aggregated_paths(pipeline: Any) -> frozenset[str] | None:
+    """Return paths that include all that a pipeline reads of the documents that enter it.
+
+    :param pipeline: a list of stages.
+    :return: dotted paths; `None` if it reads whole documents, or if that cannot be told.
+    """
+    if not isinstance(pipeline, Sequence) or not all(
+        isinstance(stage, Mapping) and len(stage) == 1 for stage in pipeline
+    ):
+        return None
+    stages = [next(iter(stage.items())) for stage in pipeline]
+    if any(name in _WRITING for name, _ in stages):
+        return None
+    found: set[str] = set()
+    for name, body in stages:
+        paths = _read_by(name, body)
+        if paths is None:
+            return None
+        found |= paths
+        if name in _SHAPING or name == "$facet" or (name == "$project" and _includes(body)):
+            return frozenset(found)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What a stage reads of a collection, or merges into it, besides the documents that enter it.
+
+    :param stage: the name of the stage.
+    :param database: the name of the database, `None` for that of the aggregation.
+    :param collection: the name of the collection.
+    :param paths: what is read of its documents, as for `aggregated_paths`.
+    """
+
+    stage: str
+    database: str | None
+    collection: str
+    paths: frozenset[str] | None
+
+
+def reaches(pipeline: Any) -> Iterator[Reach]:
+    """Yield what a pipeline, or one inside of it, reads by `$lookup` and its kind.
+
+    :param pipeline: a list of stages. What is malformed is left to MongoDB.
+    """
+    if not isinstance(pipeline, Sequence):
+        return
+    for index, stage in enumerate(pipeline):
+        if not isinstance(stage, Mapping) or len(stage) != 1:
+            continue
+        ((name, body),) = stage.items()
+        if name == "$facet" and isinstance(body, Mapping):
+            for inner in body.values():
+                yield from reaches(inner)
+        elif name in ("$lookup", "$graphLookup") and isinstance(body, Mapping):
+            inner = body.get("pipeline")
+            paths = None if inner is None else aggregated_paths(inner)
+            if paths is not None and "foreignField" in body:
+                paths |= {str(body["foreignField"])}
+            yield from _reach(name, body.get("from"), paths)
+            yield from reaches(inner)
+        elif name == "$unionWith":
+            named = body if isinstance(body, Mapping) else {"coll": body}
+            inner = named.get("pipeline") or []
+            if isinstance(inner, Sequence):
+                # Its documents go on to the stages behind it.
+                paths = aggregated_paths([*inner, *pipeline[index + 1 :]])
+                yield from _reach(name, named.get("coll"), paths)
+                yield from reaches(inner)
+        elif name == "$merge":
+            into = body.get("into") if isinstance(body, Mapping) else body
+            yield from _reach(name, into, None)
+
+
+def _reach(stage: str, place: Any, paths: frozenset[str] | None) -> Iterator[Reach]:
+    database = None
+    if isinstance(place, Mapping):
+        database, place = place.get("db"), place.get("coll")
+    if isinstance(place, str):
+        yield Reach(stage, database, place, paths)
+
+
+def _read_by(name: str, body: Any) -> frozenset[str] | None:
+    if name == "$facet":
+        return _read_by_facets(body)
+    if name in _JOINING:
+        if not isinstance(body, Mapping):
+            return frozenset()
+        computed = _read_by("$addFields", [body.get(key) for key in _JOINING[name]])
+        if computed is None or "localField" not in body:
+            return computed
+        return computed | {str(body["localField"])}
+    if name not in _SHAPING and name not in _PASSING:
+        return None
+    paths = set()
+    for text in _strings(body):
+        if text in _HIDDEN or text.startswith(("$$ROOT", "$$CURRENT")):
+            return None
+        if text.startswith("$") and not text.startswith("$$"):
+            # Operators count as paths too: no field is named like one.
+            paths.add(text[1:])
+    if name == "$match":
+        read = query_paths(body) if isinstance(body, Mapping) else None
+        return None if read is None else read | paths
+    if name in ("$project", "$sort") and isinstance(body, Mapping):
+        paths.update(str(key).partition(".")[0] for key in body)
+    return frozenset(paths)
+
+
+def _read_by_facets(body: Any) -> frozenset[str] | None:
+    found: set[str] = set()
+    for inner in body.values() if isinstance(body, Mapping) else ():
+        paths = aggregated_paths(inner)
+        if paths is None:
+            return None
+        found |= paths
+    return frozenset(found)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield str(key)
+            yield from _strings(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _strings(inner)
+
+
+def _includes(projection: Any) -> bool:
+    """Whether a projection names what it keeps, instead of what it leaves out."""
+    return isinstance(projection, Mapping) and any(
+        key != "_id" and value not in (0, False) and not isinstance(value, Mapping)
+        for key, value in projection.items()
+    )

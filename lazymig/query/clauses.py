@@ -1,0 +1,439 @@
+"""A query as a tree that can be simplified and written back as a query.
+
+Every form keeps MongoDB's meaning exactly, for arrays too. What updates do to a query is told in
+`rewriting`, and which clauses exclude each other in `context`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias, cast
+
+from bson.errors import BSONError
+
+from lazymig.query.matching import query_paths
+from lazymig.query.operators import is_expression, is_regex, wants_presence
+from lazymig.query.predicates import Judge
+from lazymig.raw.encoding import encoded
+from lazymig.raw.values import NUMBER, bracket
+
+__all__ = [
+    "FALSE",
+    "TRUE",
+    "Clause",
+    "Every",
+    "Fragment",
+    "Leaf",
+    "Negation",
+    "Some",
+    "conjuncts",
+    "every",
+    "identity",
+    "leaf",
+    "negated",
+    "presence",
+    "read",
+    "some",
+    "written",
+]
+
+
+@dataclass(slots=True, eq=False)
+class Leaf:
+    """What stands behind one path. Like all clauses, equal ones have equal keys.
+
+    `choices` are the values of an equality or `$in` without patterns, or, `denied`, of their
+    opposites; `meets_missing` tells whether one of them is equal to what is missing, None: perhaps.
+    `exact`: those of them that are numbers are plain integers.
+    """
+
+    path: str
+    condition: Any
+    key: Hashable
+    choices: Mapping[Hashable, Any] | None = None
+    denied: bool = False
+    meets_missing: bool | None = None
+    exact: bool = True
+    depth: int = 1
+    leaves: int = 1
+    roots: Roots = field(init=False)
+    opposite: Clause | None = field(init=False, default=None)
+    tells: frozenset[Hashable] | None = field(init=False, default=None)
+    hears: frozenset[Hashable] | None = field(init=False, default=None)
+    needs: frozenset[str] | None = field(init=False, default=None)
+    judge: Judge | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.roots = frozenset((self.path.partition(".")[0],))
+
+
+@dataclass(slots=True, eq=False)
+class Fragment:
+    """An operator on the whole document; `reads` are its paths, None if it does not say which."""
+
+    operator: str
+    operand: Any
+    reads: frozenset[str] | None
+    key: Hashable
+    depth: int = 1
+    leaves: int = 1
+    roots: Roots = field(init=False)
+    tells: frozenset[Hashable] | None = field(init=False, default=None)
+    hears: frozenset[Hashable] | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        paths = self.reads
+        self.roots = None if paths is None else frozenset(path.partition(".")[0] for path in paths)
+
+
+@dataclass(slots=True, eq=False)
+class _Joined:
+    parts: tuple[Clause, ...]
+    key: Hashable
+    depth: int = field(init=False)
+    leaves: int = field(init=False)
+    roots: Roots = field(init=False)
+    settled: bool = field(init=False, default=False)
+    tells: frozenset[Hashable] | None = field(init=False, default=None)
+    hears: frozenset[Hashable] | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.depth = 1 + max([part.depth for part in self.parts], default=0)
+        self.leaves = sum([part.leaves for part in self.parts])
+        self.roots = _all_roots(self.parts)
+
+
+@dataclass(slots=True, eq=False)
+class Every(_Joined):
+    """All of the parts hold. `settled`: none of them is known to be needless beside the others."""
+
+
+@dataclass(slots=True, eq=False)
+class Some(_Joined):
+    """At least one of the parts holds. `settled`: so are the parts."""
+
+
+@dataclass(slots=True, eq=False)
+class Negation:
+    """The part does not hold."""
+
+    part: Clause
+    key: Hashable
+    depth: int = field(init=False)
+    leaves: int = field(init=False)
+    roots: Roots = field(init=False)
+    tells: frozenset[Hashable] | None = field(init=False, default=None)
+    hears: frozenset[Hashable] | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.depth, self.leaves = 1 + self.part.depth, self.part.leaves
+        self.roots = self.part.roots
+
+
+def _all_roots(parts: Iterable[Clause]) -> Roots:
+    found: set[str] = set()
+    for part in parts:
+        if part.roots is None:
+            return None
+        found |= part.roots
+    return frozenset(found)
+
+
+Roots: TypeAlias = "frozenset[str] | None"
+"""The first components of the paths that a clause reads; None if it does not say which."""
+
+Clause: TypeAlias = "Leaf | Fragment | Every | Some | Negation"
+
+TRUE: Final = Every((), True)
+FALSE: Final = Some((), False)
+
+_SEPARABLE: Final = frozenset(
+    {"$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists", "$type", "$size"}
+    | {"$mod", "$all", "$elemMatch", "$not"}
+)
+"""Operators that mean the same alone as beside others behind the same path."""
+
+_LOGICAL: Final = ("$and", "$or", "$nor")
+# An index scan without bounds; `{"$nor": [{}]}` and `$alwaysFalse` are collection scans (6.0).
+_NOTHING: Final[Mapping[str, Any]] = {"_id": {"$in": []}}
+
+
+# --- Clauses that are as simple as they can be ------------------------------------------
+
+
+def leaf(path: str, condition: Any) -> Leaf:
+    """Return the clause `{path: condition}`."""
+    if is_expression(condition) and len(condition) == 1:
+        ((operator, operand),) = condition.items()
+        if operator == "$exists":
+            condition = {"$exists": wants_presence(operand)}
+        elif operator == "$eq" and not is_regex(operand) and not isinstance(operand, Mapping):
+            condition = operand
+    values, denied = _choices(condition)
+    if values is None:
+        return Leaf(path, condition, ("leaf", path, identity(condition)))
+    choices = {identity(value): value for value in values}
+    exact = not any(map(_is_no_integer, values))
+    return _choice(path, choices, denied, _meets_missing(values), exact, condition)
+
+
+def presence(path: str, exists: bool = True) -> Leaf:
+    """Return the clause that something, or nothing, is stored at a path."""
+    return leaf(path, {"$exists": exists})
+
+
+def identity(value: Any) -> Hashable:
+    """Return what only values have in common that are one to MongoDB."""
+    # Not by Python's equality, for which 1, 1.0 and True are one.
+    try:
+        return encoded(value)
+    except (BSONError, ValueError, TypeError, OverflowError, RecursionError):
+        return id(value)
+
+
+def _choices(condition: Any) -> tuple[Sequence[Any] | None, bool]:
+    """Return the values of an equality or `$in` without patterns, or of their opposites."""
+    values: Sequence[Any] = [condition]
+    denied = False
+    if is_expression(condition):
+        if len(condition) != 1:
+            return None, False
+        ((operator, operand),) = condition.items()
+        denied = operator in ("$ne", "$nin")
+        if operator == "$ne":
+            values = [operand]
+        elif operator in ("$in", "$nin") and isinstance(operand, (list, tuple)):
+            values = operand
+        else:
+            return None, False
+    return (None if any(map(is_regex, values)) else values), denied
+
+
+def _is_no_integer(value: Any) -> bool:
+    return type(value) is not int and bracket(value) in (NUMBER, None)
+
+
+def _meets_missing(values: Iterable[Any]) -> bool | None:
+    answer: bool | None = False
+    for value in values:
+        if value is None:
+            return True
+        if bracket(value) is None:
+            answer = None
+    return answer
+
+
+def _choice(
+    path: str,
+    choices: Mapping[Hashable, Any],
+    denied: bool,
+    meets_missing: bool | None,
+    exact: bool,
+    condition: Any,
+) -> Leaf:
+    key = ("choice", path, denied, frozenset(choices))
+    return Leaf(path, condition, key, choices, denied, meets_missing, exact)
+
+
+def _merged(one: Leaf, other: Leaf) -> Leaf:
+    """Join `{p: 1}` and `{p: {"$in": [2]}}` to `{p: {"$in": [1, 2]}}`, or likewise opposites."""
+    choices = {**(one.choices or {}), **(other.choices or {})}
+    if len(choices) == len(one.choices or ()):
+        return one
+    meets = one.meets_missing or other.meets_missing
+    if meets is False and None in (one.meets_missing, other.meets_missing):
+        meets = None
+    condition = {"$nin" if one.denied else "$in": list(choices.values())}
+    exact = one.exact and other.exact
+    return _choice(one.path, choices, one.denied, meets, exact, condition)
+
+
+def every(parts: Iterable[Clause]) -> Clause:
+    """Return the clause that all parts hold; what a path must not be equal to becomes one."""
+    found: dict[Hashable, Clause] = {}
+    for part in parts:
+        for one in part.parts if isinstance(part, Every) else (part,):
+            if one is FALSE:
+                return FALSE
+            _put(one, found, denied=True)
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if not found:
+        return TRUE
+    return Every(tuple(found.values()), ("every", frozenset([one.key for one in found.values()])))
+
+
+def some(parts: Iterable[Clause]) -> Clause:
+    """Return the clause that at least one part holds; equalities on one path become one."""
+    found: dict[Hashable, Clause] = {}
+    for part in parts:
+        for one in part.parts if isinstance(part, Some) else (part,):
+            if one is TRUE:
+                return TRUE
+            _put(one, found, denied=False)
+    for path in [place for place in found if isinstance(place, str) and "." not in place]:
+        # What is missing is equal to null; below arrays it need not be.
+        if cast("Leaf", found[path]).meets_missing:
+            found.pop(presence(path, exists=False).key, None)
+    kept = _unabsorbed(list(found.values()))
+    if len(kept) == 1:
+        return kept[0]
+    return Some(tuple(kept), ("some", frozenset([one.key for one in kept]))) if kept else FALSE
+
+
+def _put(clause: Clause, found: dict[Hashable, Clause], denied: bool) -> None:
+    """Add a clause to others, in the place of one that it can be joined with."""
+    if isinstance(clause, Leaf) and clause.choices is not None and clause.denied is denied:
+        place = clause.path
+        earlier = found.get(place)
+        found[place] = clause if earlier is None else _merged(cast("Leaf", earlier), clause)
+    else:
+        found.setdefault(clause.key, clause)
+
+
+def _unabsorbed(branches: list[Clause]) -> list[Clause]:
+    """Leave out each branch that asks for all that another one asks, and for more."""
+    single = {branch.key for branch in branches if not isinstance(branch, Every)}
+    asked = {id(one): frozenset(_keys(one)) for one in branches if isinstance(one, Every)}
+    if not asked:
+        return branches
+    # What asks for all that a branch asks, asks for its first part.
+    by_part: dict[Hashable, list[frozenset[Hashable]]] = {}
+    for keys in asked.values():
+        by_part.setdefault(next(iter(keys)), []).append(keys)
+
+    def is_absorbed(own: frozenset[Hashable]) -> bool:
+        return not single.isdisjoint(own) or any(
+            other < own for key in own for other in by_part.get(key, ())
+        )
+
+    return [one for one in branches if id(one) not in asked or not is_absorbed(asked[id(one)])]
+
+
+def _keys(clause: Every) -> list[Hashable]:
+    return [part.key for part in clause.parts]
+
+
+def negated(clause: Clause) -> Clause:
+    """Return the clause that holds where `clause` does not."""
+    if isinstance(clause, Negation):
+        return clause.part
+    if isinstance(clause, Some):
+        return every(map(negated, clause.parts))
+    if clause is TRUE:
+        return FALSE
+    if not isinstance(clause, Leaf):
+        return Negation(clause, ("not", clause.key))
+    if clause.opposite is None:
+        opposite = _opposite(clause.condition)
+        if opposite is None:
+            clause.opposite = Negation(clause, ("not", clause.key))
+        elif clause.choices is None or isinstance(opposite.get("$eq"), Mapping):
+            clause.opposite = leaf(clause.path, opposite)
+        else:
+            clause.opposite = _choice(
+                clause.path,
+                clause.choices,
+                not clause.denied,
+                clause.meets_missing,
+                clause.exact,
+                opposite.get("$eq", opposite),
+            )
+    return clause.opposite
+
+
+def _opposite(condition: Any) -> dict[str, Any] | None:
+    if not is_expression(condition):
+        return None if is_regex(condition) else {"$ne": condition}
+    if len(condition) != 1:
+        return None
+    ((operator, operand),) = condition.items()
+    if operator == "$exists":
+        return {"$exists": not wants_presence(operand)}
+    if operator == "$not":
+        return operand if isinstance(operand, dict) and is_expression(operand) else None
+    if operator not in _OPPOSITES or is_regex(operand):  # MongoDB takes no pattern for $ne
+        return None
+    return {_OPPOSITES[operator]: operand}
+
+
+_OPPOSITES: Final = {"$eq": "$ne", "$ne": "$eq", "$in": "$nin", "$nin": "$in"}
+
+
+def conjuncts(clause: Clause) -> tuple[Clause, ...]:
+    """Return the clauses that all have to hold."""
+    return clause.parts if isinstance(clause, Every) else (clause,)
+
+
+# --- From a query and back --------------------------------------------------------------
+
+
+def read(query: Mapping[str, Any]) -> Clause:
+    """Return the clause of a query. What is malformed stays as it is, for MongoDB to refuse."""
+    return every(_read(name, value) for name, value in query.items())
+
+
+def _read(name: str, value: Any) -> Clause:
+    if not name.startswith("$") or name in ("$ref", "$id", "$db"):
+        if is_expression(value) and len(value) > 1 and _SEPARABLE.issuperset(value):
+            return every(leaf(name, {operator: operand}) for operator, operand in value.items())
+        return leaf(name, value)
+    key = ("fragment", name, identity(value))
+    if name not in _LOGICAL:
+        return Fragment(name, value, query_paths({name: value}), key)
+    well_formed = isinstance(value, (list, tuple)) and value
+    if not well_formed or not all(isinstance(one, Mapping) for one in value):
+        return Fragment(name, value, frozenset(), key)
+    if name == "$and":
+        return every(map(read, value))
+    either = some(map(read, value))
+    return either if name == "$or" else negated(either)
+
+
+def written(clause: Clause) -> dict[str, Any]:
+    """Return a clause as a query: one plain mapping wherever its keys do not clash."""
+    query: dict[str, Any] = {}
+    aside: list[dict[str, Any]] = []
+    for part in conjuncts(clause):
+        for name, value in _items(part):
+            if name not in query:
+                query[name] = value
+            elif name == "$nor":
+                query[name] = [*query[name], *value]
+            else:
+                beside = None if name.startswith("$") else _side_by_side(query[name], value)
+                if beside is None:
+                    aside.append({name: value})
+                else:
+                    query[name] = beside
+    if aside:
+        query["$and"] = [*query.get("$and", ()), *aside]
+    return query
+
+
+def _items(part: Clause) -> Iterator[tuple[str, Any]]:
+    if part is FALSE:
+        yield from _NOTHING.items()
+    elif isinstance(part, Leaf):
+        yield part.path, part.condition
+    elif isinstance(part, Fragment):
+        yield part.operator, part.operand
+    elif isinstance(part, Some):
+        yield "$or", [written(one) for one in part.parts]
+    elif isinstance(part, Negation):
+        yield "$nor", [written(part.part)]
+
+
+def _side_by_side(first: Any, second: Any) -> dict[str, Any] | None:
+    """Join two conditions on one path, if they have no operator in common."""
+    operators, others = _operators(first), _operators(second)
+    if operators is None or others is None or not operators.keys().isdisjoint(others):
+        return None
+    return {**operators, **others}
+
+
+def _operators(condition: Any) -> Mapping[str, Any] | None:
+    if not is_expression(condition):
+        return None if is_regex(condition) else {"$eq": condition}
+    return condition if _SEPARABLE.issuperset(condition) else None

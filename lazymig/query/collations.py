@@ -1,0 +1,43 @@
+"""Queries under a collation, which compares strings otherwise than by their characters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from bson import DBRef
+
+from lazymig.query.operators import is_expression
+
+__all__ = ["coarsened", "has_text"]
+
+# No collation has a say in what these compare.
+_BLIND: Final = frozenset({"$exists", "$type", "$regex", "$options", "$size", "$mod"})
+
+# What is equal by its characters is equal under every collation.
+_EQUAL: Final = frozenset({"$eq", "$in", "$all"})
+
+
+def has_text(query: Any) -> bool:
+    """Whether a query compares with strings, so that a collation may change its answer."""
+    if isinstance(query, Mapping):
+        return any(has_text(value) for name, value in query.items() if name not in _BLIND)
+    if isinstance(query, (list, tuple, set, frozenset)):
+        return any(map(has_text, query))
+    return isinstance(query, (str, DBRef))
+
+
+def coarsened(query: Mapping[str, Any]) -> dict[str, Any]:
+    """The conditions of a query that, under any collation, no document fails which it matches."""
+    return {name: value for name, value in query.items() if _holds(name, value)}
+
+
+def _holds(name: str, value: Any) -> bool:
+    if name in ("$and", "$or"):
+        return all(_holds(*each) for part in value for each in part.items())
+    if name.startswith("$") or not is_expression(value):
+        return not name.startswith("$") or not has_text({name: value})
+    return all(
+        operator in _EQUAL or operator in _BLIND or not has_text(operand)
+        for operator, operand in value.items()
+    )

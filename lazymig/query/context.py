@@ -1,0 +1,274 @@
+"""A clause of a query beside others that hold: what of it is needless, and what is impossible.
+
+Everything is proved for arrays as well: `{a: 1}` and `{a: 2}` do not exclude each other. Only
+`_cls` is known to hold one name, for MongoEngine writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from lazymig.query.clauses import (
+    FALSE,
+    TRUE,
+    Clause,
+    Every,
+    Leaf,
+    Negation,
+    Some,
+    conjuncts,
+    every,
+    negated,
+    some,
+)
+from lazymig.query.facts import Given, asks_presence, hears, needs, tells
+from lazymig.query.operators import is_expression
+
+__all__ = ["both", "either", "simplified", "without"]
+
+# Conditions. In larger clauses only those parts are looked at that something new is known about.
+_SMALL: Final = 16
+
+# What became simpler may tell of what was looked at before.
+_PASSES: Final = 3
+
+
+def simplified(clause: Clause) -> Clause:
+    """Return an equal clause: no part of it is needless or impossible beside the others."""
+    for _ in range(_PASSES):
+        before, clause = clause, _assuming(clause, Given(), afresh=True)
+        if clause.key == before.key or clause.leaves > _SMALL:
+            break
+    return clause
+
+
+def both(target: Clause, clause: Clause) -> Clause:
+    """Return that target and clause hold."""
+    rest = _assuming(clause, Given(conjuncts(target)), _is_small(clause))
+    if rest is FALSE:
+        return FALSE
+    parts = conjuncts(target)
+    given = conjuncts(rest)
+    if not tells(rest).isdisjoint(hears(target)):
+        parts = tuple(part for part in parts if not any(_implies(one, part) for one in given))
+    return _settled(every([*parts, rest]))
+
+
+def either(target: Clause, clause: Clause) -> Clause:
+    """Return that target or clause holds."""
+    given = Given(conjuncts(negated(target)))
+    return _settled(some([target, _assuming(clause, given, _is_small(clause))]))
+
+
+def without(clause: Clause, target: Clause) -> Clause:
+    """Return that the clause holds and the target does not."""
+    if isinstance(clause, Some):
+        apart = [part for part in clause.parts if _exclude_each_other(part, target)]
+        if apart:
+            chosen = set(map(id, apart))
+            others = some([part for part in clause.parts if id(part) not in chosen])
+            return _settled(some([*apart, without(others, target)]))
+    left = target
+    if not tells(clause).isdisjoint(hears(target)) or not _is_settled(target):
+        left = _assuming(target, Given(conjuncts(clause)))
+    left = negated(left)
+    rest = _assuming(clause, Given(conjuncts(left)), _is_small(clause))
+    return _settled(every([rest, left]))
+
+
+def _is_small(clause: Clause) -> bool:
+    """Return whether to look at each part again: what else is given may tell more by now."""
+    return clause.leaves <= _SMALL
+
+
+def _exclude_each_other(part: Clause, target: Clause) -> bool:
+    if tells(part).isdisjoint(hears(target)):
+        return False
+    return _assuming(target, Given(conjuncts(part))) is FALSE
+
+
+def _settled(clause: Clause) -> Clause:
+    """Note of a clause that its parts are known to need each other."""
+    if isinstance(clause, (Every, Some)) and all(map(_is_settled, clause.parts)):
+        clause.settled = True
+    return clause
+
+
+def _is_settled(clause: Clause) -> bool:
+    if isinstance(clause, (Every, Some)):
+        return clause.settled
+    return not isinstance(clause, Negation) or _is_settled(clause.part)
+
+
+def _assuming(clause: Clause, given: Given, afresh: bool = False) -> Clause:
+    """Return a clause that is equal to `clause` wherever all of `given` hold, and simpler.
+
+    :param afresh: look at each part, whatever is known about it.
+    """
+    if not afresh and _is_settled(clause) and not given.concerns(clause):
+        return clause
+    if isinstance(clause, Every):
+        clause = _every_assuming(clause, given, afresh)
+    elif isinstance(clause, Some):
+        parts = [_assuming(part, given, afresh) for part in clause.parts]
+        clause = _settled(some(parts)) if _differ(parts, clause.parts) else _settled(clause)
+    elif isinstance(clause, Negation):
+        part = _assuming(clause.part, given, afresh)
+        clause = clause if part is clause.part else negated(part)
+    return _answered(clause, given)
+
+
+def _differ(parts: Sequence[Clause], others: Sequence[Clause]) -> bool:
+    return any(part is not other for part, other in zip(parts, others, strict=True))
+
+
+def _every_assuming(clause: Every, given: Given, afresh: bool) -> Clause:
+    """Simplify the parts, each beside the others and what is given.
+
+    One after the other: of two parts that imply each other, one has to stay.
+    """
+    parts = list(clause.parts)
+    settled = clause.settled and not afresh
+    beside = False
+    try:
+        for place, part in enumerate(clause.parts):
+            if settled and not given.concerns(part):
+                continue
+            if not beside:
+                given.add(parts)
+                beside = True
+            given.remove([part])
+            parts[place] = TRUE
+            simple = _assuming(part, given, afresh)
+            if simple is FALSE:
+                return FALSE
+            # Several where a part has become a clause of its own.
+            parts[place] = simple
+            given.add([simple])
+            settled = settled and simple is part
+    finally:
+        if beside:
+            given.remove(parts)
+    return _settled(every(parts) if _differ(parts, clause.parts) else clause)
+
+
+def _answered(clause: Clause, given: Given) -> Clause:
+    """Return TRUE or FALSE for a clause that is needless or impossible beside what is given."""
+    if isinstance(clause, Leaf):
+        if _is_impossible(clause):
+            return FALSE
+        if clause.denied and not clause.choices:
+            return TRUE
+    classes = isinstance(clause, Leaf) and clause.path == "_cls"
+    about = list(given.about(clause))
+    if any(_implies(one, clause) for one in about):
+        return TRUE
+    if isinstance(clause, Leaf) and classes and _leaves_no_class(clause, about):
+        return FALSE
+    if any(_excludes(one, clause) for one in about if not isinstance(one, Some)):
+        return FALSE
+    for union in given.unions:
+        if not tells(union).isdisjoint(hears(clause)) and _excludes(union, clause):
+            return FALSE
+    return clause
+
+
+def _is_impossible(clause: Leaf) -> bool:
+    """Tell whether a leaf holds for no document at all: `$in` or `$all` of nothing."""
+    condition = clause.condition
+    return isinstance(condition, dict) and any(
+        operator in ("$in", "$all") and isinstance(operand, (list, tuple)) and not operand
+        for operator, operand in condition.items()
+    )
+
+
+def _implies(given: Clause, clause: Clause) -> bool:
+    if given.key == clause.key:
+        return True
+    if not isinstance(given, Leaf) or not isinstance(clause, Leaf):
+        return False
+    if clause.path == given.path == "_cls" and _names_only_classes_of(given, clause):
+        return True
+    if given.path == clause.path and given.choices is not None and clause.choices is not None:
+        ours, theirs = given.choices.keys(), clause.choices.keys()
+        if given.denied is clause.denied and (theirs <= ours if given.denied else ours <= theirs):
+            return True
+    return asks_presence(clause, exists=True) and clause.path in needs(given)
+
+
+def _excludes(given: Clause, clause: Clause) -> bool:
+    """Tell whether it is proved that no document satisfies both."""
+    if isinstance(given, Some):
+        return all(_assuming(clause, Given(conjuncts(part))) is FALSE for part in given.parts)
+    if isinstance(given, Negation):
+        denied = {one.key for one in conjuncts(given.part)}
+        return denied.issubset([one.key for one in conjuncts(clause)])
+    if not isinstance(given, Leaf) or not isinstance(clause, Leaf):
+        return False
+    if given.path == clause.path:
+        if given.choices is None or clause.choices is None:
+            opposed = negated(given).key == clause.key
+        else:
+            ours, theirs = given.choices.keys(), clause.choices.keys()
+            covered = theirs <= ours if given.denied else ours <= theirs
+            opposed = given.denied is not clause.denied and covered
+        if opposed:
+            return True
+    return (asks_presence(given, exists=False) and given.path in needs(clause)) or (
+        asks_presence(clause, exists=False) and clause.path in needs(given)
+    )
+
+
+# --- The class of a document ------------------------------------------------------------
+
+
+def _leaves_no_class(clause: Leaf, given: Sequence[Clause]) -> bool:
+    """Tell whether a condition on `_cls` and those that are given allow no name together."""
+    if clause.path != "_cls":
+        return False
+    allowed: frozenset[str] | None = None
+    denied: frozenset[str] = frozenset()
+    for one in (clause, *given):
+        names = _class_names(one) if isinstance(one, Leaf) and one.path == "_cls" else None
+        if names is None:
+            continue
+        if names.denied:
+            denied |= names.names
+        else:
+            allowed = names.names if allowed is None else allowed & names.names
+    return allowed is not None and allowed <= denied
+
+
+def _names_only_classes_of(given: Leaf, clause: Leaf) -> bool:
+    ours, theirs = _class_names(given), _class_names(clause)
+    if ours is None or theirs is None or ours.denied:
+        return False
+    return ours.names.isdisjoint(theirs.names) if theirs.denied else ours.names <= theirs.names
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """The names that a condition on `_cls` allows, or those that it denies."""
+
+    names: frozenset[str]
+    denied: bool
+
+
+def _class_names(clause: Leaf) -> _Names | None:
+    condition = clause.condition
+    operator, operand = "$eq", condition
+    if is_expression(condition):
+        if len(condition) != 1:
+            return None
+        ((operator, operand),) = condition.items()
+    if operator in ("$eq", "$ne"):
+        names = [operand]
+    elif operator in ("$in", "$nin") and isinstance(operand, (list, tuple)):
+        names = list(operand)
+    else:
+        return None
+    if not all(isinstance(name, str) for name in names):
+        return None
+    return _Names(frozenset(names), denied=operator in ("$ne", "$nin"))

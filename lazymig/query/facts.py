@@ -1,0 +1,205 @@
+"""What clauses tell about documents: marks by which those are found that may say something new.
+
+Two clauses have a mark in common if one of them, given, may make the other one needless or
+impossible; whether it does is for `context` to prove.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from lazymig.query.clauses import Clause, Every, Leaf, Negation, Some, conjuncts, negated
+from lazymig.query.matching import compile_judge
+from lazymig.query.operators import is_expression
+
+__all__ = ["Given", "asks_presence", "hears", "needs", "tells"]
+
+# Of an array on the way, they ask for one element that answers; others ask it of all elements.
+_POSITIVE: Final = frozenset(
+    {"$eq", "$gt", "$gte", "$lt", "$lte", "$in", "$type", "$size", "$mod", "$all", "$elemMatch"}
+)
+_THERE, _MISSING, _TOGETHER = "there", "missing", "together"
+_VALUE, _ONE_OF, _NONE_OF = "value", "one of", "none of"
+
+# Values of one condition that are told apart; of more there is one mark.
+_MANY: Final = 8
+
+
+def asks_presence(clause: Leaf, *, exists: bool) -> bool:
+    """Return whether a leaf asks for nothing but that something, or nothing, is stored."""
+    condition = clause.condition
+    return (
+        isinstance(condition, dict) and len(condition) == 1 and condition.get("$exists") is exists
+    )
+
+
+def needs(clause: Leaf) -> frozenset[str]:
+    """Return the paths without which a leaf holds for no document: its own, or parents of it."""
+    if clause.needs is None:
+        clause.needs = frozenset(_needed(clause))
+    return clause.needs
+
+
+def _needed(clause: Leaf) -> Iterator[str]:
+    if not _fails_on_nothing(clause):
+        return
+    condition, place = clause.condition, ""
+    # {d: [1]} has nothing at d.x, and satisfies {"d.x": {"$ne": None}}
+    positive = not is_expression(condition) or _POSITIVE.issuperset(condition)
+    for name in clause.path.split("."):
+        place = f"{place}.{name}" if place else name
+        if positive or place == name:
+            yield place
+
+
+def _fails_on_nothing(clause: Leaf) -> bool:
+    if clause.choices is not None and ".." not in f".{clause.path}.":
+        return clause.meets_missing is clause.denied
+    try:
+        return compile_judge({clause.path: clause.condition})({}) is False
+    except ValueError:
+        return False
+
+
+def tells(clause: Clause) -> frozenset[Hashable]:
+    """Return the marks of what a clause says, where it is given."""
+    if clause.tells is None:
+        own = frozenset(_tells(clause))
+        clause.tells = own.union(*map(tells, clause.parts)) if isinstance(clause, Every) else own
+    return clause.tells
+
+
+def _tells(clause: Clause) -> Iterator[Hashable]:
+    yield clause.key
+    if isinstance(clause, Leaf):
+        if clause.choices is None:
+            yield negated(clause).key
+        else:
+            yield from _values_told(clause.path, clause.choices, clause.denied)
+        if asks_presence(clause, exists=False):
+            yield _MISSING, clause.path
+        for path in needs(clause):
+            yield _THERE, path
+    elif isinstance(clause, Some):
+        # It says what all of its parts say.
+        if clause.parts:
+            yield from tells(clause.parts[0])
+    elif isinstance(clause, Negation):
+        yield _denied_mark(clause)
+
+
+def _values_told(path: str, choices: Mapping[Hashable, Any], denied: bool) -> Iterator[Hashable]:
+    """Yield marks of the values of a leaf.
+
+    What is one of some values says something about a leaf that names all of them; what is none of
+    some, about one that names no others.
+    """
+    if path == "_cls":
+        yield _VALUE, path
+    elif not denied:
+        yield _ONE_OF, path
+        yield from ((_ONE_OF, path, value) for value in itertools.islice(choices, 1))
+    elif len(choices) > _MANY:
+        yield _NONE_OF, path
+    else:
+        yield from ((_NONE_OF, path, value) for value in choices)
+
+
+def _values_heard(path: str, choices: Mapping[Hashable, Any]) -> Iterator[Hashable]:
+    if path == "_cls":
+        yield _VALUE, path
+        return
+    if len(choices) > _MANY:
+        yield _ONE_OF, path
+    else:
+        yield from ((_ONE_OF, path, value) for value in choices)
+    yield _NONE_OF, path
+    yield from ((_NONE_OF, path, value) for value in itertools.islice(choices, 1))
+
+
+def _denied_mark(clause: Negation) -> Hashable:
+    """Return a mark of all that asks for what a negation denies: one of the parts of that.
+
+    A part that names values is preferred: few others name the same.
+    """
+    parts = conjuncts(clause.part)
+    if len(parts) == 1:
+        return parts[0].key
+    chosen = next((one for one in parts if isinstance(one, Leaf) and one.choices), parts[-1])
+    return _TOGETHER, chosen.key
+
+
+def hears(clause: Clause) -> frozenset[Hashable]:
+    """Return the marks of what may say something new about a clause, or about a part of it."""
+    if clause.hears is None:
+        own = frozenset(_hears(clause))
+        parts = clause.parts if isinstance(clause, (Every, Some)) else ()
+        clause.hears = own.union(*map(hears, parts))
+    return clause.hears
+
+
+def _hears(clause: Clause) -> Iterator[Hashable]:
+    yield clause.key
+    if isinstance(clause, Leaf):
+        if clause.choices is not None:
+            yield from _values_heard(clause.path, clause.choices)
+        if asks_presence(clause, exists=True) or asks_presence(clause, exists=False):
+            yield _THERE, clause.path
+        for path in needs(clause):
+            yield _MISSING, path
+    elif isinstance(clause, Every):
+        for part in clause.parts:
+            yield _TOGETHER, part.key
+    elif isinstance(clause, Negation):
+        yield from hears(clause.part)
+
+
+class Given:
+    """Clauses that are known to hold, found by their marks."""
+
+    __slots__ = ("_by_mark", "unions")
+
+    def __init__(self, clauses: Iterable[Clause] = ()) -> None:
+        self._by_mark: dict[Hashable, list[Clause]] = {}
+        self.unions: list[Some] = []
+        self.add(clauses)
+
+    def add(self, clauses: Iterable[Clause]) -> None:
+        """Take up more of them."""
+        for clause in _single(clauses):
+            for mark in tells(clause):
+                self._by_mark.setdefault(mark, []).append(clause)
+            if isinstance(clause, Some):
+                self.unions.append(clause)
+
+    def remove(self, clauses: Iterable[Clause]) -> None:
+        """Take some back that were added."""
+        for clause in _single(clauses):
+            for mark in tells(clause):
+                told = self._by_mark[mark]
+                if len(told) == 1:
+                    del self._by_mark[mark]
+                else:
+                    told.remove(clause)
+            if isinstance(clause, Some):
+                self.unions.remove(clause)
+
+    def concerns(self, clause: Clause) -> bool:
+        """Return whether one of them may say something new about a clause, or a part of it."""
+        return not self._by_mark.keys().isdisjoint(hears(clause))
+
+    def about(self, clause: Clause) -> Iterator[Clause]:
+        """Yield those that may say something about a clause as a whole."""
+        marks: Iterable[Hashable] = hears(clause) if isinstance(clause, Leaf) else [clause.key]
+        if isinstance(clause, Every):
+            keys = [part.key for part in clause.parts]
+            marks = [clause.key, *keys, *((_TOGETHER, key) for key in keys)]
+        for mark in marks:
+            yield from self._by_mark.get(mark, ())
+
+
+def _single(clauses: Iterable[Clause]) -> Iterator[Clause]:
+    for clause in clauses:
+        yield from conjuncts(clause)

@@ -1,0 +1,1 @@
+"""Reports: they read the database and never write to it."""

@@ -1,0 +1,1 @@
+"""Stored documents compared with their model."""

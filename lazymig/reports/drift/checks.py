@@ -1,0 +1,446 @@
+"""`check_documents`: stored documents loaded as they are, validated, each field read.
+
+It never stops at the first fault, and never writes to the collection.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from bson.errors import BSONError
+from pymongo.collection import Collection
+
+from lazymig.engines.access import by_ids, ids_of, key_of
+from lazymig.engines.scratch import read_raw, readable
+from lazymig.odm.examining import Examiner, Problem, ProblemKind, Reference, examining
+from lazymig.odm.fields import bson_type
+from lazymig.odm.indexes import untouched_collection
+from lazymig.operations.journal.journal import JOURNAL
+from lazymig.raw.differences import extended_json
+from lazymig.redaction import excerpt
+from lazymig.reports.drift.documents import check_model, check_sample_size, documents_of
+from lazymig.reports.drift.evidence import Evidence, Faults, evidence_of
+from lazymig.reports.dryrun.cures import Tried, Waiting, may_touch, plans_of, read_by_ids, try_rules
+
+__all__ = ["CheckFinding", "CheckReport", "check_documents"]
+
+# Documents that are held at once, and whose references are looked up together.
+_BATCH = 500
+_MOST_IDS = 10
+# Referenced documents that are known to exist, before they are forgotten again.
+_MOST_KNOWN = 100_000
+# Random documents of a finding that the pending rules are tried on, beside the examples.
+_MOST_TRIED = 25
+
+# What is called with the documents done, and those to do in all.
+_Callback = Callable[[int, int], object]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckFinding:
+    """The same fault in some documents.
+
+    :ivar model: the document class, by the name in `_cls`.
+    :ivar path: the field, in database names; ``[]`` stands for the items of a list, ``.*`` for
+        those of a map; empty for the document as a whole.
+    :ivar kind: what is wrong: `"not_decodable"`, `"unknown_class"`, `"unknown_field"`,
+        `"not_loadable"`, `"required"`, `"choices"`, `"invalid"`, `"unreadable"` or
+        `"dangling_reference"`.
+    :ivar error: the name of the exception's class.
+    :ivar message: what was said of the first document.
+    :ivar value: what it has in the field.
+    :ivar count: the documents.
+    :ivar ids: the ids of ten of them at most.
+    :ivar cured_by: the names of the pending rules that cure it, in the order of application.
+    """
+
+    model: str
+    path: str
+    kind: ProblemKind
+    error: str
+    message: str
+    value: Any
+    count: int
+    ids: tuple[Any, ...]
+    cured_by: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The finding in JSON's types; value and ids are canonical Extended JSON."""
+        return {
+            "model": self.model,
+            "path": self.path,
+            "kind": self.kind,
+            "error": self.error,
+            "message": self.message,
+            "value": extended_json(self.value),
+            "count": self.count,
+            "ids": [extended_json(one) for one in self.ids],
+            "cured_by": list(self.cured_by),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What a check has found.
+
+    :ivar model: the model's name.
+    :ivar collection: database and collection.
+    :ivar documents: the documents that were checked.
+    :ivar sample_size: what was asked for; `None` for the whole collection.
+    :ivar findings: the frequent ones first.
+    :ivar problems: what could not be looked at, and which pending rules fail; empty if nothing.
+    """
+
+    model: str
+    collection: str
+    documents: int
+    sample_size: int | None
+    findings: tuple[CheckFinding, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+    @property
+    def uncured(self) -> tuple[CheckFinding, ...]:
+        """The findings that no pending rule cures."""
+        return tuple(each for each in self.findings if not each.cured_by)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report in JSON's types."""
+        return {
+            "model": self.model,
+            "collection": self.collection,
+            "documents": self.documents,
+            "sample_size": self.sample_size,
+            "ok": self.ok,
+            "findings": [each.to_dict() for each in self.findings],
+            "problems": list(self.problems),
+        }
+
+    def __str__(self) -> str:
+        """Some lines of plain text."""
+        lines = [f"{self.model} in {self.collection}: {self.documents:,} documents checked"]
+        if self.ok:
+            lines.append("nothing is wrong")
+        for each in self.findings:
+            place = f"{each.model}.{each.path}" if each.path else each.model
+            lines.append(f"{place}: {each.kind} in {each.count:,}: {each.message}")
+            if each.cured_by:
+                lines.append(f"    cured by the pending {', '.join(each.cured_by)}")
+        lines.extend(self.problems)
+        return "\n".join(lines)
+
+
+def check_documents(
+    model: Any,
+    sample_size: int | None = 1000,
+    *,
+    collection: Collection[Any] | None = None,
+    progress: _Callback | None = None,
+    journal: str = JOURNAL,
+) -> CheckReport:
+    """Load stored documents as they are, validate them, read each field, look up references.
+
+    No document is migrated by that. Where the model has rules, they are tried on copies of some of
+    the documents with faults, in a scratch collection that is dropped before this returns.
+
+    :param model: a MongoEngine Document class. Documents of its subclasses are checked as well.
+    :param sample_size: the number of random documents; `None` for all of them, in bounded memory.
+    :param collection: a PyMongo collection; the model's own if not given.
+    :param progress: called after each batch with the documents done and those to do in all, which
+        is an estimate for the whole collection.
+    :param journal: the name of the journal's collection, for what bulk runs have refused.
+    :raises TypeError: the model is no document class, or an abstract one.
+    :raises RunOptionError: `sample_size` is no number of documents.
+    :raises pymongo.errors.PyMongoError: the connection, or the right to read.
+    """
+    check_model(model)
+    check_sample_size(sample_size)
+    if collection is None:
+        collection = untouched_collection(model)
+    return _Check(model, sample_size, collection, journal).report(progress)
+
+
+# What groups findings: model, path, kind, error.
+_Key = tuple[str, str, ProblemKind, str]
+
+
+@dataclass(slots=True)
+class _Group:
+    """One finding on its way.
+
+    `waiting` are documents that bulk runs have refused, `refused_by` the rules that did.
+    """
+
+    first: Problem
+    count: int = 0
+    ids: list[Any] = field(default_factory=list)
+    drawn: list[Any] = field(default_factory=list)
+    by_type: dict[str, Any] = field(default_factory=dict)
+    waiting: list[Any] = field(default_factory=list)
+    refused_by: set[str] = field(default_factory=set)
+
+    @property
+    def tried(self) -> list[Any]:
+        """The documents that the rules are tried on; some may be there twice."""
+        return [*self.ids, *self.by_type.values(), *self.drawn]
+
+    def add(self, document_id: Any, value: Any, chance: random.Random) -> None:
+        self.count += 1
+        # What a rule does for texts it may not do for the one number among them.
+        self.by_type.setdefault(bson_type(value), document_id)
+        if len(self.ids) < _MOST_IDS:
+            self.ids.append(document_id)
+        # A random sample of all of them, though nobody knows how many are still to come.
+        if len(self.drawn) < _MOST_TRIED:
+            self.drawn.append(document_id)
+        elif (place := chance.randrange(self.count)) < _MOST_TRIED:
+            self.drawn[place] = document_id
+
+
+@dataclass(frozen=True, slots=True)
+class _Examined:
+    """One document: its class, what is wrong with it, and what it refers to."""
+
+    document_id: Any
+    model: str
+    problems: list[Problem]
+    references: list[Reference]
+
+
+class _Check:
+    """One check of a collection."""
+
+    def __init__(
+        self,
+        model: Any,
+        sample_size: int | None,
+        collection: Collection[Any],
+        journal: str = JOURNAL,
+    ) -> None:
+        self.model = model
+        self.sample_size = sample_size
+        self.collection = collection
+        self.examiner = Examiner(model)
+        self.known: set[Any] = set()
+        self.groups: dict[_Key, _Group] = {}
+        self.problems: list[str] = []
+        self.plans = plans_of(model)
+        self.waiting = Waiting.of(collection, self.plans, journal)
+
+    def report(self, progress: _Callback | None) -> CheckReport:
+        """Check, and try the rules."""
+        done = 0
+        chance = random.Random(0)  # noqa: S311 - any sample will do, and the same each time
+        total = 0 if progress is None else self._total()
+        with examining():
+            for batch in self._batches():
+                done += len(batch)
+                for key, problem, document_id in self._faults(batch):
+                    group = self.groups.setdefault(key, _Group(problem))
+                    group.add(document_id, problem.value, chance)
+                    if refused_by := self.waiting.rules(document_id):
+                        group.refused_by |= refused_by
+                        group.waiting.append(document_id)
+                if progress is not None:
+                    progress(done, max(done, total))
+            cured = self._cures()
+        findings = [
+            CheckFinding(
+                model=key[0],
+                path=key[1],
+                kind=key[2],
+                error=key[3],
+                message=group.first.message,
+                value=group.first.value,
+                count=group.count,
+                ids=tuple(group.ids),
+                cured_by=cured.get(key, ()),
+            )
+            for key, group in self.groups.items()
+        ]
+        findings.sort(key=lambda each: (-each.count, each.model, each.path, each.kind))
+        return CheckReport(
+            model=self.model.__name__,
+            collection=str(self.collection.full_name),
+            documents=done,
+            sample_size=self.sample_size,
+            findings=tuple(findings),
+            problems=tuple(self.problems),
+        )
+
+    def _total(self) -> int:
+        estimated = self.collection.estimated_document_count()
+        return estimated if self.sample_size is None else min(self.sample_size, estimated)
+
+    def _batches(self) -> Iterator[list[Any]]:
+        stages = documents_of(self.model, self.sample_size)
+        with read_raw(self.collection).aggregate(stages, batchSize=_BATCH) as cursor:
+            while batch := list(itertools.islice(cursor, _BATCH)):
+                yield batch
+
+    # --- Faults ---
+
+    def _faults(self, batch: Sequence[Any]) -> Iterator[tuple[_Key, Problem, Any]]:
+        """Every fault of a batch, with its group and the document; each group once for each."""
+        for each, problems in self._problems(batch):
+            seen: set[_Key] = set()
+            for problem in problems:
+                key: _Key = (each.model, problem.path, problem.kind, problem.error)
+                if key not in seen:
+                    seen.add(key)
+                    yield key, problem, each.document_id
+
+    def _problems(self, batch: Sequence[Any]) -> Iterator[tuple[_Examined, list[Problem]]]:
+        """Each document of a batch with all that is wrong in it."""
+        examined = [self._examined(raw) for raw in batch]
+        dangling = self._dangling(examined)
+        for each in examined:
+            gone = dangling.get(key_of(each.document_id), [])
+            paths = {problem.path for problem in gone}
+            # That what is not there cannot be loaded needs no second mention.
+            others = [p for p in each.problems if p.kind != "not_loadable" or p.path not in paths]
+            yield each, [*others, *gone]
+
+    def _examined(self, raw: Any) -> _Examined:
+        def decode() -> dict[str, Any]:
+            return readable(raw, self.collection, as_is=True)
+
+        try:
+            document = decode()
+        except BSONError as exc:
+            tolerant = readable(raw, self.collection)
+            problem = Problem("", "not_decodable", type(exc).__name__, excerpt(exc))
+            return _Examined(tolerant["_id"], self.model.__name__, [problem], [])
+        problems = self.examiner.problems(decode)
+        references = []
+        for each in self.examiner.references(document):
+            if isinstance(each, Problem):
+                problems.append(each)
+            else:
+                references.append(each)
+        model = self.examiner.class_of(document)
+        return _Examined(document["_id"], model, problems, references)
+
+    def _dangling(self, batch: Iterable[_Examined]) -> dict[Any, list[Problem]]:
+        """The references of a batch to documents that are not there, by key of the `_id`."""
+        wanted: dict[Any, dict[Any, Any]] = {}
+        places: dict[Any, Collection[Any]] = {}
+        for each in batch:
+            for reference in each.references:
+                place = _place_of(reference)
+                key = key_of(reference.document_id)
+                if (place, key) not in self.known:
+                    places[place] = reference.database[reference.collection]
+                    wanted.setdefault(place, {})[key] = reference.document_id
+        missing: set[Any] = set()
+        for place, ids in wanted.items():
+            there = set(_existing(places[place], list(ids.values())))
+            missing.update((place, key) for key in ids if key not in there)
+            if len(self.known) > _MOST_KNOWN:
+                self.known.clear()
+            self.known.update((place, key) for key in there)
+        found: dict[Any, list[Problem]] = {}
+        for each in batch if missing else ():
+            for reference in each.references:
+                if (_place_of(reference), key_of(reference.document_id)) in missing:
+                    problem = Problem(
+                        reference.path,
+                        "dangling_reference",
+                        "DoesNotExist",
+                        f"{reference.database.name}.{reference.collection} has no document with "
+                        f"_id {reference.document_id!r}",
+                        reference.document_id,
+                    )
+                    found.setdefault(key_of(each.document_id), []).append(problem)
+        return found
+
+    # --- Cures ---
+
+    def _cures(self) -> dict[_Key, tuple[str, ...]]:
+        """The rules that cure findings, by group."""
+        chosen = [key for key in self.groups if may_touch(self.plans, key[1])]
+        if not chosen:
+            return {}
+        ids = [one for key in chosen for one in self.groups[key].tried]
+        tried = try_rules(self.collection, self.plans, read_by_ids(self.collection, ids))
+        self.problems.extend(tried.problems)
+        shown = self._shown_in(tried)
+        faults = Faults(lambda raw: shown[id(raw)])
+        cured = {}
+        for key in chosen:
+            keys = [key_of(one) for one in self.groups[key].tried]
+            names = tried.cured_by(keys, partial(_evidence, key, shown), faults)
+            if self.groups[key].refused_by.isdisjoint(names):
+                cured[key] = names
+            else:
+                for one in self.groups[key].waiting:
+                    self.waiting.tell(one, names)
+        self.problems.extend(self.waiting.problems)
+        return cured
+
+    def _shown_in(self, tried: Tried) -> dict[int, list[Problem]]:
+        """What is wrong in each copy, before and after each change, by the copy's `id()`."""
+        copies: dict[int, Any] = {}
+        for raw in tried.after.values():
+            copies[id(raw)] = raw
+        for changes in tried.changes.values():
+            for _name, before, after in changes:
+                copies.update({id(before): before, id(after): after})
+        copies = {place: raw for place, raw in copies.items() if raw is not None}
+        shown: dict[int, list[Problem]] = {}
+        for batch in _batched(list(copies.items())):
+            # A document of which there are several copies is examined with each by itself.
+            for layer in _layers(batch):
+                found = self._problems([raw for _place, raw in layer])
+                for (place, _raw), (_examined, problems) in zip(layer, found, strict=True):
+                    shown[place] = problems
+        return shown
+
+
+def _layers(batch: Sequence[tuple[int, Any]]) -> list[list[tuple[int, Any]]]:
+    """Copies in groups, in each of which an `_id` comes once."""
+    layers: list[dict[Any, tuple[int, Any]]] = []
+    for each in batch:
+        key = key_of(each[1]["_id"])
+        layer = next((one for one in layers if key not in one), None)
+        if layer is None:
+            layer = {}
+            layers.append(layer)
+        layer[key] = each
+    return [list(layer.values()) for layer in layers]
+
+
+def _evidence(key: _Key, shown: Mapping[int, list[Problem]], raw: Any) -> Evidence:
+    """What shows a finding in a copy, whatever class the copy is of by now."""
+    _model, path, kind, _error = key
+    return evidence_of(
+        [problem.message, problem.value]
+        for problem in shown[id(raw)]
+        if (problem.path, problem.kind) == (path, kind)
+    )
+
+
+def _place_of(reference: Reference) -> Any:
+    database = reference.database
+    return id(database.client), database.name, reference.collection
+
+
+def _existing(collection: Collection[Any], ids: list[Any]) -> Iterator[Any]:
+    """The keys of those `_id`s that are there."""
+    for batch in _batched(ids):
+        for found in ids_of(collection, by_ids(batch), batch_size=len(batch) + 1):
+            yield key_of(found)
+
+
+def _batched(items: list[Any]) -> Iterator[list[Any]]:
+    for first in range(0, len(items), _BATCH):
+        yield items[first : first + _BATCH]

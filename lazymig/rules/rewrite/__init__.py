@@ -1,0 +1,1 @@
+"""Queries over new shapes, rewritten for the documents as they are stored."""

@@ -1,0 +1,189 @@
+"""Rewriting through the rules of one collection, with a memory of what was asked before."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from bson import ObjectId, Regex
+
+from lazymig.query.clauses import Clause, Every, Leaf, Negation, Some
+from lazymig.query.matching import query_paths
+from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, is_concerned, rewrite
+
+__all__ = ["Rewriter"]
+
+# More are forgotten all at once: what is asked again is soon there again.
+_MOST_KNOWN: Final = 256
+_LONGEST_LIST: Final = 20
+
+# Equal values of one of these types are one value to MongoDB. MongoEngine makes a pattern of each
+# condition on a part of a text.
+_SCALARS: Final = frozenset(
+    {bool, bytes, datetime, float, int, ObjectId, re.Pattern, str, type(None), UUID}
+)
+
+_UNKNOWN: Final = object()
+_LOGICAL: Final = ("$and", "$or", "$nor")
+
+
+class Rewriter:
+    """`rewrite` through some steps, which remembers what became of the same conditions before.
+
+    Only the conditions on paths that a step writes or its target reads are looked at; the ones
+    beside them, such as an `_id`, may differ from query to query.
+    """
+
+    def __init__(self, steps: tuple[Step, ...]) -> None:
+        self.steps = steps
+        self._read_by_targets = frozenset(
+            root for step in steps for root in _roots_read(step.condition)
+        )
+        self._known: dict[Hashable, Mapping[str, Any] | CannotRewrite | None] = {}
+        self._writing: dict[str, list[int]] = {}
+        # Those of which it is not known what they write.
+        self._opaque: list[int] = []
+        for number, step in enumerate(steps):
+            if step.effects is None:
+                self._opaque.append(number)
+            for root in step.roots:
+                self._writing.setdefault(root, []).append(number)
+
+    def is_concerned(self, query: Mapping[str, Any]) -> bool:
+        """Tell whether a rule writes a path that the query reads."""
+        if not self._opaque and not any(
+            name.startswith("$") or name.partition(".")[0] in self._writing for name in query
+        ):
+            # Most queries of most models.
+            return False
+        return any(True for _ in self.concerning(query))
+
+    def concerning(self, query: Mapping[str, Any]) -> Iterator[int]:
+        """Yield the numbers of the steps that write a path which the query reads."""
+        roots = _roots_of(query)
+        numbers: Iterable[int] = range(len(self.steps))
+        if roots is not None:
+            numbers = {*self._opaque, *(n for root in roots for n in self._writing.get(root, ()))}
+        return (number for number in numbers if is_concerned(query, (self.steps[number],)))
+
+    def rewrite(self, query: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the query whose answer on stored documents is that of `query` on migrated ones.
+
+        :return: the same object if nothing changes.
+        :raises CannotRewrite: there is no such query, or it is not known.
+        """
+        asked = query
+        if not self.is_concerned(query):
+            return query
+        if len(query) > 1:
+            asked = {
+                name: value
+                for name, value in query.items()
+                if self._meets_a_target(name) or self.is_concerned({name: value})
+            }
+        key = _key(asked)
+        if key is None:
+            return rewrite(query, self.steps)
+        seen: Any = self._known.get(key, _UNKNOWN)
+        if seen is _UNKNOWN:
+            seen = self._learned(key, asked)
+        if seen is None:
+            return query
+        if isinstance(seen, CannotRewrite):
+            raise CannotRewrite(seen.rule, seen.path, seen.reason)
+        if asked is not query and any(name in query and name not in asked for name in seen):
+            return rewrite(query, self.steps)
+        return _replaced(query, asked, seen)
+
+    def _meets_a_target(self, name: str) -> bool:
+        """Tell whether a condition may rule out what a target asks for, such as another class."""
+        return name in _LOGICAL or name.partition(".")[0] in self._read_by_targets
+
+    def _learned(
+        self, key: Hashable, asked: Mapping[str, Any]
+    ) -> Mapping[str, Any] | CannotRewrite | None:
+        """Rewrite and remember, a refusal too; `None` if nothing changes."""
+        known: Mapping[str, Any] | CannotRewrite | None
+        try:
+            seen = rewrite(asked, self.steps)
+        except CannotRewrite as refusal:
+            # Without the frames that it was raised through, and what they hold.
+            known = refusal.with_traceback(None)
+        else:
+            # The values in there are the caller's, who may change them.
+            known = None if seen is asked else _copied(seen)
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[key] = known
+        return known
+
+
+def _roots_of(query: Mapping[str, Any]) -> set[str] | None:
+    """Return the first components of the paths that a query reads; None: it does not say which."""
+    roots: set[str] = set()
+    for name, value in query.items():
+        if name in _LOGICAL:
+            for part in value if isinstance(value, (list, tuple)) else ():
+                inner = _roots_of(part) if isinstance(part, Mapping) else set()
+                if inner is None:
+                    return None
+                roots |= inner
+            continue
+        paths: frozenset[str] | None = frozenset((name,))
+        if name.startswith("$") and name not in ("$ref", "$id", "$db"):
+            paths = query_paths({name: value})
+        if paths is None:
+            return None
+        roots.update(path.partition(".")[0] for path in paths)
+    return roots
+
+
+def _roots_read(clause: Clause) -> Iterator[str]:
+    """Yield the first components of the paths that the leaves of a clause ask about."""
+    if isinstance(clause, Leaf):
+        yield clause.path.partition(".")[0]
+    elif isinstance(clause, Negation):
+        yield from _roots_read(clause.part)
+    elif isinstance(clause, (Every, Some)):
+        for part in clause.parts:
+            yield from _roots_read(part)
+
+
+def _replaced(
+    query: Mapping[str, Any], asked: Mapping[str, Any], seen: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A query with these of its conditions replaced, in the place of the first."""
+    result: dict[str, Any] = {}
+    for name, value in query.items():
+        if name not in asked:
+            result[name] = value
+        elif seen.keys().isdisjoint(result):
+            result.update(_copied(seen))
+    return result
+
+
+def _key(value: Any) -> Hashable | None:
+    """What only equal conditions have in common; `None` for what is not remembered."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return kind, value
+    if kind is Regex:
+        return kind, value.pattern, value.flags
+    if kind in (list, tuple) and len(value) <= _LONGEST_LIST:
+        items = [_key(item) for item in value]
+    elif kind is dict:
+        items = [_key(item) for pair in value.items() for item in pair]
+    else:
+        return None
+    return None if None in items else (kind, *items)
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _copied(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_copied(item) for item in value]
+    return value

@@ -1,0 +1,464 @@
+"""What is known of a document without having it, and what a formula answers over that.
+
+Three-valued: True and False hold for every document of which the fact is known, None tells
+nothing. How the facts come about is told in `aftermath` and `pipelines`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import Enum
+from typing import Any, Final, TypeAlias
+from uuid import UUID
+
+import bson
+from bson import DBRef, Decimal128, Int64, ObjectId, Timestamp
+
+from lazymig.query.matching import compile_judge
+from lazymig.raw.encoding import ANY_UUID, ANY_VALUE
+from lazymig.raw.values import (
+    ARRAY,
+    BOOL,
+    NULL,
+    NUMBER,
+    REGEX,
+    STRING,
+    bracket,
+    is_array,
+)
+from lazymig.updates.formulas import (
+    COMPARISONS,
+    All,
+    Formula,
+    Leaf,
+    Not,
+    comparands,
+    conjuncts,
+    fingerprint,
+    own_bracket,
+    parse_element_query,
+)
+
+__all__ = [
+    "ABSENT",
+    "ARRAY_TYPE",
+    "BARREN",
+    "CONTAINERS",
+    "NUMBERS",
+    "PRESENT",
+    "UNKNOWN",
+    "Absent",
+    "Arrays",
+    "Document",
+    "Each",
+    "Fact",
+    "Holds",
+    "Lacks",
+    "OneOf",
+    "Typed",
+    "Unknown",
+    "Value",
+    "ask",
+    "constant",
+    "implies_presence",
+    "is_present",
+]
+
+
+# --- Facts --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Nothing is stored at the path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The path was written, but not even its presence is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """Exactly this value, in which ANY_VALUE may occur."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """Some value of one of these BSON types (aliases of $type)."""
+
+    types: frozenset[str]
+
+
+class Arrays(Enum):
+    """What may be there instead of a sub-document."""
+
+    NONE = "no array"
+    ALIKE = "an array of such things, and of arrays of them"
+    ANY = "any array"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A sub-document; or, unless it `exists`, a scalar or nothing, which have no fields.
+
+    `children` are the fields that are known, `others` is what is known of each other field. There
+    may be an array instead, as `array` says; `holds`: then a sub-document is among its elements.
+    """
+
+    children: dict[str, Fact]
+    exists: bool = False
+    array: Arrays = Arrays.NONE
+    holds: bool = False
+    others: Fact | None = None
+
+    def child(self, name: str) -> Fact | None:
+        """Return what is known of a field, None where that is nothing."""
+        return self.children.get(name, self.others)
+
+
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """An array of which nothing is known, as an element of another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Barren:
+    """Whatever has no fields: neither a sub-document nor an array with one among its elements."""
+
+
+@dataclass(frozen=True, slots=True)
+class Each:
+    """An array. Elements that satisfy `condition` before (all, for None) are `element` now.
+
+    `nested`: the others may be arrays.
+    """
+
+    selector: str
+    condition: Formula
+    element: Fact
+    filtered: bool
+    nested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Holds:
+    """An array that holds elements equal to these, among others."""
+
+    elements: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lacks:
+    """Absent, or an array without an element for which the formula holds.
+
+    `nested`: elements may be arrays.
+    """
+
+    formula: Formula
+    nested: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """One of these facts."""
+
+    facts: tuple[Fact, ...]
+
+
+Fact: TypeAlias = (
+    "Absent | Unknown | Value | Typed | Document | Nested | Barren | Each | Holds | Lacks | OneOf"
+)
+
+ABSENT: Final = Absent()
+UNKNOWN: Final = Unknown()
+PRESENT: Final = Value(ANY_VALUE)
+BARREN: Final = Barren()
+NESTED: Final = Nested()
+ARRAY_TYPE: Final = Typed(frozenset({"array"}))
+
+NUMBERS: Final = frozenset({"int", "long", "double", "decimal"})
+# One sample per BSON type that is decided by the type alone ("bool" has two values: both).
+_SAMPLES: Final[Mapping[str, tuple[Any, ...]]] = {
+    "int": (1,),
+    "long": (Int64(1),),
+    "double": (1.5,),
+    "decimal": (Decimal128("1"),),
+    "string": ("text",),
+    "bool": (False, True),
+    "date": (datetime(2000, 1, 1),),
+    "timestamp": (Timestamp(1, 1),),
+    "objectId": (ObjectId("0" * 24),),
+    "null": (None,),
+    "object": ({},),
+    "array": ([],),
+}
+CONTAINERS: Final = frozenset({"object", "array"})
+
+
+def constant(value: Any) -> Value:
+    """Return the fact that exactly `value` was stored, as it is read back from BSON."""
+    return Value(_as_stored(value))
+
+
+def _as_stored(value: Any) -> Any:
+    """Return `value` as it is read back; what cannot be known becomes ANY_VALUE."""
+    if value is ANY_VALUE or isinstance(value, UUID):
+        return value  # how a UUID is stored, the client decides: as binary data in any case
+    if isinstance(value, DBRef):
+        value = value.as_doc()
+    if isinstance(value, Mapping):
+        return {key: _as_stored(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_stored(item) for item in value]
+    return bson.decode(bson.encode({"v": value}, codec_options=ANY_UUID))["v"]
+
+
+def is_present(fact: Fact | None) -> bool:
+    """Tell whether something is certainly stored where `fact` is known."""
+    if isinstance(fact, OneOf):
+        return all(map(is_present, fact.facts))
+    if isinstance(fact, Document):
+        return fact.exists
+    return isinstance(fact, (Value, Typed, Each, Holds, Nested))
+
+
+# --- Questions ----------------------------------------------------------------------------
+
+
+def implies_presence(
+    target: Formula,
+    parts: tuple[str, ...],
+    may_be_array: Callable[[tuple[str, ...]], bool] = lambda _: False,
+) -> bool:
+    """Tell whether only documents that have the path can match.
+
+    `may_be_array` says it of the parents of the path, none of which is taken for an array by
+    default; below an array, some element has the path.
+    """
+    if any(part.isdecimal() for part in parts[1:]):
+        return False  # it may name an element of an array
+    without: Fact = ABSENT
+    for place in reversed(range(len(parts))):
+        spreads = place > 0 and may_be_array(parts[:place])
+        without = Document({parts[place]: without}, array=Arrays.ALIKE if spreads else Arrays.NONE)
+    return ask(target, without) is False
+
+
+def ask(formula: Formula, fact: Fact) -> bool | None:
+    """Answer the formula for every document of which `fact` is known; None: cannot tell."""
+    if isinstance(formula, Leaf):
+        return _ask_leaf(fact, formula.path, formula)
+    if isinstance(formula, Not):
+        answer = ask(formula.part, fact)
+        return None if answer is None else not answer
+    if isinstance(formula, All):
+        answers = [ask(part, fact) for part in formula.parts]
+        if False in answers:
+            return False
+        return None if None in answers else True
+    return None
+
+
+def _ask_leaf(fact: Fact | None, path: tuple[str, ...], leaf: Leaf) -> bool | None:
+    """Answer `leaf` where `path` is what remains of its path beneath `fact`."""
+    if isinstance(fact, Document):
+        return _ask_document(fact, path, leaf)
+    if isinstance(fact, Nested):
+        return _ask_nested(path, leaf)
+    if isinstance(fact, Barren):
+        return _ask_barren(path, leaf)
+    if isinstance(fact, Absent):
+        return _judge({}, path, leaf)
+    if isinstance(fact, Value):
+        if fact.value is ANY_VALUE:
+            return True if not path and leaf.operator == "$exists" else None
+        return _judge({"v": fact.value}, path, leaf)
+    if isinstance(fact, Typed):
+        return _ask_typed(fact.types, path, leaf)
+    if isinstance(fact, OneOf):
+        return _agreed(_ask_leaf(one, path, leaf) for one in fact.facts)
+    if isinstance(fact, Each):
+        return _ask_each(fact, path, leaf)
+    if isinstance(fact, Holds):
+        return _ask_holds(fact, path, leaf)
+    if isinstance(fact, Lacks):
+        return _ask_lacks(fact, path, leaf)
+    return None
+
+
+def _ask_document(fact: Document, path: tuple[str, ...], leaf: Leaf) -> bool | None:
+    if path:
+        answer = _ask_leaf(fact.child(path[0]), path[1:], leaf)
+        if fact.array is Arrays.NONE:
+            return answer
+        if fact.array is Arrays.ANY or path[0].isdecimal():
+            return None
+        # One element that answers yes is enough, and there may be none at all.
+        return answer if answer is False or fact.holds else None
+    if not fact.exists:
+        return None
+    answer = _ask_typed(frozenset({"object"}), (), leaf)
+    if fact.array is Arrays.NONE:
+        return answer
+    if leaf.operator == "$exists":
+        return True
+    if fact.array is Arrays.ANY:
+        return None
+    if leaf.operator == "$elemMatch":
+        inner = parse_element_query(leaf.operand)
+        element = replace(fact, array=Arrays.NONE)
+        fails = ask(inner, element) is False and ask(inner, NESTED) is False
+        return False if fails else None
+    if leaf.operator == "$type" and answer and fact.holds:
+        return True
+    return False if answer is False and _ask_nested((), leaf) is False else None
+
+
+def _ask_nested(path: tuple[str, ...], leaf: Leaf) -> bool | None:
+    """Answer for an array as a whole: its elements are not looked at; its fields are numbers."""
+    if path:
+        return None if path[0].isdecimal() else _judge({}, path, leaf)
+    if leaf.operator in ("$size", "$elemMatch"):
+        return None
+    if any(own_bracket(comparand) in (ARRAY, None) for comparand in comparands(leaf)):
+        return None
+    return _judge({"v": []}, (), leaf)
+
+
+def _ask_barren(path: tuple[str, ...], leaf: Leaf) -> bool | None:
+    if path:
+        return False if not path[0].isdecimal() and _judge({}, path, leaf) is False else None
+    if leaf.operator == "$type" and leaf.operand in ("object", ["object"], 3, [3]):
+        return False
+    return None
+
+
+def _agreed(answers: Iterable[bool | None]) -> bool | None:
+    distinct = set(answers)
+    return distinct.pop() if len(distinct) == 1 else None
+
+
+def _judge(document: Mapping[str, Any], path: tuple[str, ...], leaf: Leaf) -> bool | None:
+    judge = compile_judge({".".join(("v", *path)): leaf.condition()})
+    return judge(document)
+
+
+def _ask_typed(types: frozenset[str], path: tuple[str, ...], leaf: Leaf) -> bool | None:
+    if path and types & CONTAINERS:
+        return None
+    if leaf.operator == "$exists":
+        return not path
+    samples = [sample for name in types for sample in _SAMPLES[name]]
+    answer = _agreed(_judge({"v": sample}, path, leaf) for sample in samples)
+    if path or leaf.operator == "$type":
+        # An array answers $type by its elements too, so that only yes is certain.
+        return answer if answer or "array" not in types else None
+    if "array" in types:
+        return None
+    # The samples are all the values there are of null and bool, and no others.
+    open_brackets = set(map(bracket, samples)) - {NULL, BOOL}
+    asked = set(map(own_bracket, comparands(leaf)))
+    if leaf.operator == "$mod":
+        asked.add(NUMBER)
+    if leaf.operator == "$regex" or REGEX in asked:
+        asked.add(STRING)
+    return None if None in asked or asked & open_brackets else answer
+
+
+def _ask_each(fact: Each, path: tuple[str, ...], leaf: Leaf) -> bool | None:
+    """Answer False where no element satisfies the leaf; an empty array forbids any True."""
+    element = fact.element
+    if path:
+        if path[0].isdecimal() or _judge({}, path, leaf) is not False:
+            return None
+        inner: Formula = replace(leaf, path=path)
+        if isinstance(element, Document):
+            element = replace(element, array=Arrays.NONE)  # no path goes into an array in an array
+    elif leaf.operator == "$exists":
+        return True
+    elif leaf.operator == "$elemMatch":
+        inner = parse_element_query(leaf.operand)
+        if fact.nested and ask(inner, NESTED) is not False:
+            return None
+    elif _asks_elements(leaf):
+        inner = replace(leaf, path=())
+    else:
+        return None
+    if isinstance(element, Value) and is_array(element.value):
+        return None
+    untouched_fail = not fact.filtered or _implies(inner, fact.condition)
+    return False if untouched_fail and ask(inner, element) is False else None
+
+
+def _implies(stronger: Formula, weaker: Formula) -> bool:
+    """Tell whether each conjunct of `weaker` is one of `stronger`."""
+    given = {fingerprint(part) for part in conjuncts(stronger)}
+    return given >= {fingerprint(part) for part in conjuncts(weaker)}
+
+
+def _ask_holds(fact: Holds, path: tuple[str, ...], leaf: Leaf) -> bool | None:
+    if not path and leaf.operator == "$exists":
+        return True
+    if not path and leaf.operator == "$type":
+        return _ask_typed(frozenset({"array"}), path, leaf)
+    if not path and leaf.operator == "$size" and leaf.operand == 0:
+        return False if fact.elements else None
+    # More elements can only add to the answers of these, and Python's yes stays a yes.
+    monotone = leaf.operator in (*COMPARISONS, "$in", "$exists")
+    if (
+        not monotone
+        or any(part.isdecimal() for part in path)
+        or any(map(is_array, comparands(leaf)))
+    ):
+        return None
+    return _judge({"v": list(fact.elements)}, path, leaf) or None
+
+
+def _ask_lacks(fact: Lacks, path: tuple[str, ...], leaf: Leaf) -> bool | None:
+    """Answer False where whatever satisfies the leaf satisfies what no element does."""
+    if _judge({}, path, leaf) is not False:
+        return None
+    if path:
+        if path[0].isdecimal():
+            return None
+        inner: Formula = replace(leaf, path=path)
+    elif leaf.operator == "$elemMatch":
+        inner = parse_element_query(leaf.operand)
+        if fact.nested and ask(inner, NESTED) is not False:
+            return None
+    elif not _asks_elements(leaf):
+        return None
+    elif leaf.operator in ("$eq", "$in"):
+        return False if _lacks_values(fact, comparands(leaf)) else None
+    else:
+        inner = replace(leaf, path=())
+    return False if _implies(inner, fact.formula) else None
+
+
+def _asks_elements(leaf: Leaf) -> bool:
+    """Tell whether an array answers the leaf by its elements alone, and never as a whole."""
+    return leaf.operator in (*COMPARISONS, "$in", "$regex", "$mod") and not any(
+        own_bracket(comparand) in (ARRAY, None) for comparand in comparands(leaf)
+    )
+
+
+def _lacks_values(fact: Lacks, values: Sequence[Any]) -> bool:
+    """Tell whether none of the values is an element."""
+    first, *others = conjuncts(fact.formula)
+    if not isinstance(first, Leaf) or first.path or first.operator not in ("$eq", "$in"):
+        return False
+    if others:
+        return False  # they leave some of the values where they are
+    lacked = set(map(_fingerprint_of_value, comparands(first)))
+    return all(
+        bracket(value) != REGEX and _fingerprint_of_value(value) in lacked for value in values
+    )
+
+
+def _fingerprint_of_value(value: Any) -> Any:
+    return fingerprint(Leaf((), "$eq", value))

@@ -1,0 +1,338 @@
+"""What is known of every document once the stages of an update pipeline have run.
+
+Nothing is executed: the stages, their expressions and the target that found the documents tell
+all. Updates of operators are read in `aftermath`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from lazymig.query.operators import is_expression
+from lazymig.raw.encoding import ANY_VALUE, AnyValue
+from lazymig.updates.knowledge import (
+    ABSENT,
+    ARRAY_TYPE,
+    CONTAINERS,
+    PRESENT,
+    UNKNOWN,
+    Absent,
+    Arrays,
+    Document,
+    Fact,
+    OneOf,
+    Typed,
+    Value,
+    constant,
+    implies_presence,
+)
+from lazymig.updates.parents import Parents, Path
+from lazymig.updates.update import SET_STAGES, assignments, unset_stage_paths
+
+__all__ = ["after_pipeline"]
+
+_OBJECT: Final = Typed(frozenset({"object"}))
+
+
+@dataclass(slots=True)
+class _Stages:
+    """What is known while the stages of a pipeline run one after another."""
+
+    parents: Parents
+    document: Document
+    original: bool = True  # what no stage has written is still as the target found it
+
+
+def after_pipeline(parents: Parents, stages: Sequence[Mapping[str, Any]]) -> Document:
+    """Return what is known of the documents that a target found, after well-formed stages.
+
+    `parents` knows the target. Stages write and remove a path in every element of an array on it,
+    and in arrays in arrays.
+    """
+    state = _Stages(parents, Document({}, exists=True))
+    for stage in stages:
+        ((name, value),) = stage.items()
+        if name in SET_STAGES:
+            # All expressions of a stage see the document as the stage found it.
+            facts = [(path, _express(expression, state)) for path, expression in assignments(value)]
+            for path, fact in facts:
+                _insert_field(state, state.document, path, fact, creates=True)
+            continue
+        paths = unset_stage_paths(name, value)
+        if paths is None:
+            state = _Stages(parents, Document({}, exists=True, others=UNKNOWN), original=False)
+            continue
+        for parts in (tuple(path.split(".")) for path in paths):
+            _insert_field(state, state.document, parts, ABSENT, creates=False)
+    return state.document
+
+
+def _insert_field(
+    state: _Stages,
+    document: Document,
+    parts: Path,
+    fact: Fact,
+    *,
+    creates: bool,
+    above: Path | None = (),
+) -> None:
+    """Note that a stage wrote `fact` at `parts` of `document`, which is changed.
+
+    A stage creates parents, whatever was there. `above` is where the document is, None if it may be
+    in an array.
+    """
+    head, rest = parts[0], parts[1:]
+    known = document.child(head)
+    if not rest:
+        document.children[head] = fact
+        return
+    if any(part.isdecimal() for part in rest):
+        document.children[head] = UNKNOWN
+        return
+    here = None if above is None else (*above, head)
+    child = _opened(state, known, here, creates=creates)
+    if child is None:
+        return
+    below = here if child.array is Arrays.NONE else None
+    _insert_field(state, child, rest, fact, creates=creates, above=below)
+    document.children[head] = child
+
+
+def _opened(
+    state: _Stages, known: Fact | None, here: Path | None, *, creates: bool
+) -> Document | None:
+    """Return what is known of a field in which a stage is about to write a field, or to remove one.
+
+    None: nothing becomes of it.
+    """
+    if isinstance(known, Document):
+        exists = known.exists or creates
+        return Document(dict(known.children), exists, known.array, known.holds, known.others)
+    if isinstance(known, Value) and isinstance(known.value, dict):
+        fields: dict[str, Fact] = {key: Value(item) for key, item in known.value.items()}
+        return Document(fields, exists=True, others=ABSENT)
+    if known is None:
+        if state.original and here is not None and not state.parents.may_be_array(here):
+            return Document({}, exists=creates)
+        holds = state.original and here is not None and state.parents.holds_document(here)
+        return Document({}, exists=creates, array=Arrays.ALIKE, holds=holds)
+    if _is_no_container(known):
+        return Document({}, exists=True, others=ABSENT) if creates else None
+    if isinstance(known, Typed) and "array" not in known.types:
+        return Document({}, exists=creates, others=UNKNOWN)
+    return Document({}, exists=creates, array=Arrays.ALIKE, others=UNKNOWN)
+
+
+def _is_no_container(fact: Fact) -> bool:
+    if isinstance(fact, Value):
+        return not isinstance(fact.value, (list, dict, AnyValue))
+    if isinstance(fact, Typed):
+        return not fact.types & CONTAINERS
+    return isinstance(fact, Absent)
+
+
+def _express(expression: Any, state: _Stages) -> Fact:
+    """Return what an aggregation expression gives, UNKNOWN if it may give nothing at all."""
+    if expression is ANY_VALUE:
+        return UNKNOWN  # a string in it may turn out to be a path
+    if isinstance(expression, str) and expression.startswith("$"):
+        return _VARIABLES.get(expression) or _look_up(expression, state)
+    if isinstance(expression, (list, tuple)):
+        return Value([_item(_express(item, state)) for item in expression])
+    if not isinstance(expression, Mapping):
+        return constant(expression)
+    if not is_expression(expression):
+        return _OBJECT
+    ((operator, argument),) = expression.items()
+    if operator == "$literal":
+        return constant(argument)
+    if operator == "$ifNull" and isinstance(argument, list) and argument:
+        *tried, default = (_express(one, state) for one in argument)
+        return OneOf((*map(_not_null, tried), default))
+    branches = _branches(operator, argument)
+    if branches:
+        return OneOf(tuple(_express(branch, state) for branch in branches))
+    types = _RESULTS.get(operator)
+    if operator in ("$convert", "$dateFromString"):
+        return _converted(types, argument, state)
+    if operator == "$let" and isinstance(argument, Mapping):
+        if "CURRENT" in argument.get("vars", ()):
+            return UNKNOWN  # then paths begin elsewhere
+        return _express(argument.get("in"), state)
+    if types is None:
+        return UNKNOWN
+    if operator in _NULL_OF_NULL and all(_is_never_null(one, state) for one in _inputs(argument)):
+        types -= {"null"}
+    return Typed(types)
+
+
+def _inputs(argument: Any) -> list[Any]:
+    """Return the expressions that an operator computes from."""
+    if isinstance(argument, Mapping) and not is_expression(argument):
+        return [argument["input"]] if "input" in argument else list(argument.values())
+    return list(argument) if isinstance(argument, (list, tuple)) else [argument]
+
+
+def _is_never_null(expression: Any, state: _Stages) -> bool:
+    """Tell whether an expression gives something other than null for every document."""
+    if isinstance(expression, str) and expression.startswith("$") and expression[1:2] != "$":
+        parts = tuple(expression[1:].split("."))
+        if state.original and state.document.child(parts[0]) is None:
+            # Through an array, an expression gets an array.
+            return all(state.parents.excludes(parts, nothing) for nothing in (ABSENT, Value(None)))
+    return _is_value(_express(expression, state))
+
+
+def _is_value(fact: Fact) -> bool:
+    if isinstance(fact, Value):
+        return fact.value is not None and fact.value is not ANY_VALUE
+    if isinstance(fact, OneOf):
+        return all(map(_is_value, fact.facts))
+    return isinstance(fact, Typed) and "null" not in fact.types
+
+
+def _branches(operator: str, argument: Any) -> list[Any]:
+    """Return the expressions one of which `$cond`, or `$switch` with a default, gives."""
+    if operator == "$cond":
+        if isinstance(argument, Mapping):
+            return [argument.get("then"), argument.get("else")]
+        return argument[1:] if isinstance(argument, list) else []
+    if operator != "$switch" or not isinstance(argument, Mapping) or "default" not in argument:
+        return []
+    cases = argument.get("branches")
+    if not isinstance(cases, list) or not all(isinstance(case, Mapping) for case in cases):
+        return []
+    return [*(case.get("then") for case in cases), argument["default"]]
+
+
+def _converted(types: frozenset[str] | None, argument: Any, state: _Stages) -> Fact:
+    """Return what a conversion gives, its own results for bad input and for null included."""
+    if not isinstance(argument, Mapping):
+        return UNKNOWN
+    if types is None:
+        wanted = argument.get("to")
+        name = _CONVERSIONS.get(wanted) if isinstance(wanted, (str, int)) else None
+        if name is None:
+            return UNKNOWN
+        types = frozenset({name, "null"})
+    others = [argument[key] for key in ("onError", "onNull") if key in argument]
+    return OneOf((Typed(types), *(_express(one, state) for one in others)))
+
+
+def _item(fact: Fact) -> Any:
+    return fact.value if isinstance(fact, Value) else ANY_VALUE
+
+
+def _not_null(fact: Fact) -> Fact:
+    """Return what is known besides `fact` of a value that is neither null nor absent."""
+    if isinstance(fact, Typed):
+        return Typed(fact.types - {"null"})
+    if fact in (UNKNOWN, PRESENT, ABSENT) or fact == Value(None):
+        return PRESENT
+    return fact
+
+
+def _look_up(expression: str, state: _Stages) -> Fact:
+    if expression.startswith("$$"):
+        return UNKNOWN
+    parts = tuple(expression[1:].split("."))
+    fact: Fact | None = state.document
+    through_array = False
+    for part in parts:
+        if isinstance(fact, Document):
+            through_array = through_array or fact.array is not Arrays.NONE
+            fact = fact.child(part)
+        elif isinstance(fact, Value) and isinstance(fact.value, dict):
+            fact = Value(fact.value[part]) if part in fact.value else ABSENT
+        elif fact is not None:
+            return UNKNOWN
+    may_be_array = state.parents.may_be_array
+    if (
+        fact is None
+        and state.original
+        and implies_presence(state.parents.target, parts, may_be_array)
+    ):
+        return PRESENT
+    if isinstance(fact, Document):
+        types = _OBJECT.types if fact.array is Arrays.NONE else CONTAINERS
+        fact = Typed(types) if fact.exists else UNKNOWN
+    if fact is None:
+        return UNKNOWN
+    # Of an array, an expression gets an array of what its elements have there.
+    return OneOf((fact, ARRAY_TYPE)) if through_array else fact
+
+
+_VARIABLES: Final[Mapping[str, Fact]] = {
+    "$$REMOVE": ABSENT,
+    "$$NOW": Typed(frozenset({"date"})),
+    "$$CLUSTER_TIME": Typed(frozenset({"timestamp"})),
+    "$$ROOT": _OBJECT,
+    "$$CURRENT": _OBJECT,
+}
+
+
+def _results() -> Iterator[tuple[str, frozenset[str]]]:
+    # What expressions give that never give nothing; null is what most of them make of a missing
+    # input. From the operators' reference in the MongoDB manual, checked on 6.0.
+    for types, operators in (
+        ("string", "$toLower $toUpper $type $substr $substrBytes $substrCP"),
+        ("string null", "$concat $toString $trim $ltrim $rtrim $replaceOne $replaceAll"),
+        ("string null", "$dateToString"),
+        ("int", "$size $cmp $strcasecmp $strLenCP $strLenBytes"),
+        ("int null", "$toInt $indexOfArray $indexOfBytes $indexOfCP $binarySize $bsonSize"),
+        ("int null", "$year $month $week $dayOfMonth $dayOfWeek $dayOfYear $hour $minute $second"),
+        ("int null", "$millisecond $isoWeek $isoDayOfWeek"),
+        ("long null", "$toLong $isoWeekYear $dateDiff $tsSecond $tsIncrement"),
+        ("double null", "$toDouble"),
+        ("decimal null", "$toDecimal"),
+        ("int long double decimal", "$sum"),
+        ("double decimal null", "$avg"),
+        ("int long double decimal null", "$multiply $divide $mod $abs $ceil $floor $round $trunc"),
+        ("int long double decimal null", "$pow $exp $sqrt $ln $log $log10"),
+        ("int long double decimal date null", "$add $subtract"),
+        ("bool", "$eq $ne $gt $gte $lt $lte $and $or $not $in $isNumber $isArray $regexMatch"),
+        ("bool", "$allElementsTrue $anyElementTrue $setEquals $setIsSubset"),
+        ("bool null", "$toBool"),
+        ("date null", "$toDate $dateFromString $dateFromParts $dateAdd $dateSubtract $dateTrunc"),
+        ("objectId null", "$toObjectId"),
+        ("object", "$mergeObjects"),
+        ("object null", "$arrayToObject $dateToParts $regexFind $setField $unsetField"),
+        ("array", "$range $regexFindAll"),
+        ("array null", "$split $map $filter $concatArrays $setUnion $reverseArray $objectToArray"),
+        ("array null", "$setDifference $setIntersection $slice $sortArray $zip"),
+    ):
+        for operator in operators.split():
+            yield operator, frozenset(types.split())
+
+
+_RESULTS: Final = dict(_results())
+
+# These give null for null and for nothing only; numbers and dates of the wrong kind are refused.
+_NULL_OF_NULL: Final = frozenset(
+    {
+        *("$concat", "$toString", "$trim", "$ltrim", "$rtrim", "$replaceOne", "$replaceAll"),
+        *("$split", "$toInt", "$toLong", "$toDouble", "$toDecimal", "$toBool", "$toDate"),
+        *("$toObjectId", "$multiply", "$divide", "$mod", "$abs", "$ceil", "$floor", "$round"),
+        *("$trunc", "$add", "$subtract", "$pow", "$map", "$filter", "$concatArrays"),
+        *("$reverseArray", "$objectToArray", "$arrayToObject", "$setUnion", "$setDifference"),
+        *("$setIntersection", "$sortArray", "$year", "$month", "$dayOfMonth", "$hour"),
+    }
+)
+
+# What `$convert` gives, by the name or the number of a type.
+_CONVERSIONS: Final[Mapping[Any, str]] = {
+    key: name
+    for number, name in (
+        (1, "double"),
+        (2, "string"),
+        (7, "objectId"),
+        (8, "bool"),
+        (9, "date"),
+        (16, "int"),
+        (18, "long"),
+        (19, "decimal"),
+    )
+    for key in (name, number)
+}
