@@ -13,7 +13,7 @@ from mongoengine import BooleanField, Document, IntField, ReferenceField, String
 from mongoengine.errors import FieldDoesNotExist
 
 from lazymig import LazyMigrationMixin, as_stored
-from tests.odm.test_queryset_class import PickledPerson
+from tests.odm.querysets.test_queryset_class import PickledPerson
 from tests.support.doors import (
     ALL_DOORS,
     CASES,

@@ -22,7 +22,7 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from lazymig.query.matching import compile_query, query_paths
-from tests.rules.strategies import Raw, cases
+from tests.query.strategies import Raw, cases
 
 NAN = float("nan")
 NOON = datetime(2020, 1, 1, 12)

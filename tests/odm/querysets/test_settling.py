@@ -11,7 +11,7 @@ from mongoengine import (
 )
 
 from lazymig import RuleDefinitionError, SettleLimitExceeded
-from tests.odm.test_see_through import OLD, people
+from tests.odm.querysets.test_see_through import OLD, people
 from tests.support.doors import stored
 from tests.support.handlers import handler, model, rule
 

@@ -18,7 +18,7 @@ from lazymig.operations.runs.digest import digest_of
 from lazymig.rules.discovery import bind, discover
 from tests.support.handlers import handler, model, rule
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 RULE = """
     class Rules(DocumentMigration):
@@ -106,7 +106,7 @@ def test_every_process_gets_the_same_digest() -> None:
     """The seed of the hashes, which orders sets anew in each process, is nowhere in a digest."""
     source = RULE.replace("self.update", 'x = self.doc_class in {"a", "b", "c", "d"}; self.update')
     script = (
-        "from tests.operations.test_digest import _without_source\n"
+        "from tests.operations.runs.test_digest import _without_source\n"
         f"print(_without_source({source!r}))"
     )
     digests = {

@@ -12,7 +12,7 @@ from bson import SON
 
 from lazymig.raw.encoding import ANY_VALUE
 from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, compile_step, opaque_step, rewrite
-from tests.rules.rewriting_cases import ADDED, RENAMED, Raw
+from tests.rules.rewrite.rewriting_cases import ADDED, RENAMED, Raw
 
 # --- What stays as it is ----------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ from tests.support.mails import (
     send_mail,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COUNT = 60
 EVERY_MAIL = dict.fromkeys(range(COUNT), 1)
 

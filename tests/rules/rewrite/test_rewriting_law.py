@@ -16,8 +16,8 @@ from pymongo.errors import WriteError
 from lazymig.rules.rewrite.rewriter import Rewriter
 from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, rewrite
 from lazymig.updates.knowledge import Unknown
-from tests.rules.rewriting_cases import Raw, RuleCase, cases
-from tests.rules.update_cases import Case, update_each
+from tests.rules.rewrite.rewriting_cases import Raw, RuleCase, cases
+from tests.updates.update_cases import Case, update_each
 
 EXAMPLES = max(300, settings().max_examples // 10)
 

@@ -24,7 +24,7 @@ from lazymig.rules.once import once
 from lazymig.rules.rule import Rule, RuleHandler, evaluate
 from lazymig.rules.tracing.paths import is_read_within, trace, within
 from lazymig.updates.update import check_update, written_paths
-from tests.rules import rule_sources
+from tests.rules.tracing import rule_sources
 
 OLD = "old_name"
 NAMES = {"p": "a", "q": "b"}

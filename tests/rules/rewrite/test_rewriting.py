@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, compile_step, rewrite
-from tests.rules.rewriting_cases import ADDED, FILLED, RENAMED, Raw
+from tests.rules.rewrite.rewriting_cases import ADDED, FILLED, RENAMED, Raw
 
 NOTHING: Raw = {"_id": {"$in": []}}
 GUARDED = compile_step(

@@ -17,7 +17,7 @@ from pymongo.errors import BulkWriteError, OperationFailure
 
 from lazymig.updates.convergence import assumed_parents, ends_match, keeps_match
 from lazymig.updates.update import check_update
-from tests.rules.proof_cases import Chance, Raw, Rule
+from tests.updates.proof_cases import Chance, Raw, Rule
 
 LONG = os.environ.get("LAZYMIG_PROFILE") == "long"
 PROVED = settings().max_examples if LONG else 1000

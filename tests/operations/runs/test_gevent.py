@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-PACKAGE = Path(__file__).parents[2] / "lazymig"
+PACKAGE = Path(__file__).parents[3] / "lazymig"
 
 # Of these modules gevent exchanges what is in them: who took it by name before has the old one.
 PATCHED = {"queue", "select", "selectors", "socket", "subprocess", "threading", "time"}

@@ -14,7 +14,7 @@ from pymongo.collection import Collection
 from lazymig.raw.encoding import ANY_VALUE
 from lazymig.updates.convergence import ends_match
 from lazymig.updates.update import check_update
-from tests.rules.update_cases import (
+from tests.updates.update_cases import (
     Case,
     Raw,
     concrete,

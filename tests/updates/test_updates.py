@@ -19,7 +19,7 @@ from lazymig.updates.update import (
     removed_paths,
     written_paths,
 )
-from tests.rules.update_cases import (
+from tests.updates.update_cases import (
     EXAMPLES,
     Case,
     Raw,

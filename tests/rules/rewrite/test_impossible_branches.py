@@ -17,7 +17,7 @@ from lazymig.query.clauses import FALSE, Clause, Every, Negation, Some, every, r
 from lazymig.query.context import simplified
 from lazymig.rules.rewrite.rewriter import Rewriter
 from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, compile_step, simplify
-from tests.rules.rewriting_cases import Raw, RuleCase, cases, documents, queries_on
+from tests.rules.rewrite.rewriting_cases import Raw, RuleCase, cases, documents, queries_on
 
 EXAMPLES = max(100, settings().max_examples // 10)
 

@@ -11,7 +11,7 @@ from pymongo import ASCENDING, MongoClient
 from pymongo.collection import Collection
 
 from lazymig.rules.rewrite.rewriting import Step, compile_step, rewrite
-from tests.rules.rewriting_cases import ADDED, FILLED, RENAMED, Raw
+from tests.rules.rewrite.rewriting_cases import ADDED, FILLED, RENAMED, Raw
 
 SPLIT = [
     compile_step(

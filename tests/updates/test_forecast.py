@@ -17,7 +17,7 @@ from pymongo.errors import WriteError
 from lazymig.query.matching import compile_query
 from lazymig.updates.forecast import Forecast
 from lazymig.updates.update import written_paths
-from tests.rules.update_cases import (
+from tests.updates.update_cases import (
     EXAMPLES,
     NAMES,
     accepted,
