@@ -1,7 +1,7 @@
 """What a backup looks like on disk: its names, its gzip members, and what fills them.
 
 Beside each `<collection>.bson.gz` stands `<collection>.lazymig`, which tells what of it was
-committed: see `backup_records.py`.
+committed: see `records.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pre-images on disk before a chunk is written; `restoring.py` puts them back."""
+"""Pre-images on disk before a chunk is written; `restore.py` puts them back."""
 
 from __future__ import annotations
 
