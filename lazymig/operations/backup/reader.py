@@ -45,8 +45,15 @@ class BackupReader:
                 self._data = DataFile(folder, files.data, writable=False)
                 opened.callback(self._data.close)
                 self._records.check(self._data)
+            self.opening: Raw = self._records.opening
+            collection = self.opening.get("collection")
+            if collection is not None and BackupFiles.of(collection) != files:
+                raise BackupUnreadable(
+                    f"it is the backup of the collection {collection!r}, whose files have other "
+                    "names; give them back the names that they had",
+                    path=self.path,
+                )
             self._opened = opened.pop_all()
-        self.opening: Raw = self._records.opening
 
     def __enter__(self) -> BackupReader:
         return self

@@ -130,6 +130,8 @@ def test_the_backup_of_another_collection_is_left_alone(database, tmp_path):
         path.rename(path.with_name(path.name.replace("post", "user")))
     with pytest.raises(BackupUnreadable, match="the backup of the collection 'post'"):
         BackupWriter(tmp_path, database.user, run_id=1)
+    with pytest.raises(BackupUnreadable, match="the backup of the collection 'post'"):
+        restore(tmp_path, database)
 
 
 def test_a_format_of_the_future_is_refused(database, tmp_path, monkeypatch):
