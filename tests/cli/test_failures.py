@@ -84,7 +84,7 @@ def test_calls_are_told_as_commands():
     """Remedies that name a call of the library name the command instead, and such calls exist."""
     sources = "".join(
         " ".join(path.read_text(encoding="utf-8").replace('"', "").split()).replace(" f", " ")
-        for path in Path(lazymig.__file__).parent.glob("[!c]*/*.py")
+        for path in Path(lazymig.__file__).parent.glob("[!c]*/**/*.py")
     )
     for call, command in failures._AS_COMMANDS.items():
         assert call in sources
