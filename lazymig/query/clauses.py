@@ -377,7 +377,10 @@ def read(query: Mapping[str, Any]) -> Clause:
 def _read(name: str, value: Any) -> Clause:
     if not name.startswith("$") or name in ("$ref", "$id", "$db"):
         if is_expression(value) and len(value) > 1 and _SEPARABLE.issuperset(value):
-            return every(leaf(name, {operator: operand}) for operator, operand in value.items())
+            return every(_read(name, {operator: operand}) for operator, operand in value.items())
+        if value == {"$not": {"$exists": False}}:
+            # What excludes presence excludes this, too, in whatever form.
+            return leaf(name, {"$exists": True})
         return leaf(name, value)
     key = ("fragment", name, identity(value))
     if name not in _LOGICAL:

@@ -144,3 +144,8 @@ def test_a_whole_query_is_simplified_or_left_alone() -> None:
     assert simplify({}) == {}
     assert simplify({**kept, "$or": [{"_cls": "X", "a": 1}, {"b": 1}]}) == {"_cls": "H", "b": 1}
     assert simplify({"_cls": {"$in": ["H", "X"]}, "$and": [{"_cls": "Y"}]}) == written(FALSE)
+    present = {"a": {"$not": {"$exists": False}}, "b": 1}
+    assert simplify({"a": {"$exists": False}, "$or": [present, {"b": 2}]}) == {
+        "a": {"$exists": False},
+        "b": 2,
+    }
