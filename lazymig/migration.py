@@ -10,11 +10,11 @@ from bson import ObjectId
 from mongoengine import Document
 from mongoengine.errors import DoesNotExist
 
-from lazymig.engines.access import on_primary
+from lazymig.engines.access import as_bytes, on_primary
 from lazymig.engines.bulk import MigrationReport
 from lazymig.engines.deadline import without_client_limit
 from lazymig.engines.pending import RuleStatus
-from lazymig.engines.reading.decoding import as_bytes, decode
+from lazymig.engines.reading.decoding import decode
 from lazymig.engines.sessions import check_no_transaction
 from lazymig.errors import RunNotFound, RunOptionError
 from lazymig.odm.handler import MigrationHandler

@@ -40,10 +40,10 @@ __all__ = [
     "Raw",
     "Written",
     "all_of",
+    "as_bytes",
     "by_ids",
     "compared",
     "decoded_each",
-    "for_ids",
     "ids_matching",
     "ids_of",
     "in_one_answer",
@@ -77,6 +77,9 @@ _PYMONGO = (Collection, Database, MongoClient)
 _MAX_TIME_EXPIRED = 50
 _NOT_SUPPORTED_ON_VIEW = 166
 _INVALID_OPTIONS = 72
+
+# Where a collection keeps itself with documents that are left as bytes.
+_AS_BYTES = "_lazymig_as_bytes"
 
 # A command that has no room for a document's update, or for what has become of the document.
 _TOO_LARGE = frozenset({10334, 17419, 17420})
@@ -163,9 +166,11 @@ def _among(document_ids: Sequence[Any], operator: str = "$in") -> Raw:
 
 
 def tolerant(collection: Collection[Any]) -> Collection[Any]:
-    """The collection with documents that name what Python cannot hold; for reports, not for writes.
+    """The collection with documents that name what Python cannot hold.
 
-    A date beyond Python's is a `DatetimeMS`, a byte that is no UTF-8 is escaped.
+    For reports, and for reads of `_id`s alone, of which none stops the others; not for writes. A
+    date beyond Python's is a `DatetimeMS`, and names its document. A byte that is no UTF-8 is
+    escaped; such an `_id` names none.
     """
     if is_mongomock(collection):
         return collection
@@ -174,6 +179,21 @@ def tolerant(collection: Collection[Any]) -> Collection[Any]:
         unicode_decode_error_handler="backslashreplace",
     )
     return collection.with_options(codec_options=lenient)
+
+
+def as_bytes(collection: Collection[Any]) -> Collection[Any]:
+    """The collection with documents that are left as bytes; mongomock has none."""
+    # A model keeps its collection: made for each query, this would cost as much as the query.
+    known: Collection[Any] | None = collection.__dict__.get(_AS_BYTES)
+    if known is not None:
+        return known
+    if is_mongomock(collection):
+        return collection
+    made = collection.with_options(
+        codec_options=collection.codec_options.with_options(document_class=RawBSONDocument)
+    )
+    collection.__dict__[_AS_BYTES] = made
+    return made
 
 
 def ids_of(collection: Collection[Any], query: Raw, **options: Any) -> Iterator[Any]:
@@ -220,10 +240,7 @@ def decoded_each(
 def _contents(
     collection: Collection[Any], query: Raw, fields: Any, options: Mapping[str, Any]
 ) -> Iterator[bytes]:
-    # What is asked is encoded by the collection's own options.
-    raw = collection.codec_options.with_options(document_class=RawBSONDocument)
-    undecoded = collection.with_options(codec_options=raw)
-    with undecoded.find(query, fields, **options) as cursor:
+    with as_bytes(collection).find(query, fields, **options) as cursor:
         for found in cursor:
             yield bytes(found.raw)
 
@@ -253,25 +270,10 @@ def _value_at(document: Raw, path: str) -> Any:
     return value
 
 
-def for_ids(collection: Collection[Any]) -> Collection[Any]:
-    """The collection for reads of `_id`s alone: none of them stops the others.
-
-    A date that Python does not have still names its document; text that is not UTF-8 names none.
-    """
-    if is_mongomock(collection):
-        return collection
-    return collection.with_options(
-        codec_options=collection.codec_options.with_options(
-            datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-            unicode_decode_error_handler="backslashreplace",
-        )
-    )
-
-
 def ids_matching(collection: Collection[Any], queries: Sequence[Raw], count: int) -> set[Any]:
     """The keys of the documents, at most `count`, that one of the queries finds on the primary."""
     query = queries[0] if len(queries) == 1 else {"$or": list(queries)}
-    found = in_one_answer(for_ids(on_primary(collection)).find(query, {"_id": 1}), count)
+    found = in_one_answer(tolerant(on_primary(collection)).find(query, {"_id": 1}), count)
     return {key_of(document["_id"]) for document in found}
 
 

@@ -25,14 +25,15 @@ from lazymig import signals
 from lazymig.engines.access import (
     Raw,
     all_of,
+    as_bytes,
     by_ids,
-    for_ids,
     is_document_error,
     is_mongomock,
     key_of,
     located,
     location_fields,
     on_primary,
+    tolerant,
     writable,
     write_each,
 )
@@ -41,7 +42,7 @@ from lazymig.engines.computed.pace import Pace
 from lazymig.engines.computed.recursion import was_told
 from lazymig.engines.loads.lazy import Failure, refresh, rescue
 from lazymig.engines.once.claims import migrate_once
-from lazymig.engines.reading.decoding import BoundedReader, as_bytes, named, take
+from lazymig.engines.reading.decoding import BoundedReader, named, take
 from lazymig.engines.reading.marks import marks_writes
 from lazymig.engines.refusals import (
     failure_of_rule,
@@ -399,7 +400,7 @@ class Work:
             outcome.unwritten.discard(key)
             del outcome.failures[key]
         query = all_of(by_ids([each["_id"] for each in broken]), self.plan.concern, rule.target)
-        for document in for_ids(on_primary(self.collection)).find(query, {"_id": 1}):
+        for document in tolerant(on_primary(self.collection)).find(query, {"_id": 1}):
             if (key := key_of(document["_id"])) not in failed:
                 outcome.failures[key] = still_matches(rule, document["_id"])
         tally.add(counts.pop(rule.name, Tally()))
@@ -474,7 +475,7 @@ class Work:
             tally.matched += before
             tally.modified += max(before - after, 0)
             if after and self._demand == "end":
-                reader = for_ids(on_primary(self.collection))
+                reader = tolerant(on_primary(self.collection))
                 left = reader.find(query, {"_id": 1}).limit(self.most_errors)
                 tally.errors.extend(still_matches(rule, document["_id"]) for document in left)
 

@@ -19,11 +19,11 @@ from lazymig.engines.access import (
     Raw,
     all_of,
     by_ids,
-    for_ids,
     ids_matching,
     is_mongomock,
     key_of,
     on_primary,
+    tolerant,
 )
 from lazymig.engines.loads.batch import Application
 from lazymig.engines.loads.failover import outlast_failover
@@ -59,7 +59,7 @@ class Search:
 
     def find(self, collection: Collection[Any], query: Raw, limit: int = 0) -> Iterator[Any]:
         """The `_id`s of the documents that a query finds on the primary."""
-        cursor = for_ids(on_primary(collection)).find(query, {"_id": 1}, limit=limit)
+        cursor = tolerant(on_primary(collection)).find(query, {"_id": 1}, limit=limit)
         if self.max_time_ms is not None:
             cursor = cursor.max_time_ms(self.max_time_ms)
         if self.collation is not None:
@@ -126,7 +126,7 @@ def _exactly(
 
 def rules_matching(collection: Collection[Any], plan: Plan, found: Found) -> tuple[str, ...]:
     """The names of the starting rules that match one of these documents now."""
-    reader = for_ids(on_primary(collection))
+    reader = tolerant(on_primary(collection))
     ids = by_ids(list(found.values()))
     return tuple(
         rule.name

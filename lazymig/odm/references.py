@@ -23,7 +23,8 @@ from mongoengine.fields import (
     ReferenceField,
 )
 
-from lazymig.engines.reading.decoding import as_bytes, take
+from lazymig.engines.access import as_bytes
+from lazymig.engines.reading.decoding import take
 from lazymig.odm.loading import (
     LEFT_OUT,
     DocumentLeftOut,

@@ -15,9 +15,9 @@ from weakref import WeakKeyDictionary
 from mongoengine import Document
 from mongoengine.queryset import transform
 
-from lazymig.engines.access import all_of, by_ids, on_primary
+from lazymig.engines.access import all_of, as_bytes, by_ids, on_primary
 from lazymig.engines.loads.lazy import Failure, refresh
-from lazymig.engines.reading.decoding import as_bytes, decode
+from lazymig.engines.reading.decoding import decode
 from lazymig.odm.marks import is_marked, mark
 from lazymig.odm.plans import family_of
 from lazymig.odm.schema import shard_key_of

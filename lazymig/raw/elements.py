@@ -35,6 +35,7 @@ __all__ = [
     "tolerant_options",
     "tolerantly_decoded",
     "value_of",
+    "with_any_date",
 ]
 
 size_at = struct.Struct("<i").unpack_from
@@ -232,12 +233,16 @@ def faithful(element: bytes, options: CodecOptions[Any]) -> Any:
     if element[0] == _ID_KIND:
         return ObjectId(_value(element))
     with suppress(Exception):
-        lenient = options.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
         document = _document(_named("v", element)).raw
-        value = decode(document, codec_options=lenient)["v"]
+        value = decode(document, codec_options=with_any_date(options))["v"]
         if encode({"v": value}, codec_options=options) == document:
             return value
     return StoredValue.of(element)
+
+
+def with_any_date(options: CodecOptions[Any]) -> CodecOptions[Any]:
+    """The options for `_id`s: one that Python has no date for still names its document."""
+    return options.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
 
 
 def element_of(value: Any, options: CodecOptions[Any]) -> bytes:

@@ -21,12 +21,12 @@ from lazymig.engines.access import (
     Raw,
     all_of,
     by_ids,
-    for_ids,
     in_one_answer,
     is_mongomock,
     key_of,
     located,
     on_primary,
+    tolerant,
     waited_too_long,
 )
 from lazymig.engines.computed.guards import LARGE, MOST, bytes_of, set_apart
@@ -411,7 +411,7 @@ class Computation:
             {"$facet": {"still": still}},
         ]
         try:
-            (answer,) = for_ids(on_primary(self.collection)).aggregate(
+            (answer,) = tolerant(on_primary(self.collection)).aggregate(
                 stages, **within(self.session)
             )
             keys = {key_of(document["_id"]) for document in answer["still"]}
@@ -460,7 +460,7 @@ class Computation:
     def look_again(self) -> None:
         """Find the documents that still match, and put them among the failures."""
         ids = list(self.questions.values())
-        found = for_ids(on_primary(self.collection)).find(
+        found = tolerant(on_primary(self.collection)).find(
             all_of(by_ids(ids), self.concern, self.rule.declared.target),
             {"_id": 1},
             **within(self.session),

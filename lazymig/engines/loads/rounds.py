@@ -13,6 +13,7 @@ from lazymig.engines.access import (
     Positional,
     Raw,
     all_of,
+    as_bytes,
     by_ids,
     ids_matching,
     in_one_answer,
@@ -22,7 +23,7 @@ from lazymig.engines.access import (
 from lazymig.engines.deadline import Deadline
 from lazymig.engines.loads.batch import Application, Failure
 from lazymig.engines.loads.rejudging import announce, rejudge, written_back
-from lazymig.engines.reading.decoding import Undecoded, as_bytes, decode
+from lazymig.engines.reading.decoding import Undecoded, decode
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.once import CLAIM
 from lazymig.rules.plan import Family, Plan

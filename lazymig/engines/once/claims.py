@@ -30,19 +30,20 @@ from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 from lazymig.engines.access import (
     Raw,
     all_of,
+    as_bytes,
     by_ids,
-    for_ids,
     is_document_error,
     is_mongomock,
     key_of,
     located,
     on_primary,
+    tolerant,
     waited_too_long,
 )
 from lazymig.engines.computed.guarded import Outcome
 from lazymig.engines.computed.pace import Pace
 from lazymig.engines.deadline import Deadline, without_client_limit
-from lazymig.engines.reading.decoding import Undecoded, as_bytes, decode, judge
+from lazymig.engines.reading.decoding import Undecoded, decode, judge
 from lazymig.engines.refusals import (
     failure_of_rule,
     failure_of_server,
@@ -671,7 +672,7 @@ def _look(
     collection: Collection[Any], rule: BoundRule, concern: Raw | None, documents: Sequence[Raw]
 ) -> dict[Any, Held]:
     """Those of the documents that the rule still concerns, with what is known of their claims."""
-    reader = for_ids(on_primary(collection))
+    reader = tolerant(on_primary(collection))
     query = all_of(by_ids([document["_id"] for document in documents]), concern, rule.target)
     found: Any
     if is_mongomock(collection):

@@ -12,35 +12,35 @@ from typing import Any, Final
 
 import bson
 from bson import CodecOptions
-from bson.codec_options import DatetimeConversion
 from bson.errors import InvalidBSON
 from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 
-from lazymig.engines.access import Raw, all_of, by_ids, in_one_answer, is_mongomock, key_of
+from lazymig.engines.access import (
+    Raw,
+    all_of,
+    as_bytes,
+    by_ids,
+    in_one_answer,
+    key_of,
+)
 from lazymig.query.matching import Matcher
-from lazymig.raw.elements import faithful, fields_of, id_element
+from lazymig.raw.elements import faithful, fields_of, id_element, with_any_date
 from lazymig.redaction import excerpt
 
 __all__ = [
     "BoundedReader",
     "Undecodable",
     "Undecoded",
-    "as_bytes",
     "decode",
     "judge",
     "named",
     "take",
-    "with_any_date",
 ]
 
 # The bytes of documents that are held at once, beyond the answer of the server, which may have
 # sixteen times as many for itself.
 _MOST_BYTES: Final = 4 << 20
-
-
-# Where a collection keeps itself with documents that are left as bytes.
-_AS_BYTES: Final = "_lazymig_as_bytes"
 
 
 class Undecodable(InvalidBSON):
@@ -110,26 +110,6 @@ class Undecoded(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"Undecoded({list(self._parts)!r})"
-
-
-def with_any_date(options: CodecOptions[Any]) -> CodecOptions[Any]:
-    """The options for `_id`s: one that Python has no date for still names its document."""
-    return options.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
-
-
-def as_bytes(collection: Collection[Any]) -> Collection[Any]:
-    """The collection with documents that are left as bytes, for `take`; mongomock has none."""
-    # A model keeps its collection: made for each query, this would cost as much as the query.
-    known: Collection[Any] | None = collection.__dict__.get(_AS_BYTES)
-    if known is not None:
-        return known
-    if is_mongomock(collection):
-        return collection
-    made = collection.with_options(
-        codec_options=collection.codec_options.with_options(document_class=RawBSONDocument)
-    )
-    collection.__dict__[_AS_BYTES] = made
-    return made
 
 
 def decode(document: Any, options: CodecOptions[Any]) -> Raw:

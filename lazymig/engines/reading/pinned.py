@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from pymongo.collection import Collection
 
-from lazymig.engines.reading.decoding import decode, take, with_any_date
+from lazymig.engines.reading.decoding import decode, take
 from lazymig.engines.reading.id_store import IdStore
 from lazymig.engines.reading.marks import Mark
+from lazymig.raw.elements import with_any_date
 
 __all__ = ["Pinned", "Requery"]
 

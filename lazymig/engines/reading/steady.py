@@ -8,10 +8,11 @@ from typing import Any
 
 from pymongo.collection import Collection
 
-from lazymig.engines.reading.decoding import Undecoded, take, with_any_date
+from lazymig.engines.reading.decoding import Undecoded, take
 from lazymig.engines.reading.id_store import IdStore
 from lazymig.engines.reading.marks import Mark
 from lazymig.engines.reading.pinned import Pinned, Requery
+from lazymig.raw.elements import with_any_date
 
 __all__ = ["SteadyReader"]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from lazymig.engines.reading.decoding import as_bytes
+from lazymig.engines.access import as_bytes
 from lazymig.odm.querysets.joining import AsStoredQuerySet
 from lazymig.odm.stored import shown_as_stored
 

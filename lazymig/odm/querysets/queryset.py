@@ -11,9 +11,9 @@ from typing import Any
 from bson.errors import InvalidBSON
 from mongoengine.queryset.queryset import ITER_CHUNK_SIZE
 
-from lazymig.engines.access import on_primary
+from lazymig.engines.access import as_bytes, on_primary
 from lazymig.engines.loads.lazy import Failure
-from lazymig.engines.reading.decoding import as_bytes, decode, take
+from lazymig.engines.reading.decoding import decode, take
 from lazymig.engines.reading.pinned import Requery
 from lazymig.engines.reading.steady import SteadyReader
 from lazymig.errors import MigrationError

@@ -12,9 +12,10 @@ from mongoengine import Document, DynamicField, IntField, StringField
 from pymongo.database import Database
 
 from lazymig import MigrationFailed, once
+from lazymig.engines.access import as_bytes
 from lazymig.engines.computed.computing import Computation
 from lazymig.engines.computed.guards import set_apart
-from lazymig.engines.reading.decoding import BoundedReader, as_bytes, take
+from lazymig.engines.reading.decoding import BoundedReader, take
 from lazymig.rules.document import ReadDocument
 from tests.support.handlers import handler, model, rule
 
