@@ -46,7 +46,7 @@ from lazymig.redaction import bare
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
 
-__all__ = ["Application", "Failure"]
+__all__ = ["Application", "Failure", "announce_failure"]
 
 logger = logging.getLogger(__name__)
 
@@ -541,16 +541,8 @@ class Application:
             )
 
     def _announce_end(self) -> None:
-        for key, error in self.errors.items():
-            log_refusal(logger, self.collection, error)
-            signals.announce(
-                signals.migration_failed,
-                self.plan.doc_class,
-                document_id=self.ids[key],
-                rules=(error.rule,) if error.rule else (),
-                scope="lazy",
-                error=error,
-            )
+        for error in self.errors.values():
+            announce_failure(self.collection, self.plan, error)
         for key, names in (self.applied or {}).items():
             if key in self.errors:
                 continue
@@ -562,6 +554,19 @@ class Application:
                 rules=tuple(names),
                 scope="lazy",
             )
+
+
+def announce_failure(collection: Collection[Any], plan: Plan, error: MigrationError) -> None:
+    """Log the error of a document, and send its signal."""
+    log_refusal(logger, collection, error)
+    signals.announce(
+        signals.migration_failed,
+        plan.doc_class,
+        document_id=error.document_id,
+        rules=(error.rule,) if error.rule else (),
+        scope="lazy",
+        error=error,
+    )
 
 
 def _someone_listens() -> bool:

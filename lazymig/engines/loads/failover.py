@@ -19,6 +19,7 @@ from pymongo.errors import PyMongoError
 
 from lazymig.engines.deadline import Deadline
 from lazymig.engines.outages import is_away
+from lazymig.redaction import excerpt
 from lazymig.rules.plan import Family, Plan
 
 __all__ = ["outlast_failover", "outlasts_failovers"]
@@ -58,7 +59,7 @@ def outlast_failover(
         deadline = replace(deadline, started=began, seconds=_PATIENCE)
     pause = _FIRST_PAUSE
     while (deadline.left or 0.0) > pause:
-        logger.info("%s: no primary (%s); trying again", collection.full_name, failed)
+        logger.info("%s: no primary (%s); trying again", collection.full_name, excerpt(failed))
         time.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE)
         try:

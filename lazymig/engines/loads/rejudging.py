@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pymongo import ReturnDocument
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 
-from lazymig import signals
 from lazymig.engines.access import (
     Raw,
     all_of,
@@ -34,7 +33,7 @@ from lazymig.errors import MigrationConflict, MigrationError
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan, feeds
 
-__all__ = ["Rejudged", "announce", "rejudge", "written_back"]
+__all__ = ["Rejudged", "rejudge", "written_back"]
 
 logger = logging.getLogger(__name__)
 
@@ -72,19 +71,6 @@ def rejudge(
             if again:
                 rejudged.again[index] = again
     return rejudged
-
-
-def announce(plan: Plan, error: MigrationError) -> None:
-    """Log an error that is found after the application of the rules, and send its signal."""
-    logger.warning("%s", error)
-    signals.announce(
-        signals.migration_failed,
-        plan.doc_class,
-        document_id=error.document_id,
-        rules=(error.rule,) if error.rule else (),
-        scope="lazy",
-        error=error,
-    )
 
 
 def written_back(plan: Plan, rules: Sequence[BoundRule], document_id: object) -> MigrationConflict:
@@ -161,8 +147,8 @@ class _Retrial:
                     array_filters=evaluation.array_filters,
                     return_document=ReturnDocument.AFTER,
                 )
-        except OperationFailure as exc:
-            if waited_too_long(exc):
+        except (OperationFailure, DocumentTooLarge) as exc:
+            if isinstance(exc, OperationFailure) and waited_too_long(exc):
                 return None
             if not is_document_error(exc):
                 raise

@@ -21,8 +21,8 @@ from lazymig.engines.access import (
     on_primary,
 )
 from lazymig.engines.deadline import Deadline
-from lazymig.engines.loads.batch import Application, Failure
-from lazymig.engines.loads.rejudging import announce, rejudge, written_back
+from lazymig.engines.loads.batch import Application, Failure, announce_failure
+from lazymig.engines.loads.rejudging import rejudge, written_back
 from lazymig.engines.reading.decoding import Undecoded, decode
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.once import CLAIM
@@ -216,7 +216,7 @@ class Rounds:
                 failures[index] = written_back(plan, rules, document_id)
                 del rejudged.again[index]
         for error in failures.values():
-            announce(plan, error)
+            announce_failure(self.collection, plan, error)
         self._fail(
             {
                 index: Failure(_raw(self.current[index]), plan, error)

@@ -23,6 +23,7 @@ from lazymig.engines.scratch import Description, describe, scratch_like
 from lazymig.operations.backup.files import MISSING, by_elements, digest, raw_batches
 from lazymig.operations.backup.writer import BackupWriter
 from lazymig.raw.elements import RawDocument, scanned
+from lazymig.redaction import excerpt
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
@@ -62,7 +63,7 @@ def seal_unsealed(
             "leaves its documents alone, unless it is forced",
             plan.model_name,
             rule.name,
-            exc,
+            excerpt(exc),
         )
         return
     backup.seal_unsealed(b"".join(left))

@@ -16,6 +16,7 @@ from pymongo.errors import OperationFailure
 from lazymig.engines.access import Raw, is_mongomock
 from lazymig.engines.outages import is_away
 from lazymig.operations.journal.journal import JOURNAL, Journal
+from lazymig.redaction import excerpt
 
 __all__ = ["end_predecessors"]
 
@@ -48,5 +49,7 @@ def _kill_sessions(journal: Journal, collection: str) -> None:
         if is_away(exc):
             raise
         logger.warning(
-            "%s: a transaction of a dead run may hold documents for a minute: %s", collection, exc
+            "%s: a transaction of a dead run may hold documents for a minute: %s",
+            collection,
+            excerpt(exc),
         )
