@@ -92,13 +92,6 @@ class _Job:
         plan = plan_for(self.target.model.migration_handler, self.target.model)
         return bool(plan.lazy if self.scope == "lazy" else plan.bulk)
 
-    def beginning(self, journal: str) -> str:
-        """Which run goes on, or that a new one begins."""
-        run = self.former(journal) if self.resume else None
-        if run is None:
-            return "begins a new run"
-        return f"resumes run {run.id}, {run.state}, of {run.started:%Y-%m-%d %H:%M:%S} UTC"
-
     def former(self, journal: str) -> Run | None:
         """The run that the library will take: not one that a later run has made needless."""
         collection = self.target.collection
@@ -300,11 +293,12 @@ def register(group: click.Group) -> None:
             jobs = [_Job(target, run.scope, str(run.id))]
         session.warn_of_missing(dict.fromkeys(job.target for job in jobs))
         journal = session.settings.journal
-        asked = [job for job in jobs if not job.resume or job.former(journal) is not None]
+        former = [job.former(journal) if job.resume else None for job in jobs]
+        asked = [each for each in zip(jobs, former, strict=True) if each[1] or not each[0].resume]
         if yes and resume is not None:
-            for job in asked:
-                session.output.warn(f"{job.name}: {job.beginning(journal)}")
-        if not yes and asked and not _agreed(session.output, asked, journal):
+            for job, unfinished in asked:
+                session.output.warn(f"{job.name}: {_beginning(unfinished)}")
+        if not yes and asked and not _agreed(session.output, asked):
             session.output.warn("nothing was written")
             return FINDINGS
         return _carry_out(session.output, _Work(jobs), options)
@@ -336,10 +330,17 @@ def _jobs(targets: Sequence[Target], scope: str, *, resume: bool) -> list[_Job]:
     return [_Job(target, each, resume) for target in targets for each in chosen]
 
 
-def _agreed(output: Output, jobs: Sequence[_Job], journal: str) -> bool:
+def _beginning(run: Run | None) -> str:
+    """Which run goes on, or that a new one begins."""
+    if run is None:
+        return "begins a new run"
+    return f"resumes run {run.id}, {run.state}, of {run.started:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _agreed(output: Output, asked: Sequence[tuple[_Job, Run | None]]) -> bool:
     """Say on standard error what is about to be written, and ask."""
     statuses: dict[Any, list[RuleStatus]] = {}
-    for job in jobs:
+    for job, run in asked:
         target = job.target
         if target.model not in statuses:
             statuses[target.model] = target.migration.get_status(target.collection)
@@ -349,7 +350,7 @@ def _agreed(output: Output, jobs: Sequence[_Job], journal: str) -> bool:
         nodes = sorted(target.collection.database.client.nodes)
         hosts = ", ".join(f"{host}:{port}" for host, port in nodes)
         output.tell(f"{target.name} in {target.collection.full_name} on {hosts}, {job.scope} rules")
-        output.tell(f"    {job.beginning(journal)}")
+        output.tell(f"    {_beginning(run)}")
         for rule in rules:
             count = "unknown" if rule.remaining is None else documents(rule.remaining)
             output.tell(f"    {rule.name}: {count}")
