@@ -17,7 +17,7 @@ from lazymig.errors import HandlerFileError
 from lazymig.reports.dryrun.report import documents
 
 if TYPE_CHECKING:
-    from lazymig.codegen.handler_file import Lines
+    from lazymig.codegen.rule_lines import Lines
 
 __all__ = ["register"]
 
@@ -41,7 +41,7 @@ class _Standing:
 
     def find_lines(self) -> None:
         # Only this command pays for the import.
-        from lazymig.codegen.handler_file import removable_lines  # noqa: PLC0415
+        from lazymig.codegen.rule_lines import removable_lines  # noqa: PLC0415
 
         try:
             self.lines = removable_lines(self.handler, [rule.name for rule in self.removable])

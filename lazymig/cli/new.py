@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -93,6 +95,7 @@ def register(group: click.Group) -> None:
         edit = _edit(model, file, rules)
         if not dry_run:
             edit.write()
+            _format(session, edit.path)
         _tell(session.output, edit, rules, written=not dry_run)
         return FINE
 
@@ -124,11 +127,11 @@ class _Numbers:
 
 
 def _skeleton(model: Any, name: str, options: dict[str, Any]) -> RuleSource:
-    from lazymig.codegen.rule_source import rule_source  # noqa: PLC0415
+    from lazymig.codegen.rule_source import RuleSource  # noqa: PLC0415
 
     scope: Scope = options["scope"]
     number, digits = _Numbers(model).take(scope)
-    return rule_source(
+    return RuleSource(
         number, name, scope=scope, reads_document=options["reads_document"], digits=digits
     )
 
@@ -182,6 +185,22 @@ def _edit(model: Any, file: Path | None, rules: Sequence[RuleSource]) -> Edit:
     return new_handler_file(
         file or _beside(model), f"{model.__name__}Migration", rules, model=model
     )
+
+
+def _format(session: Session, path: Path) -> None:
+    """Call the user's formatter, if there is one; the file is written whatever comes of it."""
+    command = session.settings.format
+    if command is None:
+        return
+    try:
+        # The settings of a project may name any command, as they may name any module to import.
+        subprocess.run(  # noqa: S603
+            [*shlex.split(command), str(path)], check=True, capture_output=True, text=True
+        )
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        output = getattr(error, "stderr", None) or str(error)
+        reason = next(iter(output.strip().splitlines()), "no reason given")
+        session.output.warn(f"{short_path(path)} is written, but not formatted: {reason}")
 
 
 def _beside(model: Any) -> Path:

@@ -30,6 +30,7 @@ VARIABLES: Mapping[str, str] = {
     "alias": "LAZYMIG_ALIAS",
     "app": "LAZYMIG_APP",
     "journal": "LAZYMIG_JOURNAL",
+    "format": "LAZYMIG_FORMAT",
 }
 """The environment variable of each setting."""
 
@@ -43,6 +44,8 @@ class Settings:
     :ivar alias: MongoEngine's alias of the connection that `uri` is for.
     :ivar app: `package.module`, or `package.module:function`, that connects.
     :ivar journal: the name of the journal's collection.
+    :ivar format: a command that formats a Python file, which is put after its words; `new` calls it
+        for the file that it has written.
     :ivar sources: where each setting comes from, for messages.
     """
 
@@ -51,6 +54,7 @@ class Settings:
     alias: str = "default"
     app: str | None = None
     journal: str = JOURNAL
+    format: str | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
 
 

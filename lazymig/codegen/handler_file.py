@@ -1,31 +1,27 @@
-"""Rules in the files of their handlers: where they stand, how they are added, what can go.
+"""The files of handlers, and rules that are added to them.
 
 Nothing is written before `Edit.write`, and an edit touches no line but those that it has to.
 """
 
 from __future__ import annotations
 
+import ast
 import difflib
 import inspect
 import os
 import stat
 import sys
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from keyword import iskeyword
 from pathlib import Path
 from typing import NamedTuple
 
-import libcst as cst
-
-from lazymig.codegen.literals import Style
 from lazymig.codegen.rule_source import RuleSource, declared_rule
 from lazymig.codegen.source_file import (
-    ClassSource,
     SourceFile,
     Splice,
-    Statement,
     defined_names,
     is_docstring,
     is_placeholder,
@@ -35,18 +31,17 @@ from lazymig.codegen.source_file import (
 from lazymig.errors import HandlerFileError, RuleDefinitionError
 from lazymig.odm.document import LazyMigrationMixin
 from lazymig.rules.discovery import discover
-from lazymig.rules.rule import Rule, RuleHandler, Scope
+from lazymig.rules.rule import Rule, Scope
 
 __all__ = [
     "Edit",
     "HandlerPlace",
-    "Lines",
     "RuleNumber",
     "add_rules",
     "handler_place",
     "new_handler_file",
     "next_number",
-    "removable_lines",
+    "subclasses_of",
 ]
 
 
@@ -125,36 +120,11 @@ class Edit:
             raise HandlerFileError("has changed; make the edit again", path=self.path)
 
 
-@dataclass(frozen=True, slots=True)
-class Lines:
-    """The lines of a rule in a handler's file.
-
-    :ivar rule: the rule's name.
-    :ivar handler: the qualified name of the class that they stand in.
-    :ivar first: the first line, counted from 1: a comment right above the method, a decorator, or
-        the method itself.
-    :ivar last: the last line.
-    :ivar text: the lines as they are.
-    :ivar empties: whether nothing is left in the class, or in the block, once all lines that were
-        given with these are gone: then it needs a `pass`, or may go itself.
-    :ivar others: the other handlers that have the rule from these lines.
-    """
-
-    rule: str
-    handler: str
-    path: Path
-    first: int
-    last: int
-    text: str
-    empties: bool
-    others: tuple[str, ...]
-
-
 # --- What there is --------------------------------------------------------------------------
 
 
 def handler_place(handler_class: type) -> HandlerPlace:
-    """Tell in which file a handler is written.
+    """Find the file that a handler is written in.
 
     :raises HandlerFileError: in none.
     """
@@ -171,13 +141,13 @@ def handler_place(handler_class: type) -> HandlerPlace:
 
 
 def next_number(handler_class: type, scope: Scope) -> RuleNumber:
-    """Give the number behind the highest one of a scope, and the digits that its rules have.
+    """Give the number after the highest one of a scope, and the digits that its rules have.
 
     The rules of handlers that inherit from this one count, too: they would share the number.
     """
     rules = {
         rule.name: rule
-        for each in (handler_class, *_subclasses(handler_class))
+        for each in (handler_class, *subclasses_of(handler_class))
         for rule in discover(each)
     }
     peers = [rule for rule in rules.values() if rule.scope == scope]
@@ -190,296 +160,189 @@ def next_number(handler_class: type, scope: Scope) -> RuleNumber:
     return RuleNumber(number, digits)
 
 
-def removable_lines(handler_class: type, rule_names: Iterable[str]) -> list[Lines]:
-    """Find the lines of some rules in the sources, those of inherited rules in their own files.
-
-    A rule that overrides an inherited one is found together with it: without its lines alone the
-    inherited rule would be back.
-
-    :raises RuleDefinitionError: the handler has no such rule.
-    :raises HandlerFileError: a source cannot be found or read.
-    """
-    known = {rule.name for rule in discover(handler_class)}
-    files: dict[Path, SourceFile] = {}
-    found: list[tuple[Lines, cst.BaseStatement, cst.CSTNode]] = []
-    for name in rule_names:
-        if name not in known:
-            rules = ", ".join(sorted(known)) or "none"
-            raise RuleDefinitionError(
-                f"is no rule of this handler; its rules: {rules}",
-                model=handler_class.__name__,
-                rule=name,
-            )
-        for owner in handler_class.__mro__:
-            if name in vars(owner):
-                place = handler_place(owner)
-                if place.path not in files:
-                    files[place.path] = SourceFile.read(place.path)
-                others = tuple(_sharers(owner, name, handler_class))
-                found.append(_rule_lines(files[place.path], owner, name, others))
-    gone = [statement for _lines, statement, _block in found]
-    return [
-        replace(lines, empties=all(each in gone for each in _statements_of(block)))
-        for lines, _statement, block in found
-    ]
-
-
-def _subclasses(cls: type) -> Iterator[type]:
+def subclasses_of(cls: type) -> Iterator[type]:
+    """The subclasses of a class, theirs included."""
     subclasses: list[type] = cls.__subclasses__()
     for each in subclasses:
         yield each
-        yield from _subclasses(each)
-
-
-def _sharers(owner: type, name: str, handler_class: type) -> Iterator[str]:
-    """The handlers, other than this one, that have a rule from its owner."""
-    method = vars(owner)[name]
-    classes: list[type] = [owner, *_subclasses(owner)]
-    for each in dict.fromkeys(classes):
-        if (
-            each is not handler_class
-            and issubclass(each, RuleHandler)
-            and inspect.getattr_static(each, name) is method
-        ):
-            yield f"{each.__module__}.{each.__qualname__}"
-
-
-def _rule_lines(
-    file: SourceFile, owner: type, name: str, others: tuple[str, ...]
-) -> tuple[Lines, cst.BaseStatement, cst.CSTNode]:
-    code = getattr(inspect.unwrap(vars(owner)[name]), "__code__", None)
-    defined = code.co_firstlineno if code is not None else 0
-    candidates = [
-        (each, statement, block)
-        for each in file.classes
-        if each.name == owner.__qualname__
-        for statement, block in statements_in(each.node.body)
-        if name in defined_names(statement) and not isinstance(statement, cst.SimpleStatementSuite)
-    ]
-    if not candidates:
-        raise HandlerFileError(
-            f"{owner.__qualname__}.{name} is not written in its class; look for what sets it",
-            path=file.path,
-        )
-    # Of several by the same name, the one that was defined; the last one if the file has changed.
-    at = [each for each in candidates if file.start(each[1]) + 1 == defined]
-    cls, statement, block = (at or candidates)[-1]
-    first, last = file.start_with_comments(statement), file.end(statement)
-    lines = Lines(
-        rule=name,
-        handler=cls.name,
-        path=file.path,
-        first=first + 1,
-        last=last,
-        text="".join(file.lines[first:last]),
-        empties=False,
-        others=others,
-    )
-    return lines, statement, block
-
-
-def _statements_of(block: cst.CSTNode) -> Sequence[cst.CSTNode]:
-    assert isinstance(block, cst.BaseSuite)
-    return block.body
+        yield from subclasses_of(each)
 
 
 # --- Edits ----------------------------------------------------------------------------------
 
 
-def add_rules(
-    path: str | os.PathLike[str],
-    handler_name: str,
-    rules: Sequence[RuleSource],
-    *,
-    width: int = 100,
-) -> Edit:
-    """Add rules to a handler class, each behind the last one of its scope, and what they import.
+def add_rules(path: str | os.PathLike[str], handler_name: str, rules: Sequence[RuleSource]) -> Edit:
+    """Add rules to a handler class, each after the last one of its scope.
 
     Only lines are added; but a `pass` or `...` that the class has instead of a body goes.
 
     :param handler_name: the class's name; its qualified name if the file has several.
-    :param width: columns of a line.
-    :raises HandlerFileError: the file cannot be read, or has no such class.
+    :raises HandlerFileError: the file cannot be read, has no such class, or one that is written in
+        a way that rules cannot be added to.
     :raises RuleDefinitionError: the class has a rule of that name or number.
     """
     file = SourceFile.read(Path(path))
-    handler = file.class_named(handler_name)
-    return Edit(file.path, file.text, _with_rules(file, handler, rules, width), file.encoding)
+    return Edit(file.path, file.text, _with_rules(file, handler_name, rules), file.encoding)
 
 
 def new_handler_file(
-    path: str | os.PathLike[str],
-    handler_name: str,
-    rules: Sequence[RuleSource],
-    *,
-    model: type,
-    width: int = 100,
+    path: str | os.PathLike[str], handler_name: str, rules: Sequence[RuleSource], *, model: type
 ) -> Edit:
     """Make a file with a handler for a model that has none.
 
     :param model: the model; the edit's `advice` says what to write into its class.
-    :raises HandlerFileError: there is such a file, or the handler's name is none.
+    :raises HandlerFileError: there is such a file, or the handler's name is not valid.
     :raises RuleDefinitionError: two of the rules have the same name or number.
     """
     path = Path(path)
     if not handler_name.isidentifier() or iskeyword(handler_name):
-        raise HandlerFileError(f"{handler_name!r} is no name for a class", path=path)
+        raise HandlerFileError(f"{handler_name!r} is not a valid name for a class", path=path)
     if path.exists():
         raise HandlerFileError("is there already; name a new file", path=path)
     text = (
         f'"""Migration rules of `{model.__name__}`."""\n\n'
         "from lazymig import DocumentMigration\n\n\n"
         f"class {handler_name}(DocumentMigration):\n"
-        f'    """What brings stored documents of `{model.__name__}` up to date."""\n'
+        f'    """The rules that bring stored documents of `{model.__name__}` up to date."""\n'
     )
-    file = SourceFile.parse(path, text)
-    after = _with_rules(file, file.class_named(handler_name), rules, width)
+    after = _with_rules(SourceFile(path, text), handler_name, rules)
     return Edit(path, None, after, advice=_advice(path, handler_name, model))
 
 
-def _with_rules(
-    file: SourceFile, handler: ClassSource, rules: Sequence[RuleSource], width: int
-) -> str:
-    _refuse_taken(file, handler, rules)
-    wanted = sorted({each for rule in rules for each in rule.imports}, key=str)
-    names, missing = file.names_for(wanted, handler.node)
-    style = _style_of(file, handler.node, width)
-    newline = file.newline_of(file.header_end(handler.node) - 1)
+def _with_rules(file: SourceFile, handler_name: str, rules: Sequence[RuleSource]) -> str:
+    name, handler = file.class_named(handler_name)
+    _refuse_taken(file, name, handler, rules)
+    if not rules:
+        return file.text
+    first = handler.body[0]
+    outer, margin = file.before(handler), file.before(first)
+    opened = bool(margin.strip())
+    unit = "\t" if "\t" in outer else "    "
+    if opened:
+        margin = outer + unit
+    else:
+        unit = margin.removeprefix(outer) or unit
     methods: dict[Scope, list[list[str]]] = {"lazy": [], "bulk": []}
     for rule in rules:
-        lines = rule.lines(style, names.__getitem__)
-        methods[rule.scope].append([line + newline for line in lines])
-    splices = file.import_splices(missing, style)
-    splices += _method_splices(file, handler.node, methods, style.margin, newline)
-    return file.spliced(splices)
+        lines = rule.lines(margin, unit, ascii_only=file.ascii_only)
+        methods[rule.scope].append([line + file.newline for line in lines])
+    splices = [_opened(file, handler, methods)] if opened else _splices(file, handler, methods)
+    after = file.spliced(splices)
+    _check_edit(file, name, after, {rule.name for rule in rules})
+    return after
 
 
-def _refuse_taken(file: SourceFile, handler: ClassSource, rules: Sequence[RuleSource]) -> None:
-    taken = {
-        name
-        for statement, _block in _statements_in_class(handler.node)
-        for name in defined_names(statement)
-    }
-    there = [rule for rule in map(declared_rule, sorted(taken)) if rule is not None]
+def _refuse_taken(
+    file: SourceFile, name: str, handler: ast.ClassDef, rules: Sequence[RuleSource]
+) -> None:
+    there = list(_rules_in(handler))
     for rule in rules:
         for other in there:
             if other.name == rule.name or (other.scope, other.number) == (rule.scope, rule.number):
                 raise RuleDefinitionError(
                     f"{other.name} in {file.path} has this name or number; take the next number",
-                    model=handler.name,
+                    model=name,
                     rule=rule.name,
                 )
         there += filter(None, [declared_rule(rule.name)])
 
 
-def _statements_in_class(node: cst.ClassDef) -> list[tuple[Statement, cst.CSTNode]]:
-    if isinstance(node.body, cst.SimpleStatementSuite):
-        return [(node.body, node.body)]
-    return list(statements_in(node.body))
-
-
-def _style_of(file: SourceFile, node: cst.ClassDef, width: int) -> Style:
-    """How the methods of a class are indented."""
-    outer = file.indent_of(file.position(node).start.line - 1)
-    unit = file.module.default_indent
-    margin = outer + unit
-    if isinstance(node.body, cst.IndentedBlock):
-        first = node.body.body[0]
-        margin = file.indent_of(file.start(first))
-        unit = margin.removeprefix(outer) or unit
-    return Style(unit, margin, width, file.ascii_only)
-
-
-def _method_splices(
-    file: SourceFile,
-    node: cst.ClassDef,
-    methods: dict[Scope, list[list[str]]],
-    margin: str,
-    newline: str,
-) -> list[Splice]:
-    both = [*methods["lazy"], *methods["bulk"]]
-    if not both:
-        return []
-    if isinstance(node.body, cst.SimpleStatementSuite):
-        return [_opened(file, node.body, both, margin, newline)]
-    assert isinstance(node.body, cst.IndentedBlock)
-    statements = [each for each in node.body.body if isinstance(each, cst.BaseStatement)]
-    documented = is_docstring(statements[0])
-    if len(statements) == 1 + documented and is_placeholder(statements[-1]):
-        start, stop = file.start(statements[-1]), file.end(statements[-1])
-        return [Splice(start, stop, _parted(file, node, start, both, newline))]
-    places: dict[int, list[list[str]]] = {}
-    for scope, new in methods.items():
-        last = _last_of(statements, scope)
-        following = statements[last + 1 : last + 2]
-        if following:
-            line = file.end_with_comments(statements[last], following[0])
-        else:
-            line = file.end(node)
-        places.setdefault(line, []).extend(new)
-    splices = []
-    for line, new in places.items():
-        lines = _parted(file, node, line, new, newline)
-        if new and line < file.end(node) and file.lines[line].strip():
-            lines.append(newline)
-        splices.append(Splice(line, line, lines))
-    return splices
-
-
-def _last_of(statements: Sequence[cst.BaseStatement], scope: Scope) -> int:
-    """The number of the last statement with a rule of a scope; of the last one if none has any."""
-    for number in reversed(range(len(statements))):
-        if any(rule.scope == scope for rule in _rules_in(statements[number])):
-            return number
-    return len(statements) - 1
-
-
-def _rules_in(statement: cst.BaseStatement) -> Iterator[Rule]:
-    inner: list[Statement] = [statement]
-    if not isinstance(statement, (cst.SimpleStatementLine, cst.FunctionDef, cst.ClassDef)):
-        inner = [each for each, _block in statements_in(statement)]
-    for each in inner:
-        yield from filter(None, map(declared_rule, defined_names(each)))
-
-
-def _parted(
-    file: SourceFile, node: cst.ClassDef, line: int, methods: list[list[str]], newline: str
-) -> list[str]:
-    """Methods with blank lines between them, and one above where something else stands."""
-    lines: list[str] = []
-    for method in methods:
-        if lines or (line > file.header_end(node) and file.lines[line - 1].strip()):
-            lines.append(newline)
-        lines += method
-    return lines
+def _rules_in(node: ast.AST) -> Iterator[Rule]:
+    """The rules that the statements within a node define; of a class, those in its body."""
+    for statement, _block in statements_in(node):
+        yield from filter(None, map(declared_rule, defined_names(statement)))
 
 
 def _opened(
-    file: SourceFile,
-    body: cst.SimpleStatementSuite,
-    methods: list[list[str]],
-    margin: str,
-    newline: str,
+    file: SourceFile, handler: ast.ClassDef, methods: dict[Scope, list[list[str]]]
 ) -> Splice:
-    """A class whose body stands in the line of its header, with a body of more lines."""
-    position = file.position(body)
-    start, stop = position.start.line - 1, position.end.line
-    rows = file.lines[start:stop]
-    header, behind = rows[0][: position.start.column].rstrip(), rows[-1][position.end.column :]
-    rows[-1] = rows[-1][: position.end.column]
-    rows[0] = rows[0][position.start.column :]
-    inside = "".join(rows)
-    comment = behind.strip().removeprefix(";").lstrip()
-    if not header.endswith(":") or comment[:1] not in ("", "#"):
+    """The methods in place of a body that stands in the line of the header."""
+    (*others, last) = handler.body
+    comment = file.after(last).strip().removeprefix(";").lstrip()
+    if others or not is_placeholder(last) or comment[:1] not in ("", "#"):
         raise HandlerFileError(
-            f"line {start + 1}: put the body of the class into lines of its own", path=file.path
+            f"line {last.lineno}: put the body of the class into lines of its own", path=file.path
         )
-    lines = [f"{header}  {comment}".rstrip() + newline]
-    if inside not in ("pass", "..."):
-        lines += [f"{margin}{inside}{newline}", newline]
-    for number, method in enumerate(methods):
-        lines += [newline, *method] if number else method
-    return Splice(start, stop, lines)
+    header = f"{file.before(last).rstrip()}  {comment}".rstrip()
+    lines = _parted([*methods["lazy"], *methods["bulk"]], file.newline)
+    return Splice(last.lineno - 1, last.lineno, [header + file.newline, *lines])
+
+
+def _splices(
+    file: SourceFile, handler: ast.ClassDef, methods: dict[Scope, list[list[str]]]
+) -> list[Splice]:
+    body = handler.body
+    last = body[-1]
+    alone = len(body) == 1 + is_docstring(body[0])
+    if alone and is_placeholder(last) and not file.after(last).strip():
+        new = _parted([*methods["lazy"], *methods["bulk"]], file.newline)
+        start = file.start(last)
+        return [Splice(start, start + 1, _apart(file, handler, start, new))]
+    places: dict[int, list[list[str]]] = {}
+    for scope, new_methods in methods.items():
+        if new_methods:
+            places.setdefault(_place(file, handler, scope), []).extend(new_methods)
+    splices = []
+    for line, each in places.items():
+        new = _apart(file, handler, line, _parted(each, file.newline))
+        if line < file.end(handler) and file.lines[line].strip():
+            new.append(file.newline)
+        splices.append(Splice(line, line, new))
+    return splices
+
+
+def _place(file: SourceFile, handler: ast.ClassDef, scope: Scope) -> int:
+    """The line after the last rule of a scope; after the class's last statement without one."""
+    body = handler.body
+    for statement, following in zip(reversed(body[:-1]), reversed(body[1:]), strict=True):
+        if _has_rule(following, scope):
+            break
+        if _has_rule(statement, scope):
+            return file.end_with_comments(statement, following)
+    return file.end(handler)
+
+
+def _has_rule(statement: ast.stmt, scope: Scope) -> bool:
+    return any(rule.scope == scope for rule in _rules_in(ast.Module([statement], [])))
+
+
+def _parted(methods: list[list[str]], newline: str) -> list[str]:
+    """The lines of methods with blank lines between them."""
+    lines: list[str] = []
+    for method in methods:
+        lines += [newline, *method] if lines else method
+    return lines
+
+
+def _apart(file: SourceFile, handler: ast.ClassDef, line: int, new: list[str]) -> list[str]:
+    """Lines with a blank one above them, unless the header of the class stands right above."""
+    above = file.lines[line - 1].strip()
+    is_header = line <= file.start(handler.body[0]) and not above.startswith("#")
+    return new if not above or is_header else [file.newline, *new]
+
+
+def _check_edit(file: SourceFile, name: str, after: str, added: set[str]) -> None:
+    """Refuse an edit that would change anything but add methods to the class."""
+    if _without(file.text, name, set()) != _without(after, name, added):
+        raise HandlerFileError(
+            f"a method cannot be added to {name} without changing the rest; edit it by hand",
+            path=file.path,
+        )
+
+
+def _without(text: str, name: str, methods: set[str]) -> str | None:
+    """A dump of a text's tree without some methods of a class, and without its placeholders."""
+    try:
+        file = SourceFile(Path(name), text)
+        _name, handler = file.class_named(name)
+    except HandlerFileError:
+        return None
+    handler.body = [
+        each
+        for each in handler.body
+        if not is_placeholder(each) and methods.isdisjoint(defined_names(each))
+    ]
+    return ast.dump(file.tree)
 
 
 def _advice(path: Path, handler_name: str, model: type) -> str:

@@ -74,6 +74,21 @@ def test_a_new_rule_is_shown(project):
     assert project("new", "split").out.splitlines()[-2] == "written: shop.py"
 
 
+def test_the_file_is_formatted_by_the_users_formatter(project):
+    """The command of the setting is called with the file; one that fails is a warning."""
+    quotes = "format.quote-style='single'"
+    command = f'{sys.executable} -m ruff format --isolated --config "{quotes}"'
+    project.write("lazymig.toml", f"format = '''{command} '''\n")
+    result = project("new", "split the name")
+    assert (result.code, result.err) == (0, "")
+    assert "raise NotImplementedError('write the rule, then delete this line')" in project.source()
+    project.set(LAZYMIG_FORMAT="no-such-formatter --quick")
+    result = project("new", "again", "--scope", "bulk")
+    assert result.code == 0
+    assert "shop.py is written, but not formatted: " in result.err
+    assert "def allmigration01__again" in project.source()
+
+
 def test_a_new_rule_needs_no_database(project):
     """Without --from-diff nobody connects."""
     project.monkeypatch.delenv("LAZYMIG_URI")
