@@ -7,7 +7,6 @@ Everything is proved for arrays as well: `{a: 1}` and `{a: 2}` do not exclude ea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from lazymig.query.clauses import (
@@ -24,7 +23,6 @@ from lazymig.query.clauses import (
     some,
 )
 from lazymig.query.facts import Given, asks_presence, hears, needs, tells
-from lazymig.query.operators import is_expression
 
 __all__ = ["both", "either", "simplified", "without"]
 
@@ -225,50 +223,34 @@ def _excludes(given: Clause, clause: Clause) -> bool:
 
 
 def _leaves_no_class(clause: Leaf, given: Sequence[Clause]) -> bool:
-    """Tell whether a condition on `_cls` and those that are given allow no name together."""
+    """Return whether a condition on `_cls` and those that are given allow no name together."""
     if clause.path != "_cls":
         return False
     allowed: frozenset[str] | None = None
     denied: frozenset[str] = frozenset()
     for one in (clause, *given):
         names = _class_names(one) if isinstance(one, Leaf) and one.path == "_cls" else None
-        if names is None:
+        if names is None or not isinstance(one, Leaf):
             continue
-        if names.denied:
-            denied |= names.names
+        if one.denied:
+            denied |= names
         else:
-            allowed = names.names if allowed is None else allowed & names.names
+            allowed = names if allowed is None else allowed & names
     return allowed is not None and allowed <= denied
 
 
 def _names_only_classes_of(given: Leaf, clause: Leaf) -> bool:
     ours, theirs = _class_names(given), _class_names(clause)
-    if ours is None or theirs is None or ours.denied:
+    if ours is None or theirs is None or given.denied:
         return False
-    return ours.names.isdisjoint(theirs.names) if theirs.denied else ours.names <= theirs.names
+    return ours.isdisjoint(theirs) if clause.denied else ours <= theirs
 
 
-@dataclass(frozen=True, slots=True)
-class _Names:
-    """The names that a condition on `_cls` allows, or those that it denies."""
-
-    names: frozenset[str]
-    denied: bool
-
-
-def _class_names(clause: Leaf) -> _Names | None:
-    condition = clause.condition
-    operator, operand = "$eq", condition
-    if is_expression(condition):
-        if len(condition) != 1:
-            return None
-        ((operator, operand),) = condition.items()
-    if operator in ("$eq", "$ne"):
-        names = [operand]
-    elif operator in ("$in", "$nin") and isinstance(operand, (list, tuple)):
-        names = list(operand)
-    else:
-        return None
-    if not all(isinstance(name, str) for name in names):
-        return None
-    return _Names(frozenset(names), denied=operator in ("$ne", "$nin"))
+def _class_names(clause: Leaf) -> frozenset[str] | None:
+    """Return the names that a condition on `_cls` allows, or those that it denies."""
+    names = None if clause.choices is None else clause.choices.values()
+    return (
+        None
+        if names is None or not all(isinstance(one, str) for one in names)
+        else frozenset(names)
+    )

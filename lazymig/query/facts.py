@@ -12,14 +12,12 @@ from typing import Any, Final
 
 from lazymig.query.clauses import Clause, Every, Leaf, Negation, Some, conjuncts, negated
 from lazymig.query.matching import compile_judge
-from lazymig.query.operators import is_expression
+from lazymig.query.operators import OPERATORS, is_expression
 
 __all__ = ["Given", "asks_presence", "hears", "needs", "tells"]
 
 # Of an array on the way, they ask for one element that answers; others ask it of all elements.
-_POSITIVE: Final = frozenset(
-    {"$eq", "$gt", "$gte", "$lt", "$lte", "$in", "$type", "$size", "$mod", "$all", "$elemMatch"}
-)
+_POSITIVE: Final = frozenset(name for name, row in OPERATORS.items() if row.positive)
 _THERE, _MISSING, _TOGETHER = "there", "missing", "together"
 _VALUE, _ONE_OF, _NONE_OF = "value", "one of", "none of"
 

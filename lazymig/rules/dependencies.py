@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from lazymig.query.matching import query_paths
 from lazymig.raw.paths import overlaps
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 
 __all__ = ["Footprint", "Paths", "footprint_of", "meet", "with_dependencies"]
 
@@ -44,11 +43,10 @@ def footprint_of(
 
     :param concern: the condition on `_cls` that is part of its target, if there is one.
     """
-    asked = None if rule.target is None else query_paths(rule.target)
-    conditions = None
-    if rule.reads is not None and asked is not None:
-        conditions = rule.reads | asked | (_ANY_CLASS if concern else frozenset())
-    return Footprint(conditions, rule.inputs, rule.writes, chain)
+    reads = rule.reads
+    if reads is not None and concern:
+        reads |= _ANY_CLASS
+    return Footprint(reads, rule.inputs, rule.writes, chain)
 
 
 def meet(paths: Paths, others: Paths) -> bool:

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from lazymig.query.joining import any_of
 from lazymig.query.matching import compile_query, query_paths
 from lazymig.raw.paths import overlaps
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 
 __all__ = ["commute", "held_back", "starting_rules"]
 
@@ -64,15 +65,13 @@ class _Order:
                 _target_of(other) for other in self._awaited[each.name] if other.name not in undone
             ]
             if targets:
-                others = targets[0] if len(targets) == 1 else {"$or": targets}
-                left_out.append({"$and": [_target_of(each), others]})
+                left_out.append({"$and": [_target_of(each), any_of(targets)]})
         own, nothing_of = _target_of(rule), {"$nor": left_out}
         target = {"$and": [own, nothing_of]} if "$nor" in own else {**own, **nothing_of}
         return replace(
             rule,
             target=target,
             matcher=compile_query(target),
-            reads=query_paths(target),
             plain=rule,
         )
 

@@ -8,10 +8,9 @@ from typing import Any, Literal
 
 from lazymig.query.joining import all_of, any_of
 from lazymig.raw.paths import overlaps
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.dependencies import footprint_of, with_dependencies
-from lazymig.rules.discovery import BoundRule
 from lazymig.rules.once import CLAIM
-from lazymig.updates.formulas import parse
 from lazymig.updates.knowledge import implies_presence
 
 __all__ = ["Family", "Plan", "feeds", "full_name"]
@@ -181,9 +180,9 @@ def _writes_carried(
 
 def _brings_forth_parent(rule: BoundRule, path: str) -> bool:
     parent, _, _name = path.rpartition(".")
-    if not parent or rule.target is None or path not in (rule.creates or ()):
+    if not parent or rule.matcher is None or path not in (rule.creates or ()):
         return False
-    return not implies_presence(parse(rule.target), tuple(parent.split(".")))
+    return not implies_presence(rule.matcher.tree, tuple(parent.split(".")))
 
 
 @dataclass(frozen=True, eq=False)

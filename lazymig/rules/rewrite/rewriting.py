@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from bson import ObjectId
 
+from lazymig.query.checks import Judge
 from lazymig.query.clauses import (
     FALSE,
     TRUE,
@@ -33,10 +34,8 @@ from lazymig.query.clauses import (
 )
 from lazymig.query.context import both, either, simplified, without
 from lazymig.query.matching import compile_judge, query_paths
-from lazymig.query.operators import is_expression
-from lazymig.query.predicates import Judge
+from lazymig.query.operators import LOGICAL, NEAR, is_expression, parse_condition
 from lazymig.rules.rewrite.steps import Effect, Moved, Step, compile_step, opaque_step, step_of
-from lazymig.updates.formulas import parse_condition
 from lazymig.updates.knowledge import (
     Absent,
     Document,
@@ -136,7 +135,7 @@ def _concerns(step: Step, query: Mapping[str, Any]) -> bool:
         if not name.startswith("$") or name in ("$ref", "$id", "$db"):
             if step.touches(name):
                 return True
-        elif name in ("$and", "$or", "$nor"):
+        elif name in LOGICAL:
             if isinstance(value, (list, tuple)) and any(
                 _concerns(step, one) for one in value if isinstance(one, Mapping)
             ):
@@ -263,7 +262,7 @@ def _updated_leaf(clause: Leaf, step: Step) -> Clause:
 def _beneath(clause: Leaf, place: str, effect: Value | Absent | Moved, step: Step) -> Clause:
     """Update a leaf on a written path, or on one beneath it."""
     if isinstance(effect, Moved):
-        if is_expression(clause.condition) and not clause.condition.keys().isdisjoint(_NEAR):
+        if is_expression(clause.condition) and not clause.condition.keys().isdisjoint(NEAR):
             raise CannotRewrite(step.name, clause.path, "is asked for its distance")
         moved = leaf(effect.source + clause.path[len(place) :], clause.condition)
         if effect.certain:
@@ -294,9 +293,6 @@ def _chosen(clause: Leaf, value: Any) -> bool | None:
     if type(value) not in _PLAIN and not (type(value) is int and clause.exact):
         return None
     return (identity(value) in clause.choices) is not clause.denied
-
-
-_NEAR: Final = frozenset({"$near", "$nearSphere", "$geoNear"})
 
 
 def _above(clause: Leaf, effects: Mapping[str, Effect], step: Step) -> Clause:
