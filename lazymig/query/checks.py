@@ -211,7 +211,7 @@ def order(leaf: Compare) -> Test:
         return equality(None) if inclusive else Test("never", _never_known)
     if own in {MIN_KEY, MAX_KEY}:
         beyond = operator[:3] == ("$gt" if own == MIN_KEY else "$lt")
-        return Test("extreme", _extreme_check(own, beyond, inclusive))
+        return Test("extreme", _extreme_check(own, beyond=beyond, inclusive=inclusive))
     if own == NUMBER and is_nan(constant):
         return equality(constant) if inclusive else Test("never", _never_known)
     return Test(operator, _order_check(constant, own, _HOLDS[operator]), constant)
@@ -221,7 +221,7 @@ def _never_known(value: Any) -> bool | None:
     return None if bracket(value) is None else False
 
 
-def _extreme_check(own: int, beyond: bool, inclusive: bool) -> Judge:
+def _extreme_check(own: int, *, beyond: bool, inclusive: bool) -> Judge:
     def check(value: Any) -> bool | None:
         theirs = bracket(value)
         if theirs is None:

@@ -167,10 +167,11 @@ def leaf(path: str, condition: Any) -> Leaf:
         return Leaf(("leaf", path, identity(condition)), path, condition)
     choices = {identity(value): value for value in values}
     exact = not any(map(_is_no_integer, values))
-    return _choice(path, choices, denied, _meets_missing(values), exact, condition)
+    meets = _meets_missing(values)
+    return _choice(path, condition, choices, denied=denied, meets_missing=meets, exact=exact)
 
 
-def presence(path: str, exists: bool = True) -> Leaf:
+def presence(path: str, *, exists: bool = True) -> Leaf:
     """Return the clause that something, or nothing, is stored at a path."""
     return leaf(path, {"$exists": exists})
 
@@ -218,11 +219,12 @@ def _meets_missing(values: Iterable[Any]) -> bool | None:
 
 def _choice(
     path: str,
+    condition: Any,
     choices: Mapping[Hashable, Any],
+    *,
     denied: bool,
     meets_missing: bool | None,
     exact: bool,
-    condition: Any,
 ) -> Leaf:
     key = ("choice", path, denied, frozenset(choices))
     return Leaf(key, path, condition, choices, denied, meets_missing, exact)
@@ -238,7 +240,9 @@ def _merged(one: Leaf, other: Leaf) -> Leaf:
         meets = None
     condition = {"$nin" if one.denied else "$in": list(choices.values())}
     exact = one.exact and other.exact
-    return _choice(one.path, choices, one.denied, meets, exact, condition)
+    return _choice(
+        one.path, condition, choices, denied=one.denied, meets_missing=meets, exact=exact
+    )
 
 
 def every(parts: Iterable[Clause]) -> Clause:
@@ -274,7 +278,7 @@ def some(parts: Iterable[Clause]) -> Clause:
     return Some(("some", frozenset([one.key for one in kept])), tuple(kept)) if kept else FALSE
 
 
-def _put(clause: Clause, found: dict[Hashable, Clause], denied: bool) -> None:
+def _put(clause: Clause, found: dict[Hashable, Clause], *, denied: bool) -> None:
     """Add a clause to others, in the place of one that it can be joined with."""
     if isinstance(clause, Leaf) and clause.choices is not None and clause.denied is denied:
         place = clause.path
@@ -326,11 +330,11 @@ def negated(clause: Clause) -> Clause:
         else:
             clause.opposite = _choice(
                 clause.path,
-                clause.choices,
-                not clause.denied,
-                clause.meets_missing,
-                clause.exact,
                 opposite.get("$eq", opposite),
+                clause.choices,
+                denied=not clause.denied,
+                meets_missing=clause.meets_missing,
+                exact=clause.exact,
             )
     return clause.opposite
 

@@ -44,7 +44,7 @@ def simplified(clause: Clause) -> Clause:
 
 def both(target: Clause, clause: Clause) -> Clause:
     """Return that target and clause hold."""
-    rest = _assuming(clause, Given(conjuncts(target)), _is_small(clause))
+    rest = _assuming(clause, Given(conjuncts(target)), afresh=_is_small(clause))
     if rest is FALSE:
         return FALSE
     parts = conjuncts(target)
@@ -57,7 +57,7 @@ def both(target: Clause, clause: Clause) -> Clause:
 def either(target: Clause, clause: Clause) -> Clause:
     """Return that target or clause holds."""
     given = Given(conjuncts(negated(target)))
-    return _settled(some([target, _assuming(clause, given, _is_small(clause))]))
+    return _settled(some([target, _assuming(clause, given, afresh=_is_small(clause))]))
 
 
 def without(clause: Clause, target: Clause) -> Clause:
@@ -72,7 +72,7 @@ def without(clause: Clause, target: Clause) -> Clause:
     if not tells(clause).isdisjoint(hears(target)) or not _is_settled(target):
         left = _assuming(target, Given(conjuncts(clause)))
     left = negated(left)
-    rest = _assuming(clause, Given(conjuncts(left)), _is_small(clause))
+    rest = _assuming(clause, Given(conjuncts(left)), afresh=_is_small(clause))
     return _settled(every([rest, left]))
 
 
@@ -100,7 +100,7 @@ def _is_settled(clause: Clause) -> bool:
     return not isinstance(clause, Negation) or _is_settled(clause.part)
 
 
-def _assuming(clause: Clause, given: Given, afresh: bool = False) -> Clause:
+def _assuming(clause: Clause, given: Given, *, afresh: bool = False) -> Clause:
     """Return a clause that is equal to `clause` wherever all of `given` hold, and simpler.
 
     :param afresh: look at each part, whatever is known about it.
@@ -108,12 +108,12 @@ def _assuming(clause: Clause, given: Given, afresh: bool = False) -> Clause:
     if not afresh and _is_settled(clause) and not given.concerns(clause):
         return clause
     if isinstance(clause, Every):
-        clause = _every_assuming(clause, given, afresh)
+        clause = _every_assuming(clause, given, afresh=afresh)
     elif isinstance(clause, Some):
-        parts = [_assuming(part, given, afresh) for part in clause.parts]
+        parts = [_assuming(part, given, afresh=afresh) for part in clause.parts]
         clause = _settled(some(parts)) if _differ(parts, clause.parts) else _settled(clause)
     elif isinstance(clause, Negation):
-        part = _assuming(clause.part, given, afresh)
+        part = _assuming(clause.part, given, afresh=afresh)
         clause = clause if part is clause.part else negated(part)
     return _answered(clause, given)
 
@@ -122,7 +122,7 @@ def _differ(parts: Sequence[Clause], others: Sequence[Clause]) -> bool:
     return any(part is not other for part, other in zip(parts, others, strict=True))
 
 
-def _every_assuming(clause: Every, given: Given, afresh: bool) -> Clause:
+def _every_assuming(clause: Every, given: Given, *, afresh: bool) -> Clause:
     """Simplify the parts, each beside the others and what is given.
 
     One after the other: of two parts that imply each other, one has to stay.
@@ -139,7 +139,7 @@ def _every_assuming(clause: Every, given: Given, afresh: bool) -> Clause:
                 beside = True
             given.remove([part])
             parts[place] = TRUE
-            simple = _assuming(part, given, afresh)
+            simple = _assuming(part, given, afresh=afresh)
             if simple is FALSE:
                 return FALSE
             # Several where a part has become a clause of its own.

@@ -75,7 +75,7 @@ def _tells(clause: Clause) -> Iterator[Hashable]:
         if clause.choices is None:
             yield negated(clause).key
         else:
-            yield from _values_told(clause.path, clause.choices, clause.denied)
+            yield from _values_told(clause.path, clause.choices, denied=clause.denied)
         if asks_presence(clause, exists=False):
             yield _MISSING, clause.path
         for path in needs(clause):
@@ -88,7 +88,7 @@ def _tells(clause: Clause) -> Iterator[Hashable]:
         yield _denied_mark(clause)
 
 
-def _values_told(path: str, choices: Mapping[Hashable, Any], denied: bool) -> Iterator[Hashable]:
+def _values_told(path: str, choices: Mapping[Hashable, Any], *, denied: bool) -> Iterator[Hashable]:
     """Yield marks of the values of a leaf.
 
     What is one of some values says something about a leaf that names all of them; what is none of

@@ -190,10 +190,12 @@ class _Walk:
         return _some(
             answer
             for here, element in enumerate(array)
-            for answer in self._through_element(element, position, here == index)
+            for answer in self._through_element(element, position, named=here == index)
         )
 
-    def _through_element(self, element: Any, position: int, named: bool) -> Iterable[bool | None]:
+    def _through_element(
+        self, element: Any, position: int, *, named: bool
+    ) -> Iterable[bool | None]:
         check = self.test.check
         last = position + 1 == len(self.names)
         if is_document(element):
