@@ -1,4 +1,4 @@
-"""A query as clauses that can be simplified and written back as a query.
+"""The clauses of a query, which can be simplified and written back as a query.
 
 Unlike the tree of `operators` they keep what they were written as, and what MongoDB would refuse.
 Every form keeps MongoDB's meaning exactly, for arrays too. What updates do to a query is said in
@@ -50,15 +50,15 @@ __all__ = [
 class _Noted:
     """What is noted of a clause: a key that equal ones share, how large it is, what it reads.
 
-    `tells` and `hears` are for `facts`.
+    `says` and `heeds` are for `facts`.
     """
 
     key: Hashable
     depth: int = field(init=False, default=1)
     leaves: int = field(init=False, default=1)
     roots: Roots = field(init=False, default=None)
-    tells: frozenset[Hashable] | None = field(init=False, default=None)
-    hears: frozenset[Hashable] | None = field(init=False, default=None)
+    says: frozenset[Hashable] | None = field(init=False, default=None)
+    heeds: frozenset[Hashable] | None = field(init=False, default=None)
 
 
 @dataclass(slots=True, eq=False)

@@ -19,7 +19,7 @@ _EQUAL: Final = frozenset(name for name, row in OPERATORS.items() if row.collati
 
 
 def has_text(query: Any) -> bool:
-    """Whether a query compares with strings, so that a collation may change its answer."""
+    """Return whether a query compares with strings, so that a collation may change its answer."""
     if isinstance(query, Mapping):
         return any(has_text(value) for name, value in query.items() if name not in _BLIND)
     if isinstance(query, (list, tuple, set, frozenset)):

@@ -1,4 +1,4 @@
-"""A clause of a query beside others that hold: what of it is needless, and what is impossible.
+"""The clauses of a query beside others that hold: what of it is needless, and what is impossible.
 
 Everything is proved for arrays as well: `{a: 1}` and `{a: 2}` do not exclude each other. Only
 `_cls` is known to hold one name, for MongoEngine writes it.
@@ -22,14 +22,14 @@ from lazymig.query.clauses import (
     negated,
     some,
 )
-from lazymig.query.facts import Given, asks_presence, hears, needs, tells
+from lazymig.query.facts import Given, asks_presence, heeds, needs, says
 
 __all__ = ["both", "either", "simplified", "without"]
 
 # Conditions. In larger clauses only those parts are looked at that something new is known about.
 _SMALL: Final = 16
 
-# What became simpler may tell of what was looked at before.
+# What became simpler may bear on what was looked at before.
 _PASSES: Final = 3
 
 
@@ -49,7 +49,7 @@ def both(target: Clause, clause: Clause) -> Clause:
         return FALSE
     parts = conjuncts(target)
     given = conjuncts(rest)
-    if not tells(rest).isdisjoint(hears(target)):
+    if not says(rest).isdisjoint(heeds(target)):
         parts = tuple(part for part in parts if not any(_implies(one, part) for one in given))
     return _settled(every([*parts, rest]))
 
@@ -69,7 +69,7 @@ def without(clause: Clause, target: Clause) -> Clause:
             others = some([part for part in clause.parts if id(part) not in chosen])
             return _settled(some([*apart, without(others, target)]))
     left = target
-    if not tells(clause).isdisjoint(hears(target)) or not _is_settled(target):
+    if not says(clause).isdisjoint(heeds(target)) or not _is_settled(target):
         left = _assuming(target, Given(conjuncts(clause)))
     left = negated(left)
     rest = _assuming(clause, Given(conjuncts(left)), afresh=_is_small(clause))
@@ -77,12 +77,12 @@ def without(clause: Clause, target: Clause) -> Clause:
 
 
 def _is_small(clause: Clause) -> bool:
-    """Return whether to look at each part again: what else is given may tell more by now."""
+    """Return whether to look at each part again: what else is given may say more by now."""
     return clause.leaves <= _SMALL
 
 
 def _exclude_each_other(part: Clause, target: Clause) -> bool:
-    if tells(part).isdisjoint(hears(target)):
+    if says(part).isdisjoint(heeds(target)):
         return False
     return _assuming(target, Given(conjuncts(part))) is FALSE
 
@@ -168,13 +168,13 @@ def _answered(clause: Clause, given: Given) -> Clause:
     if any(_excludes(one, clause) for one in about if not isinstance(one, Some)):
         return FALSE
     for union in given.unions:
-        if not tells(union).isdisjoint(hears(clause)) and _excludes(union, clause):
+        if not says(union).isdisjoint(heeds(clause)) and _excludes(union, clause):
             return FALSE
     return clause
 
 
 def _is_impossible(clause: Leaf) -> bool:
-    """Tell whether a leaf holds for no document at all: `$in` or `$all` of nothing."""
+    """Return whether a leaf holds for no document at all: `$in` or `$all` of nothing."""
     condition = clause.condition
     return isinstance(condition, dict) and any(
         operator in ("$in", "$all") and isinstance(operand, (list, tuple)) and not operand
@@ -197,7 +197,7 @@ def _implies(given: Clause, clause: Clause) -> bool:
 
 
 def _excludes(given: Clause, clause: Clause) -> bool:
-    """Tell whether it is proved that no document satisfies both."""
+    """Return whether it is proved that no document satisfies both."""
     if isinstance(given, Some):
         return all(_assuming(clause, Given(conjuncts(part))) is FALSE for part in given.parts)
     if isinstance(given, Negation):

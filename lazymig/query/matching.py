@@ -1,4 +1,4 @@
-"""A query compiled once to a predicate on raw documents, or a refusal; and the paths it reads.
+"""The matcher of a query, compiled once to a predicate on raw documents; and the paths it reads.
 
 The answers are those of MongoDB 6.0's `find` under the simple collation; what cannot be
 judged exactly in memory is unknown (None), and MongoDB is asked. BSON undefined, symbol and

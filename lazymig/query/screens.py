@@ -1,7 +1,7 @@
-"""Which documents of a batch might match: the hot path, run for every batch that is loaded.
+"""The screen of a query: the hot path, run for every batch that is loaded.
 
-A screen gives the indexes of the documents that may match, or that cannot be told; one list
-comprehension per condition, without a call per document. What survives is judged elsewhere.
+A screen gives the indexes of the documents that match, or perhaps do; one list comprehension
+per condition, without a call per document. What survives is judged elsewhere.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ONLY_DICT: Final = frozenset({dict})
 _NUMBERS: Final = frozenset({int, float, Int64})
 _STRINGS: Final = frozenset({str})
 
-# The order in which the conditions of a query are tried: what tells old from new comes first.
+# The order in which the conditions of a query are tried: what old documents alone have is first.
 _ABSENCE, _VALUE, _PRESENCE, _EXCLUSION, _CLASS, _CHOICE = range(6)
 
 
@@ -229,7 +229,7 @@ def _dropped_if_negated(test: Test) -> frozenset[type]:
 
 
 def _has_code(own: type, codes: frozenset[int]) -> bool:
-    """Say whether some value of a type may be stored with one of the type numbers `codes`."""
+    """Return whether some value of a type may be stored with one of the type numbers `codes`."""
     if own is int:
         return not codes.isdisjoint({16, 18})
     return TYPE_CODES[own] in codes or _twin_in(own, codes)

@@ -354,7 +354,7 @@ class _Binder:
         """The updates of a dynamic rule, one for each of its branches, and the keys that it reads.
 
         What they take from the document is `ANY_VALUE`. `None` where the rule needs the document's
-        values themselves: then only the update computed for a document can tell.
+        values themselves: then only the update computed for a document decides.
         """
         read: _Paths = frozenset()
         forms: list[_Form] = []

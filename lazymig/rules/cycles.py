@@ -1,4 +1,4 @@
-"""Lazy rules that bring documents back under the target of an earlier one."""
+"""The lazy rules that bring documents back under the target of an earlier one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def certain_cycles(lazy: Sequence[BoundRule]) -> Iterator[tuple[BoundRule, Bound
 
 
 def _is_left_nothing(later: BoundRule, rule: BoundRule) -> bool:
-    """Whether an earlier rule ends the match of a later one, of documents that both match.
+    """Return whether an earlier rule ends the match of a later one, of documents that both match.
 
     As where both look for what a document does not have yet.
     """

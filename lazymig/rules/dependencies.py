@@ -27,7 +27,7 @@ class Footprint:
     """The paths that a rule touches.
 
     `conditions` decide whether it is applied, `inputs` are what its update is computed from.
-    `chain` tells apart the rules of handlers for different classes of one collection.
+    `chain` distinguishes the rules of handlers for different classes of one collection.
     """
 
     conditions: Paths
@@ -37,20 +37,20 @@ class Footprint:
 
 
 def footprint_of(
-    rule: BoundRule, concern: Mapping[str, Any] | None = None, chain: int = 0
+    rule: BoundRule, class_filter: Mapping[str, Any] | None = None, chain: int = 0
 ) -> Footprint:
     """The footprint of a rule that a match starts.
 
-    :param concern: the condition on `_cls` that is part of its target, if there is one.
+    :param class_filter: the condition on `_cls` that is part of its target, if there is one.
     """
     reads = rule.reads
-    if reads is not None and concern:
+    if reads is not None and class_filter:
         reads |= _ANY_CLASS
     return Footprint(reads, rule.inputs, rule.writes, chain)
 
 
 def meet(paths: Paths, others: Paths) -> bool:
-    """Whether one of these paths is one of the others, or lies above or below one."""
+    """Return whether one of these paths is one of the others, or lies above or below one."""
     if paths is None or others is None:
         known = others if paths is None else paths
         return known is None or any(path != "_id" for path in known)
@@ -140,7 +140,7 @@ def _roots(rule: Footprint) -> set[str] | None:
 
 
 def _order_matters(earlier: Footprint, later: Footprint) -> bool:
-    """Whether one of two rules may write what the other touches."""
+    """Return whether one of two rules may write what the other touches."""
     return _uses(later, earlier.writes) or any(
         meet(later.writes, paths) for paths in (earlier.conditions, earlier.inputs)
     )
@@ -151,7 +151,7 @@ def _uses(rule: Footprint, paths: Paths) -> bool:
 
 
 def _is_restored(footprints: Sequence[Footprint], found: set[int], index: int) -> bool:
-    """Whether a later one among those found may make this rule match again.
+    """Return whether a later one among those found may make this rule match again.
 
     Then the rules after it that write what it asks for may be all that keeps it from matching.
     """

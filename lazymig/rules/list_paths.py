@@ -1,4 +1,4 @@
-"""Paths of updates that go through a list of the model by a name, which MongoDB does not follow.
+"""The paths of updates through a list of the model by a name, which MongoDB does not follow.
 
 A target may: `items.qty` finds documents with such an element. An update of operators may not, it
 has to name elements: `items.$[].qty`. Old documents may have a sub-document in place of the list,
@@ -55,7 +55,7 @@ def check_list_paths(
 
 
 def _is_document(target: Node, path: str) -> bool:
-    """Whether a target says that its documents have a sub-document at a path."""
+    """Return whether a target says that its documents have a sub-document at a path."""
     for parts, leaf, positive in questions(target, (), positive=True):
         asked = leaf.operand if isinstance(leaf.operand, list) else [leaf.operand]
         if positive and leaf.operator == "$type" and any(kind in _OBJECT for kind in asked):
@@ -67,7 +67,7 @@ def _is_document(target: Node, path: str) -> bool:
 
 
 def _comes_to(rule: BoundRule, other: BoundRule, path: str) -> bool:
-    """Whether another rule, which may come later, may put a list at a path."""
+    """Return whether another rule, which may come later, may put a list at a path."""
     if other is rule or (other.scope == rule.scope and other.number < rule.number):
         return False
     if other.writes is None:

@@ -107,7 +107,7 @@ def held_back(
 def commute(
     earlier: BoundRule, later: BoundRule, always_read: frozenset[str] | None = frozenset()
 ) -> bool:
-    """Whether it makes no difference which of two rules is applied first, as far as is known.
+    """Return whether it is known to make no difference which of two rules is applied first.
 
     :param always_read: paths that every rule reads besides, `None` if they are not known.
     """
@@ -125,7 +125,7 @@ def _read_by(rule: BoundRule, always_read: frozenset[str] | None) -> frozenset[s
 
 
 def _meet(paths: frozenset[str] | None, others: frozenset[str] | None) -> bool:
-    """Whether two sets of paths have one in common; `None` stands for any path."""
+    """Return whether two sets of paths have one in common; `None` stands for any path."""
     if paths is None or others is None:
         return paths != frozenset() and others != frozenset()
     return any(overlaps(path, other) for path in paths for other in others)

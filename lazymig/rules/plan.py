@@ -52,7 +52,7 @@ class Plan:
 
     @property
     def model_class(self) -> str:
-        """The model's name with its module, which tells it from others of the same name."""
+        """The model's name with its module, which distinguishes it from others of the same name."""
         return full_name(self.doc_class)
 
     @property
@@ -61,12 +61,12 @@ class Plan:
         return tuple(rule for rule in self.lazy if not self.starts(rule))
 
     def starts(self, rule: BoundRule) -> bool:
-        """Whether a match starts a lazy rule, for some documents at least."""
+        """Return whether a match starts a lazy rule, for some documents at least."""
         return any(each.name == rule.name for each in self.starting)
 
     @property
     def claims(self) -> bool:
-        """Whether a rule leaves its claim in documents for the time of its work."""
+        """Return whether a rule leaves its claim in documents for the time of its work."""
         return any(rule.once is not None for rule in (*self.lazy, *self.bulk))
 
     def query_of(self, rule: BoundRule) -> dict[str, Any]:
@@ -140,7 +140,7 @@ class Plan:
         return replace(self, starting=concerned)
 
     def may_rescue(self, carried: Sequence[str] | None, excluded: Sequence[str]) -> bool:
-        """Whether a rule that no match starts may write a path which a projection carries."""
+        """Return whether a rule that no match starts may write what a projection carries."""
         return any(_writes_carried(rule, carried, excluded) for rule in self.started_by_errors)
 
 
@@ -155,7 +155,7 @@ def full_name(model: Any) -> str:
 
 
 def feeds(rule: BoundRule, later: BoundRule) -> bool:
-    """Whether a rule may write what the target of another one reads."""
+    """Return whether a rule may write what the target of another one reads."""
     if rule.writes is None or later.reads is None:
         return True
     return any(overlaps(path, read) for path in rule.writes for read in later.reads)
@@ -164,7 +164,7 @@ def feeds(rule: BoundRule, later: BoundRule) -> bool:
 def _writes_carried(
     rule: BoundRule, carried: Sequence[str] | None, excluded: Sequence[str]
 ) -> bool:
-    """Whether what a projection shows may be another once the rule was applied."""
+    """Return whether what a projection shows may be another once the rule was applied."""
     if rule.writes is None:
         return True
     for path in rule.writes:

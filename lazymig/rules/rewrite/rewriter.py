@@ -52,7 +52,7 @@ class Rewriter:
                 self._writing.setdefault(root, []).append(number)
 
     def is_concerned(self, query: Mapping[str, Any]) -> bool:
-        """Tell whether a rule writes a path that the query reads."""
+        """Return whether a rule writes a path that the query reads."""
         if not self._opaque and not any(
             name.startswith("$") or name.partition(".")[0] in self._writing for name in query
         ):

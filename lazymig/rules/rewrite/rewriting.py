@@ -1,8 +1,8 @@
-"""A query over new shapes, as the query over stored shapes that finds the same documents.
+"""The query over new shapes as the query over stored shapes that finds the same documents.
 
 For a rule with target T and update U, the query Q becomes `(T and Q[U]) or (not T and Q)`, where
 Q[U] is Q with the paths that U writes replaced by what U puts there; a weakest precondition. What
-cannot be said exactly is refused, never guessed. The tree of a query is told in `clauses`.
+cannot be said exactly is refused, never guessed. Its clauses are described in `clauses`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _DEEPEST: Final = 80  # MongoDB 6.0 parses queries up to a depth of 100.
 
 
 class CannotRewrite(Exception):
-    """No query over stored shapes is known to be the same: the caller has to settle instead."""
+    """No query over stored shapes is known to be the same: migrate the documents first."""
 
     def __init__(self, rule: str, path: str, reason: str) -> None:
         super().__init__(f"{rule}: '{path}' {reason}; bring the documents up to date first")
@@ -87,7 +87,7 @@ def rewrite(
 
     As in `convergence`, the parents on a rule's dotted paths are taken for sub-documents, and
     `_cls` for one name. Constants are compared under the simple collation: who asks under another
-    one has to settle.
+    one has to settle: to migrate the documents concerned first.
     """
     if not is_concerned(query, steps):
         return query
@@ -118,12 +118,12 @@ def simplify(query: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def is_concerned(query: Mapping[str, Any], steps: Sequence[Step]) -> bool:
-    """Tell whether a rule writes a path that the query reads, whatever that makes of the answer."""
+    """Return whether a rule writes a path that the query reads, whatever the answer then is."""
     return not _nothing_in_common(query, steps) and any(_concerns(step, query) for step in steps)
 
 
 def _nothing_in_common(query: Mapping[str, Any], steps: Sequence[Step]) -> bool:
-    """Tell at a glance that no step writes what the query reads; False may mean nothing."""
+    """Return whether it is seen at a glance that no step writes what the query reads."""
     roots = [name.partition(".")[0] for name in query]
     if any(root.startswith("$") for root in roots):
         return False

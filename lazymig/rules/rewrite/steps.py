@@ -1,6 +1,6 @@
-"""Rules as queries see through them: a target, and what is known of what an update leaves.
+"""The rules as queries see through them: a target, and what is known of what an update leaves.
 
-What a step makes of a query is told in `rewriting`.
+What a step makes of a query is said in `rewriting`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Step:
     roots: frozenset[str]
 
     def touches(self, path: str) -> bool:
-        """Tell whether the rule may change what a condition on `path` answers."""
+        """Return whether the rule may change what a condition on `path` answers."""
         root = path.partition(".")[0]
         if self.effects is None:
             return root != "_id"
@@ -143,7 +143,7 @@ def _step(
 
 
 def _is_plain(path: str) -> bool:
-    """Tell whether a path names neither elements of an array nor, perhaps, their indexes."""
+    """Return whether a path names neither elements of an array nor, perhaps, their indexes."""
     return not any(part.isdecimal() or part.startswith("$") for part in path.split(".")[1:])
 
 
