@@ -15,7 +15,7 @@ from bson import Decimal128
 from lazymig.query import checks
 from lazymig.query.checks import Test, is_regex, malformed
 from lazymig.query.tree import And, Compare, Node, Not, Opaque, Or, Path
-from lazymig.raw.values import NUMBER, bracket, is_array
+from lazymig.raw.values import NUMBER, STRING, bracket, is_array
 
 __all__ = [
     "LOGICAL",
@@ -43,16 +43,19 @@ class Operator:
 
     `read` gives the tree of path, operator and operand, given all operators beside it; `test` gives
     the check on one value. `compares`: the operand is one value, or a list of values, to compare
-    with. `separable`: it means the same alone as beside others on the path. `positive`: of an array
-    on the way it asks for one element that answers, not for all. `by_elements`: an array answers by
-    its elements, `grows`: so that more elements only add to the answers. `opposite` is the operator
-    that holds where this one does not. `collation`: whether one has no say (`blind`), or leaves
-    what is equal by its characters equal (`equal`).
+    with. `brackets` are those of which it looks at the value, not the type alone, besides those of
+    what it compares with; None: they are not known, so nothing is proved by a type. `separable`: it
+    means the same alone as beside others on the path. `positive`: of an array on the way it asks
+    for one element that answers, not for all. `by_elements`: an array answers by its elements,
+    `grows`: so that more elements only add to the answers. `opposite` is the operator that holds
+    where this one does not. `collation`: whether one has no say (`blind`), or leaves what is equal
+    by its characters equal (`equal`).
     """
 
     read: Callable[[Path, str, Any, Mapping[str, Any]], Node]
     test: Callable[[Compare], Test] | None = None
     compares: Literal["value", "list"] | None = None
+    brackets: frozenset[int] | None = None
     separable: bool = False
     positive: bool = False
     by_elements: bool = False
@@ -304,7 +307,7 @@ _ONLY_BY_MONGODB: Final = (
     *("$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear"),
     *("$geoWithin", "$geoIntersects", "$within", "$near", "$nearSphere", "$geoNear"),
 )
-_PLAIN: Final = Operator(_compared, separable=True, positive=True)
+_PLAIN: Final = Operator(_compared, brackets=frozenset(), separable=True, positive=True)
 _VALUE: Final = replace(_PLAIN, compares="value", by_elements=True, grows=True)
 _ORDER: Final = replace(_VALUE, test=checks.order)
 
@@ -319,14 +322,28 @@ OPERATORS: Final[Mapping[Any, Operator]] = {
         _VALUE, read=_in, test=checks.among, compares="list", opposite="$nin", collation="equal"
     ),
     "$nin": Operator(_not_in, separable=True, opposite="$in"),
-    "$exists": Operator(_exists, checks.presence, separable=True, grows=True, collation="blind"),
+    "$exists": replace(
+        _PLAIN, read=_exists, test=checks.presence, positive=False, grows=True, collation="blind"
+    ),
     "$type": replace(_PLAIN, test=checks.of_type, collation="blind"),
     "$size": replace(_PLAIN, test=checks.size, collation="blind"),
-    "$mod": replace(_PLAIN, test=checks.remainder, by_elements=True, collation="blind"),
+    "$mod": replace(
+        _PLAIN,
+        test=checks.remainder,
+        brackets=frozenset({NUMBER}),
+        by_elements=True,
+        collation="blind",
+    ),
     "$all": replace(_PLAIN, read=_every, collation="equal"),
     "$elemMatch": replace(_PLAIN, read=_element),
     "$not": Operator(_negation, separable=True),
-    "$regex": Operator(_pattern, checks.pattern, by_elements=True, collation="blind"),
+    "$regex": Operator(
+        _pattern,
+        checks.pattern,
+        brackets=frozenset({STRING}),
+        by_elements=True,
+        collation="blind",
+    ),
     "$options": Operator(_opaque, collation="blind"),
     **dict.fromkeys(_ONLY_BY_MONGODB, Operator(_opaque)),
     **dict.fromkeys(("$maxDistance", "$minDistance"), Operator(_distance)),

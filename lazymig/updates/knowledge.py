@@ -25,7 +25,6 @@ from lazymig.raw.values import (
     ARRAY,
     BOOL,
     NULL,
-    NUMBER,
     REGEX,
     STRING,
     bracket,
@@ -316,7 +315,7 @@ def _ask_nested(path: tuple[str, ...], leaf: Compare) -> bool | None:
     """Answer for an array as a whole: its elements are not looked at; its fields are numbers."""
     if path:
         return None if path[0].isdecimal() else _judge({}, path, leaf)
-    if leaf.operator in ("$size", "$elemMatch"):
+    if not test_of(leaf).spreads:
         return None
     if any(own_bracket(comparand) in (ARRAY, None) for comparand in comparands(leaf)):
         return None
@@ -354,11 +353,12 @@ def _ask_typed(types: frozenset[str], path: tuple[str, ...], leaf: Compare) -> b
         return None
     # The samples are all the values there are of null and bool, and no others.
     open_brackets = set(map(bracket, samples)) - {NULL, BOOL}
-    asked = set(map(own_bracket, comparands(leaf)))
-    if leaf.operator == "$mod":
-        asked.add(NUMBER)
-    if leaf.operator == "$regex" or REGEX in asked:
-        asked.add(STRING)
+    looked_at = OPERATORS[leaf.operator].brackets
+    if looked_at is None:
+        return None
+    asked = looked_at.union(map(own_bracket, comparands(leaf)))
+    if REGEX in asked:
+        asked |= {STRING}
     return None if None in asked or asked & open_brackets else answer
 
 
