@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from lazymig.query import checks
 from lazymig.query.checks import Judge, Test
@@ -141,7 +141,10 @@ def at_path(names: tuple[str, ...], test: Test) -> Judge:
     """Build the predicate that a document answers by what stands at a path."""
     if len(names) == 1:
         return _at_field(names[0], test)
-    return _Walk(names, test).through_document
+    walk = _Walk(names, test)
+    if len(names) == 2 and not names[1].isdecimal():
+        return _one_below(*names, walk)
+    return walk.through_document
 
 
 def _at_field(name: str, test: Test) -> Judge:
@@ -155,6 +158,34 @@ def _at_field(name: str, test: Test) -> Judge:
         return check(value)
 
     return at_field
+
+
+def _one_below(parent: str, name: str, walk: _Walk) -> Judge:
+    """Take the short way through plain sub-documents and lists of them, else the long one.
+
+    A list of sub-documents, which no screen looks into, takes less than half of the time so.
+    """
+    check, spreads = walk.test.check, walk.test.spreads
+
+    def in_plain(document: dict[str, Any]) -> bool | None:
+        value = document.get(name, MISSING)
+        if spreads and is_array(value):
+            return _some(map(check, (*value, value)))
+        return check(value)
+
+    def one_below(document: Mapping[str, Any]) -> bool | None:
+        if type(document) is dict:
+            value = document.get(parent)
+            if type(value) is dict:
+                return in_plain(value)
+            if type(value) is list and _PLAIN_DOCUMENTS.issuperset(map(type, value)):
+                return _some(map(in_plain, value))
+        return walk.through_document(document)
+
+    return one_below
+
+
+_PLAIN_DOCUMENTS: Final = frozenset({dict})
 
 
 @dataclass(frozen=True, slots=True)
