@@ -164,7 +164,11 @@ def _is_null(value: Any) -> bool | None:
 
 
 def _equality_check(constant: Any, own: int) -> Judge:
+    quick = _quick_types(constant)
+
     def same(value: Any) -> bool | None:
+        if type(value) in quick:
+            return bool(value == constant)
         theirs = bracket(value)
         if theirs != own:
             return None if theirs is None else False
@@ -173,12 +177,7 @@ def _equality_check(constant: Any, own: int) -> Judge:
         except Unjudgeable:
             return None
 
-    quick = _quick_types(constant)
-
-    def quickly_same(value: Any) -> bool | None:
-        return value == constant if type(value) in quick else same(value)
-
-    return quickly_same if quick else same
+    return same
 
 
 def _quick_types(constant: Any) -> frozenset[type]:

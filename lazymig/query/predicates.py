@@ -165,13 +165,7 @@ def _one_below(parent: str, name: str, walk: _Walk) -> Judge:
 
     A list of sub-documents, which no screen looks into, takes less than half of the time so.
     """
-    check, spreads = walk.test.check, walk.test.spreads
-
-    def in_plain(document: dict[str, Any]) -> bool | None:
-        value = document.get(name, MISSING)
-        if spreads and is_array(value):
-            return _some(map(check, (*value, value)))
-        return check(value)
+    in_plain = _at_field(name, walk.test)
 
     def one_below(document: Mapping[str, Any]) -> bool | None:
         if type(document) is dict:

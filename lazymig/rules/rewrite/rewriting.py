@@ -34,7 +34,7 @@ from lazymig.query.clauses import (
 )
 from lazymig.query.context import both, either, simplified, without
 from lazymig.query.matching import compile_judge, query_paths
-from lazymig.query.operators import LOGICAL, NEAR, is_expression, parse_condition
+from lazymig.query.operators import LOGICAL, NEAR, is_expression, is_reference, parse_condition
 from lazymig.rules.rewrite.steps import Effect, Moved, Step, compile_step, opaque_step, step_of
 from lazymig.updates.knowledge import (
     Absent,
@@ -119,20 +119,12 @@ def simplify(query: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def is_concerned(query: Mapping[str, Any], steps: Sequence[Step]) -> bool:
     """Return whether a rule writes a path that the query reads, whatever the answer then is."""
-    return not _nothing_in_common(query, steps) and any(_concerns(step, query) for step in steps)
-
-
-def _nothing_in_common(query: Mapping[str, Any], steps: Sequence[Step]) -> bool:
-    """Return whether it is seen at a glance that no step writes what the query reads."""
-    roots = [name.partition(".")[0] for name in query]
-    if any(root.startswith("$") for root in roots):
-        return False
-    return all(step.effects is not None and step.roots.isdisjoint(roots) for step in steps)
+    return any(_concerns(step, query) for step in steps)
 
 
 def _concerns(step: Step, query: Mapping[str, Any]) -> bool:
     for name, value in query.items():
-        if not name.startswith("$") or name in ("$ref", "$id", "$db"):
+        if not name.startswith("$") or is_reference(name):
             if step.touches(name):
                 return True
         elif name in LOGICAL:
