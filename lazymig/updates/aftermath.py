@@ -12,18 +12,11 @@ from typing import Any, Final
 
 from bson import Decimal128, Int64
 
+from lazymig.query.checks import own_bracket
+from lazymig.query.operators import parse, parse_element, parse_or_opaque
+from lazymig.query.tree import And, Compare, Node, Not, Opaque, Or, conjuncts
 from lazymig.raw.encoding import ANY_VALUE
 from lazymig.raw.values import ARRAY, REGEX
-from lazymig.updates.formulas import (
-    All,
-    Formula,
-    Leaf,
-    Not,
-    conjuncts,
-    own_bracket,
-    parse,
-    parse_element_query,
-)
 from lazymig.updates.knowledge import (
     ABSENT,
     ARRAY_TYPE,
@@ -87,19 +80,19 @@ def _plain(parts: Path) -> Path:
     return tuple(ELEMENT if part.startswith("$") else part for part in parts)
 
 
-def _element_condition(array_filter: Mapping[str, Any]) -> Formula:
+def _element_condition(array_filter: Mapping[str, Any]) -> Node:
     """Parse `{'e.qty': ...}` as a query on one element, `{'qty': ...}`."""
 
-    def without_identifier(formula: Formula) -> Formula:
-        if isinstance(formula, Leaf):
+    def without_identifier(formula: Node) -> Node:
+        if isinstance(formula, Compare):
             return replace(formula, path=formula.path[1:])
         if isinstance(formula, Not):
             return Not(without_identifier(formula.part))
-        if isinstance(formula, All):
-            return All(tuple(map(without_identifier, formula.parts)))
-        return None
+        if isinstance(formula, (And, Or)):
+            return type(formula)(tuple(map(without_identifier, formula.parts)))
+        return formula
 
-    return without_identifier(parse(array_filter))
+    return without_identifier(parse_or_opaque(parse, array_filter))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +100,7 @@ class _Writing:
     """How facts are noted: what the target says of parents, and the array filters by identifier."""
 
     parents: Parents
-    conditions: Mapping[str, Formula]
+    conditions: Mapping[str, Node]
 
     def insert(
         self,
@@ -163,11 +156,11 @@ class _Writing:
         identifier = selector[2:-1]
         ignored = isinstance(element, Document) and element.array is not Arrays.NONE
         nested = ignored or (bool(identifier) and self.parents.may_be_array(here))
-        condition = self.conditions.get(identifier)
+        condition = self.conditions.get(identifier, Opaque())
         return Each(selector, condition, element, bool(identifier), nested)
 
 
-def _operator_fact(operator: str, value: Any, target: Formula, parts: tuple[str, ...]) -> Fact:
+def _operator_fact(operator: str, value: Any, target: Node, parts: tuple[str, ...]) -> Fact:
     """Return what is known at the path `parts` once `operator` was applied with `value`."""
     if operator == "$inc":
         return _sum(target, parts, value)
@@ -176,12 +169,12 @@ def _operator_fact(operator: str, value: Any, target: Formula, parts: tuple[str,
     return _FIXED_FACTS[operator]
 
 
-def _sum(target: Formula, parts: tuple[str, ...], value: Any) -> Fact:
+def _sum(target: Node, parts: tuple[str, ...], value: Any) -> Fact:
     """Add, where the target says what the number was; a stored array is rejected."""
     known = [
         part.operand if part.operator == "$in" else [part.operand]
         for part in conjuncts(target)
-        if isinstance(part, Leaf) and part.path == parts and part.operator in ("$eq", "$in")
+        if isinstance(part, Compare) and part.path == parts and part.operator in ("$eq", "$in")
     ]
     if not known or not all(map(_is_small_integer, [value, *known[0]])):
         return Typed(NUMBERS)
@@ -217,16 +210,16 @@ def _pushed(value: Any) -> Fact:
 
 def _pulled(value: Any) -> Fact:
     if isinstance(value, Mapping):
-        formula = parse_element_query(value)
+        formula = parse_or_opaque(parse_element, value)
         # A query without conditions pulls sub-documents only.
         return UNKNOWN if next(conjuncts(formula), None) is None else Lacks(formula)
     if own_bracket(value) in (ARRAY, REGEX, None):
         return UNKNOWN
-    return Lacks(Leaf((), "$in", [value]))
+    return Lacks(Compare((), "$in", [value]))
 
 
 def _all_pulled(value: Any) -> Fact:
-    return Lacks(Leaf((), "$in", value)) if isinstance(value, list) else UNKNOWN
+    return Lacks(Compare((), "$in", value)) if isinstance(value, list) else UNKNOWN
 
 
 _VALUE_FACTS: Final[Mapping[str, Callable[[Any], Fact]]] = {
