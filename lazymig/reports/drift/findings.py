@@ -8,9 +8,9 @@ from typing import Any, Final, Literal
 
 from lazymig.odm.fields import FieldFacts
 from lazymig.raw.differences import MISSING, extended_json
+from lazymig.reports.drift.counts import Count
 from lazymig.reports.drift.evidence import Evidence, evidence_of
 from lazymig.reports.drift.proposals import RuleProposal
-from lazymig.reports.drift.shapes import Count
 
 __all__ = ["KINDS", "Draft", "DriftExample", "DriftFinding", "Kind", "UnknownClass"]
 
