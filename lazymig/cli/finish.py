@@ -14,7 +14,7 @@ from lazymig.cli.output import Output, short_path
 from lazymig.cli.session import Session, Target
 from lazymig.engines.pending import RuleStatus
 from lazymig.errors import HandlerFileError
-from lazymig.reports.dryrun.report import documents
+from lazymig.reports.texts import documents
 
 if TYPE_CHECKING:
     from lazymig.codegen.handler_file import Lines

@@ -20,7 +20,7 @@ from lazymig.engines.pending import RuleStatus
 from lazymig.odm.plans import plan_for
 from lazymig.operations.journal.history import History, Sample
 from lazymig.operations.journal.journal import JOURNAL, Journal, client_now
-from lazymig.reports.dryrun.report import documents
+from lazymig.reports.texts import documents
 from lazymig.rules.rule import Scope
 
 __all__ = ["ModelStanding", "RuleStanding", "look", "register"]

@@ -11,8 +11,9 @@ from lazymig.raw.differences import MISSING
 from lazymig.reports.drift.counts import Count, merge
 from lazymig.reports.drift.defaults import LOST, asking, is_stored, loss, replacement_of
 from lazymig.reports.drift.doubts import condition_of_doubt
+from lazymig.reports.drift.drafts import Draft, UnknownClass
 from lazymig.reports.drift.field_counts import FieldCount, FieldCounts
-from lazymig.reports.drift.findings import KINDS, Draft, Kind, UnknownClass
+from lazymig.reports.drift.findings import KINDS, Kind
 from lazymig.reports.drift.model_paths import ModelPath
 from lazymig.reports.drift.proposals import (
     Replacement,
@@ -30,6 +31,7 @@ from lazymig.reports.drift.proposals import (
 )
 from lazymig.reports.drift.similarity import closeness, meant_choice, successors
 from lazymig.reports.drift.sites import EXISTS, IS_MISSING, RuleSite
+from lazymig.reports.texts import documents
 
 __all__ = ["Detector"]
 
@@ -88,7 +90,7 @@ class Detector:
                 kind="unknown_class",
                 classes=each.successors[:1] or (roots[0].owner.name,),
                 path="_cls",
-                message=f"{told} in {_documents(each.count.documents)}",
+                message=f"{told} in {documents(each.count.documents)}",
                 count=each.count.documents,
                 ids=each.count.ids,
                 values_in=_class_in,
@@ -123,7 +125,7 @@ class Detector:
             kind="unknown_class",
             classes=(place.objects[0].owner.name,),
             path=f"{place.path}._cls",
-            message=f"{place.path} has {told} in {_documents(count.documents)}",
+            message=f"{place.path} has {told} in {documents(count.documents)}",
             count=count.documents,
             ids=count.ids,
             values_in=self.counts.values_in([place], "_cls"),
@@ -189,7 +191,7 @@ class Detector:
                 classes=tuple(dict.fromkeys(place.objects[0].owner.name for place in seen)),
                 path=site.path,
                 message=(
-                    f"{site.path!r} is no field of {owners}, but stored in {_documents(number)}: "
+                    f"{site.path!r} is no field of {owners}, but stored in {documents(number)}: "
                     "loading raises FieldDoesNotExist"
                 ),
                 count=number,
@@ -221,8 +223,8 @@ class Detector:
         question = f"Is {site.path!r} the former name of {new!r}?{otherwise}"
         missing = field.types["missing"].documents
         why = (
-            f"{site.path!r} is stored in {_documents(draft.count)}, {new!r} is missing in "
-            f"{_documents(missing)}."
+            f"{site.path!r} is stored in {documents(draft.count)}, {new!r} is missing in "
+            f"{documents(missing)}."
         )
         return Draft(
             kind="rename",
@@ -271,7 +273,7 @@ class Detector:
 
     def _null(self, field: FieldCount, count: Count) -> Draft:
         message = (
-            f"{field.path!r} is null in {_documents(count.documents)}, where MongoEngine stores "
+            f"{field.path!r} is null in {documents(count.documents)}, where MongoEngine stores "
             "nothing"
         )
         draft = self._draft(field, "null", message, count)
@@ -303,10 +305,10 @@ class Detector:
         convertible = None if not flags else not refused
         expected = " or ".join(_expected(facts))
         message = (
-            f"{field.path!r} is of type {kind} in {_documents(count.documents)}, not {expected}"
+            f"{field.path!r} is of type {kind} in {documents(count.documents)}, not {expected}"
         )
         if flags:
-            told = "all" if not refused else f"not those of {_documents(refused)}"
+            told = "all" if not refused else f"not those of {documents(refused)}"
             message += f"; $convert turns {told}"
         draft = self._draft(field, "wrong_type", message, count)
         draft.convertible = convertible
@@ -382,7 +384,7 @@ class Detector:
         total.ids = next(iter(rest.values())).ids
         examples = [text for (_kind, text), _ in frequent if text not in meant][:3]
         message = (
-            f"{field.path!r} is none of its choices in {_documents(total.documents)}: "
+            f"{field.path!r} is none of its choices in {documents(total.documents)}: "
             f"{', '.join(map(repr, examples))}"
         )
         draft = self._draft(field, "outside_choices", message, total)
@@ -411,7 +413,7 @@ class Detector:
 
     def _misspelt(self, field: FieldCount, text: str, likely: str, count: Count) -> Draft:
         message = (
-            f"{field.path!r} is {text!r}, none of its choices, in {_documents(count.documents)}"
+            f"{field.path!r} is {text!r}, none of its choices, in {documents(count.documents)}"
         )
         draft = self._draft(field, "outside_choices", message, count)
         draft.values = ((text, count.documents),)
@@ -441,7 +443,7 @@ class Detector:
             kind, told = "missing_null", "is null in some documents, but"
         else:
             return
-        message = f"{field.path!r} {told} is missing in {_documents(missing.documents)}"
+        message = f"{field.path!r} {told} is missing in {documents(missing.documents)}"
         if kind == "missing_default":
             message += ": queries by it do not find them"
         draft = self._draft(field, kind, message, missing)
@@ -501,7 +503,3 @@ def _class_in(document: Mapping[str, Any]) -> Iterator[Any]:
 
 def _is_class(name: str | None, value: Any) -> bool:
     return value in (None, MISSING) if name is None else bool(value == name)
-
-
-def _documents(number: int) -> str:
-    return "1 document" if number == 1 else f"{number:,} documents"

@@ -7,7 +7,6 @@ the model is reported, each with the rule that would end it. The collection is o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,16 +24,16 @@ from lazymig.odm.schema import (
     document_subclasses,
 )
 from lazymig.operations.journal.journal import JOURNAL
-from lazymig.raw.differences import MISSING, extended_json
+from lazymig.raw.differences import MISSING
 from lazymig.redaction import excerpt
 from lazymig.reports.drift.counts import Count, RowCounts, count_rows
 from lazymig.reports.drift.detect import Detector
 from lazymig.reports.drift.documents import check_model, check_sample_size, documents_of
+from lazymig.reports.drift.drafts import Draft, UnknownClass
 from lazymig.reports.drift.evidence import Evidence, Faults
 from lazymig.reports.drift.field_counts import FieldCounts
-from lazymig.reports.drift.findings import Draft, DriftExample, DriftFinding, UnknownClass
+from lazymig.reports.drift.findings import DriftExample, DriftReport, PathTypes
 from lazymig.reports.drift.layout import Layout
-from lazymig.reports.drift.proposals import RuleProposal
 from lazymig.reports.drift.proving import prove
 from lazymig.reports.drift.similarity import successors
 from lazymig.reports.dryrun.cures import (
@@ -47,7 +46,7 @@ from lazymig.reports.dryrun.cures import (
 )
 from lazymig.rules.plan import Plan
 
-__all__ = ["DriftReport", "PathTypes", "diff"]
+__all__ = ["diff"]
 
 _MOST_CLASSES = 100
 _MOST_EXAMPLES = 3
@@ -57,96 +56,6 @@ _CLASS_SAMPLE = 50
 
 # What PyMongo's directions are called in a message.
 _DIRECTIONS = {1: "", -1: " descending"}
-
-
-@dataclass(frozen=True, slots=True)
-class PathTypes:
-    """What is stored at one path of a model.
-
-    :ivar path: in database names; `[]` stands for the items of a list, `.*` for those of a map.
-    :ivar classes: the document classes in which it was seen.
-    :ivar types: documents by BSON type; `"missing"` counts those that have its parent alone.
-    :ivar examples: the `_id` of a document for each type.
-    """
-
-    path: str
-    classes: tuple[str, ...]
-    types: Mapping[str, int]
-    examples: Mapping[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The path in JSON's types; `_id`s are canonical Extended JSON."""
-        return {
-            "path": self.path,
-            "classes": list(self.classes),
-            "types": dict(self.types),
-            "examples": {name: extended_json(each) for name, each in self.examples.items()},
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class DriftReport:
-    """How the stored documents differ from the model.
-
-    :ivar model: the model's name.
-    :ivar collection: database and collection.
-    :ivar documents: the documents that were looked at.
-    :ivar sample_size: what was asked for; `None` for the whole collection.
-    :ivar findings: in the order in which their rules have to run.
-    :ivar paths: what is stored at each path that the model knows.
-    :ivar problems: what could not be looked at, and which pending rules fail; empty if nothing.
-    """
-
-    model: str
-    collection: str
-    documents: int
-    sample_size: int | None
-    findings: tuple[DriftFinding, ...]
-    paths: tuple[PathTypes, ...]
-    problems: tuple[str, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing was found."""
-        return not self.findings
-
-    @property
-    def uncured(self) -> tuple[DriftFinding, ...]:
-        """The findings that no pending rule cures."""
-        return tuple(each for each in self.findings if not each.cured_by)
-
-    @property
-    def proposals(self) -> tuple[RuleProposal, ...]:
-        """The rules that the findings offer, in the order in which they have to run."""
-        return tuple(each.proposal for each in self.findings if each.proposal is not None)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report in JSON's types."""
-        return {
-            "model": self.model,
-            "collection": self.collection,
-            "documents": self.documents,
-            "sample_size": self.sample_size,
-            "ok": self.ok,
-            "findings": [each.to_dict() for each in self.findings],
-            "paths": [each.to_dict() for each in self.paths],
-            "problems": list(self.problems),
-        }
-
-    def __str__(self) -> str:
-        """Some lines of plain text."""
-        lines = [f"{self.model} against {self.collection}: {self.documents:,} documents"]
-        if self.ok:
-            lines.append("no drift")
-        for each in self.findings:
-            lines.append(f"{each.kind}: {each.message}")
-            if each.cured_by:
-                lines.append(f"    cured by the pending {', '.join(each.cured_by)}")
-            elif each.proposal is not None:
-                asks = ", with a question" if each.proposal.asks else ""
-                lines.append(f"    a rule is proposed: {each.proposal.words}{asks}")
-        lines.extend(self.problems)
-        return "\n".join(lines)
 
 
 def diff(

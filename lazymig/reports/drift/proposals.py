@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from lazymig.odm.fields import FieldFacts
 from lazymig.query.matching import compile_query
-from lazymig.raw.differences import extended_json
+from lazymig.raw.json_values import JsonValue
 from lazymig.reports.drift.layout import identifier_in
 from lazymig.reports.drift.sites import EXISTS, IS_MISSING, RuleSite
 from lazymig.rules.rule import Scope
@@ -53,10 +53,10 @@ _YES: Final = ["1", "on", "t", "true", "y", "yes"]
 
 
 @dataclass(frozen=True, slots=True)
-class RuleProposal:
+class RuleProposal(JsonValue):
     """A rule as data, to be written down as source code.
 
-    :ivar words: what comes behind `migrationNN__`.
+    :ivar words: what comes after `migrationNN__`.
     :ivar scope: `"lazy"`, or `"bulk"` where lazymig cannot prove that the update ends the match of
         its target, so that a load must not start it.
     :ivar comments: why there should be such a rule, in lines to be written above it.
@@ -75,19 +75,6 @@ class RuleProposal:
         """The name of the rule's method under a number."""
         prefix = "allmigration" if self.scope == "bulk" else "migration"
         return f"{prefix}{number:02}__{self.words}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """The proposal in JSON's types; target, update and filters are canonical Extended JSON."""
-        filters = None if self.array_filters is None else list(self.array_filters)
-        return {
-            "words": self.words,
-            "scope": self.scope,
-            "target": extended_json(self.target),
-            "update": extended_json(self.update),
-            "array_filters": extended_json(filters),
-            "comments": list(self.comments),
-            "asks": self.asks,
-        }
 
 
 @dataclass(frozen=True, slots=True)

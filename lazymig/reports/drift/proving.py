@@ -27,8 +27,8 @@ from lazymig.odm.examining import Examiner, Problem
 from lazymig.query.matching import compile_query
 from lazymig.redaction import excerpt
 from lazymig.reports.drift.doubts import doubt_about
+from lazymig.reports.drift.drafts import Draft
 from lazymig.reports.drift.evidence import Faults
-from lazymig.reports.drift.findings import Draft
 from lazymig.reports.drift.proposals import RuleProposal, asked_about
 from lazymig.reports.dryrun.cures import read_by_ids
 

@@ -21,7 +21,7 @@ from lazymig.operations.journal.refusals import refusals
 from lazymig.raw.paths import overlaps
 from lazymig.reports.drift.evidence import Evidence, Faults
 from lazymig.reports.dryrun.rehearsal import Rehearsal, rules_of
-from lazymig.reports.dryrun.report import documents
+from lazymig.reports.texts import documents
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
 

@@ -23,8 +23,8 @@ from lazymig.reports.dryrun.report import (
     QueryPlan,
     RulePreview,
     SamplePreview,
-    documents,
 )
+from lazymig.reports.texts import documents
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.rewrite.rewriting import (

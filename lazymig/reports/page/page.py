@@ -30,11 +30,11 @@ from lazymig.operations.journal.history import History, Quarantined, Run, Sample
 from lazymig.operations.journal.journal import JOURNAL, Journal, client_now
 from lazymig.raw.encoding import ANY_UUID
 from lazymig.redaction import without_secrets
-from lazymig.reports.drift.checks import CheckReport
-from lazymig.reports.drift.diff import DriftReport
 from lazymig.reports.drift.documents import check_model, documents_of
+from lazymig.reports.drift.findings import CheckReport, DriftReport
 from lazymig.reports.page.charts import Bar, Curve, Point, Span, bar_of, burn_down, span_of
 from lazymig.reports.status import standing_of
+from lazymig.reports.texts import duration
 from lazymig.rules.plan import Plan
 
 __all__ = ["render_report", "write_report"]
@@ -468,7 +468,7 @@ def _environment() -> Environment:
     )
     environment.filters.update(
         clipped=partial(_clipped, longest=_LONGEST_VALUE),
-        duration=_duration,
+        duration=duration,
         json=_json,
         moment=_moment,
         number="{:,}".format,
@@ -524,19 +524,6 @@ def _is_secret(path: str) -> bool:
 def _moment(moment: datetime) -> str:
     """A time of the journal, which is UTC."""
     return moment.isoformat(" ", "seconds")
-
-
-def _duration(seconds: float) -> str:
-    """Seconds in the two largest units that there are."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    rest = round(seconds)
-    parts: list[tuple[int, str]] = []
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, rest = divmod(rest, size)
-        if count or parts:
-            parts.append((count, unit))
-    return " ".join(f"{count} {unit}" for count, unit in parts[:2] if count)
 
 
 def _percent(share: float) -> str:

@@ -42,8 +42,8 @@ from pymongo import MongoClient, monitoring
 from pymongo.database import Database
 
 from lazymig.errors import RunOptionError
-from lazymig.reports.drift.diff import DriftFinding, DriftReport, diff
-from lazymig.reports.drift.findings import KINDS
+from lazymig.reports.drift.diff import diff
+from lazymig.reports.drift.findings import KINDS, DriftFinding, DriftReport
 from tests.support.commands import CommandLog
 from tests.support.handlers import ADD_ENABLED, copying, handler, model, rule
 
@@ -506,7 +506,7 @@ def test_the_examples_are_among_the_copies(mongoengine_db: Database[Any], rare: 
     (problem,) = report.problems
     assert problem.startswith(f"a pending rule fails for {len(rare)} of ")
     assert "Post.migration03__split_name: the rule raised " in problem
-    assert problem in str(report).splitlines()
+    assert f"  note: {problem}" in str(report).splitlines()
 
 
 def test_a_type_of_which_no_example_is_shown_is_among_the_copies(
@@ -714,9 +714,9 @@ def test_the_report_as_text(mongoengine_db: Database[Any]) -> None:
     post = model(handler(migration01__add=rule(*ADD_ENABLED)), enabled=BooleanField(default=True))
     mongoengine_db["post"].insert_one({"_id": 1, "x": 1})
     lines = str(diff(post)).splitlines()
-    assert lines[0] == f"Post against {mongoengine_db.name}.post: 1 documents"
+    assert lines[0] == f"Post against {mongoengine_db.name}.post: 1 document compared"
     assert "    cured by the pending migration01__add" in lines
-    assert "    a rule is proposed: remove_x, with a question" in lines
+    assert "    proposed rule: remove_x, with a question" in lines
     assert str(diff(_plain(), collection=mongoengine_db["empty"])).endswith("no drift")
 
 

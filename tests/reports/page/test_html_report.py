@@ -13,8 +13,9 @@ from pymongo.errors import OperationFailure
 
 from lazymig import ConvergenceWarning
 from lazymig.operations.journal.journal import Journal, client_now
-from lazymig.reports.drift.checks import CheckReport, check_documents
-from lazymig.reports.drift.diff import DriftReport, diff
+from lazymig.reports.drift.checks import check_documents
+from lazymig.reports.drift.diff import diff
+from lazymig.reports.drift.findings import CheckReport, DriftReport
 from lazymig.reports.page.page import render_report
 from tests.support.commands import CommandLog
 from tests.support.handlers import ADD_ENABLED, copying, handler, model, rule
@@ -401,7 +402,7 @@ def test_many_findings_are_cut(mongoengine_db: Any) -> None:
     post = post_model()
     mongoengine_db.post.insert_one({"_id": 1, "title": "a", **{f"f{n}": n for n in range(90)}})
     found = diff(post)
-    report = DriftReport("Post", "a.post", 1, None, found.findings * 3, (), ("a problem",))
+    report = DriftReport("Post", "a.post", 1, None, found.findings * 3, ("a problem",), ())
     body = body_of(render_report([post], drift=[report]))
     assert f"And {len(found.findings) * 3 - 100} more. a problem" in body
 
