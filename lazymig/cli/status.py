@@ -21,7 +21,7 @@ def register(group: click.Group) -> None:
         "--no-record", is_flag=True, help="Do not keep this look; nothing at all is written."
     )
     def status(session: Session, no_record: bool) -> int:
-        """Count what each rule has left, and how fast it becomes less."""
+        """Count the documents each rule still has to migrate, and the rate."""
         output = session.output
         journal = session.settings.journal
         targets = session.targets()

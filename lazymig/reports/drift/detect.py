@@ -98,7 +98,7 @@ class Detector:
 
     def _unknown(self) -> Iterator[Draft]:
         for path, name, types, seen in self._unknown_fields():
-            # A rule concerns each class that does not know the field, be there documents or not.
+            # A rule is for each class that does not know the field, be there documents or not.
             places = [
                 place
                 for place in self.counts.objects[path]

@@ -31,7 +31,7 @@ def class_drafts(counts: FieldCounts, unknown: Iterable[UnknownClass]) -> Iterat
 def _of_documents(counts: FieldCounts, unknown: UnknownClass) -> Draft:
     root = counts.layout.roots[0]
     site = RuleSite(root, (None,), "_cls")
-    right = unknown.successors[0] if unknown.successors and counts.told_apart else None
+    right = unknown.successors[0] if unknown.successors and counts.by_class else None
     draft = _draft(site, unknown.name, right, unknown.count, "The model's documents")
     draft.classes = unknown.successors[:1] or (root.owner.name,)
     draft.values_in = _class_in

@@ -193,8 +193,8 @@ def _with_name(path: str, old: str, new: str) -> Any:
         }
     }
     is_free = {"$eq": [{"$type": f"{path}.{new}"}, "missing"]}
-    concerned = {"$and": [_exists(f"{path}.{old}"), is_free]}
-    return {"$cond": [concerned, {"$arrayToObject": pairs}, path]}
+    matches = {"$and": [_exists(f"{path}.{old}"), is_free]}
+    return {"$cond": [matches, {"$arrayToObject": pairs}, path]}
 
 
 def _exists(path: str) -> Any:

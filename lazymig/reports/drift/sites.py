@@ -70,7 +70,7 @@ class RuleSite:
 
     @property
     def nameable(self) -> bool:
-        """Whether MongoDB's queries and updates can name the path."""
+        """Return whether MongoDB's queries and updates can name the path."""
         if any(
             each.role == "item" and each.parent and each.parent.is_map for each in self.place.chain
         ):
@@ -177,9 +177,9 @@ class RuleSite:
             if self.mixed or depth:
                 new = {"$cond": [{"$eq": [{"$type": parent}, "object"]}, new, parent]}
         for path, names in first.classes.items():
-            concerned = names["$in"] if isinstance(names, Mapping) else [names]
+            known = names["$in"] if isinstance(names, Mapping) else [names]
             name = {"$ifNull": [f"{element}.{path}", None]}
-            new = {"$cond": [{"$in": [name, concerned]}, new, element]}
+            new = {"$cond": [{"$in": [name, known]}, new, element]}
         result: Any = {"$map": {"input": values, "as": variable, "in": new}}
         if drop_null and not inner and not first.names:
             result = {"$filter": {"input": result, "cond": {"$ne": ["$$this", None]}}}
