@@ -39,9 +39,9 @@ from lazymig.operations.backup.restore import RestoreConflict, RestoreReport, re
 from lazymig.operations.journal.history import History, Quarantined, RuleRun, Run
 from lazymig.operations.runs.options import RunOptions
 from lazymig.operations.runs.progress import Progress, ProgressBar, ProgressLog
-from lazymig.reports.drift.checks import CheckFinding, CheckReport, check_documents
-from lazymig.reports.drift.diff import DriftReport, diff
-from lazymig.reports.drift.findings import DriftFinding
+from lazymig.reports.drift.checks import check_documents
+from lazymig.reports.drift.diff import diff
+from lazymig.reports.drift.findings import CheckFinding, CheckReport, DriftFinding, DriftReport
 from lazymig.reports.drift.proposals import RuleProposal
 from lazymig.reports.dryrun.preview import PreviewReport
 from lazymig.rules.once import once

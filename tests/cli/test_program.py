@@ -329,7 +329,7 @@ def test_an_error_that_nobody_knows(shop, database, monkeypatch):
     """An error of another kind is one line with a code of its own."""
     models.fill(database, 1)
     monkeypatch.setattr(models.UserMigration, "get_status", lambda *_: {}["odd"])
-    result = shop("status")
+    result = shop("finish")
     assert result.code == 4
     assert result.error.startswith("KeyError: 'odd'; lazymig does not know this error")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -21,10 +21,10 @@ from lazymig.odm.examining import Examiner, Problem, ProblemKind, Reference, exa
 from lazymig.odm.fields import bson_type
 from lazymig.odm.indexes import untouched_collection
 from lazymig.operations.journal.journal import JOURNAL
-from lazymig.raw.differences import extended_json
 from lazymig.redaction import excerpt
 from lazymig.reports.drift.documents import check_model, check_sample_size, documents_of
 from lazymig.reports.drift.evidence import Evidence, Faults, evidence_of
+from lazymig.reports.drift.findings import CheckFinding, CheckReport
 from lazymig.reports.dryrun.cures import Tried, Waiting, may_touch, plans_of, read_by_ids, try_rules
 
 __all__ = ["CheckFinding", "CheckReport", "check_documents"]
@@ -39,104 +39,6 @@ _MOST_TRIED = 25
 
 # What is called with the documents done, and those to do in all.
 _Callback = Callable[[int, int], object]
-
-
-@dataclass(frozen=True, slots=True)
-class CheckFinding:
-    """The same fault in some documents.
-
-    :ivar model: the document class, by the name in `_cls`.
-    :ivar path: the field, in database names; ``[]`` stands for the items of a list, ``.*`` for
-        those of a map; empty for the document as a whole.
-    :ivar kind: what is wrong: `"not_decodable"`, `"unknown_class"`, `"unknown_field"`,
-        `"not_loadable"`, `"required"`, `"choices"`, `"invalid"`, `"unreadable"` or
-        `"dangling_reference"`.
-    :ivar error: the name of the exception's class.
-    :ivar message: what was said of the first document.
-    :ivar value: what it has in the field.
-    :ivar count: the documents.
-    :ivar ids: the ids of ten of them at most.
-    :ivar cured_by: the names of the pending rules that cure it, in the order of application.
-    """
-
-    model: str
-    path: str
-    kind: ProblemKind
-    error: str
-    message: str
-    value: Any
-    count: int
-    ids: tuple[Any, ...]
-    cured_by: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The finding in JSON's types; value and ids are canonical Extended JSON."""
-        return {
-            "model": self.model,
-            "path": self.path,
-            "kind": self.kind,
-            "error": self.error,
-            "message": self.message,
-            "value": extended_json(self.value),
-            "count": self.count,
-            "ids": [extended_json(one) for one in self.ids],
-            "cured_by": list(self.cured_by),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class CheckReport:
-    """What a check has found.
-
-    :ivar model: the model's name.
-    :ivar collection: database and collection.
-    :ivar documents: the documents that were checked.
-    :ivar sample_size: what was asked for; `None` for the whole collection.
-    :ivar findings: the frequent ones first.
-    :ivar problems: what could not be looked at, and which pending rules fail; empty if nothing.
-    """
-
-    model: str
-    collection: str
-    documents: int
-    sample_size: int | None
-    findings: tuple[CheckFinding, ...]
-    problems: tuple[str, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing was found."""
-        return not self.findings
-
-    @property
-    def uncured(self) -> tuple[CheckFinding, ...]:
-        """The findings that no pending rule cures."""
-        return tuple(each for each in self.findings if not each.cured_by)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report in JSON's types."""
-        return {
-            "model": self.model,
-            "collection": self.collection,
-            "documents": self.documents,
-            "sample_size": self.sample_size,
-            "ok": self.ok,
-            "findings": [each.to_dict() for each in self.findings],
-            "problems": list(self.problems),
-        }
-
-    def __str__(self) -> str:
-        """Some lines of plain text."""
-        lines = [f"{self.model} in {self.collection}: {self.documents:,} documents checked"]
-        if self.ok:
-            lines.append("nothing is wrong")
-        for each in self.findings:
-            place = f"{each.model}.{each.path}" if each.path else each.model
-            lines.append(f"{place}: {each.kind} in {each.count:,}: {each.message}")
-            if each.cured_by:
-                lines.append(f"    cured by the pending {', '.join(each.cured_by)}")
-        lines.extend(self.problems)
-        return "\n".join(lines)
 
 
 def check_documents(
@@ -302,9 +204,7 @@ class _Check:
     def _problems(self, batch: Sequence[Any]) -> Iterator[tuple[_Examined, list[Problem]]]:
         """Each document of a batch with all that is wrong in it."""
         examined = [self._examined(raw) for raw in batch]
-        dangling = self._dangling(examined)
-        for each in examined:
-            gone = dangling.get(key_of(each.document_id), [])
+        for each, gone in zip(examined, self._dangling(examined), strict=True):
             paths = {problem.path for problem in gone}
             # That what is not there cannot be loaded needs no second mention.
             others = [p for p in each.problems if p.kind != "not_loadable" or p.path not in paths]
@@ -330,17 +230,15 @@ class _Check:
         model = self.examiner.class_of(document)
         return _Examined(document["_id"], model, problems, references)
 
-    def _dangling(self, batch: Iterable[_Examined]) -> dict[Any, list[Problem]]:
-        """The references of a batch to documents that are not there, by key of the `_id`."""
+    def _dangling(self, batch: Sequence[_Examined]) -> list[list[Problem]]:
+        """For each document of a batch its references to documents that are not there."""
         wanted: dict[Any, dict[Any, Any]] = {}
         places: dict[Any, Collection[Any]] = {}
-        for each in batch:
-            for reference in each.references:
-                place = _place_of(reference)
-                key = key_of(reference.document_id)
-                if (place, key) not in self.known:
-                    places[place] = reference.database[reference.collection]
-                    wanted.setdefault(place, {})[key] = reference.document_id
+        for reference in itertools.chain.from_iterable(each.references for each in batch):
+            place, key = _place_of(reference)
+            if (place, key) not in self.known:
+                places[place] = reference.database[reference.collection]
+                wanted.setdefault(place, {})[key] = reference.document_id
         missing: set[Any] = set()
         for place, ids in wanted.items():
             there = set(_existing(places[place], list(ids.values())))
@@ -348,20 +246,10 @@ class _Check:
             if len(self.known) > _MOST_KNOWN:
                 self.known.clear()
             self.known.update((place, key) for key in there)
-        found: dict[Any, list[Problem]] = {}
-        for each in batch if missing else ():
-            for reference in each.references:
-                if (_place_of(reference), key_of(reference.document_id)) in missing:
-                    problem = Problem(
-                        reference.path,
-                        "dangling_reference",
-                        "DoesNotExist",
-                        f"{reference.database.name}.{reference.collection} has no document with "
-                        f"_id {reference.document_id!r}",
-                        reference.document_id,
-                    )
-                    found.setdefault(key_of(each.document_id), []).append(problem)
-        return found
+        return [
+            [_gone(reference) for reference in each.references if _place_of(reference) in missing]
+            for each in batch
+        ]
 
     # --- Cures ---
 
@@ -383,40 +271,20 @@ class _Check:
                 cured[key] = names
             else:
                 for one in self.groups[key].waiting:
-                    self.waiting.tell(one, names)
+                    self.waiting.note(one, names)
         self.problems.extend(self.waiting.problems)
         return cured
 
     def _shown_in(self, tried: Tried) -> dict[int, list[Problem]]:
         """What is wrong in each copy, before and after each change, by the copy's `id()`."""
-        copies: dict[int, Any] = {}
-        for raw in tried.after.values():
-            copies[id(raw)] = raw
-        for changes in tried.changes.values():
-            for _name, before, after in changes:
-                copies.update({id(before): before, id(after): after})
-        copies = {place: raw for place, raw in copies.items() if raw is not None}
+        changed = itertools.chain.from_iterable(tried.changes.values())
+        raws = [*tried.after.values(), *itertools.chain.from_iterable(each[1:] for each in changed)]
+        copies = list({id(raw): raw for raw in raws if raw is not None}.values())
         shown: dict[int, list[Problem]] = {}
-        for batch in _batched(list(copies.items())):
-            # A document of which there are several copies is examined with each by itself.
-            for layer in _layers(batch):
-                found = self._problems([raw for _place, raw in layer])
-                for (place, _raw), (_examined, problems) in zip(layer, found, strict=True):
-                    shown[place] = problems
+        for batch in _batched(copies):
+            for raw, (_examined, problems) in zip(batch, self._problems(batch), strict=True):
+                shown[id(raw)] = problems
         return shown
-
-
-def _layers(batch: Sequence[tuple[int, Any]]) -> list[list[tuple[int, Any]]]:
-    """Copies in groups, in each of which an `_id` comes once."""
-    layers: list[dict[Any, tuple[int, Any]]] = []
-    for each in batch:
-        key = key_of(each[1]["_id"])
-        layer = next((one for one in layers if key not in one), None)
-        if layer is None:
-            layer = {}
-            layers.append(layer)
-        layer[key] = each
-    return [list(layer.values()) for layer in layers]
 
 
 def _evidence(key: _Key, shown: Mapping[int, list[Problem]], raw: Any) -> Evidence:
@@ -429,9 +297,18 @@ def _evidence(key: _Key, shown: Mapping[int, list[Problem]], raw: Any) -> Eviden
     )
 
 
-def _place_of(reference: Reference) -> Any:
+def _place_of(reference: Reference) -> tuple[Any, Any]:
+    """Where a reference leads: the collection, and the key of the `_id`."""
     database = reference.database
-    return id(database.client), database.name, reference.collection
+    place = id(database.client), database.name, reference.collection
+    return place, key_of(reference.document_id)
+
+
+def _gone(reference: Reference) -> Problem:
+    document_id = reference.document_id
+    where = f"{reference.database.name}.{reference.collection}"
+    message = f"{where} has no document with _id {document_id!r}"
+    return Problem(reference.path, "dangling_reference", "DoesNotExist", message, document_id)
 
 
 def _existing(collection: Collection[Any], ids: list[Any]) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""The rules of a plan at work on copies of a sample; the collection itself is only read."""
+"""The rehearsal: the rules of a plan at work on copies; the collection itself is only read."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
 
-__all__ = ["Trial", "kind_of", "rules_of"]
+__all__ = ["Rehearsal", "kind_of", "rules_of"]
 
 
 def rules_of(plan: Plan, scopes: Iterable[Scope]) -> Iterator[BoundRule]:
@@ -79,7 +79,7 @@ class _Copy:
     problems: list[str] = field(default_factory=list)
 
 
-class Trial:
+class Rehearsal:
     """The rules at work on copies of a sample.
 
     `failures` has, by the name of a rule, the errors of the copies for which it failed, by the key
@@ -102,7 +102,7 @@ class Trial:
         self.copies: dict[Any, _Copy] = {}
 
     def problems_of(self, rule: BoundRule) -> Iterator[str]:
-        """What the trial has shown of a rule."""
+        """What the rehearsal has shown of a rule."""
         if rule.name in self.not_run:
             yield f"not run on the samples, because {self.not_run[rule.name]}"
         yield from self.by_rule.get(rule.name, ())
@@ -234,7 +234,7 @@ class Trial:
         left: Mapping[Any, MigrationError],
         refused: dict[Any, Any],
     ) -> None:
-        """Do for copies that a rule was not applied to what a run does: mend the broken ones."""
+        """Do for copies that a rule was not applied to what a run does: repair the broken ones."""
         copies = {key: self.copies[key] for key in left}
         broken = {
             key: each for key, each in copies.items() if self._trouble(scratch, each) is not None
@@ -248,7 +248,7 @@ class Trial:
         for each in self._matching(work, rule) if broken else ():
             if key_of(each.stored_id) not in refused:
                 self._refuse(rule, still_matches(rule, each.stored_id), refused)
-        self._tell_failures(rule)
+        self._report_failures(rule)
 
     def _apply(
         self,
@@ -261,7 +261,7 @@ class Trial:
     ) -> dict[Any, MigrationError]:
         """Apply one rule; a document for which it fails gets no later one of this scope.
 
-        :return: the errors of copies that it was not applied to, though it may mend them.
+        :return: the errors of copies that it was not applied to, though it may repair them.
         """
         spared = not_by_ids(list(refused.values())) if refused else None
         work = Work(scratch, self.plan, scope, within, spared, demand=demand)
@@ -277,19 +277,19 @@ class Trial:
             raise
         except Exception as exc:  # noqa: BLE001 - a rule may raise anything
             self.raised[rule.name] = f"it raised {type(exc).__name__}: {excerpt(exc)}"
-            self._tell(rule, self.raised[rule.name])
+            self._note(rule, self.raised[rule.name])
             self._read_again(scratch, rule)
             return {}
-        mends = scope == "lazy" and demand is None and not self.plan.starts(rule)
+        repairs = scope == "lazy" and demand is None and not self.plan.starts(rule)
         left = {}
         for error in tally.errors:
             key = key_of(error.document_id)
-            if mends and key in tally.unwritten:
+            if repairs and key in tally.unwritten:
                 left[key] = error
             else:
                 self._refuse(rule, error, refused)
         if not left:
-            self._tell_failures(rule)
+            self._report_failures(rule)
         if tally.matched or tally.errors:
             self._read_again(scratch, rule)
         if rule.target is not None and tally.matched and demand is None:
@@ -299,7 +299,7 @@ class Trial:
                 if not each.problems and key_of(each.stored_id) not in left
             ]
             if again:
-                self._tell(
+                self._note(
                     rule,
                     f"it still matches {_of_samples(again, self.copies)} after it was applied; let "
                     "its update end the match of its target",
@@ -312,11 +312,11 @@ class Trial:
         self.copies[key].problems.append(str(error))
         self.failures.setdefault(rule.name, {})[key] = error
 
-    def _tell_failures(self, rule: BoundRule) -> None:
-        """Tell for how many copies a rule failed, and why it did for the first."""
+    def _report_failures(self, rule: BoundRule) -> None:
+        """Report for how many copies a rule failed, and why it did for the first."""
         errors = list(self.failures.get(rule.name, {}).values())
         if errors:
-            self._tell(rule, f"it failed for {_of_samples(errors, self.copies)}: {errors[0]}")
+            self._note(rule, f"it failed for {_of_samples(errors, self.copies)}: {errors[0]}")
 
     def _matching(self, work: Work, rule: BoundRule) -> list[_Copy]:
         return list(self._found(work.collection, work.documents_of(rule.target)).values())
@@ -325,7 +325,7 @@ class Trial:
         keys = {key_of(each) for each in ids_of(on_primary(scratch), query)}
         return {key: each for key, each in self.copies.items() if key in keys}
 
-    def _tell(self, rule: BoundRule, problem: str) -> None:
+    def _note(self, rule: BoundRule, problem: str) -> None:
         self.by_rule.setdefault(rule.name, []).append(problem)
 
     def _read_again(self, scratch: Collection[Any], rule: BoundRule) -> None:
