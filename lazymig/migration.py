@@ -16,7 +16,7 @@ from lazymig.engines.deadline import without_client_limit
 from lazymig.engines.pending import RuleStatus
 from lazymig.engines.reading.decoding import decode
 from lazymig.engines.sessions import check_no_transaction
-from lazymig.errors import RunNotFound, RunOptionError
+from lazymig.errors import Remedy, RunNotFound, RunOptionError
 from lazymig.odm.handler import MigrationHandler
 from lazymig.odm.loading import Source, builder_of, is_broken, load_batch
 from lazymig.odm.plans import family_for, plan_for
@@ -163,10 +163,10 @@ class DocumentMigration(MigrationHandler):
         chosen = self._collection_or(collection)
         if not ObjectId.is_valid(str(run_id)):
             raise RunNotFound(
-                f"{self._doc_class.__name__}: {run_id!r} is no run's id; "
-                "History(...).runs() lists the runs",
+                f"{self._doc_class.__name__}: {run_id!r} is no run's id",
                 collection=str(chosen.full_name),
                 run=run_id,
+                remedy=Remedy("list_runs"),
             )
         return retry_quarantined(
             chosen, self._plan(), self._is_broken(), ObjectId(str(run_id)), journal

@@ -30,7 +30,7 @@ from lazymig.raw.differences import extended_json
 from lazymig.reports.dryrun.report import documents
 from lazymig.rules.rule import Scope
 
-__all__ = ["Watch", "call_to_go_on", "register", "report_to_dict", "show_report"]
+__all__ = ["Watch", "call_to_resume", "register", "report_to_dict", "show_report"]
 
 # Refused documents that the summary of a run tells.
 _MOST_TOLD = 10
@@ -196,7 +196,7 @@ def register(group: click.Group) -> None:
         metavar="[RUN]",
         is_flag=False,
         flag_value=_LATEST,
-        help="Go on with the latest run that has not finished, or with this one; begin none.",
+        help="Resume the latest run that has not finished, or this one; begin none.",
     )
     @click.option(
         "--again",
@@ -331,7 +331,7 @@ def _jobs(targets: Sequence[Target], scope: str, *, resume: bool) -> list[_Job]:
 
 
 def _beginning(run: Run | None) -> str:
-    """Which run goes on, or that a new one begins."""
+    """Return the text that says which run is resumed, or that a new one begins."""
     if run is None:
         return "begins a new run"
     return f"resumes run {run.id}, {run.state}, of {run.started:%Y-%m-%d %H:%M:%S} UTC"
@@ -381,7 +381,7 @@ def _carry_out(output: Output, work: _Work, options: RunOptions) -> int:
 
 
 def _show(output: Output, work: _Work) -> None:
-    """Write what became of the runs of a call, and how it goes on."""
+    """Write what became of the runs of a call, and how it is resumed."""
     context = click.get_current_context()
     for report in work.reports:
         if report.nothing_to_resume:
@@ -389,7 +389,7 @@ def _show(output: Output, work: _Work) -> None:
         if report.rules:
             show_report(output, report)
             if report.state != "finished":
-                output.call("go on with", call_to_go_on(context, report.run_id), 2)
+                output.call("resume with", call_to_resume(context, report.run_id), 2)
     if not any(job.has_rules for job in work.jobs):
         output.print("there is no rule to apply")
     for job in work.left:
@@ -400,8 +400,8 @@ def _show(output: Output, work: _Work) -> None:
         if isinstance(job.resume, str):
             output.print(
                 f"that was run {job.resume} alone; lazymig migrate --resume, without an id, "
-                "goes on with others that have not finished, and lazymig migrate begins those of "
-                "a call that have not begun"
+                "resumes others that have not finished, and lazymig migrate begins those of a call "
+                "that have not begun"
             )
 
 
@@ -411,17 +411,17 @@ def _interrupted(output: Output, watch: Watch, work: _Work, code: int) -> int:
     if any(report.run_id == run_id for report in work.reports):
         # The interrupt came before the next run had anything to tell.
         run_id = None
-    words = call_to_go_on(click.get_current_context(), run_id)
-    output.warn(f"interrupted; what was done is noted, go on with {shlex.join(words)}")
+    words = call_to_resume(click.get_current_context(), run_id)
+    output.warn(f"interrupted; what was done is noted, resume with {shlex.join(words)}")
     return code
 
 
-def call_to_go_on(context: click.Context, run_id: object) -> list[str]:
-    """The words of the command that goes on with a call, with all that was given to the call.
+def call_to_resume(context: click.Context, run_id: object) -> list[str]:
+    """The words of the command that resumes a call, with all that was given to the call.
 
     The password of a connection string is masked.
 
-    :param run_id: the run to go on with; without it the latest that has not finished.
+    :param run_id: the run to resume; without it the latest that has not finished.
     """
     resume = ["--resume", *([] if run_id is None else [str(run_id)])]
     return _call(context, "resume", "again", more=resume)

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lazymig.characters import printable
-from lazymig.cli.failures import in_commands, told
+from lazymig.cli.failures import as_command, described, one_line
 from lazymig.cli.masking import Mask, masked
+from lazymig.errors import Remedy
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -159,7 +160,7 @@ class Output:
 
     def fail(self, error: Exception) -> int:
         """Write an error to standard error, and give the exit code for it."""
-        text, code = told(error)
+        text, code = described(error)
         if self.debug:
             trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
             self.tell(trace.rstrip("\n"))
@@ -207,7 +208,7 @@ class Output:
     def _show_warning(
         self, message: Warning | str, category: type[Warning], *_place: Any, **_more: Any
     ) -> None:
-        self.warn(f"{category.__name__}: {in_commands(str(message))}")
+        self.warn(f"{category.__name__}: {one_line(str(message))}")
 
     @contextmanager
     def counting(self, what: str) -> Iterator[Callable[[int, int], object] | None]:
@@ -232,9 +233,17 @@ class _LogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
         try:
-            self._output.warn(in_commands(record.getMessage()))
+            self._output.warn(one_line(_message_of(record)))
         except Exception:  # noqa: BLE001 - as the handlers of the standard library
             self.handleError(record)
+
+
+def _message_of(record: logging.LogRecord) -> str:
+    """Return the message, with remedies as commands; other handlers may get the record, too."""
+    if not isinstance(record.args, tuple):
+        return record.getMessage()
+    values = tuple(as_command(one) if isinstance(one, Remedy) else one for one in record.args)
+    return str(record.msg) % values if values else str(record.msg)
 
 
 def _console(*, stderr: bool = False) -> Console:

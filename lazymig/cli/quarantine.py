@@ -13,7 +13,6 @@ from lazymig.cli.migrate import report_to_dict, show_report
 from lazymig.cli.output import Output, in_json
 from lazymig.cli.runs import books_of, find_run, run_of
 from lazymig.cli.session import Session
-from lazymig.errors import RunError
 from lazymig.operations.journal.history import Quarantined
 from lazymig.raw.differences import extended_json
 
@@ -77,22 +76,15 @@ def register(group: click.Group) -> None:
         """Apply the rule that failed once more, and those behind it.
 
         RUN is the beginning of the id of the run that has refused the documents. If it has not
-        finished, go on with it first, by migrate --resume.
+        finished, resume it first, with migrate --resume.
         """
         journal = session.settings.journal
         target, found = run_of(session.targets(), run, journal)
-        if not found.active and found.state != "finished":
-            # The library would name its own call as the remedy.
-            raise RunError(
-                f"run {found.id} of {found.model} is {found.state}; go on with it first by "
-                f"lazymig migrate --resume {found.id}",
-                run=found.id,
-            )
         report = target.migration.retry_quarantined(found.id, target.collection, journal=journal)
         if session.output.as_json:
             session.output.data({"run": report_to_dict(report)})
         elif report.rules:
-            # The run itself has finished: there is nothing to go on with.
+            # The run itself has finished: there is nothing to resume.
             show_report(session.output, replace(report, state="finished"))
         else:
             session.output.print(f"run {found.id} has no document in quarantine")

@@ -16,7 +16,7 @@ from lazymig.cli.commands import Amount, command
 from lazymig.cli.failures import FINE, Misuse
 from lazymig.cli.output import Output, in_json, in_words
 from lazymig.cli.session import Session, Target
-from lazymig.errors import RunNotFound
+from lazymig.errors import Remedy, RunNotFound
 from lazymig.operations.journal.history import History, RuleRun, Run
 from lazymig.raw.differences import extended_json
 from lazymig.reports.dryrun.report import documents
@@ -59,7 +59,7 @@ def find_run(books: Sequence[Book], run_id: str) -> tuple[Book, Run]:
         if str(run.id).startswith(run_id.lower())
     ]
     if not found:
-        raise RunNotFound(f"there is no run {run_id}; lazymig runs lists the runs", run=run_id)
+        raise RunNotFound(f"there is no run {run_id}", run=run_id, remedy=Remedy("list_runs"))
     if len(found) > 1:
         raise RunNotFound(
             f"several runs have an id that begins with {run_id}; give more of it", run=run_id
@@ -246,18 +246,18 @@ def _register_requests(group: click.Group) -> None:
     @command(group, "resume")
     @click.argument("run")
     def resume(session: Session, run: str) -> int:
-        """Let a paused run go on.
+        """Let a paused run continue.
 
-        RUN is the beginning of its id. One that has ended goes on by migrate --resume.
+        RUN is the beginning of its id. One that has ended is resumed by migrate --resume.
         """
         return _ask(session, run, lambda history, run_id: history.resume(run_id, _me()))
 
     @command(group, "stop")
     @click.argument("run")
     def stop(session: Session, run: str) -> int:
-        """Let a run end behind its current chunk.
+        """Let a run end after its current chunk.
 
-        RUN is the beginning of its id. It goes on by migrate --resume.
+        RUN is the beginning of its id. It can be resumed by migrate --resume.
         """
         return _ask(session, run, lambda history, run_id: history.stop(run_id, _me()))
 
