@@ -31,6 +31,7 @@ from pymongo.read_concern import ReadConcern
 
 from lazymig.engines.access import Raw, is_mongomock
 from lazymig.errors import MigrationError, Remedy, RunNotActive, RunNotFound, RunTakenOver
+from lazymig.operations.journal import JOURNAL
 from lazymig.operations.journal.records import fault_of, understood
 from lazymig.raw.elements import known_again
 from lazymig.redaction import without_secrets
@@ -54,7 +55,6 @@ logger = logging.getLogger(__name__)
 
 Action = Literal["run", "pause", "stop"]
 
-JOURNAL = "lazymig_journal"
 KEEP_RUNS = 100
 
 _UNAUTHORIZED = 13
