@@ -15,6 +15,7 @@ LazyMigError
 │   ├── BackupFailed                   the backup of a chunk cannot be written
 │   └── WorkerFailed                   a chunk has ended one worker after the other
 ├── BackupUnreadable                   a backup is missing, damaged, or of something else
+├── MissingExtra (ImportError)         a library of the extra lazymig[cli] is not installed
 ├── HandlerFileError                   a handler's source file cannot be found, read or edited
 └── MigrationError                     a document could not be brought up to date
     ├── MigrationFailed                the update was refused, the rule raised or is in vain
@@ -31,6 +32,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.util import find_spec
 from typing import Any, Final, Literal
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "MigrationFailed",
     "MigrationInProgress",
     "MigrationTimeout",
+    "MissingExtra",
     "Remedy",
     "RemedyKind",
     "RuleChanged",
@@ -58,6 +61,7 @@ __all__ = [
     "SettleLimitExceeded",
     "UpdateQueryError",
     "WorkerFailed",
+    "check_extra",
 ]
 
 RemedyKind = Literal[
@@ -299,6 +303,30 @@ class HandlerFileError(LazyMigError):
         self.path = None if path is None else os.fspath(path)
         self.problem = problem
         super().__init__(problem if self.path is None else f"{self.path}: {problem}")
+
+
+class MissingExtra(LazyMigError, ImportError):
+    """A library that only the extra `lazymig[cli]` brings is not installed.
+
+    `name` is that of the library.
+    """
+
+    def __init__(self, problem: str, *, name: str) -> None:
+        super().__init__(
+            f"{problem} needs {name}, which is not installed; run pip install 'lazymig[cli]'"
+        )
+        self.name = name
+
+
+def check_extra(what: str, *libraries: str) -> None:
+    """See that libraries of the extra `lazymig[cli]` are installed, without importing them.
+
+    :param what: what needs them.
+    :raises MissingExtra: one is not.
+    """
+    for library in libraries:
+        if find_spec(library) is None:
+            raise MissingExtra(what, name=library)
 
 
 class RuleChanged(RunError):

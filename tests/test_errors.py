@@ -52,7 +52,7 @@ def test_the_tree_is_the_documented_one() -> None:
 
 def test_every_exception_is_public() -> None:
     """`__all__` has each exception of the module; what a program may catch is in `lazymig`."""
-    assert errors.__all__ == sorted({*_classes(), "Remedy", "RemedyKind"})
+    assert errors.__all__ == sorted({*_classes(), "Remedy", "RemedyKind", "check_extra"})
     for name in set(_classes()) - {"HandlerFileError"}:
         assert getattr(lazymig, name) is getattr(errors, name)
 
@@ -100,6 +100,7 @@ ARGUMENTS = {
     "until": datetime(2020, 1, 2, tzinfo=timezone.utc),
     "owner": "host:1:a",
     "path": Path("saved"),
+    "name": "rich",
     "remedy": errors.Remedy("stop", run="6b08", journal="notes"),
 }
 

@@ -34,7 +34,7 @@ class Rules(DocumentMigration):
     @once
     def migration03__once(self):
         self.target = {"sent": {"$exists": False}}
-        self.update = {"$set": {"sent": 1}}
+        self.update = {"$set": {"sent": self.doc["_id"]}}
 
     def allmigration01__pipeline(self):
         self.target = {"half": {"$exists": False}}
@@ -62,10 +62,13 @@ OF_OPERATORS = (
 )
 
 
-def _loaded(*parts: str) -> set[str]:
+def _loaded(folder: Path, *parts: str) -> set[str]:
     """The modules that a program has loaded beyond MongoEngine, in a process of its own."""
+    # Rules are read from their source, so it is a file.
+    program = folder / "program.py"
+    program.write_text("\n".join((IMPORTS, *parts, TELLS)), encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", "\n".join((IMPORTS, *parts, TELLS))],
+        [sys.executable, "-W", "error", program],
         capture_output=True,
         check=False,
         text=True,
@@ -75,9 +78,9 @@ def _loaded(*parts: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-def test_the_import_loads_the_errors_and_the_signals_alone() -> None:
+def test_the_import_loads_the_errors_and_the_signals_alone(tmp_path: Path) -> None:
     """`import lazymig` loads errors and signals, and no library that MongoEngine does not load."""
-    loaded = _loaded()
+    loaded = _loaded(tmp_path)
     assert {name for name in loaded if name.startswith("lazymig.")} == {
         "lazymig.errors",
         "lazymig.signals",
@@ -85,9 +88,9 @@ def test_the_import_loads_the_errors_and_the_signals_alone() -> None:
     assert loaded & set(OF_COMMANDS) == set()
 
 
-def test_a_model_loads_no_runs_and_no_reports() -> None:
+def test_a_model_loads_no_runs_and_no_reports(tmp_path: Path) -> None:
     """A model with rules of each kind is defined without what migrates or examines collections."""
-    loaded = _loaded(DEFINES)
+    loaded = _loaded(tmp_path, DEFINES)
     assert loaded & set(OF_COMMANDS) == set()
     assert [
         name for name in loaded if name.startswith(tuple(f"lazymig.{x}" for x in OF_OPERATORS))
@@ -103,11 +106,11 @@ def test_a_name_that_there_is_not(name: str) -> None:
         getattr(lazymig, name)
 
 
-def test_a_name_is_looked_up_once() -> None:
+def test_a_name_is_looked_up_once(tmp_path: Path) -> None:
     """A public name is listed at once, and an attribute of the package once it was asked for."""
     program = """
 assert "diff" in dir(lazymig) and "diff" not in vars(lazymig)
 found = lazymig.diff
 assert vars(lazymig)["diff"] is found
 """
-    assert "lazymig.reports.drift.diff" in _loaded(program)
+    assert "lazymig.reports.drift.diff" in _loaded(tmp_path, program)

@@ -22,6 +22,7 @@ from lazymig.errors import (
     BackupUnreadable,
     HandlerFileError,
     LazyMigError,
+    MissingExtra,
     Remedy,
     RemedyKind,
     RuleDefinitionError,
@@ -55,6 +56,7 @@ INTERRUPTED: Final = 130
 _USAGE_ERRORS = (
     BackupUnreadable,
     HandlerFileError,
+    MissingExtra,
     RuleDefinitionError,
     RunNotFound,
     RunOptionError,

@@ -11,6 +11,7 @@ import mongoengine
 import pytest
 
 import lazymig
+import lazymig.__main__
 import lazymig.demo.__main__
 from lazymig.cli.main import main
 from tests.cli.app import models
@@ -77,7 +78,7 @@ def test_both_ways_in_are_the_same(shell):
     name, _, target = parser["options.entry_points"]["console_scripts"].strip().partition(" = ")
     module, _, attribute = target.partition(":")
     assert name == "lazymig"
-    assert getattr(importlib.import_module(module), attribute) is main
+    assert getattr(importlib.import_module(module), attribute) is lazymig.__main__.main
     assert shell.apart("--version").out == shell("--version").out
     assert shell.apart("--help").out.split() == shell("--help").out.split()
 

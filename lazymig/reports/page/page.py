@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from bson import ObjectId, json_util
 from bson.json_util import RELAXED_JSON_OPTIONS
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
 from lazymig.engines.access import all_of, on_primary
 from lazymig.engines.pending import RuleStatus
+from lazymig.errors import check_extra
 from lazymig.odm.indexes import untouched_collection
 from lazymig.odm.plans import plan_for
 from lazymig.operations.journal.history import History, Quarantined, Run, Sample
@@ -36,6 +36,9 @@ from lazymig.reports.drift.documents import check_model, documents_of
 from lazymig.reports.page.charts import Bar, Curve, Point, Span, bar_of, burn_down, span_of
 from lazymig.reports.status import standing_of
 from lazymig.rules.plan import Plan
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 __all__ = ["render_report", "write_report"]
 
@@ -93,10 +96,12 @@ def render_report(
     :param title: the heading; "Migration report" if not given.
     :param journal: the name of the journal's collection.
     :param keep: whether the sample is kept.
+    :raises MissingExtra: jinja2 is not installed.
     :raises TypeError: a model is no document class, or an abstract one.
     :raises ValueError: a report of `checks` or `drift` is about none of the models.
     :raises pymongo.errors.PyMongoError: the connection, or the right to read.
     """
+    template = _environment().get_template("report.html.j2")
     for model in models:
         check_model(model)
     names = [model.__name__ for model in models]
@@ -113,8 +118,7 @@ def render_report(
         )
         for model in models
     ]
-    page = _environment().get_template("report.html.j2")
-    return page.render(
+    return template.render(
         title=title or "Migration report",
         made=client_now(),
         journal=journal,
@@ -458,6 +462,9 @@ def _ran(run: Run, time: Span) -> _Ran:
 
 
 def _environment() -> Environment:
+    check_extra("the HTML report", "jinja2")
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415
+
     environment = Environment(
         loader=PackageLoader("lazymig.reports.page", "templates"),
         autoescape=True,
