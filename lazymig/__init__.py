@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from lazymig.operations.journal.history import History, Quarantined, RuleRun, Run
     from lazymig.operations.runs.options import RunOptions
     from lazymig.operations.runs.progress import Progress, ProgressBar, ProgressLog
-    from lazymig.reports.drift.checks import CheckFinding, CheckReport, check_documents
-    from lazymig.reports.drift.diff import DriftReport, diff
-    from lazymig.reports.drift.findings import DriftFinding
+    from lazymig.reports.drift.checks import check_documents
+    from lazymig.reports.drift.diff import diff
+    from lazymig.reports.drift.findings import CheckFinding, CheckReport, DriftFinding, DriftReport
     from lazymig.reports.drift.proposals import RuleProposal
     from lazymig.reports.dryrun.preview import PreviewReport
     from lazymig.reports.page.page import render_report, write_report
@@ -113,11 +113,11 @@ __version__ = "0.1.0"
 
 # The module of each name that is imported when it is asked for.
 _HOMES = {
-    "CheckFinding": "reports.drift.checks",
-    "CheckReport": "reports.drift.checks",
+    "CheckFinding": "reports.drift.findings",
+    "CheckReport": "reports.drift.findings",
     "DocumentMigration": "migration",
     "DriftFinding": "reports.drift.findings",
-    "DriftReport": "reports.drift.diff",
+    "DriftReport": "reports.drift.findings",
     "History": "operations.journal.history",
     "LazyMigrationMixin": "odm.document",
     "LazyMigrationQuerySet": "odm.querysets.queryset",

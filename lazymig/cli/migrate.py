@@ -27,7 +27,7 @@ from lazymig.operations.journal.history import History, Run
 from lazymig.operations.runs.options import Options, RunOptions
 from lazymig.operations.runs.progress import Progress, ProgressBar, ProgressLog
 from lazymig.raw.differences import extended_json
-from lazymig.reports.dryrun.report import documents
+from lazymig.reports.texts import documents
 from lazymig.rules.rule import Scope
 
 __all__ = ["Watch", "call_to_resume", "register", "report_to_dict", "show_report"]

@@ -14,7 +14,7 @@ from lazymig.cli.session import Session
 from lazymig.operations.backup.reader import check_backup
 from lazymig.operations.backup.restore import RestoreReport, restore
 from lazymig.raw.differences import extended_json
-from lazymig.reports.dryrun.report import documents
+from lazymig.reports.texts import documents
 
 __all__ = ["register"]
 

@@ -19,7 +19,7 @@ from lazymig.cli.session import Session, Target
 from lazymig.errors import Remedy, RunNotFound
 from lazymig.operations.journal.history import History, RuleRun, Run
 from lazymig.raw.differences import extended_json
-from lazymig.reports.dryrun.report import documents
+from lazymig.reports.texts import documents
 
 __all__ = ["Book", "books_of", "find_run", "is_run_of", "register", "run_of", "run_to_dict"]
 

@@ -14,8 +14,9 @@ from mongoengine import BooleanField, IntField, StringField
 from pymongo import MongoClient
 
 from lazymig.operations.journal.journal import Journal, NewRun, client_now
-from lazymig.reports.drift.checks import CheckReport, check_documents
-from lazymig.reports.drift.diff import DriftReport, diff
+from lazymig.reports.drift.checks import check_documents
+from lazymig.reports.drift.diff import diff
+from lazymig.reports.drift.findings import CheckReport, DriftReport
 from lazymig.reports.page.page import render_report
 from tests.support.handlers import handler, model, rule
 from tests.support.registry import restored_registry
