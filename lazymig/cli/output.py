@@ -13,7 +13,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,13 +21,14 @@ from lazymig.characters import printable
 from lazymig.cli.failures import as_command, described, one_line
 from lazymig.cli.masking import Mask, masked
 from lazymig.errors import Remedy
+from lazymig.raw.json_values import in_json
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["COLUMNS", "Output", "in_json", "in_words", "line", "short_path"]
+__all__ = ["COLUMNS", "Output", "in_words", "line", "short_path"]
 
 COLUMNS = 80
 _NARROWEST = 10
@@ -40,11 +40,13 @@ _PROGRESS_LOGGER = "lazymig.operations.runs.progress"
 class Output:
     """The streams of one command.
 
+    :param result: the type of the result, which says how it becomes JSON.
     :param as_json: the result is to be JSON.
     :param debug: errors are told with their traceback.
     """
 
-    def __init__(self, *, as_json: bool = False, debug: bool = False) -> None:
+    def __init__(self, result: Any = object, *, as_json: bool = False, debug: bool = False) -> None:
+        self._result = result
         self.as_json = as_json
         self.debug = debug
         self.mask = Mask()
@@ -144,7 +146,8 @@ class Output:
 
     def data(self, value: Any) -> None:
         """Write a result as JSON."""
-        sys.stdout.write(json.dumps(self.mask.data(value), indent=2, allow_nan=False))
+        written = self.mask.data(in_json(value, self._result))
+        sys.stdout.write(json.dumps(written, indent=2, allow_nan=False))
         sys.stdout.write("\n")
         # A reader that is gone must show here, where that is expected.
         sys.stdout.flush()
@@ -259,11 +262,6 @@ def line(text: str, style: str = "") -> Text:
     from rich.text import Text  # noqa: PLC0415
 
     return Text(printable(masked(text)), style=style, overflow="fold")
-
-
-def in_json(value: Any) -> Any:
-    """A time as JSON has it: ISO 8601, UTC. Naive times are UTC, as the journal has them."""
-    return f"{value:%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z" if isinstance(value, datetime) else value
 
 
 def short_path(path: Path) -> str:
