@@ -6,6 +6,7 @@ import click
 
 from lazymig.cli.commands import ALLOW_PENDING, command
 from lazymig.cli.reporting import show_findings
+from lazymig.cli.results import CheckResult
 from lazymig.cli.session import Session
 from lazymig.reports.drift.checks import check_documents
 
@@ -15,7 +16,7 @@ __all__ = ["register"]
 def register(group: click.Group) -> None:
     """Add the command."""
 
-    @command(group, "check")
+    @command(group, "check", CheckResult)
     @click.option(
         "--sample",
         type=click.IntRange(1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
@@ -75,10 +75,17 @@ class Completion(JsonValue):
     problem: str | None = field(metadata=NOT_IN_JSON)
 
 
+class FinishResult(TypedDict):
+    """What `finish` writes."""
+
+    ok: bool
+    models: list[Completion]
+
+
 def register(group: click.Group) -> None:
     """Add the command."""
 
-    @command(group, "finish")
+    @command(group, "finish", FinishResult)
     def finish(session: Session) -> int:
         """Show the rules that can be deleted.
 
@@ -90,7 +97,7 @@ def register(group: click.Group) -> None:
         fine = all(each.exists and not each.pending for each in found)
         output = session.output
         if output.as_json:
-            output.data({"ok": fine, "models": [each.to_dict() for each in found]})
+            output.data({"ok": fine, "models": found})
         else:
             for place, each in enumerate(found):
                 if place:

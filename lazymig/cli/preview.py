@@ -7,6 +7,7 @@ import click
 from lazymig.cli.commands import EITHER_SCOPE, command
 from lazymig.cli.failures import FINE
 from lazymig.cli.reporting import show_reports
+from lazymig.cli.results import PreviewResult
 from lazymig.cli.session import Session
 
 __all__ = ["register"]
@@ -15,7 +16,7 @@ __all__ = ["register"]
 def register(group: click.Group) -> None:
     """Add the command."""
 
-    @command(group, "preview")
+    @command(group, "preview", PreviewResult)
     @click.option(
         "--scope",
         type=EITHER_SCOPE,
@@ -45,7 +46,7 @@ def register(group: click.Group) -> None:
         ]
         output = session.output
         if output.as_json:
-            output.data({"models": [report.to_dict() for report in reports]})
+            output.data({"models": reports})
             return FINE
         show_reports(output, reports)
         return FINE

@@ -31,7 +31,7 @@ def show_findings(
     """
     fine = not any(report.uncured if allow_pending else report.findings for report in reports)
     if output.as_json:
-        output.data({"ok": fine, "models": [report.to_dict() for report in reports]})
+        output.data({"ok": fine, "models": reports})
     else:
         show_reports(output, reports)
     return FINE if fine else FINDINGS

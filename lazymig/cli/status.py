@@ -6,6 +6,7 @@ import click
 
 from lazymig.cli.commands import command
 from lazymig.cli.failures import FINE
+from lazymig.cli.results import StatusResult
 from lazymig.cli.session import Session
 from lazymig.reports.status import ModelStanding, look
 from lazymig.reports.texts import documents
@@ -16,7 +17,7 @@ __all__ = ["register"]
 def register(group: click.Group) -> None:
     """Add the command."""
 
-    @command(group, "status")
+    @command(group, "status", StatusResult)
     @click.option(
         "--no-record", is_flag=True, help="Do not keep this look; nothing at all is written."
     )
@@ -39,7 +40,7 @@ def register(group: click.Group) -> None:
             if each.refusal is not None:
                 output.warn(f"this look is not kept, the next one has no rate: {each.refusal}")
         if output.as_json:
-            output.data({"models": [each.to_dict() for each in found]})
+            output.data({"models": found})
             return FINE
         for place, each in enumerate(found):
             if place:

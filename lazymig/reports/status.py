@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
@@ -21,7 +21,7 @@ from lazymig.odm.plans import plan_for
 from lazymig.operations.journal.history import History, Sample
 from lazymig.operations.journal.journal import JOURNAL, Journal, client_now
 from lazymig.operations.journal.refusals import refusals
-from lazymig.raw.json_values import NOT_IN_JSON, JsonValue
+from lazymig.raw.json_values import NOT_IN_JSON, Bounds, JsonValue
 from lazymig.reports.drift.documents import class_filter_of
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
@@ -109,7 +109,7 @@ class RuleStanding(JsonValue):
     scope: Scope
     remaining: int | None
     total: int
-    done: float | None
+    done: Annotated[float, Bounds(0, 1)] | None
     rate: float | None
     quarantined: int
     removable: bool

@@ -17,7 +17,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 
 from lazymig.engines.access import Raw
-from lazymig.errors import RunError
+from lazymig.errors import Remedy, RunError
 from lazymig.operations.journal.journal import RunEntry, journal_collection, lease_collection
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.rule import Scope
@@ -105,20 +105,20 @@ class Coverage:
             if not mark.done and not self._is_done(rule, digest, mark):
                 raise RunError(
                     f"{self._of['model']}.{rule.name}: run {mark.run} has applied the rule to a "
-                    f"part of {self._place}, and its target does not tell to which; go on with it "
-                    f"by migrate_all(resume='{mark.run}'), or say again=True if these documents "
-                    "may get it twice",
+                    f"part of {self._place}, and its target does not show to which",
                     collection=self._place,
                     run=mark.run,
+                    remedy=Remedy("resume_or_again", run=str(mark.run)),
                 )
             covered[rule.name] = mark.run
             logger.warning(
-                "%s.%s: run %s has applied the rule to all of %s, and its target does not tell "
-                "which documents are new since; it is not applied again, unless by again=True",
+                "%s.%s: run %s has applied the rule to all of %s, and its target does not "
+                "show which documents are new since, so it is skipped; %s",
                 self._of["model"],
                 rule.name,
                 mark.run,
                 self._place,
+                Remedy("again"),
             )
         return covered
 

@@ -30,7 +30,8 @@ from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 
 from lazymig.engines.access import Raw, is_mongomock
-from lazymig.errors import MigrationError, RunNotActive, RunNotFound, RunTakenOver
+from lazymig.errors import MigrationError, Remedy, RunNotActive, RunNotFound, RunTakenOver
+from lazymig.operations.journal import JOURNAL
 from lazymig.operations.journal.records import fault_of, understood
 from lazymig.raw.elements import known_again
 from lazymig.redaction import without_secrets
@@ -54,7 +55,6 @@ logger = logging.getLogger(__name__)
 
 Action = Literal["run", "pause", "stop"]
 
-JOURNAL = "lazymig_journal"
 KEEP_RUNS = 100
 
 _UNAUTHORIZED = 13
@@ -492,10 +492,10 @@ class Journal:
         stored = self.collection.find_one({"_id": run_id, "kind": "run", "collection": collection})
         if stored is None:
             raise RunNotFound(
-                f"the journal has no run {run_id} over {collection}; History(...).runs() lists the "
-                "runs",
+                f"the journal has no run {run_id} over {collection}",
                 collection=self._full_name(collection),
                 run=run_id,
+                remedy=Remedy("list_runs"),
             )
         self._check(stored)
         return RunEntry.read(stored)
@@ -682,8 +682,9 @@ class Journal:
         if run is None:
             raise RunNotFound(
                 f"{mine['model']}: the journal has no {mine['scope']} run {run_id} over "
-                f"{what['collection']}; History(...).runs() lists the runs",
+                f"{what['collection']}",
                 **what,
+                remedy=Remedy("list_runs"),
             )
         self._check(run)
         if run["state"] == "finished":
@@ -734,7 +735,7 @@ class Journal:
         elif now.get("token") is None:
             what = "its lease expired, and another run has taken the collection"
         else:
-            what = f"{now.get('host')} (pid {now.get('pid')}) has gone on with it"
+            what = f"{now.get('host')} (pid {now.get('pid')}) has resumed it"
         return RunTakenOver(
             f"{self._full_name(collection)}: run {run_id} is no longer this process's: {what}",
             collection=self._full_name(collection),

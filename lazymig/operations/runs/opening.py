@@ -11,7 +11,7 @@ from bson import ObjectId
 from pymongo.collection import Collection
 
 from lazymig.engines.bulk import MigrationReport, RuleReport
-from lazymig.errors import MigrationError, RuleChanged, RunError, RunNotActive
+from lazymig.errors import MigrationError, Remedy, RuleChanged, RunError, RunNotActive
 from lazymig.operations.journal.coverage import Coverage, is_marked
 from lazymig.operations.journal.journal import Journal, NewRun, RunEntry
 from lazymig.operations.journal.refusals import refusals
@@ -90,11 +90,11 @@ class Opening:
         entry = self._resume()
         if entry is None:
             logger.warning(
-                "%s: no run of the %s rules over %s is unfinished, so there is nothing to resume; "
-                "a call without resume begins a new run",
+                "%s: no run of the %s rules over %s is unfinished, so none is resumed; %s",
                 self.plan.model_name,
                 self.scope,
                 self.collection.full_name,
+                Remedy("new_run"),
             )
             return self._report(waiting=self._waiting(None), nothing_to_resume=True)
         return self._go_on(entry)
@@ -141,9 +141,10 @@ class Opening:
             raise RuleChanged(
                 f"{self.plan.model_name}: run {entry.id} has begun with the rules "
                 f"{'; '.join(step['name'] for step in entry.steps)}, but the handler has "
-                f"{'; '.join(self.names)} now; begin a new run, without resume",
+                f"{'; '.join(self.names)} now",
                 collection=str(self.collection.full_name),
                 run=entry.id,
+                remedy=Remedy("new_run"),
             )
         self._warn_of_missing_backup(entry)
         steps = self._steps(entry)

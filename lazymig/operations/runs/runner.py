@@ -42,7 +42,7 @@ from lazymig.engines.outages import is_away
 from lazymig.engines.refusals import failure_of_server, still_matches
 from lazymig.engines.scratch import describe
 from lazymig.engines.walk import FEW, FIRST, Chunk, ChunkSize, Position, Walk
-from lazymig.errors import MigrationError, RunOptionError
+from lazymig.errors import MigrationError, Remedy, RunOptionError
 from lazymig.operations.backup.unsealed import seal_unsealed
 from lazymig.operations.backup.writer import BackupWriter
 from lazymig.operations.journal.coverage import Coverage, is_marked
@@ -277,12 +277,12 @@ class _Runner:
         self._persistently(self.steps[-1], lambda: self.journal.finish(self.entry, state, error))
         if state != "finished":
             logger.warning(
-                "%s: run %s %s: %s; everything up to here is done and noted, go on with "
-                "resume=True",
+                "%s: run %s %s: %s; everything up to here is done and noted; %s",
                 self.plan.model_name,
                 self.entry.id,
                 state,
                 error,
+                Remedy("resume_this"),
             )
         report = report_of(
             self.collection, self.plan, self.scope, self.steps, state, self.entry.id, carried

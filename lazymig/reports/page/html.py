@@ -6,15 +6,18 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bson import ObjectId, json_util
 from bson.json_util import RELAXED_JSON_OPTIONS
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from lazymig.errors import check_extra
 from lazymig.raw.encoding import ANY_UUID
 from lazymig.redaction import without_secrets
 from lazymig.reports.texts import duration
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 __all__ = ["template"]
 
@@ -34,7 +37,13 @@ _LOGIN = re.compile(r"(?<=://)[^\s/]+@")
 
 
 def template() -> Template:
-    """The template of the page, with its filters."""
+    """The template of the page, with its filters.
+
+    :raises MissingExtra: jinja2 is not installed.
+    """
+    check_extra("the HTML report", "jinja2")
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415
+
     environment = Environment(
         loader=PackageLoader("lazymig.reports.page", "templates"),
         autoescape=True,

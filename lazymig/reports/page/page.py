@@ -66,10 +66,12 @@ def render_report(
     :param title: the heading; "Migration report" if not given.
     :param journal: the name of the journal's collection.
     :param keep: whether the sample is kept.
+    :raises MissingExtra: jinja2 is not installed.
     :raises TypeError: a model is no document class, or an abstract one.
     :raises ValueError: a report of `checks` or `drift` is about none of the models.
     :raises pymongo.errors.PyMongoError: the connection, or the right to read.
     """
+    page = template()
     for model in models:
         check_model(model)
     names = [model.__name__ for model in models]
@@ -86,7 +88,7 @@ def render_report(
         )
         for model in models
     ]
-    return template().render(
+    return page.render(
         title=title or "Migration report",
         made=client_now(),
         journal=journal,
