@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from lazymig.query.joining import all_of, any_of
 from lazymig.raw.paths import overlaps
 from lazymig.rules.dependencies import footprint_of, with_dependencies
 from lazymig.rules.discovery import BoundRule
+from lazymig.rules.once import CLAIM
 from lazymig.updates.formulas import parse
 from lazymig.updates.knowledge import implies_presence
 
@@ -68,6 +70,26 @@ class Plan:
         """Whether a rule leaves its claim in documents for the time of its work."""
         return any(rule.once is not None for rule in (*self.lazy, *self.bulk))
 
+    def query_of(self, rule: BoundRule) -> dict[str, Any]:
+        """The query for the documents that a rule with a target has to change."""
+        return all_of(self.concern, rule.target)
+
+    def query_of_any(self, rules: Sequence[BoundRule]) -> dict[str, Any]:
+        """The query for the documents that one of these rules, all with targets, has to change."""
+        return all_of(self.concern, any_of([_target_of(rule) for rule in rules]))
+
+    def reported_query_of(self, rule: BoundRule) -> dict[str, Any]:
+        """`query_of` for reports: with the documents of subclasses that inherit the rule."""
+        return all_of(self.inherited_concern.get(rule.name, self.concern), rule.target)
+
+    def needing_query_of(self, rule: BoundRule) -> dict[str, Any]:
+        """The query for the documents for which a rule with a target must not be deleted."""
+        target = _target_of(rule)
+        if rule.once is not None:
+            # What the owner of a claim has left when it died is taken out by its rule alone.
+            target = any_of([target, {f"{CLAIM}.rule": rule.name}])
+        return all_of(self.inherited_concern.get(rule.name, self.concern), target)
+
     def judge(
         self, documents: Sequence[Mapping[str, Any]], among: Sequence[int] | None = None
     ) -> tuple[dict[int, list[BoundRule]], dict[int, list[BoundRule]]]:
@@ -121,6 +143,11 @@ class Plan:
     def may_rescue(self, carried: Sequence[str] | None, excluded: Sequence[str]) -> bool:
         """Whether a rule that no match starts may write a path which a projection carries."""
         return any(_writes_carried(rule, carried, excluded) for rule in self.started_by_errors)
+
+
+def _target_of(rule: BoundRule) -> Mapping[str, Any]:
+    assert rule.target is not None
+    return rule.target
 
 
 def full_name(model: Any) -> str:
