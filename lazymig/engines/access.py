@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,18 +15,11 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import ReadPreference, UpdateOne, WriteConcern
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import (
-    BulkWriteError,
-    DocumentTooLarge,
-    OperationFailure,
-    PyMongoError,
-    ServerSelectionTimeoutError,
-    WriteError,
-)
+from pymongo.errors import BulkWriteError, OperationFailure
 from pymongo.mongo_client import MongoClient
 from pymongo.read_concern import ReadConcern
 
-from lazymig.engines.outages import is_away
+from lazymig.engines.driver_errors import is_away, is_document_error
 from lazymig.query.joining import all_of
 from lazymig.raw.elements import (
     StoredValue,
@@ -33,10 +28,14 @@ from lazymig.raw.elements import (
     faithful,
     id_element,
     in_condition,
+    tolerant_options,
+    tolerantly_decoded,
 )
 from lazymig.raw.encoding import ANY_UUID
+from lazymig.redaction import excerpt
 
 __all__ = [
+    "Description",
     "Positional",
     "Raw",
     "Written",
@@ -45,22 +44,26 @@ __all__ = [
     "by_ids",
     "compared",
     "decoded_each",
+    "describe",
+    "id_of_raw",
     "ids_matching",
     "ids_of",
     "in_one_answer",
-    "is_document_error",
     "is_mongomock",
     "key_of",
     "located",
     "location_fields",
     "not_by_ids",
     "on_primary",
+    "read_raw",
+    "readable",
     "tolerant",
     "unhurried",
-    "waited_too_long",
     "writable",
     "write_each",
 ]
+
+logger = logging.getLogger(__name__)
 
 Raw = Mapping[str, Any]
 
@@ -73,17 +76,18 @@ class Positional:
     collation: Any = None
 
 
-_PYMONGO = (Collection, Database, MongoClient)
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a collection is: `"collection"`, `"view"` or `"timeseries"`; and its options."""
 
-_MAX_TIME_EXPIRED = 50
-_NOT_SUPPORTED_ON_VIEW = 166
-_INVALID_OPTIONS = 72
+    kind: str
+    options: Mapping[str, Any]
+
+
+_PYMONGO = (Collection, Database, MongoClient)
 
 # Where a collection keeps itself with documents that are left as bytes.
 _AS_BYTES = "_lazymig_as_bytes"
-
-# A command that has no room for a document's update, or for what has become of the document.
-_TOO_LARGE = frozenset({10334, 17419, 17420})
 
 
 def key_of(document_id: Any) -> Any:
@@ -234,6 +238,59 @@ def _contents(
             yield bytes(found.raw)
 
 
+def describe(collection: Collection[Any]) -> Description | None:
+    """Ask what a collection is; `None` where there is none, or MongoDB does not say.
+
+    :raises pymongo.errors.PyMongoError: the connection.
+    """
+    if is_mongomock(collection):
+        return Description("collection", {})
+    try:
+        found = list(collection.database.list_collections(filter={"name": collection.name}))
+    except OperationFailure as exc:
+        if is_away(exc):
+            raise
+        logger.debug("%s is not described: %s", collection.full_name, excerpt(exc))
+        return None
+    if not found:
+        return None
+    return Description(found[0].get("type", "collection"), found[0].get("options", {}))
+
+
+def read_raw(collection: Collection[Any]) -> Collection[Any]:
+    """The collection with documents as MongoDB sends them, not decoded, from the primary.
+
+    On mongomock they are plain documents.
+    """
+    if is_mongomock(collection):
+        return collection
+    options = tolerant_options(collection.codec_options)
+    options = options.with_options(document_class=RawBSONDocument)
+    return on_primary(collection).with_options(codec_options=options)
+
+
+def id_of_raw(raw: Any, collection: Collection[Any]) -> Any:
+    """The `_id` of a document of `read_raw`, as from `ids_of`."""
+    if not isinstance(raw, RawBSONDocument):
+        return raw["_id"]
+    return faithful(id_element(bytes(raw.raw)), collection.codec_options)
+
+
+def readable(raw: Any, collection: Collection[Any], *, as_is: bool = False) -> dict[str, Any]:
+    """Decode a document of `read_raw`; what comes back belongs to the caller.
+
+    :param as_is: as `collection` decodes it; otherwise in the types of the `bson` package alone,
+        and so that a value which Python cannot hold raises nothing.
+    :raises bson.errors.BSONError: with `as_is`, the document cannot be decoded.
+    """
+    if not isinstance(raw, RawBSONDocument):
+        return dict(copy.deepcopy(raw))
+    content = bytes(raw.raw)
+    if as_is:
+        return dict(bson.decode(content, codec_options=collection.codec_options))
+    return tolerantly_decoded(content, collection.codec_options)
+
+
 def located(document: Raw, shard_key: Sequence[str]) -> dict[str, Any]:
     """The query for one document, which names its shard, so that no other shard is asked.
 
@@ -273,39 +330,6 @@ def in_one_answer(cursor: Any, count: int) -> Any:
     open, at the price of one more round trip.
     """
     return cursor if is_mongomock(cursor.collection) else cursor.batch_size(count + 1)
-
-
-def waited_too_long(error: PyMongoError) -> bool:
-    """Whether the time limit ended an operation on a server that was there."""
-    if isinstance(error, ServerSelectionTimeoutError):
-        return False
-    if isinstance(error, BulkWriteError):
-        errors = error.details.get("writeErrors") or []
-        return any(entry.get("code") == _MAX_TIME_EXPIRED for entry in errors)
-    if isinstance(error, OperationFailure):
-        return error.code == _MAX_TIME_EXPIRED
-    return bool(error.timeout)
-
-
-def is_document_error(error: PyMongoError | DocumentTooLarge) -> bool:
-    """Whether the update of documents was refused, not the whole operation.
-
-    A view and a time-series collection refuse every update by `_id`: their documents cannot be
-    migrated, whoever asks.
-    """
-    if isinstance(error, DocumentTooLarge):
-        return True
-    if waited_too_long(error) or error.has_error_label("TransientTransactionError"):
-        return False
-    if is_away(error):
-        return False
-    if isinstance(error, BulkWriteError):
-        return bool(error.details.get("writeErrors"))
-    return isinstance(error, WriteError) or getattr(error, "code", None) in (
-        _NOT_SUPPORTED_ON_VIEW,
-        _INVALID_OPTIONS,
-        *_TOO_LARGE,
-    )
 
 
 @dataclass(slots=True)

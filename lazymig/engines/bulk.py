@@ -27,7 +27,6 @@ from lazymig.engines.access import (
     all_of,
     as_bytes,
     by_ids,
-    is_document_error,
     is_mongomock,
     key_of,
     located,
@@ -40,16 +39,12 @@ from lazymig.engines.access import (
 from lazymig.engines.computed.guarded import Demand, Outcome, PartRefused, migrate_computed
 from lazymig.engines.computed.pace import Pace
 from lazymig.engines.computed.recursion import was_told
+from lazymig.engines.driver_errors import is_document_error
 from lazymig.engines.loads.lazy import Failure, refresh, rescue
 from lazymig.engines.once.claims import migrate_once
 from lazymig.engines.reading.decoding import BoundedReader, named, take
 from lazymig.engines.reading.marks import marks_writes
-from lazymig.engines.refusals import (
-    failure_of_rule,
-    failure_of_server,
-    still_matches,
-    undecodable,
-)
+from lazymig.engines.refusals import failure_of_rule, failure_of_server, still_matches, undecodable
 from lazymig.errors import MigrationError
 from lazymig.raw.elements import StoredValue
 from lazymig.rules.discovery import BoundRule

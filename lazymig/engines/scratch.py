@@ -6,7 +6,6 @@ Its name tells when it was made, so that one which a dead process has left is dr
 from __future__ import annotations
 
 import calendar
-import copy
 import logging
 import re
 import secrets
@@ -16,27 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import bson
-from bson.raw_bson import RawBSONDocument
 from pymongo import WriteConcern
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
-from lazymig.engines.access import is_mongomock, on_primary
-from lazymig.engines.outages import is_away
-from lazymig.raw.elements import faithful, id_element, tolerant_options, tolerantly_decoded
+from lazymig.engines.access import Description, is_mongomock, on_primary, read_raw
 from lazymig.redaction import excerpt
 
-__all__ = [
-    "Description",
-    "Scratch",
-    "describe",
-    "id_of_raw",
-    "read_raw",
-    "readable",
-    "scratch_like",
-]
+__all__ = ["Scratch", "scratch_like"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,72 +43,11 @@ _INDEX_OPTIONS_LEFT_OUT = ("background", "expireAfterSeconds", "hidden", "ns")
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
-    """What a collection is: `"collection"`, `"view"` or `"timeseries"`; and its options."""
-
-    kind: str
-    options: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class Scratch:
     """A scratch collection, and in which way it is not like the collection it stands for."""
 
     collection: Collection[Any]
     problems: list[str] = field(default_factory=list)
-
-
-def describe(collection: Collection[Any]) -> Description | None:
-    """Ask what a collection is; `None` where there is none, or MongoDB does not tell.
-
-    :raises pymongo.errors.PyMongoError: the connection.
-    """
-    if is_mongomock(collection):
-        return Description("collection", {})
-    try:
-        found = list(collection.database.list_collections(filter={"name": collection.name}))
-    except OperationFailure as exc:
-        if is_away(exc):
-            raise
-        logger.debug("%s is not described: %s", collection.full_name, excerpt(exc))
-        return None
-    if not found:
-        return None
-    return Description(found[0].get("type", "collection"), found[0].get("options", {}))
-
-
-def read_raw(collection: Collection[Any]) -> Collection[Any]:
-    """The collection with documents as MongoDB sends them, not decoded, from the primary.
-
-    On mongomock they are plain documents.
-    """
-    if is_mongomock(collection):
-        return collection
-    options = tolerant_options(collection.codec_options)
-    options = options.with_options(document_class=RawBSONDocument)
-    return on_primary(collection).with_options(codec_options=options)
-
-
-def id_of_raw(raw: Any, collection: Collection[Any]) -> Any:
-    """The `_id` of a document of `read_raw`, as from `ids_of`."""
-    if not isinstance(raw, RawBSONDocument):
-        return raw["_id"]
-    return faithful(id_element(bytes(raw.raw)), collection.codec_options)
-
-
-def readable(raw: Any, collection: Collection[Any], *, as_is: bool = False) -> dict[str, Any]:
-    """Decode a document of `read_raw`; what comes back belongs to the caller.
-
-    :param as_is: as `collection` decodes it; otherwise in the types of the `bson` package alone,
-        and so that a value which Python cannot hold raises nothing.
-    :raises bson.errors.BSONError: with `as_is`, the document cannot be decoded.
-    """
-    if not isinstance(raw, RawBSONDocument):
-        return dict(copy.deepcopy(raw))
-    content = bytes(raw.raw)
-    if as_is:
-        return dict(bson.decode(content, codec_options=collection.codec_options))
-    return tolerantly_decoded(content, collection.codec_options)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any, Final
 from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.synchronous import client_session
 
+from lazymig.engines.driver_errors import is_transient
 from lazymig.errors import MigrationError, MigrationFailed, RunError
 from lazymig.rules.discovery import BoundRule
 
@@ -84,7 +85,7 @@ def raise_if_aborted(error: MigrationError) -> None:
         cause = cause.__cause__
     if cause is None:
         return
-    if cause.has_error_label("TransientTransactionError"):
+    if is_transient(cause):
         raise cause
     if not isinstance(cause, OperationFailure):
         return

@@ -13,15 +13,7 @@ from typing import Any
 
 from pymongo.collection import Collection
 
-from lazymig.engines.access import (
-    Raw,
-    all_of,
-    by_ids,
-    compared,
-    ids_of,
-    is_mongomock,
-    on_primary,
-)
+from lazymig.engines.access import Raw, all_of, by_ids, compared, ids_of, is_mongomock, on_primary
 from lazymig.raw.elements import RawDocument, known_again
 
 __all__ = ["FEW", "FIRST", "Chunk", "ChunkSize", "Position", "Walk"]

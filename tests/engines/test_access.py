@@ -24,13 +24,12 @@ from lazymig.engines.access import (
     all_of,
     by_ids,
     in_one_answer,
-    is_document_error,
     key_of,
     on_primary,
-    waited_too_long,
     writable,
     write_each,
 )
+from lazymig.engines.driver_errors import is_document_error, waited_too_long
 from tests.support.commands import CommandLog
 
 

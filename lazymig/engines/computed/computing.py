@@ -27,12 +27,11 @@ from lazymig.engines.access import (
     located,
     on_primary,
     tolerant,
-    waited_too_long,
 )
 from lazymig.engines.computed.guards import LARGE, MOST, bytes_of, set_apart
 from lazymig.engines.computed.pace import Pace
 from lazymig.engines.computed.recursion import AtWork, circular, place_of
-from lazymig.engines.outages import is_away
+from lazymig.engines.driver_errors import is_away, is_transient, waited_too_long
 from lazymig.engines.reading.decoding import BoundedReader, Undecoded, judge
 from lazymig.engines.refusals import (
     failure_of_rule,
@@ -417,9 +416,7 @@ class Computation:
             keys = {key_of(document["_id"]) for document in answer["still"]}
         except (OperationFailure, DocumentTooLarge) as exc:
             if isinstance(exc, OperationFailure) and (
-                waited_too_long(exc)
-                or is_away(exc)
-                or exc.has_error_label("TransientTransactionError")
+                waited_too_long(exc) or is_away(exc) or is_transient(exc)
             ):
                 raise
             if self.session is not None:

@@ -17,7 +17,7 @@ import bson
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure
 
-from lazymig.engines.access import Raw, by_ids, is_document_error, is_mongomock, key_of
+from lazymig.engines.access import Raw, by_ids, is_mongomock, key_of
 from lazymig.engines.computed.computing import (
     Computation,
     Demand,
@@ -30,6 +30,7 @@ from lazymig.engines.computed.computing import (
     within,
 )
 from lazymig.engines.computed.pace import IN_TRANSACTION, SLICE, Pace
+from lazymig.engines.driver_errors import is_document_error
 from lazymig.engines.reading.decoding import Undecoded, named
 from lazymig.engines.refusals import failure_of_server, undecodable
 from lazymig.errors import MigrationConflict

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import pymongo
 from pymongo.errors import PyMongoError
 
-from lazymig.engines.access import waited_too_long
+from lazymig.engines.driver_errors import waited_too_long
 
 __all__ = ["IN_TRANSACTION", "SLICE", "Pace", "Slow", "slowest"]
 

@@ -18,16 +18,15 @@ from lazymig.engines.access import (
     all_of,
     by_ids,
     ids_matching,
-    is_document_error,
     key_of,
     location_fields,
     on_primary,
-    waited_too_long,
     writable,
 )
 from lazymig.engines.computed.guarded import Outcome, migrate_computed
 from lazymig.engines.computed.pace import Pace, Slow, slowest
 from lazymig.engines.deadline import Deadline
+from lazymig.engines.driver_errors import is_document_error, waited_too_long
 from lazymig.engines.once.claims import ClaimOutcome, Held, migrate_claimed, wait_for
 from lazymig.engines.reading.decoding import BoundedReader, Undecoded, judge
 from lazymig.engines.reading.marks import marks_writes

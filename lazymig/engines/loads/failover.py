@@ -18,7 +18,7 @@ from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
 
 from lazymig.engines.deadline import Deadline
-from lazymig.engines.outages import is_away
+from lazymig.engines.driver_errors import is_away, is_transient
 from lazymig.redaction import excerpt
 from lazymig.rules.plan import Family, Plan
 
@@ -74,7 +74,7 @@ def outlast_failover(
 
 def _may_pass(error: PyMongoError) -> bool:
     # A transaction of the application's own is over, and only the application can begin it anew.
-    return is_away(error) and not error.has_error_label("TransientTransactionError")
+    return is_away(error) and not is_transient(error)
 
 
 def outlasts_failovers(

@@ -15,16 +15,8 @@ from dataclasses import dataclass, field
 from pymongo import ReturnDocument
 from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 
-from lazymig.engines.access import (
-    Raw,
-    all_of,
-    is_document_error,
-    is_mongomock,
-    key_of,
-    located,
-    on_primary,
-    waited_too_long,
-)
+from lazymig.engines.access import Raw, all_of, is_mongomock, key_of, located, on_primary
+from lazymig.engines.driver_errors import is_document_error, waited_too_long
 from lazymig.engines.loads.batch import Application
 from lazymig.engines.reading.marks import marks_writes
 from lazymig.engines.refusals import failure_of_rule, failure_of_server, still_matches

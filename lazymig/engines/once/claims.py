@@ -32,24 +32,18 @@ from lazymig.engines.access import (
     all_of,
     as_bytes,
     by_ids,
-    is_document_error,
     is_mongomock,
     key_of,
     located,
     on_primary,
     tolerant,
-    waited_too_long,
 )
 from lazymig.engines.computed.guarded import Outcome
 from lazymig.engines.computed.pace import Pace
 from lazymig.engines.deadline import Deadline, without_client_limit
+from lazymig.engines.driver_errors import is_document_error, waited_too_long
 from lazymig.engines.reading.decoding import Undecoded, decode, judge
-from lazymig.engines.refusals import (
-    failure_of_rule,
-    failure_of_server,
-    sets_no_update,
-    undecodable,
-)
+from lazymig.engines.refusals import failure_of_rule, failure_of_server, sets_no_update, undecodable
 from lazymig.errors import MigrationFailed, MigrationInProgress, UpdateQueryError
 from lazymig.query.matching import compile_query
 from lazymig.redaction import excerpt

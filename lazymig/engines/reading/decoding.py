@@ -16,14 +16,7 @@ from bson.errors import InvalidBSON
 from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 
-from lazymig.engines.access import (
-    Raw,
-    all_of,
-    as_bytes,
-    by_ids,
-    in_one_answer,
-    key_of,
-)
+from lazymig.engines.access import Raw, all_of, as_bytes, by_ids, in_one_answer, key_of
 from lazymig.query.matching import Matcher
 from lazymig.raw.elements import faithful, fields_of, id_element, with_any_date
 from lazymig.redaction import excerpt

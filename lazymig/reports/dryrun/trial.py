@@ -9,18 +9,23 @@ from typing import Any
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure, PyMongoError
 
-from lazymig.engines.access import Raw, all_of, by_ids, ids_of, key_of, not_by_ids, on_primary
+from lazymig.engines.access import (
+    Description,
+    Raw,
+    all_of,
+    by_ids,
+    id_of_raw,
+    ids_of,
+    key_of,
+    not_by_ids,
+    on_primary,
+    read_raw,
+    readable,
+)
 from lazymig.engines.bulk import Work
 from lazymig.engines.computed.guarded import Demand
 from lazymig.engines.refusals import still_matches
-from lazymig.engines.scratch import (
-    Description,
-    Scratch,
-    id_of_raw,
-    read_raw,
-    readable,
-    scratch_like,
-)
+from lazymig.engines.scratch import Scratch, scratch_like
 from lazymig.errors import MigrationError
 from lazymig.odm.loading import Build
 from lazymig.odm.plans import root_of
