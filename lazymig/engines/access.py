@@ -5,21 +5,22 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import bson
 from bson import ObjectId
 from bson.codec_options import DatetimeConversion
 from bson.raw_bson import RawBSONDocument
-from pymongo import ReadPreference, UpdateOne, WriteConcern
+from pymongo import ReadPreference, WriteConcern
+from pymongo.client_options import ClientOptions
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import BulkWriteError, OperationFailure
+from pymongo.errors import OperationFailure
 from pymongo.mongo_client import MongoClient
 from pymongo.read_concern import ReadConcern
 
-from lazymig.engines.driver_errors import is_away, is_document_error
+from lazymig.engines.driver_errors import is_away
 from lazymig.query.joining import all_of
 from lazymig.raw.elements import (
     StoredValue,
@@ -38,21 +39,17 @@ __all__ = [
     "Description",
     "Positional",
     "Raw",
-    "Written",
     "all_of",
     "as_bytes",
     "by_ids",
+    "client_options",
     "compared",
     "decoded_each",
     "describe",
     "id_of_raw",
-    "ids_matching",
     "ids_of",
-    "in_one_answer",
     "is_mongomock",
     "key_of",
-    "located",
-    "location_fields",
     "not_by_ids",
     "on_primary",
     "read_raw",
@@ -60,7 +57,6 @@ __all__ = [
     "tolerant",
     "unhurried",
     "writable",
-    "write_each",
 ]
 
 logger = logging.getLogger(__name__)
@@ -106,6 +102,11 @@ def is_mongomock(place: Any) -> bool:
     return not isinstance(place, _PYMONGO) and not isinstance(
         getattr(place, "database", None), _PYMONGO
     )
+
+
+def client_options(database: Database[Any]) -> ClientOptions | None:
+    """The options of a database's client; an imitation has none."""
+    return None if is_mongomock(database) else database.client.options
 
 
 def on_primary(collection: Collection[Any]) -> Collection[Any]:
@@ -289,86 +290,3 @@ def readable(raw: Any, collection: Collection[Any], *, as_is: bool = False) -> d
     if as_is:
         return dict(bson.decode(content, codec_options=collection.codec_options))
     return tolerantly_decoded(content, collection.codec_options)
-
-
-def located(document: Raw, shard_key: Sequence[str]) -> dict[str, Any]:
-    """The query for one document, which names its shard, so that no other shard is asked.
-
-    :param document: a raw document with `_id` and the fields of the shard key.
-    :param shard_key: the dotted paths of the shard key, `_id` left out.
-    """
-    query = {"_id": {"$eq": document["_id"]}}
-    for path in shard_key:
-        query[path] = {"$eq": _value_at(document, path)}
-    return query
-
-
-def location_fields(shard_key: Sequence[str]) -> dict[str, Any]:
-    """The projection to the fields that `located` needs."""
-    return dict.fromkeys(("_id", *shard_key), 1)
-
-
-def _value_at(document: Raw, path: str) -> Any:
-    """What is stored at a path; MongoDB takes nothing for null in a shard key."""
-    value: Any = document
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
-
-
-def ids_matching(collection: Collection[Any], queries: Sequence[Raw], count: int) -> set[Any]:
-    """The keys of the documents, at most `count`, that one of the queries finds on the primary."""
-    query = queries[0] if len(queries) == 1 else {"$or": list(queries)}
-    found = in_one_answer(tolerant(on_primary(collection)).find(query, {"_id": 1}), count)
-    return {key_of(document["_id"]) for document in found}
-
-
-def in_one_answer(cursor: Any, count: int) -> Any:
-    """A cursor over at most `count` documents, told to send them all at once.
-
-    The server's own first answer holds 101 documents; one that is exactly full leaves the cursor
-    open, at the price of one more round trip.
-    """
-    return cursor if is_mongomock(cursor.collection) else cursor.batch_size(count + 1)
-
-
-@dataclass(slots=True)
-class Written:
-    """What single updates did: documents matched and modified; refusals, by position."""
-
-    matched: int = 0
-    modified: int = 0
-    refused: dict[int, tuple[Any, Exception]] = field(default_factory=dict)
-
-
-def write_each(
-    collection: Collection[Any], queries: Sequence[Raw], update: Any, array_filters: Any
-) -> Written:
-    """Apply an update to the first document of each query; a refused one stops no other.
-
-    :raises pymongo.errors.PyMongoError: the connection, the rights, a time limit.
-    """
-    written = Written()
-    if is_mongomock(collection):
-        for index, query in enumerate(queries):
-            try:
-                done = collection.update_one(query, update, array_filters=array_filters)
-            except OperationFailure as exc:
-                if not is_document_error(exc):
-                    raise
-                written.refused[index] = exc, exc
-                continue
-            written.matched += done.matched_count
-            written.modified += done.modified_count
-        return written
-    operations = [UpdateOne(query, update, array_filters=array_filters) for query in queries]
-    try:
-        result: Any = collection.bulk_write(operations, ordered=False).bulk_api_result
-    except BulkWriteError as exc:
-        if not is_document_error(exc):
-            raise
-        result = exc.details
-        for entry in result.get("writeErrors") or []:
-            written.refused[entry["index"]] = entry.get("errmsg"), exc
-    written.matched, written.modified = result["nMatched"], result["nModified"]
-    return written

@@ -20,7 +20,8 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
-from lazymig.engines.access import Description, is_mongomock, on_primary, read_raw
+from lazymig.engines.access import Description, client_options, on_primary, read_raw
+from lazymig.engines.store import Store
 from lazymig.redaction import excerpt
 
 __all__ = ["Scratch", "scratch_like"]
@@ -69,7 +70,7 @@ def scratch_like(
     scratch = Scratch(_like(collection, name))
     made = True
     try:
-        if is_mongomock(collection):
+        if Store(collection).is_imitation:
             scratch.collection.insert_many(documents)
         else:
             try:
@@ -86,7 +87,7 @@ def scratch_like(
 
 def _like(collection: Collection[Any], name: str) -> Collection[Any]:
     scratch = collection.database[name]
-    if is_mongomock(collection):
+    if Store(collection).is_imitation:
         return scratch
     return on_primary(scratch).with_options(
         codec_options=collection.codec_options, write_concern=WriteConcern(w=1)
@@ -193,6 +194,6 @@ def _drop_left_over(database: Database[Any], now: int) -> None:
 
 def _now(database: Database[Any]) -> int:
     """Seconds since 1970 by the server's clock, which is one for all clients."""
-    if is_mongomock(database):
+    if client_options(database) is None:
         return int(time.time())
     return calendar.timegm(database.client.admin.command("hello")["localTime"].utctimetuple())

@@ -23,27 +23,18 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import pymongo
 from bson.errors import InvalidBSON
-from pymongo import ReturnDocument, WriteConcern
+from pymongo import WriteConcern
 from pymongo.collection import Collection
 from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 
-from lazymig.engines.access import (
-    Raw,
-    all_of,
-    as_bytes,
-    by_ids,
-    is_mongomock,
-    key_of,
-    located,
-    on_primary,
-    tolerant,
-)
-from lazymig.engines.computed.guarded import Outcome
+from lazymig.engines.access import Raw, all_of, key_of
+from lazymig.engines.computed.outcome import Outcome
 from lazymig.engines.computed.pace import Pace
 from lazymig.engines.deadline import Deadline, without_client_limit
 from lazymig.engines.driver_errors import is_document_error, waited_too_long
 from lazymig.engines.reading.decoding import Undecoded, decode, judge
 from lazymig.engines.refusals import failure_of_rule, failure_of_server, sets_no_update, undecodable
+from lazymig.engines.store import Store
 from lazymig.errors import MigrationFailed, MigrationInProgress, UpdateQueryError
 from lazymig.query.matching import compile_query
 from lazymig.redaction import excerpt
@@ -163,32 +154,19 @@ _at_work: ContextVar[frozenset[_Place]] = ContextVar("lazymig_at_work", default=
 
 
 def migrate_claimed(
-    collection: Collection[Any],
-    rule: BoundRule,
-    concern: Raw | None,
-    documents: Sequence[Raw],
-    outcome: ClaimOutcome,
-    *,
-    shard_key: Sequence[str] = (),
-    context: Context | None = None,
-    patience: float | None = None,
-    pace: Pace | None = None,
+    store: Store, rule: BoundRule, documents: Sequence[Raw], outcome: ClaimOutcome, pace: Pace
 ) -> None:
     """Apply a once rule to each of these documents that nobody else is at work on.
 
     :param documents: raw documents with `_id` and the fields of the shard key.
     :param outcome: filled document by document, so that an exception loses nothing.
-    :param context: where the rule method runs: the caller's context without its time limit, which
-        is meant for MongoDB and would tear an effect apart.
-    :param patience: seconds for the one write that follows an effect; `None` for no limit.
     :param pace: no further effect is begun once its time is up; what effects took is noted there.
+        In its context the rule method runs: a time limit is meant for MongoDB, and would tear an
+        effect apart.
     :raises pymongo.errors.PyMongoError: the connection, the rights, a time limit.
     """
     missed: list[Raw] = []
-    pace = pace or Pace()
-    with _Claimant(
-        collection, rule, concern, outcome, shard_key, context, patience, pace
-    ) as claimant:
+    with _Claimant(store, rule, outcome, pace) as claimant:
         for document in documents:
             if pace.is_over:
                 outcome.leave([document["_id"]])
@@ -197,7 +175,7 @@ def migrate_claimed(
             elif not claimant.take(document):
                 missed.append(document)
     if missed:
-        held = _look(collection, rule, concern, missed)
+        held = _look(store, rule, missed)
         outcome.held.update(held)
         for document in missed:
             if key_of(document["_id"]) not in held:
@@ -205,15 +183,7 @@ def migrate_claimed(
                 _memory.forget(claimant.place_of(document), rule)
 
 
-def migrate_once(
-    collection: Collection[Any],
-    rule: BoundRule,
-    concern: Raw | None,
-    documents: Sequence[Raw],
-    *,
-    shard_key: Sequence[str] = (),
-    pace: Pace | None = None,
-) -> Outcome:
+def migrate_once(store: Store, rule: BoundRule, documents: Sequence[Raw], pace: Pace) -> Outcome:
     """Apply a once rule to each of these documents, and wait for those that others work on.
 
     A document that still matches because the rule has set no update for it is among the failures.
@@ -227,31 +197,24 @@ def migrate_once(
 
     def attempt(some: Sequence[Raw]) -> dict[Any, Held]:
         outcome.held = {}
-        migrate_claimed(collection, rule, concern, some, outcome, shard_key=shard_key, pace=pace)
+        migrate_claimed(store, rule, some, outcome, pace)
         return outcome.held
 
     held = attempt(documents)
     if held:
-        errors = wait_for(
-            collection,
-            concern,
-            held,
-            None,
-            lambda free: attempt([each.document for each in free.values()]),
+        outcome.failures.update(
+            wait_for(store, held, None, lambda free: attempt([it.document for it in free.values()]))
         )
-        outcome.failures.update(errors)
     if outcome.without_update:
         ids = list(outcome.without_update.values())
         # It may have written by itself.
-        left = on_primary(collection).find(all_of(by_ids(ids), concern, rule.target), {"_id": 1})
-        for document in left:
+        for document in store.find_ids(store.query_of(rule, ids)):
             outcome.refuse(sets_no_update(rule, document["_id"]))
     return outcome
 
 
 def wait_for(
-    collection: Collection[Any],
-    concern: Raw | None,
+    store: Store,
     held: Mapping[Any, Held],
     deadline: Deadline | None,
     go_on: Callable[[dict[Any, Held]], Mapping[Any, Held]],
@@ -281,16 +244,16 @@ def wait_for(
             break
         time.sleep(min(next(pauses), left))
         # A look waits for nobody, and is what the error is made of.
-        look = None if deadline is None else Deadline.of(collection, max(left, _LONGEST_PAUSE))
+        most = max(left, _LONGEST_PAUSE)
+        look = None if deadline is None else Deadline.of(store.collection, most)
         with nullcontext() if look is None else look.within():
-            now = _look_at_all(collection, concern, waiting.values())
+            now = _look_at_all(store, waiting.values())
     return {key: each.error() for key, each in waiting.items()}
 
 
 def release_expired(collection: Collection[Any], rule: BoundRule, concern: Raw | None) -> None:
     """Take the claims of owners who have died out of documents that the rule matches no more."""
-    mock = is_mongomock(collection)
-    query = all_of(concern, {f"{CLAIM}.rule": rule.name}, _free(mock))
+    query = all_of(concern, {f"{CLAIM}.rule": rule.name}, _free(Store(collection)))
     collection.update_many(query, {"$unset": {CLAIM: ""}})
 
 
@@ -299,29 +262,20 @@ class _Claimant(AbstractContextManager["_Claimant"]):
 
     def __init__(
         self,
-        collection: Collection[Any],
+        store: Store,
         rule: BoundRule,
-        concern: Raw | None,
         outcome: ClaimOutcome,
-        shard_key: Sequence[str],
-        context: Context | None,
-        patience: float | None,
         pace: Pace,
     ) -> None:
-        self.given = collection
-        self.collection = _durable(collection)
+        self.given = store.collection
+        self.store = _durable(store)
         self.rule = rule
-        self.condition = all_of(concern, rule.target)
         self.outcome = outcome
-        self.shard_key = shard_key
-        self.context = context
-        self.patience = patience
         self.pace = pace
-        self.mock = is_mongomock(collection)
         self.lease = _options_of(rule).lease
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
-        self.keeper = _Keeper(self.collection, self.owner, self.lease)
-        self._namespace = id(collection.database.client), str(collection.full_name)
+        self.keeper = _Keeper(self.store, self.owner, self.lease)
+        self._namespace = id(self.given.database.client), str(self.given.full_name)
 
     def __exit__(
         self,
@@ -351,14 +305,14 @@ class _Claimant(AbstractContextManager["_Claimant"]):
                 return True
             if waited_too_long(exc):
                 # The claim may be stored all the same, and would keep everybody waiting.
-                self._release(located(document, self.shard_key))
+                self._release(self.store.locate(document))
             raise
         if claimed is None:
             return False
         raw: Raw = claimed
         if not isinstance(claimed, Undecoded):
             raw = {name: value for name, value in claimed.items() if name != CLAIM}
-        own = located(raw, self.shard_key)
+        own = self.store.locate(raw)
         self.keeper.hold(own)
         try:
             return self._carry_out(raw, own, remembered)
@@ -366,16 +320,15 @@ class _Claimant(AbstractContextManager["_Claimant"]):
             self.keeper.let_go()
 
     def _claim(self, document: Raw, remembered: _Unwritten | None) -> Raw | None:
-        found = as_bytes(self.collection).find_one_and_update(
+        found = self.store.find_and_update(
             all_of(
-                located(document, self.shard_key),
-                self.condition,
-                _free(self.mock, remembered.owner if remembered else None),
+                self.store.locate(document),
+                self.store.query_of(self.rule),
+                _free(self.store, remembered.owner if remembered else None),
             ),
-            _claiming(self.rule.name, self.owner, self.lease, self.mock),
-            return_document=ReturnDocument.AFTER,
+            _claiming(self.store, self.rule.name, self.owner, self.lease),
         )
-        return None if found is None else decode(found, self.collection.codec_options)
+        return None if found is None else decode(found, self.given.codec_options)
 
     def _carry_out(self, raw: Raw, own: Raw, remembered: _Unwritten | None) -> bool:
         if remembered is not None:
@@ -419,7 +372,7 @@ class _Claimant(AbstractContextManager["_Claimant"]):
                 self.pace.note(self.rule.name, time.perf_counter() - started)
                 _at_work.reset(token)
 
-        return run() if self.context is None else self.context.run(run)
+        return run() if self.pace.context is None else self.pace.context.run(run)
 
     def _write(self, raw: Raw, own: Raw, evaluation: Evaluation) -> bool:
         """Write the update together with the release; false if the claim was lost to another."""
@@ -466,9 +419,7 @@ class _Claimant(AbstractContextManager["_Claimant"]):
         """
         query, update = all_of(own, {_OWNER: self.owner}), _releasing(evaluation.update)
         result = self._outside(
-            lambda: self.collection.update_one(
-                query, update, array_filters=evaluation.array_filters
-            )
+            lambda: self.store.update_one(query, update, evaluation.array_filters)
         )
         return int(result.modified_count) if result.matched_count else None
 
@@ -476,7 +427,7 @@ class _Claimant(AbstractContextManager["_Claimant"]):
         """Give the claim back; if that fails, it expires by itself."""
         query = all_of(own, {_OWNER: self.owner})
         try:
-            self._outside(lambda: self.collection.update_one(query, {"$unset": {CLAIM: ""}}))
+            self._outside(lambda: self.store.update_one(query, {"$unset": {CLAIM: ""}}))
         except PyMongoError as exc:
             logger.warning(
                 "%s.%s: the claim could not be released and expires in %g s (_id: %r): %s",
@@ -492,10 +443,10 @@ class _Claimant(AbstractContextManager["_Claimant"]):
 
         def limited() -> _Result:
             # Whoever gives no context is a bulk run.
-            if self.context is None:
+            if self.pace.context is None:
                 limit = without_client_limit(self.given.database)
             else:
-                limit = Deadline.of(self.given, self.patience).within()
+                limit = Deadline.of(self.given, self.pace.patience).within()
             with limit:
                 return operation()
 
@@ -519,7 +470,7 @@ class _Claimant(AbstractContextManager["_Claimant"]):
 
     def _failure(self, raw: Raw, problem: str) -> MigrationFailed:
         return MigrationFailed(
-            f"its effect has happened, but {problem}; mend the rule and start the process anew",
+            f"its effect has happened, but {problem}; correct the rule and start the process anew",
             model=self.rule.model_name,
             rule=self.rule.name,
             document_id=raw["_id"],
@@ -535,8 +486,8 @@ class _Keeper:
     The thread is started with the first claim.
     """
 
-    def __init__(self, collection: Collection[Any], owner: str, lease: float) -> None:
-        self._collection = collection
+    def __init__(self, store: Store, owner: str, lease: float) -> None:
+        self._store = store
         self._owner = owner
         self._lease = lease
         self._own: Raw | None = None
@@ -567,16 +518,16 @@ class _Keeper:
                 pause = self._lease / _RENEWALS_AFTER_FAILURE
 
     def _renew(self, own: Raw) -> bool:
-        until: Any = {_UNTIL: _end_of(self._lease, is_mongomock(self._collection))}
-        renewal: Any = {"$set": until} if is_mongomock(self._collection) else [{"$set": until}]
+        until: Any = {"$set": {_UNTIL: _end_of(self._store, self._lease)}}
+        renewal = until if self._store.is_imitation else [until]
         try:
             with pymongo.timeout(self._lease / _RENEWALS):
-                self._collection.update_one(all_of(own, {_OWNER: self._owner}), renewal)
+                self._store.update_one(all_of(own, {_OWNER: self._owner}), renewal)
         except PyMongoError as exc:
             logger.warning(
                 "the claim of %r in %s could not be renewed: %s",
                 own["_id"]["$eq"],
-                self._collection.full_name,
+                self._store.collection.full_name,
                 excerpt(exc),
             )
             return False
@@ -588,19 +539,19 @@ def _options_of(rule: BoundRule) -> OnceOptions:
     return rule.once
 
 
-def _durable(collection: Collection[Any]) -> Collection[Any]:
-    """The collection with writes that a change of the primary does not undo.
+def _durable(store: Store) -> Store:
+    """The store with writes that a change of the primary does not undo.
 
     A claim that was undone would let the effect happen twice.
     """
-    if collection.write_concern.document.get("w", 1) in (0, 1):
-        return collection.with_options(write_concern=WriteConcern("majority"))
-    return collection
+    if store.collection.write_concern.document.get("w", 1) in (0, 1):
+        return store.with_concern(WriteConcern("majority"))
+    return store
 
 
-def _end_of(lease: float, mock: bool) -> Any:
-    """When a claim ends that begins now, by the server's clock; mongomock has none."""
-    if mock:
+def _end_of(store: Store, lease: float) -> Any:
+    """When a claim ends that begins now, by the server's clock; an imitation has none."""
+    if store.is_imitation:
         return _client_now() + timedelta(seconds=lease)
     return {"$add": ["$$NOW", int(lease * 1000)]}
 
@@ -609,17 +560,17 @@ def _client_now() -> datetime:
     return datetime.now(timezone.utc).replace(tzinfo=None)
 
 
-def _claiming(rule: str, owner: str, lease: float, mock: bool) -> Any:
-    claim = {"rule": rule, "owner": owner, "until": _end_of(lease, mock)}
-    if mock:
+def _claiming(store: Store, rule: str, owner: str, lease: float) -> Any:
+    claim = {"rule": rule, "owner": owner, "until": _end_of(store, lease)}
+    if store.is_imitation:
         return {"$set": {CLAIM: claim}}
     # $mergeObjects, because a plain document would be merged into what lies there.
     return [{"$set": {CLAIM: {"$mergeObjects": [claim]}}}]
 
 
-def _free(mock: bool, owner: str | None = None) -> dict[str, Any]:
+def _free(store: Store, owner: str | None = None) -> dict[str, Any]:
     """The condition that a document carries no live claim, or that of this owner."""
-    if mock:
+    if store.is_imitation:
         ways: list[Raw] = [
             {CLAIM: {"$exists": False}},
             {_UNTIL: {"$lt": _client_now()}},
@@ -645,7 +596,7 @@ def _problem_of(rule: BoundRule, evaluation: Evaluation) -> str | None:
     try:
         rule.check(evaluation)
     except UpdateQueryError as exc:
-        return f"its update is none: {exc.problem}"
+        return f"its update is invalid: {exc.problem}"
     if not rule.converges_with(evaluation):
         return (
             "its update does not provably end the match of its target, so that it would happen "
@@ -662,19 +613,12 @@ def _problem_of(rule: BoundRule, evaluation: Evaluation) -> str | None:
     return None
 
 
-def _look(
-    collection: Collection[Any], rule: BoundRule, concern: Raw | None, documents: Sequence[Raw]
-) -> dict[Any, Held]:
+def _look(store: Store, rule: BoundRule, documents: Sequence[Raw]) -> dict[Any, Held]:
     """Those of the documents that the rule still concerns, with what is known of their claims."""
-    reader = tolerant(on_primary(collection))
-    query = all_of(by_ids([document["_id"] for document in documents]), concern, rule.target)
-    found: Any
-    if is_mongomock(collection):
-        now = _client_now()
-        found = [{**each, "live": _is_live(each, now)} for each in reader.find(query, {CLAIM: 1})]
-    else:
-        live = {"$gte": [f"${_UNTIL}", "$$NOW"]}
-        found = reader.aggregate([{"$match": query}, {"$project": {CLAIM: 1, "live": live}}])
+    query = store.query_of(rule, [document["_id"] for document in documents])
+    now = _client_now() if store.is_imitation else "$$NOW"
+    live = {"$gte": [f"${_UNTIL}", now]}
+    found = store.aggregate([{"$match": query}, {"$project": {CLAIM: 1, "live": live}}])
     by_key = {key_of(document["_id"]): document for document in documents}
     held = {}
     for each in found:
@@ -687,26 +631,19 @@ def _look(
             by_key[key],
             str(claim.get("owner", "")),
             until if isinstance(until, datetime) else None,
-            each["live"],
+            bool(each.get("live")),
         )
     return held
 
 
-def _look_at_all(
-    collection: Collection[Any], concern: Raw | None, held: Iterable[Held]
-) -> dict[Any, Held]:
+def _look_at_all(store: Store, held: Iterable[Held]) -> dict[Any, Held]:
     by_rule: dict[BoundRule, list[Raw]] = {}
     for each in held:
         by_rule.setdefault(each.rule, []).append(each.document)
     found = {}
     for rule, documents in by_rule.items():
-        found.update(_look(collection, rule, concern, documents))
+        found.update(_look(store, rule, documents))
     return found
-
-
-def _is_live(document: Raw, now: datetime) -> bool:
-    until = (document.get(CLAIM) or {}).get("until")
-    return until is not None and until >= now
 
 
 def _pauses() -> Iterator[float]:

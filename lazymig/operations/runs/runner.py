@@ -37,7 +37,7 @@ from lazymig.engines.bulk import (
     rescue_broken,
     writes_alone,
 )
-from lazymig.engines.computed.guarded import PartRefused, TooSlow
+from lazymig.engines.computed.outcome import PartRefused, TooSlow
 from lazymig.engines.driver_errors import is_away
 from lazymig.engines.once.claims import release_expired
 from lazymig.engines.refusals import failure_of_server, still_matches

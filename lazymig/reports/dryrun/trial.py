@@ -23,7 +23,7 @@ from lazymig.engines.access import (
     readable,
 )
 from lazymig.engines.bulk import Work
-from lazymig.engines.computed.guarded import Demand
+from lazymig.engines.computed.outcome import Demand
 from lazymig.engines.refusals import still_matches
 from lazymig.engines.scratch import Scratch, scratch_like
 from lazymig.errors import MigrationError
