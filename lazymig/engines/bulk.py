@@ -22,7 +22,7 @@ from lazymig.engines.computed.guarded import migrate_computed
 from lazymig.engines.computed.outcome import Demand, Outcome, PartRefused, Terms
 from lazymig.engines.computed.pace import Pace
 from lazymig.engines.driver_errors import is_document_error
-from lazymig.engines.once.claims import migrate_once
+from lazymig.engines.once.claimant import migrate_once
 from lazymig.engines.part import Part
 from lazymig.engines.reading.decoding import BoundedReader, named
 from lazymig.engines.reading.marks import marks_writes

@@ -27,7 +27,7 @@ from lazymig import (
     signals,
 )
 from lazymig.engines.bulk import Tally, Work
-from lazymig.engines.once import claims
+from lazymig.engines.once import claimant as claims
 from lazymig.odm.plans import plan_for
 from lazymig.odm.schema import collection_of
 from tests.support.commands import CommandLog
