@@ -15,7 +15,8 @@ from lazymig.engines.computed.outcome import Outcome, Terms
 from lazymig.engines.computed.pace import Pace, Slow
 from lazymig.engines.deadline import Deadline
 from lazymig.engines.driver_errors import is_document_error, waited_too_long
-from lazymig.engines.once.claimant import ClaimOutcome, Held, migrate_claimed
+from lazymig.engines.once.claim import Held
+from lazymig.engines.once.claimant import ClaimOutcome, migrate_claimed
 from lazymig.engines.reading.decoding import BoundedReader, Undecoded, judge
 from lazymig.engines.refusals import failure_of_rule, failure_of_server
 from lazymig.engines.sessions import not_in_a_transaction

@@ -17,7 +17,8 @@ from lazymig.engines.computed.pace import slowest
 from lazymig.engines.deadline import Deadline
 from lazymig.engines.driver_errors import waited_too_long
 from lazymig.engines.loads.attempt import Attempt, Job
-from lazymig.engines.once.claimant import Held, wait_for
+from lazymig.engines.once.claim import Held
+from lazymig.engines.once.waiting import wait_for
 from lazymig.engines.reading.marks import marks_writes
 from lazymig.engines.refusal_log import log_refusal
 from lazymig.engines.sessions import not_at_a_snapshot, raise_if_aborted

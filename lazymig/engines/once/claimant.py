@@ -1,7 +1,6 @@
-"""Rules that run once: claim the document, run the rule, write update and release as one.
+"""The owner of claims: it claims a document, runs the rule, writes update and release as one.
 
-The claim lies in the document, because only there the update and the release are one atomic write
-without a transaction. Serves the lazy and the bulk engine.
+Serves the lazy and the bulk engine.
 """
 
 from __future__ import annotations
@@ -10,21 +9,14 @@ import logging
 import os
 import secrets
 import socket
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from contextvars import Context, ContextVar
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from contextvars import Context
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
-from types import TracebackType
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeVar
 
-import pymongo
 from bson.errors import InvalidBSON
-from pymongo import WriteConcern
-from pymongo.collection import Collection
 from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 
 from lazymig.engines.access import Raw, all_of, key_of
@@ -32,74 +24,47 @@ from lazymig.engines.computed.outcome import Outcome
 from lazymig.engines.computed.pace import Pace
 from lazymig.engines.deadline import Deadline, without_client_limit
 from lazymig.engines.driver_errors import is_document_error, waited_too_long
+from lazymig.engines.once.claim import (
+    RELEASE,
+    Held,
+    claiming,
+    durable,
+    free,
+    look,
+    options_of,
+    owned_by,
+    releasing,
+)
+from lazymig.engines.once.keeper import Keeper
+from lazymig.engines.once.memory import Place, Unwritten, at_work_on, is_at_work_on, unwritten
+from lazymig.engines.once.waiting import wait_for
 from lazymig.engines.reading.decoding import Undecoded, decode, judge
-from lazymig.engines.refusals import failure_of_rule, failure_of_server, sets_no_update, undecodable
+from lazymig.engines.refusals import (
+    failure_of_rule,
+    failure_of_server,
+    sets_no_update,
+    undecodable,
+)
 from lazymig.engines.store import Store
-from lazymig.errors import MigrationFailed, MigrationInProgress, UpdateQueryError
+from lazymig.errors import MigrationFailed, UpdateQueryError
 from lazymig.query.matching import compile_query
 from lazymig.redaction import excerpt
 from lazymig.rules.discovery import BoundRule
-from lazymig.rules.once import CLAIM, OnceOptions
+from lazymig.rules.once import CLAIM
 from lazymig.rules.rule import Evaluation
 
-__all__ = [
-    "ClaimOutcome",
-    "Held",
-    "migrate_claimed",
-    "migrate_once",
-    "release_expired",
-    "wait_for",
-]
+__all__ = ["ClaimOutcome", "migrate_claimed", "migrate_once"]
 
 logger = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 
-# A document, the same in every thread of this process: client, collection, key of the `_id`.
-_Place: TypeAlias = "tuple[int, str, Any]"
-
-# Seconds between two looks at a document that somebody else is at work on.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
-
-# Renewals within the time of a lease, so that one that fails can be repeated in time.
-_RENEWALS, _RENEWALS_AFTER_FAILURE = 3, 12
-
-# Effects without a stored update that this process remembers.
-_MOST_UNWRITTEN = 10_000
-
 # Refusals of one document by findAndModify, which has no error class of its own for them: document
 # validation, and a document that would grow too large.
-_REFUSALS = frozenset({121, 10334, 17280, 17419})
+_REFUSALS: Final = frozenset({121, 10334, 17280, 17419})
 
-_UNTIL: Final = f"{CLAIM}.until"
-_OWNER: Final = f"{CLAIM}.owner"
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A document that a rule concerns and that carries another's claim.
-
-    `live` is false once the claim has expired: then it may be taken over.
-    """
-
-    rule: BoundRule
-    document: Raw
-    owner: str
-    until: datetime | None
-    live: bool
-
-    def error(self) -> MigrationInProgress:
-        """What is raised for a document that stays held."""
-        until = self.until.isoformat(" ", "seconds") if self.until else "an unknown time"
-        return MigrationInProgress(
-            f"{self.owner or 'another process'} is at work on the document; if it has died, its "
-            f"claim ends at {until} by the server's clock; load the document again later",
-            model=self.rule.model_name,
-            rule=self.rule.name,
-            document_id=self.document["_id"],
-            owner=self.owner,
-            until=self.until,
-        )
+# Rules whose update was found to write other paths than were seen at definition: logged once.
+_logged: Final[set[tuple[str, str]]] = set()
 
 
 @dataclass(slots=True)
@@ -115,44 +80,6 @@ class ClaimOutcome(Outcome):
     without_update: dict[Any, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Unwritten:
-    """An effect that has happened, and the update that goes with it; `owner` may hold the claim."""
-
-    evaluation: Evaluation
-    owner: str
-
-
-class _Memory:
-    """The effects of this process whose update could not be written: none of them is repeated."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._entries: OrderedDict[tuple[_Place, str], _Unwritten] = OrderedDict()
-
-    def get(self, place: _Place, rule: BoundRule) -> _Unwritten | None:
-        return self._entries.get((place, rule.name))
-
-    def keep(self, place: _Place, rule: BoundRule, unwritten: _Unwritten) -> None:
-        with self._lock:
-            self._entries[place, rule.name] = unwritten
-            if len(self._entries) > _MOST_UNWRITTEN:
-                self._entries.popitem(last=False)
-
-    def forget(self, place: _Place, rule: BoundRule) -> None:
-        with self._lock:
-            self._entries.pop((place, rule.name), None)
-
-
-_memory = _Memory()
-
-# Rules whose update was found to write other paths than were seen at definition: told once.
-_told: set[tuple[str, str]] = set()
-
-# The documents at whose effects this thread, or task, is at work.
-_at_work: ContextVar[frozenset[_Place]] = ContextVar("lazymig_at_work", default=frozenset())
-
-
 def migrate_claimed(
     store: Store, rule: BoundRule, documents: Sequence[Raw], outcome: ClaimOutcome, pace: Pace
 ) -> None:
@@ -166,21 +93,22 @@ def migrate_claimed(
     :raises pymongo.errors.PyMongoError: the connection, the rights, a time limit.
     """
     missed: list[Raw] = []
-    with _Claimant(store, rule, outcome, pace) as claimant:
+    claimant = Claimant(store, rule, outcome, pace)
+    with closing(claimant.keeper):
         for document in documents:
             if pace.is_over:
                 outcome.leave([document["_id"]])
-            elif claimant.place_of(document) in _at_work.get():
+            elif is_at_work_on(claimant.place_of(document)):
                 outcome.own.add(key_of(document["_id"]))
             elif not claimant.take(document):
                 missed.append(document)
     if missed:
-        held = _look(store, rule, missed)
+        held = look(store, rule, missed)
         outcome.held.update(held)
         for document in missed:
             if key_of(document["_id"]) not in held:
                 # Another owner has done it, or it is gone.
-                _memory.forget(claimant.place_of(document), rule)
+                unwritten.forget(claimant.place_of(document), rule)
 
 
 def migrate_once(store: Store, rule: BoundRule, documents: Sequence[Raw], pace: Pace) -> Outcome:
@@ -213,84 +141,27 @@ def migrate_once(store: Store, rule: BoundRule, documents: Sequence[Raw], pace: 
     return outcome
 
 
-def wait_for(
-    store: Store,
-    held: Mapping[Any, Held],
-    deadline: Deadline | None,
-    go_on: Callable[[dict[Any, Held]], Mapping[Any, Held]],
-) -> dict[Any, MigrationInProgress]:
-    """Wait for documents that others hold, up to their rules' `wait`.
+class Claimant:
+    """One owner of claims, one after the other, whose keeper renews the current one."""
 
-    :param held: by the key of the `_id`.
-    :param deadline: `None` for no earlier end.
-    :param go_on: called with documents that are free, or whose rule concerns them no more; says
-        which of them are held again.
-    :return: an error for each document that is held still.
-    :raises pymongo.errors.PyMongoError: as `migrate_claimed`.
-    """
-    until = time.monotonic() + max(_options_of(each.rule).wait for each in held.values())
-    if deadline is not None and deadline.left is not None:
-        until = min(until, time.monotonic() + deadline.left)
-    pauses = _pauses()
-    now: Mapping[Any, Held] = held
-    waiting = dict(held)
-    while True:
-        free = {key: each for key, each in waiting.items() if key not in now or not now[key].live}
-        waiting = {key: now[key] for key in waiting if key not in free}
-        if free:
-            waiting.update(go_on(free))
-        left = until - time.monotonic()
-        if not waiting or left <= 0:
-            break
-        time.sleep(min(next(pauses), left))
-        # A look waits for nobody, and is what the error is made of.
-        most = max(left, _LONGEST_PAUSE)
-        look = None if deadline is None else Deadline.of(store.collection, most)
-        with nullcontext() if look is None else look.within():
-            now = _look_at_all(store, waiting.values())
-    return {key: each.error() for key, each in waiting.items()}
-
-
-def release_expired(collection: Collection[Any], rule: BoundRule, concern: Raw | None) -> None:
-    """Take the claims of owners who have died out of documents that the rule matches no more."""
-    query = all_of(concern, {f"{CLAIM}.rule": rule.name}, _free(Store(collection)))
-    collection.update_many(query, {"$unset": {CLAIM: ""}})
-
-
-class _Claimant(AbstractContextManager["_Claimant"]):
-    """One owner of claims, one after the other, with the thread that renews the current one."""
-
-    def __init__(
-        self,
-        store: Store,
-        rule: BoundRule,
-        outcome: ClaimOutcome,
-        pace: Pace,
-    ) -> None:
+    def __init__(self, store: Store, rule: BoundRule, outcome: ClaimOutcome, pace: Pace) -> None:
         self.given = store.collection
-        self.store = _durable(store)
+        self.store = durable(store)
         self.rule = rule
         self.outcome = outcome
         self.pace = pace
-        self.lease = _options_of(rule).lease
+        self.lease = options_of(rule).lease
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
-        self.keeper = _Keeper(self.store, self.owner, self.lease)
+        self.keeper = Keeper(self.store, self.owner, self.lease)
         self._namespace = id(self.given.database.client), str(self.given.full_name)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.keeper.close()
-
-    def place_of(self, document: Raw) -> _Place:
+    def place_of(self, document: Raw) -> Place:
+        """Where a document is."""
         return (*self._namespace, key_of(document["_id"]))
 
     def take(self, document: Raw) -> bool:
         """Claim a document and do all that the rule does; false if it cannot be claimed."""
-        remembered = _memory.get(self.place_of(document), self.rule)
+        remembered = unwritten.get(self.place_of(document), self.rule)
         try:
             claimed = self._claim(document, remembered)
         except InvalidBSON as exc:
@@ -319,18 +190,18 @@ class _Claimant(AbstractContextManager["_Claimant"]):
         finally:
             self.keeper.let_go()
 
-    def _claim(self, document: Raw, remembered: _Unwritten | None) -> Raw | None:
+    def _claim(self, document: Raw, remembered: Unwritten | None) -> Raw | None:
         found = self.store.find_and_update(
             all_of(
                 self.store.locate(document),
                 self.store.query_of(self.rule),
-                _free(self.store, remembered.owner if remembered else None),
+                free(self.store, remembered.owner if remembered else None),
             ),
-            _claiming(self.store, self.rule.name, self.owner, self.lease),
+            claiming(self.store, self.rule.name, self.owner, self.lease),
         )
         return None if found is None else decode(found, self.given.codec_options)
 
-    def _carry_out(self, raw: Raw, own: Raw, remembered: _Unwritten | None) -> bool:
+    def _carry_out(self, raw: Raw, own: Raw, remembered: Unwritten | None) -> bool:
         if remembered is not None:
             evaluation = remembered.evaluation
         else:
@@ -354,7 +225,7 @@ class _Claimant(AbstractContextManager["_Claimant"]):
         return self._write(raw, own, replace(evaluation, read=None))
 
     def _concerns(self, evaluation: Evaluation, raw: Raw) -> bool:
-        """Whether the rule, having seen the document, still concerns it."""
+        """Return whether the rule, having seen the document, still concerns it."""
         target = evaluation.target
         if target is None or target == self.rule.declared.target:
             return target is not None
@@ -364,13 +235,12 @@ class _Claimant(AbstractContextManager["_Claimant"]):
         """The rule method, which meets its own document as it is stored if it loads it."""
 
         def run() -> Evaluation:
-            token = _at_work.set(_at_work.get() | {self.place_of(raw)})
             started = time.perf_counter()
             try:
-                return self.rule.run(raw, self.given)
+                with at_work_on(self.place_of(raw)):
+                    return self.rule.run(raw, self.given)
             finally:
                 self.pace.note(self.rule.name, time.perf_counter() - started)
-                _at_work.reset(token)
 
         return run() if self.pace.context is None else self.pace.context.run(run)
 
@@ -405,10 +275,10 @@ class _Claimant(AbstractContextManager["_Claimant"]):
                 raw["_id"],
             )
             self.outcome.matched.discard(place[-1])
-            _memory.keep(place, self.rule, _Unwritten(evaluation, self.owner))
+            unwritten.keep(place, self.rule, Unwritten(evaluation, self.owner))
             return False
         self.outcome.modified += written
-        _memory.forget(place, self.rule)
+        unwritten.forget(place, self.rule)
         return True
 
     def _send(self, own: Raw, evaluation: Evaluation) -> int | None:
@@ -417,7 +287,7 @@ class _Claimant(AbstractContextManager["_Claimant"]):
         The claim stands in for the check of what the rule has read: the effect has happened, and
         is not repeated because the application has written meanwhile.
         """
-        query, update = all_of(own, {_OWNER: self.owner}), _releasing(evaluation.update)
+        query, update = all_of(own, owned_by(self.owner)), releasing(evaluation.update)
         result = self._outside(
             lambda: self.store.update_one(query, update, evaluation.array_filters)
         )
@@ -425,9 +295,9 @@ class _Claimant(AbstractContextManager["_Claimant"]):
 
     def _release(self, own: Raw) -> None:
         """Give the claim back; if that fails, it expires by itself."""
-        query = all_of(own, {_OWNER: self.owner})
+        query = all_of(own, owned_by(self.owner))
         try:
-            self._outside(lambda: self.store.update_one(query, {"$unset": {CLAIM: ""}}))
+            self._outside(lambda: self.store.update_one(query, RELEASE))
         except PyMongoError as exc:
             logger.warning(
                 "%s.%s: the claim could not be released and expires in %g s (_id: %r): %s",
@@ -455,8 +325,8 @@ class _Claimant(AbstractContextManager["_Claimant"]):
     def _keep(self, raw: Raw, evaluation: Evaluation, problem: str) -> None:
         """Remember an effect whose update was not written, so that it is not repeated."""
         place = self.place_of(raw)
-        known = _memory.get(place, self.rule) is not None
-        _memory.keep(place, self.rule, _Unwritten(evaluation, self.owner))
+        known = unwritten.get(place, self.rule) is not None
+        unwritten.keep(place, self.rule, Unwritten(evaluation, self.owner))
         if known:
             return
         logger.error(
@@ -480,117 +350,6 @@ class _Claimant(AbstractContextManager["_Claimant"]):
         self.outcome.failures[key_of(document["_id"])] = failure
 
 
-class _Keeper:
-    """Renews the claim that its owner holds at the moment, in a thread that dies with the process.
-
-    The thread is started with the first claim.
-    """
-
-    def __init__(self, store: Store, owner: str, lease: float) -> None:
-        self._store = store
-        self._owner = owner
-        self._lease = lease
-        self._own: Raw | None = None
-        self._closing = threading.Event()
-        self._started = False
-
-    def hold(self, own: Raw) -> None:
-        """Renew the claim of this document from now on."""
-        self._own = own
-        if not self._started:
-            self._started = True
-            threading.Thread(target=self._work, name=f"lazymig:{self._owner}", daemon=True).start()
-
-    def let_go(self) -> None:
-        """Renew no claim until the next one is held."""
-        self._own = None
-
-    def close(self) -> None:
-        """End the thread."""
-        self._closing.set()
-
-    def _work(self) -> None:
-        pause = self._lease / _RENEWALS
-        while not self._closing.wait(pause):
-            own = self._own
-            pause = self._lease / _RENEWALS
-            if own is not None and not self._renew(own):
-                pause = self._lease / _RENEWALS_AFTER_FAILURE
-
-    def _renew(self, own: Raw) -> bool:
-        until: Any = {"$set": {_UNTIL: _end_of(self._store, self._lease)}}
-        renewal = until if self._store.is_imitation else [until]
-        try:
-            with pymongo.timeout(self._lease / _RENEWALS):
-                self._store.update_one(all_of(own, {_OWNER: self._owner}), renewal)
-        except PyMongoError as exc:
-            logger.warning(
-                "the claim of %r in %s could not be renewed: %s",
-                own["_id"]["$eq"],
-                self._store.collection.full_name,
-                excerpt(exc),
-            )
-            return False
-        return True
-
-
-def _options_of(rule: BoundRule) -> OnceOptions:
-    assert rule.once is not None
-    return rule.once
-
-
-def _durable(store: Store) -> Store:
-    """The store with writes that a change of the primary does not undo.
-
-    A claim that was undone would let the effect happen twice.
-    """
-    if store.collection.write_concern.document.get("w", 1) in (0, 1):
-        return store.with_concern(WriteConcern("majority"))
-    return store
-
-
-def _end_of(store: Store, lease: float) -> Any:
-    """When a claim ends that begins now, by the server's clock; an imitation has none."""
-    if store.is_imitation:
-        return _client_now() + timedelta(seconds=lease)
-    return {"$add": ["$$NOW", int(lease * 1000)]}
-
-
-def _client_now() -> datetime:
-    return datetime.now(timezone.utc).replace(tzinfo=None)
-
-
-def _claiming(store: Store, rule: str, owner: str, lease: float) -> Any:
-    claim = {"rule": rule, "owner": owner, "until": _end_of(store, lease)}
-    if store.is_imitation:
-        return {"$set": {CLAIM: claim}}
-    # $mergeObjects, because a plain document would be merged into what lies there.
-    return [{"$set": {CLAIM: {"$mergeObjects": [claim]}}}]
-
-
-def _free(store: Store, owner: str | None = None) -> dict[str, Any]:
-    """The condition that a document carries no live claim, or that of this owner."""
-    if store.is_imitation:
-        ways: list[Raw] = [
-            {CLAIM: {"$exists": False}},
-            {_UNTIL: {"$lt": _client_now()}},
-            {_OWNER: owner or ""},
-        ]
-        return {"$or": ways}
-    # What is missing is less than any time.
-    expired: dict[str, Any] = {"$lt": [f"${_UNTIL}", "$$NOW"]}
-    if owner is not None:
-        expired = {"$or": [expired, {"$eq": [f"${_OWNER}", owner]}]}
-    return {"$expr": expired}
-
-
-def _releasing(update: Any) -> Any:
-    """An update, and the release of the claim with it."""
-    if isinstance(update, Mapping):
-        return {**update, "$unset": {**update.get("$unset", {}), CLAIM: ""}}
-    return [*update, {"$unset": CLAIM}]
-
-
 def _problem_of(rule: BoundRule, evaluation: Evaluation) -> str | None:
     """Why an update must not be written, though its effect has happened."""
     try:
@@ -602,8 +361,8 @@ def _problem_of(rule: BoundRule, evaluation: Evaluation) -> str | None:
             "its update does not provably end the match of its target, so that it would happen "
             "again"
         )
-    if not rule.covers(evaluation.update) and (rule.model_name, rule.name) not in _told:
-        _told.add((rule.model_name, rule.name))
+    if not rule.covers(evaluation.update) and (rule.model_name, rule.name) not in _logged:
+        _logged.add((rule.model_name, rule.name))
         logger.error(
             "%s.%s: its update writes other paths than it is known to write, so that queries by "
             "them may overlook documents; declare all of them in self.writes",
@@ -611,44 +370,3 @@ def _problem_of(rule: BoundRule, evaluation: Evaluation) -> str | None:
             rule.name,
         )
     return None
-
-
-def _look(store: Store, rule: BoundRule, documents: Sequence[Raw]) -> dict[Any, Held]:
-    """Those of the documents that the rule still concerns, with what is known of their claims."""
-    query = store.query_of(rule, [document["_id"] for document in documents])
-    now = _client_now() if store.is_imitation else "$$NOW"
-    live = {"$gte": [f"${_UNTIL}", now]}
-    found = store.aggregate([{"$match": query}, {"$project": {CLAIM: 1, "live": live}}])
-    by_key = {key_of(document["_id"]): document for document in documents}
-    held = {}
-    for each in found:
-        claim = each.get(CLAIM)
-        claim = claim if isinstance(claim, Mapping) else {}
-        until = claim.get("until")
-        key = key_of(each["_id"])
-        held[key] = Held(
-            rule,
-            by_key[key],
-            str(claim.get("owner", "")),
-            until if isinstance(until, datetime) else None,
-            bool(each.get("live")),
-        )
-    return held
-
-
-def _look_at_all(store: Store, held: Iterable[Held]) -> dict[Any, Held]:
-    by_rule: dict[BoundRule, list[Raw]] = {}
-    for each in held:
-        by_rule.setdefault(each.rule, []).append(each.document)
-    found = {}
-    for rule, documents in by_rule.items():
-        found.update(_look(store, rule, documents))
-    return found
-
-
-def _pauses() -> Iterator[float]:
-    """Pauses that grow, shortened by chance, so that those who wait do not come all at once."""
-    pause = _FIRST_PAUSE
-    while True:
-        yield pause * (0.5 + secrets.randbelow(501) / 1000)
-        pause = min(pause * 2, _LONGEST_PAUSE)

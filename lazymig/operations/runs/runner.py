@@ -39,7 +39,7 @@ from lazymig.engines.bulk import (
 )
 from lazymig.engines.computed.outcome import PartRefused, TooSlow
 from lazymig.engines.driver_errors import is_away
-from lazymig.engines.once.claimant import release_expired
+from lazymig.engines.once.claim import release_expired
 from lazymig.engines.refusals import failure_of_server, still_matches
 from lazymig.engines.walk import FEW, FIRST, Chunk, ChunkSize, Position, Walk
 from lazymig.errors import MigrationError, RunOptionError
