@@ -29,6 +29,7 @@ from lazymig.engines.reading.marks import marks_writes
 from lazymig.engines.refusals import failure_of_rule, failure_of_server, still_matches, undecodable
 from lazymig.engines.report import MigrationReport, RuleReport, Tally, announce, conclude
 from lazymig.engines.rescuing import rescue_all, rescue_broken
+from lazymig.engines.store import write_each
 from lazymig.raw.elements import StoredValue
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
@@ -135,7 +136,8 @@ class Work(Part):
             if not announced:
                 self.announce_write(by_ids(ids))
             query = self.store.query_of(rule)
-            written = self.store.write_each(
+            written = write_each(
+                self.store,
                 [all_of(place, query) for place in places],
                 evaluation.update,
                 evaluation.array_filters,

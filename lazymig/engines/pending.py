@@ -1,4 +1,4 @@
-"""What is left to do: documents per rule, and the rules that may be deleted. Reads only."""
+"""The work that is left: documents per rule, and the rules that may be deleted. Reads only."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from pymongo.collection import Collection
 
 from lazymig.engines.access import Raw, all_of, by_ids, decoded_each, ids_of, on_primary
+from lazymig.query.joining import any_of
 from lazymig.rules.discovery import BoundRule
-from lazymig.rules.once import CLAIM
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
 
@@ -40,26 +40,13 @@ class RuleStatus:
 
     @property
     def removable(self) -> bool:
-        """Whether no document needs the rule any more; false where there is no collection."""
+        """Return whether no document needs the rule any more; false without a collection."""
         return self.exists and self.remaining == 0 and not self.quarantined
 
     @property
     def dynamic(self) -> bool:
-        """Whether the rule reads the document, or writes by itself."""
+        """Return whether the rule reads the document, or writes by itself."""
         return not self.static
-
-
-def _documents_of(plan: Plan, rule: BoundRule) -> dict[str, Any]:
-    return all_of(plan.inherited_concern.get(rule.name, plan.concern), rule.target)
-
-
-def _needed_by(plan: Plan, rule: BoundRule) -> dict[str, Any]:
-    """The documents for which a rule must not be deleted."""
-    if rule.once is None:
-        return _documents_of(plan, rule)
-    # What the owner of a claim has left when it died is taken out of a document by its rule alone.
-    concern = plan.inherited_concern.get(rule.name, plan.concern)
-    return all_of(concern, {"$or": [rule.target, {f"{CLAIM}.rule": rule.name}]})
 
 
 def status_of(collection: Collection[Any], plan: Plan) -> list[RuleStatus]:
@@ -72,7 +59,7 @@ def status_of(collection: Collection[Any], plan: Plan) -> list[RuleStatus]:
             scope=rule.scope,
             remaining=None
             if rule.target is None
-            else reader.count_documents(_documents_of(plan, rule)),
+            else reader.count_documents(plan.reported_query_of(rule)),
             static=rule.kind == "static",
             converges=rule.converges,
             undetermined=rule.kind == "undetermined",
@@ -93,9 +80,8 @@ def find_active(collection: Collection[Any], plan: Plan) -> set[str]:
     active = {rule.name for rule in rules if rule.target is None}
     left = [rule for rule in rules if rule.target is not None]
     while left:
-        queries = [_needed_by(plan, rule) for rule in left]
-        query = {"$or": queries} if len(queries) > 1 else queries[0]
-        found = next(decoded_each(reader, query, limit=1), None)
+        queries = [plan.needing_query_of(rule) for rule in left]
+        found = next(decoded_each(reader, any_of(queries), limit=1), None)
         if found is None:
             break
         matching = _rules_matching(reader, left, queries, *found)

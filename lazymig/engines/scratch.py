@@ -24,7 +24,7 @@ from lazymig.engines.access import Description, client_options, on_primary, read
 from lazymig.engines.store import Store
 from lazymig.redaction import excerpt
 
-__all__ = ["Scratch", "scratch_like"]
+__all__ = ["ScratchCollection", "scratch_like"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ _INDEX_OPTIONS_LEFT_OUT = ("background", "expireAfterSeconds", "hidden", "ns")
 
 
 @dataclass(frozen=True, slots=True)
-class Scratch:
+class ScratchCollection:
     """A scratch collection, and in which way it is not like the collection it stands for."""
 
     collection: Collection[Any]
@@ -54,7 +54,7 @@ class Scratch:
 @contextmanager
 def scratch_like(
     collection: Collection[Any], description: Description, documents: Sequence[Any]
-) -> Iterator[Scratch]:
+) -> Iterator[ScratchCollection]:
     """Make a scratch collection in the same database, with copies; drop it when the block ends.
 
     It has the collation, the validator and the indexes of the collection, so that MongoDB refuses
@@ -67,7 +67,7 @@ def scratch_like(
     now = _now(database)
     _drop_left_over(database, now)
     name = f"{_PREFIX}{now:08x}{secrets.token_hex(8)}"
-    scratch = Scratch(_like(collection, name))
+    scratch = ScratchCollection(_like(collection, name))
     made = True
     try:
         if Store(collection).is_imitation:
@@ -101,7 +101,7 @@ def _create(database: Database[Any], name: str, options: Mapping[str, Any]) -> N
 
 def _fill(
     collection: Collection[Any],
-    scratch: Scratch,
+    scratch: ScratchCollection,
     description: Description,
     documents: Sequence[Any],
 ) -> None:
@@ -128,7 +128,7 @@ def _fill(
         _insert(scratch, documents, bypass=None)
 
 
-def _insert(scratch: Scratch, documents: Sequence[Any], bypass: bool | None) -> None:
+def _insert(scratch: ScratchCollection, documents: Sequence[Any], bypass: bool | None) -> None:
     try:
         read_raw(scratch.collection).insert_many(
             documents, ordered=False, bypass_document_validation=bypass
@@ -143,7 +143,7 @@ def _insert(scratch: Scratch, documents: Sequence[Any], bypass: bool | None) -> 
         )
 
 
-def _copy_indexes(collection: Collection[Any], scratch: Scratch) -> None:
+def _copy_indexes(collection: Collection[Any], scratch: ScratchCollection) -> None:
     try:
         specs = [
             _index_like(index) for index in collection.list_indexes() if not _is_own_index(index)
@@ -167,7 +167,7 @@ def _index_like(index: Mapping[str, Any]) -> dict[str, Any]:
     return {"collation": {"locale": "simple"}, **spec}
 
 
-def _drop(scratch: Scratch) -> None:
+def _drop(scratch: ScratchCollection) -> None:
     """Drop it; what fails here hides neither a result nor another error."""
     try:
         scratch.collection.drop()

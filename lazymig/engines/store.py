@@ -30,7 +30,7 @@ from lazymig.query.joining import all_of, any_of
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
 
-__all__ = ["Store", "Written"]
+__all__ = ["Store", "Written", "write_each"]
 
 
 @dataclass(slots=True)
@@ -68,6 +68,11 @@ class Store:
     def with_concern(self, concern: WriteConcern) -> Store:
         """The same with another write concern."""
         return replace(self, collection=self.collection.with_options(write_concern=concern))
+
+    @property
+    def _given(self) -> dict[str, Any]:
+        """What a command is given besides; an imitation knows no sessions."""
+        return {} if self.session is None else {"session": self.session}
 
     @property
     def is_imitation(self) -> bool:
@@ -118,7 +123,7 @@ class Store:
         :param most: the documents that there may be, which are asked for in one answer.
         """
         cursor = as_bytes(on_primary(self.collection)).find(query, fields, **self._given, **options)
-        return cursor if most is None else self.in_one_answer(cursor, most)
+        return cursor if most is None else _in_one_answer(cursor, most)
 
     def find_in_order(self, query: Raw, fields: Raw | None, size: int) -> Any:
         """The same in the order of the `_id`s, so many documents in an answer of the server."""
@@ -130,15 +135,7 @@ class Store:
         cursor = tolerant(on_primary(self.collection)).find(
             query, {"_id": 1}, limit=limit, **self._given
         )
-        return cursor if most is None else self.in_one_answer(cursor, most)
-
-    def in_one_answer(self, cursor: Any, count: int) -> Any:
-        """A cursor over at most `count` documents that asks for all of them at once.
-
-        The server's own first answer holds 101 documents; one that is exactly full leaves the
-        cursor open, at the price of one more round trip.
-        """
-        return cursor if self.is_imitation else cursor.batch_size(count + 1)
+        return cursor if most is None else _in_one_answer(cursor, most)
 
     def keys_matching(self, queries: Sequence[Raw], count: int) -> set[Any]:
         """The keys of the documents, at most `count`, that one of the queries finds."""
@@ -174,37 +171,42 @@ class Store:
         options = self._given if let is None else {"let": let, **self._given}
         return self.collection.bulk_write(operations, ordered=ordered, **options)
 
-    def write_each(self, queries: Sequence[Raw], update: Any, array_filters: Any) -> Written:
-        """Apply an update to the first document of each query; a refused one stops no other.
 
-        :raises pymongo.errors.PyMongoError: the connection, the rights, a time limit.
-        """
-        written = Written()
-        if self.is_imitation:
-            for index, query in enumerate(queries):
-                try:
-                    done = self.update_one(query, update, array_filters)
-                except OperationFailure as exc:
-                    if not is_document_error(exc):
-                        raise
-                    written.refused[index] = exc, exc
-                    continue
-                written.matched += done.matched_count
-                written.modified += done.modified_count
-            return written
-        operations = [UpdateOne(query, update, array_filters=array_filters) for query in queries]
-        try:
-            result: Any = self.bulk_write(operations, ordered=False).bulk_api_result
-        except BulkWriteError as exc:
-            if not is_document_error(exc):
-                raise
-            result = exc.details
-            for entry in result.get("writeErrors") or []:
-                written.refused[entry["index"]] = entry.get("errmsg"), exc
-        written.matched, written.modified = result["nMatched"], result["nModified"]
+def write_each(store: Store, queries: Sequence[Raw], update: Any, array_filters: Any) -> Written:
+    """Apply an update to the first document of each query; a refused one stops no other.
+
+    :raises pymongo.errors.PyMongoError: the connection, the rights, a time limit.
+    """
+    written = Written()
+    if store.is_imitation:
+        for index, query in enumerate(queries):
+            try:
+                done = store.update_one(query, update, array_filters)
+            except OperationFailure as exc:
+                if not is_document_error(exc):
+                    raise
+                written.refused[index] = exc, exc
+                continue
+            written.matched += done.matched_count
+            written.modified += done.modified_count
         return written
+    operations = [UpdateOne(query, update, array_filters=array_filters) for query in queries]
+    try:
+        result: Any = store.bulk_write(operations, ordered=False).bulk_api_result
+    except BulkWriteError as exc:
+        if not is_document_error(exc):
+            raise
+        result = exc.details
+        for entry in result.get("writeErrors") or []:
+            written.refused[entry["index"]] = entry.get("errmsg"), exc
+    written.matched, written.modified = result["nMatched"], result["nModified"]
+    return written
 
-    @property
-    def _given(self) -> dict[str, Any]:
-        """What a command is given besides; an imitation knows no sessions."""
-        return {} if self.session is None else {"session": self.session}
+
+def _in_one_answer(cursor: Any, most: int) -> Any:
+    """The cursor, which asks for all of its documents at once.
+
+    The server's own first answer holds 101 documents; one that is exactly full leaves the cursor
+    open, at the price of one more round trip.
+    """
+    return cursor if is_mongomock(cursor.collection) else cursor.batch_size(most + 1)

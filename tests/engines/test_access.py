@@ -22,7 +22,7 @@ from pymongo.errors import (
 
 from lazymig.engines.access import all_of, by_ids, key_of, on_primary, writable
 from lazymig.engines.driver_errors import is_document_error, waited_too_long
-from lazymig.engines.store import Store
+from lazymig.engines.store import Store, write_each
 from tests.support.commands import CommandLog
 
 
@@ -153,7 +153,7 @@ def test_a_refused_update_stops_no_other(request: Any, backend: str) -> None:
     collection.create_index("a", unique=True)
     collection.insert_many([{"_id": n, "a": n} for n in range(4)])
     queries = [{"_id": 0}, {"_id": 1, "a": 9}, {"_id": 2}, {"_id": 3}]
-    written = Store(collection).write_each(queries, {"$set": {"a": 3}}, None)
+    written = write_each(Store(collection), queries, {"$set": {"a": 3}}, None)
     assert (written.matched, written.modified) == (1, 0)
     assert sorted(written.refused) == [0, 2]
     assert [each["a"] for each in collection.find().sort("_id")] == [0, 1, 2, 3]

@@ -88,19 +88,15 @@ class Write:
 class Computation:
     """One rule, run for one document after the other; what has become of them is in `outcome`.
 
-    `questions` are the `_id`s, by key, of documents of which only a look at them can tell whether
-    they still match.
+    `questions` are the `_id`s, by key, of documents of which only a look at them shows whether they
+    still match.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        rule: BoundRule,
-        terms: Terms,
-    ) -> None:
+    def __init__(self, store: Store, rule: BoundRule, terms: Terms) -> None:
         self.store = store
         self.rule = rule
         self.terms = terms
+        self.pace = terms.pace
         self.place = place_of(store.collection, rule)
         self.outcome = Outcome()
         self.questions: dict[Any, Any] = {}
@@ -119,15 +115,20 @@ class Computation:
     def compute(self, document: Raw, projected: frozenset[str] | None) -> Write | ReadsMore | None:
         """Run the rule for one document; `None` where there is nothing (more) to write."""
         try:
-            return self._compute(document, projected)
+            found = self._evaluate(document, projected)
+            if not isinstance(found, Evaluation):
+                return found
+            return self._judge(document, found, projected)
         except InvalidBSON as exc:
             # The rule has got over it, but what it has read cannot be compared.
             self.outcome.refuse(undecodable(self.rule, document["_id"], exc))
             return None
 
-    def _compute(self, document: Raw, projected: frozenset[str] | None) -> Write | ReadsMore | None:
+    def _evaluate(
+        self, document: Raw, projected: frozenset[str] | None
+    ) -> Evaluation | ReadsMore | None:
+        """What the rule sets for the document; `None` where it fails."""
         rule, document_id = self.rule, document["_id"]
-        key = key_of(document_id)
         started = time.perf_counter()
         try:
             with AtWork(self.place, document):
@@ -138,51 +139,55 @@ class Computation:
                 )
         except Exception as exc:
             failure = circular(self.place, rule, document_id, exc)
-            if failure is not None:
-                self.outcome.failures[key] = failure
-                return None
-            if isinstance(exc, PyMongoError) and self.terms.pace.is_over and waited_too_long(exc):
-                # What the rule asks MongoDB for obeys the time limit of the load.
-                self.outcome.leave([document_id])
-                return None
-            if projected is not None:
-                # It may have missed what was not read.
-                return ReadsMore(document_id)
-            self.outcome.failures[key] = failure_of_rule(rule, document_id, exc)
+            if failure is None:
+                if isinstance(exc, PyMongoError) and self.pace.is_over and waited_too_long(exc):
+                    # What the rule asks MongoDB for obeys the time limit of the load.
+                    self.outcome.leave([document_id])
+                    return None
+                if projected is not None:
+                    # It may have missed what was not read.
+                    return ReadsMore(document_id)
+                failure = failure_of_rule(rule, document_id, exc)
+            self.outcome.failures[key_of(document_id)] = failure
             return None
         finally:
-            self.terms.pace.note(rule.name, time.perf_counter() - started)
+            self.pace.note(rule.name, time.perf_counter() - started)
         if projected is not None and not _covers(projected, rule, evaluation):
             return ReadsMore(document_id)
+        return evaluation
+
+    def _judge(
+        self, document: Raw, evaluation: Evaluation, projected: frozenset[str] | None
+    ) -> Write | ReadsMore | None:
+        """The write of what the rule has set, if it does what is demanded, or may do so."""
+        rule, demand, document_id = self.rule, self.terms.demand, document["_id"]
         if evaluation.target is None:
             return None
-        concerned = self._is_declared(evaluation) or judge(
-            compile_query(evaluation.target), document
-        )
+        concerned: bool | None = self._is_declared(evaluation)
+        if not concerned:
+            concerned = judge(compile_query(evaluation.target), document)
         if concerned is False:
             return None
-        self.outcome.matched.add(key)
+        self.outcome.matched.add(key := key_of(document_id))
         if evaluation.update is None:
-            if concerned and self.terms.demand != "nothing":
+            if concerned and demand != "nothing":
                 self._note_no_update(document_id)
             return None
         # A target that was computed with the update may be another one the next time.
-        foreseeable = not isinstance(document, Undecoded)
+        forecast, foreseeable = self._forecast, not isinstance(document, Undecoded)
         ends = rule.converges_with(evaluation) and (
-            self._forecast is None
-            or (foreseeable and not self._forecast.meets_array(document, evaluation.update))
+            forecast is None
+            or (foreseeable and not forecast.meets_array(document, evaluation.update))
         )
-        if ends or self.terms.demand == "nothing" or self._forecast is None:
+        if ends or demand == "nothing" or forecast is None:
             return self._write_of(key, document, evaluation, ends=ends)
         if projected is not None and _moves(evaluation.update):
             return ReadsMore(document_id)
-        still = None
-        if foreseeable:
-            still = self._forecast.still_matches(document, evaluation.update)
+        still = forecast.still_matches(document, evaluation.update) if foreseeable else None
         if still is False:
-            foreseen = self._guard(document, evaluation, self._forecast.roots or frozenset())
-            return self._write_of(key, document, evaluation, ends=True, guard=foreseen)
-        if still and self.terms.demand == "end":
+            guard = self._guard(document, evaluation, forecast.roots or frozenset())
+            return self._write_of(key, document, evaluation, ends=True, guard=guard)
+        if still and demand == "end":
             self.outcome.refuse(would_match(rule, document_id))
             return None
         return self._write_of(key, document, evaluation, ends=False)
@@ -271,7 +276,7 @@ class Computation:
         return read.guard()
 
     def decide(self, writes: Sequence[Write], projected: frozenset[str] | None) -> list[Write]:
-        """Ask MongoDB, where it can tell without writing, whether updates end their match.
+        """Ask MongoDB, where it can say so without writing, whether updates end their match.
 
         :return: those writes that do, or may do so.
         :raises PartRefused: within a transaction, MongoDB will refuse an update.
@@ -342,7 +347,7 @@ class Computation:
         return None if foreseen is None else replace(foreseen, open=True)
 
     def written(self, writes: Sequence[Write]) -> None:
-        """Remember the documents of which a look has to tell whether they still match."""
+        """Remember the documents of which a look has to show whether they still match."""
         for write in writes:
             if write.open and write.key not in self.outcome.failures:
                 self.questions[write.key] = write.document["_id"]
@@ -358,12 +363,12 @@ class Computation:
 
 
 def _moves(update: Any) -> bool:
-    """Whether an update puts what the target does not read where it reads."""
+    """Return whether an update puts what the target does not read where it reads."""
     return isinstance(update, Mapping) and "$rename" in update
 
 
 def _covers(projected: frozenset[str], rule: BoundRule, evaluation: Evaluation) -> bool:
-    """Whether a rule that was given these fields alone has done what it does to the document."""
+    """Return whether a rule that was given these fields alone has done what it always does."""
     read = evaluation.read
     if evaluation.target != rule.declared.target:
         return False

@@ -251,7 +251,14 @@ class Claimant:
         if problem is not None:
             self._release(own)
             self._keep(raw, evaluation, problem)
-            self._fail(raw, self._failure(raw, problem))
+            failure = MigrationFailed(
+                f"its effect has happened, but {problem}; correct the rule and start the process "
+                "anew",
+                model=self.rule.model_name,
+                rule=self.rule.name,
+                document_id=raw["_id"],
+            )
+            self._fail(raw, failure)
             return True
         try:
             written = self._send(own, evaluation)
@@ -267,12 +274,11 @@ class Claimant:
             raise
         if written is None:
             # What is remembered is written under the next claim, if the document still matches.
-            logger.warning(
-                "%s.%s: the claim was gone before the update could be written: the document was "
-                "deleted or replaced, or another process has taken it over (_id: %r)",
-                self.rule.model_name,
-                self.rule.name,
+            self._log(
+                logging.WARNING,
                 raw["_id"],
+                "the claim was gone before the update could be written: the document was deleted "
+                "or replaced, or another process has taken it over",
             )
             self.outcome.matched.discard(place[-1])
             unwritten.keep(place, self.rule, Unwritten(evaluation, self.owner))
@@ -299,14 +305,8 @@ class Claimant:
         try:
             self._outside(lambda: self.store.update_one(query, RELEASE))
         except PyMongoError as exc:
-            logger.warning(
-                "%s.%s: the claim could not be released and expires in %g s (_id: %r): %s",
-                self.rule.model_name,
-                self.rule.name,
-                self.lease,
-                own["_id"]["$eq"],
-                excerpt(exc),
-            )
+            problem = f"the claim could not be released and expires in {self.lease:g} s"
+            self._log(logging.WARNING, own["_id"]["$eq"], problem, excerpt(exc))
 
     def _outside(self, operation: Callable[[], _Result]) -> _Result:
         """Run an operation that must not be cut short by the time limit of what went before it."""
@@ -329,22 +329,18 @@ class Claimant:
         unwritten.keep(place, self.rule, Unwritten(evaluation, self.owner))
         if known:
             return
-        logger.error(
-            "%s.%s: its effect has happened, but its update was not written; this process will "
-            "try again to write it, without the effect (_id: %r): %s",
-            self.rule.model_name,
-            self.rule.name,
+        self._log(
+            logging.ERROR,
             raw["_id"],
+            "its effect has happened, but its update was not written; this process will try again "
+            "to write it, without the effect",
             problem,
         )
 
-    def _failure(self, raw: Raw, problem: str) -> MigrationFailed:
-        return MigrationFailed(
-            f"its effect has happened, but {problem}; correct the rule and start the process anew",
-            model=self.rule.model_name,
-            rule=self.rule.name,
-            document_id=raw["_id"],
-        )
+    def _log(self, level: int, document_id: Any, problem: str, reason: str = "") -> None:
+        text = "%s.%s: %s (_id: %r): %s" if reason else "%s.%s: %s (_id: %r)%s"
+        rule = self.rule
+        logger.log(level, text, rule.model_name, rule.name, problem, document_id, reason)
 
     def _fail(self, document: Raw, failure: MigrationFailed) -> None:
         self.outcome.failures[key_of(document["_id"])] = failure

@@ -25,7 +25,7 @@ from lazymig.engines.access import (
 from lazymig.engines.bulk import Work
 from lazymig.engines.computed.outcome import Demand
 from lazymig.engines.refusals import still_matches
-from lazymig.engines.scratch import Scratch, scratch_like
+from lazymig.engines.scratch import ScratchCollection, scratch_like
 from lazymig.errors import MigrationError
 from lazymig.odm.loading import Build
 from lazymig.odm.plans import root_of
@@ -191,7 +191,7 @@ class Trial:
         for raw in read_raw(collection).aggregate(stages, allowDiskUse=True):
             found.setdefault(key_of(id_of_raw(raw, collection)), raw)
 
-    def _take(self, scratch: Scratch, documents: Sequence[Any]) -> None:
+    def _take(self, scratch: ScratchCollection, documents: Sequence[Any]) -> None:
         """Take up what has been copied, in the order of the sample."""
         copied = {
             key_of(id_of_raw(raw, scratch.collection))
