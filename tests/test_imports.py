@@ -50,7 +50,7 @@ class Post(LazyMigrationMixin, Document):
 TELLS = "print(json.dumps(sorted(set(sys.modules) - before)))"
 
 # What runs, reports and programs need.
-OF_COMMANDS = ("click", "jinja2", "libcst", "rich", "tomli", "tomllib")
+OF_COMMANDS = ("click", "jinja2", "rich", "tomli", "tomllib")
 OF_OPERATORS = (
     "cli",
     "codegen",

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import bson
 from bson import ObjectId
 from bson.codec_options import DatetimeConversion
 from bson.raw_bson import RawBSONDocument
-from pymongo import ReadPreference, UpdateOne, WriteConcern
+from pymongo import ReadPreference, WriteConcern
+from pymongo.client_options import ClientOptions
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import (
-    BulkWriteError,
-    DocumentTooLarge,
-    OperationFailure,
-    PyMongoError,
-    ServerSelectionTimeoutError,
-    WriteError,
-)
+from pymongo.errors import OperationFailure
 from pymongo.mongo_client import MongoClient
 from pymongo.read_concern import ReadConcern
 
-from lazymig.engines.outages import is_away
+from lazymig.engines.driver_errors import is_away
 from lazymig.query.joining import all_of
 from lazymig.raw.elements import (
     StoredValue,
@@ -33,34 +29,37 @@ from lazymig.raw.elements import (
     faithful,
     id_element,
     in_condition,
+    tolerant_options,
+    tolerantly_decoded,
 )
 from lazymig.raw.encoding import ANY_UUID
+from lazymig.redaction import excerpt
 
 __all__ = [
+    "Description",
     "Positional",
     "Raw",
-    "Written",
     "all_of",
     "as_bytes",
     "by_ids",
+    "client_options",
     "compared",
     "decoded_each",
-    "ids_matching",
+    "describe",
+    "id_of_raw",
     "ids_of",
-    "in_one_answer",
-    "is_document_error",
     "is_mongomock",
     "key_of",
-    "located",
-    "location_fields",
     "not_by_ids",
     "on_primary",
+    "read_raw",
+    "readable",
     "tolerant",
     "unhurried",
-    "waited_too_long",
     "writable",
-    "write_each",
 ]
+
+logger = logging.getLogger(__name__)
 
 Raw = Mapping[str, Any]
 
@@ -73,17 +72,18 @@ class Positional:
     collation: Any = None
 
 
-_PYMONGO = (Collection, Database, MongoClient)
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a collection is: `"collection"`, `"view"` or `"timeseries"`; and its options."""
 
-_MAX_TIME_EXPIRED = 50
-_NOT_SUPPORTED_ON_VIEW = 166
-_INVALID_OPTIONS = 72
+    kind: str
+    options: Mapping[str, Any]
+
+
+_PYMONGO = (Collection, Database, MongoClient)
 
 # Where a collection keeps itself with documents that are left as bytes.
 _AS_BYTES = "_lazymig_as_bytes"
-
-# A command that has no room for a document's update, or for what has become of the document.
-_TOO_LARGE = frozenset({10334, 17419, 17420})
 
 
 def key_of(document_id: Any) -> Any:
@@ -102,6 +102,11 @@ def is_mongomock(place: Any) -> bool:
     return not isinstance(place, _PYMONGO) and not isinstance(
         getattr(place, "database", None), _PYMONGO
     )
+
+
+def client_options(database: Database[Any]) -> ClientOptions | None:
+    """The options of a database's client; an imitation has none."""
+    return None if is_mongomock(database) else database.client.options
 
 
 def on_primary(collection: Collection[Any]) -> Collection[Any]:
@@ -234,117 +239,54 @@ def _contents(
             yield bytes(found.raw)
 
 
-def located(document: Raw, shard_key: Sequence[str]) -> dict[str, Any]:
-    """The query for one document, which names its shard, so that no other shard is asked.
+def describe(collection: Collection[Any]) -> Description | None:
+    """Ask what a collection is; `None` where there is none, or MongoDB does not say.
 
-    :param document: a raw document with `_id` and the fields of the shard key.
-    :param shard_key: the dotted paths of the shard key, `_id` left out.
+    :raises pymongo.errors.PyMongoError: the connection.
     """
-    query = {"_id": {"$eq": document["_id"]}}
-    for path in shard_key:
-        query[path] = {"$eq": _value_at(document, path)}
-    return query
-
-
-def location_fields(shard_key: Sequence[str]) -> dict[str, Any]:
-    """The projection to the fields that `located` needs."""
-    return dict.fromkeys(("_id", *shard_key), 1)
-
-
-def _value_at(document: Raw, path: str) -> Any:
-    """What is stored at a path; MongoDB takes nothing for null in a shard key."""
-    value: Any = document
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
-
-
-def ids_matching(collection: Collection[Any], queries: Sequence[Raw], count: int) -> set[Any]:
-    """The keys of the documents, at most `count`, that one of the queries finds on the primary."""
-    query = queries[0] if len(queries) == 1 else {"$or": list(queries)}
-    found = in_one_answer(tolerant(on_primary(collection)).find(query, {"_id": 1}), count)
-    return {key_of(document["_id"]) for document in found}
-
-
-def in_one_answer(cursor: Any, count: int) -> Any:
-    """A cursor over at most `count` documents, told to send them all at once.
-
-    The server's own first answer holds 101 documents; one that is exactly full leaves the cursor
-    open, at the price of one more round trip.
-    """
-    return cursor if is_mongomock(cursor.collection) else cursor.batch_size(count + 1)
-
-
-def waited_too_long(error: PyMongoError) -> bool:
-    """Whether the time limit ended an operation on a server that was there."""
-    if isinstance(error, ServerSelectionTimeoutError):
-        return False
-    if isinstance(error, BulkWriteError):
-        errors = error.details.get("writeErrors") or []
-        return any(entry.get("code") == _MAX_TIME_EXPIRED for entry in errors)
-    if isinstance(error, OperationFailure):
-        return error.code == _MAX_TIME_EXPIRED
-    return bool(error.timeout)
-
-
-def is_document_error(error: PyMongoError | DocumentTooLarge) -> bool:
-    """Whether the update of documents was refused, not the whole operation.
-
-    A view and a time-series collection refuse every update by `_id`: their documents cannot be
-    migrated, whoever asks.
-    """
-    if isinstance(error, DocumentTooLarge):
-        return True
-    if waited_too_long(error) or error.has_error_label("TransientTransactionError"):
-        return False
-    if is_away(error):
-        return False
-    if isinstance(error, BulkWriteError):
-        return bool(error.details.get("writeErrors"))
-    return isinstance(error, WriteError) or getattr(error, "code", None) in (
-        _NOT_SUPPORTED_ON_VIEW,
-        _INVALID_OPTIONS,
-        *_TOO_LARGE,
-    )
-
-
-@dataclass(slots=True)
-class Written:
-    """What single updates did: documents matched and modified; refusals, by position."""
-
-    matched: int = 0
-    modified: int = 0
-    refused: dict[int, tuple[Any, Exception]] = field(default_factory=dict)
-
-
-def write_each(
-    collection: Collection[Any], queries: Sequence[Raw], update: Any, array_filters: Any
-) -> Written:
-    """Apply an update to the first document of each query; a refused one stops no other.
-
-    :raises pymongo.errors.PyMongoError: the connection, the rights, a time limit.
-    """
-    written = Written()
     if is_mongomock(collection):
-        for index, query in enumerate(queries):
-            try:
-                done = collection.update_one(query, update, array_filters=array_filters)
-            except OperationFailure as exc:
-                if not is_document_error(exc):
-                    raise
-                written.refused[index] = exc, exc
-                continue
-            written.matched += done.matched_count
-            written.modified += done.modified_count
-        return written
-    operations = [UpdateOne(query, update, array_filters=array_filters) for query in queries]
+        return Description("collection", {})
     try:
-        result: Any = collection.bulk_write(operations, ordered=False).bulk_api_result
-    except BulkWriteError as exc:
-        if not is_document_error(exc):
+        found = list(collection.database.list_collections(filter={"name": collection.name}))
+    except OperationFailure as exc:
+        if is_away(exc):
             raise
-        result = exc.details
-        for entry in result.get("writeErrors") or []:
-            written.refused[entry["index"]] = entry.get("errmsg"), exc
-    written.matched, written.modified = result["nMatched"], result["nModified"]
-    return written
+        logger.debug("%s is not described: %s", collection.full_name, excerpt(exc))
+        return None
+    if not found:
+        return None
+    return Description(found[0].get("type", "collection"), found[0].get("options", {}))
+
+
+def read_raw(collection: Collection[Any]) -> Collection[Any]:
+    """The collection with documents as MongoDB sends them, not decoded, from the primary.
+
+    On mongomock they are plain documents.
+    """
+    if is_mongomock(collection):
+        return collection
+    options = tolerant_options(collection.codec_options)
+    options = options.with_options(document_class=RawBSONDocument)
+    return on_primary(collection).with_options(codec_options=options)
+
+
+def id_of_raw(raw: Any, collection: Collection[Any]) -> Any:
+    """The `_id` of a document of `read_raw`, as from `ids_of`."""
+    if not isinstance(raw, RawBSONDocument):
+        return raw["_id"]
+    return faithful(id_element(bytes(raw.raw)), collection.codec_options)
+
+
+def readable(raw: Any, collection: Collection[Any], *, as_is: bool = False) -> dict[str, Any]:
+    """Decode a document of `read_raw`; what comes back belongs to the caller.
+
+    :param as_is: as `collection` decodes it; otherwise in the types of the `bson` package alone,
+        and so that a value which Python cannot hold raises nothing.
+    :raises bson.errors.BSONError: with `as_is`, the document cannot be decoded.
+    """
+    if not isinstance(raw, RawBSONDocument):
+        return dict(copy.deepcopy(raw))
+    content = bytes(raw.raw)
+    if as_is:
+        return dict(bson.decode(content, codec_options=collection.codec_options))
+    return tolerantly_decoded(content, collection.codec_options)

@@ -1,4 +1,4 @@
-"""Rules over a collection or a part of it, in bounded batches; and the report of what was done.
+"""Rules over a collection or a part of it, in bounded batches.
 
 Which part comes when, and what is noted about it, is not decided here.
 """
@@ -6,54 +6,33 @@ Which part comes when, and what is noted about it, is not decided here.
 from __future__ import annotations
 
 import itertools
-import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from contextvars import copy_context
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from bson.errors import InvalidBSON
-from pymongo.collection import Collection
 from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 
-from lazymig import signals
-from lazymig.engines.access import (
-    Raw,
-    all_of,
-    as_bytes,
-    by_ids,
-    is_document_error,
-    is_mongomock,
-    key_of,
-    located,
-    location_fields,
-    on_primary,
-    tolerant,
-    writable,
-    write_each,
-)
-from lazymig.engines.computed.guarded import Demand, Outcome, PartRefused, migrate_computed
+from lazymig.engines.access import Raw, all_of, by_ids, key_of
+from lazymig.engines.computed.guarded import migrate_computed
+from lazymig.engines.computed.outcome import Demand, Outcome, PartRefused, Terms
 from lazymig.engines.computed.pace import Pace
-from lazymig.engines.computed.recursion import was_told
-from lazymig.engines.loads.lazy import Failure, refresh, rescue
-from lazymig.engines.once.claims import migrate_once
-from lazymig.engines.reading.decoding import BoundedReader, named, take
+from lazymig.engines.driver_errors import is_document_error
+from lazymig.engines.once.claimant import migrate_once
+from lazymig.engines.part import Part
+from lazymig.engines.reading.decoding import BoundedReader, named
 from lazymig.engines.reading.marks import marks_writes
-from lazymig.engines.refusals import (
-    failure_of_rule,
-    failure_of_server,
-    still_matches,
-    undecodable,
-)
-from lazymig.errors import MigrationError
+from lazymig.engines.refusals import failure_of_rule, failure_of_server, still_matches, undecodable
+from lazymig.engines.report import MigrationReport, RuleReport, Tally, announce, conclude
+from lazymig.engines.rescuing import rescue_all, rescue_broken
+from lazymig.engines.store import write_each
 from lazymig.raw.elements import StoredValue
 from lazymig.rules.bound_rule import BoundRule
-from lazymig.rules.plan import Family, Plan
+from lazymig.rules.plan import Plan
 from lazymig.rules.repetition import is_repeatable
 from lazymig.rules.rule import Evaluation, Scope
 
@@ -66,180 +45,20 @@ __all__ = [
     "announce",
     "conclude",
     "is_exact_once_repeated",
-    "rescue_all",
     "rescue_broken",
     "writes_alone",
 ]
 
-logger = logging.getLogger(__name__)
-
-# Documents that are held in memory at once; the size of a bulk write beyond which the time per
-# document falls no further (measured in benchmarks/).
-_BATCH = 1000
-
 # Fewer documents than these, though there are more, are large ones.
 _LARGE_BATCH = 100
-
-# Documents that are rebuilt through the model at once, each batch within `lazy_timeout`.
-_RESCUE_BATCH = 100
 
 # Documents of a once rule between two answers of the cursor: effects may be slow, and the server
 # closes a cursor that it has not heard of for ten minutes.
 _CLAIMED_BATCH = 100
 
-# A rule that fails this often fails for a reason that is not one document's.
-_MOST_ERRORS = 1000
 
-
-@dataclass(frozen=True, slots=True)
-class RuleReport:
-    """What one rule did to a collection: documents matched and modified, seconds, errors.
-
-    `covered_by` is the run for whose sake it was not applied: that has applied it to the whole
-    collection, and its target does not tell to which documents.
-
-    Where `errors` is not empty, the counts may be too low: MongoDB does not tell how many documents
-    an update has reached before it refused one.
-    """
-
-    name: str
-    matched: int
-    modified: int
-    seconds: float
-    errors: tuple[MigrationError, ...] = ()
-    covered_by: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class MigrationReport:
-    """What a run did: one `RuleReport` for each rule, in the order in which they ran.
-
-    `state` is `"finished"`, `"stopped"` (somebody asked for it) or `"failed"` (more documents were
-    refused than `max_errors` allows); where it is not `"finished"`, `resume=True` goes on with the
-    run. `run_id` is the run's `_id` in the journal. The errors are those of the whole run, what it
-    had in quarantine before it was resumed included. `reopened` are the names of lazy rules that a
-    later one has brought documents back to: another run applies them.
-
-    `nothing_to_resume`: a run was to be gone on with, and there is none that has not finished.
-    Nothing was done; the errors are those of what earlier runs have in quarantine.
-    """
-
-    model: str
-    collection: str
-    scope: Scope
-    rules: tuple[RuleReport, ...]
-    state: Literal["finished", "stopped", "failed"] = "finished"
-    run_id: Any = None
-    nothing_to_resume: bool = False
-    reopened: tuple[str, ...] = ()
-
-    @property
-    def complete(self) -> bool:
-        """Whether the run has come to its end, and has left no document to any of its rules."""
-        return self.state == "finished" and not self.errors and not self.reopened
-
-    @property
-    def matched(self) -> int:
-        """Documents matched, added up over the rules."""
-        return sum(rule.matched for rule in self.rules)
-
-    @property
-    def modified(self) -> int:
-        """Documents modified, added up over the rules."""
-        return sum(rule.modified for rule in self.rules)
-
-    @property
-    def seconds(self) -> float:
-        """Seconds that all rules took."""
-        return sum(rule.seconds for rule in self.rules)
-
-    @property
-    def errors(self) -> tuple[MigrationError, ...]:
-        """The errors of all rules."""
-        return tuple(error for rule in self.rules for error in rule.errors)
-
-    def raise_for_errors(self) -> None:
-        """Raise the first error, if there is one.
-
-        :raises MigrationError: the first document that could not be migrated.
-        """
-        for error in self.errors:
-            raise error
-
-
-@dataclass(slots=True)
-class Tally:
-    """What has become of documents so far: matched, modified, and the errors of the refused.
-
-    `lasting`: there was an update after which the rule may find its document again. `halted`: for
-    that reason a part of them was left undone. `unwritten` are the keys of the refused that no
-    update was sent for. `others` has what other rules did to documents that did not load or
-    validate, by name. `computing` are the seconds that the rule took in Python.
-    """
-
-    matched: int = 0
-    modified: int = 0
-    errors: list[MigrationError] = field(default_factory=list)
-    lasting: bool = False
-    halted: bool = False
-    unwritten: set[Any] = field(default_factory=set)
-    computing: float = 0.0
-    others: dict[str, Tally] = field(default_factory=dict)
-
-    def add(self, other: Tally) -> None:
-        """Add what another one has counted."""
-        self.matched += other.matched
-        self.modified += other.modified
-        self.errors.extend(other.errors)
-        self.lasting |= other.lasting
-        self.halted |= other.halted
-        self.unwritten |= other.unwritten
-        self.computing += other.computing
-        for name, tally in other.others.items():
-            self.others.setdefault(name, Tally()).add(tally)
-
-    def by_rule(self, name: str) -> dict[str, Tally]:
-        """What this rule did, and each other one besides, by name."""
-        return {name: self, **self.others}
-
-
-@dataclass(frozen=True)
-class Work:
-    """The rules of a plan on the documents of a part of a collection.
-
-    `within` is the query for the part, `None` for all of it; `spared` excepts documents from it.
-    `session` is that of an open transaction: then whatever MongoDB refuses raises `PartRefused`.
-    `before_write` is called with a query for the documents that are about to be written.
-    `most_errors`: the work ends early after so many errors. `only_repeatable`: it may be begun anew
-    by someone who does not know what was written, and halts before what would be written twice.
-    `is_broken` tells whether a raw document fails to load, or to validate: to one that does, a rule
-    that no match starts is applied as a load would do it. `demand` is what a rule has to do for a
-    document; by default what those of the scope have to.
-    """
-
-    collection: Collection[Any]
-    plan: Plan
-    scope: Scope
-    within: Raw | None = None
-    spared: Raw | None = None
-    session: Any = None
-    before_write: Callable[[Raw], object] | None = None
-    most_errors: int = _MOST_ERRORS
-    only_repeatable: bool = False
-    is_broken: Callable[[Raw], bool] | None = None
-    demand: Demand | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "collection", writable(self.collection))
-
-    @property
-    def in_session(self) -> dict[str, Any]:
-        """What a command of this work is given besides; mongomock knows no sessions."""
-        return {} if self.session is None else {"session": self.session}
-
-    def documents_of(self, target: Raw | None) -> dict[str, Any]:
-        """The query for a rule's documents."""
-        return all_of(self.plan.concern, target, self.within, self.spared)
+class Work(Part):
+    """The rules of a plan on the documents of a part of a collection."""
 
     @marks_writes
     def apply(self, rule: BoundRule) -> Tally:
@@ -283,15 +102,9 @@ class Work:
         if self.session is None and not is_exact_once_repeated(rule, evaluation):
             self._update_each(rule, evaluation, tally)
             return
-        if self.before_write is not None:
-            self.before_write(query)
+        self.announce_write(query)
         try:
-            result = self.collection.update_many(
-                query,
-                evaluation.update,
-                array_filters=evaluation.array_filters,
-                **self.in_session,
-            )
+            result = self.store.update_many(query, evaluation.update, evaluation.array_filters)
         except (OperationFailure, DocumentTooLarge) as exc:
             if not is_document_error(exc):
                 raise
@@ -303,28 +116,29 @@ class Work:
         tally.modified += result.modified_count
 
     def _update_each(
-        self, rule: BoundRule, evaluation: Evaluation, tally: Tally, announced: bool = False
+        self, rule: BoundRule, evaluation: Evaluation, tally: Tally, *, announced: bool = False
     ) -> None:
         """The same update, each document by itself, so that one refusal stops no other."""
-        for batch in self.stream(rule.target, location_fields(self.plan.shard_key)):
+        for batch in self.stream(rule.target, self.store.location):
             places: list[dict[str, Any]] = []
             ids: list[Any] = []
             documents, nameless = named(batch)
             tally.errors.extend(undecodable(rule, each.stored_id, each.error) for each in nameless)
             for document in documents:
                 try:
-                    places.append(located(document, self.plan.shard_key))
+                    places.append(self.store.locate(document))
                 except InvalidBSON as exc:
                     tally.errors.append(undecodable(rule, document["_id"], exc))
                 else:
                     ids.append(document["_id"])
             if not places:
                 continue
-            if self.before_write is not None and not announced:
-                self.before_write(by_ids(ids))
+            if not announced:
+                self.announce_write(by_ids(ids))
+            query = self.store.query_of(rule)
             written = write_each(
-                self.collection,
-                [all_of(place, self.plan.concern, rule.target) for place in places],
+                self.store,
+                [all_of(place, query) for place in places],
                 evaluation.update,
                 evaluation.array_filters,
             )
@@ -348,42 +162,37 @@ class Work:
         # By its module's name: a patched one lets the other worker go on, where both are greenlets.
         alone = self.session is None and self.before_write is None
         turn = nullcontext() if alone else threading.Lock()
-        work = partial(
-            migrate_computed,
-            self.collection,
-            rule,
-            self.plan.concern,
-            demand=self._demand,
-            shard_key=self.plan.shard_key,
-            static_update=rule.kind == "static",
+        terms = Terms(
+            self._demand,
+            pace,
+            paths,
             only_repeatable=self.only_repeatable,
+            all_or_nothing=self.session is not None,
             turn=turn,
-            projected=paths,
-            session=self.session,
             before_write=self.before_write,
-            pace=pace,
         )
-        batches = self.stream(
-            rule.target,
-            None if paths is None else dict.fromkeys(paths, 1),
-            turn=turn,
+        fields = None if paths is None else dict.fromkeys(paths, 1)
+        outcomes = _side_by_side(
+            lambda batch: migrate_computed(self.store, rule, batch, terms),
+            self._wanted(tally, self.stream(rule.target, fields, turn=turn)),
+            1 if self.store.is_imitation else 2,
         )
-        mend = None
-        if self.is_broken is not None and self.scope == "lazy" and not self.plan.starts(rule):
-            mend = partial(self._rescue, rule, tally)
-        workers = 1 if is_mongomock(self.collection) else 2
-        self._count(tally, work, batches, workers, mend)
+        may_rescue = self.is_broken and self.scope == "lazy" and not self.plan.starts(rule)
+        for outcome in outcomes:
+            if may_rescue:
+                self._rescue(rule, tally, outcome)
+            tally.count(outcome)
         tally.computing += pace.seconds
 
     def _rescue(self, rule: BoundRule, tally: Tally, outcome: Outcome) -> None:
-        """Do what a load does to those documents that a rule was not applied to, and is to mend.
+        """Do what a load does to those documents that a rule was not applied to, but might help.
 
         What still matches the rule then stays among the failures, as everywhere.
         """
         assert self.is_broken is not None
         named = (outcome.failures[key].document_id for key in outcome.unwritten)
         ids = [document_id for document_id in named if not isinstance(document_id, StoredValue)]
-        reader = BoundedReader(on_primary(self.collection), ids, None)
+        reader = BoundedReader(self.store, ids, None)
         while reader.left:
             broken = [each for each in reader.read() if self.is_broken(each)]
             if broken:
@@ -399,8 +208,8 @@ class Work:
             key = key_of(document["_id"])
             outcome.unwritten.discard(key)
             del outcome.failures[key]
-        query = all_of(by_ids([each["_id"] for each in broken]), self.plan.concern, rule.target)
-        for document in tolerant(on_primary(self.collection)).find(query, {"_id": 1}):
+        query = self.store.query_of(rule, [each["_id"] for each in broken])
+        for document in self.store.find_ids(query):
             if (key := key_of(document["_id"])) not in failed:
                 outcome.failures[key] = still_matches(rule, document["_id"])
         tally.add(counts.pop(rule.name, Tally()))
@@ -408,60 +217,28 @@ class Work:
 
     def _claim(self, rule: BoundRule, tally: Tally) -> None:
         """Let a once rule do its work on each matching document, one after the other."""
-
-        def work(batch: list[Raw]) -> Outcome:
-            batch, nameless = named(batch)
-            outcome = do(batch) if batch else Outcome()
-            for document in nameless:
-                outcome.refuse(undecodable(rule, document.stored_id, document.error))
-            return outcome
-
-        def do(batch: list[Raw]) -> Outcome:
-            if self.before_write is not None:
-                self.before_write(by_ids([document["_id"] for document in batch]))
-            return migrate_once(
-                self.collection,
-                rule,
-                self.plan.concern,
-                batch,
-                shard_key=self.plan.shard_key,
-                pace=pace,
-            )
-
         pace = Pace()
-        located_only = location_fields(self.plan.shard_key)
-        self._count(tally, work, self.stream(rule.target, located_only, _CLAIMED_BATCH), 1)
+        batches = self.stream(rule.target, self.store.location, _CLAIMED_BATCH)
+        for batch in self._wanted(tally, batches):
+            documents, nameless = named(batch)
+            outcome = Outcome()
+            if documents:
+                self.announce_write(by_ids([document["_id"] for document in documents]))
+                outcome = migrate_once(self.store, rule, documents, pace)
+            for each in nameless:
+                outcome.refuse(undecodable(rule, each.stored_id, each.error))
+            tally.count(outcome)
         tally.computing += pace.seconds
 
-    def _count(
-        self,
-        tally: Tally,
-        work: Callable[[list[Raw]], Outcome],
-        batches: Iterator[list[Raw]],
-        workers: int,
-        mend: Callable[[Outcome], object] | None = None,
-    ) -> None:
-        """Do the batches and add up what became of them; none is begun after too many errors.
-
-        :param mend: called with each outcome, to see to what was not written.
-        """
-        wanted = itertools.takewhile(lambda _: len(tally.errors) < self.most_errors, batches)
-        for outcome in _side_by_side(work, wanted, workers):
-            if mend is not None:
-                mend(outcome)
-            tally.matched += len(outcome.matched)
-            tally.modified += outcome.modified
-            tally.errors.extend(outcome.failures.values())
-            tally.lasting |= outcome.lasting
-            tally.halted |= outcome.halted
-            tally.unwritten |= outcome.unwritten
+    def _wanted(self, tally: Tally, batches: Iterator[list[Raw]]) -> Iterator[list[Raw]]:
+        """The batches, of which none is begun after too many errors."""
+        return itertools.takewhile(lambda _: len(tally.errors) < self.most_errors, batches)
 
     def _by_hand(self, rule: BoundRule, tally: Tally) -> None:
         """Let a rule that writes by itself do so, once; count by its target before and after."""
         query = self.documents_of(rule.target)
-        before = on_primary(self.collection).count_documents(query)
-        if self.before_write is not None:
-            self.before_write(query)
+        before = self.store.count(query)
+        self.announce_write(query)
         try:
             evaluation = rule.evaluate(collection=self.collection)
         except Exception as exc:
@@ -471,55 +248,21 @@ class Work:
         elif evaluation.update is not None:
             self._update_many(rule, evaluation, tally)
         else:
-            after = on_primary(self.collection).count_documents(query)
+            after = self.store.count(query)
             tally.matched += before
             tally.modified += max(before - after, 0)
             if after and self._demand == "end":
-                reader = tolerant(on_primary(self.collection))
-                left = reader.find(query, {"_id": 1}).limit(self.most_errors)
+                left = self.store.find_ids(query, limit=self.most_errors)
                 tally.errors.extend(still_matches(rule, document["_id"]) for document in left)
-
-    def stream(
-        self,
-        target: Raw | None,
-        projection: Raw | None = None,
-        size: int = _BATCH,
-        turn: AbstractContextManager[Any] | None = None,
-    ) -> Iterator[list[Raw]]:
-        """The documents of a target in batches, each document once, whatever is written meanwhile.
-
-        Batches are bounded in documents and in bytes. The order by `_id`, which no update changes,
-        is what keeps a document from coming up twice.
-
-        :param turn: held while reading.
-        """
-        turn = turn or nullcontext()
-        cursor = as_bytes(on_primary(self.collection)).find(
-            self.documents_of(target), projection, **self.in_session
-        )
-        cursor = cursor.sort("_id", 1)
-        if not is_mongomock(self.collection):
-            cursor = cursor.batch_size(size).allow_disk_use(True)
-        try:
-            while True:
-                batch: list[Any] = []
-                with turn:
-                    batch = take(cursor, self.collection.codec_options, size)
-                if not batch:
-                    return
-                yield batch
-        finally:
-            with turn:
-                cursor.close()
 
 
 def writes_alone(rule: BoundRule, scope: Scope) -> bool:
-    """Whether a rule writes by itself, once for all of its documents, without looking at one."""
+    """Return whether a rule writes by itself, for all documents at once, looking at none."""
     return rule.by_hand and (scope == "bulk" or rule.converges is False)
 
 
 def is_exact_once_repeated(rule: BoundRule, evaluation: Evaluation) -> bool:
-    """Whether a static update that broke off half-way may be sent again: nothing is done twice."""
+    """Return whether a static update that broke off half-way may be sent again."""
     return is_repeatable(evaluation.update) or rule.converges_with(evaluation)
 
 
@@ -556,121 +299,3 @@ def _side_by_side(
                 if isinstance(refused := other.exception(), PartRefused):
                     raise refused from None
             raise
-
-
-def announce(plan: Plan, rule: BoundRule, scope: Scope) -> None:
-    """Tell who listens that a rule is about to run."""
-    signals.announce(
-        signals.pre_migration, plan.doc_class, document_id=None, rules=(rule.name,), scope=scope
-    )
-
-
-def conclude(
-    collection: Collection[Any],
-    plan: Plan,
-    rule: BoundRule,
-    scope: Scope,
-    tally: Tally,
-    seconds: float,
-) -> RuleReport:
-    """Log and tell what a rule has done."""
-    for error in tally.errors:
-        logger.log(logging.DEBUG if was_told(error) else logging.ERROR, "%s", error)
-        signals.announce(
-            signals.migration_failed,
-            plan.doc_class,
-            document_id=error.document_id,
-            rules=(rule.name,),
-            scope=scope,
-            error=error,
-        )
-    logger.info(
-        "%s.%s on %s: %d matched, %d modified, %d refused in %.1f s",
-        plan.model_name,
-        rule.name,
-        collection.full_name,
-        tally.matched,
-        tally.modified,
-        len(tally.errors),
-        seconds,
-    )
-    signals.announce(
-        signals.post_migration,
-        plan.doc_class,
-        document_id=None,
-        rules=(rule.name,),
-        scope=scope,
-        matched=tally.matched,
-        modified=tally.modified,
-    )
-    return RuleReport(rule.name, tally.matched, tally.modified, seconds, tuple(tally.errors))
-
-
-def rescue_broken(
-    work: Work, rules: Sequence[BoundRule], is_broken: Callable[[Raw], bool]
-) -> dict[str, Tally]:
-    """Do what a load does to the documents of a part that do not load or validate.
-
-    :param rules: the rules whose documents only that can tell.
-    :param is_broken: whether a raw document fails to load, or to validate, through the model.
-    :return: what each lazy rule has done, by its name.
-    """
-    counts = {rule.name: Tally() for rule in work.plan.lazy}
-    for documents in work.stream(None):
-        broken = [document for document in documents if is_broken(document)]
-        for name, tally in rescue_all(work, broken, is_broken, rules[0]).items():
-            counts[name].add(tally)
-        if sum(len(tally.errors) for tally in counts.values()) >= work.most_errors:
-            break
-    return counts
-
-
-def rescue_all(
-    work: Work, documents: Sequence[Raw], is_broken: Callable[[Raw], bool], blamed: BoundRule
-) -> dict[str, Tally]:
-    """Do what a load does to documents that do not load or validate.
-
-    First the rules that a match starts are applied, and if that does not help all lazy rules.
-
-    :param blamed: the rule that has the errors which name none.
-    :return: what each lazy rule has done, by its name; those that did nothing are left out.
-    """
-    family = Family(work.plan, {})
-    counts: dict[str, Tally] = {}
-    documents, nameless = named(documents)
-    if nameless:
-        errors: list[MigrationError] = [
-            undecodable(blamed, each.stored_id, each.error) for each in nameless
-        ]
-        counts[blamed.name] = Tally(errors=errors)
-    for first in range(0, len(documents), _RESCUE_BATCH):
-        batch = documents[first : first + _RESCUE_BATCH]
-        if work.before_write is not None:
-            work.before_write(by_ids([document["_id"] for document in batch]))
-        applied: dict[Any, list[str]] = {}
-        fresh = refresh(work.collection, batch, family, applied)
-        _count_applied(counts, applied, fresh, blamed)
-        broken = [
-            document for document in fresh if isinstance(document, Mapping) and is_broken(document)
-        ]
-        applied.clear()
-        rescued = rescue(work.collection, broken, family, applied=applied) if broken else []
-        _count_applied(counts, applied, rescued, blamed)
-    return counts
-
-
-def _count_applied(
-    counts: dict[str, Tally],
-    applied: Mapping[Any, Sequence[str]],
-    documents: Sequence[Raw | Failure | None],
-    blamed: BoundRule,
-) -> None:
-    for names in applied.values():
-        for name in names:
-            tally = counts.setdefault(name, Tally())
-            tally.matched += 1
-            tally.modified += 1
-    for document in documents:
-        if isinstance(document, Failure):
-            name = document.error.rule or blamed.name
-            counts.setdefault(name, Tally()).errors.append(document.error)

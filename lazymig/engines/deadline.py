@@ -17,7 +17,7 @@ from typing import Any, Final
 import pymongo
 from pymongo import _csot
 
-from lazymig.engines.access import is_mongomock
+from lazymig.engines.access import client_options
 
 __all__ = ["Deadline", "seconds_around", "without_client_limit"]
 
@@ -116,9 +116,9 @@ def _limit_around(collection: Any) -> tuple[float, str] | None:
             return max(left * _SHARE, _LEAST), here[1]
         left = max(left, _LEAST)
         return left * _SHARE, f"the pymongo.timeout around it, of which {left:.2g} s were left,"
-    if is_mongomock(collection):
+    options = client_options(collection.database)
+    if options is None:
         return None
-    options = collection.database.client.options
     if options.timeout:
         return options.timeout, f"the client's timeoutMS = {options.timeout * 1000:g}"
     waiting = options.pool_options.socket_timeout
@@ -137,11 +137,8 @@ def without_client_limit(database: Any) -> Iterator[None]:
     That option is made for requests: a bulk run has commands that take longer, and limits of its
     own. A `pymongo.timeout` around the block is left as it is.
     """
-    if (
-        _csot.get_timeout() is not None
-        or is_mongomock(database)
-        or not database.client.options.timeout
-    ):
+    options = client_options(database)
+    if _csot.get_timeout() is not None or options is None or not options.timeout:
         yield
         return
     # No time limit at all, by the definition of timeoutMS.

@@ -1,4 +1,4 @@
-"""What is left to do: documents per rule, and the rules that may be deleted. Reads only."""
+"""The work that is left: documents per rule, and the rules that may be deleted. Reads only."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from pymongo.collection import Collection
 
 from lazymig.engines.access import Raw, all_of, by_ids, decoded_each, ids_of, on_primary
+from lazymig.query.joining import any_of
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
@@ -39,12 +40,12 @@ class RuleStatus:
 
     @property
     def removable(self) -> bool:
-        """Whether no document needs the rule any more; false where there is no collection."""
+        """Return whether no document needs the rule any more; false without a collection."""
         return self.exists and self.remaining == 0 and not self.quarantined
 
     @property
     def dynamic(self) -> bool:
-        """Whether the rule reads the document, or writes by itself."""
+        """Return whether the rule reads the document, or writes by itself."""
         return not self.static
 
 
@@ -80,8 +81,7 @@ def find_active(collection: Collection[Any], plan: Plan) -> set[str]:
     left = [rule for rule in rules if rule.target is not None]
     while left:
         queries = [plan.needing_query_of(rule) for rule in left]
-        query = {"$or": queries} if len(queries) > 1 else queries[0]
-        found = next(decoded_each(reader, query, limit=1), None)
+        found = next(decoded_each(reader, any_of(queries), limit=1), None)
         if found is None:
             break
         matching = _rules_matching(reader, left, queries, *found)

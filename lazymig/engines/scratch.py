@@ -6,7 +6,6 @@ Its name tells when it was made, so that one which a dead process has left is dr
 from __future__ import annotations
 
 import calendar
-import copy
 import logging
 import re
 import secrets
@@ -16,27 +15,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import bson
-from bson.raw_bson import RawBSONDocument
 from pymongo import WriteConcern
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
-from lazymig.engines.access import is_mongomock, on_primary
-from lazymig.engines.outages import is_away
-from lazymig.raw.elements import faithful, id_element, tolerant_options, tolerantly_decoded
+from lazymig.engines.access import Description, client_options, on_primary, read_raw
+from lazymig.engines.store import Store
 from lazymig.redaction import excerpt
 
-__all__ = [
-    "Description",
-    "Scratch",
-    "describe",
-    "id_of_raw",
-    "read_raw",
-    "readable",
-    "scratch_like",
-]
+__all__ = ["ScratchCollection", "scratch_like"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,78 +44,17 @@ _INDEX_OPTIONS_LEFT_OUT = ("background", "expireAfterSeconds", "hidden", "ns")
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
-    """What a collection is: `"collection"`, `"view"` or `"timeseries"`; and its options."""
-
-    kind: str
-    options: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Scratch:
+class ScratchCollection:
     """A scratch collection, and in which way it is not like the collection it stands for."""
 
     collection: Collection[Any]
     problems: list[str] = field(default_factory=list)
 
 
-def describe(collection: Collection[Any]) -> Description | None:
-    """Ask what a collection is; `None` where there is none, or MongoDB does not tell.
-
-    :raises pymongo.errors.PyMongoError: the connection.
-    """
-    if is_mongomock(collection):
-        return Description("collection", {})
-    try:
-        found = list(collection.database.list_collections(filter={"name": collection.name}))
-    except OperationFailure as exc:
-        if is_away(exc):
-            raise
-        logger.debug("%s is not described: %s", collection.full_name, excerpt(exc))
-        return None
-    if not found:
-        return None
-    return Description(found[0].get("type", "collection"), found[0].get("options", {}))
-
-
-def read_raw(collection: Collection[Any]) -> Collection[Any]:
-    """The collection with documents as MongoDB sends them, not decoded, from the primary.
-
-    On mongomock they are plain documents.
-    """
-    if is_mongomock(collection):
-        return collection
-    options = tolerant_options(collection.codec_options)
-    options = options.with_options(document_class=RawBSONDocument)
-    return on_primary(collection).with_options(codec_options=options)
-
-
-def id_of_raw(raw: Any, collection: Collection[Any]) -> Any:
-    """The `_id` of a document of `read_raw`, as from `ids_of`."""
-    if not isinstance(raw, RawBSONDocument):
-        return raw["_id"]
-    return faithful(id_element(bytes(raw.raw)), collection.codec_options)
-
-
-def readable(raw: Any, collection: Collection[Any], *, as_is: bool = False) -> dict[str, Any]:
-    """Decode a document of `read_raw`; what comes back belongs to the caller.
-
-    :param as_is: as `collection` decodes it; otherwise in the types of the `bson` package alone,
-        and so that a value which Python cannot hold raises nothing.
-    :raises bson.errors.BSONError: with `as_is`, the document cannot be decoded.
-    """
-    if not isinstance(raw, RawBSONDocument):
-        return dict(copy.deepcopy(raw))
-    content = bytes(raw.raw)
-    if as_is:
-        return dict(bson.decode(content, codec_options=collection.codec_options))
-    return tolerantly_decoded(content, collection.codec_options)
-
-
 @contextmanager
 def scratch_like(
     collection: Collection[Any], description: Description, documents: Sequence[Any]
-) -> Iterator[Scratch]:
+) -> Iterator[ScratchCollection]:
     """Make a scratch collection in the same database, with copies; drop it when the block ends.
 
     It has the collation, the validator and the indexes of the collection, so that MongoDB refuses
@@ -140,10 +67,10 @@ def scratch_like(
     now = _now(database)
     _drop_left_over(database, now)
     name = f"{_PREFIX}{now:08x}{secrets.token_hex(8)}"
-    scratch = Scratch(_like(collection, name))
+    scratch = ScratchCollection(_like(collection, name))
     made = True
     try:
-        if is_mongomock(collection):
+        if Store(collection).is_imitation:
             scratch.collection.insert_many(documents)
         else:
             try:
@@ -160,7 +87,7 @@ def scratch_like(
 
 def _like(collection: Collection[Any], name: str) -> Collection[Any]:
     scratch = collection.database[name]
-    if is_mongomock(collection):
+    if Store(collection).is_imitation:
         return scratch
     return on_primary(scratch).with_options(
         codec_options=collection.codec_options, write_concern=WriteConcern(w=1)
@@ -174,7 +101,7 @@ def _create(database: Database[Any], name: str, options: Mapping[str, Any]) -> N
 
 def _fill(
     collection: Collection[Any],
-    scratch: Scratch,
+    scratch: ScratchCollection,
     description: Description,
     documents: Sequence[Any],
 ) -> None:
@@ -201,7 +128,7 @@ def _fill(
         _insert(scratch, documents, bypass=None)
 
 
-def _insert(scratch: Scratch, documents: Sequence[Any], bypass: bool | None) -> None:
+def _insert(scratch: ScratchCollection, documents: Sequence[Any], bypass: bool | None) -> None:
     try:
         read_raw(scratch.collection).insert_many(
             documents, ordered=False, bypass_document_validation=bypass
@@ -216,7 +143,7 @@ def _insert(scratch: Scratch, documents: Sequence[Any], bypass: bool | None) -> 
         )
 
 
-def _copy_indexes(collection: Collection[Any], scratch: Scratch) -> None:
+def _copy_indexes(collection: Collection[Any], scratch: ScratchCollection) -> None:
     try:
         specs = [
             _index_like(index) for index in collection.list_indexes() if not _is_own_index(index)
@@ -240,7 +167,7 @@ def _index_like(index: Mapping[str, Any]) -> dict[str, Any]:
     return {"collation": {"locale": "simple"}, **spec}
 
 
-def _drop(scratch: Scratch) -> None:
+def _drop(scratch: ScratchCollection) -> None:
     """Drop it; what fails here hides neither a result nor another error."""
     try:
         scratch.collection.drop()
@@ -267,6 +194,6 @@ def _drop_left_over(database: Database[Any], now: int) -> None:
 
 def _now(database: Database[Any]) -> int:
     """Seconds since 1970 by the server's clock, which is one for all clients."""
-    if is_mongomock(database):
+    if client_options(database) is None:
         return int(time.time())
     return calendar.timegm(database.client.admin.command("hello")["localTime"].utctimetuple())

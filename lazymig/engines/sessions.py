@@ -11,40 +11,28 @@ from typing import Any, Final
 from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.synchronous import client_session
 
+from lazymig.engines.driver_errors import is_transient
 from lazymig.errors import MigrationError, MigrationFailed, RunError
 from lazymig.rules.bound_rule import BoundRule
 
 __all__ = [
     "check_no_transaction",
-    "in_transaction",
-    "is_read_only",
     "not_at_a_snapshot",
     "not_in_a_transaction",
     "raise_if_aborted",
+    "session_of",
 ]
 
 # PyMongo has no public name for it, and none at all before 4.17.
 _bound: Final[Any] = getattr(client_session, "_SESSION", None)
 
 
-def _session_of(collection: Any) -> Any:
-    """The session that commands of a collection join; `None` without one."""
+def session_of(collection: Any) -> Any:
+    """The bound session that commands of a collection join; `None` without one."""
     session = None if _bound is None else _bound.get()
     if session is None:
         return None
     return session if session.client is collection.database.client else None
-
-
-def in_transaction(collection: Any) -> bool:
-    """Return whether commands of a collection are part of a transaction now."""
-    session = _session_of(collection)
-    return session is not None and bool(session.in_transaction)
-
-
-def is_read_only(collection: Any) -> bool:
-    """Return whether commands of a collection join a session at a snapshot."""
-    session = _session_of(collection)
-    return session is not None and bool(session.options.snapshot)
 
 
 def not_at_a_snapshot(model: str, document_id: Any) -> MigrationFailed:
@@ -84,7 +72,7 @@ def raise_if_aborted(error: MigrationError) -> None:
         cause = cause.__cause__
     if cause is None:
         return
-    if cause.has_error_label("TransientTransactionError"):
+    if is_transient(cause):
         raise cause
     if not isinstance(cause, OperationFailure):
         return

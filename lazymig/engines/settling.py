@@ -15,22 +15,14 @@ from typing import Any
 import bson
 from pymongo.collection import Collection
 
-from lazymig.engines.access import (
-    Raw,
-    all_of,
-    by_ids,
-    ids_matching,
-    is_mongomock,
-    key_of,
-    on_primary,
-    tolerant,
-)
-from lazymig.engines.loads.batch import Application
+from lazymig.engines.access import Raw, all_of, by_ids, key_of
+from lazymig.engines.loads.attempt import Job
+from lazymig.engines.loads.batch import BatchMigration
 from lazymig.engines.loads.failover import outlast_failover
+from lazymig.engines.store import Store
 from lazymig.errors import MigrationError, MigrationFailed
 from lazymig.query.collations import coarsened, has_text
 from lazymig.raw.encoding import ANY_UUID
-from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 
 __all__ = ["Found", "Refusal", "Search", "find_old", "find_refused", "rules_matching", "settle"]
@@ -59,12 +51,13 @@ class Search:
 
     def find(self, collection: Collection[Any], query: Raw, limit: int = 0) -> Iterator[Any]:
         """The `_id`s of the documents that a query finds on the primary."""
-        cursor = tolerant(on_primary(collection)).find(query, {"_id": 1}, limit=limit)
+        store = Store(collection)
+        cursor = store.find_ids(query, limit=limit)
         if self.max_time_ms is not None:
             cursor = cursor.max_time_ms(self.max_time_ms)
         if self.collation is not None:
             cursor = cursor.collation(self.collation)
-        if self.comment is not None and not is_mongomock(collection):
+        if self.comment is not None and not store.is_imitation:
             cursor = cursor.comment(self.comment)
         return (document["_id"] for document in cursor)
 
@@ -92,7 +85,7 @@ def find_old(
     :raises pymongo.errors.PyMongoError: the connection, the rights, the time of the search is over,
         or a query is none.
     """
-    old = _documents_of(plan, plan.starting)
+    old = plan.query_of_any(plan.starting)
     found: Found = {}
     for query in queries:
         most = 0 if limit is None else limit + 1
@@ -111,27 +104,22 @@ def find_old(
     return found
 
 
-def _documents_of(plan: Plan, rules: Sequence[BoundRule]) -> dict[str, Any]:
-    targets = [rule.target for rule in rules]
-    return all_of(plan.concern, {"$or": targets} if len(targets) > 1 else targets[0])
-
-
 def _exactly(
     collection: Collection[Any], ids: Iterator[Any], query: Raw
 ) -> Iterator[Iterable[Any]]:
     while batch := list(itertools.islice(ids, _ASKED)):
-        yes = ids_matching(collection, [all_of(by_ids(batch), query)], len(batch))
+        yes = Store(collection).keys_matching([all_of(by_ids(batch), query)], len(batch))
         yield [document_id for document_id in batch if key_of(document_id) in yes]
 
 
 def rules_matching(collection: Collection[Any], plan: Plan, found: Found) -> tuple[str, ...]:
     """The names of the starting rules that match one of these documents now."""
-    reader = tolerant(on_primary(collection))
-    ids = by_ids(list(found.values()))
+    store = Store(collection).for_plan(plan)
+    ids = list(found.values())
     return tuple(
         rule.name
         for rule in plan.starting
-        if reader.find_one(all_of(ids, _documents_of(plan, [rule])), {"_id": 1}) is not None
+        if any(True for _ in store.find_ids(store.query_of(rule, ids), limit=1))
     )
 
 
@@ -149,33 +137,26 @@ def settle(collection: Collection[Any], work: Iterable[tuple[Plan, Found]]) -> d
     for plan, found in work:
         ids = [document_id for key, document_id in found.items() if key not in refused]
         for batch in _batches(ids):
-            application = outlast_failover(
-                collection, (plan,).__iter__, partial(_apply, collection, plan, batch)
+            migration = outlast_failover(
+                collection, [plan], partial(_apply, collection, plan, batch)
             )
-            for index, failure in application.failures.items():
+            for index, failure in migration.failures.items():
                 key = key_of(batch[index])
                 unknown = not isinstance(failure.error, MigrationFailed)
-                if plan.on_error == "raise" and (unknown or key in application.hindered):
+                if plan.on_error == "raise" and (unknown or key in migration.hindered):
                     # At once: there may be as long a wait in each of the other batches.
                     raise failure.error
                 refused[key] = Refusal(batch[index], plan, failure.error)
     return refused
 
 
-def _apply(collection: Collection[Any], plan: Plan, batch: Sequence[Any]) -> Application:
+def _apply(collection: Collection[Any], plan: Plan, batch: Sequence[Any]) -> BatchMigration:
     """The starting rules of a plan, applied to a batch of `_id`s."""
     documents = {index: {"_id": document_id} for index, document_id in enumerate(batch)}
-    application = Application(
-        collection,
-        plan,
-        documents,
-        dict.fromkeys(documents, plan.starting),
-        after_error=False,
-        whole=False,
-        applied=None,
-    )
-    application.run()
-    return application
+    job = Job(Store(collection).for_plan(plan), plan)
+    migration = BatchMigration(job, documents, dict.fromkeys(documents, plan.starting))
+    migration.run()
+    return migration
 
 
 def _batches(ids: Sequence[Any]) -> Iterator[list[Any]]:

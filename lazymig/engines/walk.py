@@ -6,22 +6,14 @@ No update changes an `_id`, so no document comes up twice because it was moved o
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pymongo.collection import Collection
 
-from lazymig.engines.access import (
-    Raw,
-    all_of,
-    by_ids,
-    compared,
-    ids_of,
-    is_mongomock,
-    on_primary,
-)
+from lazymig.engines.access import Raw, all_of, by_ids, compared, ids_of, on_primary
+from lazymig.engines.store import Store
 from lazymig.raw.elements import RawDocument, known_again
 
 __all__ = ["FEW", "FIRST", "Chunk", "ChunkSize", "Position", "Walk"]
@@ -115,7 +107,7 @@ class Walk:
     def __init__(self, collection: Collection[Any], position: Position | None = None) -> None:
         self._reader = on_primary(collection)
         self._position = position or Position(0)
-        self._whole = is_mongomock(collection)
+        self._whole = Store(collection).is_imitation
         self._last_bracket: int | None = None
 
     def next(self, size: int) -> Chunk | None:
@@ -223,13 +215,11 @@ class ChunkSize:
         self,
         fixed: int | None = None,
         seconds: float = 0.5,
-        clock: Callable[[], float] = time.perf_counter,
         first: int = FIRST,
     ) -> None:
         self._fixed = fixed
         self._seconds = seconds
         self._size = fixed or first
-        self.clock = clock
 
     @property
     def documents(self) -> int:

@@ -20,17 +20,9 @@ from pymongo.errors import (
     WriteError,
 )
 
-from lazymig.engines.access import (
-    all_of,
-    by_ids,
-    in_one_answer,
-    is_document_error,
-    key_of,
-    on_primary,
-    waited_too_long,
-    writable,
-    write_each,
-)
+from lazymig.engines.access import all_of, by_ids, key_of, on_primary, writable
+from lazymig.engines.driver_errors import is_document_error, waited_too_long
+from lazymig.engines.store import Store, write_each
 from tests.support.commands import CommandLog
 
 
@@ -150,7 +142,7 @@ def test_an_answer_comes_at_once(database: Database[Any], command_log: CommandLo
     """A cursor over a known number of documents costs one command, at any number."""
     posts = command_log.client[database.name]["c"]
     database["c"].insert_many([{"_id": n} for n in range(500)])
-    assert len(list(in_one_answer(posts.find(), 500))) == 500
+    assert len(list(Store(posts).find_ids({}, 500))) == 500
     assert command_log.names == ["find"]
 
 
@@ -161,7 +153,7 @@ def test_a_refused_update_stops_no_other(request: Any, backend: str) -> None:
     collection.create_index("a", unique=True)
     collection.insert_many([{"_id": n, "a": n} for n in range(4)])
     queries = [{"_id": 0}, {"_id": 1, "a": 9}, {"_id": 2}, {"_id": 3}]
-    written = write_each(collection, queries, {"$set": {"a": 3}}, None)
+    written = write_each(Store(collection), queries, {"$set": {"a": 3}}, None)
     assert (written.matched, written.modified) == (1, 0)
     assert sorted(written.refused) == [0, 2]
     assert [each["a"] for each in collection.find().sort("_id")] == [0, 1, 2, 3]

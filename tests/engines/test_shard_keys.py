@@ -16,7 +16,7 @@ from mongoengine import (
 from pymongo.database import Database
 
 from lazymig import LazyMigrationMixin, RuleDefinitionError
-from lazymig.engines.access import located
+from lazymig.engines.store import Store
 from lazymig.odm.plans import plan_for
 from tests.support.commands import CommandLog
 from tests.support.handlers import copying, handler, model, rule
@@ -146,11 +146,12 @@ def test_a_key_in_the_id_is_in_the_filter_already() -> None:
     assert plan_for(Post.migration_handler, Post).shard_key == ("m",)
 
 
-def test_what_is_missing_is_asked_for_as_null() -> None:
+def test_what_is_missing_is_asked_for_as_null(mock_db: Any) -> None:
     """MongoDB shards what is missing as null, and takes the equality with null for both."""
     key = ("t", "p.r")
-    assert [located(_stored(n), key) for n in range(COUNT)] == WHERE
-    assert located({"_id": 1, "t": {"p": 1}, "p": 3}, key)["p.r"] == {"$eq": None}
+    store = Store(mock_db["c"], shard_key=key)
+    assert [store.locate(_stored(n)) for n in range(COUNT)] == WHERE
+    assert store.locate({"_id": 1, "t": {"p": 1}, "p": 3})["p.r"] == {"$eq": None}
 
 
 LOADS = {

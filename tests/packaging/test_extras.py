@@ -15,7 +15,7 @@ from lazymig.cli.failures import USAGE, described
 from lazymig.operations.runs.progress import ProgressLog, reporter
 
 ROOT = Path(__file__).parents[2]
-LIBRARIES = ("click", "jinja2", "libcst", "rich", "tomli")
+LIBRARIES = ("click", "jinja2", "rich", "tomli")
 REMEDY = "which is not installed; run pip install 'lazymig[cli]'"
 
 

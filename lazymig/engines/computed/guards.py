@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import bson
-from pymongo.collection import Collection
 
-from lazymig.engines.access import Raw, is_mongomock
+from lazymig.engines.access import Raw
+from lazymig.engines.store import Store
 
 __all__ = ["LARGE", "MOST", "bytes_of", "set_apart"]
 
@@ -22,15 +22,15 @@ LARGE: Final = 15 << 20
 MOST: Final = (16 << 20) + 16_000
 
 
-def bytes_of(collection: Collection[Any], query: Raw, update: Any, array_filters: Any) -> int:
+def bytes_of(store: Store, query: Raw, update: Any, array_filters: Any) -> int:
     """The bytes of a filter with its update.
 
     :raises Exception: they cannot be encoded.
     """
-    if is_mongomock(collection):
+    if store.is_imitation:
         return 0
     command = {"q": query, "u": update, "arrayFilters": array_filters or []}
-    return len(bson.encode(command, codec_options=collection.codec_options))
+    return len(bson.encode(command, codec_options=store.collection.codec_options))
 
 
 def set_apart(guard: Sequence[Raw]) -> tuple[list[Raw], dict[str, Any]]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextvars import Context
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import pymongo
 from pymongo.errors import PyMongoError
 
-from lazymig.engines.access import waited_too_long
+from lazymig.engines.driver_errors import waited_too_long
 
 __all__ = ["IN_TRANSACTION", "SLICE", "Pace", "Slow", "slowest"]
 
@@ -52,8 +52,9 @@ class Pace:
 
     :param until: the time of `time.monotonic` at which no further document is computed.
     :param context: where commands are sent: the caller's context, without the time limit, which
-        computing may have used up.
+        computing may have used up; `None` in a bulk run.
     :param taken: what rules took, by their names.
+    :param patience: seconds for the one write that follows an effect; `None` for no limit.
 
     `waited`: a command has waited until the end of its time. `computed`: seconds.
     """
@@ -61,15 +62,15 @@ class Pace:
     until: float = math.inf
     context: Context | None = None
     taken: dict[str, Slow] = field(default_factory=dict)
+    patience: float | None = None
     waited: bool = False
     computed: float = 0.0
 
     @classmethod
-    def within(cls, limit: float | None, context: Context, taken: dict[str, Slow]) -> Pace:
+    def within(cls, limit: float | None, taken: dict[str, Slow], patience: float | None) -> Pace:
         """The pace of work that has so many seconds from now on, `None` for no limit."""
-        if limit is None:
-            return cls(context=context, taken=taken)
-        return cls(time.monotonic() + limit, context, taken)
+        until = math.inf if limit is None else time.monotonic() + limit
+        return cls(until, copy_context(), taken, patience)
 
     @property
     def seconds(self) -> float:
@@ -78,7 +79,7 @@ class Pace:
 
     @property
     def is_over(self) -> bool:
-        """Whether the time is up."""
+        """Return whether the time is up."""
         return time.monotonic() >= self.until
 
     def note(self, rule: str, seconds: float) -> None:

@@ -8,7 +8,8 @@ from typing import Any, Final, TypeAlias
 from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
 
-from lazymig.engines.access import Raw, key_of, waited_too_long
+from lazymig.engines.access import Raw, key_of
+from lazymig.engines.driver_errors import waited_too_long
 from lazymig.errors import MigrationError, MigrationFailed
 from lazymig.rules.bound_rule import BoundRule
 

@@ -1,4 +1,4 @@
-"""Loads outlast a failover: what is done at most once per match is begun anew, for so long.
+"""Loads that outlast a failover: what is done at most once per match is begun anew.
 
 The driver tries a write of many documents not even once more. Each write of a load carries the
 target of its rule, and what the rule has read: so it may be sent again by somebody who does not
@@ -7,27 +7,25 @@ know whether it was done.
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Final, TypeVar
 
 from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
 
 from lazymig.engines.deadline import Deadline
-from lazymig.engines.outages import is_away
+from lazymig.engines.driver_errors import is_away, is_transient
 from lazymig.redaction import excerpt
-from lazymig.rules.plan import Family, Plan
+from lazymig.rules.plan import Plan
 
-__all__ = ["outlast_failover", "outlasts_failovers"]
+__all__ = ["outlast_failover"]
 
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-_Parameters = ParamSpec("_Parameters")
 
 # Seconds between two attempts, at first and at most; and how long they go on without a limit.
 _FIRST_PAUSE: Final = 0.05
@@ -36,7 +34,7 @@ _PATIENCE: Final = 30.0
 
 
 def outlast_failover(
-    collection: Collection[Any], plans: Callable[[], Iterable[Plan]], work: Callable[[], _T]
+    collection: Collection[Any], plans: Iterable[Plan], work: Callable[[], _T]
 ) -> _T:
     """Do something that may be done twice; begin it anew while there is no primary.
 
@@ -50,7 +48,7 @@ def outlast_failover(
         if not _may_pass(exc):
             raise
         failed = exc
-    limits = [plan.lazy_timeout for plan in plans() if plan.lazy_timeout is not None]
+    limits = [plan.lazy_timeout for plan in plans if plan.lazy_timeout is not None]
     lazy_timeout = min(limits, default=None)
     deadline = Deadline.of(collection, lazy_timeout)
     if deadline.seconds == lazy_timeout:
@@ -74,27 +72,4 @@ def outlast_failover(
 
 def _may_pass(error: PyMongoError) -> bool:
     # A transaction of the application's own is over, and only the application can begin it anew.
-    return is_away(error) and not error.has_error_label("TransientTransactionError")
-
-
-def outlasts_failovers(
-    function: Callable[Concatenate[Collection[Any], Any, Family, _Parameters], _T],
-) -> Callable[Concatenate[Collection[Any], Any, Family, _Parameters], _T]:
-    """Function decorator: a batch is brought up to date in spite of a failover."""
-
-    @functools.wraps(function)
-    def outlasting(
-        collection: Collection[Any],
-        documents: Any,
-        family: Family,
-        /,
-        *args: _Parameters.args,
-        **kwargs: _Parameters.kwargs,
-    ) -> _T:
-        return outlast_failover(
-            collection,
-            lambda: family.plans,
-            lambda: function(collection, documents, family, *args, **kwargs),
-        )
-
-    return outlasting
+    return is_away(error) and not is_transient(error)

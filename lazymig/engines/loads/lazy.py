@@ -5,51 +5,60 @@ Knows neither MongoEngine nor how documents are built from what it returns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from pymongo.collection import Collection
 
-from lazymig.engines.access import Positional, Raw, all_of, by_ids, ids_matching, key_of
+from lazymig.engines.access import Positional, Raw, all_of, by_ids, key_of
 from lazymig.engines.loads.batch import Failure
-from lazymig.engines.loads.failover import outlast_failover, outlasts_failovers
+from lazymig.engines.loads.failover import outlast_failover
 from lazymig.engines.loads.rounds import Reading, Rounds, Stale
 from lazymig.engines.reading.decoding import Undecoded
+from lazymig.engines.store import Store
+from lazymig.query.joining import any_of
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.repetition import may_be_repeated
 
 __all__ = ["Failure", "refresh", "refresh_partial", "rescue"]
 
+_Place: TypeAlias = Collection[Any] | Store
+_Question: TypeAlias = tuple[Plan, int, BoundRule]
 
-@outlasts_failovers
+
 def refresh(
-    collection: Collection[Any],
+    place: _Place,
     documents: Sequence[Raw],
     family: Family,
     applied: dict[Any, list[str]] | None = None,
 ) -> Sequence[Raw | Failure | None]:
     """Bring the whole documents of a batch up to date.
 
-    :param documents: raw documents as they came from `collection`, not projected.
+    :param place: the collection, or its store, where commands are to join a session.
+    :param documents: raw documents as they came from there, not projected.
     :param applied: filled with the names of the rules that were applied, by key of the `_id`.
     :return: the same object if nothing was stale. Otherwise, for each document, its fresh
         contents, a `Failure` if it could not be migrated, `None` if it is gone.
     :raises pymongo.errors.PyMongoError: the connection, the rights; nothing is half-done then.
     """
-    stale = _find_stale(collection, documents, family)
-    if not stale:
+    stale, questions = _judge_all(documents, family)
+    if not stale and not questions:
         return documents
+    store = Store.of(place)
 
-    def find_stale(batch: Sequence[Raw]) -> Stale:
-        return _find_stale(collection, batch, family)
+    def work() -> Sequence[Raw | Failure | None]:
+        found = _answered(store, documents, stale, questions)
+        if not found:
+            return documents
+        again = _find_stale_in(store, family)
+        return Rounds(store, documents, family, again, Reading(), applied).run(found)
 
-    return Rounds(collection, documents, family, find_stale, Reading(), applied).run(stale)
+    return outlast_failover(store.collection, family.plans, work)
 
 
-@outlasts_failovers
 def refresh_partial(
-    collection: Collection[Any],
+    place: _Place,
     documents: Sequence[Raw],
     family: Family,
     asked: Mapping[Plan, Plan],
@@ -65,23 +74,24 @@ def refresh_partial(
     :param positional: the filter that a positional projection needs.
     :return: as `refresh` does.
     """
+    store = Store.of(place)
 
     def find_stale(batch: Sequence[Raw]) -> Stale:
-        return _ask_for_stale(collection, batch, family, asked)
+        return _ask_for_stale(store, batch, family, asked)
 
-    stale = find_stale(documents)
-    if not stale:
-        return documents
-    old = [
-        all_of(plan.concern, {"$or": [rule.target for rule in narrowed.starting]})
-        for plan, narrowed in asked.items()
-    ]
-    reading = Reading(projection, positional, {"$or": old})
-    return Rounds(collection, documents, family, find_stale, reading).run(stale)
+    def work() -> Sequence[Raw | Failure | None]:
+        stale = find_stale(documents)
+        if not stale:
+            return documents
+        old = any_of([plan.query_of_any(narrowed.starting) for plan, narrowed in asked.items()])
+        reading = Reading(projection, positional, old)
+        return Rounds(store, documents, family, find_stale, reading).run(stale)
+
+    return outlast_failover(store.collection, family.plans, work)
 
 
 def rescue(
-    collection: Collection[Any],
+    place: _Place,
     documents: Sequence[Raw],
     family: Family,
     projection: Mapping[str, Any] | None = None,
@@ -96,56 +106,42 @@ def rescue(
     :param positional: the filter that a positional projection needs.
     :return: as `refresh` does; never the same object.
     """
+    store = Store.of(place)
     failing = {
         plan: dict.fromkeys(range(len(documents)) if indexes is None else indexes, plan.lazy)
         for plan, indexes in family.split(documents)
     }
 
-    def find_stale(batch: Sequence[Raw]) -> Stale:
-        return {} if projection else _find_stale(collection, batch, family)
-
-    reading = Reading(projection, positional)
-
     def work() -> list[Raw | Failure | None]:
-        rounds = Rounds(collection, documents, family, find_stale, reading, applied)
-        return rounds.run(failing, after_error=True)
+        again = (lambda _: {}) if projection else _find_stale_in(store, family)
+        reading = Reading(projection, positional)
+        return Rounds(store, documents, family, again, reading, applied).run(
+            failing, after_error=True
+        )
 
     rules = [rule for plan in family.plans for rule in plan.lazy]
     if not all(may_be_repeated(rule, "lazy") is True for rule in rules):
         # On a failure a rule is applied that need not end its match: nobody knows if it was.
         return work()
-    return outlast_failover(collection, lambda: family.plans, work)
+    return outlast_failover(store.collection, family.plans, work)
 
 
-def _find_stale(collection: Collection[Any], documents: Sequence[Raw], family: Family) -> Stale:
-    """The rules that start, judged in memory; MongoDB is asked once for what cannot be judged."""
+def _find_stale_in(store: Store, family: Family) -> Callable[[Sequence[Raw]], Stale]:
+    return lambda batch: _answered(store, batch, *_judge_all(batch, family))
+
+
+def _judge_all(documents: Sequence[Raw], family: Family) -> tuple[Stale, list[_Question]]:
+    """The rules that start, judged in memory, and what only MongoDB can say."""
     stale: dict[Plan, dict[int, list[BoundRule]]] = {}
-    questions: list[tuple[Plan, int, BoundRule]] = []
+    questions: list[_Question] = []
     for plan, among in family.split(documents):
-        certain, open_questions = _judge(plan, documents, among)
+        certain, uncertain = _judge(plan, documents, among)
         if certain:
             stale[plan] = certain
-        for index, rules in open_questions.items():
+        for index, rules in uncertain.items():
             if index not in certain:
                 questions.extend((plan, index, rule) for rule in rules)
-    if questions:
-        by_rule: dict[BoundRule, list[int]] = {}
-        plan_of_rule: dict[BoundRule, Plan] = {}
-        for plan, index, rule in questions:
-            by_rule.setdefault(rule, []).append(index)
-            plan_of_rule[rule] = plan
-        yes = ids_matching(
-            collection,
-            [
-                all_of(by_ids([documents[index]["_id"] for index in indexes]), rule.target)
-                for rule, indexes in by_rule.items()
-            ],
-            len(documents),
-        )
-        for plan, index, rule in questions:
-            if key_of(documents[index]["_id"]) in yes:
-                stale.setdefault(plan, {}).setdefault(index, []).append(rule)
-    return stale
+    return stale, questions
 
 
 def _judge(
@@ -156,20 +152,39 @@ def _judge(
     if not odd:
         return plan.judge(documents, among)
     concerned = range(len(documents)) if among is None else among
-    certain, open_questions = plan.judge(
-        documents, [index for index in concerned if index not in odd]
-    )
+    certain, uncertain = plan.judge(documents, [index for index in concerned if index not in odd])
     for index in odd:
         if index in concerned and "_id" in documents[index]:
-            open_questions[index] = list(plan.starting)
-    return certain, open_questions
+            uncertain[index] = list(plan.starting)
+    return certain, uncertain
+
+
+def _answered(
+    store: Store, documents: Sequence[Raw], stale: Stale, questions: Sequence[_Question]
+) -> Stale:
+    """What was judged, with what MongoDB says of the rest; it is asked once, if at all."""
+    if not questions:
+        return stale
+    indexes: dict[BoundRule, list[int]] = {}
+    for _plan, index, rule in questions:
+        indexes.setdefault(rule, []).append(index)
+    yes = store.keys_matching(
+        [
+            all_of(by_ids([documents[index]["_id"] for index in some]), rule.target)
+            for rule, some in indexes.items()
+        ],
+        len(documents),
+    )
+    found = {plan: dict(matches) for plan, matches in stale.items()}
+    for plan, index, rule in questions:
+        if key_of(documents[index]["_id"]) in yes:
+            matches = found.setdefault(plan, {})
+            matches[index] = [*matches.get(index, ()), rule]
+    return found
 
 
 def _ask_for_stale(
-    collection: Collection[Any],
-    documents: Sequence[Raw],
-    family: Family,
-    asked: Mapping[Plan, Plan],
+    store: Store, documents: Sequence[Raw], family: Family, asked: Mapping[Plan, Plan]
 ) -> Stale:
     named = [index for index, document in enumerate(documents) if "_id" in document]
     groups = [
@@ -180,14 +195,13 @@ def _ask_for_stale(
     queries = [
         all_of(
             by_ids([documents[index]["_id"] for index in indexes]),
-            plan.concern,
-            {"$or": [rule.target for rule in asked[plan].starting]},
+            plan.query_of_any(asked[plan].starting),
         )
         for plan, indexes in groups
     ]
     if not queries:
         return {}
-    yes = ids_matching(collection, queries, len(documents))
+    yes = store.keys_matching(queries, len(documents))
     stale = {}
     for plan, indexes in groups:
         found = {

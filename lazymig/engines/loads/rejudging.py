@@ -11,24 +11,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from pymongo import ReturnDocument
 from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 
-from lazymig.engines.access import (
-    Raw,
-    all_of,
-    is_document_error,
-    is_mongomock,
-    key_of,
-    located,
-    on_primary,
-    waited_too_long,
-)
-from lazymig.engines.loads.batch import Application
+from lazymig.engines.access import Raw, all_of, key_of
+from lazymig.engines.driver_errors import is_document_error, waited_too_long
+from lazymig.engines.loads.batch import BatchMigration
+from lazymig.engines.reading.decoding import decode, judge
 from lazymig.engines.reading.marks import marks_writes
 from lazymig.engines.refusals import failure_of_rule, failure_of_server, still_matches
-from lazymig.engines.sessions import in_transaction
 from lazymig.errors import MigrationConflict, MigrationError
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan, feeds
@@ -50,9 +42,9 @@ class Rejudged:
 
 
 def rejudge(
-    application: Application, matching: Mapping[int, tuple[Raw, Sequence[BoundRule]]]
+    migration: BatchMigration, matching: Mapping[int, tuple[Raw, Sequence[BoundRule]]]
 ) -> Rejudged:
-    """Find out why documents match rules of an application that has just been run.
+    """Find out why documents match rules of a migration that has just been run.
 
     :param matching: for each document its fresh contents, whole, and the rules.
     """
@@ -60,9 +52,9 @@ def rejudge(
     for index, (document, rules) in matching.items():
         again = []
         for rule in rules:
-            if not _concerns(application, rule, document):
+            if not _concerns(migration, rule, document):
                 continue
-            error = _Retrial(application, rule, document).error()
+            error = _Retrial(migration, rule, document).error()
             if error is not None:
                 rejudged.failures[index] = error
                 break
@@ -85,10 +77,10 @@ def written_back(plan: Plan, rules: Sequence[BoundRule], document_id: object) ->
     )
 
 
-def _concerns(application: Application, rule: BoundRule, document: Raw) -> bool:
-    """Whether a rule that matches should not, as far as the rules themselves are the reason."""
-    plan = application.plan
-    if rule.once is not None or (key_of(document["_id"]), rule.name) in application.left_alone:
+def _concerns(migration: BatchMigration, rule: BoundRule, document: Raw) -> bool:
+    """Return whether a rule that matches should not, as far as the rules are the reason."""
+    plan = migration.plan
+    if rule.once is not None or (key_of(document["_id"]), rule.name) in migration.left_alone:
         # It has seen the document, and has set no update for it that would end its match.
         return False
     later = [each for each in plan.starting if each.number > rule.number]
@@ -113,9 +105,10 @@ class _Retrial:
     No other write comes between the two: what matches then does so by the rule's own doing.
     """
 
-    def __init__(self, application: Application, rule: BoundRule, document: Raw) -> None:
-        self.collection = application.collection
-        self.application = application
+    def __init__(self, migration: BatchMigration, rule: BoundRule, document: Raw) -> None:
+        self.store = migration.job.store
+        self.collection = migration.collection
+        self.deadline = migration.deadline
         self.rule = rule
         self.document = document
 
@@ -125,7 +118,7 @@ class _Retrial:
         if rule.kind != "static" or rule.varies:
             # Each of its updates was seen to end the match.
             return None
-        if is_mongomock(self.collection) or in_transaction(self.collection):
+        if self.store.is_imitation or self.store.in_transaction:
             # Nobody else can have written meanwhile.
             return still_matches(rule, self.document["_id"])
         return self._try()
@@ -133,19 +126,15 @@ class _Retrial:
     @marks_writes
     def _try(self) -> MigrationError | None:
         rule, document_id = self.rule, self.document["_id"]
-        plan = self.application.plan
         try:
             evaluation = rule.evaluate()
         except Exception as exc:
             return failure_of_rule(rule, document_id, exc)
-        query = all_of(located(self.document, plan.shard_key), plan.concern, rule.target)
+        query = all_of(self.store.locate(self.document), self.store.query_of(rule))
         try:
-            with self.application.deadline.within():
-                fresh = self.collection.find_one_and_update(
-                    query,
-                    evaluation.update,
-                    array_filters=evaluation.array_filters,
-                    return_document=ReturnDocument.AFTER,
+            with self.deadline.within():
+                found = self.store.find_and_update(
+                    query, evaluation.update, evaluation.array_filters
                 )
         except (OperationFailure, DocumentTooLarge) as exc:
             if isinstance(exc, OperationFailure) and waited_too_long(exc):
@@ -158,14 +147,15 @@ class _Retrial:
                 raise
             # Whoever tries again says so.
             return None
-        if fresh is None or not self._is_met_by(fresh, query):
+        if found is None or not self._is_met_by(found, query):
             return None
         return still_matches(rule, document_id)
 
-    def _is_met_by(self, fresh: Raw, query: Raw) -> bool:
-        """Whether the target matches what the update has made of the document."""
-        met = None if self.rule.matcher is None else self.rule.matcher.judge(fresh)
+    def _is_met_by(self, found: Any, query: Raw) -> bool:
+        """Return whether the target matches what the update has made of the document."""
+        options = self.collection.codec_options
+        fresh = decode(found, options)
+        met = None if self.rule.matcher is None else judge(self.rule.matcher, fresh)
         if met is None:
-            found = on_primary(self.collection).find_one(query)
-            met = found == fresh
+            met = fresh in [decode(each, options) for each in self.store.find(query)]
         return met

@@ -7,23 +7,13 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from pymongo.collection import Collection
-
-from lazymig.engines.access import (
-    Positional,
-    Raw,
-    all_of,
-    as_bytes,
-    by_ids,
-    ids_matching,
-    in_one_answer,
-    key_of,
-    on_primary,
-)
+from lazymig.engines.access import Positional, Raw, all_of, by_ids, key_of
 from lazymig.engines.deadline import Deadline
-from lazymig.engines.loads.batch import Application, Failure, announce_failure
+from lazymig.engines.loads.attempt import Job
+from lazymig.engines.loads.batch import BatchMigration, Failure, announce_failure
 from lazymig.engines.loads.rejudging import rejudge, written_back
 from lazymig.engines.reading.decoding import Undecoded, decode
+from lazymig.engines.store import Store
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.once import CLAIM
 from lazymig.rules.plan import Family, Plan
@@ -49,7 +39,7 @@ class Reading:
     old: Raw | None = None
 
     def read(
-        self, collection: Collection[Any], documents: Iterable[Raw], *, but: Raw | None = None
+        self, store: Store, documents: Iterable[Raw], *, but: Raw | None = None
     ) -> dict[Any, Raw]:
         """What is stored of these documents now, by the key of the `_id`.
 
@@ -57,25 +47,23 @@ class Reading:
         """
         stored = {key_of(document["_id"]): document for document in documents}
         ids = [document["_id"] for document in stored.values()]
-        metadata = {
-            key: value
-            for key, value in (self.projection or {}).items()
-            if isinstance(value, Mapping) and "$meta" in value
-        }
-        fields = {
-            key: value for key, value in (self.projection or {}).items() if key not in metadata
-        }
+        fields = dict(self.projection or {})
+        metadata = [
+            key for key, value in fields.items() if isinstance(value, Mapping) and "$meta" in value
+        ]
+        for key in metadata:
+            del fields[key]
         query = all_of(
             by_ids(ids),
             None if self.positional is None else self.positional.query,
             None if but is None else {"$nor": [but]},
         )
-        cursor = as_bytes(on_primary(collection)).find(query, fields or None)
+        cursor = store.find(query, fields or None, len(ids))
         if self.positional is not None and self.positional.collation is not None:
             cursor.collation(self.positional.collation)
         found: dict[Any, Raw] = {}
-        for answer in in_one_answer(cursor, len(ids)):
-            fresh = decode(answer, collection.codec_options)
+        for answer in cursor:
+            fresh = decode(answer, store.collection.codec_options)
             key = key_of(fresh["_id"])
             # A text score exists only in the answer to the text query.
             scores = {name: stored[key][name] for name in metadata if name in stored[key]}
@@ -93,14 +81,14 @@ class Rounds:
 
     def __init__(
         self,
-        collection: Collection[Any],
+        store: Store,
         documents: Sequence[Raw],
         family: Family,
         find_stale: Callable[[Sequence[Raw]], Stale],
         reading: Reading,
         applied: dict[Any, list[str]] | None = None,
     ) -> None:
-        self.collection = collection
+        self.store = store
         self.family = family
         self.find_stale = find_stale
         self.reading = reading
@@ -111,58 +99,56 @@ class Rounds:
         self._attempts: Counter[int] = Counter()
         self._deadlines: dict[Plan, Deadline] = {}
 
-    def run(self, stale: Stale, after_error: bool = False) -> list[Raw | Failure | None]:
+    def run(self, stale: Stale, *, after_error: bool = False) -> list[Raw | Failure | None]:
         """Apply the rules and read again, as long as a document calls for others, or once more."""
         while stale:
-            applications = self._apply(stale, after_error)
-            stale = self._left(stale, applications, after_error)
+            migrations = self._apply(stale, after_error=after_error)
+            stale = self._left(stale, migrations, after_error=after_error)
             # In the first round the rules are tried on an error; what is left is matching.
             after_error = False
         return self.current
 
-    def _apply(self, stale: Stale, after_error: bool) -> dict[Plan, Application]:
+    def _apply(self, stale: Stale, *, after_error: bool) -> dict[Plan, BatchMigration]:
         """One round: the documents are current after it."""
-        applications: dict[Plan, Application] = {}
+        migrations: dict[Plan, BatchMigration] = {}
         touched: dict[int, Raw] = {}
         for plan, matches in stale.items():
             batch = {index: _raw(self.current[index]) for index in matches}
             touched.update(batch)
-            application = Application(
-                self.collection,
+            job = Job(
+                self.store.for_plan(plan),
                 plan,
-                batch,
-                matches,
-                after_error,
-                self.reading.projection is None,
-                self.applied,
+                after_error=after_error,
+                whole=self.reading.projection is None,
+                applied=self.applied,
             )
-            application.run(self._deadlines.get(plan))
-            self._deadlines[plan] = application.deadline
-            applications[plan] = application
+            migration = migrations[plan] = BatchMigration(job, batch, matches)
+            migration.run(self._deadlines.get(plan))
+            self._deadlines[plan] = migration.deadline
             for index in matches:
                 self._done.setdefault(index, set()).add(plan)
         self._read_again(touched)
-        for application in applications.values():
-            self._fail(application.failures)
-        return applications
+        for migration in migrations.values():
+            self._fail(migration.failures)
+        return migrations
 
     def _read_again(self, touched: Mapping[int, Raw]) -> None:
         """Put what is stored in place of documents, and note which of them may still be old."""
         old, reading = self.reading.old, self.reading
         self._doubtful = touched
         if old is None or reading.positional is not None:
-            found = reading.read(self.collection, touched.values())
+            found = reading.read(self.store, touched.values())
             if old is not None:
                 # A filter for `$` takes no further condition of any kind.
                 ids = [document["_id"] for document in touched.values()]
-                left = ids_matching(self.collection, [all_of(by_ids(ids), old)], len(ids))
+                left = self.store.keys_matching([all_of(by_ids(ids), old)], len(ids))
                 self._doubtful = _of_keys(touched, left)
         else:
-            found = reading.read(self.collection, touched.values(), but=old)
+            found = reading.read(self.store, touched.values(), but=old)
             missing = {key_of(document["_id"]) for document in touched.values()} - found.keys()
             self._doubtful = _of_keys(touched, missing)
             if missing:
-                found.update(reading.read(self.collection, self._doubtful.values()))
+                found.update(reading.read(self.store, self._doubtful.values()))
         for index, document in touched.items():
             self.current[index] = found.get(key_of(document["_id"]))
 
@@ -172,7 +158,7 @@ class Rounds:
                 self.current[index] = failure
 
     def _left(
-        self, former: Stale, applications: Mapping[Plan, Application], after_error: bool
+        self, former: Stale, migrations: Mapping[Plan, BatchMigration], *, after_error: bool
     ) -> Stale:
         """The rules for the next round."""
         if after_error and self.family.only is not None:
@@ -194,29 +180,29 @@ class Rounds:
                 if plan not in self._done[index]:
                     # A rule has handed it over to those of another class.
                     left.setdefault(plan, {})[index] = rules
-                elif plan in applications and index in former.get(plan, ()) and not after_error:
+                elif plan in migrations and index in former.get(plan, ()) and not after_error:
                     again[index] = rules
             if again:
-                once_more = self._once_more(applications[plan], again)
+                once_more = self._once_more(migrations[plan], again)
                 if once_more:
                     left.setdefault(plan, {}).update(once_more)
         return left
 
     def _once_more(
-        self, application: Application, matching: Mapping[int, Sequence[BoundRule]]
+        self, migration: BatchMigration, matching: Mapping[int, Sequence[BoundRule]]
     ) -> dict[int, Sequence[BoundRule]]:
         """The rules for documents that somebody else has written since they were applied."""
-        plan = application.plan
-        rejudged = rejudge(application, self._whole(plan, matching))
+        plan = migration.plan
+        rejudged = rejudge(migration, self._whole(plan, matching))
         failures = rejudged.failures
         for index, rules in list(rejudged.again.items()):
             self._attempts[index] += 1
-            if self._attempts[index] == _MOST_ATTEMPTS or application.deadline.is_over:
+            if self._attempts[index] == _MOST_ATTEMPTS or migration.deadline.is_over:
                 document_id = _raw(self.current[index])["_id"]
                 failures[index] = written_back(plan, rules, document_id)
                 del rejudged.again[index]
         for error in failures.values():
-            announce_failure(self.collection, plan, error)
+            announce_failure(self.store.collection, plan, error)
         self._fail(
             {
                 index: Failure(_raw(self.current[index]), plan, error)
@@ -236,7 +222,7 @@ class Rounds:
         }
         if self.reading.projection is None:
             return {index: (document, matching[index]) for index, document in documents.items()}
-        whole = Reading().read(self.collection, documents.values())
+        whole = Reading().read(self.store, documents.values())
         found = {}
         for index, document in documents.items():
             fresh = whole.get(key_of(document["_id"]))

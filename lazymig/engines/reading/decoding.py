@@ -14,16 +14,9 @@ import bson
 from bson import CodecOptions
 from bson.errors import InvalidBSON
 from bson.raw_bson import RawBSONDocument
-from pymongo.collection import Collection
 
-from lazymig.engines.access import (
-    Raw,
-    all_of,
-    as_bytes,
-    by_ids,
-    in_one_answer,
-    key_of,
-)
+from lazymig.engines.access import Raw, all_of, by_ids, key_of
+from lazymig.engines.store import Store
 from lazymig.query.matching import Matcher
 from lazymig.raw.elements import faithful, fields_of, id_element, with_any_date
 from lazymig.redaction import excerpt
@@ -177,33 +170,31 @@ def _take(
 class BoundedReader:
     """Reads documents by their `_id`s, as many at a time as `take` takes at once.
 
-    :param collection: where they are read.
     :param condition: what they have to satisfy as well.
     """
 
     def __init__(
         self,
-        collection: Collection[Any],
+        store: Store,
         document_ids: Sequence[Any],
         condition: Raw | None,
-        projection: Any = None,
-        session: Any = None,
+        projection: Raw | None = None,
     ) -> None:
         self.left = list(document_ids)
-        self._collection = collection
+        self._store = store
         self._condition = condition
         self._projection = projection
-        self._given = {} if session is None else {"session": session}
         self._most = len(self.left)
 
     def read(self) -> list[Any]:
         """The next documents; `left` has the `_id`s of those that are still to be asked for."""
         query = all_of(by_ids(self.left), self._condition)
-        cursor = as_bytes(self._collection).find(query, self._projection, **self._given)
         most = min(self._most, len(self.left))
         limited = most < len(self.left)
-        cursor = cursor.limit(most) if limited else in_one_answer(cursor, most)
-        found, cut = _take(cursor, self._collection.codec_options, most, _MOST_BYTES)
+        cursor = self._store.find(query, self._projection, None if limited else most)
+        if limited:
+            cursor.limit(most)
+        found, cut = _take(cursor, self._store.collection.codec_options, most, _MOST_BYTES)
         cursor.close()
         if not cut and not (limited and len(found) == most):
             self.left = []
@@ -216,5 +207,5 @@ class BoundedReader:
 
 
 def judge(matcher: Matcher, document: Raw) -> bool | None:
-    """Whether a document matches; `None`, which is unknown, of one that cannot be decoded."""
+    """Return whether a document matches; `None`, for unknown, where it cannot be decoded."""
     return None if isinstance(document, Undecoded) else matcher.judge(document)

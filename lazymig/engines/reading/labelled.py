@@ -6,7 +6,7 @@ from typing import Any
 
 from pymongo.collection import Collection
 
-from lazymig.engines.access import is_mongomock
+from lazymig.engines.store import Store
 
 __all__ = ["labelled"]
 
@@ -69,7 +69,7 @@ def labelled(collection: Any, comment: Any, max_time_ms: int | None) -> Any:
     :param comment: `None` for no comment.
     :param max_time_ms: `None` for no limit.
     """
-    if (comment is None and not max_time_ms) or is_mongomock(collection):
+    if (comment is None and not max_time_ms) or Store(collection).is_imitation:
         return collection
     return _label(collection, comment, max_time_ms)
 

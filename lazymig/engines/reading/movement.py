@@ -26,8 +26,9 @@ def may_move(
     query: Raw,
     order: Paths[str],
     written: Paths[str] | None,
-    hinted: bool,
     limit: float | None,
+    *,
+    hinted: bool,
 ) -> bool:
     """Whether the collection has an index that the query may walk and that writes may change.
 
@@ -36,8 +37,8 @@ def may_move(
     :param query: the filter, as it is sent.
     :param order: the dotted paths that the result is sorted by.
     :param written: the dotted paths that are written; `None` for any.
-    :param hinted: an index is named, which is walked whatever the filter is.
     :param limit: the seconds that the command may take, within every other limit.
+    :param hinted: an index is named, which is walked whatever the filter is.
     """
     try:
         # In a context of its own: a transaction that is bound to this one does not know the command

@@ -127,7 +127,7 @@ class Pinned:
         with self._store.attempt():
             self._read_window(lenient=True)
 
-    def _read_window(self, lenient: bool = False) -> None:
+    def _read_window(self, *, lenient: bool = False) -> None:
         """Queue the next `_id`s that are not known.
 
         :param lenient: accept that others write meanwhile; what they move is looked for later.

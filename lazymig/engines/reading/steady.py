@@ -28,7 +28,7 @@ class SteadyReader:
     :param exposed: whether the cursor may walk an index at all.
     """
 
-    def __init__(self, cursor: Any, collection: Collection[Any], exposed: bool) -> None:
+    def __init__(self, cursor: Any, collection: Collection[Any], *, exposed: bool) -> None:
         self.cursor = cursor
         self._collection = collection
         # Stand-ins for PyMongo walk no index.

@@ -197,7 +197,7 @@ class LazyMigrationQuerySet(SeeThroughQuerySet):
         reader = self._lazymig_reader
         if reader is None or reader.cursor is not cursor:
             exposed = may_walk_an_index(self, self._lazymig_order())
-            reader = self._lazymig_reader = SteadyReader(cursor, self._collection, exposed)
+            reader = self._lazymig_reader = SteadyReader(cursor, self._collection, exposed=exposed)
         return reader
 
     def _lazymig_requery(self) -> Requery | None:

@@ -19,7 +19,8 @@ from pymongo import InsertOne, ReplaceOne, UpdateOne
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, OperationFailure
 
-from lazymig.engines.access import is_document_error, is_mongomock, writable
+from lazymig.engines.access import is_mongomock, writable
+from lazymig.engines.driver_errors import is_document_error
 from lazymig.errors import BackupUnreadable, LeaseLost
 from lazymig.operations.backup.files import DIGEST_SIZE, by_elements, digest, raw_batches
 from lazymig.operations.backup.reader import BackupReader, opened_backup

@@ -17,9 +17,9 @@ from typing import Any
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.access import is_mongomock
+from lazymig.engines.access import Description, describe, is_mongomock
 from lazymig.engines.bulk import Work
-from lazymig.engines.scratch import Description, describe, scratch_like
+from lazymig.engines.scratch import scratch_like
 from lazymig.operations.backup.files import MISSING, by_elements, digest, raw_batches
 from lazymig.operations.backup.writer import BackupWriter
 from lazymig.raw.elements import RawDocument, scanned

@@ -14,7 +14,7 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from lazymig.engines.access import Raw, is_mongomock
-from lazymig.engines.outages import is_away
+from lazymig.engines.driver_errors import is_away
 from lazymig.operations.journal.journal import JOURNAL, Journal
 from lazymig.redaction import excerpt
 

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from pymongo.errors import PyMongoError
 
-from lazymig.engines.outages import is_away
+from lazymig.engines.driver_errors import is_away
 
 __all__ = ["FIRST_PAUSE", "PATIENCE", "outlast"]
 

@@ -21,6 +21,7 @@ from lazymig.engines.access import (
     Raw,
     all_of,
     by_ids,
+    describe,
     ids_of,
     key_of,
     not_by_ids,
@@ -36,11 +37,10 @@ from lazymig.engines.bulk import (
     rescue_broken,
     writes_alone,
 )
-from lazymig.engines.computed.guarded import PartRefused, TooSlow
-from lazymig.engines.once.claims import release_expired
-from lazymig.engines.outages import is_away
+from lazymig.engines.computed.outcome import PartRefused, TooSlow
+from lazymig.engines.driver_errors import is_away
+from lazymig.engines.once.claim import release_expired
 from lazymig.engines.refusals import failure_of_server, still_matches
-from lazymig.engines.scratch import describe
 from lazymig.engines.walk import FEW, FIRST, Chunk, ChunkSize, Position, Walk
 from lazymig.errors import MigrationError, Remedy, RunOptionError
 from lazymig.operations.backup.unsealed import seal_unsealed

@@ -15,10 +15,9 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from lazymig.engines.access import is_mongomock
+from lazymig.engines.access import describe, is_mongomock
 from lazymig.engines.deadline import seconds_around, without_client_limit
-from lazymig.engines.outages import is_away
-from lazymig.engines.scratch import describe
+from lazymig.engines.driver_errors import is_away
 from lazymig.engines.sessions import check_no_transaction
 from lazymig.errors import RunError
 from lazymig.redaction import excerpt

@@ -21,7 +21,7 @@ from pymongo.errors import PyMongoError
 from lazymig.engines.access import Raw, unhurried
 from lazymig.engines.bulk import Tally, Work
 from lazymig.engines.deadline import without_client_limit
-from lazymig.engines.outages import is_away
+from lazymig.engines.driver_errors import is_away
 from lazymig.engines.walk import Chunk
 from lazymig.errors import Remedy, RunOptionError, WorkerFailed
 from lazymig.odm.connections import Address, address_of, collection_at

@@ -24,8 +24,8 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import ConnectionFailure, OperationFailure
 
-from lazymig.engines.access import Raw, waited_too_long
-from lazymig.engines.outages import is_away
+from lazymig.engines.access import Raw
+from lazymig.engines.driver_errors import is_away, waited_too_long
 from lazymig.errors import RunOptionError
 
 __all__ = ["PACING", "LagWatch", "Limits", "Throttle", "Wait", "lag_of_hello", "lag_of_status"]

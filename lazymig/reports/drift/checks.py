@@ -15,8 +15,7 @@ from typing import Any
 from bson.errors import BSONError
 from pymongo.collection import Collection
 
-from lazymig.engines.access import by_ids, ids_of, key_of
-from lazymig.engines.scratch import read_raw, readable
+from lazymig.engines.access import by_ids, ids_of, key_of, read_raw, readable
 from lazymig.odm.examining import Examiner, Problem, ProblemKind, Reference, examining
 from lazymig.odm.fields import bson_type
 from lazymig.odm.indexes import untouched_collection

@@ -13,8 +13,7 @@ from typing import Any
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.access import is_mongomock, key_of, tolerant
-from lazymig.engines.scratch import readable
+from lazymig.engines.access import is_mongomock, key_of, readable, tolerant
 from lazymig.odm.examining import Examiner, examining
 from lazymig.odm.fields import ClassFacts, classes_of
 from lazymig.odm.indexes import compare_indexes, untouched_collection

@@ -14,7 +14,7 @@ import bson
 from bson.errors import BSONError
 from pymongo.collection import Collection
 
-from lazymig.engines.scratch import readable
+from lazymig.engines.access import readable
 from lazymig.odm.examining import Examiner, Problem
 from lazymig.raw.differences import MISSING
 from lazymig.raw.encoding import ANY_UUID

@@ -15,14 +15,16 @@ from typing import Any
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure, PyMongoError
 
-from lazymig.engines.access import by_ids, key_of, tolerant
-from lazymig.engines.scratch import (
+from lazymig.engines.access import (
     Description,
+    by_ids,
     describe,
+    key_of,
     read_raw,
     readable,
-    scratch_like,
+    tolerant,
 )
+from lazymig.engines.scratch import scratch_like
 from lazymig.odm.examining import Examiner, Problem
 from lazymig.query.matching import compile_query
 from lazymig.redaction import excerpt

@@ -11,8 +11,15 @@ from typing import Any, Final
 
 from pymongo.collection import Collection
 
-from lazymig.engines.access import Raw, by_ids, key_of, tolerant
-from lazymig.engines.scratch import Description, describe, read_raw
+from lazymig.engines.access import (
+    Description,
+    Raw,
+    by_ids,
+    describe,
+    key_of,
+    read_raw,
+    tolerant,
+)
 from lazymig.errors import MigrationError
 from lazymig.odm.loading import builder_of
 from lazymig.odm.plans import owner_of, plan_for

@@ -12,8 +12,7 @@ from typing import Any
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.access import Raw, is_mongomock, on_primary
-from lazymig.engines.scratch import Description, describe
+from lazymig.engines.access import Description, Raw, describe, is_mongomock, on_primary
 from lazymig.errors import RunOptionError
 from lazymig.odm.loading import Build
 from lazymig.redaction import excerpt

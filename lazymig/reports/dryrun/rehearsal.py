@@ -9,18 +9,23 @@ from typing import Any
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure, PyMongoError
 
-from lazymig.engines.access import Raw, all_of, by_ids, ids_of, key_of, not_by_ids, on_primary
-from lazymig.engines.bulk import Work
-from lazymig.engines.computed.guarded import Demand
-from lazymig.engines.refusals import still_matches
-from lazymig.engines.scratch import (
+from lazymig.engines.access import (
     Description,
-    Scratch,
+    Raw,
+    all_of,
+    by_ids,
     id_of_raw,
+    ids_of,
+    key_of,
+    not_by_ids,
+    on_primary,
     read_raw,
     readable,
-    scratch_like,
 )
+from lazymig.engines.bulk import Work
+from lazymig.engines.computed.outcome import Demand
+from lazymig.engines.refusals import still_matches
+from lazymig.engines.scratch import ScratchCollection, scratch_like
 from lazymig.errors import MigrationError
 from lazymig.odm.loading import Build
 from lazymig.odm.plans import root_of
@@ -186,7 +191,7 @@ class Rehearsal:
         for raw in read_raw(collection).aggregate(stages, allowDiskUse=True):
             found.setdefault(key_of(id_of_raw(raw, collection)), raw)
 
-    def _take(self, scratch: Scratch, documents: Sequence[Any]) -> None:
+    def _take(self, scratch: ScratchCollection, documents: Sequence[Any]) -> None:
         """Take up what has been copied, in the order of the sample."""
         copied = {
             key_of(id_of_raw(raw, scratch.collection))

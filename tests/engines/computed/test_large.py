@@ -16,6 +16,7 @@ from lazymig.engines.access import as_bytes
 from lazymig.engines.computed.computing import Computation
 from lazymig.engines.computed.guards import set_apart
 from lazymig.engines.reading.decoding import BoundedReader, take
+from lazymig.engines.store import Store
 from lazymig.rules.document import ReadDocument
 from tests.support.handlers import handler, model, rule
 
@@ -178,7 +179,7 @@ def test_large_documents_are_taken_few_at_a_time(database: Database[Any]) -> Non
         sizes.append(len(batch))
     assert sizes == [2, 2, 2, 2, 1]
 
-    reader = BoundedReader(collection, [*range(9), 77], {"_id": {"$ne": 4}})
+    reader = BoundedReader(Store(collection), [*range(9), 77], {"_id": {"$ne": 4}})
     seen: list[int] = []
     while reader.left:
         documents = reader.read()

@@ -27,7 +27,7 @@ from lazymig import (
     signals,
 )
 from lazymig.engines.bulk import Tally, Work
-from lazymig.engines.once import claims
+from lazymig.engines.once import claimant, memory
 from lazymig.odm.plans import plan_for
 from lazymig.odm.schema import collection_of
 from tests.support.commands import CommandLog
@@ -49,9 +49,9 @@ EVERY_MAIL = dict.fromkeys(range(COUNT), 1)
 
 
 @pytest.fixture(autouse=True)
-def _fresh_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def _fresh_memory() -> None:
     """No test inherits what another one's effects have left unwritten."""
-    monkeypatch.setattr(claims, "_memory", claims._Memory())
+    memory.unwritten.clear()
 
 
 @pytest.fixture
@@ -285,7 +285,7 @@ class _Waiting:
             self.waited_for.set()
             sleep(seconds)
 
-        monkeypatch.setattr(claims.time, "sleep", watched)
+        monkeypatch.setattr(time, "sleep", watched)
 
     def __call__(self, rule: Any) -> None:
         if rule.doc["_id"] == 1:
@@ -734,14 +734,14 @@ def test_a_connection_that_breaks_behind_the_effect_repeats_nothing(
     mongoengine_db["post"].insert_one({"_id": 1})
     post = mailed_post(mailing(wait=0))
     broken = [AutoReconnect("gone")]
-    send = claims._Claimant._send
+    send = claimant.Claimant._send
 
     def sending(self: Any, own: Any, evaluation: Any) -> Any:
         if broken:
             raise broken.pop()
         return send(self, own, evaluation)
 
-    monkeypatch.setattr(claims._Claimant, "_send", sending)
+    monkeypatch.setattr(claimant.Claimant, "_send", sending)
     assert post.objects.get().mailed
     assert not broken
     assert mails(mongoengine_db) == {1: 1}
@@ -752,7 +752,7 @@ def test_what_a_process_remembers_is_bounded(
     mongoengine_db: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of effects whose update is not written, the newest are remembered."""
-    monkeypatch.setattr(claims, "_MOST_UNWRITTEN", 2)
+    monkeypatch.setattr(memory, "_MOST", 2)
     mongoengine_db["post"].insert_many([{"_id": n} for n in range(3)])
 
     def method(self: Any) -> None:
@@ -768,7 +768,7 @@ def test_what_a_process_remembers_is_bounded(
         with pytest.raises(MigrationFailed):
             post.objects.get(key=0)
     assert sum(mails(mongoengine_db).values()) == 6
-    assert len(claims._memory._entries) == 2
+    assert len(memory.unwritten) == 2
 
 
 def test_skip_shows_a_held_document_as_it_is(mongoengine_db: Database[Any]) -> None:

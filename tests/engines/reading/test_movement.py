@@ -50,7 +50,7 @@ def test_what_a_write_moves_and_a_query_walks(read, written, expected):
 
 def ask(collection, query, order=(), written=("a",), hinted=False):
     """What is answered for a collection on the real server."""
-    return may_move(collection, query, order, written, hinted, 5)
+    return may_move(collection, query, order, written, 5, hinted=hinted)
 
 
 def test_the_indexes_of_the_collection_are_asked(database):

@@ -10,13 +10,7 @@ from typing import Any
 import pytest
 from bson import DBRef
 from bson.errors import InvalidBSON
-from mongoengine import (
-    CachedReferenceField,
-    DynamicField,
-    IntField,
-    ReferenceField,
-    StringField,
-)
+from mongoengine import CachedReferenceField, DynamicField, IntField, ReferenceField, StringField
 from pymongo.database import Database
 
 from lazymig import MigrationFailed, once
