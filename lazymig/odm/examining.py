@@ -37,7 +37,7 @@ from mongoengine.fields import (
 from pymongo.errors import PyMongoError
 
 from lazymig.odm.loading import builder_of
-from lazymig.odm.schema import class_name
+from lazymig.odm.schema import class_name, subclasses_of
 from lazymig.odm.stored import as_stored
 
 __all__ = ["Examiner", "Problem", "ProblemKind", "Reference", "examining"]
@@ -192,7 +192,7 @@ class Examiner:
             cls = field.document_type
             if cls in within:
                 return True
-            tree = (cls, *_subclasses(cls))
+            tree = (cls, *subclasses_of(cls))
             return any(
                 each._dynamic
                 or any(self._leads(inner, (*within, cls)) for inner in each._fields.values())
@@ -272,12 +272,6 @@ def _embedded_class(field: Any, raw: Mapping[str, Any]) -> Any:
     if isinstance(field, EmbeddedDocumentField):
         return _class_of(field.document_type, raw)
     return get_document(str(raw["_cls"]))
-
-
-def _subclasses(cls: Any) -> Iterator[Any]:
-    for subclass in cls.__subclasses__():
-        yield subclass
-        yield from _subclasses(subclass)
 
 
 # --- Field by field -----------------------------------------------------------------------

@@ -20,7 +20,6 @@ from mongoengine import EmbeddedDocument
 from mongoengine import base as mongoengine_base
 from mongoengine import fields as mongoengine_fields
 from mongoengine.base import BaseField
-from mongoengine.base.common import _document_registry
 from mongoengine.errors import MongoEngineException
 from mongoengine.fields import (
     DecimalField,
@@ -37,7 +36,13 @@ from mongoengine.fields import (
     UUIDField,
 )
 
-from lazymig.odm.schema import class_name, document_parents, document_subclasses, inherits
+from lazymig.odm.schema import (
+    class_name,
+    document_parents,
+    document_subclasses,
+    inherits,
+    subclasses_of,
+)
 from lazymig.raw.encoding import ANY_UUID
 from lazymig.raw.values import TYPE_ALIASES, type_code
 
@@ -327,19 +332,12 @@ def _embedded_classes(source: Any) -> tuple[ClassFacts, ...]:
     try:
         if isinstance(source, EmbeddedDocumentField):
             root = source.document_type
-            return tuple(map(facts_of, (root, *_embedded_subclasses(root))))
+            return tuple(map(facts_of, (root, *subclasses_of(root))))
         if isinstance(source, GenericEmbeddedDocumentField) and source.choices:
             return tuple(map(facts_of, source.choices))
     except MongoEngineException:
         return ()
     return ()
-
-
-def _embedded_subclasses(model: Any) -> Iterator[Any]:
-    for subclass in model.__subclasses__():
-        if _document_registry.get(class_name(subclass)) is subclass:
-            yield subclass
-        yield from _embedded_subclasses(subclass)
 
 
 def _default_of(source: Any) -> Default:

@@ -47,6 +47,7 @@ __all__ = [
     "list_crossed",
     "shard_key_of",
     "stores_no_null",
+    "subclasses_of",
 ]
 
 
@@ -95,28 +96,36 @@ def document_parents(model: Any) -> list[type]:
     return [base for base in model.__bases__ if is_concrete(base)]
 
 
-def document_subclasses(model: type, defining: type | None = None) -> Iterator[type]:
-    """The concrete document classes below a model, at any depth, each once.
+def subclasses_of(cls: Any, defining: type | None = None) -> Iterator[Any]:
+    """The classes below a class, at any depth, each once: documents, embedded ones, or handlers.
 
-    A class that has been defined anew, or whose definition failed, may live on unregistered: it
-    is none of them.
+    A document class that has been redefined, or whose definition failed, may live on unregistered:
+    it is left out, the classes below it are not.
 
     :param defining: the class that is being defined at this moment, so is not registered yet.
     """
     seen: set[type] = set()
-    left: list[type] = list(model.__subclasses__())
+    left: list[type] = list(cls.__subclasses__())
     while left:
         subclass = left.pop(0)
         if subclass in seen:
             continue
         seen.add(subclass)
         left.extend(subclass.__subclasses__())
-        if is_concrete(subclass) and (subclass is defining or _is_registered(subclass)):
+        if subclass is defining or _is_current(subclass):
             yield subclass
 
 
-def _is_registered(model: Any) -> bool:
-    return _document_registry.get(class_name(model)) is model
+def _is_current(cls: Any) -> bool:
+    """Return whether MongoEngine knows a document class as the one of its name."""
+    if not issubclass(cls, BaseDocument):
+        return True
+    return _document_registry.get(class_name(cls)) is cls
+
+
+def document_subclasses(model: type, defining: type | None = None) -> Iterator[type]:
+    """The concrete document classes of `subclasses_of`."""
+    return filter(is_concrete, subclasses_of(model, defining))
 
 
 def class_names(model: type) -> list[str]:
@@ -173,7 +182,7 @@ def knows_path(model: Any, path: str) -> bool | None:
 
 def _in_document(model: Any, parts: list[str]) -> bool | None:
     verdict: bool | None = False
-    for cls in _tree(model):
+    for cls in (model, *subclasses_of(model)):
         if cls._dynamic or not cls._meta.get("strict", True) or cls.STRICT:
             return True
         found = _in_class(cls, parts)
@@ -182,14 +191,6 @@ def _in_document(model: Any, parts: list[str]) -> bool | None:
         if found is None:
             verdict = None
     return verdict
-
-
-def _tree(model: Any) -> Iterator[Any]:
-    left: list[Any] = [model]
-    while left:
-        cls = left.pop()
-        yield cls
-        left.extend(sub for sub in cls.__subclasses__() if issubclass(sub, BaseDocument))
 
 
 def _in_class(model: Any, parts: list[str]) -> bool | None:
@@ -236,7 +237,7 @@ def list_crossed(model: Any, path: str) -> str | None:
 def _crossed_in_document(model: Any, parts: list[str], start: int) -> int | None:
     found = {
         _crossed_in_field(field, parts, start + 1)
-        for cls in _tree(model)
+        for cls in (model, *subclasses_of(model))
         for field in cls._fields.values()
         if field.db_field == parts[start]
     }
@@ -276,7 +277,7 @@ def field_path(model: Any, path: str) -> str:
 
 
 def _field_called(model: Any, name: str) -> Any:
-    for cls in _tree(model):
+    for cls in (model, *subclasses_of(model)):
         for field in cls._fields.values():
             if field.db_field == name:
                 return field

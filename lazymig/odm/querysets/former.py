@@ -8,6 +8,7 @@ from typing import Any
 from lazymig.odm.plans import legacy_names
 from lazymig.odm.querysets.cursors import CursorQuerySet
 from lazymig.odm.querysets.see_through import sight_of
+from lazymig.odm.schema import subclasses_of
 
 __all__ = ["FormerClassesQuerySet"]
 
@@ -69,7 +70,7 @@ def _wider(document: Any) -> Mapping[str, Any] | None:
     cached: Any = document.__dict__.get("_lazymig_widened")
     if cached is None or cached[0] is not names:
         # Within no_sub_classes() a model that has subclasses stands for itself alone.
-        alone = len(names) == 1 and any(True for _ in document.__subclasses__())
+        alone = len(names) == 1 and any(True for _ in subclasses_of(document))
         former = () if alone else legacy_names(document)
         sight = sight_of(document)
         # A former class that a rule names is found by seeing through that rule, exactly.
