@@ -34,6 +34,7 @@ from lazymig.codegen.source_file import (
 )
 from lazymig.errors import HandlerFileError, RuleDefinitionError
 from lazymig.odm.document import LazyMigrationMixin
+from lazymig.odm.schema import subclasses_of
 from lazymig.rules.discovery import discover
 from lazymig.rules.rule import Rule, RuleHandler, Scope
 
@@ -177,7 +178,7 @@ def next_number(handler_class: type, scope: Scope) -> RuleNumber:
     """
     rules = {
         rule.name: rule
-        for each in (handler_class, *_subclasses(handler_class))
+        for each in (handler_class, *subclasses_of(handler_class))
         for rule in discover(each)
     }
     peers = [rule for rule in rules.values() if rule.scope == scope]
@@ -224,18 +225,10 @@ def removable_lines(handler_class: type, rule_names: Iterable[str]) -> list[Line
     ]
 
 
-def _subclasses(cls: type) -> Iterator[type]:
-    subclasses: list[type] = cls.__subclasses__()
-    for each in subclasses:
-        yield each
-        yield from _subclasses(each)
-
-
 def _sharers(owner: type, name: str, handler_class: type) -> Iterator[str]:
     """The handlers, other than this one, that have a rule from its owner."""
     method = vars(owner)[name]
-    classes: list[type] = [owner, *_subclasses(owner)]
-    for each in dict.fromkeys(classes):
+    for each in (owner, *subclasses_of(owner)):
         if (
             each is not handler_class
             and issubclass(each, RuleHandler)
