@@ -7,7 +7,7 @@ from typing import Any
 
 from lazymig.odm.plans import legacy_names
 from lazymig.odm.querysets.cursors import CursorQuerySet
-from lazymig.odm.querysets.see_through import sight_of
+from lazymig.odm.querysets.rewrites import rewrites_of
 from lazymig.odm.schema import subclasses_of
 
 __all__ = ["FormerClassesQuerySet"]
@@ -72,9 +72,9 @@ def _wider(document: Any) -> Mapping[str, Any] | None:
         # Within no_sub_classes() a model that has subclasses stands for itself alone.
         alone = len(names) == 1 and any(True for _ in subclasses_of(document))
         former = () if alone else legacy_names(document)
-        sight = sight_of(document)
+        rewrites = rewrites_of(document)
         # A former class that a rule names is found by seeing through that rule, exactly.
-        seen = {*names, *(sight.classes if sight is not None else ())}
+        seen = {*names, *(rewrites.classes if rewrites is not None else ())}
         all_names = [*names, *(name for name in former if name not in seen)]
         wider = {"_cls": {"$in": all_names}} if len(all_names) > len(names) else None
         cached = (names, wider)

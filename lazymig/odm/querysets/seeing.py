@@ -19,7 +19,14 @@ from lazymig.engines.reading.labelled import labelled
 from lazymig.engines.settling import Search, find_refused
 from lazymig.odm.querysets.joining import NOTHING_PENDING
 from lazymig.odm.querysets.options import OptionsQuerySet
-from lazymig.odm.querysets.see_through import Need, Sight, View, bring_up, sight_of, view_of
+from lazymig.odm.querysets.rewrites import (
+    Need,
+    Rewrites,
+    RewrittenFilter,
+    bring_up,
+    rewrites_of,
+    rewritten_filter,
+)
 from lazymig.odm.schema import field_path
 from lazymig.query.aggregations import aggregated_paths
 from lazymig.query.positional import is_positional_update
@@ -40,7 +47,7 @@ def update_refusals() -> Iterator[None]:
 class SeeThroughQuerySet(OptionsQuerySet):
     """Answers as if every document were migrated: filters are rewritten, other readers settle."""
 
-    _lazymig_seen: tuple[Any, View] | None = None
+    _lazymig_seen: tuple[Any, RewrittenFilter] | None = None
 
     # The filter goes out as it is: everything that it may find has been settled.
     _lazymig_settled = False
@@ -65,22 +72,22 @@ class SeeThroughQuerySet(OptionsQuerySet):
 
         Nothing is written: how the filter is sent, what is settled first, by which rules, and why.
         """
-        sight = self._lazymig_sight()
-        if sight is None:
+        rewrites = self._lazymig_rewrites()
+        if rewrites is None:
             return NOTHING_PENDING
         query = super()._query
-        view = self._lazymig_view(query, sight)
-        names = ", ".join(step.name for step in sight.rewriter.steps)
+        rewritten = self._lazymig_filter(query, rewrites)
+        names = ", ".join(step.name for step in rewrites.rewriter.steps)
         lines = [f"Rules that queries see through: {names}."]
-        if view.query is query and not view.unseen:
+        if rewritten.query is query and not rewritten.unseen:
             lines.append(f"None concerns this filter, which is sent as it is: {query!r}")
         else:
-            lines.append(f"The filter {query!r} is sent as {dict(view.query)!r}.")
-        lines.extend(f"Settled first, because {reason}." for reason in view.unseen)
-        needs = self._lazymig_needs_of_view(view, sight)
+            lines.append(f"The filter {query!r} is sent as {dict(rewritten.query)!r}.")
+        lines.extend(f"Settled first, because {reason}." for reason in rewritten.unseen)
+        needs = self._lazymig_needs_of_filter(rewritten, rewrites)
         for need, verb in (
-            (self._lazymig_need_of_where(sight), "is asked"),
-            (self._lazymig_need_of_order(sight, query), "sorts"),
+            (self._lazymig_need_of_where(rewrites), "is asked"),
+            (self._lazymig_need_of_order(rewrites, query), "sorts"),
         ):
             if need.rules:
                 needs.append(need)
@@ -88,24 +95,24 @@ class SeeThroughQuerySet(OptionsQuerySet):
                 lines.append(f"Settled first, because it {verb} {what}.")
         if needs:
             wanted = frozenset().union(*(need.rules for need in needs))
-            names = ", ".join(sight.names(sight.with_dependencies(wanted)))
+            names = ", ".join(rewrites.names(rewrites.with_dependencies(wanted)))
             lines.append(f"Settled by: {names}.")
         return "\n".join(lines)
 
     @property
     def _query(self) -> Any:
         query = super()._query
-        sight = self._lazymig_sight()
-        if sight is None or self._lazymig_settled or self._lazymig_unasked:
+        rewrites = self._lazymig_rewrites()
+        if rewrites is None or self._lazymig_settled or self._lazymig_unasked:
             return query
         if self._lazymig_indexed is not None:
             query = all_of(query, self._lazymig_indexed)
-        view = self._lazymig_view(query, sight)
-        if view.unseen and not self._lazymig_still:
-            self._lazymig_bring_up(query, sight, ())
+        rewritten = self._lazymig_filter(query, rewrites)
+        if rewritten.unseen and not self._lazymig_still:
+            self._lazymig_bring_up(query, rewrites, ())
         if self._lazymig_refused is not None:
-            return all_of(view.query, self._lazymig_refused)
-        return view.query
+            return all_of(rewritten.query, self._lazymig_refused)
+        return rewritten.query
 
     @property
     def _cursor(self) -> Any:
@@ -114,14 +121,19 @@ class SeeThroughQuerySet(OptionsQuerySet):
         return super()._cursor
 
     def _lazymig_make_cursor(self) -> Any:
-        sight = self._lazymig_sight()
-        if sight is None or self._lazymig_unasked or self._lazymig_still or self._lazymig_settled:
+        rewrites = self._lazymig_rewrites()
+        if (
+            rewrites is None
+            or self._lazymig_unasked
+            or self._lazymig_still
+            or self._lazymig_settled
+        ):
             return super()._lazymig_make_cursor()
         query = super()._query
-        needs = [self._lazymig_need_of_order(sight, query)]
+        needs = [self._lazymig_need_of_order(rewrites, query)]
         if self._where_clause:
-            needs.append(self._lazymig_need_of_where(sight))
-        self._lazymig_bring_up(query, sight, needs)
+            needs.append(self._lazymig_need_of_where(rewrites))
+        self._lazymig_bring_up(query, rewrites, needs)
         changes = self._lazymig_for_projection() or self._lazymig_for_hint(self._hint)
         self._lazymig_changes = changes
         with self._lazymig_with({"_lazymig_still": True, **changes}):
@@ -138,7 +150,7 @@ class SeeThroughQuerySet(OptionsQuerySet):
     def count(self, with_limit_and_skip: bool = False) -> int:
         """Count the documents that match, old ones by what they are about to be."""
         changes = self._lazymig_for_hint(self._hint)
-        if self._lazymig_sight() is not None:
+        if self._lazymig_rewrites() is not None:
             changes["_lazymig_counting"] = True
         with self._lazymig_with(changes):
             counted: int = super().count(with_limit_and_skip)
@@ -216,7 +228,7 @@ class SeeThroughQuerySet(OptionsQuerySet):
         """
         queryset = self
         with update_refusals():
-            if self._lazymig_sight() is not None and not (self._none or self._empty):
+            if self._lazymig_rewrites() is not None and not (self._none or self._empty):
                 touched = self._lazymig_touched(update)
                 if upsert:
                     queryset = self._lazymig_for_upsert(*touched, sets_class=True)
@@ -243,7 +255,7 @@ class SeeThroughQuerySet(OptionsQuerySet):
             asks for what a rule computes, and `on_error` is `"raise"`.
         """
         queryset = self
-        if self._lazymig_sight() is not None and not (self._none or self._empty):
+        if self._lazymig_rewrites() is not None and not (self._none or self._empty):
             one_by_one = self._skip or self._limit or _signals_deletion(self._document)
             if _from_doc_delete or not one_by_one:
                 rules = self._document._meta.get("delete_rules")
@@ -275,17 +287,19 @@ class SeeThroughQuerySet(OptionsQuerySet):
         }
         return order
 
-    def _lazymig_view(self, query: Mapping[str, Any], sight: Sight) -> View:
+    def _lazymig_filter(self, query: Mapping[str, Any], rewrites: Rewrites) -> RewrittenFilter:
         seen = self._lazymig_seen
         if seen is None or seen[0] is not query:
-            view = view_of(self._document, query, sight, collation=self._collation is not None)
-            seen = self._lazymig_seen = (query, view)
+            rewritten = rewritten_filter(
+                self._document, query, rewrites, collation=self._collation is not None
+            )
+            seen = self._lazymig_seen = (query, rewritten)
         return seen[1]
 
-    def _lazymig_sight(self) -> Sight | None:
+    def _lazymig_rewrites(self) -> Rewrites | None:
         if self._as_pymongo or self._lazymig_shows_stored():
             return None
-        return sight_of(self._document)
+        return rewrites_of(self._document)
 
     def _lazymig_read_collection(self) -> Any:
         """The collection as MongoEngine's cursors read it."""
@@ -300,7 +314,7 @@ class SeeThroughQuerySet(OptionsQuerySet):
     def _lazymig_bring_up(
         self,
         query: Mapping[str, Any],
-        sight: Sight,
+        rewrites: Rewrites,
         needs: Iterable[Need],
         *,
         writes: bool = False,
@@ -311,16 +325,16 @@ class SeeThroughQuerySet(OptionsQuerySet):
         :param writes: the operation is a write, which may not hit a refused document.
         """
         self._lazymig_refused = None
-        view = self._lazymig_view(query, sight)
+        rewritten = self._lazymig_filter(query, rewrites)
         needs = [need for need in needs if need.rules]
-        needs.extend(self._lazymig_needs_of_view(view, sight))
+        needs.extend(self._lazymig_needs_of_filter(rewritten, rewrites))
         if not needs:
             return
         collection = self._collection
         if self._lazymig_of_model:
             collection = self._document._get_db()[self._document._get_collection_name()]
-        queries = [view.within]
-        if self._lazymig_settled and view.within is not query:
+        queries = [rewritten.within]
+        if self._lazymig_settled and rewritten.within is not query:
             # Neither may what will match be overlooked, nor what matches no more be hit.
             queries.append(query)
         search = Search(
@@ -328,7 +342,7 @@ class SeeThroughQuerySet(OptionsQuerySet):
         )
         # The time limit is one of reads.
         collection = labelled(collection, self._comment, search.max_time_ms)
-        refused = bring_up(self._document, collection, queries, sight, needs, search)
+        refused = bring_up(self._document, collection, queries, rewrites, needs, search)
         if not refused:
             return
         # They are what they are stored as, so the filter finds them, or not, as it is.
@@ -354,20 +368,20 @@ class SeeThroughQuerySet(OptionsQuerySet):
         :param where: it heeds `where()`.
         :param ordered: it heeds the order.
         """
-        sight = self._lazymig_sight()
-        if sight is None or self._none or self._empty or self._lazymig_settled:
+        rewrites = self._lazymig_rewrites()
+        if rewrites is None or self._none or self._empty or self._lazymig_settled:
             return
         try:
             query = super()._query
         except Exception:
             # A query that cannot be built: MongoEngine says so in its own turn.
             return
-        needs = [Need(operation, sight.writing(None if paths is None else tuple(paths)))]
+        needs = [Need(operation, rewrites.writing(None if paths is None else tuple(paths)))]
         if where:
-            needs.append(self._lazymig_need_of_where(sight))
+            needs.append(self._lazymig_need_of_where(rewrites))
         if ordered:
-            needs.append(self._lazymig_need_of_order(sight, query))
-        self._lazymig_bring_up(query, sight, needs)
+            needs.append(self._lazymig_need_of_order(rewrites, query))
+        self._lazymig_bring_up(query, rewrites, needs)
 
     def _lazymig_for_read(
         self,
@@ -387,7 +401,7 @@ class SeeThroughQuerySet(OptionsQuerySet):
         :param of_model: MongoEngine reads the model's own collection for it.
         :param options: what it obeys in place of the queryset's own options.
         """
-        if self._lazymig_sight() is None or self._none or self._empty:
+        if self._lazymig_rewrites() is None or self._none or self._empty:
             return self
         queryset = self.clone()
         for name, value in options.items():
@@ -410,17 +424,17 @@ class SeeThroughQuerySet(OptionsQuerySet):
         :param written: the paths that it writes; `None` for any.
         :param read: the paths that it computes from; `None` for any.
         """
-        sight = self._lazymig_sight()
+        rewrites = self._lazymig_rewrites()
         queryset = self.clone()
         if not where:
             # Writes are sent without a collation.
             queryset._collation = None
-        if sight is not None:
+        if rewrites is not None:
             query = super(SeeThroughQuerySet, queryset)._query
-            needs = [_need_of_write(sight, operation, written, read)]
+            needs = [_need_of_write(rewrites, operation, written, read)]
             if where:
-                needs.append(queryset._lazymig_need_of_where(sight))
-            queryset._lazymig_bring_up(query, sight, needs, writes=True)
+                needs.append(queryset._lazymig_need_of_where(rewrites))
+            queryset._lazymig_bring_up(query, rewrites, needs, writes=True)
             queryset._lazymig_still = True
         return queryset
 
@@ -437,7 +451,7 @@ class SeeThroughQuerySet(OptionsQuerySet):
         :param read: the paths that it computes from; `None` for any.
         :param sets_class: MongoEngine sets the class too, if the filter asks for one.
         """
-        sight = self._lazymig_sight()
+        rewrites = self._lazymig_rewrites()
         queryset = self.clone()
         queryset._collation = None
         # An equality on `_cls` is what MongoDB writes into the new document.
@@ -445,16 +459,16 @@ class SeeThroughQuerySet(OptionsQuerySet):
         query = super(SeeThroughQuerySet, queryset)._query
         if sets_class and written is not None and "_cls" in query:
             written = {*written, "_cls"}
-        if sight is not None:
+        if rewrites is not None:
             queryset._lazymig_settled = True
-            filtering = sight.concerning([query])
+            filtering = rewrites.concerning([query])
             if narrowed:
-                filtering |= sight.writing(("_cls",))
+                filtering |= rewrites.writing(("_cls",))
             needs = [
-                _need_of_write(sight, "an upsert", written, read),
+                _need_of_write(rewrites, "an upsert", written, read),
                 Need("an upsert", filtering),
             ]
-            queryset._lazymig_bring_up(query, sight, needs, writes=True)
+            queryset._lazymig_bring_up(query, rewrites, needs, writes=True)
         return queryset
 
     def _lazymig_for_positional(
@@ -464,33 +478,35 @@ class SeeThroughQuerySet(OptionsQuerySet):
 
         MongoDB takes no element from a condition below an `$or`, so the filter is sent as it is.
         """
-        sight = self._lazymig_sight()
+        rewrites = self._lazymig_rewrites()
         queryset = self.clone()
         queryset._collation = None
-        if sight is not None:
-            need = _need_of_write(sight, operation, written, read)
+        if rewrites is not None:
+            need = _need_of_write(rewrites, operation, written, read)
             for name, value in queryset._lazymig_as_is(need, writes=True).items():
                 setattr(queryset, name, value)
         return queryset
 
-    def _lazymig_needs_of_view(self, view: View, sight: Sight) -> list[Need]:
-        if not view.unseen:
+    def _lazymig_needs_of_filter(
+        self, rewritten: RewrittenFilter, rewrites: Rewrites
+    ) -> list[Need]:
+        if not rewritten.unseen:
             return []
-        names = dict.fromkeys(self._lazymig_name_of(each.path) for each in view.unseen)
-        return [Need(f"a query by {', '.join(names)}", sight.concerning(view.apart))]
+        names = dict.fromkeys(self._lazymig_name_of(each.path) for each in rewritten.unseen)
+        return [Need(f"a query by {', '.join(names)}", rewrites.concerning(rewritten.apart))]
 
-    def _lazymig_need_of_where(self, sight: Sight) -> Need:
+    def _lazymig_need_of_where(self, rewrites: Rewrites) -> Need:
         # Nobody knows what JavaScript reads.
-        return Need("where()", sight.writing(None) if self._where_clause else frozenset())
+        return Need("where()", rewrites.writing(None) if self._where_clause else frozenset())
 
-    def _lazymig_need_of_order(self, sight: Sight, query: Mapping[str, Any]) -> Need:
+    def _lazymig_need_of_order(self, rewrites: Rewrites, query: Mapping[str, Any]) -> Need:
         paths = None if _finds_one(query) else self._lazymig_order()
         if not paths:
             return Need("order_by", frozenset())
-        rules = sight.writing(tuple(paths))
+        rules = rewrites.writing(tuple(paths))
         if not rules:
             return Need("order_by", rules)
-        concerned = [path for path in paths if sight.writing((path,))]
+        concerned = [path for path in paths if rewrites.writing((path,))]
         return Need(f"order_by {', '.join(map(self._lazymig_name_of, concerned))}", rules)
 
     def _lazymig_order(self) -> list[str]:
@@ -528,11 +544,11 @@ class SeeThroughQuerySet(OptionsQuerySet):
 
 
 def _need_of_write(
-    sight: Sight, operation: str, written: Iterable[str] | None, read: Iterable[str] | None
+    rewrites: Rewrites, operation: str, written: Iterable[str] | None, read: Iterable[str] | None
 ) -> Need:
     changed = None if written is None else tuple(written)
-    rules = sight.using(changed) | sight.writing(None if read is None else tuple(read))
-    return Need(operation, rules, sight.asking(changed))
+    rules = rewrites.using(changed) | rewrites.writing(None if read is None else tuple(read))
+    return Need(operation, rules, rewrites.asking(changed))
 
 
 def is_positional(update: Mapping[str, Any]) -> bool:
