@@ -24,7 +24,7 @@ from lazymig.odm.loading import (
 )
 from lazymig.odm.marks import marking
 from lazymig.odm.plans import bind_rules, family_of, forget_plans, owner_of, root_of
-from lazymig.odm.querysets.managers import open_managers
+from lazymig.odm.querysets.joining import watch_querysets
 from lazymig.odm.references import watch_references
 from lazymig.odm.saving import SavingDocument
 from lazymig.odm.schema import document_subclasses, is_concrete
@@ -33,6 +33,7 @@ from lazymig.rules.discovery import BoundRule
 
 __all__ = ["LazyMigrationMixin"]
 
+watch_querysets()
 watch_references()
 
 
@@ -54,8 +55,10 @@ class LazyMigrationMixin(SavingDocument):
 
     migration_handler: ClassVar[type[MigrationHandler] | None] = None
 
-    # Whether documents of the collection may carry the claim of a once rule.
+    # Whether documents of the collection may carry the claim of a once rule; and whether querysets
+    # migrate, `None` for an abstract class, which has none.
     _lazymig_claimed: ClassVar[bool] = False
+    _lazymig_live: ClassVar[bool | None] = None
 
     if TYPE_CHECKING:
         # A Document's own, which type checkers cannot see from here.
@@ -147,7 +150,7 @@ def _rules_of(model: Any) -> tuple[BoundRule, ...]:
 def _install(model: Any, live: bool, claimed: bool) -> None:
     """Open lazymig's doors in a model, or take them out of the way of a model without rules."""
     model._lazymig_claimed = claimed
-    open_managers(model, live)
+    model._lazymig_live = live
     own = model.__dict__.get("_from_son")
     if own is not None and own is model.__dict__.get("_lazymig_short_cut"):
         del model._from_son

@@ -44,6 +44,8 @@ class _Made:
 class CursorQuerySet(AsStoredQuerySet):
     """Makes cursors anew for clones, with all options; `as_stored` is decided as one is begun."""
 
+    _lazymig_of_clones = (*AsStoredQuerySet._lazymig_of_clones, "_lazymig_unasked")
+
     # How the cursor was made. It counts only as long as there is a cursor.
     _lazymig_made = _Made()
 
@@ -143,8 +145,6 @@ class CursorQuerySet(AsStoredQuerySet):
 
     def _clone_into(self, new_qs: Any) -> Any:
         super()._clone_into(new_qs)
-        if self._lazymig_unasked:
-            new_qs._lazymig_unasked = True
         if new_qs._cursor_obj is not None:
             new_qs._lazymig_made = self._lazymig_made
             new_qs._lazymig_handed_on = True

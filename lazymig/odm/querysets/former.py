@@ -22,10 +22,11 @@ class FormerClassesQuerySet(CursorQuerySet):
     # MongoEngine's query, and the wider one in its place.
     _lazymig_widened: tuple[Any, Any] | None = None
 
-    def __init__(self, document: Any, collection: Any) -> None:
-        super().__init__(document, collection)
+    _lazymig_of_clones = (*CursorQuerySet._lazymig_of_clones, "_lazymig_wider")
+
+    def _lazymig_begin(self) -> None:
         if self._cls_query:
-            self._lazymig_wider = _wider(document)
+            self._lazymig_wider = _wider(self._document)
 
     def no_sub_classes(self) -> Any:
         """Filter for only the instances of this specific document."""
@@ -44,13 +45,8 @@ class FormerClassesQuerySet(CursorQuerySet):
             widened = self._lazymig_widened = (query, _with_classes(query, wider))
         return widened[1]
 
-    def _clone_into(self, new_qs: Any) -> Any:
-        if isinstance(new_qs, FormerClassesQuerySet):
-            new_qs._lazymig_wider = self._lazymig_wider
-        return super()._clone_into(new_qs)
-
     def _lazymig_narrow(self) -> bool:
-        """Leave the former classes out of the query, and tell whether there were any."""
+        """Leave the former classes out of the query, and return whether there were any."""
         wide = self._lazymig_wider is not None and bool(self._cls_query)
         self._lazymig_wider = None
         return wide

@@ -20,15 +20,11 @@ class OptionsQuerySet(FormerClassesQuerySet):
 
     # Of the documents that the filter finds, those alone that a hinted index holds.
     _lazymig_indexed: Mapping[str, Any] | None = None
+    _lazymig_of_clones = (*FormerClassesQuerySet._lazymig_of_clones, "_lazymig_indexed")
 
     def _lazymig_rewrites(self) -> Rewrites | None:
         """The rules that the queryset sees through; `None` if there are none."""
         raise NotImplementedError
-
-    def _clone_into(self, new_qs: Any) -> Any:
-        if self._lazymig_indexed is not None:
-            new_qs._lazymig_indexed = self._lazymig_indexed
-        return super()._clone_into(new_qs)
 
     def _lazymig_for_projection(self) -> dict[str, Any]:
         """The attributes of a queryset that sends its filter so that a projection finds its `$`."""

@@ -47,6 +47,14 @@ def update_refusals() -> Iterator[None]:
 class SeeThroughQuerySet(OptionsQuerySet):
     """Answers as if every document were migrated: filters are rewritten, other readers settle."""
 
+    _lazymig_of_clones = (
+        *OptionsQuerySet._lazymig_of_clones,
+        "_lazymig_keys",
+        "_lazymig_of_model",
+        "_lazymig_settled",
+        "_lazymig_still",
+    )
+
     _lazymig_seen: tuple[Any, RewrittenFilter] | None = None
 
     # The filter goes out as it is: everything that it may find has been settled.
@@ -267,15 +275,8 @@ class SeeThroughQuerySet(OptionsQuerySet):
         )
 
     def _clone_into(self, new_qs: Any) -> Any:
-        if self._lazymig_settled:
-            new_qs._lazymig_settled = True
         if self._lazymig_still:
-            new_qs._lazymig_still = True
             new_qs._lazymig_refused = self._lazymig_refused
-        if self._lazymig_of_model:
-            new_qs._lazymig_of_model = True
-        if self._lazymig_keys:
-            new_qs._lazymig_keys = self._lazymig_keys
         return super()._clone_into(new_qs)
 
     def _get_order_by(self, keys: Iterable[str]) -> Any:
