@@ -18,7 +18,7 @@ from lazymig.engines.reading.decoding import decode
 from lazymig.engines.sessions import check_no_transaction
 from lazymig.errors import RunNotFound, RunOptionError
 from lazymig.odm.handler import MigrationHandler
-from lazymig.odm.loading import Source, builder_of, is_broken, load_batch
+from lazymig.odm.loading import Loading, Source, builder_of, is_broken
 from lazymig.odm.plans import family_for, plan_for
 from lazymig.odm.schema import collection_of, id_of
 from lazymig.operations.journal.journal import JOURNAL
@@ -93,7 +93,7 @@ class DocumentMigration(MigrationHandler):
         if raw is not None:
             family = family_for(type(self), self._doc_class)
             source = Source(collection, lone=True)
-            (item,) = load_batch(family, source, [raw], builder_of(model))
+            (item,) = Loading(family, source, builder_of(model)).load([raw])
             if isinstance(doc, Document):
                 raw = item
             elif not isinstance(item, Exception):

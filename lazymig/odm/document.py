@@ -14,11 +14,11 @@ from lazymig.odm.handler import MigrationHandler
 from lazymig.odm.loading import (
     LEFT_OUT,
     DocumentLeftOut,
+    Loading,
     Source,
     asked_for,
     asks_for_all,
     current_source,
-    load_batch,
     reading_from,
     without_claim,
 )
@@ -107,7 +107,7 @@ def _load_one(cls: Any, source: Source, son: Any, build: Any) -> Any:
     asked = asked_for(family, source.projection)
     if asks_for_all(family, asked):
         build = marking(build, source.collection)
-    (item,) = load_batch(family, source, [son], build, asked=asked)
+    (item,) = Loading(family, source, build, asked).load([son])
     if isinstance(item, Exception):
         raise item
     if item is LEFT_OUT:

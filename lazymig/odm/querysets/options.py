@@ -7,24 +7,20 @@ from typing import Any
 
 from lazymig.engines.access import Positional
 from lazymig.engines.reading.labelled import labelled
-from lazymig.odm.querysets.former import FormerClassesQuerySet
 from lazymig.odm.querysets.hints import hinted_index, hinted_paths
-from lazymig.odm.querysets.rewrites import Need, Rewrites
+from lazymig.odm.querysets.rewrites import Need
+from lazymig.odm.querysets.settling import SettlingQuerySet
 from lazymig.query.positional import is_positional_projection
 
 __all__ = ["OptionsQuerySet"]
 
 
-class OptionsQuerySet(FormerClassesQuerySet):
+class OptionsQuerySet(SettlingQuerySet):
     """Sends a filter as the user wrote it, or without its hint, where an option needs that."""
 
     # Of the documents that the filter finds, those alone that a hinted index holds.
     _lazymig_indexed: Mapping[str, Any] | None = None
-    _lazymig_of_clones = (*FormerClassesQuerySet._lazymig_of_clones, "_lazymig_indexed")
-
-    def _lazymig_rewrites(self) -> Rewrites | None:
-        """The rules that the queryset sees through; `None` if there are none."""
-        raise NotImplementedError
+    _lazymig_of_clones = (*SettlingQuerySet._lazymig_of_clones, "_lazymig_indexed")
 
     def _lazymig_for_projection(self) -> dict[str, Any]:
         """The attributes of a queryset that sends its filter so that a projection finds its `$`."""

@@ -6,20 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from mongoengine.queryset import QueryFieldList
-from mongoengine.queryset.queryset import ITER_CHUNK_SIZE
 
 from lazymig.engines.access import all_of, by_ids
 from lazymig.engines.reading.movement import may_move
 from lazymig.engines.reading.pinned import Requery
+from lazymig.odm.querysets.batches import batch_of
 from lazymig.rules.plan import Family
 
-__all__ = ["StepByStep", "batch_of", "may_walk_an_index", "requery_of"]
-
-
-def batch_of(queryset: Any) -> int:
-    """How many documents of a queryset are judged and migrated at once."""
-    asked: int = queryset._batch_size or ITER_CHUNK_SIZE
-    return asked if asked < ITER_CHUNK_SIZE else int(ITER_CHUNK_SIZE)
+__all__ = ["StepByStep", "may_walk_an_index", "requery_of"]
 
 
 def may_walk_an_index(queryset: Any, order: Sequence[str]) -> bool:
@@ -121,7 +115,7 @@ class StepByStep:
 
     def __next__(self) -> Any:
         queryset = self._queryset
-        reader = queryset._lazymig_reader_of(self._cursor)
+        reader = queryset._lazymig_batches_of(self._cursor).reader
         return reader.take_one(batch_of(queryset), queryset._lazymig_requery)
 
     next = __next__
