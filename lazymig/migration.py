@@ -1,4 +1,4 @@
-"""DocumentMigration: what users subclass to write rules, and call to run and to watch them."""
+"""DocumentMigration: the class that users subclass to write rules, and call to run them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class DocumentMigration(MigrationHandler):
     :cvar on_error: what a load does with an old document that cannot be migrated: `"raise"` a
         `MigrationError`, or `"skip"` it: load it as it is stored if MongoEngine can, otherwise
         leave it out of the iteration. A save of it, and an operation that has to bring it up to
-        date first, raise or go on likewise.
+        date first, raise or pass it over likewise.
     :cvar lazy_timeout: seconds that a load may wait for its write, within the limits of PyMongo,
         and after which it computes no further document; `None` for no other limit.
     :cvar see_through: whether queries see through pending rules; otherwise they are answered from
@@ -121,7 +121,7 @@ class DocumentMigration(MigrationHandler):
         :raises CollectionLocked: another run is at work on the collection.
         :raises RuleChanged: the run to resume has begun with other rules.
         :raises RunError: a run that has not finished has applied to a part of the collection a rule
-            whose target does not tell to which.
+            whose target does not show to which.
         :raises BackupFailed: the backup could not be written.
         :raises MigrationFailed: a rule that writes by itself raised.
         :raises pymongo.errors.PyMongoError: the connection or the rights.
@@ -179,7 +179,7 @@ class DocumentMigration(MigrationHandler):
         sample: int = 20,
         scope: Literal["lazy", "bulk"] | None = None,
     ) -> PreviewReport:
-        """Tell what a run would do: counts, query plans, and samples before and after.
+        """Report what a run would do: counts, query plans, and samples before and after.
 
         The rules are tried on copies, in a scratch collection that is dropped afterwards. The
         collection itself is only read.

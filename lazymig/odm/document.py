@@ -1,4 +1,4 @@
-"""LazyMigrationMixin: what a model inherits to have old documents migrated as they are loaded."""
+"""LazyMigrationMixin: the base by which a model has old documents migrated as they are loaded."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class LazyMigrationMixin(SavingDocument):
     database and loaded again. Without a handler, or once a handler has no rules left, the model
     is a plain MongoEngine model.
 
-    :raises TypeError: the mixin stands behind Document, or in an EmbeddedDocument.
+    :raises TypeError: the mixin is listed after Document, or in an EmbeddedDocument.
     :raises RuleDefinitionError: the handler or one of its rules is written wrongly.
     """
 
@@ -79,7 +79,7 @@ class LazyMigrationMixin(SavingDocument):
         claimed = any(rule.once is not None for rule in rules)
         live = claimed or any(rule.scope == "lazy" for rule in rules)
         for model in tree:
-            _install(model, live, claimed)
+            _install(model, live=live, claimed=claimed)
 
     @classmethod
     def _from_son(cls, son: Any, _auto_dereference: bool = True, created: bool = False) -> Any:
@@ -125,8 +125,9 @@ def _check_bases(cls: type) -> None:
     if order.index(LazyMigrationMixin) > order.index(BaseDocument):
         bases = ", ".join(base.__name__ for base in cls.__bases__ if base is not LazyMigrationMixin)
         raise TypeError(
-            f"{cls.__name__}: LazyMigrationMixin stands behind Document, where it would not see "
-            f"documents being loaded; write class {cls.__name__}(LazyMigrationMixin, {bases})"
+            f"{cls.__name__}: LazyMigrationMixin is listed after Document, where it does not see "
+            "documents being loaded; list the mixin before Document: "
+            f"class {cls.__name__}(LazyMigrationMixin, {bases})"
         )
 
 
@@ -147,8 +148,8 @@ def _rules_of(model: Any) -> tuple[BoundRule, ...]:
     return () if handler is None else bind_rules(handler, owner_of(model))
 
 
-def _install(model: Any, live: bool, claimed: bool) -> None:
-    """Open lazymig's doors in a model, or take them out of the way of a model without rules."""
+def _install(model: Any, *, live: bool, claimed: bool) -> None:
+    """Put lazymig in the way of a model's loads, or out of the way of a model without rules."""
     model._lazymig_claimed = claimed
     model._lazymig_live = live
     own = model.__dict__.get("_from_son")

@@ -1,7 +1,7 @@
-"""One stored document held against its model: loaded as it is, validated, each field read.
+"""The examination of one stored document by its model: loaded as it is, validated, each field read.
 
-What is wrong is told field by field, and nothing stops at the first fault. References are listed,
-not followed.
+What is wrong is reported field by field, and nothing stops at the first fault. References are
+listed, not followed.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class Examiner:
     def _dissected(self, raw: Mapping[str, Any], error: Exception) -> list[Problem]:
         """What is wrong, field by field; if that is nothing, what MongoEngine says itself."""
         found = list(_faults_of(self.model, raw, ""))
-        return found or list(_told(self.model, raw, error))
+        return found or list(_reported(self.model, raw, error))
 
     # --- References ---
 
@@ -156,7 +156,7 @@ class Examiner:
         try:
             yield from self._references_of(self.model, raw, "")
         except NotRegistered:
-            # Told as a problem of the class.
+            # Reported as a problem of the class.
             return
 
     def _references_of(
@@ -209,7 +209,7 @@ class Examiner:
             except NotRegistered as exc:
                 yield _problem(path, "dangling_reference", exc, value)
             except (MongoEngineException, TypeError, ValueError, AttributeError, KeyError):
-                # What it is instead of a reference is told as a problem of its own.
+                # What it is instead of a reference is reported as a problem of its own.
                 return
         elif isinstance(field, _EMBEDDED):
             if isinstance(value, Mapping):
@@ -364,7 +364,7 @@ def _own_faults(field: Any, value: Any, path: str) -> Iterator[Problem]:
         yield _problem(path, "invalid", exc, value)
 
 
-def _told(model: Any, raw: Mapping[str, Any], error: Exception) -> Iterator[Problem]:
+def _reported(model: Any, raw: Mapping[str, Any], error: Exception) -> Iterator[Problem]:
     """What MongoEngine, or the model's own `clean` or `validate`, says."""
     errors = error.errors if isinstance(error, ValidationError) else None
     if not errors:

@@ -1,4 +1,4 @@
-"""What lazymig asks of MongoEngine's fields: stored types, defaults, choices, embedded classes.
+"""The facts about MongoEngine's fields: stored types, defaults, choices, embedded classes.
 
 Facts only; nothing here reads a database.
 """
@@ -120,7 +120,7 @@ class Default:
 
     @property
     def exists(self) -> bool:
-        """Whether MongoEngine would store something."""
+        """Return whether MongoEngine would store something."""
         return self.known or self.computed
 
 
@@ -296,7 +296,7 @@ def _types_of_reference(source: Any) -> tuple[str, ...]:
 
 
 def _choices_of(source: Any) -> tuple[Any, ...] | None:
-    """The values that a field may have, as they are stored; `None` if that cannot be told."""
+    """The values that a field may have, as they are stored; `None` if that is not known."""
     classes = (GenericReferenceField, GenericEmbeddedDocumentField, ReferenceField)
     if not source.choices or isinstance(source, classes):
         return None
@@ -328,7 +328,7 @@ def _container_of(kind: str) -> Container:
 
 
 def _embedded_classes(source: Any) -> tuple[ClassFacts, ...]:
-    """The classes that may be embedded, the declared one first; none if that cannot be told."""
+    """The classes that may be embedded, the declared one first; none if that is not known."""
     try:
         if isinstance(source, EmbeddedDocumentField):
             root = source.document_type
@@ -371,5 +371,5 @@ def _stored_default(source: Any) -> Any:
 
 
 def _differs(value: Any) -> bool:
-    """Whether a value is such that a call gives another one each time, be it a second later."""
+    """Return whether a value is of a kind that a call gives anew each time."""
     return isinstance(value, (datetime, ObjectId, UUID))

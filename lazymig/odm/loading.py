@@ -112,7 +112,7 @@ def asked_for(family: Family, projection: Mapping[str, Any] | None) -> Mapping[P
 
 
 def asks_for_all(family: Family, asked: Mapping[Plan, Plan] | None) -> bool:
-    """Whether documents that are loaded with this answer of `asked_for` obey every rule then."""
+    """Return whether documents loaded with this answer of `asked_for` obey every rule then."""
     if asked is None:
         return True
     # A projection may hide the class that says whose rules a document obeys.
@@ -121,7 +121,7 @@ def asks_for_all(family: Family, asked: Mapping[Plan, Plan] | None) -> bool:
 
 
 def may_rescue(family: Family, projection: Mapping[str, Any] | None) -> bool:
-    """Whether a rule that only a failed load starts may write a path which a projection carries."""
+    """Return whether a rule that only errors start may write a path which a projection carries."""
     carried, excluded = _paths_of(projection or {})
     return any(plan.may_rescue(carried, excluded) for plan in family.plans)
 
@@ -235,7 +235,7 @@ class Loading:
         try:
             document = self._build_shown(item)
         except (LazyMigError, PyMongoError) as exc:
-            # Another document's trouble, met while this one was built, or the connection's.
+            # Another document's error, met while this one was built, or the connection's.
             return exc, False
         except Exception as exc:
             return exc, may_help
@@ -301,10 +301,10 @@ def _is_invalid(document: Any) -> bool:
 
 
 def builder_of(model: Any) -> Build:
-    """MongoEngine's way from a raw document to an instance, past the mixin's own door.
+    """MongoEngine's way from a raw document to an instance, past the mixin's own.
 
-    A class that overrides that way by itself is asked as it is: without a source, the mixin's door
-    is only passed through.
+    A class that overrides that way by itself is asked as it is: without a source, the mixin's
+    own only passes the document on.
     """
     build: Build = model.__dict__.get("_lazymig_door") or model._from_son
     return build
@@ -322,7 +322,7 @@ def without_claim(build: Build) -> Build:
 
 
 def is_broken(raw: Mapping[str, Any], build: Build) -> bool:
-    """Whether a raw document fails to load, or to validate, through the model."""
+    """Return whether a raw document fails to load, or to validate, through the model."""
     try:
         document = build(dict(raw))
     except (LazyMigError, PyMongoError):

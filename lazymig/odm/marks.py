@@ -22,7 +22,7 @@ _bound_session: Final[Any] = getattr(client_session, "_SESSION", None)
 
 
 def _in_transaction() -> bool:
-    """Whether what is read and written now may be undone."""
+    """Return whether what is read and written now may be undone."""
     session = None if _bound_session is None else _bound_session.get()
     return session is not None and bool(session.in_transaction)
 
@@ -42,7 +42,7 @@ def unmark(document: Any) -> None:
 
 
 def is_marked(document: Any, collection: Any, document_id: Any) -> bool:
-    """Whether a document is known to be up to date where it is about to be saved.
+    """Return whether a document is known to be up to date where it is about to be saved.
 
     The collection is another one after `switch_collection()` and the like, the `_id` after an
     assignment to the primary key.

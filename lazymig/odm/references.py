@@ -1,4 +1,4 @@
-"""References: MongoEngine's dereferencing, told from which collection each document comes.
+"""The references: MongoEngine's dereferencing, with the collection that each document comes from.
 
 MongoEngine hands a dereferenced raw document to its class without its collection, which may be
 another than the class's own. These wrappers name it; for classes without rules they do nothing.
@@ -185,7 +185,7 @@ def _fetch_unclassed(collection: Any, ids: list[Any]) -> dict[Any, Any]:
 
 
 def _model_of(collection_name: str, raw: dict[str, Any], models: list[Any]) -> Any:
-    """Which of the models of a collection a document belongs to.
+    """The model, of those of a collection, that a document belongs to.
 
     It is the one that knows the document's class, or else the one that MongoEngine would take.
     """

@@ -1,4 +1,4 @@
-"""What lazymig asks of a MongoEngine model: its collection, its classes, the paths it knows."""
+"""The facts about a MongoEngine model: its collection, its classes, the paths it knows."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ _SCALAR_FIELDS = (
 
 
 def is_concrete(model: Any) -> bool:
-    """Whether documents of this class itself can be stored."""
+    """Return whether documents of this class itself can be stored."""
     if not isinstance(model, type) or not issubclass(model, Document) or model is Document:
         return False
     meta: dict[str, Any] = model._meta  # type: ignore[attr-defined]
@@ -82,12 +82,12 @@ def class_name(model: Any) -> str:
 
 
 def inherits(model: Any) -> bool:
-    """Whether the model's documents carry `_cls`."""
+    """Return whether the model's documents carry `_cls`."""
     return model._meta.get("allow_inheritance") is True
 
 
 def is_timeseries(model: Any) -> bool:
-    """Whether the model declares a time-series collection."""
+    """Return whether the model declares a time-series collection."""
     return bool(model._meta.get("timeseries"))
 
 
@@ -165,7 +165,7 @@ def shard_key_of(model: Any) -> tuple[str, ...]:
 
 
 def stores_no_null(model: Any, name: str) -> bool:
-    """Whether a field of a model, by its database name, is left out of the document if it is None.
+    """Return whether a field, by its database name, is left out of a document if it is None.
 
     Only fields of the document itself are known.
     """
@@ -173,9 +173,9 @@ def stores_no_null(model: Any, name: str) -> bool:
 
 
 def knows_path(model: Any, path: str) -> bool | None:
-    """Whether a dotted path in database names belongs to a model or one of its subclasses.
+    """Return whether a dotted path in database names belongs to a model or one of its subclasses.
 
-    `None` where that cannot be told yet: a class that the path leads through is not defined.
+    `None` where that is not known yet: a class that the path leads through is not defined.
     """
     return _in_document(model, path.split("."))
 
@@ -292,5 +292,5 @@ def _document_type(field: Any) -> Any:
 
 
 def _is_scalar(field: Any) -> bool:
-    """Whether a field's stored value can have no sub-document, so that no path goes below it."""
+    """Return whether no path goes below a field, as its value can have no sub-document."""
     return isinstance(field, _SCALAR_FIELDS)

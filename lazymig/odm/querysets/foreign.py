@@ -1,4 +1,4 @@
-"""Collections that are read besides a model's own: their models, and what is settled in them."""
+"""Collections that are read besides a model's own: their models, and the settling in them."""
 
 from __future__ import annotations
 

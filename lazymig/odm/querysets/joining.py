@@ -21,7 +21,7 @@ _WATCHED = "_lazymig_watched"
 NOTHING_PENDING = "No rule is pending for this query: it is sent as it is."
 
 if TYPE_CHECKING:
-    # What stands in front is only ever used joined to a MongoEngine queryset class.
+    # What is put in front is only ever used joined to a MongoEngine queryset class.
     _Joined: Any = BaseQuerySet
 else:
     _Joined = object

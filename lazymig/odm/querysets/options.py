@@ -29,7 +29,7 @@ class OptionsQuerySet(SettlingQuerySet):
         return self._lazymig_as_is(Need("a positional projection", frozenset()))
 
     def _lazymig_as_is(self, need: Need, *, writes: bool = False) -> dict[str, Any]:
-        """Settle so that the filter may go out as it is, if a rule concerns it or the operation.
+        """Settle so that the filter may be sent unchanged, if a rule concerns it or the operation.
 
         :return: the attributes of a queryset that sends it so; none if no rule is concerned.
         """

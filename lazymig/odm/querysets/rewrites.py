@@ -1,4 +1,4 @@
-"""What queries see: filters through pending rules, and what has to be settled first."""
+"""The rewrites of a collection: filters through its pending rules, and what they need settled."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import logging
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from lazymig.engines.access import all_of
 from lazymig.engines.settling import Found, Refusal, Search, find_old, rules_matching, settle
 from lazymig.errors import SettleLimitExceeded
-from lazymig.odm.plans import family_of
+from lazymig.odm.plans import family_of, once_per_family
 from lazymig.redaction import shape_of
 from lazymig.rules.dependencies import Footprint, Paths, footprint_of, meet, with_dependencies
 from lazymig.rules.discovery import BoundRule
@@ -132,23 +131,17 @@ class Need:
     restarted: frozenset[int] = frozenset()
 
 
-_known: WeakKeyDictionary[Family, Rewrites | None] = WeakKeyDictionary()
-
-
 def rewrites_of(model: Any) -> Rewrites | None:
-    """What queries of a model see through; `None` if there is nothing.
+    """The rules that queries of a model see through; `None` if there are none.
 
     The rules of a handler with `see_through = False` are left out.
     """
     family = family_of(model)
-    if family is None:
-        return None
-    if family not in _known:
-        _known[family] = _make_rewrites(family)
-    return _known[family]
+    return None if family is None else _rewrites_of(family)
 
 
-def _make_rewrites(family: Family) -> Rewrites | None:
+@once_per_family
+def _rewrites_of(family: Family) -> Rewrites | None:
     plans = tuple(plan for plan in family.plans if plan.starting and plan.handler_class.see_through)
     if not plans:
         return None
@@ -171,7 +164,7 @@ def _classes_in(target: Any) -> Iterator[str]:
 
 
 def rewritten_filter(
-    model: Any, query: Mapping[str, Any], rewrites: Rewrites, collation: bool = False
+    model: Any, query: Mapping[str, Any], rewrites: Rewrites, *, collation: bool
 ) -> RewrittenFilter:
     """A filter over today's shapes, as a filter over stored shapes.
 
@@ -180,18 +173,18 @@ def rewritten_filter(
         no constant of a rule can be judged here.
     """
     if collation and rewrites.rewriter.is_concerned(query):
-        return _partly_rewritten(query, rewrites, collation)
+        return _partly_rewritten(query, rewrites, collation=collation)
     try:
         seen = rewrites.rewriter.rewrite(query)
     except CannotRewrite:
-        return _partly_rewritten(query, rewrites, collation)
+        return _partly_rewritten(query, rewrites, collation=collation)
     if seen is not query:
         _log(model, query, seen, rewrites)
     return RewrittenFilter(seen, seen)
 
 
 def _partly_rewritten(
-    query: Mapping[str, Any], rewrites: Rewrites, collation: bool
+    query: Mapping[str, Any], rewrites: Rewrites, *, collation: bool
 ) -> RewrittenFilter:
     """The conjuncts that can be rewritten find the documents to settle; the others come as is."""
     within: list[Mapping[str, Any]] = []

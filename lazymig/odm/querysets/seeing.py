@@ -244,14 +244,14 @@ class SeeThroughQuerySet(OptionsQuerySet):
 
 
 def is_positional(update: Mapping[str, Any]) -> bool:
-    """Whether an update, in MongoEngine's terms, names the element that its filter has found."""
+    """Return whether an update of MongoEngine's names the element that its filter has found."""
     return is_positional_update(update.get("__raw__")) or any(
         part in ("S", "$") for key in update for part in key.split("__")
     )
 
 
 def _signals_deletion(model: Any) -> bool:
-    """Whether MongoEngine deletes document by document, as somebody listens."""
+    """Return whether MongoEngine deletes document by document, as somebody listens."""
     return bool(signals.signals_available) and bool(
         signals.pre_delete.has_receivers_for(model) or signals.post_delete.has_receivers_for(model)
     )

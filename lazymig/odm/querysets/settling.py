@@ -45,7 +45,7 @@ class SettlingQuerySet(FormerClassesQuerySet):
 
     _lazymig_seen: tuple[Any, RewrittenFilter] | None = None
 
-    # The filter goes out as it is: everything that it may find has been settled.
+    # The filter is sent unchanged: everything that it may find has been settled.
     _lazymig_settled = False
 
     # Nothing is settled any more: it has been, or what is asked only looks at the filter.
@@ -222,7 +222,7 @@ class SettlingQuerySet(FormerClassesQuerySet):
         *,
         sets_class: bool = False,
     ) -> Any:
-        """A clone whose filter goes out as it is, as what an upsert inserts is taken from it.
+        """A clone whose filter is sent unchanged, as what an upsert inserts is taken from it.
 
         :param written: the paths that the upsert writes; `None` for any.
         :param read: the paths that it computes from; `None` for any.
@@ -337,5 +337,5 @@ def sorted_paths(order: Any) -> list[str]:
 
 
 def _finds_one(query: Mapping[str, Any]) -> bool:
-    """Whether a filter names one `_id`, so that there is nothing to be sorted."""
+    """Return whether a filter names one `_id`, so that there is nothing to be sorted."""
     return type(query.get("_id")) in (ObjectId, str, int, UUID)

@@ -1,4 +1,4 @@
-"""How a queryset's documents are asked for once more, by the same query."""
+"""The second query for a queryset's documents, which asks for the same once more."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["StepByStep", "may_walk_an_index", "requery_of"]
 
 
 def may_walk_an_index(queryset: Any, order: Sequence[str]) -> bool:
-    """Whether MongoDB may answer a queryset by an index.
+    """Return whether MongoDB may answer a queryset by an index.
 
     Without a filter, an order and a hint it walks the documents as they lie there.
 
