@@ -1,4 +1,4 @@
-"""DocumentMigration: what users subclass to write rules, and call to run and to watch them.
+"""DocumentMigration: the class that users subclass to write rules, and call to run them.
 
 Runs and reports are imported by the calls that need them: a web process that loads documents alone
 does not pay for them.
@@ -20,7 +20,7 @@ from lazymig.engines.reading.decoding import decode
 from lazymig.engines.sessions import check_no_transaction
 from lazymig.errors import Remedy, RunNotFound, RunOptionError
 from lazymig.odm.handler import MigrationHandler
-from lazymig.odm.loading import Source, builder_of, is_broken, load_batch
+from lazymig.odm.loading import Loading, Source, builder_of, is_broken
 from lazymig.odm.plans import family_for, plan_for
 from lazymig.odm.schema import collection_of, id_of
 from lazymig.operations.journal import JOURNAL
@@ -57,7 +57,7 @@ class DocumentMigration(MigrationHandler):
     :cvar on_error: what a load does with an old document that cannot be migrated: `"raise"` a
         `MigrationError`, or `"skip"` it: load it as it is stored if MongoEngine can, otherwise
         leave it out of the iteration. A save of it, and an operation that has to bring it up to
-        date first, raise or go on likewise.
+        date first, raise or pass it over likewise.
     :cvar lazy_timeout: seconds that a load may wait for its write, within the limits of PyMongo,
         and after which it computes no further document; `None` for no other limit.
     :cvar see_through: whether queries see through pending rules; otherwise they are answered from
@@ -95,7 +95,7 @@ class DocumentMigration(MigrationHandler):
         if raw is not None:
             family = family_for(type(self), self._doc_class)
             source = Source(collection, lone=True)
-            (item,) = load_batch(family, source, [raw], builder_of(model))
+            (item,) = Loading(family, source, builder_of(model)).load([raw])
             if isinstance(doc, Document):
                 raw = item
             elif not isinstance(item, Exception):
@@ -123,7 +123,7 @@ class DocumentMigration(MigrationHandler):
         :raises CollectionLocked: another run is at work on the collection.
         :raises RuleChanged: the run to resume has begun with other rules.
         :raises RunError: a run that has not finished has applied to a part of the collection a rule
-            whose target does not tell to which.
+            whose target does not show to which.
         :raises BackupFailed: the backup could not be written.
         :raises MigrationFailed: a rule that writes by itself raised.
         :raises pymongo.errors.PyMongoError: the connection or the rights.

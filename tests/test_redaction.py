@@ -15,7 +15,7 @@ from pymongo.errors import BulkWriteError, OperationFailure, WriteError
 
 from lazymig import MigrationFailed
 from lazymig.engines.reading.decoding import Undecodable
-from lazymig.odm.querysets.see_through import sight_of
+from lazymig.odm.querysets.rewrites import rewrites_of
 from lazymig.redaction import bare, excerpt, shape_of
 from tests.support.handlers import handler, model, rule
 
@@ -166,9 +166,9 @@ def test_what_was_logged_is_not_kept_for_ever(
     )
     for number in range(600):
         post.objects(__raw__={"mail": "a", f"field{number}": 1}).count()
-    sight = sight_of(post)
-    assert sight is not None
-    assert len(sight.told) <= 300
+    rewrites = rewrites_of(post)
+    assert rewrites is not None
+    assert len(rewrites.logged) <= 300
 
 
 def test_the_shape_of_a_filter_keeps_names() -> None:

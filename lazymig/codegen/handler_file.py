@@ -30,6 +30,7 @@ from lazymig.codegen.source_file import (
 )
 from lazymig.errors import HandlerFileError, RuleDefinitionError
 from lazymig.odm.document import LazyMigrationMixin
+from lazymig.odm.schema import subclasses_of
 from lazymig.rules.discovery import discover
 from lazymig.rules.rule import Rule, Scope
 
@@ -41,7 +42,6 @@ __all__ = [
     "handler_place",
     "new_handler_file",
     "next_number",
-    "subclasses_of",
 ]
 
 
@@ -158,14 +158,6 @@ def next_number(handler_class: type, scope: Scope) -> RuleNumber:
         highest = max(models, key=lambda rule: rule.number)
         digits = len("".join(filter(str.isdecimal, highest.name.split("_")[0])))
     return RuleNumber(number, digits)
-
-
-def subclasses_of(cls: type) -> Iterator[type]:
-    """The subclasses of a class, theirs included."""
-    subclasses: list[type] = cls.__subclasses__()
-    for each in subclasses:
-        yield each
-        yield from subclasses_of(each)
 
 
 # --- Edits ----------------------------------------------------------------------------------

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lazymig.codegen.handler_file import handler_place, subclasses_of
+from lazymig.codegen.handler_file import handler_place
 from lazymig.codegen.source_file import SourceFile, defined_names, statements_in
 from lazymig.errors import HandlerFileError, RuleDefinitionError
+from lazymig.odm.schema import subclasses_of
 from lazymig.rules.discovery import discover
 from lazymig.rules.rule import RuleHandler
 
@@ -79,8 +80,7 @@ def removable_lines(handler_class: type, rule_names: Iterable[str]) -> list[Line
 def _sharers(owner: type, name: str, handler_class: type) -> Iterator[str]:
     """The handlers, other than this one, that have a rule from its owner."""
     method = vars(owner)[name]
-    classes: list[type] = [owner, *subclasses_of(owner)]
-    for each in dict.fromkeys(classes):
+    for each in (owner, *subclasses_of(owner)):
         if (
             each is not handler_class
             and issubclass(each, RuleHandler)

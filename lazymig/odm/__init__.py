@@ -1,1 +1,1 @@
-"""MongoEngine's doors: the only folder that touches MongoEngine's private names."""
+"""The way into MongoEngine: the only folder that touches MongoEngine's private names."""

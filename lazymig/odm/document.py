@@ -1,4 +1,4 @@
-"""LazyMigrationMixin: what a model inherits to have old documents migrated as they are loaded."""
+"""LazyMigrationMixin: the base by which a model has old documents migrated as they are loaded."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from lazymig.odm.handler import MigrationHandler
 from lazymig.odm.loading import (
     LEFT_OUT,
     DocumentLeftOut,
+    Loading,
     Source,
     asked_for,
     asks_for_all,
     current_source,
-    load_batch,
     reading_from,
     without_claim,
 )
 from lazymig.odm.marks import marking
 from lazymig.odm.plans import bind_rules, family_of, forget_plans, owner_of, root_of
-from lazymig.odm.querysets.managers import open_managers
+from lazymig.odm.querysets.joining import watch_querysets
 from lazymig.odm.references import watch_references
 from lazymig.odm.saving import SavingDocument
 from lazymig.odm.schema import document_subclasses, is_concrete
@@ -34,6 +34,7 @@ from lazymig.rules.bound_rule import BoundRule
 
 __all__ = ["LazyMigrationMixin"]
 
+watch_querysets()
 watch_references()
 
 
@@ -49,14 +50,16 @@ class LazyMigrationMixin(SavingDocument):
     database and loaded again. Without a handler, or once a handler has no rules left, the model
     is a plain MongoEngine model.
 
-    :raises TypeError: the mixin is listed after Document, or by an EmbeddedDocument.
+    :raises TypeError: the mixin is listed after Document, or in an EmbeddedDocument.
     :raises RuleDefinitionError: the handler or one of its rules is written wrongly.
     """
 
     migration_handler: ClassVar[type[MigrationHandler] | None] = None
 
-    # Whether documents of the collection may carry the claim of a once rule.
+    # Whether documents of the collection may carry the claim of a once rule; and whether querysets
+    # migrate, `None` for an abstract class, which has none.
     _lazymig_claimed: ClassVar[bool] = False
+    _lazymig_live: ClassVar[bool | None] = None
 
     if TYPE_CHECKING:
         # A Document's own, which type checkers cannot see from here.
@@ -77,7 +80,7 @@ class LazyMigrationMixin(SavingDocument):
         claimed = any(rule.once is not None for rule in rules)
         live = claimed or any(rule.scope == "lazy" for rule in rules)
         for model in tree:
-            _install(model, live, claimed)
+            _install(model, live=live, claimed=claimed)
 
     @classmethod
     def _from_son(cls, son: Any, _auto_dereference: bool = True, created: bool = False) -> Any:
@@ -105,7 +108,7 @@ def _load_one(cls: Any, source: Source, son: Any, build: Any) -> Any:
     asked = asked_for(family, source.projection)
     if asks_for_all(family, asked):
         build = marking(build, source.collection)
-    (item,) = load_batch(family, source, [son], build, asked=asked)
+    (item,) = Loading(family, source, build, asked).load([son])
     if isinstance(item, Exception):
         raise item
     if item is LEFT_OUT:
@@ -123,8 +126,9 @@ def _check_bases(cls: type) -> None:
     if order.index(LazyMigrationMixin) > order.index(BaseDocument):
         bases = ", ".join(base.__name__ for base in cls.__bases__ if base is not LazyMigrationMixin)
         raise TypeError(
-            f"{cls.__name__}: LazyMigrationMixin is listed after Document, where it would not see "
-            f"documents being loaded; write class {cls.__name__}(LazyMigrationMixin, {bases})"
+            f"{cls.__name__}: LazyMigrationMixin is listed after Document, where it does not see "
+            "documents being loaded; list the mixin before Document: "
+            f"class {cls.__name__}(LazyMigrationMixin, {bases})"
         )
 
 
@@ -145,10 +149,10 @@ def _rules_of(model: Any) -> tuple[BoundRule, ...]:
     return () if handler is None else bind_rules(handler, owner_of(model))
 
 
-def _install(model: Any, live: bool, claimed: bool) -> None:
-    """Open lazymig's doors in a model, or take them out of the way of a model without rules."""
+def _install(model: Any, *, live: bool, claimed: bool) -> None:
+    """Put lazymig in the way of a model's loads, or out of the way of a model without rules."""
     model._lazymig_claimed = claimed
-    open_managers(model, live)
+    model._lazymig_live = live
     own = model.__dict__.get("_from_son")
     if own is not None and own is model.__dict__.get("_lazymig_short_cut"):
         del model._from_son

@@ -1,7 +1,7 @@
-"""One stored document held against its model: loaded as it is, validated, each field read.
+"""The examination of one stored document by its model: loaded as it is, validated, each field read.
 
-What is wrong is told field by field, and nothing stops at the first fault. References are listed,
-not followed.
+What is wrong is reported field by field, and nothing stops at the first fault. References are
+listed, not followed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from mongoengine.fields import (
 from pymongo.errors import PyMongoError
 
 from lazymig.odm.loading import builder_of
-from lazymig.odm.schema import class_name
+from lazymig.odm.schema import class_name, subclasses_of
 from lazymig.odm.stored import as_stored
 
 __all__ = ["Examiner", "Problem", "ProblemKind", "Reference", "examining"]
@@ -144,7 +144,7 @@ class Examiner:
     def _dissected(self, raw: Mapping[str, Any], error: Exception) -> list[Problem]:
         """What is wrong, field by field; if that is nothing, what MongoEngine says itself."""
         found = list(_faults_of(self.model, raw, ""))
-        return found or list(_told(self.model, raw, error))
+        return found or list(_reported(self.model, raw, error))
 
     # --- References ---
 
@@ -156,7 +156,7 @@ class Examiner:
         try:
             yield from self._references_of(self.model, raw, "")
         except NotRegistered:
-            # Told as a problem of the class.
+            # Reported as a problem of the class.
             return
 
     def _references_of(
@@ -192,7 +192,7 @@ class Examiner:
             cls = field.document_type
             if cls in within:
                 return True
-            tree = (cls, *_subclasses(cls))
+            tree = (cls, *subclasses_of(cls))
             return any(
                 each._dynamic
                 or any(self._leads(inner, (*within, cls)) for inner in each._fields.values())
@@ -209,7 +209,7 @@ class Examiner:
             except NotRegistered as exc:
                 yield _problem(path, "dangling_reference", exc, value)
             except (MongoEngineException, TypeError, ValueError, AttributeError, KeyError):
-                # What it is instead of a reference is told as a problem of its own.
+                # What it is instead of a reference is reported as a problem of its own.
                 return
         elif isinstance(field, _EMBEDDED):
             if isinstance(value, Mapping):
@@ -272,12 +272,6 @@ def _embedded_class(field: Any, raw: Mapping[str, Any]) -> Any:
     if isinstance(field, EmbeddedDocumentField):
         return _class_of(field.document_type, raw)
     return get_document(str(raw["_cls"]))
-
-
-def _subclasses(cls: Any) -> Iterator[Any]:
-    for subclass in cls.__subclasses__():
-        yield subclass
-        yield from _subclasses(subclass)
 
 
 # --- Field by field -----------------------------------------------------------------------
@@ -370,7 +364,7 @@ def _own_faults(field: Any, value: Any, path: str) -> Iterator[Problem]:
         yield _problem(path, "invalid", exc, value)
 
 
-def _told(model: Any, raw: Mapping[str, Any], error: Exception) -> Iterator[Problem]:
+def _reported(model: Any, raw: Mapping[str, Any], error: Exception) -> Iterator[Problem]:
     """What MongoEngine, or the model's own `clean` or `validate`, says."""
     errors = error.errors if isinstance(error, ValidationError) else None
     if not errors:

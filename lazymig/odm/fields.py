@@ -1,4 +1,4 @@
-"""What lazymig asks of MongoEngine's fields: stored types, defaults, choices, embedded classes.
+"""The facts about MongoEngine's fields: stored types, defaults, choices, embedded classes.
 
 Facts only; nothing here reads a database.
 """
@@ -20,7 +20,6 @@ from mongoengine import EmbeddedDocument
 from mongoengine import base as mongoengine_base
 from mongoengine import fields as mongoengine_fields
 from mongoengine.base import BaseField
-from mongoengine.base.common import _document_registry
 from mongoengine.errors import MongoEngineException
 from mongoengine.fields import (
     DecimalField,
@@ -37,7 +36,13 @@ from mongoengine.fields import (
     UUIDField,
 )
 
-from lazymig.odm.schema import class_name, document_parents, document_subclasses, inherits
+from lazymig.odm.schema import (
+    class_name,
+    document_parents,
+    document_subclasses,
+    inherits,
+    subclasses_of,
+)
 from lazymig.raw.encoding import ANY_UUID
 from lazymig.raw.values import TYPE_ALIASES, type_code
 
@@ -115,7 +120,7 @@ class Default:
 
     @property
     def exists(self) -> bool:
-        """Whether MongoEngine would store something."""
+        """Return whether MongoEngine would store something."""
         return self.known or self.computed
 
 
@@ -291,7 +296,7 @@ def _types_of_reference(source: Any) -> tuple[str, ...]:
 
 
 def _choices_of(source: Any) -> tuple[Any, ...] | None:
-    """The values that a field may have, as they are stored; `None` if that cannot be told."""
+    """The values that a field may have, as they are stored; `None` if that is not known."""
     classes = (GenericReferenceField, GenericEmbeddedDocumentField, ReferenceField)
     if not source.choices or isinstance(source, classes):
         return None
@@ -323,23 +328,16 @@ def _container_of(kind: str) -> Container:
 
 
 def _embedded_classes(source: Any) -> tuple[ClassFacts, ...]:
-    """The classes that may be embedded, the declared one first; none if that cannot be told."""
+    """The classes that may be embedded, the declared one first; none if that is not known."""
     try:
         if isinstance(source, EmbeddedDocumentField):
             root = source.document_type
-            return tuple(map(facts_of, (root, *_embedded_subclasses(root))))
+            return tuple(map(facts_of, (root, *subclasses_of(root))))
         if isinstance(source, GenericEmbeddedDocumentField) and source.choices:
             return tuple(map(facts_of, source.choices))
     except MongoEngineException:
         return ()
     return ()
-
-
-def _embedded_subclasses(model: Any) -> Iterator[Any]:
-    for subclass in model.__subclasses__():
-        if _document_registry.get(class_name(subclass)) is subclass:
-            yield subclass
-        yield from _embedded_subclasses(subclass)
 
 
 def _default_of(source: Any) -> Default:
@@ -373,5 +371,5 @@ def _stored_default(source: Any) -> Any:
 
 
 def _differs(value: Any) -> bool:
-    """Whether a value is such that a call gives another one each time, be it a second later."""
+    """Return whether a value is of a kind that a call gives anew each time."""
     return isinstance(value, (datetime, ObjectId, UUID))

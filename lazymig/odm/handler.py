@@ -1,4 +1,4 @@
-"""What a handler declares beside its rules, checked when its class is defined."""
+"""The declarations of a handler beside its rules, checked when its class is defined."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def untouched_collection(model: Any) -> Any:
 def compare_indexes(model: Any) -> tuple[list[Index], list[Index]]:
     """The declared indexes that the database lacks, and those in it that nobody declares.
 
-    :return: fields and directions of each, as `Document.compare_indexes` tells them.
+    :return: fields and directions of each, as `Document.compare_indexes` gives them.
     :raises pymongo.errors.PyMongoError: the connection, or the right to list indexes.
     """
     with _no_index_created(model):

@@ -27,14 +27,13 @@ __all__ = [
     "LEFT_OUT",
     "Build",
     "DocumentLeftOut",
+    "Loading",
     "Source",
     "asked_for",
     "asks_for_all",
-    "bring_up",
     "builder_of",
     "current_source",
     "is_broken",
-    "load_batch",
     "may_rescue",
     "reading_from",
     "without_claim",
@@ -113,7 +112,7 @@ def asked_for(family: Family, projection: Mapping[str, Any] | None) -> Mapping[P
 
 
 def asks_for_all(family: Family, asked: Mapping[Plan, Plan] | None) -> bool:
-    """Whether documents that are loaded with this answer of `asked_for` obey every rule then."""
+    """Return whether documents loaded with this answer of `asked_for` obey every rule then."""
     if asked is None:
         return True
     # A projection may hide the class that says whose rules a document obeys.
@@ -122,7 +121,7 @@ def asks_for_all(family: Family, asked: Mapping[Plan, Plan] | None) -> bool:
 
 
 def may_rescue(family: Family, projection: Mapping[str, Any] | None) -> bool:
-    """Whether a rule that only a failed load starts may write a path which a projection carries."""
+    """Return whether a rule that only errors start may write a path which a projection carries."""
     carried, excluded = _paths_of(projection or {})
     return any(plan.may_rescue(carried, excluded) for plan in family.plans)
 
@@ -153,134 +152,142 @@ def _paths_of(projection: Mapping[str, Any]) -> tuple[list[str] | None, list[str
     return carried, excluded
 
 
-def load_batch(
-    family: Family,
-    source: Source,
-    raws: Sequence[Any],
-    build: Build,
-    *,
-    asked: Mapping[Plan, Plan] | None = None,
-    judged: bool = False,
-) -> list[Any]:
-    """Migrate, build and rescue a batch.
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """How raw documents of one source become documents of MongoEngine.
 
-    :param raws: raw documents; after `bring_up` also what that puts in their places.
     :param build: see `builder_of`.
     :param asked: see `asked_for`; only for projected documents.
-    :param judged: the batch comes from `bring_up`.
-    :return: for each document an instance, `LEFT_OUT`, or the exception to raise in its place.
-    :raises pymongo.errors.PyMongoError: the connection or the rights.
     """
-    items = raws if judged else bring_up(source, raws, family, asked)
-    results: list[Any] = []
-    broken: list[int] = []
-    for index, item in enumerate(items):
-        result, needs_rescue = _build_item(family, source, item, build)
-        results.append(result)
-        if needs_rescue:
-            broken.append(index)
-    if broken:
-        _rescue(family, source, items, results, broken, build)
-    return results
 
+    family: Family
+    source: Source
+    build: Build
+    asked: Mapping[Plan, Plan] | None = None
 
-def bring_up(
-    source: Source,
-    raws: Sequence[dict[str, Any]],
-    family: Family,
-    asked: Mapping[Plan, Plan] | None,
-) -> Sequence[Any]:
-    """The raw documents of a batch, up to date; the same object if they were.
+    def load(self, raws: Sequence[Any]) -> list[Any]:
+        """Migrate, build and rescue a batch.
 
-    `None` for documents that have been deleted, or that belong to another class now.
-    """
-    items: Sequence[Any] = raws
-    if asked is None:
-        items = refresh(source.collection, raws, family)
-    elif asked:
-        items = refresh_partial(
-            source.collection, raws, family, asked, source.projection, source.positional
-        )
-    if source.classes is None or items is raws:
-        return items
-    return [
-        None if isinstance(item, Mapping) and item.get("_cls") not in source.classes else item
-        for item in items
-    ]
+        :return: for each document an instance, `LEFT_OUT`, or the exception to raise in its place.
+        :raises pymongo.errors.PyMongoError: the connection or the rights.
+        """
+        return self.build_all(self.bring_up(raws))
 
+    def loaded(self, raws: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+        """The instances of a batch that are not left out, each with its `_id`.
 
-def _build_item(family: Family, source: Source, item: Any, build: Build) -> tuple[Any, bool]:
-    """An instance, or what stands for it; and whether the rules may still help the document."""
-    if item is None:
-        return LEFT_OUT, False
-    if isinstance(item, Failure):
-        return _build_failed(source, item, build), False
-    plan = family.plan_of(item)
-    if isinstance(item, Undecoded):
-        return item.error, plan is not None and bool(plan.lazy) and "_id" in item
-    try:
-        document = build(_shown(source, item))
-    except (LazyMigError, PyMongoError) as exc:
-        # Another document's trouble, met while this one was built, or the connection's.
-        return exc, False
-    except Exception as exc:
-        return exc, plan is not None and bool(plan.lazy) and "_id" in item
-    validated = plan is not None and plan.validates and not source.projection
-    return document, validated and _is_invalid(document)
+        :raises Exception: the one that stands in the place of a document.
+        """
+        for stored, item in zip(raws, self.load(raws), strict=True):
+            if isinstance(item, Exception):
+                raise item
+            if item is not LEFT_OUT:
+                yield stored["_id"], item
 
+    def bring_up(self, raws: Sequence[Any]) -> Sequence[Any]:
+        """The raw documents of a batch, up to date; the same object if they were.
 
-def _build_failed(source: Source, failure: Failure, build: Build) -> Any:
-    """What stands for a document that was not migrated: its error, or, skipped, its old form."""
-    if failure.plan.on_error == "raise":
-        return failure.error
-    try:
-        document = build(_shown(source, dict(failure.document)))
-    except Exception as exc:
-        if not source.lone:
-            return LEFT_OUT
-        return _add_note(exc, failure.plan, failure.document.get("_id"))
-    unmark(document)
-    return document
+        `None` for documents that have been deleted, or that belong to another class now.
+        """
+        items: Sequence[Any] = raws
+        source = self.source
+        if self.asked is None:
+            items = refresh(source.collection, raws, self.family)
+        elif self.asked:
+            items = refresh_partial(
+                source.collection,
+                raws,
+                self.family,
+                self.asked,
+                source.projection,
+                source.positional,
+            )
+        if source.classes is None or items is raws:
+            return items
+        return [
+            None if isinstance(item, Mapping) and item.get("_cls") not in source.classes else item
+            for item in items
+        ]
 
+    def build_all(self, items: Sequence[Any]) -> list[Any]:
+        """Build, and rescue if need be, what `bring_up` has given; see `load`."""
+        results: list[Any] = []
+        broken: list[int] = []
+        for index, item in enumerate(items):
+            result, needs_rescue = self._build_item(item)
+            results.append(result)
+            if needs_rescue:
+                broken.append(index)
+        if broken:
+            self._rescue(items, results, broken)
+        return results
 
-def _rescue(
-    family: Family,
-    source: Source,
-    items: Sequence[Any],
-    results: list[Any],
-    broken: Sequence[int],
-    build: Build,
-) -> None:
-    """Try all rules on the documents that failed, in one batch, and build them again.
-
-    A document that no rule helps keeps its result: MongoEngine's own exception with a note, or,
-    where it merely is not valid, the instance, which plain MongoEngine would load too.
-    """
-    failed = [items[index] for index in broken]
-    fresh = rescue(source.collection, failed, family, source.projection, None, source.positional)
-    for index, item in zip(broken, fresh, strict=True):
-        plan = family.plan_of(items[index])
-        assert plan is not None
+    def _build_item(self, item: Any) -> tuple[Any, bool]:
+        """An instance, or what stands for it; and whether the rules may still help the document."""
         if item is None:
-            results[index] = LEFT_OUT
-        elif isinstance(item, Failure):
-            results[index] = _build_failed(source, item, build)
-        elif source.classes is not None and item.get("_cls") not in source.classes:
-            results[index] = LEFT_OUT
-        elif item == items[index]:
-            if isinstance(results[index], Exception):
-                _add_note(results[index], plan, item["_id"])
-        else:
-            try:
-                results[index] = build(_shown(source, dict(item)))
-            except Exception as exc:
-                results[index] = _add_note(exc, plan, item["_id"])
+            return LEFT_OUT, False
+        if isinstance(item, Failure):
+            return self._build_failed(item), False
+        plan = self.family.plan_of(item)
+        may_help = plan is not None and bool(plan.lazy) and "_id" in item
+        if isinstance(item, Undecoded):
+            return item.error, may_help
+        try:
+            document = self._build_shown(item)
+        except (LazyMigError, PyMongoError) as exc:
+            # Another document's error, met while this one was built, or the connection's.
+            return exc, False
+        except Exception as exc:
+            return exc, may_help
+        validated = plan is not None and plan.validates and not self.source.projection
+        return document, validated and _is_invalid(document)
 
+    def _build_failed(self, failure: Failure) -> Any:
+        """What stands for a document that was not migrated: its error or, skipped, its old form."""
+        if failure.plan.on_error == "raise":
+            return failure.error
+        try:
+            document = self._build_shown(dict(failure.document))
+        except Exception as exc:
+            if not self.source.lone:
+                return LEFT_OUT
+            return _add_note(exc, failure.plan, failure.document.get("_id"))
+        unmark(document)
+        return document
 
-def _shown(source: Source, raw: dict[str, Any]) -> dict[str, Any]:
-    if source.hide_id:
-        raw = {key: value for key, value in raw.items() if key != "_id"}
-    return raw
+    def _rescue(self, items: Sequence[Any], results: list[Any], broken: Sequence[int]) -> None:
+        """Try all rules on the documents that failed, in one batch, and build them again.
+
+        A document that no rule helps keeps its result: MongoEngine's own exception with a note, or,
+        where it merely is invalid, the instance, which plain MongoEngine would load too.
+        """
+        source = self.source
+        failed = [items[index] for index in broken]
+        fresh = rescue(
+            source.collection, failed, self.family, source.projection, None, source.positional
+        )
+        for index, item in zip(broken, fresh, strict=True):
+            plan = self.family.plan_of(items[index])
+            assert plan is not None
+            if item is None:
+                results[index] = LEFT_OUT
+            elif isinstance(item, Failure):
+                results[index] = self._build_failed(item)
+            elif source.classes is not None and item.get("_cls") not in source.classes:
+                results[index] = LEFT_OUT
+            elif item == items[index]:
+                if isinstance(results[index], Exception):
+                    _add_note(results[index], plan, item["_id"])
+            else:
+                try:
+                    results[index] = self._build_shown(dict(item))
+                except Exception as exc:
+                    results[index] = _add_note(exc, plan, item["_id"])
+
+    def _build_shown(self, raw: Any) -> Any:
+        if self.source.hide_id:
+            raw = {key: value for key, value in raw.items() if key != "_id"}
+        return self.build(raw)
 
 
 def _is_invalid(document: Any) -> bool:
@@ -294,10 +301,10 @@ def _is_invalid(document: Any) -> bool:
 
 
 def builder_of(model: Any) -> Build:
-    """MongoEngine's way from a raw document to an instance, past the mixin's own door.
+    """MongoEngine's way from a raw document to an instance, past the mixin's own.
 
-    A class that overrides that way by itself is asked as it is: without a source, the mixin's door
-    is only passed through.
+    A class that overrides that way by itself is asked as it is: without a source, the mixin's
+    own only passes the document on.
     """
     build: Build = model.__dict__.get("_lazymig_door") or model._from_son
     return build
@@ -315,7 +322,7 @@ def without_claim(build: Build) -> Build:
 
 
 def is_broken(raw: Mapping[str, Any], build: Build) -> bool:
-    """Whether a raw document fails to load, or to validate, through the model."""
+    """Return whether a raw document fails to load, or to validate, through the model."""
     try:
         document = build(dict(raw))
     except (LazyMigError, PyMongoError):

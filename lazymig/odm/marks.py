@@ -22,7 +22,7 @@ _bound_session: Final[Any] = getattr(client_session, "_SESSION", None)
 
 
 def _in_transaction() -> bool:
-    """Whether what is read and written now may be undone."""
+    """Return whether what is read and written now may be undone."""
     session = None if _bound_session is None else _bound_session.get()
     return session is not None and bool(session.in_transaction)
 
@@ -33,12 +33,7 @@ def mark(document: Any, collection: Any, document_id: Any) -> None:
     In the transaction of a bound session nothing is noted, for it may be undone.
     """
     if not _in_transaction():
-        _mark(document, collection, document_id)
-
-
-def _mark(document: Any, collection: Any, document_id: Any) -> None:
-    # MongoEngine's own __setattr__ takes ten times as long, and each load comes by here.
-    object.__setattr__(document, _MARK, (collection, document_id))
+        object.__setattr__(document, _MARK, (collection, document_id))
 
 
 def unmark(document: Any) -> None:
@@ -47,7 +42,7 @@ def unmark(document: Any) -> None:
 
 
 def is_marked(document: Any, collection: Any, document_id: Any) -> bool:
-    """Whether a document is known to be up to date where it is about to be saved.
+    """Return whether a document is known to be up to date where it is about to be saved.
 
     The collection is another one after `switch_collection()` and the like, the `_id` after an
     assignment to the primary key.
@@ -73,10 +68,11 @@ def marking(build: Callable[..., Any], collection: Any) -> Callable[..., Any]:
     if _in_transaction():
         return build
 
-    def build_marked(raw: Any, *args: Any, **options: Any) -> Any:
-        document = build(raw, *args, **options)
+    def build_marked(raw: Any) -> Any:
+        document = build(raw)
         if "_id" in raw:
-            _mark(document, collection, raw["_id"])
+            # MongoEngine's own __setattr__ takes ten times as long, and each load comes by here.
+            object.__setattr__(document, _MARK, (collection, raw["_id"]))
         return document
 
     return build_marked

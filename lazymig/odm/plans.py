@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import partial, wraps
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from lazymig.errors import ConvergenceWarning, RuleDefinitionError, UpdateQueryError
 from lazymig.odm.schema import (
@@ -39,10 +39,13 @@ __all__ = [
     "family_of",
     "forget_plans",
     "legacy_names",
+    "once_per_family",
     "owner_of",
     "plan_for",
     "root_of",
 ]
+
+_T = TypeVar("_T")
 
 logger = logging.getLogger(__name__)
 
@@ -176,12 +179,12 @@ def _users_level() -> int:
     warns, it is the `stacklevel` of the warning.
     """
     level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and _room_of(frame) in _NOT_THE_USERS:
+    while frame.f_back is not None and _package_of(frame) in _NOT_THE_USERS:
         level, frame = level + 1, frame.f_back
     return level
 
 
-def _room_of(frame: FrameType) -> str:
+def _package_of(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
@@ -247,14 +250,14 @@ def _make_plans(root: Any) -> dict[Any, Plan]:
         rules = bind_rules(_handler_of(owner), owner)
         _check_paths(rules, owner)
         inherited = {
-            rule.name: _concern(root, owner, members, without, _heirs(rule, owner, members))
+            rule.name: _class_filter(root, owner, members, without, _heirs(rule, owner, members))
             for rule in rules
         }
         plans[owner] = _plan(
             _handler_of(owner),
             owner,
             rules,
-            _concern(root, owner, members, without, {owner}),
+            _class_filter(root, owner, members, without, {owner}),
             inherited,
         )
     return plans
@@ -270,10 +273,10 @@ def _heirs(rule: BoundRule, owner: Any, members: dict[Any, list[str]]) -> set[An
     }
 
 
-def _concern(
+def _class_filter(
     root: Any, owner: Any, members: dict[Any, list[str]], without: list[str], included: set[Any]
 ) -> dict[str, Any] | None:
-    """The condition on `_cls` of the documents that these owners' handlers concern."""
+    """The condition on `_cls` that finds the documents of these owners' handlers."""
     own = [name for other in members if other in included for name in members[other]]
     if owner is not root or document_parents(root):
         return {"_cls": {"$in": own}}
@@ -336,6 +339,21 @@ def _make_family(root: Any) -> Family | None:
     return Family(None if document_parents(root) else lazy.get(root), by_class)
 
 
+def once_per_family(make: Callable[[Family], _T]) -> Callable[[Family], _T]:
+    """Decorator: what is made of a family is kept with it."""
+    name = f"{make.__module__}.{make.__qualname__}"
+
+    @wraps(make)
+    def known(family: Family) -> _T:
+        kept = vars(family)
+        if name not in kept:
+            kept[name] = make(family)
+        made: _T = kept[name]
+        return made
+
+    return known
+
+
 def legacy_names(model: Any) -> tuple[str, ...]:
     """The former `_cls` values whose documents are documents of this model."""
     names: list[str] = []
@@ -351,7 +369,7 @@ def plan_for(handler_class: Any, model: Any) -> Plan:
     :raises RuleDefinitionError: a rule is written wrongly for this model.
     """
     if _handler_of(model) is not handler_class:
-        return _plan_of_stranger(handler_class, model)
+        return _plan_of_other(handler_class, model)
     owner = owner_of(model)
     plans = _plans_of(root_of(model))
     plan = plans[owner]
@@ -365,7 +383,7 @@ def plan_for(handler_class: Any, model: Any) -> Plan:
     return replace(plan, concern={"_cls": {"$in": names}}, inherited_concern={})
 
 
-def _plan_of_stranger(handler_class: Any, model: Any) -> Plan:
+def _plan_of_other(handler_class: Any, model: Any) -> Plan:
     """The plan of a handler that is not the model's own: for calls by hand, on any Document."""
     rules = bind_rules(handler_class, model)
     _check_paths(rules, model)

@@ -1,4 +1,4 @@
-"""References: MongoEngine's dereferencing, told from which collection each document comes.
+"""The references: MongoEngine's dereferencing, with the collection that each document comes from.
 
 MongoEngine hands a dereferenced raw document to its class without its collection, which may be
 another than the class's own. These wrappers name it; for classes without rules they do nothing.
@@ -26,11 +26,10 @@ from mongoengine.fields import (
 from lazymig.engines.access import as_bytes
 from lazymig.engines.reading.decoding import take
 from lazymig.odm.loading import (
-    LEFT_OUT,
     DocumentLeftOut,
+    Loading,
     Source,
     builder_of,
-    load_batch,
     reading_from,
 )
 from lazymig.odm.marks import marking
@@ -157,15 +156,10 @@ def _fetch_batch(model: Any, collection_name: str, ids: list[Any]) -> dict[Any, 
     assert family is not None
     collection = model._get_db()[collection_name]
     cursor = as_bytes(collection).find({"_id": {"$in": ids}})
-    build = marking(builder_of(model), collection)
+    loading = Loading(family, Source(collection), marking(builder_of(model), collection))
     objects: dict[Any, Any] = {}
     while raws := take(cursor, collection.codec_options, _BATCH):
-        items = load_batch(family, Source(collection), raws, build)
-        for stored, item in zip(raws, items, strict=True):
-            if isinstance(item, Exception):
-                raise item
-            if item is not LEFT_OUT:
-                objects[(collection_name, stored["_id"])] = item
+        objects.update(((collection_name, key), item) for key, item in loading.loaded(raws))
     return objects
 
 
@@ -185,17 +179,13 @@ def _fetch_unclassed(collection: Any, ids: list[Any]) -> dict[Any, Any]:
             own = [each for each in raws if _model_of(collection.name, each, models) is model]
             family = family_of(model)
             assert family is not None
-            items = load_batch(family, Source(collection), own, partial(_build, collection.name))
-            for stored, item in zip(own, items, strict=True):
-                if isinstance(item, Exception):
-                    raise item
-                if item is not LEFT_OUT:
-                    objects[(collection.name, stored["_id"])] = item
+            loading = Loading(family, Source(collection), partial(_build, collection.name))
+            objects.update(((collection.name, key), item) for key, item in loading.loaded(own))
     return objects
 
 
 def _model_of(collection_name: str, raw: dict[str, Any], models: list[Any]) -> Any:
-    """Which of the models of a collection a document belongs to.
+    """The model, of those of a collection, that a document belongs to.
 
     It is the one that knows the document's class, or else the one that MongoEngine would take.
     """

@@ -7,10 +7,9 @@ after the save would overwrite what was saved, or would not match any more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from mongoengine import Document
 from mongoengine.queryset import transform
@@ -19,11 +18,11 @@ from lazymig.engines.access import all_of, as_bytes, by_ids, on_primary
 from lazymig.engines.loads.lazy import Failure, refresh
 from lazymig.engines.reading.decoding import decode
 from lazymig.odm.marks import is_marked, mark
-from lazymig.odm.plans import family_of
+from lazymig.odm.plans import family_of, once_per_family
 from lazymig.odm.schema import shard_key_of
 from lazymig.odm.stored import shown_as_stored
 from lazymig.query.matching import query_paths
-from lazymig.raw.paths import overlaps
+from lazymig.rules.dependencies import Footprint, Paths, footprint_of, meet
 from lazymig.rules.plan import Family
 from lazymig.updates.update import written_paths
 
@@ -125,64 +124,28 @@ def _bring_up(
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """The rules of a collection that a match starts.
+    """The rules of a collection that a match starts; `old` finds the documents that one matches."""
 
-    `written` are the paths that they write, `touched` those that they read or write, without the
-    indexes of arrays; `None` where they are not all known. `old` finds the documents that one
-    matches.
-    """
-
-    written: frozenset[str] | None
-    touched: frozenset[str] | None
+    footprints: tuple[Footprint, ...]
     old: Mapping[str, Any]
 
-    def write(self, paths: Iterable[str] | None) -> bool:
-        """Whether a rule may change what is read at these paths; `None` stands for any path."""
-        return _meet(self.written, paths)
+    def write(self, paths: Paths) -> bool:
+        """Return whether a rule may change what is read at these paths."""
+        return any(meet(rule.writes, paths) for rule in self.footprints)
 
-    def touch(self, paths: Iterable[str] | None) -> bool:
-        """Whether a rule may read, or overwrite, what is written to these paths."""
-        return _meet(self.touched, paths)
-
-
-def _meet(known: frozenset[str] | None, paths: Iterable[str] | None) -> bool:
-    if paths is None:
-        return known is None or bool(known)
-    if known is None:
-        return any(path != "_id" for path in paths)
-    return any(overlaps(_without_indexes(path), other) for path in paths for other in known)
+    def touch(self, paths: Paths) -> bool:
+        """Return whether a rule may read, or overwrite, what is written to these paths."""
+        return any(
+            meet(touched, paths)
+            for rule in self.footprints
+            for touched in (rule.writes, rule.conditions, rule.inputs)
+        )
 
 
-def _without_indexes(path: str) -> str:
-    first, *others = path.split(".")
-    return ".".join((first, *(name for name in others if not name.isdecimal())))
-
-
-_known: WeakKeyDictionary[Family, _Rules] = WeakKeyDictionary()
-
-
+@once_per_family
 def _rules_of(family: Family) -> _Rules:
-    found = _known.get(family)
-    if found is None:
-        found = _known[family] = _look_at(family)
-    return found
-
-
-def _look_at(family: Family) -> _Rules:
-    rules = [rule for plan in family.plans for rule in plan.starting]
-    written = _union(rule.writes for rule in rules)
-    touched = _union(paths for rule in rules for paths in (rule.writes, rule.reads, rule.inputs))
-    if touched and family.only is None:
-        # Whose rules a document obeys.
-        touched |= {"_cls"}
-    targets = [plan.query_of(rule) for plan in family.plans for rule in plan.starting]
-    return _Rules(written, touched, {"$or": targets})
-
-
-def _union(sets: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
-    known: set[str] = set()
-    for paths in sets:
-        if paths is None:
-            return None
-        known.update(map(_without_indexes, paths))
-    return frozenset(known)
+    starting = [(plan, rule) for plan in family.plans for rule in plan.starting]
+    return _Rules(
+        tuple(footprint_of(rule, plan.concern) for plan, rule in starting),
+        {"$or": [plan.query_of(rule) for plan, rule in starting]},
+    )

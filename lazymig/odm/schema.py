@@ -1,4 +1,4 @@
-"""What lazymig asks of a MongoEngine model: its collection, its classes, the paths it knows."""
+"""The facts about a MongoEngine model: its collection, its classes, the paths it knows."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ __all__ = [
     "list_crossed",
     "shard_key_of",
     "stores_no_null",
+    "subclasses_of",
 ]
 
 
@@ -68,7 +69,7 @@ _SCALAR_FIELDS = (
 
 
 def is_concrete(model: Any) -> bool:
-    """Whether documents of this class itself can be stored."""
+    """Return whether documents of this class itself can be stored."""
     if not isinstance(model, type) or not issubclass(model, Document) or model is Document:
         return False
     meta: dict[str, Any] = model._meta  # type: ignore[attr-defined]
@@ -81,12 +82,12 @@ def class_name(model: Any) -> str:
 
 
 def inherits(model: Any) -> bool:
-    """Whether the model's documents carry `_cls`."""
+    """Return whether the model's documents carry `_cls`."""
     return model._meta.get("allow_inheritance") is True
 
 
 def is_timeseries(model: Any) -> bool:
-    """Whether the model declares a time-series collection."""
+    """Return whether the model declares a time-series collection."""
     return bool(model._meta.get("timeseries"))
 
 
@@ -95,28 +96,36 @@ def document_parents(model: Any) -> list[type]:
     return [base for base in model.__bases__ if is_concrete(base)]
 
 
-def document_subclasses(model: type, defining: type | None = None) -> Iterator[type]:
-    """The concrete document classes below a model, at any depth, each once.
+def subclasses_of(cls: Any, defining: type | None = None) -> Iterator[Any]:
+    """The classes below a class, at any depth, each once: documents, embedded ones, or handlers.
 
-    A class that has been defined anew, or whose definition failed, may live on unregistered: it
-    is none of them.
+    A document class that has been redefined, or whose definition failed, may live on unregistered:
+    it is left out, the classes below it are not.
 
     :param defining: the class that is being defined at this moment, so is not registered yet.
     """
     seen: set[type] = set()
-    left: list[type] = list(model.__subclasses__())
+    left: list[type] = list(cls.__subclasses__())
     while left:
         subclass = left.pop(0)
         if subclass in seen:
             continue
         seen.add(subclass)
         left.extend(subclass.__subclasses__())
-        if is_concrete(subclass) and (subclass is defining or _is_registered(subclass)):
+        if subclass is defining or _is_current(subclass):
             yield subclass
 
 
-def _is_registered(model: Any) -> bool:
-    return _document_registry.get(class_name(model)) is model
+def _is_current(cls: Any) -> bool:
+    """Return whether MongoEngine knows a document class as the one of its name."""
+    if not issubclass(cls, BaseDocument):
+        return True
+    return _document_registry.get(class_name(cls)) is cls
+
+
+def document_subclasses(model: type, defining: type | None = None) -> Iterator[type]:
+    """The concrete document classes of `subclasses_of`."""
+    return filter(is_concrete, subclasses_of(model, defining))
 
 
 def class_names(model: type) -> list[str]:
@@ -156,7 +165,7 @@ def shard_key_of(model: Any) -> tuple[str, ...]:
 
 
 def stores_no_null(model: Any, name: str) -> bool:
-    """Whether a field of a model, by its database name, is left out of the document if it is None.
+    """Return whether a field, by its database name, is left out of a document if it is None.
 
     Only fields of the document itself are known.
     """
@@ -164,16 +173,16 @@ def stores_no_null(model: Any, name: str) -> bool:
 
 
 def knows_path(model: Any, path: str) -> bool | None:
-    """Whether a dotted path in database names belongs to a model or one of its subclasses.
+    """Return whether a dotted path in database names belongs to a model or one of its subclasses.
 
-    `None` where that cannot be told yet: a class that the path leads through is not defined.
+    `None` where that is not known yet: a class that the path leads through is not defined.
     """
     return _in_document(model, path.split("."))
 
 
 def _in_document(model: Any, parts: list[str]) -> bool | None:
     verdict: bool | None = False
-    for cls in _tree(model):
+    for cls in (model, *subclasses_of(model)):
         if cls._dynamic or not cls._meta.get("strict", True) or cls.STRICT:
             return True
         found = _in_class(cls, parts)
@@ -182,14 +191,6 @@ def _in_document(model: Any, parts: list[str]) -> bool | None:
         if found is None:
             verdict = None
     return verdict
-
-
-def _tree(model: Any) -> Iterator[Any]:
-    left: list[Any] = [model]
-    while left:
-        cls = left.pop()
-        yield cls
-        left.extend(sub for sub in cls.__subclasses__() if issubclass(sub, BaseDocument))
 
 
 def _in_class(model: Any, parts: list[str]) -> bool | None:
@@ -236,7 +237,7 @@ def list_crossed(model: Any, path: str) -> str | None:
 def _crossed_in_document(model: Any, parts: list[str], start: int) -> int | None:
     found = {
         _crossed_in_field(field, parts, start + 1)
-        for cls in _tree(model)
+        for cls in (model, *subclasses_of(model))
         for field in cls._fields.values()
         if field.db_field == parts[start]
     }
@@ -276,7 +277,7 @@ def field_path(model: Any, path: str) -> str:
 
 
 def _field_called(model: Any, name: str) -> Any:
-    for cls in _tree(model):
+    for cls in (model, *subclasses_of(model)):
         for field in cls._fields.values():
             if field.db_field == name:
                 return field
@@ -291,5 +292,5 @@ def _document_type(field: Any) -> Any:
 
 
 def _is_scalar(field: Any) -> bool:
-    """Whether a field's stored value can have no sub-document, so that no path goes below it."""
+    """Return whether no path goes below a field, as its value can have no sub-document."""
     return isinstance(field, _SCALAR_FIELDS)

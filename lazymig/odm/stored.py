@@ -30,6 +30,6 @@ def as_stored(*models: Any) -> Iterator[None]:
 
 
 def shown_as_stored(model: type) -> bool:
-    """Whether an `as_stored` block is open for this model or one of its bases."""
+    """Return whether an `as_stored` block is open for this model or one of its bases."""
     models = _models.get()
     return bool(models) and issubclass(model, models)

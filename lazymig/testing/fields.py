@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mongoengine.base import BaseField, ComplexBaseField, get_document
-from mongoengine.errors import NotRegistered
+from mongoengine.base import BaseField, ComplexBaseField
 from mongoengine.fields import EmbeddedDocumentField, MapField
 
-from lazymig.odm.schema import class_name
+from lazymig.odm.schema import subclasses_of
 from lazymig.raw.values import is_array
 
-__all__ = ["field_at", "fields_of", "plain", "tree_of"]
+__all__ = ["field_at", "fields_of", "plain"]
 
 
 def fields_of(model: Any) -> dict[str, Any]:
@@ -26,21 +25,9 @@ def fields_of(model: Any) -> dict[str, Any]:
     return dict(sorted(fields, key=lambda item: item[1].creation_counter))
 
 
-def tree_of(model: Any) -> Iterator[Any]:
-    """A document class and those that inherit from it, without classes that were defined anew."""
-    yield model
-    for subclass in model.__subclasses__():
-        try:
-            current = get_document(class_name(subclass))
-        except NotRegistered:
-            continue
-        if current is subclass:
-            yield from tree_of(subclass)
-
-
 def field_at(model: Any, path: Sequence[str]) -> Any:
     """The field at a path of database names, through lists as well; `None`: there is none."""
-    for cls in tree_of(model):
+    for cls in (model, *subclasses_of(model)):
         for field in fields_of(cls).values():
             if field.db_field == path[0]:
                 found = _field_below(field, path[1:])

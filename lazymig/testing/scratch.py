@@ -16,7 +16,7 @@ from mongoengine.errors import ValidationError
 from lazymig import signals
 from lazymig.engines.access import is_mongomock, on_primary, writable
 from lazymig.errors import LazyMigError
-from lazymig.odm.loading import Source, builder_of, load_batch
+from lazymig.odm.loading import Loading, Source, builder_of
 from lazymig.odm.plans import family_of, owner_of, plan_for, root_of
 from lazymig.odm.schema import collection_of, document_subclasses, is_concrete
 from lazymig.operations.journal.journal import JOURNAL
@@ -172,7 +172,7 @@ class Scratch:
         source = Source(self.collection, lone=True)
         for document_id in self.ids:
             raw = self._read(document_id)
-            (item,) = load_batch(family, source, [raw], builder_of(self.model))
+            (item,) = Loading(family, source, builder_of(self.model)).load([raw])
             if isinstance(item, LazyMigError):
                 raise item
 

@@ -15,9 +15,9 @@ from mongoengine import fields as me
 from mongoengine.base import ComplexBaseField, LazyReference, ObjectIdField, get_document
 from mongoengine.errors import NotRegistered, ValidationError
 
-from lazymig.odm.schema import inherits, is_concrete
+from lazymig.odm.schema import inherits, is_concrete, subclasses_of
 from lazymig.raw.values import MISSING
-from lazymig.testing.fields import fields_of, plain, tree_of
+from lazymig.testing.fields import fields_of, plain
 
 __all__ = ["SCALARS", "Strategy", "Values", "values_of_type"]
 
@@ -94,7 +94,7 @@ class Values:
     def _documents(self, model: Any, path: tuple[str, ...], depth: int) -> Strategy:
         classes = [model]
         if inherits(model):
-            classes = [cls for cls in tree_of(model) if depth or is_concrete(cls)]
+            classes = [cls for cls in (model, *subclasses_of(model)) if depth or is_concrete(cls)]
         return st.one_of(*(self._of_class(cls, path, depth) for cls in classes))
 
     def _of_class(self, cls: Any, path: tuple[str, ...], depth: int) -> Strategy:

@@ -1,7 +1,7 @@
 """The cursors of a queryset, with what MongoEngine keeps in them alone.
 
 MongoEngine hands the cursor of a queryset on to its clones, so that some options live in the cursor
-(`max_time_ms`), and some that are changed later never reach it (`only()` behind `comment()`). What
+(`max_time_ms`), and some that are changed later never reach it (`only()` after `comment()`). What
 has to be settled, and which filter is sent, depends on what a clone is asked for in the end. So a
 cursor that was handed on, or that was only made to carry an option, is made anew when it is first
 asked, from what it was made with.
@@ -9,8 +9,7 @@ asked, from what it was made with.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
@@ -41,8 +40,27 @@ class _Made:
     stored: bool = False
 
 
+class _With:
+    """A context in which an object has other attributes; each query enters several."""
+
+    __slots__ = ("_before", "_object", "_options")
+
+    def __init__(self, changed: Any, options: Mapping[str, Any]) -> None:
+        self._object = changed
+        self._options = options
+
+    def __enter__(self) -> None:
+        self._before = {name: getattr(self._object, name) for name in self._options}
+        self._object.__dict__.update(self._options)
+
+    def __exit__(self, *error: object) -> None:
+        self._object.__dict__.update(self._before)
+
+
 class CursorQuerySet(AsStoredQuerySet):
     """Makes cursors anew for clones, with all options; `as_stored` is decided as one is begun."""
+
+    _lazymig_of_clones = (*AsStoredQuerySet._lazymig_of_clones, "_lazymig_unasked")
 
     # How the cursor was made. It counts only as long as there is a cursor.
     _lazymig_made = _Made()
@@ -97,22 +115,14 @@ class CursorQuerySet(AsStoredQuerySet):
         with self._lazymig_with({"_collection_obj": as_bytes(self._collection_obj)}):
             return super()._cursor
 
-    @contextmanager
-    def _lazymig_as_made(self) -> Iterator[None]:
+    def _lazymig_as_made(self) -> _With:
         """Give the queryset, for the block, the attributes that its cursor was made with."""
         made = self._lazymig_made
-        with self._lazymig_with({**made.options, **made.changes}):
-            yield
+        return _With(self, {**made.options, **made.changes})
 
-    @contextmanager
-    def _lazymig_with(self, options: dict[str, Any]) -> Iterator[None]:
+    def _lazymig_with(self, options: Mapping[str, Any]) -> _With:
         """Give attributes of the queryset other values, for the block."""
-        before = {name: getattr(self, name) for name in options}
-        self.__dict__.update(options)
-        try:
-            yield
-        finally:
-            self.__dict__.update(before)
+        return _With(self, options)
 
     def _chainable_method(self, method_name: str, val: Any) -> Any:
         # comment() and max_time_ms() make a cursor to keep their option in.
@@ -143,19 +153,17 @@ class CursorQuerySet(AsStoredQuerySet):
 
     def _clone_into(self, new_qs: Any) -> Any:
         super()._clone_into(new_qs)
-        if self._lazymig_unasked:
-            new_qs._lazymig_unasked = True
         if new_qs._cursor_obj is not None:
             new_qs._lazymig_made = self._lazymig_made
             new_qs._lazymig_handed_on = True
         return new_qs
 
     def _lazymig_shows_stored(self) -> bool:
-        """Whether what is sent now shows documents as they are stored."""
+        """Return whether what is sent now shows documents as they are stored."""
         return self._lazymig_stored or shown_as_stored(self._document)
 
     def _lazymig_reads_stored(self) -> bool:
-        """Whether the cursor shows documents as they are stored; one that is begun goes on so."""
+        """Return whether the cursor, for as long as there is one, shows documents as stored."""
         if self._cursor_obj is None or self._lazymig_handed_on:
             return self._lazymig_shows_stored()
         return self._lazymig_made.stored

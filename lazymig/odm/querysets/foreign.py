@@ -1,4 +1,4 @@
-"""Collections that are read besides a model's own: their models, and what is settled in them."""
+"""Collections that are read besides a model's own: their models, and the settling in them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mongoengine.connection import ConnectionFailure
 from lazymig.engines.reading.labelled import labelled
 from lazymig.engines.settling import Search
 from lazymig.odm.plans import root_of
-from lazymig.odm.querysets.see_through import Need, bring_up, sight_of
+from lazymig.odm.querysets.rewrites import Need, bring_up, rewrites_of
 from lazymig.odm.schema import is_concrete
 from lazymig.odm.stored import shown_as_stored
 from lazymig.query.aggregations import Reach, reaches
@@ -56,14 +56,14 @@ def settle_reaches(queryset: Any, pipeline: Any, max_time_ms: Any, comment: Any)
             database = database.client[reach.database]
         other = labelled(database[reach.collection], comment, max_time_ms)
         for model in _models_reached(queryset, database, reach):
-            sight = None if shown_as_stored(model) else sight_of(model)
-            if sight is None:
+            rewrites = None if shown_as_stored(model) else rewrites_of(model)
+            if rewrites is None:
                 continue
-            rules = sight.writing(None if reach.paths is None else tuple(reach.paths))
+            rules = rewrites.writing(None if reach.paths is None else tuple(reach.paths))
             if rules:
                 need = Need(f"aggregate() with {reach.stage} of {reach.collection!r}", rules)
                 search = Search(None, max_time_ms, comment)
-                bring_up(model, other, [{}], sight, [need], search)
+                bring_up(model, other, [{}], rewrites, [need], search)
 
 
 def _models_reached(queryset: Any, database: Any, reach: Reach) -> Iterator[Any]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from lazymig.odm.plans import legacy_names
 from lazymig.odm.querysets.cursors import CursorQuerySet
-from lazymig.odm.querysets.see_through import sight_of
+from lazymig.odm.querysets.rewrites import rewrites_of
+from lazymig.odm.schema import subclasses_of
 
 __all__ = ["FormerClassesQuerySet"]
 
@@ -21,10 +22,11 @@ class FormerClassesQuerySet(CursorQuerySet):
     # MongoEngine's query, and the wider one in its place.
     _lazymig_widened: tuple[Any, Any] | None = None
 
-    def __init__(self, document: Any, collection: Any) -> None:
-        super().__init__(document, collection)
+    _lazymig_of_clones = (*CursorQuerySet._lazymig_of_clones, "_lazymig_wider")
+
+    def _lazymig_begin(self) -> None:
         if self._cls_query:
-            self._lazymig_wider = _wider(document)
+            self._lazymig_wider = _wider(self._document)
 
     def no_sub_classes(self) -> Any:
         """Filter for only the instances of this specific document."""
@@ -43,13 +45,8 @@ class FormerClassesQuerySet(CursorQuerySet):
             widened = self._lazymig_widened = (query, _with_classes(query, wider))
         return widened[1]
 
-    def _clone_into(self, new_qs: Any) -> Any:
-        if isinstance(new_qs, FormerClassesQuerySet):
-            new_qs._lazymig_wider = self._lazymig_wider
-        return super()._clone_into(new_qs)
-
     def _lazymig_narrow(self) -> bool:
-        """Leave the former classes out of the query, and tell whether there were any."""
+        """Leave the former classes out of the query, and return whether there were any."""
         wide = self._lazymig_wider is not None and bool(self._cls_query)
         self._lazymig_wider = None
         return wide
@@ -69,11 +66,11 @@ def _wider(document: Any) -> Mapping[str, Any] | None:
     cached: Any = document.__dict__.get("_lazymig_widened")
     if cached is None or cached[0] is not names:
         # Within no_sub_classes() a model that has subclasses stands for itself alone.
-        alone = len(names) == 1 and any(True for _ in document.__subclasses__())
+        alone = len(names) == 1 and any(True for _ in subclasses_of(document))
         former = () if alone else legacy_names(document)
-        sight = sight_of(document)
+        rewrites = rewrites_of(document)
         # A former class that a rule names is found by seeing through that rule, exactly.
-        seen = {*names, *(sight.classes if sight is not None else ())}
+        seen = {*names, *(rewrites.classes if rewrites is not None else ())}
         all_names = [*names, *(name for name in former if name not in seen)]
         wider = {"_cls": {"$in": all_names}} if len(all_names) > len(names) else None
         cached = (names, wider)

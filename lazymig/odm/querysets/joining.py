@@ -1,21 +1,27 @@
-"""How a queryset class of MongoEngine's, or of a user's own, is joined with lazymig's doors."""
+"""The joined queryset classes: MongoEngine's, or a user's own, with lazymig's methods in front.
+
+Whoever makes a queryset of a model with the mixin, a manager or a user's own code, MongoEngine
+initializes it. There it becomes one of the joined class, so that every manager keeps its class.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mongoengine.queryset import QuerySet, QuerySetNoCache
 from mongoengine.queryset.base import BaseQuerySet
 
 from lazymig.odm.querysets.foreign import settle_reaches
 
-__all__ = ["NOTHING_PENDING", "AsStoredQuerySet", "joined", "joins_live", "plain_of"]
+__all__ = ["NOTHING_PENDING", "AsStoredQuerySet", "joins_live", "watch_querysets"]
+
+_WATCHED = "_lazymig_watched"
 
 NOTHING_PENDING = "No rule is pending for this query: it is sent as it is."
 
 if TYPE_CHECKING:
-    # What stands in front is only ever used joined to a MongoEngine queryset class.
+    # What is put in front is only ever used joined to a MongoEngine queryset class.
     _Joined: Any = BaseQuerySet
 else:
     _Joined = object
@@ -39,11 +45,15 @@ class AsStoredQuerySet(_Joined):
     _lazymig_plain: type
     _lazymig_live = False
 
-    # What belongs to one cursor, so neither to a clone nor to a pickle.
+    # What belongs to one cursor, so neither to a clone nor to a pickle; and what a clone has too.
     _lazymig_of_cursor: tuple[str, ...] = ()
+    _lazymig_of_clones: tuple[str, ...] = ("_lazymig_lone", "_lazymig_stored")
 
     _lazymig_stored = False
     _lazymig_lone = False
+
+    def _lazymig_begin(self) -> None:
+        """Complete a queryset that MongoEngine has initialized."""
 
     def as_stored(self) -> Any:
         """Return a clone that shows documents as they lie in the database and migrates none.
@@ -74,27 +84,12 @@ class AsStoredQuerySet(_Joined):
             settle_reaches(self, stages, kwargs.get("maxTimeMS"), kwargs.get("comment"))
         return super().aggregate(pipeline, *suppl_pipeline, **kwargs)
 
-    def no_cache(self) -> Any:
-        """Convert to a queryset that does not cache its results."""
-        return self._lazymig_joined_again(super().no_cache())
-
-    def cache(self) -> Any:
-        """Convert to a queryset that caches its results."""
-        return self._lazymig_joined_again(super().cache())
-
-    def _lazymig_joined_again(self, converted: Any) -> Any:
-        # MongoEngine names its own two classes in no_cache() and cache().
-        if type(converted) not in (QuerySet, QuerySetNoCache):
-            return converted
-        own = joined(type(converted), live=self._lazymig_live)
-        return self._clone_into(own(self._document, self._collection))
-
     def _clone_into(self, new_qs: Any) -> Any:
         # Each filter() and limit() clones, so only what is not as by default is handed on.
-        if self._lazymig_stored:
-            new_qs._lazymig_stored = True
-        if self._lazymig_lone:
-            new_qs._lazymig_lone = True
+        known, clone = self.__dict__, new_qs.__dict__
+        for name in self._lazymig_of_clones:
+            if name in known:
+                clone[name] = known[name]
         return super()._clone_into(new_qs)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -108,12 +103,8 @@ class AsStoredQuerySet(_Joined):
         return _new_joined, (self._lazymig_plain, self._lazymig_live), self.__getstate__()
 
 
-def _overrides_next(queryset_class: Any) -> bool:
-    return queryset_class.__next__ is not BaseQuerySet.__next__
-
-
 def _inherits(queryset_class: type, names: tuple[str, ...]) -> bool:
-    """Tell whether these methods are MongoEngine's own."""
+    """Return whether these methods are MongoEngine's own."""
     return all(getattr(queryset_class, name) is getattr(BaseQuerySet, name) for name in names)
 
 
@@ -127,35 +118,47 @@ def joins_live(front: type) -> type:
     return front
 
 
-def plain_of(queryset_class: type) -> type:
-    """The class that a joined queryset class was made of; any other class itself."""
-    return getattr(queryset_class, "_lazymig_plain", queryset_class)
-
-
-def joined(queryset_class: type, *, live: bool) -> type:
-    """A MongoEngine queryset class, or a user's own, with lazymig's doors in front.
+def _join(plain: Any, *, live: bool) -> type:
+    """A MongoEngine queryset class, or a user's own, with lazymig's methods in front.
 
     :param live: with migrations; otherwise with `as_stored()` alone, which then changes nothing.
     """
-    plain: Any = plain_of(queryset_class)
-    if not isinstance(plain, type) or not issubclass(plain, BaseQuerySet):
-        return queryset_class
     key = (plain, live)
     if key not in _joined:
-        front = _fronts[live]
         body = {
             "__doc__": plain.__doc__,
             "__module__": plain.__module__,
             "__qualname__": plain.__qualname__,
             "_lazymig_plain": plain,
-            "_lazymig_own_next": _overrides_next(plain),
+            "_lazymig_own_next": not _inherits(plain, ("__next__",)),
             "_lazymig_chains_get": _inherits(plain, _CHAIN_OF_GET),
             "_lazymig_chains_first": _inherits(plain, _CHAIN_OF_FIRST),
         }
-        _joined[key] = type(plain.__name__, (front, plain), body)
+        _joined[key] = type(plain.__name__, (_fronts[live], plain), body)
     return _joined[key]
 
 
 def _new_joined(plain: type, live: bool) -> Any:
-    cls: Any = joined(plain, live=live)
+    cls: Any = _join(plain, live=live)
     return cls.__new__(cls)
+
+
+def watch_querysets() -> None:
+    """Have MongoEngine initialize querysets of models with the mixin as joined ones."""
+    original = BaseQuerySet.__init__
+    if hasattr(original, _WATCHED):
+        return
+
+    @functools.wraps(original)
+    def initialize(self: Any, document: Any, collection: Any) -> None:
+        live = getattr(document, "_lazymig_live", None)
+        if live is None:
+            original(self, document, collection)
+            return
+        if not isinstance(self, AsStoredQuerySet):
+            self.__class__ = _join(type(self), live=live)
+        original(self, document, collection)
+        self._lazymig_begin()
+
+    setattr(initialize, _WATCHED, True)
+    BaseQuerySet.__init__ = initialize

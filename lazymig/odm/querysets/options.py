@@ -7,28 +7,20 @@ from typing import Any
 
 from lazymig.engines.access import Positional
 from lazymig.engines.reading.labelled import labelled
-from lazymig.odm.querysets.former import FormerClassesQuerySet
 from lazymig.odm.querysets.hints import hinted_index, hinted_paths
-from lazymig.odm.querysets.see_through import Need, Sight
+from lazymig.odm.querysets.rewrites import Need
+from lazymig.odm.querysets.settling import SettlingQuerySet
 from lazymig.query.positional import is_positional_projection
 
 __all__ = ["OptionsQuerySet"]
 
 
-class OptionsQuerySet(FormerClassesQuerySet):
+class OptionsQuerySet(SettlingQuerySet):
     """Sends a filter as the user wrote it, or without its hint, where an option needs that."""
 
     # Of the documents that the filter finds, those alone that a hinted index holds.
     _lazymig_indexed: Mapping[str, Any] | None = None
-
-    def _lazymig_sight(self) -> Sight | None:
-        """The rules that the queryset sees through; `None` if there are none."""
-        raise NotImplementedError
-
-    def _clone_into(self, new_qs: Any) -> Any:
-        if self._lazymig_indexed is not None:
-            new_qs._lazymig_indexed = self._lazymig_indexed
-        return super()._clone_into(new_qs)
+    _lazymig_of_clones = (*SettlingQuerySet._lazymig_of_clones, "_lazymig_indexed")
 
     def _lazymig_for_projection(self) -> dict[str, Any]:
         """The attributes of a queryset that sends its filter so that a projection finds its `$`."""
@@ -37,21 +29,21 @@ class OptionsQuerySet(FormerClassesQuerySet):
         return self._lazymig_as_is(Need("a positional projection", frozenset()))
 
     def _lazymig_as_is(self, need: Need, *, writes: bool = False) -> dict[str, Any]:
-        """Settle so that the filter may go out as it is, if a rule concerns it or the operation.
+        """Settle so that the filter may be sent unchanged, if a rule concerns it or the operation.
 
         :return: the attributes of a queryset that sends it so; none if no rule is concerned.
         """
-        sight = self._lazymig_sight()
-        if sight is None or self._none or self._empty or self._lazymig_settled:
+        rewrites = self._lazymig_rewrites()
+        if rewrites is None or self._none or self._empty or self._lazymig_settled:
             return {}
         query = super()._query
-        needs = [need, Need(need.operation, sight.concerning([query]))]
+        needs = [need, Need(need.operation, rewrites.concerning([query]))]
         if not any(one.rules for one in needs):
             return {}
         changes = {"_lazymig_settled": True}
         if not self._lazymig_still:
             with self._lazymig_with(changes):
-                self._lazymig_bring_up(query, sight, needs, writes=writes)
+                self._lazymig_bring_up(query, rewrites, needs, writes=writes)
         return changes
 
     def _lazymig_for_hint(self, hint: Any) -> dict[str, Any]:
@@ -59,19 +51,19 @@ class OptionsQuerySet(FormerClassesQuerySet):
 
         Without its hint it is asked for what the index would hold if all documents were migrated.
         """
-        sight = self._lazymig_sight()
-        if hint in (-1, None) or sight is None or self._none or self._empty:
+        rewrites = self._lazymig_rewrites()
+        if hint in (-1, None) or rewrites is None or self._none or self._empty:
             return {}
         if self._lazymig_settled:
             return {}
         paths = hinted_paths(self._document, hint)
-        filtering = sight.concerning([super()._query])
-        if paths is not None and not filtering and not sight.writing(tuple(paths)):
+        filtering = rewrites.concerning([super()._query])
+        if paths is not None and not filtering and not rewrites.writing(tuple(paths)):
             return {}
         index = hinted_index(self._collection, hint)
         if index is None:
             return {}
-        rules = sight.writing(tuple(index.paths))
+        rules = rewrites.writing(tuple(index.paths))
         if index.holds is None or self._collation is not None:
             name = "a hint of an index that does not hold all documents"
             return self._lazymig_as_is(Need(name, rules))

@@ -1,29 +1,21 @@
-"""The doors of a queryset through which a filter goes, rewritten, or after settling."""
+"""SeeThroughQuerySet: the operations of a queryset, over documents that are old as yet."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import Any
-from uuid import UUID
 
-from bson import ObjectId
 from mongoengine import signals
-from mongoengine.errors import InvalidQueryError, LookUpError, OperationError
-from mongoengine.queryset import transform
+from mongoengine.errors import InvalidQueryError, OperationError
 from pymongo.errors import OperationFailure
 
 from lazymig.engines.access import all_of
-from lazymig.engines.reading.labelled import labelled
-from lazymig.engines.settling import Search, find_refused
 from lazymig.odm.querysets.joining import NOTHING_PENDING
 from lazymig.odm.querysets.options import OptionsQuerySet
-from lazymig.odm.querysets.see_through import Need, Sight, View, bring_up, sight_of, view_of
-from lazymig.odm.schema import field_path
+from lazymig.odm.querysets.settling import sorted_paths
 from lazymig.query.aggregations import aggregated_paths
 from lazymig.query.positional import is_positional_update
-from lazymig.updates.update import read_paths, written_paths
 
 __all__ = ["SeeThroughQuerySet", "is_positional", "update_refusals"]
 
@@ -38,49 +30,32 @@ def update_refusals() -> Iterator[None]:
 
 
 class SeeThroughQuerySet(OptionsQuerySet):
-    """Answers as if every document were migrated: filters are rewritten, other readers settle."""
-
-    _lazymig_seen: tuple[Any, View] | None = None
-
-    # The filter goes out as it is: everything that it may find has been settled.
-    _lazymig_settled = False
-
-    # Nothing is settled any more: it has been, or what is asked only looks at the filter.
-    _lazymig_still = False
+    """Answers as if every document were migrated: by a rewritten filter, or after settling."""
 
     # The cursor is only asked for its collection.
     _lazymig_counting = False
-
-    # MongoEngine reads the model's own collection, whatever using() says.
-    _lazymig_of_model = False
-
-    # Documents that were refused, and whose old shape the filter does not find.
-    _lazymig_refused: Mapping[str, Any] | None = None
-
-    # The keys of order_by(), by their database paths.
-    _lazymig_keys: Mapping[str, str] = MappingProxyType({})
 
     def explain_migration(self) -> str:
         """Say in plain words what happens when this queryset is iterated while rules are pending.
 
         Nothing is written: how the filter is sent, what is settled first, by which rules, and why.
         """
-        sight = self._lazymig_sight()
-        if sight is None:
+        rewrites = self._lazymig_rewrites()
+        if rewrites is None:
             return NOTHING_PENDING
         query = super()._query
-        view = self._lazymig_view(query, sight)
-        names = ", ".join(step.name for step in sight.rewriter.steps)
+        rewritten = self._lazymig_filter(query, rewrites)
+        names = ", ".join(step.name for step in rewrites.rewriter.steps)
         lines = [f"Rules that queries see through: {names}."]
-        if view.query is query and not view.unseen:
+        if rewritten.query is query and not rewritten.unseen:
             lines.append(f"None concerns this filter, which is sent as it is: {query!r}")
         else:
-            lines.append(f"The filter {query!r} is sent as {dict(view.query)!r}.")
-        lines.extend(f"Settled first, because {reason}." for reason in view.unseen)
-        needs = self._lazymig_needs_of_view(view, sight)
+            lines.append(f"The filter {query!r} is sent as {dict(rewritten.query)!r}.")
+        lines.extend(f"Settled first, because {reason}." for reason in rewritten.unseen)
+        needs = self._lazymig_needs_of_filter(rewritten, rewrites)
         for need, verb in (
-            (self._lazymig_need_of_where(sight), "is asked"),
-            (self._lazymig_need_of_order(sight, query), "sorts"),
+            (self._lazymig_need_of_where(rewrites), "is asked"),
+            (self._lazymig_need_of_order(rewrites, query), "sorts"),
         ):
             if need.rules:
                 needs.append(need)
@@ -88,24 +63,24 @@ class SeeThroughQuerySet(OptionsQuerySet):
                 lines.append(f"Settled first, because it {verb} {what}.")
         if needs:
             wanted = frozenset().union(*(need.rules for need in needs))
-            names = ", ".join(sight.names(sight.with_dependencies(wanted)))
+            names = ", ".join(rewrites.names(rewrites.with_dependencies(wanted)))
             lines.append(f"Settled by: {names}.")
         return "\n".join(lines)
 
     @property
     def _query(self) -> Any:
         query = super()._query
-        sight = self._lazymig_sight()
-        if sight is None or self._lazymig_settled or self._lazymig_unasked:
+        rewrites = self._lazymig_rewrites()
+        if rewrites is None or self._lazymig_settled or self._lazymig_unasked:
             return query
         if self._lazymig_indexed is not None:
             query = all_of(query, self._lazymig_indexed)
-        view = self._lazymig_view(query, sight)
-        if view.unseen and not self._lazymig_still:
-            self._lazymig_bring_up(query, sight, ())
+        rewritten = self._lazymig_filter(query, rewrites)
+        if rewritten.unseen and not self._lazymig_still:
+            self._lazymig_bring_up(query, rewrites, ())
         if self._lazymig_refused is not None:
-            return all_of(view.query, self._lazymig_refused)
-        return view.query
+            return all_of(rewritten.query, self._lazymig_refused)
+        return rewritten.query
 
     @property
     def _cursor(self) -> Any:
@@ -114,14 +89,19 @@ class SeeThroughQuerySet(OptionsQuerySet):
         return super()._cursor
 
     def _lazymig_make_cursor(self) -> Any:
-        sight = self._lazymig_sight()
-        if sight is None or self._lazymig_unasked or self._lazymig_still or self._lazymig_settled:
+        rewrites = self._lazymig_rewrites()
+        if (
+            rewrites is None
+            or self._lazymig_unasked
+            or self._lazymig_still
+            or self._lazymig_settled
+        ):
             return super()._lazymig_make_cursor()
         query = super()._query
-        needs = [self._lazymig_need_of_order(sight, query)]
+        needs = [self._lazymig_need_of_order(rewrites, query)]
         if self._where_clause:
-            needs.append(self._lazymig_need_of_where(sight))
-        self._lazymig_bring_up(query, sight, needs)
+            needs.append(self._lazymig_need_of_where(rewrites))
+        self._lazymig_bring_up(query, rewrites, needs)
         changes = self._lazymig_for_projection() or self._lazymig_for_hint(self._hint)
         self._lazymig_changes = changes
         with self._lazymig_with({"_lazymig_still": True, **changes}):
@@ -138,7 +118,7 @@ class SeeThroughQuerySet(OptionsQuerySet):
     def count(self, with_limit_and_skip: bool = False) -> int:
         """Count the documents that match, old ones by what they are about to be."""
         changes = self._lazymig_for_hint(self._hint)
-        if self._lazymig_sight() is not None:
+        if self._lazymig_rewrites() is not None:
             changes["_lazymig_counting"] = True
         with self._lazymig_with(changes):
             counted: int = super().count(with_limit_and_skip)
@@ -172,7 +152,7 @@ class SeeThroughQuerySet(OptionsQuerySet):
         stages = [pipeline] if isinstance(pipeline, Mapping) else pipeline
         paths = aggregated_paths([*stages, *suppl_pipeline])
         if paths is not None:
-            paths = paths.union(_sorted_paths(self._ordering))
+            paths = paths.union(sorted_paths(self._ordering))
         changes = self._lazymig_for_hint(kwargs.get("hint"))
         if "_hint" in changes:
             del kwargs["hint"]
@@ -216,7 +196,7 @@ class SeeThroughQuerySet(OptionsQuerySet):
         """
         queryset = self
         with update_refusals():
-            if self._lazymig_sight() is not None and not (self._none or self._empty):
+            if self._lazymig_rewrites() is not None and not (self._none or self._empty):
                 touched = self._lazymig_touched(update)
                 if upsert:
                     queryset = self._lazymig_for_upsert(*touched, sets_class=True)
@@ -243,7 +223,7 @@ class SeeThroughQuerySet(OptionsQuerySet):
             asks for what a rule computes, and `on_error` is `"raise"`.
         """
         queryset = self
-        if self._lazymig_sight() is not None and not (self._none or self._empty):
+        if self._lazymig_rewrites() is not None and not (self._none or self._empty):
             one_by_one = self._skip or self._limit or _signals_deletion(self._document)
             if _from_doc_delete or not one_by_one:
                 rules = self._document._meta.get("delete_rules")
@@ -254,39 +234,6 @@ class SeeThroughQuerySet(OptionsQuerySet):
             write_concern, _from_doc_delete, cascade_refs
         )
 
-    def _clone_into(self, new_qs: Any) -> Any:
-        if self._lazymig_settled:
-            new_qs._lazymig_settled = True
-        if self._lazymig_still:
-            new_qs._lazymig_still = True
-            new_qs._lazymig_refused = self._lazymig_refused
-        if self._lazymig_of_model:
-            new_qs._lazymig_of_model = True
-        if self._lazymig_keys:
-            new_qs._lazymig_keys = self._lazymig_keys
-        return super()._clone_into(new_qs)
-
-    def _get_order_by(self, keys: Iterable[str]) -> Any:
-        keys = list(keys)
-        order = super()._get_order_by(keys)
-        written = [key[1:] if key[0] in "+-" else key for key in keys if key]
-        self._lazymig_keys = {
-            path: key for (path, _direction), key in zip(order, written, strict=True)
-        }
-        return order
-
-    def _lazymig_view(self, query: Mapping[str, Any], sight: Sight) -> View:
-        seen = self._lazymig_seen
-        if seen is None or seen[0] is not query:
-            view = view_of(self._document, query, sight, collation=self._collation is not None)
-            seen = self._lazymig_seen = (query, view)
-        return seen[1]
-
-    def _lazymig_sight(self) -> Sight | None:
-        if self._as_pymongo or self._lazymig_shows_stored():
-            return None
-        return sight_of(self._document)
-
     def _lazymig_read_collection(self) -> Any:
         """The collection as MongoEngine's cursors read it."""
         if self._read_preference is None and self._read_concern is None:
@@ -295,268 +242,16 @@ class SeeThroughQuerySet(OptionsQuerySet):
             read_preference=self._read_preference, read_concern=self._read_concern
         )
 
-    # What is settled, and why
-
-    def _lazymig_bring_up(
-        self,
-        query: Mapping[str, Any],
-        sight: Sight,
-        needs: Iterable[Need],
-        *,
-        writes: bool = False,
-    ) -> None:
-        """Settle the documents that match, if the filter or what is done with them needs it.
-
-        :param query: MongoEngine's own filter.
-        :param writes: the operation is a write, which may not hit a refused document.
-        """
-        self._lazymig_refused = None
-        view = self._lazymig_view(query, sight)
-        needs = [need for need in needs if need.rules]
-        needs.extend(self._lazymig_needs_of_view(view, sight))
-        if not needs:
-            return
-        collection = self._collection
-        if self._lazymig_of_model:
-            collection = self._document._get_db()[self._document._get_collection_name()]
-        queries = [view.within]
-        if self._lazymig_settled and view.within is not query:
-            # Neither may what will match be overlooked, nor what matches no more be hit.
-            queries.append(query)
-        search = Search(
-            self._collation, None if writes else self._max_time_ms or None, self._comment
-        )
-        # The time limit is one of reads.
-        collection = labelled(collection, self._comment, search.max_time_ms)
-        refused = bring_up(self._document, collection, queries, sight, needs, search)
-        if not refused:
-            return
-        # They are what they are stored as, so the filter finds them, or not, as it is.
-        found = find_refused(collection, refused, query, self._collation)
-        for key in found:
-            if writes and refused[key].plan.on_error == "raise":
-                raise refused[key].error
-        missed = [refused[key].document_id for key in refused.keys() - found.keys()]
-        if missed:
-            self._lazymig_refused = {"_id": {"$nin": missed}}
-
-    def _lazymig_settle(
-        self,
-        operation: str,
-        paths: Iterable[str] | None,
-        *,
-        where: bool = False,
-        ordered: bool = False,
-    ) -> None:
-        """Settle the documents that match for an operation that reads.
-
-        :param paths: the paths that it reads; `None` for any.
-        :param where: it heeds `where()`.
-        :param ordered: it heeds the order.
-        """
-        sight = self._lazymig_sight()
-        if sight is None or self._none or self._empty or self._lazymig_settled:
-            return
-        try:
-            query = super()._query
-        except Exception:
-            # A query that cannot be built: MongoEngine says so in its own turn.
-            return
-        needs = [Need(operation, sight.writing(None if paths is None else tuple(paths)))]
-        if where:
-            needs.append(self._lazymig_need_of_where(sight))
-        if ordered:
-            needs.append(self._lazymig_need_of_order(sight, query))
-        self._lazymig_bring_up(query, sight, needs)
-
-    def _lazymig_for_read(
-        self,
-        operation: str,
-        paths: Iterable[str] | None,
-        *,
-        where: bool = False,
-        ordered: bool = False,
-        of_model: bool = False,
-        **options: Any,
-    ) -> Any:
-        """A clone for one operation that reads, for which everything has been settled.
-
-        :param paths: the paths that it reads; `None` for any.
-        :param where: it heeds `where()`.
-        :param ordered: it heeds the order.
-        :param of_model: MongoEngine reads the model's own collection for it.
-        :param options: what it obeys in place of the queryset's own options.
-        """
-        if self._lazymig_sight() is None or self._none or self._empty:
-            return self
-        queryset = self.clone()
-        for name, value in options.items():
-            setattr(queryset, f"_{name}", value)
-        queryset._lazymig_of_model = of_model
-        queryset._lazymig_settle(operation, paths, where=where, ordered=ordered)
-        queryset._lazymig_still = True
-        return queryset
-
-    def _lazymig_for_write(
-        self,
-        operation: str,
-        written: Iterable[str] | None,
-        read: Iterable[str] | None,
-        *,
-        where: bool = False,
-    ) -> Any:
-        """A clone for a write, for which everything has been settled.
-
-        :param written: the paths that it writes; `None` for any.
-        :param read: the paths that it computes from; `None` for any.
-        """
-        sight = self._lazymig_sight()
-        queryset = self.clone()
-        if not where:
-            # Writes are sent without a collation.
-            queryset._collation = None
-        if sight is not None:
-            query = super(SeeThroughQuerySet, queryset)._query
-            needs = [_need_of_write(sight, operation, written, read)]
-            if where:
-                needs.append(queryset._lazymig_need_of_where(sight))
-            queryset._lazymig_bring_up(query, sight, needs, writes=True)
-            queryset._lazymig_still = True
-        return queryset
-
-    def _lazymig_for_upsert(
-        self,
-        written: Iterable[str] | None,
-        read: Iterable[str] | None = (),
-        *,
-        sets_class: bool = False,
-    ) -> Any:
-        """A clone whose filter goes out as it is, as what an upsert inserts is taken from it.
-
-        :param written: the paths that the upsert writes; `None` for any.
-        :param read: the paths that it computes from; `None` for any.
-        :param sets_class: MongoEngine sets the class too, if the filter asks for one.
-        """
-        sight = self._lazymig_sight()
-        queryset = self.clone()
-        queryset._collation = None
-        # An equality on `_cls` is what MongoDB writes into the new document.
-        narrowed = queryset._lazymig_narrow()
-        query = super(SeeThroughQuerySet, queryset)._query
-        if sets_class and written is not None and "_cls" in query:
-            written = {*written, "_cls"}
-        if sight is not None:
-            queryset._lazymig_settled = True
-            filtering = sight.concerning([query])
-            if narrowed:
-                filtering |= sight.writing(("_cls",))
-            needs = [
-                _need_of_write(sight, "an upsert", written, read),
-                Need("an upsert", filtering),
-            ]
-            queryset._lazymig_bring_up(query, sight, needs, writes=True)
-        return queryset
-
-    def _lazymig_for_positional(
-        self, operation: str, written: Iterable[str] | None, read: Iterable[str] | None
-    ) -> Any:
-        """A clone for a write whose `$` stands for an array element that the filter has found.
-
-        MongoDB takes no element from a condition below an `$or`, so the filter is sent as it is.
-        """
-        sight = self._lazymig_sight()
-        queryset = self.clone()
-        queryset._collation = None
-        if sight is not None:
-            need = _need_of_write(sight, operation, written, read)
-            for name, value in queryset._lazymig_as_is(need, writes=True).items():
-                setattr(queryset, name, value)
-        return queryset
-
-    def _lazymig_needs_of_view(self, view: View, sight: Sight) -> list[Need]:
-        if not view.unseen:
-            return []
-        names = dict.fromkeys(self._lazymig_name_of(each.path) for each in view.unseen)
-        return [Need(f"a query by {', '.join(names)}", sight.concerning(view.apart))]
-
-    def _lazymig_need_of_where(self, sight: Sight) -> Need:
-        # Nobody knows what JavaScript reads.
-        return Need("where()", sight.writing(None) if self._where_clause else frozenset())
-
-    def _lazymig_need_of_order(self, sight: Sight, query: Mapping[str, Any]) -> Need:
-        paths = None if _finds_one(query) else self._lazymig_order()
-        if not paths:
-            return Need("order_by", frozenset())
-        rules = sight.writing(tuple(paths))
-        if not rules:
-            return Need("order_by", rules)
-        concerned = [path for path in paths if sight.writing((path,))]
-        return Need(f"order_by {', '.join(map(self._lazymig_name_of, concerned))}", rules)
-
-    def _lazymig_order(self) -> list[str]:
-        """The database paths that the results are sorted by."""
-        order = self._ordering
-        if order is None and self._document._meta["ordering"]:
-            order = self._get_order_by(self._document._meta["ordering"])
-        return _sorted_paths(order)
-
-    def _lazymig_name_of(self, path: str) -> str:
-        """A database path as the user wrote it, or would write it."""
-        return self._lazymig_keys.get(path) or field_path(self._document, path)
-
-    def _lazymig_paths(self, fields: Iterable[str]) -> list[str]:
-        paths = []
-        for name in fields:
-            dotted = name.replace("__", ".")
-            try:
-                paths.extend(self._fields_to_dbfields([dotted]))
-            except LookUpError:
-                paths.append(dotted)
-        return paths
-
-    def _lazymig_touched(
-        self, update: Mapping[str, Any]
-    ) -> tuple[frozenset[str] | None, frozenset[str] | None]:
-        """The paths that an update writes, and those that it computes from; `None` for any."""
-        raw = update.get("__raw__")
-        changes = raw if isinstance(raw, list) else transform.update(self._document, **update)
-        try:
-            return written_paths(changes), read_paths(changes)
-        except (AttributeError, TypeError, ValueError):
-            # No update: MongoDB says so in its own turn.
-            return None, None
-
-
-def _need_of_write(
-    sight: Sight, operation: str, written: Iterable[str] | None, read: Iterable[str] | None
-) -> Need:
-    changed = None if written is None else tuple(written)
-    rules = sight.using(changed) | sight.writing(None if read is None else tuple(read))
-    return Need(operation, rules, sight.asking(changed))
-
 
 def is_positional(update: Mapping[str, Any]) -> bool:
-    """Whether an update, in MongoEngine's terms, names the element that its filter has found."""
+    """Return whether an update of MongoEngine's names the element that its filter has found."""
     return is_positional_update(update.get("__raw__")) or any(
         part in ("S", "$") for key in update for part in key.split("__")
     )
 
 
-def _sorted_paths(order: Any) -> list[str]:
-    """The database paths of an order, in any form that PyMongo takes."""
-    if isinstance(order, str):
-        return [order]
-    keys = (key if isinstance(key, str) else key[0] for key in order or ())
-    return [path for path in keys if path != "_text_score"]
-
-
-def _finds_one(query: Mapping[str, Any]) -> bool:
-    """Whether a filter names one `_id`, so that there is nothing to be sorted."""
-    return type(query.get("_id")) in (ObjectId, str, int, UUID)
-
-
 def _signals_deletion(model: Any) -> bool:
-    """Whether MongoEngine deletes document by document, as somebody listens."""
+    """Return whether MongoEngine deletes document by document, as somebody listens."""
     return bool(signals.signals_available) and bool(
         signals.pre_delete.has_receivers_for(model) or signals.post_delete.has_receivers_for(model)
     )

@@ -1,4 +1,4 @@
-"""How a queryset's documents are asked for once more, by the same query."""
+"""The second query for a queryset's documents, which asks for the same once more."""
 
 from __future__ import annotations
 
@@ -6,24 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from mongoengine.queryset import QueryFieldList
-from mongoengine.queryset.queryset import ITER_CHUNK_SIZE
 
 from lazymig.engines.access import all_of, by_ids
 from lazymig.engines.reading.movement import may_move
 from lazymig.engines.reading.pinned import Requery
+from lazymig.odm.querysets.batches import batch_of
 from lazymig.rules.plan import Family
 
-__all__ = ["StepByStep", "batch_of", "may_walk_an_index", "requery_of"]
-
-
-def batch_of(queryset: Any) -> int:
-    """How many documents of a queryset are judged and migrated at once."""
-    asked: int = queryset._batch_size or ITER_CHUNK_SIZE
-    return asked if asked < ITER_CHUNK_SIZE else int(ITER_CHUNK_SIZE)
+__all__ = ["StepByStep", "may_walk_an_index", "requery_of"]
 
 
 def may_walk_an_index(queryset: Any, order: Sequence[str]) -> bool:
-    """Whether MongoDB may answer a queryset by an index.
+    """Return whether MongoDB may answer a queryset by an index.
 
     Without a filter, an order and a hint it walks the documents as they lie there.
 
@@ -121,7 +115,7 @@ class StepByStep:
 
     def __next__(self) -> Any:
         queryset = self._queryset
-        reader = queryset._lazymig_reader_of(self._cursor)
+        reader = queryset._lazymig_batches_of(self._cursor).reader
         return reader.take_one(batch_of(queryset), queryset._lazymig_requery)
 
     next = __next__

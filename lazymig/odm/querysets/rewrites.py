@@ -1,4 +1,4 @@
-"""What queries see: filters through pending rules, and what has to be settled first."""
+"""The rewrites of a collection: filters through its pending rules, and what they need settled."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import logging
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from lazymig.engines.access import all_of
 from lazymig.engines.settling import Found, Refusal, Search, find_old, rules_matching, settle
 from lazymig.errors import SettleLimitExceeded
-from lazymig.odm.plans import family_of
+from lazymig.odm.plans import family_of, once_per_family
 from lazymig.redaction import shape_of
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.dependencies import Footprint, Paths, footprint_of, meet, with_dependencies
@@ -19,7 +18,7 @@ from lazymig.rules.plan import Family, Plan
 from lazymig.rules.rewrite.rewriter import Rewriter
 from lazymig.rules.rewrite.rewriting import CannotRewrite, simplify, step_of
 
-__all__ = ["Need", "Sight", "View", "bring_up", "sight_of", "view_of"]
+__all__ = ["Need", "Rewrites", "RewrittenFilter", "bring_up", "rewrites_of", "rewritten_filter"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +27,7 @@ _MOST_KNOWN: Final = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
+class Rewrites:
     """The rules of a collection that its queries see through; `rewriter` knows their order.
 
     `rules` are all of them in that order, each with its plan; they go by their indexes in there.
@@ -40,7 +39,7 @@ class Sight:
     rules: tuple[tuple[Plan, BoundRule], ...]
     footprints: tuple[Footprint, ...]
     classes: frozenset[str]
-    told: set[tuple[str, ...]] = field(default_factory=set)
+    logged: set[tuple[str, ...]] = field(default_factory=set)
     _writing: dict[tuple[str, ...] | None, frozenset[int]] = field(default_factory=dict, repr=False)
     _needed: dict[Hashable, tuple[int, ...]] = field(default_factory=dict, repr=False)
 
@@ -102,7 +101,7 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class RewrittenFilter:
     """A filter for stored documents.
 
     :param query: what is sent to MongoDB.
@@ -132,23 +131,17 @@ class Need:
     restarted: frozenset[int] = frozenset()
 
 
-_sights: WeakKeyDictionary[Family, Sight | None] = WeakKeyDictionary()
-
-
-def sight_of(model: Any) -> Sight | None:
-    """What queries of a model see through; `None` if there is nothing.
+def rewrites_of(model: Any) -> Rewrites | None:
+    """The rules that queries of a model see through; `None` if there are none.
 
     The rules of a handler with `see_through = False` are left out.
     """
     family = family_of(model)
-    if family is None:
-        return None
-    if family not in _sights:
-        _sights[family] = _make_sight(family)
-    return _sights[family]
+    return None if family is None else _rewrites_of(family)
 
 
-def _make_sight(family: Family) -> Sight | None:
+@once_per_family
+def _rewrites_of(family: Family) -> Rewrites | None:
     plans = tuple(plan for plan in family.plans if plan.starting and plan.handler_class.see_through)
     if not plans:
         return None
@@ -158,7 +151,7 @@ def _make_sight(family: Family) -> Sight | None:
     classes = frozenset(
         name for _, rule in rules if rule.kind == "static" for name in _classes_in(rule.target)
     )
-    return Sight(plans, Rewriter(steps), rules, footprints, classes)
+    return Rewrites(plans, Rewriter(steps), rules, footprints, classes)
 
 
 def _classes_in(target: Any) -> Iterator[str]:
@@ -170,44 +163,50 @@ def _classes_in(target: Any) -> Iterator[str]:
         yield from (name for name in names if isinstance(name, str))
 
 
-def view_of(model: Any, query: Mapping[str, Any], sight: Sight, collation: bool = False) -> View:
+def rewritten_filter(
+    model: Any, query: Mapping[str, Any], rewrites: Rewrites, *, collation: bool
+) -> RewrittenFilter:
     """A filter over today's shapes, as a filter over stored shapes.
 
     :param query: MongoEngine's own filter; the same object comes back where no rule concerns it.
     :param collation: whether MongoDB compares strings otherwise than by their characters, so that
         no constant of a rule can be judged here.
     """
-    if collation and sight.rewriter.is_concerned(query):
-        return _partial_view(query, sight, collation)
+    if collation and rewrites.rewriter.is_concerned(query):
+        return _partly_rewritten(query, rewrites, collation=collation)
     try:
-        seen = sight.rewriter.rewrite(query)
+        seen = rewrites.rewriter.rewrite(query)
     except CannotRewrite:
-        return _partial_view(query, sight, collation)
+        return _partly_rewritten(query, rewrites, collation=collation)
     if seen is not query:
-        _tell(model, query, seen, sight)
-    return View(seen, seen)
+        _log(model, query, seen, rewrites)
+    return RewrittenFilter(seen, seen)
 
 
-def _partial_view(query: Mapping[str, Any], sight: Sight, collation: bool) -> View:
+def _partly_rewritten(
+    query: Mapping[str, Any], rewrites: Rewrites, *, collation: bool
+) -> RewrittenFilter:
     """The conjuncts that can be rewritten find the documents to settle; the others come as is."""
     within: list[Mapping[str, Any]] = []
     others: list[Mapping[str, Any]] = []
     unseen: list[CannotRewrite] = []
     for part in _conjuncts(query):
         try:
-            seen = sight.rewriter.rewrite(part)
+            seen = rewrites.rewriter.rewrite(part)
         except CannotRewrite as exc:
             refusal = exc
         else:
-            if not collation or not sight.rewriter.is_concerned(part):
+            if not collation or not rewrites.rewriter.is_concerned(part):
                 within.append(seen)
                 continue
-            refusal = CannotRewrite(sight.rewriter.steps[-1].name, next(iter(part)), "is collated")
+            refusal = CannotRewrite(
+                rewrites.rewriter.steps[-1].name, next(iter(part)), "is collated"
+            )
         unseen.append(refusal)
         others.append(part)
     # Each part was rewritten alone: a branch of one may be excluded by another.
     sent = all_of(*within, *others)
-    return View(
+    return RewrittenFilter(
         # MongoDB has a text score only where it is asked for a text, be it in vain.
         sent if any("$text" in part for part in others) else simplify(sent),
         simplify(all_of(*within)),
@@ -225,15 +224,15 @@ def _conjuncts(query: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield {key: value}
 
 
-def _tell(model: Any, query: Any, seen: Any, sight: Sight) -> None:
+def _log(model: Any, query: Any, seen: Any, rewrites: Rewrites) -> None:
     if not logger.isEnabledFor(logging.DEBUG):
         return
     shape = tuple(sorted(query))
-    if shape in sight.told:
+    if shape in rewrites.logged:
         return
-    if len(sight.told) >= _MOST_KNOWN:
-        sight.told.clear()
-    sight.told.add(shape)
+    if len(rewrites.logged) >= _MOST_KNOWN:
+        rewrites.logged.clear()
+    rewrites.logged.add(shape)
     asked, sent = shape_of(query), shape_of(seen)
     logger.debug("%s: %r is asked as %r", model.__name__, asked, sent)
 
@@ -242,7 +241,7 @@ def bring_up(
     model: Any,
     collection: Any,
     queries: Sequence[Mapping[str, Any]],
-    sight: Sight,
+    rewrites: Rewrites,
     needs: Sequence[Need],
     search: Search,
 ) -> dict[Any, Refusal]:
@@ -257,17 +256,17 @@ def bring_up(
     """
     wanted: frozenset[int] = frozenset().union(*(need.rules for need in needs))
     restarted: frozenset[int] = frozenset().union(*(need.restarted for need in needs))
-    needed = sight.with_dependencies(wanted, restarted)
+    needed = rewrites.with_dependencies(wanted, restarted)
     work: list[tuple[Plan, Found]] = []
     earlier: Found = {}
     # A rule may hand a document to the handler of another class.
-    hands_over = bool(sight.writing(("_cls",)))
-    for plan in sight.narrowed(needed):
+    hands_over = bool(rewrites.writing(("_cls",)))
+    for plan in rewrites.narrowed(needed):
         limit = plan.handler_class.settle_limit
         found = find_old(collection, plan, queries, limit, search)
         if limit is not None and len(found) > limit:
             matching = rules_matching(collection, plan, found)
-            asked = set(sight.names(wanted))
+            asked = set(rewrites.names(wanted))
             raise SettleLimitExceeded(
                 model=model.__name__,
                 operation=" and ".join(dict.fromkeys(need.operation for need in needs)),

@@ -1,0 +1,191 @@
+"""IteratingQuerySet: documents are brought up to date as they come from the cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from mongoengine.queryset.queryset import ITER_CHUNK_SIZE
+
+from lazymig.engines.reading.pinned import Requery
+from lazymig.engines.reading.steady import SteadyReader
+from lazymig.odm.loading import (
+    Build,
+    DocumentLeftOut,
+    Loading,
+    Source,
+    asked_for,
+    asks_for_all,
+    builder_of,
+    may_rescue,
+    reading_from,
+)
+from lazymig.odm.marks import marking
+from lazymig.odm.plans import family_of, root_of
+from lazymig.odm.querysets.batches import Batches
+from lazymig.odm.querysets.seeing import SeeThroughQuerySet
+from lazymig.odm.querysets.steady import StepByStep, may_walk_an_index, requery_of
+from lazymig.rules.plan import Family, Plan
+
+__all__ = ["IteratingQuerySet"]
+
+
+class IteratingQuerySet(SeeThroughQuerySet):
+    """Hands out the documents of its cursor from `Batches`, and knows how they are loaded."""
+
+    _lazymig_of_cursor = (
+        "_lazymig_batches",
+        "_lazymig_handed_on",
+        "_lazymig_made",
+        "_lazymig_seen",
+    )
+
+    # Whether the user's class has a __next__ of its own, which has to be called.
+    _lazymig_own_next = False
+
+    _lazymig_batches: Batches | None = None
+    _lazymig_stepping = False
+
+    def __next__(self) -> Any:
+        if not self._lazymig_iterates():
+            return super().__next__()
+        if self._lazymig_own_next:
+            return self._lazymig_next_by_user()
+        if self._none or self._empty:
+            raise StopIteration
+        document = self._lazymig_held().next(self)
+        return self._get_scalar(document) if self._scalar else document
+
+    def _populate_cache(self) -> None:
+        # What next() would do a hundred times, without what it would find out anew each time.
+        if self._scalar or self._lazymig_own_next or not self._lazymig_iterates():
+            super()._populate_cache()
+            return
+        if self._result_cache is None:
+            self._result_cache = []
+        if self._none or self._empty:
+            self._has_more = False
+        if not self._has_more:
+            return
+        try:
+            full = len(self._result_cache) + ITER_CHUNK_SIZE
+            self._lazymig_held().fill(self._result_cache, full, self)
+        except StopIteration:
+            self._has_more = False
+
+    def _lazymig_held(self) -> Batches:
+        """The batches of the cursor, be it one that count(), rewind() or others have begun."""
+        held = self._lazymig_batches
+        if held is None or held.cursor is not self._cursor_obj:
+            held = self._lazymig_batches_of(self._lazymig_raw_cursor())
+        return held
+
+    def _lazymig_batches_of(self, cursor: Any) -> Batches:
+        held = self._lazymig_batches
+        if held is None or held.cursor is not cursor:
+            exposed = may_walk_an_index(self, self._lazymig_order())
+            held = Batches(cursor, SteadyReader(cursor, self._collection, exposed=exposed))
+            self._lazymig_batches = held
+        return held
+
+    def _lazymig_requery(self) -> Requery | None:
+        return requery_of(self, self._lazymig_family(), self._lazymig_order())
+
+    @property
+    def _cursor(self) -> Any:
+        cursor = super()._cursor
+        return StepByStep(self, cursor) if self._lazymig_stepping else cursor
+
+    def _lazymig_next_by_user(self) -> Any:
+        """The user's own __next__, each document by itself."""
+        while True:
+            source = self._lazymig_source()
+            self._lazymig_stepping = self._lazymig_raw = True
+            try:
+                with reading_from(source):
+                    return super().__next__()
+            except DocumentLeftOut:
+                continue
+            finally:
+                self._lazymig_stepping = self._lazymig_raw = False
+
+    def rewind(self) -> None:
+        """Rewind the cursor to its unevaluated state."""
+        with self._lazymig_with({"_lazymig_raw": self._lazymig_migrates()}):
+            super().rewind()
+        self._lazymig_batches = None
+
+    # How documents are loaded
+
+    def _lazymig_migrates(self) -> bool:
+        return not (self._as_pymongo or self._lazymig_shows_stored())
+
+    def _lazymig_iterates(self) -> bool:
+        """Return whether the documents of the cursor are migrated."""
+        return not (self._as_pymongo or self._lazymig_reads_stored())
+
+    def _lazymig_family(self) -> Family:
+        family = family_of(self._document)
+        assert family is not None, "a live queryset class belongs to a model with rules"
+        return family
+
+    def _lazymig_loading(self) -> Loading:
+        family, asked = self._lazymig_family(), self._lazymig_asked_for()
+        build: Build = partial(builder_of(self._document), _auto_dereference=self._auto_dereference)
+        if asks_for_all(family, asked):
+            build = marking(build, self._collection)
+        return Loading(family, self._lazymig_source(), build, asked)
+
+    def _lazymig_asked_for(self) -> Mapping[Plan, Plan] | None:
+        return asked_for(self._lazymig_family(), self._lazymig_projection())
+
+    def _lazymig_projection(self) -> Mapping[str, Any] | None:
+        """The projection as the user asked for it; `None` for whole documents."""
+        fields = self._lazymig_carried_fields
+        if not fields and not self._search_text:
+            return None
+        with self._lazymig_with({"_loaded_fields": fields}):
+            projection: Mapping[str, Any] | None = super()._cursor_args.get("projection")
+        return projection
+
+    def _lazymig_hides_id(self) -> bool:
+        fields = self._lazymig_carried_fields
+        if not fields or fields.as_dict().get("_id") != 0:
+            return False
+        return self._lazymig_iterates() and (
+            bool(self._lazymig_asked_for())
+            or may_rescue(self._lazymig_family(), self._lazymig_projection())
+        )
+
+    @property
+    def _cursor_args(self) -> dict[str, Any]:
+        arguments: dict[str, Any] = super()._cursor_args
+        if "projection" in arguments and self._lazymig_hides_id():
+            # A document is migrated by its `_id`; `Loading` takes it out again.
+            projection = {k: v for k, v in arguments["projection"].items() if k != "_id"}
+            if projection:
+                arguments["projection"] = projection
+            else:
+                # For PyMongo an empty projection asks for the `_id` alone.
+                del arguments["projection"]
+        return arguments
+
+    def _lazymig_source(self, *, lone: bool = False) -> Source:
+        classes = None
+        if self._cls_query and root_of(self._document) is not self._document:
+            classes = frozenset(self._document._subclasses)
+        fields = self._lazymig_carried_fields
+        projection = positional = None
+        if fields or self._search_text:
+            with self._lazymig_with({"_loaded_fields": fields}):
+                projection = self._cursor_args.get("projection")
+            positional = self._lazymig_positional(projection)
+        return Source(
+            self._lazymig_own_collection(),
+            projection,
+            self._lazymig_hides_id(),
+            lone or self._lazymig_lone,
+            classes,
+            positional,
+        )

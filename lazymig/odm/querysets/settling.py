@@ -1,0 +1,341 @@
+"""SettlingQuerySet: the filter of a queryset, rewritten, and what has to be settled before.
+
+To settle documents is to migrate them first: those that an operation meets, where no filter over
+stored shapes says exactly what it asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+from bson import ObjectId
+from mongoengine.errors import LookUpError
+from mongoengine.queryset import transform
+
+from lazymig.engines.reading.labelled import labelled
+from lazymig.engines.settling import Search, find_refused
+from lazymig.odm.querysets.former import FormerClassesQuerySet
+from lazymig.odm.querysets.rewrites import (
+    Need,
+    Rewrites,
+    RewrittenFilter,
+    bring_up,
+    rewrites_of,
+    rewritten_filter,
+)
+from lazymig.odm.schema import field_path
+from lazymig.updates.update import read_paths, written_paths
+
+__all__ = ["SettlingQuerySet", "sorted_paths"]
+
+
+class SettlingQuerySet(FormerClassesQuerySet):
+    """Rewrites filters, and settles what a rewritten one cannot find."""
+
+    _lazymig_of_clones = (
+        *FormerClassesQuerySet._lazymig_of_clones,
+        "_lazymig_keys",
+        "_lazymig_of_model",
+        "_lazymig_settled",
+        "_lazymig_still",
+    )
+
+    _lazymig_seen: tuple[Any, RewrittenFilter] | None = None
+
+    # The filter is sent unchanged: everything that it may find has been settled.
+    _lazymig_settled = False
+
+    # Nothing is settled any more: it has been, or what is asked only looks at the filter.
+    _lazymig_still = False
+
+    # MongoEngine reads the model's own collection, whatever using() says.
+    _lazymig_of_model = False
+
+    # Documents that were refused, and whose old shape the filter does not find.
+    _lazymig_refused: Mapping[str, Any] | None = None
+
+    # The keys of order_by(), by their database paths.
+    _lazymig_keys: Mapping[str, str] = MappingProxyType({})
+
+    def _clone_into(self, new_qs: Any) -> Any:
+        if self._lazymig_still:
+            new_qs._lazymig_refused = self._lazymig_refused
+        return super()._clone_into(new_qs)
+
+    def _get_order_by(self, keys: Iterable[str]) -> Any:
+        keys = list(keys)
+        order = super()._get_order_by(keys)
+        written = [key[1:] if key[0] in "+-" else key for key in keys if key]
+        self._lazymig_keys = {
+            path: key for (path, _direction), key in zip(order, written, strict=True)
+        }
+        return order
+
+    def _lazymig_filter(self, query: Mapping[str, Any], rewrites: Rewrites) -> RewrittenFilter:
+        seen = self._lazymig_seen
+        if seen is None or seen[0] is not query:
+            rewritten = rewritten_filter(
+                self._document, query, rewrites, collation=self._collation is not None
+            )
+            seen = self._lazymig_seen = (query, rewritten)
+        return seen[1]
+
+    def _lazymig_rewrites(self) -> Rewrites | None:
+        if self._as_pymongo or self._lazymig_shows_stored():
+            return None
+        return rewrites_of(self._document)
+
+    def _lazymig_bring_up(
+        self,
+        query: Mapping[str, Any],
+        rewrites: Rewrites,
+        needs: Iterable[Need],
+        *,
+        writes: bool = False,
+    ) -> None:
+        """Settle the documents that match, if the filter or what is done with them needs it.
+
+        :param query: MongoEngine's own filter.
+        :param writes: the operation is a write, which may not hit a refused document.
+        """
+        self._lazymig_refused = None
+        rewritten = self._lazymig_filter(query, rewrites)
+        needs = [need for need in needs if need.rules]
+        needs.extend(self._lazymig_needs_of_filter(rewritten, rewrites))
+        if not needs:
+            return
+        collection = self._collection
+        if self._lazymig_of_model:
+            collection = self._document._get_db()[self._document._get_collection_name()]
+        queries = [rewritten.within]
+        if self._lazymig_settled and rewritten.within is not query:
+            # Neither may what will match be overlooked, nor what matches no more be hit.
+            queries.append(query)
+        search = Search(
+            self._collation, None if writes else self._max_time_ms or None, self._comment
+        )
+        # The time limit is one of reads.
+        collection = labelled(collection, self._comment, search.max_time_ms)
+        refused = bring_up(self._document, collection, queries, rewrites, needs, search)
+        if not refused:
+            return
+        # They are what they are stored as, so the filter finds them, or not, as it is.
+        found = find_refused(collection, refused, query, self._collation)
+        for key in found:
+            if writes and refused[key].plan.on_error == "raise":
+                raise refused[key].error
+        missed = [refused[key].document_id for key in refused.keys() - found.keys()]
+        if missed:
+            self._lazymig_refused = {"_id": {"$nin": missed}}
+
+    def _lazymig_settle(
+        self,
+        operation: str,
+        paths: Iterable[str] | None,
+        *,
+        where: bool = False,
+        ordered: bool = False,
+    ) -> None:
+        """Settle the documents that match for an operation that reads.
+
+        :param paths: the paths that it reads; `None` for any.
+        :param where: it heeds `where()`.
+        :param ordered: it heeds the order.
+        """
+        rewrites = self._lazymig_rewrites()
+        if rewrites is None or self._none or self._empty or self._lazymig_settled:
+            return
+        try:
+            query = super()._query
+        except Exception:
+            # A query that cannot be built: MongoEngine says so in its own turn.
+            return
+        needs = [Need(operation, rewrites.writing(None if paths is None else tuple(paths)))]
+        if where:
+            needs.append(self._lazymig_need_of_where(rewrites))
+        if ordered:
+            needs.append(self._lazymig_need_of_order(rewrites, query))
+        self._lazymig_bring_up(query, rewrites, needs)
+
+    def _lazymig_for_read(
+        self,
+        operation: str,
+        paths: Iterable[str] | None,
+        *,
+        where: bool = False,
+        ordered: bool = False,
+        of_model: bool = False,
+        **options: Any,
+    ) -> Any:
+        """A clone for one operation that reads, for which everything has been settled.
+
+        :param paths: the paths that it reads; `None` for any.
+        :param where: it heeds `where()`.
+        :param ordered: it heeds the order.
+        :param of_model: MongoEngine reads the model's own collection for it.
+        :param options: what it obeys in place of the queryset's own options.
+        """
+        if self._lazymig_rewrites() is None or self._none or self._empty:
+            return self
+        queryset = self.clone()
+        for name, value in options.items():
+            setattr(queryset, f"_{name}", value)
+        queryset._lazymig_of_model = of_model
+        queryset._lazymig_settle(operation, paths, where=where, ordered=ordered)
+        queryset._lazymig_still = True
+        return queryset
+
+    def _lazymig_for_write(
+        self,
+        operation: str,
+        written: Iterable[str] | None,
+        read: Iterable[str] | None,
+        *,
+        where: bool = False,
+    ) -> Any:
+        """A clone for a write, for which everything has been settled.
+
+        :param written: the paths that it writes; `None` for any.
+        :param read: the paths that it computes from; `None` for any.
+        """
+        rewrites = self._lazymig_rewrites()
+        queryset = self.clone()
+        if not where:
+            # Writes are sent without a collation.
+            queryset._collation = None
+        if rewrites is not None:
+            query = super(SettlingQuerySet, queryset)._query
+            needs = [_need_of_write(rewrites, operation, written, read)]
+            if where:
+                needs.append(queryset._lazymig_need_of_where(rewrites))
+            queryset._lazymig_bring_up(query, rewrites, needs, writes=True)
+            queryset._lazymig_still = True
+        return queryset
+
+    def _lazymig_for_upsert(
+        self,
+        written: Iterable[str] | None,
+        read: Iterable[str] | None = (),
+        *,
+        sets_class: bool = False,
+    ) -> Any:
+        """A clone whose filter is sent unchanged, as what an upsert inserts is taken from it.
+
+        :param written: the paths that the upsert writes; `None` for any.
+        :param read: the paths that it computes from; `None` for any.
+        :param sets_class: MongoEngine sets the class too, if the filter asks for one.
+        """
+        rewrites = self._lazymig_rewrites()
+        queryset = self.clone()
+        queryset._collation = None
+        # An equality on `_cls` is what MongoDB writes into the new document.
+        narrowed = queryset._lazymig_narrow()
+        query = super(SettlingQuerySet, queryset)._query
+        if sets_class and written is not None and "_cls" in query:
+            written = {*written, "_cls"}
+        if rewrites is not None:
+            queryset._lazymig_settled = True
+            filtering = rewrites.concerning([query])
+            if narrowed:
+                filtering |= rewrites.writing(("_cls",))
+            needs = [
+                _need_of_write(rewrites, "an upsert", written, read),
+                Need("an upsert", filtering),
+            ]
+            queryset._lazymig_bring_up(query, rewrites, needs, writes=True)
+        return queryset
+
+    def _lazymig_for_positional(
+        self, operation: str, written: Iterable[str] | None, read: Iterable[str] | None
+    ) -> Any:
+        """A clone for a write whose `$` stands for an array element that the filter has found.
+
+        MongoDB takes no element from a condition below an `$or`, so the filter is sent as it is.
+        """
+        rewrites = self._lazymig_rewrites()
+        queryset = self.clone()
+        queryset._collation = None
+        if rewrites is not None:
+            need = _need_of_write(rewrites, operation, written, read)
+            for name, value in queryset._lazymig_as_is(need, writes=True).items():
+                setattr(queryset, name, value)
+        return queryset
+
+    def _lazymig_needs_of_filter(
+        self, rewritten: RewrittenFilter, rewrites: Rewrites
+    ) -> list[Need]:
+        if not rewritten.unseen:
+            return []
+        names = dict.fromkeys(self._lazymig_name_of(each.path) for each in rewritten.unseen)
+        return [Need(f"a query by {', '.join(names)}", rewrites.concerning(rewritten.apart))]
+
+    def _lazymig_need_of_where(self, rewrites: Rewrites) -> Need:
+        # Nobody knows what JavaScript reads.
+        return Need("where()", rewrites.writing(None) if self._where_clause else frozenset())
+
+    def _lazymig_need_of_order(self, rewrites: Rewrites, query: Mapping[str, Any]) -> Need:
+        paths = None if _finds_one(query) else self._lazymig_order()
+        if not paths:
+            return Need("order_by", frozenset())
+        rules = rewrites.writing(tuple(paths))
+        if not rules:
+            return Need("order_by", rules)
+        concerned = [path for path in paths if rewrites.writing((path,))]
+        return Need(f"order_by {', '.join(map(self._lazymig_name_of, concerned))}", rules)
+
+    def _lazymig_order(self) -> list[str]:
+        """The database paths that the results are sorted by."""
+        order = self._ordering
+        if order is None and self._document._meta["ordering"]:
+            order = self._get_order_by(self._document._meta["ordering"])
+        return sorted_paths(order)
+
+    def _lazymig_name_of(self, path: str) -> str:
+        """A database path as the user wrote it, or would write it."""
+        return self._lazymig_keys.get(path) or field_path(self._document, path)
+
+    def _lazymig_paths(self, fields: Iterable[str]) -> list[str]:
+        paths = []
+        for name in fields:
+            dotted = name.replace("__", ".")
+            try:
+                paths.extend(self._fields_to_dbfields([dotted]))
+            except LookUpError:
+                paths.append(dotted)
+        return paths
+
+    def _lazymig_touched(
+        self, update: Mapping[str, Any]
+    ) -> tuple[frozenset[str] | None, frozenset[str] | None]:
+        """The paths that an update writes, and those that it computes from; `None` for any."""
+        raw = update.get("__raw__")
+        changes = raw if isinstance(raw, list) else transform.update(self._document, **update)
+        try:
+            return written_paths(changes), read_paths(changes)
+        except (AttributeError, TypeError, ValueError):
+            # No update: MongoDB says so in its own turn.
+            return None, None
+
+
+def _need_of_write(
+    rewrites: Rewrites, operation: str, written: Iterable[str] | None, read: Iterable[str] | None
+) -> Need:
+    changed = None if written is None else tuple(written)
+    rules = rewrites.using(changed) | rewrites.writing(None if read is None else tuple(read))
+    return Need(operation, rules, rewrites.asking(changed))
+
+
+def sorted_paths(order: Any) -> list[str]:
+    """The database paths of an order, in any form that PyMongo takes."""
+    if isinstance(order, str):
+        return [order]
+    keys = (key if isinstance(key, str) else key[0] for key in order or ())
+    return [path for path in keys if path != "_text_score"]
+
+
+def _finds_one(query: Mapping[str, Any]) -> bool:
+    """Return whether a filter names one `_id`, so that there is nothing to be sorted."""
+    return type(query.get("_id")) in (ObjectId, str, int, UUID)
