@@ -36,7 +36,9 @@ from lazymig.odm.document import LazyMigrationMixin
 from lazymig.odm.querysets.queryset import LazyMigrationQuerySet
 from lazymig.odm.stored import as_stored
 from lazymig.operations.backup.restore import RestoreConflict, RestoreReport, restore
-from lazymig.operations.journal.history import History, Quarantined, RuleRun, Run
+from lazymig.operations.journal.entries import Quarantined, Run
+from lazymig.operations.journal.history import History
+from lazymig.operations.journal.rule_run import RuleRun
 from lazymig.operations.runs.options import RunOptions
 from lazymig.operations.runs.progress import Progress, ProgressBar, ProgressLog
 from lazymig.reports.drift.checks import CheckFinding, CheckReport, check_documents

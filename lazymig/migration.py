@@ -21,7 +21,7 @@ from lazymig.odm.handler import MigrationHandler
 from lazymig.odm.loading import Source, builder_of, is_broken, load_batch
 from lazymig.odm.plans import family_for, plan_for
 from lazymig.odm.schema import collection_of, id_of
-from lazymig.operations.journal.journal import JOURNAL
+from lazymig.operations.journal.collection import JOURNAL
 from lazymig.operations.runs.options import Options, RunOptions
 from lazymig.operations.runs.retrying import retry_quarantined
 from lazymig.operations.runs.runner import carry_out

@@ -13,17 +13,20 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from lazymig.cli.commands import EITHER_SCOPE, Amount, command
+from lazymig.cli.commands import EITHER_SCOPE, command
 from lazymig.cli.failures import FINDINGS, FINE, INTERRUPTED, Misuse
 from lazymig.cli.masking import masked
 from lazymig.cli.output import Output, in_words
+from lazymig.cli.run_options import flags_of
 from lazymig.cli.runs import is_run_of, run_of
 from lazymig.cli.session import Session, Target
 from lazymig.engines.bulk import MigrationReport
 from lazymig.engines.pending import RuleStatus
 from lazymig.errors import MigrationError
 from lazymig.odm.plans import plan_for
-from lazymig.operations.journal.history import History, Run
+from lazymig.operations.declared import declarations
+from lazymig.operations.journal.entries import Run
+from lazymig.operations.journal.history import History
 from lazymig.operations.runs.options import Options, RunOptions
 from lazymig.operations.runs.progress import Progress, ProgressBar, ProgressLog
 from lazymig.raw.differences import extended_json
@@ -199,54 +202,10 @@ def register(group: click.Group) -> None:
         help="Go on with the latest run that has not finished, or with this one; begin none.",
     )
     @click.option(
-        "--again",
-        is_flag=True,
-        help="Apply also rules that were applied to all documents, and whose target does not tell.",
-    )
-    @click.option("--note", metavar="TEXT", help="A text for the journal.")
-    @click.option("--backup", metavar="DIR", help="A folder for the documents as they were.")
-    @click.option(
-        "--max-errors",
-        type=click.IntRange(0),
-        metavar="N",
-        help="Refused documents that are put aside before the run stops.  [default: 0]",
-    )
-    @click.option("--max-rate", type=Amount(0), metavar="N", help="Documents per second.")
-    @click.option(
-        "--max-replication-lag",
-        type=Amount(0),
-        metavar="N",
-        help="Seconds that a secondary may be behind.",
-    )
-    @click.option(
-        "--max-latency",
-        type=Amount(0),
-        metavar="N",
-        help="Seconds that the run's own small writes may take.",
-    )
-    @click.option(
-        "--nice",
-        type=Amount(0),
-        metavar="N",
-        help="Seconds to sleep for each second of work.",
-    )
-    @click.option(
-        "--transactions",
-        is_flag=True,
-        help="Make a transaction of each chunk of a rule that reads the document.",
-    )
-    @click.option("--flag-file", metavar="FILE", help="Wait while this file exists.")
-    @click.option(
         "--workers",
         type=click.IntRange(1),
         metavar="N",
         help="Processes for the rules that read the document.",
-    )
-    @click.option(
-        "--in-flight",
-        type=click.IntRange(1),
-        metavar="N",
-        help="Chunks that are given to them at once.  [default: two for each]",
     )
     @click.option(
         "--chunk-size",
@@ -254,24 +213,7 @@ def register(group: click.Group) -> None:
         metavar="N",
         help="Documents per chunk, auto, or all for one update.  [default: auto]",
     )
-    @click.option(
-        "--chunk-seconds",
-        type=Amount(0, min_open=True),
-        metavar="N",
-        help="What a chunk should take.  [default: 0.5]",
-    )
-    @click.option(
-        "--lease",
-        type=Amount(0, min_open=True),
-        metavar="N",
-        help="Seconds after which the lock of a dead runner ends.  [default: 15]",
-    )
-    @click.option(
-        "--keep-runs",
-        type=click.IntRange(1),
-        metavar="N",
-        help="Ended runs per collection that the journal keeps.  [default: 100]",
-    )
+    @flags_of(declarations(Options).items())
     def migrate(
         session: Session,
         scope: str,

@@ -14,7 +14,7 @@ from lazymig.cli.output import Output, in_json
 from lazymig.cli.runs import books_of, find_run, run_of
 from lazymig.cli.session import Session
 from lazymig.errors import RunError
-from lazymig.operations.journal.history import Quarantined
+from lazymig.operations.journal.entries import Quarantined
 from lazymig.raw.differences import extended_json
 
 __all__ = ["register"]

@@ -18,8 +18,10 @@ from lazymig.cli.session import Session
 from lazymig.engines.access import all_of, is_mongomock, on_primary
 from lazymig.engines.pending import RuleStatus
 from lazymig.odm.plans import plan_for
-from lazymig.operations.journal.history import History, Sample
-from lazymig.operations.journal.journal import JOURNAL, Journal, client_now
+from lazymig.operations.journal.collection import JOURNAL, client_now
+from lazymig.operations.journal.entries import Sample
+from lazymig.operations.journal.history import History
+from lazymig.operations.journal.journal import Journal
 from lazymig.reports.dryrun.report import documents
 from lazymig.rules.rule import Scope
 

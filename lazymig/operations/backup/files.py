@@ -1,6 +1,6 @@
-"""What a backup looks like on disk: its names, its gzip members, and what fills them.
+"""The files of a backup: their names, their gzip members, and what fills them.
 
-Beside each `<collection>.bson.gz` stands `<collection>.lazymig`, which tells what of it was
+Beside each `<collection>.bson.gz` stands `<collection>.lazymig`, which says what of it was
 committed: see `records.py`.
 """
 
@@ -18,14 +18,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import bson
-from bson.codec_options import DEFAULT_CODEC_OPTIONS
 from pymongo.collection import Collection
 
-from lazymig.engines.access import Raw, is_mongomock, on_primary
+from lazymig.engines.access import Raw, on_primary
 from lazymig.errors import BackupUnreadable
 from lazymig.operations.backup.folder import Folder
-from lazymig.raw.elements import in_condition, size_at, value_of
+from lazymig.raw.elements import in_condition, size_at
 
 __all__ = [
     "DIGEST_SIZE",
@@ -57,12 +55,12 @@ _DATA, _RECORDS = ".bson.gz", ".lazymig"
 
 
 def digest(document: bytes) -> bytes:
-    """The digest by which two states of a document are told apart."""
+    """The digest by which two states of a document are distinguished."""
     return hashlib.blake2b(document, digest_size=DIGEST_SIZE).digest()
 
 
 def _whole_documents(piece: bytes) -> int:
-    """The byte behind the last document that is complete."""
+    """The byte after the last document that is complete."""
     at, end = 0, len(piece)
     while end - at >= 4:
         size = size_at(piece, at)[0]
@@ -77,36 +75,14 @@ def _whole_documents(piece: bytes) -> int:
 # Collections
 
 
-def by_elements(collection: Collection[Any], elements: Sequence[bytes]) -> Raw:
+def by_elements(elements: Sequence[bytes]) -> Raw:
     """The query for the documents with these `_id`s, as they are stored."""
-    if is_mongomock(collection):
-        return {"_id": {"$in": [value_of(each, DEFAULT_CODEC_OPTIONS) for each in elements]}}
     return {"_id": in_condition(elements)}
 
 
 def raw_batches(collection: Collection[Any], query: Raw, session: Any) -> Any:
     """A cursor over what the primary stores, in batches of concatenated BSON documents."""
-    if is_mongomock(collection):
-        return _MockCursor(collection, query)
     return on_primary(collection).find_raw_batches(query, batch_size=_BATCH, session=session)
-
-
-class _MockCursor:
-    """What `find_raw_batches` gives, made of what mongomock holds."""
-
-    def __init__(self, collection: Collection[Any], query: Raw) -> None:
-        documents = collection.find(query)
-        self._batches = (bson.encode(document) for document in documents)
-        self.alive = True
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._batches
-
-    def __next__(self) -> bytes:
-        return next(self._batches)
-
-    def close(self) -> None:
-        self._batches.close()
 
 
 # Names

@@ -1,4 +1,4 @@
-"""A backup put back: each document as it was before the first change that the files tell of."""
+"""A backup put back: each document as it was before the first change that is in the files."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import bson
-from bson.codec_options import DEFAULT_CODEC_OPTIONS, CodecOptions, DatetimeConversion
+from bson.codec_options import DatetimeConversion
 from bson.errors import InvalidBSON
 from pymongo import InsertOne, ReplaceOne, UpdateOne
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, OperationFailure
 
 from lazymig.engines.access import is_document_error, is_mongomock, writable
-from lazymig.errors import BackupUnreadable, LeaseLost
+from lazymig.errors import BackupUnreadable, LeaseLost, RunOptionError
 from lazymig.operations.backup.files import DIGEST_SIZE, by_elements, digest, raw_batches
 from lazymig.operations.backup.reader import BackupReader, opened_backup
 from lazymig.operations.backup.records import Attempt
-from lazymig.operations.journal.journal import JOURNAL, journal_collection
+from lazymig.operations.journal.collection import (
+    JOURNAL,
+    UNAUTHORIZED,
+    journal_collection,
+)
 from lazymig.operations.journal.lease import Lease
 from lazymig.operations.runs.transactions import on_its_own
 from lazymig.raw.elements import (
@@ -39,8 +42,6 @@ from lazymig.raw.elements import (
 __all__ = ["RestoreConflict", "RestoreReport", "restore"]
 
 logger = logging.getLogger(__name__)
-
-_UNAUTHORIZED = 13
 
 # Conflicts that a report lists.
 _MOST_CONFLICTS = 1000
@@ -154,9 +155,15 @@ def restore(
         that came before are restored.
     :raises LeaseLost: the lease could not be kept; doing it again goes on.
     :raises RunError: it was called in a transaction, or within a time limit.
+    :raises RunOptionError: it is no database of a server.
     :raises pymongo.errors.PyMongoError: the connection or the rights; documents that the server
         refuses are conflicts instead.
     """
+    if is_mongomock(database):
+        raise RunOptionError(
+            f"{database.name} is a database of mongomock, and a restore needs a server",
+            option="database",
+        )
     started = time.perf_counter()
     tally = _Tally()
     with (
@@ -240,7 +247,7 @@ class _Restore:
         try:
             self._lease = opened.enter_context(lease)
         except OperationFailure as exc:
-            if exc.code != _UNAUTHORIZED:
+            if exc.code != UNAUTHORIZED:
                 raise
             logger.warning(
                 "%s: no right to write the journal %s; restored without the lease that keeps bulk "
@@ -320,7 +327,7 @@ class _Restore:
 
     def _stored(self, elements: Iterable[bytes]) -> dict[bytes, bytes]:
         """What is stored now, by `_id`."""
-        query = by_elements(self._collection, list(elements))
+        query = by_elements(list(elements))
         with closing(raw_batches(self._collection, query, None)) as cursor:
             return {element: stored for batch in cursor for element, stored in scanned(batch)}
 
@@ -336,8 +343,7 @@ class _Restore:
         return _BROKEN_OFF if _UNKNOWN in origin.accepted else _CHANGED
 
     def _write(self, element: bytes, document: bytes, now: bytes | None) -> _Write:
-        # mongomock stores no odd document.
-        odd = not is_mongomock(self._collection) and is_odd(document)
+        odd = is_odd(document)
         raw = RawDocument(document)
         if now is None and not odd:
             return _Write(element, document, InsertOne(raw))
@@ -364,9 +370,6 @@ class _Restore:
 
     def _carry_out(self, writes: list[_Write]) -> None:
         """Write; what is refused, or was changed meanwhile, is a conflict."""
-        if is_mongomock(self._collection):
-            self._carry_out_here(writes)
-            return
         refused: dict[int, str] = {}
         try:
             operations = [write.operation for write in writes]
@@ -414,24 +417,12 @@ class _Restore:
                     continue
             self._tally.restored += 1
 
-    def _carry_out_here(self, writes: list[_Write]) -> None:
-        """The same in mongomock, which takes no raw document; nobody else writes to it."""
-        for write in writes:
-            document = bson.decode(write.document)
-            if isinstance(write.operation, InsertOne):
-                self._collection.insert_one(document)
-            else:
-                self._collection.replace_one({"_id": document["_id"]}, document)
-            self._tally.restored += 1
-
     def _conflict(self, element: bytes, reason: str) -> None:
         self._tally.conflict_count += 1
         if len(self._tally.conflicts) < _MOST_CONFLICTS:
-            options: CodecOptions[Any] = DEFAULT_CODEC_OPTIONS
-            if not is_mongomock(self._collection):
-                options = self._collection.codec_options.with_options(
-                    datetime_conversion=DatetimeConversion.DATETIME_AUTO
-                )
+            options = self._collection.codec_options.with_options(
+                datetime_conversion=DatetimeConversion.DATETIME_AUTO
+            )
             document_id = value_of(element, options)
             self._tally.conflicts.append(RestoreConflict(self._name, document_id, reason))
 

@@ -1,4 +1,4 @@
-"""A chunk that was broken off outside of a transaction: what it left is learned from the rule.
+"""A chunk that was broken off outside of a transaction: what it has left, learned from its rule.
 
 Its pre-images are in the backup, and what it has made of them is not: the runner was killed, or
 lost its server, before it could note that. So that a restore can know the run's own writes from
@@ -17,7 +17,6 @@ from typing import Any
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.access import is_mongomock
 from lazymig.engines.bulk import Work
 from lazymig.engines.scratch import Description, describe, scratch_like
 from lazymig.operations.backup.files import MISSING, by_elements, digest, raw_batches
@@ -49,7 +48,7 @@ def seal_unsealed(
     :param rule: the rule of that chunk.
     :raises pymongo.errors.PyMongoError: the connection.
     """
-    if rule.by_hand or rule.once is not None or is_mongomock(collection):
+    if rule.by_hand or rule.once is not None:
         # To apply it once more might do something once more.
         return
     work = Work(collection, plan, scope)
@@ -104,6 +103,6 @@ def _made(work: Work, rule: BoundRule, touched: dict[bytes, bytes]) -> dict[byte
 
 
 def _stored(collection: Collection[Any], elements: list[bytes]) -> dict[bytes, bytes]:
-    query = by_elements(collection, elements)
+    query = by_elements(elements)
     with closing(raw_batches(collection, query, None)) as cursor:
         return dict(itertools.chain.from_iterable(scanned(batch) for batch in cursor))

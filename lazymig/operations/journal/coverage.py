@@ -1,4 +1,4 @@
-"""Which rules have been applied to a collection whose targets do not tell that they were.
+"""The marks of rules that were applied to a collection, whose targets do not show that they were.
 
 The target of a rule that is not proved to end its match finds a document again, which the next run
 would change a second time. So the run that begins with such a rule leaves a mark, which outlives
@@ -18,7 +18,9 @@ from pymongo.database import Database
 
 from lazymig.engines.access import Raw
 from lazymig.errors import RunError
-from lazymig.operations.journal.journal import RunEntry, journal_collection, lease_collection
+from lazymig.operations.journal.collection import journal_collection, lease_collection
+from lazymig.operations.journal.entries import RunEntry
+from lazymig.operations.journal.records import FORMAT, is_newer
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.rule import Scope
 
@@ -28,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def is_marked(rule: BoundRule, scope: Scope) -> bool:
-    """Whether it has to be noted where a rule was applied.
+    """Return whether it has to be noted where a rule was applied.
 
     A lazy rule refuses an update that would leave its match, and a once rule one of which that is
     not known.
@@ -43,6 +45,7 @@ class _Mark:
     run: Any
     journal: str
     done: bool
+    newer: str | None
 
 
 class Coverage:
@@ -60,19 +63,25 @@ class Coverage:
         self._marks.update_one(
             {"_id": key},
             {
-                "$set": {**key, "run": entry.id, "journal": journal, "done": False},
+                "$set": {
+                    **key,
+                    "format": FORMAT,
+                    "run": entry.id,
+                    "journal": journal,
+                    "done": False,
+                },
                 "$currentDate": {"at": True},
             },
             upsert=True,
         )
 
-    def done(self, entry: RunEntry, rule: str, digest: str, *, tells: bool) -> None:
+    def done(self, entry: RunEntry, rule: str, digest: str, *, all_ended: bool) -> None:
         """Note that the run was past every document; what another run has noted since stays.
 
-        :param tells: each update of this run ended its match: what matches now is new.
+        :param all_ended: each update of this run ended its match: what matches now is new.
         """
         mine = {"_id": self._key(rule, digest), "run": entry.id}
-        if tells:
+        if all_ended:
             self._marks.delete_one(mine)
         else:
             self._marks.update_one(mine, {"$set": {"done": True}, "$currentDate": {"at": True}})
@@ -97,15 +106,22 @@ class Coverage:
         covered = {}
         for rule, digest in rules:
             mark = _mark_of(found.get(rule.name))
-            if mark is None or mark.run == run or self._tells(rule, mark):
+            if mark is not None and mark.newer is not None:
+                raise RunError(
+                    f"{self._of['model']}.{rule.name}: what was noted of its application to "
+                    f"{self._place} cannot be read, because {mark.newer}; use that version",
+                    collection=self._place,
+                    run=mark.run,
+                )
+            if mark is None or mark.run == run or self._ends_matches(rule, mark):
                 continue
             if again and run is not None and mark.run < run:
                 continue
-            # Whoever was stopped may have noted a beginning behind the end.
+            # Whoever was stopped may have noted a beginning after the end.
             if not mark.done and not self._is_done(rule, digest, mark):
                 raise RunError(
                     f"{self._of['model']}.{rule.name}: run {mark.run} has applied the rule to a "
-                    f"part of {self._place}, and its target does not tell to which; go on with it "
+                    f"part of {self._place}, and its target does not show to which; go on with it "
                     f"by migrate_all(resume='{mark.run}'), or say again=True if these documents "
                     "may get it twice",
                     collection=self._place,
@@ -113,7 +129,7 @@ class Coverage:
                 )
             covered[rule.name] = mark.run
             logger.warning(
-                "%s.%s: run %s has applied the rule to all of %s, and its target does not tell "
+                "%s.%s: run %s has applied the rule to all of %s, and its target does not show "
                 "which documents are new since; it is not applied again, unless by again=True",
                 self._of["model"],
                 rule.name,
@@ -122,14 +138,14 @@ class Coverage:
             )
         return covered
 
-    def _tells(self, rule: BoundRule, mark: _Mark) -> bool:
-        """Whether all that a run wrote by a rule ended its match, as far as is noted."""
+    def _ends_matches(self, rule: BoundRule, mark: _Mark) -> bool:
+        """Return whether all that a run wrote by a rule ended its match, as far as is noted."""
         if rule.converges is False or rule.by_hand:
             return False
         return any(step.get("repeatable") is True for step in self._steps_of(rule, mark))
 
     def _is_done(self, rule: BoundRule, digest: str, mark: _Mark) -> bool:
-        """Whether the run itself has noted that it was past every document with a rule."""
+        """Return whether the run itself has noted that it was past every document with a rule."""
         return any(
             step.get("state") == "done" and step.get("digest") == digest
             for step in self._steps_of(rule, mark)
@@ -148,4 +164,5 @@ class Coverage:
 def _mark_of(stored: Mapping[str, Any] | None) -> _Mark | None:
     if stored is None:
         return None
-    return _Mark(stored.get("run"), str(stored.get("journal")), stored.get("done") is True)
+    journal, done = str(stored.get("journal")), stored.get("done") is True
+    return _Mark(stored.get("run"), journal, done, is_newer(stored))

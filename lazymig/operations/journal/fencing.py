@@ -20,7 +20,7 @@ from pymongo.errors import AutoReconnect
 
 from lazymig.engines.access import Raw, all_of, is_mongomock
 from lazymig.errors import LeaseLost
-from lazymig.operations.journal.journal import lease_collection
+from lazymig.operations.journal.collection import lease_collection
 
 __all__ = ["Fence", "WriteFenced", "fenced"]
 
@@ -77,7 +77,7 @@ class Fence:
         with self._lock:
             now = self._look()
         if now >= expires:
-            raise WriteFenced(f"{self._place}: a write came behind the end of the lease")
+            raise WriteFenced(f"{self._place}: a write came after the end of the lease")
 
     def _look(self) -> datetime:
         asked = time.monotonic()
@@ -90,7 +90,7 @@ class Fence:
             return now
         raise LeaseLost(
             f"{self._place}: another run has taken the lease, or its entry was deleted; begin "
-            "again with resume=True, which goes on behind the last checkpoint",
+            "again with resume=True, which goes on after the last checkpoint",
             collection=self._place,
         )
 
@@ -160,7 +160,7 @@ def _before(query: Raw, expires: datetime) -> dict[str, Any]:
 
 
 def _within(request: Any, expires: datetime) -> Any:
-    """The same operation of a bulk write, which does nothing behind the end of the lease."""
+    """The same operation of a bulk write, which does nothing after the end of the lease."""
     query = getattr(request, "_filter", None)
     if not isinstance(query, Mapping) or getattr(request, "_upsert", None):
         return request

@@ -26,8 +26,9 @@ from lazymig.engines.bulk import (
 )
 from lazymig.engines.refusals import failure_of_server, still_matches
 from lazymig.errors import MigrationFailed, RuleChanged, RunError
+from lazymig.operations.journal.entries import RunEntry
 from lazymig.operations.journal.fencing import fenced
-from lazymig.operations.journal.journal import Journal, RunEntry
+from lazymig.operations.journal.journal import Journal
 from lazymig.operations.journal.lease import Lease
 from lazymig.operations.runs.outlasting import outlast
 from lazymig.operations.runs.transactions import (
@@ -94,11 +95,11 @@ def _retried(
     try:
         # Before the lease is held, a run or another retry may change what is read here.
         _check_finished(journal, collection, entry)
-        failed = journal.quarantined_by_rule(run_id)
+        failed = journal.quarantine.by_rule(run_id)
         _check_rules(collection, plan, entry, failed)
         outlast(plan.model_name, partial(journal.own, entry))
         # Whoever has taken over the lease before did not know that the run is owned anew.
-        outlast(plan.model_name, partial(lease.tell, run=run_id))
+        outlast(plan.model_name, partial(lease.name_run, run_id))
         lease.check()
         retry = _Retry(collection, plan, is_broken, journal, entry, lease)
         current: dict[Any, Any] = {}
@@ -260,20 +261,16 @@ class _Retry:
         """
         refused = {key_of(error.document_id) for error in tally.errors}
         done = [each for each in document_ids if key_of(each) not in refused]
-        self.journal.quarantine(self.entry, rule.name, tally.errors, session)
+        self.journal.quarantine.add(self.entry, rule.name, tally.errors, session)
         behind = self.rules[self.rules.index(rule) + 1 :]
         if behind:
-            self.journal.quarantine(
+            self.journal.quarantine.add(
                 self.entry,
                 behind[0].name,
                 [_waiting(behind[0], rule, document_id) for document_id in done],
                 session,
             )
-        if session is None:
-            self.journal.release(self.entry.id, rule.name, done)
-            return
-        keys = [{"run": self.entry.id, "rule": rule.name, "document_id": each} for each in done]
-        self.journal.collection.delete_many({"_id": {"$in": keys}}, session=session)
+        self.journal.quarantine.release(self.entry.id, rule.name, done, session)
 
 
 def _rules_of(plan: Plan, entry: RunEntry) -> Sequence[BoundRule]:

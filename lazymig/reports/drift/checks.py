@@ -20,7 +20,7 @@ from lazymig.engines.scratch import read_raw, readable
 from lazymig.odm.examining import Examiner, Problem, ProblemKind, Reference, examining
 from lazymig.odm.fields import bson_type
 from lazymig.odm.indexes import untouched_collection
-from lazymig.operations.journal.journal import JOURNAL
+from lazymig.operations.journal.collection import JOURNAL
 from lazymig.raw.differences import extended_json
 from lazymig.redaction import excerpt
 from lazymig.reports.drift.documents import check_model, check_sample_size, documents_of

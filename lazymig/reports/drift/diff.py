@@ -24,7 +24,7 @@ from lazymig.odm.schema import (
     document_parents,
     document_subclasses,
 )
-from lazymig.operations.journal.journal import JOURNAL
+from lazymig.operations.journal.collection import JOURNAL
 from lazymig.raw.differences import MISSING, extended_json
 from lazymig.redaction import excerpt
 from lazymig.reports.drift.documents import check_model, check_sample_size, documents_of

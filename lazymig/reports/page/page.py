@@ -26,8 +26,10 @@ from lazymig.engines.access import all_of, on_primary
 from lazymig.engines.pending import RuleStatus
 from lazymig.odm.indexes import untouched_collection
 from lazymig.odm.plans import plan_for
-from lazymig.operations.journal.history import History, Quarantined, Run, Sample
-from lazymig.operations.journal.journal import JOURNAL, Journal, client_now
+from lazymig.operations.journal.collection import JOURNAL, client_now
+from lazymig.operations.journal.entries import Quarantined, Run, Sample
+from lazymig.operations.journal.history import History
+from lazymig.operations.journal.journal import Journal
 from lazymig.raw.encoding import ANY_UUID
 from lazymig.redaction import without_secrets
 from lazymig.reports.drift.checks import CheckReport

@@ -15,7 +15,7 @@ from lazymig.operations.backup.files import DataFile
 from lazymig.operations.backup.folder import Folder
 from lazymig.operations.backup.restore import restore
 from lazymig.operations.backup.writer import BackupWriter
-from lazymig.operations.journal.journal import journal_collection
+from lazymig.operations.journal.collection import journal_collection
 from lazymig.operations.journal.lease import Lease
 from tests.support.backups import (
     BETWEEN,
@@ -343,16 +343,16 @@ def test_a_restore_and_a_run_keep_each_other_out(mongoengine_db, tmp_path):
     assert stored(mongoengine_db.item) == before
 
 
-def test_the_lease_is_taken_and_given_back(any_db, tmp_path):
+def test_the_lease_is_taken_and_given_back(database, tmp_path):
     """A run is kept out whatever journal it has; nothing of the lease is left behind."""
-    any_db.post.insert_one({"_id": 1, "new": True})
-    with BackupWriter(tmp_path, any_db.post, run_id=1) as writer:
+    database.post.insert_one({"_id": 1, "new": True})
+    with BackupWriter(tmp_path, database.post, run_id=1) as writer:
         writer.begin("migration01__new")
         writer.save({})
-    with Lease(journal_collection(any_db, "other"), "post"), pytest.raises(CollectionLocked):
-        restore(tmp_path, any_db)
-    assert counts(restore(tmp_path, any_db)) == (0, 1, 0)
-    assert journal_collection(any_db).count_documents({"kind": "lease"}) == 0
+    with Lease(journal_collection(database, "other"), "post"), pytest.raises(CollectionLocked):
+        restore(tmp_path, database)
+    assert counts(restore(tmp_path, database)) == (0, 1, 0)
+    assert journal_collection(database).count_documents({"kind": "lease"}) == 0
 
 
 def test_without_the_right_to_a_journal(database, tmp_path, monkeypatch, caplog):

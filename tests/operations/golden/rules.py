@@ -1,4 +1,4 @@
-"""The rules by which the golden files were written; their text must stay, for its digest is there."""
+"""The rules by which the golden files were written. Their text must stay: it has a digest there."""
 
 from __future__ import annotations
 
