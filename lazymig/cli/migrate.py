@@ -227,12 +227,7 @@ def register(group: click.Group) -> None:
             raise Misuse("there is no terminal to ask on; add --yes, or look with lazymig preview")
         options = _options(given, workers)
         options["journal"] = session.settings.journal
-        targets = session.targets()
-        if resume is None or resume == _LATEST:
-            jobs = _jobs(targets, scope, resume=resume is not None)
-        else:
-            target, run = run_of(targets, resume, session.settings.journal)
-            jobs = [_Job(target, run.scope, str(run.id))]
+        jobs = _jobs(session, scope, resume)
         session.warn_of_missing(dict.fromkeys(job.target for job in jobs))
         journal = session.settings.journal
         former = [job.former(journal) if job.resume else None for job in jobs]
@@ -266,10 +261,14 @@ def _options(given: dict[str, Any], workers: int | None) -> RunOptions:
     return found
 
 
-def _jobs(targets: Sequence[Target], scope: str, *, resume: bool) -> list[_Job]:
+def _jobs(session: Session, scope: str, resume: str | None) -> list[_Job]:
+    targets = session.targets()
+    if resume is not None and resume != _LATEST:
+        target, run = run_of(targets, resume, session.settings.journal)
+        return [_Job(target, run.scope, str(run.id))]
     scopes: tuple[Scope, ...] = ("lazy", "bulk")
     chosen = [each for each in scopes if scope in (each, "all")]
-    return [_Job(target, each, resume) for target in targets for each in chosen]
+    return [_Job(target, each, resume is not None) for target in targets for each in chosen]
 
 
 def _beginning(run: Run | None) -> str:

@@ -6,8 +6,7 @@ No update changes an `_id`, so no document comes up twice because it was moved o
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -223,13 +222,11 @@ class ChunkSize:
         self,
         fixed: int | None = None,
         seconds: float = 0.5,
-        clock: Callable[[], float] = time.perf_counter,
         first: int = FIRST,
     ) -> None:
         self._fixed = fixed
         self._seconds = seconds
         self._size = fixed or first
-        self.clock = clock
 
     @property
     def documents(self) -> int:

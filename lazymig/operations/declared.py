@@ -16,31 +16,64 @@ from typing import Any, Literal
 
 from lazymig.errors import RunOptionError
 
-__all__ = [
-    "Checked",
-    "Declared",
-    "Kind",
-    "amount",
-    "declarations",
-    "declared",
-    "flag",
-    "number_of",
-    "path",
-    "seconds",
-    "whole",
-]
+__all__ = ["Checked", "Declared", "declarations", "name_of", "number_of", "option", "plain"]
 
 Kind = Literal["flag", "whole", "seconds", "amount", "text", "file", "folder", "other"]
 
 _KEY = "declared"
 
 
-def _plain(value: Any) -> Any:
+def number_of(value: Any) -> float | None:
+    """A number of any kind, those of NumPy included; `None`: it is none."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    return float(value)
+
+
+def plain(value: Any) -> Any:
+    """What the journal records of a plain value: itself."""
     return value
+
+
+def name_of(value: object) -> str | None:
+    """What the journal records of a function or an object: its name."""
+    return None if value is None else str(getattr(value, "__qualname__", type(value).__qualname__))
 
 
 def _absolute(value: Any) -> str | None:
     return None if value is None else str(Path(value).absolute())
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_seconds(value: Any) -> bool:
+    return (_is_whole(value) or isinstance(value, float)) and 0 < value < math.inf
+
+
+def _is_amount(value: Any) -> bool:
+    number = number_of(value)
+    return value is None or (number is not None and math.isfinite(number) and number >= 0)
+
+
+def _is_path(value: Any) -> bool:
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    return value is None or (isinstance(value, str) and value != "" and "\0" not in value)
+
+
+# For each kind: what fits, what is said of a value that does not, what the journal records.
+_KINDS: Mapping[str, tuple[Callable[[Any], bool], str, Callable[[Any], Any] | None]] = {
+    "flag": (lambda value: isinstance(value, bool), "is {}; use True or False", plain),
+    "whole": (_is_whole, "is {}; use {unit}", None),
+    "seconds": (_is_seconds, "is {}; use a number of seconds above 0", None),
+    "amount": (_is_amount, "{} is no limit; give {unit}, 0 or more (0: no limit)", plain),
+    "text": (lambda value: value is None or isinstance(value, str), "is {}; use a text", None),
+    "file": (_is_path, "{} is no path; give the path of a file, or None", _absolute),
+    "folder": (_is_path, "{} is no path; give the path of a folder, or None", _absolute),
+    "other": (lambda _: True, "", None),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,24 +81,42 @@ class Declared:
     """What there is to know of an option.
 
     `fits` says whether it may have a value, and `problem`, with the value in place of `{}`, what is
-    wrong with one that does not fit. `help` is that of its flag on the command line; without it
-    the command line has none, or one of its own. `journal` makes of its value what the journal
-    records of it; `None`: nothing. `changes` is how a user calls it who gives a run at work another
-    value; `None`: that cannot be done.
+    wrong with one that does not fit; whole numbers are from `least` to `most`. `help` is that of
+    its flag on the command line; without it the command line has none, or one of its own. `journal`
+    makes of its value what the journal records; `None`: nothing. `changes` is how a user calls it
+    who gives a run at work another value; `None`: that cannot be done.
     """
 
-    kind: Kind = "other"
-    fits: Callable[[Any], bool] = lambda _: True
-    problem: str = ""
-    help: str | None = None
-    journal: Callable[[Any], Any] | None = None
+    kind: Kind
+    fits: Callable[[Any], bool]
+    problem: str
+    unit: str
+    help: str | None
+    journal: Callable[[Any], Any] | None
     changes: str | None = None
-    least: int = 0
+    least: int = 1
+    most: float = math.inf
+
+    def check(self, name: str, value: Any) -> None:
+        """Do nothing with a value that fits.
+
+        :raises RunOptionError: it does not.
+        """
+        fits = self.fits(value)
+        if fits and (self.kind != "whole" or self.least <= value <= self.most):
+            return
+        raise RunOptionError(self.problem.format(repr(value), unit=self.unit), option=name)
 
 
-def declared(default: Any, declaration: Declared) -> Any:
-    """A field of a dataclass with a default and a declaration."""
-    return field(default=default, metadata={_KEY: declaration})
+def option(default: Any, kind: Kind = "other", **given: Any) -> Any:
+    """A field of a dataclass with its declaration.
+
+    :param given: the fields of `Declared` that differ from those of the kind.
+    """
+    fits, problem, journal = _KINDS[kind]
+    of_kind = {"fits": fits, "problem": problem, "journal": journal, "unit": "", "help": None}
+    declared = Declared(kind=kind, **{**of_kind, **given})
+    return field(default=default, metadata={_KEY: declared})
 
 
 def declarations(cls: Any) -> Mapping[str, Declared]:
@@ -80,115 +131,5 @@ class Checked:
     """
 
     def __post_init__(self) -> None:
-        for name, declaration in declarations(self).items():
-            value = getattr(self, name)
-            if not declaration.fits(value):
-                raise RunOptionError(declaration.problem.format(repr(value)), option=name)
-
-
-def flag(*, help: str | None = None) -> Any:  # noqa: A002 - as click calls it
-    """An option that is on or off, and recorded."""
-    problem = "is {}; use True or False"
-    return declared(
-        False,
-        Declared(
-            kind="flag",
-            fits=lambda value: isinstance(value, bool),
-            problem=problem,
-            help=help,
-            journal=_plain,
-        ),
-    )
-
-
-def whole(
-    default: int,
-    remedy: str,
-    *,
-    least: int = 1,
-    most: float = math.inf,
-    help: str | None = None,  # noqa: A002 - as click calls it
-    journal: Callable[[Any], Any] | None = None,
-) -> Any:
-    """An option that is a whole number, from a least one to a greatest one."""
-
-    def fits(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
-    problem = f"is {{}}; {remedy}"
-    return declared(
-        default,
-        Declared(kind="whole", fits=fits, problem=problem, help=help, journal=journal, least=least),
-    )
-
-
-def seconds(
-    default: float,
-    *,
-    help: str,  # noqa: A002 - as click calls it
-    journal: Callable[[Any], Any] | None = None,
-) -> Any:
-    """An option that is a number of seconds above 0."""
-
-    def fits(value: Any) -> bool:
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return is_number and 0 < value < math.inf
-
-    problem = "is {}; use a number of seconds above 0"
-    return declared(
-        default, Declared(kind="seconds", fits=fits, problem=problem, help=help, journal=journal)
-    )
-
-
-def amount(
-    default: float | None,
-    unit: str,
-    *,
-    changes: str,
-    help: str,  # noqa: A002 - as click calls it
-) -> Any:
-    """A limit that is a number, 0 or `None` for no limit; it can be changed while a run works."""
-
-    def fits(value: Any) -> bool:
-        number = number_of(value)
-        return value is None or (number is not None and math.isfinite(number) and number >= 0)
-
-    problem = f"{{}} is no limit; give {unit}, 0 or more (0: no limit)"
-    return declared(
-        default,
-        Declared(
-            kind="amount", fits=fits, problem=problem, help=help, journal=_plain, changes=changes
-        ),
-    )
-
-
-def path(
-    kind: Literal["file", "folder"],
-    *,
-    help: str,  # noqa: A002 - as click calls it
-) -> Any:
-    """An option that is a path, or `None`; recorded as an absolute one."""
-    problem = f"{{}} is no path; give the path of a {kind}, or None"
-    return declared(
-        None,
-        Declared(
-            kind=kind,
-            fits=lambda value: value is None or _is_path(value),
-            problem=problem,
-            help=help,
-            journal=_absolute,
-        ),
-    )
-
-
-def number_of(value: Any) -> float | None:
-    """A number of any kind, those of NumPy included; `None`: it is none."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return None
-    return float(value)
-
-
-def _is_path(value: object) -> bool:
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    return isinstance(value, str) and value != "" and "\0" not in value
+        for name, declared in declarations(self).items():
+            declared.check(name, getattr(self, name))

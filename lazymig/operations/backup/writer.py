@@ -1,4 +1,4 @@
-"""Pre-images on disk before a chunk is written; `restore.py` puts them back."""
+"""BackupWriter: pre-images on disk before a chunk is written; `restore.py` puts them back."""
 
 from __future__ import annotations
 
@@ -277,7 +277,7 @@ class BackupWriter(AbstractContextManager["BackupWriter"]):
                 }
             )
             if not self._session:
-                # Nothing but this record tells what the write that follows has changed.
+                # This record alone has what the write that follows has changed.
                 self._count(OPEN)
         self._members.append(member)
         # A seal belongs to the last attempt.

@@ -63,7 +63,7 @@ def journal_collection(
 ) -> Collection[Any]:
     """The journal, read from the primary and written to the majority.
 
-    What a minority alone has seen may be rolled back, and a run that nobody knows of goes on.
+    What a minority alone has seen may be rolled back: a run would be at work that nobody knows of.
 
     :param codec_options: by which `_id`s are encoded and decoded; without them the database's.
     """

@@ -188,12 +188,12 @@ class Run:
 
     @property
     def complete(self) -> bool:
-        """Whether it has finished and left no document to its rules, nor in its quarantine."""
+        """Return whether it has finished and left no document to its rules or in its quarantine."""
         return self.state == "finished" and not self.in_quarantine and not self.reopened
 
     @property
     def active(self) -> bool:
-        """Whether a process is at work on it."""
+        """Return whether a process is at work on it."""
         return self.state in ("running", "paused", "waiting")
 
     @property

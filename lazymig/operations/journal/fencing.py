@@ -1,4 +1,4 @@
-"""Writes of a bulk run that do nothing once its lease has expired, by the server's own clock.
+"""The fence of a lease: writes of a run do nothing once it has expired, by the server's clock.
 
 A process may be stopped at any line, for longer than its lease lasts, and go on without knowing it.
 So the time at which the lease ends is part of what each update looks for. In a transaction the

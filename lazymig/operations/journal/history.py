@@ -1,10 +1,10 @@
-"""Reading the journal of bulk runs, and asking something of a run from another process."""
+"""History: the journal of bulk runs as others read it, and what they ask of a run."""
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from lazymig.odm.schema import collection_of
 from lazymig.operations.journal.collection import JOURNAL, leases_of, now_in
 from lazymig.operations.journal.entries import KEEP_RUNS, Quarantined, Run, Sample
 from lazymig.operations.journal.journal import Journal
-from lazymig.operations.journal.records import fault_of, understood
+from lazymig.operations.journal.records import checked_run, understood
 from lazymig.operations.journal.retention import forget, prune
 from lazymig.operations.throttling.limits import CHANGEABLE, Limits
 from lazymig.redaction import without_secrets
@@ -86,11 +86,11 @@ class History:
         self._ask(run_id, {"action": "pause", "by": by})
 
     def resume(self, run_id: ObjectId | str, by: str | None = None) -> None:
-        """Ask a paused run to go on; it keeps the limits that it was given meanwhile.
+        """Ask a paused run to continue; it keeps the limits that it was given meanwhile.
 
         :raises RunNotFound: there is no such run.
-        :raises RunNotActive: nobody is at work on it. Such a run goes on by the option `resume` of
-            `migrate_all` or `migrate_pending`.
+        :raises RunNotActive: nobody is at work on it. Such a run is resumed by the option `resume`
+            of `migrate_all` or `migrate_pending`.
         """
         self._ask(run_id, {"action": "run", "by": by})
 
@@ -184,7 +184,8 @@ class History:
             ]
         )
         name = self._entries.full_name
-        readable = self._checked(found) if strict else understood("run", found, name)
+        known = (checked_run(entry, name) for entry in found)
+        readable = known if strict else understood("run", found, name)
         entries = list(itertools.islice(readable, limit))
         holders: dict[Any, datetime] = {}
         if any(entry["state"] == "running" for entry in entries):
@@ -194,17 +195,6 @@ class History:
             Run.read(entry, holders.get(entry["_id"]), waiting.get(entry["_id"], 0))
             for entry in entries
         ]
-
-    def _checked(self, found: Iterable[Raw]) -> Iterator[Raw]:
-        for entry in found:
-            fault = fault_of("run", entry)
-            if fault is not None:
-                raise RunNotFound(
-                    f"{self._entries.full_name}: the record {entry['_id']} is no run that this "
-                    f"version knows, because {fault}",
-                    run=entry["_id"],
-                )
-            yield entry
 
     def _in_quarantine(self, runs: Sequence[ObjectId]) -> dict[ObjectId, int]:
         """How many documents are in the quarantine of each run."""

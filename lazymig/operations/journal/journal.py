@@ -26,7 +26,7 @@ from lazymig.operations.journal.collection import (
 )
 from lazymig.operations.journal.entries import Control, NewRun, RunEntry, short
 from lazymig.operations.journal.quarantine import Quarantine
-from lazymig.operations.journal.records import FORMAT, fault_of, understood
+from lazymig.operations.journal.records import FORMAT, checked_run, understood
 from lazymig.operations.journal.retention import add_sample, prune
 from lazymig.operations.journal.rule_run import RuleRun
 from lazymig.redaction import without_secrets
@@ -221,18 +221,7 @@ class Journal:
                 collection=self._full_name(collection),
                 run=run_id,
             )
-        self._check(stored)
-        return RunEntry.read(stored)
-
-    def _check(self, run: Raw) -> None:
-        """See that the entry of a run is as this version writes it."""
-        fault = fault_of("run", run)
-        if fault is not None:
-            raise RunNotFound(
-                f"{self.collection.full_name}: the record {run['_id']} is no run that this version "
-                f"knows, because {fault}",
-                run=run["_id"],
-            )
+        return RunEntry.read(checked_run(stored, self.collection.full_name))
 
     def sample(self, model: str, collection: str, remaining: Mapping[str, int | None]) -> None:
         """Keep how many documents each rule of a model has left now."""
@@ -313,7 +302,7 @@ class Journal:
                 f"{what['collection']}; History(...).runs() lists the runs",
                 **what,
             )
-        self._check(run)
+        checked_run(run, self.collection.full_name)
         if run["state"] == "finished":
             raise RunNotActive(
                 f"{mine['model']}: run {run_id} over {what['collection']} has finished; "

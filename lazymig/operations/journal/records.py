@@ -14,8 +14,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from lazymig.engines.access import Raw
+from lazymig.errors import RunNotFound
 
-__all__ = ["FORMAT", "fault_of", "is_newer", "understood"]
+__all__ = ["FORMAT", "checked_run", "fault_of", "is_newer", "understood"]
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +95,21 @@ def fault_of(kind: str, record: Raw) -> str | None:
     faults = (fault for part in parts if (fault := _fault_in(*part)) is not None)
     fault = next(faults, None)
     return None if fault is None else f"{fault}: another program or version has written it"
+
+
+def checked_run(entry: Raw, journal: str) -> Raw:
+    """The entry of a run that somebody has asked for.
+
+    :param journal: the full name of its collection.
+    :raises RunNotFound: this version cannot read it.
+    """
+    fault = fault_of("run", entry)
+    if fault is None:
+        return entry
+    raise RunNotFound(
+        f"{journal}: the record {entry['_id']} is no run that this version knows, because {fault}",
+        run=entry["_id"],
+    )
 
 
 def understood(kind: str, records: Iterable[Raw], journal: str) -> Iterator[Raw]:

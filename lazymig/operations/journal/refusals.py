@@ -1,4 +1,4 @@
-"""Documents that bulk runs have refused and that still wait for their rule.
+"""The documents that bulk runs have refused and that still wait for their rule.
 
 A document in quarantine is left out of the rest of its run, and of what `resume` does: whoever
 says that a run is complete, that a finding is cured or that a rule can go has to know it. An entry
@@ -166,7 +166,7 @@ def _unsettled(
 ) -> set[Any]:
     """The keys of those documents that are there, and that one of the rules would still change.
 
-    Where no target tells that, a document counts that does not load or is not valid.
+    Where no target shows that, a document counts that does not load or is not valid.
     """
     reader = on_primary(collection)
     queries = [_documents_of(plan, rule) for rule in rules if rule.target is not None]

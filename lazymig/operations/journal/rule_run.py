@@ -21,7 +21,7 @@ class RuleRun:
     """What a run has done of one rule so far; all counts are those since the run began.
 
     `state` is `pending`, `running`, `done`, or `skipped`: not to be applied. `done` of `total`
-    documents are behind the run (`exact` unless the total is an estimate, `None` before it is
+    documents are done (`exact` unless the total is an estimate, `None` before it is
     known); `matched` and `modified` were counted by MongoDB, `quarantined` were left as they are.
     `passes` over the collection have ended, `seconds` were spent. `last_id` is the last `_id` done.
     `edited`: the rule's text was changed while the run was interrupted, and the rule began anew.

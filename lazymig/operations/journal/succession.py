@@ -1,4 +1,4 @@
-"""Whoever takes over a lease that has expired ends what its former holders may have left.
+"""The succession to a lease that has expired: what its former holders may have left is ended.
 
 A holder that was killed may have left a transaction. One that was only stopped goes on some day: it
 must not find the entry of its run as it was, for by that it would write in a transaction.

@@ -79,8 +79,8 @@ class ChunkWork:
     def do(self, step: RuleStep, chunk: Chunk) -> None:
         """Do one chunk and note it."""
         if self.workers is not None and self._goes_out(step):
-            give = partial(self._give_out, self.workers, step, chunk)
-            self.pacing.persistently(step, give)
+            spared = self.pacing.persistently(step, partial(self._spared, chunk.within))
+            self.workers.give(step.rule.name, chunk, spared, self._errors_left())
             while self.workers.full:
                 self._take_one(step)
             return
@@ -120,13 +120,9 @@ class ChunkWork:
 
     def _goes_out(self, step: RuleStep) -> bool:
         rule = step.rule
-        if step.rescue or self._may_rescue(step):
+        if step.rescue or _may_rescue(self.context, step):
             return False
         return rule.kind != "static" and not rule.by_hand and step.is_repeatable
-
-    def _may_rescue(self, step: RuleStep) -> bool:
-        """Return whether documents that do not load are repaired by a rule, as a load does it."""
-        return self.context.scope == "lazy" and not self.context.plan.starts(step.rule)
 
     def _is_exact(self, step: RuleStep) -> bool:
         """Return whether a chunk and its checkpoint are one transaction.
@@ -137,7 +133,7 @@ class ChunkWork:
         rule = step.rule
         if not self.context.transactions or step.rescue or rule.once is not None:
             return False
-        if rule.by_hand or self._may_rescue(step):
+        if rule.by_hand or _may_rescue(self.context, step):
             return False
         if self.context.options.transactions and rule.kind != "static":
             return True
@@ -147,6 +143,7 @@ class ChunkWork:
         rule, context = step.rule, self.context
         found_again = not step.rescue and tells_what_is_left(rule, context.scope) is True
         open_question = session is None and may_be_repeated(rule, context.scope) is None
+        only_repeatable = open_question and step.is_repeatable and not _may_rescue(context, step)
         # What a server that breaks down forgets is not noted, where nothing looks for it again.
         collection = unhurried(context.collection) if found_again else context.collection
         if session is None and rule.once is None:
@@ -161,7 +158,7 @@ class ChunkWork:
             session,
             None if self.backup is None else partial(self.backup.save, session=session),
             self._errors_left() if session is None and step.is_repeatable else sys.maxsize,
-            only_repeatable=open_question and step.is_repeatable and not self._may_rescue(step),
+            only_repeatable=only_repeatable,
             is_broken=context.is_broken,
         )
 
@@ -273,7 +270,12 @@ class ChunkWork:
 
         MongoDB does not name in a transaction the document that it refuses.
         """
-        ids = self.pacing.persistently(step, partial(self._ids_in, step, chunk))
+
+        def find() -> list[Any]:
+            query = self._work(step, chunk).documents_of(step.rule.target)
+            return list(ids_of(on_primary(self.context.collection), query, sort=[("_id", 1)]))
+
+        ids = self.pacing.persistently(step, find)
         if len(ids) > 1:
             size = (len(ids) + 1) // 2
             if isinstance(reason, TooSlow):
@@ -286,13 +288,6 @@ class ChunkWork:
             self._do_exactly(step, replace(chunk, within=by_ids(ids)), alone=ids)
         else:
             self._do_exactly(step, chunk)
-
-    def _ids_in(self, step: RuleStep, chunk: Chunk) -> list[Any]:
-        query = self._work(step, chunk).documents_of(step.rule.target)
-        return list(ids_of(on_primary(self.context.collection), query, sort=[("_id", 1)]))
-
-    def _give_out(self, workers: Workers, step: RuleStep, chunk: Chunk) -> None:
-        workers.give(step.rule.name, chunk, self._spared(chunk.within), self._errors_left())
 
     def _take_one(self, step: RuleStep) -> None:
         assert self.workers is not None
@@ -344,3 +339,8 @@ class ChunkWork:
             raise TooManyErrors(
                 f"{documents} refused, and max_errors is {most}; see the quarantine of the run"
             )
+
+
+def _may_rescue(context: RunContext, step: RuleStep) -> bool:
+    """Return whether documents that do not load are repaired by a rule, as a load does it."""
+    return context.scope == "lazy" and not context.plan.starts(step.rule)

@@ -11,18 +11,10 @@ from typing import Any, Literal, TypedDict
 from bson import ObjectId
 
 from lazymig.errors import RunOptionError
-from lazymig.operations.declared import (
-    Declared,
-    declarations,
-    declared,
-    flag,
-    path,
-    seconds,
-    whole,
-)
+from lazymig.operations.declared import declarations, name_of, option, plain
 from lazymig.operations.journal.collection import JOURNAL
 from lazymig.operations.runs.progress import Progress
-from lazymig.operations.throttling.limits import Limits, name_of
+from lazymig.operations.throttling.limits import Limits
 
 __all__ = ["Options", "RunOptions"]
 
@@ -35,10 +27,10 @@ class RunOptions(TypedDict, total=False):
     - `chunk_size`: documents per chunk; `"auto"` (default) adapts it to `chunk_seconds`, `None`
       sends a rule that reads no document as one update of the whole collection.
     - `chunk_seconds`: seconds that a chunk should take (0.5).
-    - `resume`: go on after the last checkpoint of the latest run that has not finished, or of the
-      run with this id. It never begins a run: where there is none to go on with, nothing is done.
+    - `resume`: continue after the last checkpoint of the latest run that has not finished, or of
+      the run with this id. It never begins a run: where there is none to resume, nothing is done.
     - `again`: apply also rules that a run has applied to the whole collection before, and whose
-      targets do not tell that they were applied (`False`).
+      targets do not show that they were applied (`False`).
     - `note`: a text for the journal.
     - `max_errors`: refused documents that are put into quarantine before the run stops (0).
     - `max_rate`: documents per second. `max_replication_lag`: seconds. `max_latency`: seconds of
@@ -79,10 +71,6 @@ class RunOptions(TypedDict, total=False):
     journal: str
 
 
-def _recorded(value: Any) -> Any:
-    return value
-
-
 def _is_chunk_size(value: Any) -> bool:
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return value is None or value == "auto" or (is_number and value >= 1)
@@ -100,70 +88,64 @@ class Options(Limits):
     :raises RunOptionError: one of them has a value that it cannot have.
     """
 
-    resume: Any = declared(
+    resume: Any = option(
+        False, fits=_is_resume, problem="is {}; use True, or the id of a run, as in its report"
+    )
+    again: bool = option(
         False,
-        Declared(fits=_is_resume, problem="is {}; use True, or the id of a run, as in its report"),
-    )
-    again: bool = flag(
+        "flag",
         help="Apply also rules that were applied to all documents, and whose target does not show "
-        "that."
+        "that.",
     )
-    note: str | None = declared(
-        None,
-        Declared(
-            kind="text",
-            fits=lambda value: value is None or isinstance(value, str),
-            problem="is {}; use a text",
-            help="A text for the journal.",
-        ),
+    note: str | None = option(None, "text", help="A text for the journal.")
+    backup: str | os.PathLike[str] | None = option(
+        None, "folder", help="A folder for the documents as they were."
     )
-    backup: str | os.PathLike[str] | None = path(
-        "folder", help="A folder for the documents as they were."
-    )
-    max_errors: int = whole(
+    max_errors: int = option(
         0,
-        f"use 0 to {_MOST_ERRORS}",
+        "whole",
+        unit=f"0 to {_MOST_ERRORS}",
         least=0,
         most=_MOST_ERRORS,
         help="Refused documents that are put aside before the run stops.  [default: 0]",
-        journal=_recorded,
+        journal=plain,
     )
-    transactions: bool = flag(
-        help="Make a transaction of each chunk of a rule that reads the document."
+    transactions: bool = option(
+        False,
+        "flag",
+        help="Make a transaction of each chunk of a rule that reads the document.",
     )
-    executor: Executor | Callable[[], Executor] | None = declared(None, Declared(journal=name_of))
-    in_flight: int = whole(
+    executor: Executor | Callable[[], Executor] | None = option(None, journal=name_of)
+    in_flight: int = option(
         4,
-        "use a number of chunks",
+        "whole",
+        unit="a number of chunks",
         help="Chunks that are given to workers at once.  [default: two for each]",
     )
-    chunk_size: int | Literal["auto"] | None = declared(
+    chunk_size: int | Literal["auto"] | None = option(
         "auto",
-        Declared(
-            fits=_is_chunk_size,
-            problem='is {}; use documents per chunk, "auto" or None',
-            journal=_recorded,
-        ),
+        fits=_is_chunk_size,
+        problem='is {}; use documents per chunk, "auto" or None',
+        journal=plain,
     )
-    chunk_seconds: float = seconds(
-        0.5, help="What a chunk should take.  [default: 0.5]", journal=_recorded
+    chunk_seconds: float = option(
+        0.5, "seconds", help="What a chunk should take.  [default: 0.5]", journal=plain
     )
-    lease: float = seconds(
-        15.0, help="Seconds after which the lock of a dead runner ends.  [default: 15]"
+    lease: float = option(
+        15.0, "seconds", help="Seconds after which the lock of a dead runner ends.  [default: 15]"
     )
-    keep_runs: int = whole(
+    keep_runs: int = option(
         100,
-        "use a number of runs",
+        "whole",
+        unit="a number of runs",
         help="Ended runs per collection that the journal keeps.  [default: 100]",
     )
-    journal: str = declared(
+    journal: str = option(
         JOURNAL,
-        Declared(
-            fits=lambda value: isinstance(value, str) and value != "",
-            problem="is {}; use the name of a collection",
-        ),
+        fits=lambda value: isinstance(value, str) and value != "",
+        problem="is {}; use the name of a collection",
     )
-    progress: bool | Callable[[Progress], object] | None = declared(None, Declared())
+    progress: bool | Callable[[Progress], object] | None = option(None)
 
     def __post_init__(self) -> None:
         super().__post_init__()

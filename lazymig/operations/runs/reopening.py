@@ -21,7 +21,7 @@ def reopened_rules(collection: Collection[Raw], plan: Plan) -> tuple[str, ...]:
     reader = on_primary(collection)
     found = []
     for rule in may_be_reopened(plan.lazy):
-        concern = plan.inherited_concern.get(rule.name, plan.concern)
-        if reader.find_one(all_of(concern, rule.target), {"_id": 1}) is not None:
+        class_filter = plan.inherited_concern.get(rule.name, plan.concern)
+        if reader.find_one(all_of(class_filter, rule.target), {"_id": 1}) is not None:
             found.append(rule.name)
     return tuple(found)

@@ -11,14 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lazymig.errors import RunOptionError
-from lazymig.operations.declared import Checked, Declared, amount, declarations, declared, path
+from lazymig.operations.declared import Checked, declarations, name_of, option
 
-__all__ = ["CHANGEABLE", "Limits", "name_of"]
-
-
-def name_of(value: object) -> str | None:
-    """What the journal records of a function or an object: its name."""
-    return None if value is None else str(getattr(value, "__qualname__", type(value).__qualname__))
+__all__ = ["CHANGEABLE", "Limits"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,36 +32,43 @@ class Limits(Checked):
     :raises RunOptionError: a value is none of these.
     """
 
-    max_rate: float | None = amount(
-        None, "documents per second", changes="rate limit", help="Documents per second."
-    )
-    max_replication_lag: float | None = amount(
+    max_rate: float | None = option(
         None,
-        "seconds",
+        "amount",
+        unit="documents per second",
+        changes="rate limit",
+        help="Documents per second.",
+    )
+    max_replication_lag: float | None = option(
+        None,
+        "amount",
+        unit="seconds",
         changes="replication lag limit",
         help="Seconds that a secondary may be behind.",
     )
-    max_latency: float | None = amount(
+    max_latency: float | None = option(
         None,
-        "seconds",
+        "amount",
+        unit="seconds",
         changes="latency limit",
         help="Seconds that the run's own small writes may take.",
     )
-    nice: float = amount(
+    nice: float = option(
         0.0,
-        "the seconds to sleep for each second of work",
+        "amount",
+        unit="the seconds to sleep for each second of work",
         changes="nice",
         help="Seconds to sleep for each second of work.",
     )
-    throttle: Callable[[], object] | None = declared(
+    throttle: Callable[[], object] | None = option(
         None,
-        Declared(
-            fits=lambda value: value is None or callable(value),
-            problem="{} cannot be called; give a function without parameters",
-            journal=name_of,
-        ),
+        fits=lambda value: value is None or callable(value),
+        problem="{} cannot be called; give a function without parameters",
+        journal=name_of,
     )
-    flag_file: str | os.PathLike[str] | None = path("file", help="Wait while this file exists.")
+    flag_file: str | os.PathLike[str] | None = option(
+        None, "file", help="Wait while this file exists."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

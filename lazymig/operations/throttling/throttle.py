@@ -1,4 +1,4 @@
-"""When the next chunk of a bulk run may start, so that the run keeps to its limits.
+"""The throttle of a bulk run: when its next chunk may start, so that it keeps to its limits.
 
 Nothing sleeps here: the runner asks, sleeps, and reports how long it slept.
 """

@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from pymongo.errors import OperationFailure
+from pymongo.collection import Collection
+from pymongo.errors import AutoReconnect, OperationFailure
 
 from lazymig.errors import BackupFailed, BackupUnreadable, CollectionLocked, LeaseLost
 from lazymig.operations.backup import restore as restoring
@@ -343,6 +344,29 @@ def test_a_restore_and_a_run_keep_each_other_out(mongoengine_db, tmp_path):
     assert stored(mongoengine_db.item) == before
 
 
+@pytest.mark.parametrize("written", [False, True])
+def test_a_server_that_is_away_is_waited_for(database, tmp_path, monkeypatch, written):
+    """A write whose answer is lost is sent again, and each document is counted once."""
+    fill(database.post, 5)
+    before = stored(database.post)
+    run(tmp_path, database.post)
+    send, calls = Collection.bulk_write, list[int]()
+
+    def losing(*given, **named):
+        calls.append(1)
+        if len(calls) == 1 and not written:
+            raise AutoReconnect("the primary has stepped down")
+        result = send(*given, **named)
+        if len(calls) == 1:
+            raise AutoReconnect("the answer is lost")
+        return result
+
+    monkeypatch.setattr(Collection, "bulk_write", losing)
+    assert counts(restore(tmp_path, database)) == (5, 0, 0)
+    assert stored(database.post) == before
+    assert len(calls) == (1 if written else 2)
+
+
 def test_the_lease_is_taken_and_given_back(database, tmp_path):
     """A run is kept out whatever journal it has; nothing of the lease is left behind."""
     database.post.insert_one({"_id": 1, "new": True})
@@ -359,7 +383,7 @@ def test_without_the_right_to_a_journal(database, tmp_path, monkeypatch, caplog)
     """Who may not write the journal is warned and restores; no other error is passed over."""
     fill(database.post, 3)
     run(tmp_path, database.post)
-    codes = [6, 13]
+    codes = [2, 13]
 
     def refuse(self):
         raise OperationFailure("not authorized on the journal", codes.pop(0))
