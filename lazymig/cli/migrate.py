@@ -427,7 +427,7 @@ def show_report(output: Output, report: MigrationReport) -> None:
         if rule.covered_by is not None:
             output.indented(
                 f"{rule.name} is not applied again: run {rule.covered_by} has applied it to all "
-                "documents, and its target does not tell which are new since; --again applies it",
+                "documents, and its target does not show which are new since; --again applies it",
                 2,
                 "yellow",
             )

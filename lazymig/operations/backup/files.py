@@ -11,11 +11,11 @@ import errno
 import hashlib
 import os
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from pymongo.collection import Collection
@@ -23,7 +23,7 @@ from pymongo.collection import Collection
 from lazymig.engines.access import Raw, on_primary
 from lazymig.errors import BackupUnreadable
 from lazymig.operations.backup.folder import Folder
-from lazymig.raw.elements import in_condition, size_at
+from lazymig.raw.elements import in_condition, scanned, size_at
 
 __all__ = [
     "DIGEST_SIZE",
@@ -32,11 +32,15 @@ __all__ = [
     "BackupFiles",
     "DataFile",
     "File",
+    "batched",
     "by_elements",
     "checked_database",
     "digest",
     "raw_batches",
+    "stored_now",
 ]
+
+T = TypeVar("T")
 
 DIGEST_SIZE = 16
 # In place of the digest of a document that is no longer there.
@@ -48,6 +52,10 @@ EMPTY = bytes.fromhex("1f8b08000000000000ff0300") + bytes(8)
 # Documents per answer of the server: enough to make a round trip cheap, few enough that reading
 # and compressing go on side by side within a chunk.
 _BATCH = 2000
+
+# Documents, and their bytes, that are held in memory at once.
+_MOST_HELD = 1000
+_MOST_BYTES_HELD = 1 << 24
 
 _LONGEST_NAME = 238
 _READ_SIZE = 1 << 20
@@ -83,6 +91,28 @@ def by_elements(elements: Sequence[bytes]) -> Raw:
 def raw_batches(collection: Collection[Any], query: Raw, session: Any) -> Any:
     """A cursor over what the primary stores, in batches of concatenated BSON documents."""
     return on_primary(collection).find_raw_batches(query, batch_size=_BATCH, session=session)
+
+
+def stored_now(collection: Collection[Any], elements: Sequence[bytes]) -> dict[bytes, bytes]:
+    """What is stored now of the documents with these `_id`s."""
+    with closing(raw_batches(collection, by_elements(elements), None)) as cursor:
+        return dict(pair for batch in cursor for pair in scanned(batch))
+
+
+def batched(
+    pairs: Iterable[tuple[bytes, T]], size_of: Callable[[T], int]
+) -> Iterator[dict[bytes, T]]:
+    """What belongs to some documents, in parts that are bounded in number and in bytes."""
+    part: dict[bytes, T] = {}
+    size = 0
+    for element, each in pairs:
+        part[element] = each
+        size += size_of(each)
+        if len(part) == _MOST_HELD or size >= _MOST_BYTES_HELD:
+            yield part
+            part, size = {}, 0
+    if part:
+        yield part
 
 
 # Names

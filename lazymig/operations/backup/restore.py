@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +20,7 @@ from pymongo.errors import BulkWriteError, OperationFailure
 from lazymig.engines.access import is_document_error, is_mongomock, writable
 from lazymig.errors import LeaseLost, RunOptionError
 from lazymig.operations.backup.chain import UNKNOWN, Chain, Origin
-from lazymig.operations.backup.files import by_elements, digest, raw_batches
+from lazymig.operations.backup.files import batched, digest, stored_now
 from lazymig.operations.backup.reader import BackupReader, opened_backup
 from lazymig.operations.journal.collection import (
     JOURNAL,
@@ -35,7 +35,6 @@ from lazymig.raw.elements import (
     condition,
     element_at,
     is_odd,
-    scanned,
     value_of,
 )
 
@@ -45,10 +44,6 @@ logger = logging.getLogger(__name__)
 
 # Conflicts that a report lists.
 _MOST_CONFLICTS = 1000
-
-# Documents, and bytes of pre-images, that are held in memory at once.
-_BATCH = 1000
-_BATCH_BYTES = 1 << 24
 
 # A write holds the document twice, and the server takes 16 MiB; beyond this, only its size is
 # compared again.
@@ -235,17 +230,8 @@ class _Restore:
     # Putting back
 
     def _put_back_all(self) -> None:
-        pending: dict[bytes, Origin] = {}
-        size = 0
-        for element, origin in self._chain.origins():
-            pending[element] = origin
-            size += len(origin.document)
-            if len(pending) == _BATCH or size >= _BATCH_BYTES:
-                self._put_back(pending)
-                pending.clear()
-                size = 0
-        if pending:
-            self._put_back(pending)
+        for origins in batched(self._chain.origins(), lambda each: len(each.document)):
+            self._put_back(origins)
 
     def _put_back(self, origins: dict[bytes, Origin]) -> None:
         """Put back what may be put back of some documents; begin anew while the server is away."""
@@ -262,7 +248,7 @@ class _Restore:
         :param sent: those that a former attempt may have put back; those that this one does.
         """
         self._part = _Tally()
-        stored = self._stored(origins)
+        stored = stored_now(self._collection, list(origins))
         writes: list[_Write] = []
         for element, origin in origins.items():
             now = stored.get(element)
@@ -279,12 +265,6 @@ class _Restore:
             self._check_lease()
             sent.update(write.element for write in writes)
             self._carry_out(writes)
-
-    def _stored(self, elements: Iterable[bytes]) -> dict[bytes, bytes]:
-        """What is stored now, by `_id`."""
-        query = by_elements(list(elements))
-        with closing(raw_batches(self._collection, query, None)) as cursor:
-            return {element: stored for batch in cursor for element, stored in scanned(batch)}
 
     @staticmethod
     def _reason(origin: Origin, now: bytes | None) -> str | None:
@@ -344,7 +324,7 @@ class _Restore:
         self._part.restored += written
         if written + len(refused) < len(writes):
             open_ones = [write for index, write in enumerate(writes) if index not in refused]
-            stored = self._stored([write.element for write in open_ones])
+            stored = stored_now(self._collection, [write.element for write in open_ones])
             for write in open_ones:
                 if stored.get(write.element) != write.document:
                     self._conflict(write.element, _CHANGED_NOW)
@@ -355,7 +335,7 @@ class _Restore:
         What is stored shows what was done. It was not all where an answer to one part of the
         writes has kept the driver from sending the others.
         """
-        stored = self._stored([write.element for write in writes])
+        stored = stored_now(self._collection, [write.element for write in writes])
         for write in writes:
             if stored.get(write.element) != write.document:
                 problem = _CHANGED_NOW
@@ -367,7 +347,8 @@ class _Restore:
                     problem = _refusal(exc.details["writeErrors"][0])
                 except InvalidBSON:
                     problem = "MongoDB refused it, and its reason cannot be decoded"
-                if self._stored([write.element]).get(write.element) != write.document:
+                now = stored_now(self._collection, [write.element])
+                if now.get(write.element) != write.document:
                     self._conflict(write.element, problem)
                     continue
             self._part.restored += 1

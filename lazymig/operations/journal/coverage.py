@@ -8,8 +8,7 @@ the run's own entry: it is in the collection of the leases, whatever the journal
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from bson import ObjectId
@@ -36,16 +35,6 @@ def is_marked(rule: BoundRule, scope: Scope) -> bool:
     not known.
     """
     return scope == "bulk" and rule.converges is not True and rule.once is None
-
-
-@dataclass(frozen=True, slots=True)
-class _Mark:
-    """A run that has begun with a rule, or, if `done`, has been past every document with it."""
-
-    run: Any
-    journal: str
-    done: bool
-    newer: str | None
 
 
 class Coverage:
@@ -105,64 +94,61 @@ class Coverage:
         found = {each.get("rule"): each for each in self._marks.find({"_id": {"$in": keys}})}
         covered = {}
         for rule, digest in rules:
-            mark = _mark_of(found.get(rule.name))
-            if mark is not None and mark.newer is not None:
+            mark = found.get(rule.name)
+            if mark is None:
+                continue
+            marked_by = mark.get("run")
+            newer = is_newer(mark)
+            if newer is not None:
                 raise RunError(
                     f"{self._of['model']}.{rule.name}: what was noted of its application to "
-                    f"{self._place} cannot be read, because {mark.newer}; use that version",
+                    f"{self._place} cannot be read, because {newer}; use that version",
                     collection=self._place,
-                    run=mark.run,
+                    run=marked_by,
                 )
-            if mark is None or mark.run == run or self._ends_matches(rule, mark):
+            if marked_by == run or self._ends_matches(rule, mark):
                 continue
-            if again and run is not None and mark.run < run:
+            if again and run is not None and marked_by < run:
                 continue
             # Whoever was stopped may have noted a beginning after the end.
-            if not mark.done and not self._is_done(rule, digest, mark):
+            if mark.get("done") is not True and not self._is_done(rule, digest, mark):
                 raise RunError(
-                    f"{self._of['model']}.{rule.name}: run {mark.run} has applied the rule to a "
+                    f"{self._of['model']}.{rule.name}: run {marked_by} has applied the rule to a "
                     f"part of {self._place}, and its target does not show to which; go on with it "
-                    f"by migrate_all(resume='{mark.run}'), or say again=True if these documents "
+                    f"by migrate_all(resume='{marked_by}'), or say again=True if these documents "
                     "may get it twice",
                     collection=self._place,
-                    run=mark.run,
+                    run=marked_by,
                 )
-            covered[rule.name] = mark.run
+            covered[rule.name] = marked_by
             logger.warning(
                 "%s.%s: run %s has applied the rule to all of %s, and its target does not show "
                 "which documents are new since; it is not applied again, unless by again=True",
                 self._of["model"],
                 rule.name,
-                mark.run,
+                marked_by,
                 self._place,
             )
         return covered
 
-    def _ends_matches(self, rule: BoundRule, mark: _Mark) -> bool:
+    def _ends_matches(self, rule: BoundRule, mark: Raw) -> bool:
         """Return whether all that a run wrote by a rule ended its match, as far as is noted."""
         if rule.converges is False or rule.by_hand:
             return False
         return any(step.get("repeatable") is True for step in self._steps_of(rule, mark))
 
-    def _is_done(self, rule: BoundRule, digest: str, mark: _Mark) -> bool:
+    def _is_done(self, rule: BoundRule, digest: str, mark: Raw) -> bool:
         """Return whether the run itself has noted that it was past every document with a rule."""
         return any(
             step.get("state") == "done" and step.get("digest") == digest
             for step in self._steps_of(rule, mark)
         )
 
-    def _steps_of(self, rule: BoundRule, mark: _Mark) -> list[Raw]:
-        entries = journal_collection(self._database, mark.journal)
-        run: Raw = entries.find_one({"_id": mark.run}, {"rules": 1}) or {}
+    def _steps_of(self, rule: BoundRule, mark: Raw) -> list[Raw]:
+        entries = journal_collection(self._database, str(mark.get("journal")))
+        run: Raw = entries.find_one({"_id": mark.get("run")}, {"rules": 1}) or {}
         return [step for step in run.get("rules") or () if step.get("name") == rule.name]
 
     def _key(self, rule: str, digest: str) -> dict[str, Any]:
         """The digest is part of it: what a former text has done is known when that comes back."""
         return {"kind": "coverage", **self._of, "rule": rule, "digest": digest}
-
-
-def _mark_of(stored: Mapping[str, Any] | None) -> _Mark | None:
-    if stored is None:
-        return None
-    journal, done = str(stored.get("journal")), stored.get("done") is True
-    return _Mark(stored.get("run"), journal, done, is_newer(stored))

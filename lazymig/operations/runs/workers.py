@@ -255,19 +255,22 @@ def _is_death(error: Exception) -> bool:
 
 
 def _check_picklable(plan: Plan, address: Address) -> None:
-    try:
-        pickle.dumps((plan.doc_class, plan.handler_class))
-    except (pickle.PicklingError, AttributeError, TypeError) as exc:
-        raise RunOptionError(
-            f"{plan.model_name} or its handler cannot be sent to another process ({exc}); define "
-            "both at the top of a module that the workers can import",
-            option="executor",
-        ) from exc
-    try:
-        pickle.dumps(address)
-    except (pickle.PicklingError, AttributeError, TypeError) as exc:
-        raise RunOptionError(
-            f"the settings of the connection {address.alias!r} cannot be sent to another process "
-            f"({exc}); let the workers connect by themselves when they import the model",
-            option="executor",
-        ) from exc
+    parts = (
+        (
+            (plan.doc_class, plan.handler_class),
+            f"{plan.model_name} or its handler",
+            "define both at the top of a module that the workers can import",
+        ),
+        (
+            address,
+            f"the settings of the connection {address.alias!r}",
+            "let the workers connect by themselves when they import the model",
+        ),
+    )
+    for value, name, remedy in parts:
+        try:
+            pickle.dumps(value)
+        except (pickle.PicklingError, AttributeError, TypeError) as exc:
+            raise RunOptionError(
+                f"{name} cannot be sent to another process ({exc}); {remedy}", option="executor"
+            ) from exc

@@ -11,7 +11,7 @@ from bson import Binary, Decimal128, Int64, ObjectId, Timestamp
 from bson.raw_bson import RawBSONDocument
 
 from lazymig.errors import BackupUnreadable, RunOptionError
-from lazymig.operations.backup import restore as restoring
+from lazymig.operations.backup import files as backup_files
 from lazymig.operations.backup.restore import RestoreConflict, restore
 from lazymig.operations.backup.writer import BackupWriter
 from tests.support.backups import (
@@ -222,7 +222,7 @@ def test_unchanged_documents_stay(database, tmp_path):
 
 def test_progress_is_told(database, tmp_path, monkeypatch):
     """After each batch: the documents done, and their total."""
-    monkeypatch.setattr(restoring, "_BATCH", 2)
+    monkeypatch.setattr(backup_files, "_MOST_HELD", 2)
     fill(database.post, 5)
     run(tmp_path, database.post)
     told = []
@@ -275,7 +275,7 @@ def test_writes_carry_the_shard_key(monitored_db, command_log, tmp_path):
 
 def test_memory_is_bounded(database, tmp_path, monkeypatch):
     """Ten times the documents need no more memory."""
-    monkeypatch.setattr(restoring, "_BATCH", 200)
+    monkeypatch.setattr(backup_files, "_MOST_HELD", 200)
     fill(database.small, 1_000)
     fill(database.large, 10_000)
     peaks = {}

@@ -11,6 +11,7 @@ from pymongo.collection import Collection
 from pymongo.errors import AutoReconnect, OperationFailure
 
 from lazymig.errors import BackupFailed, BackupUnreadable, CollectionLocked, LeaseLost
+from lazymig.operations.backup import files as backup_files
 from lazymig.operations.backup import restore as restoring
 from lazymig.operations.backup.files import DataFile
 from lazymig.operations.backup.folder import Folder
@@ -260,19 +261,19 @@ def test_a_write_during_the_restore_is_not_lost(database, tmp_path, monkeypatch,
     """What comes between comparing and writing is a conflict; the neighbours are put back."""
     fill(database.post, 3)
     run(tmp_path, database.post)
-    read = restoring._Restore._stored
+    read = restoring.stored_now
     writes = [
         lambda: database.post.update_one({"_id": 0}, {"$set": {"by": "app"}}),
         lambda: database.post.delete_one({"_id": 1}),
     ]
 
-    def read_and_be_late(self, elements):
-        found = read(self, elements)
+    def read_and_be_late(collection, elements):
+        found = read(collection, elements)
         while writes:
             writes.pop()()
         return found
 
-    monkeypatch.setattr(restoring._Restore, "_stored", read_and_be_late)
+    monkeypatch.setattr(restoring, "stored_now", read_and_be_late)
     report = restore(tmp_path, database, force=force)
     assert counts(report) == (1, 0, 2)
     assert set(reasons(report).values()) == {"it was changed while it was restored"}
@@ -286,14 +287,14 @@ def test_a_document_that_came_back_during_the_restore(database, tmp_path, monkey
     fill(database.post, 1, **fields)
     run(tmp_path, database.post)
     database.post.delete_one({})
-    read = restoring._Restore._stored
+    read = restoring.stored_now
 
-    def read_and_be_late(self, elements):
-        found = read(self, elements)
+    def read_and_be_late(collection, elements):
+        found = read(collection, elements)
         database.post.insert_one({"_id": 0, "by": "app"})
         return found
 
-    monkeypatch.setattr(restoring._Restore, "_stored", read_and_be_late)
+    monkeypatch.setattr(restoring, "stored_now", read_and_be_late)
     report = restore(tmp_path, database, force=True)
     assert counts(report) == (0, 0, 1)
     assert reasons(report)[0].startswith("MongoDB refused it: E11000")
@@ -402,7 +403,7 @@ def test_a_lease_lost_ends_the_restore(database, tmp_path, monkeypatch):
     fill(database.post, 3)
     before = stored(database.post)
     run(tmp_path, database.post)
-    monkeypatch.setattr(restoring, "_BATCH", 2)
+    monkeypatch.setattr(backup_files, "_MOST_HELD", 2)
     with monkeypatch.context() as patch:
         answers = [True, False]
         patch.setattr(Lease, "valid", property(lambda lease: answers.pop(0)))
