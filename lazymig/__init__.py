@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from lazymig.odm.querysets.queryset import LazyMigrationQuerySet
     from lazymig.odm.stored import as_stored
     from lazymig.operations.backup.restore import RestoreConflict, RestoreReport, restore
-    from lazymig.operations.journal.history import History, Quarantined, RuleRun, Run
+    from lazymig.operations.journal.entries import Quarantined, Run
+    from lazymig.operations.journal.history import History
+    from lazymig.operations.journal.rule_run import RuleRun
     from lazymig.operations.runs.options import RunOptions
     from lazymig.operations.runs.progress import Progress, ProgressBar, ProgressLog
     from lazymig.reports.drift.checks import check_documents

@@ -13,18 +13,21 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from lazymig.cli.commands import EITHER_SCOPE, Amount, command
+from lazymig.cli.commands import EITHER_SCOPE, command
 from lazymig.cli.failures import FINDINGS, FINE, INTERRUPTED, Misuse
 from lazymig.cli.masking import masked
 from lazymig.cli.output import Output, in_words
 from lazymig.cli.results import MigrateResult
+from lazymig.cli.run_options import flags_of
 from lazymig.cli.runs import is_run_of, run_of
 from lazymig.cli.session import Session, Target
 from lazymig.engines.bulk import MigrationReport
 from lazymig.engines.pending import RuleStatus
 from lazymig.errors import MigrationError
 from lazymig.odm.plans import plan_for
-from lazymig.operations.journal.history import History, Run
+from lazymig.operations.declared import declarations
+from lazymig.operations.journal.entries import Run
+from lazymig.operations.journal.history import History
 from lazymig.operations.runs.options import Options, RunOptions
 from lazymig.operations.runs.progress import Progress, ProgressBar, ProgressLog
 from lazymig.reports.texts import documents
@@ -199,54 +202,10 @@ def register(group: click.Group) -> None:
         help="Resume the latest run that has not finished, or this one; begin none.",
     )
     @click.option(
-        "--again",
-        is_flag=True,
-        help="Apply also rules that were applied to all documents, and whose target does not tell.",
-    )
-    @click.option("--note", metavar="TEXT", help="A text for the journal.")
-    @click.option("--backup", metavar="DIR", help="A folder for the documents as they were.")
-    @click.option(
-        "--max-errors",
-        type=click.IntRange(0),
-        metavar="N",
-        help="Refused documents that are put aside before the run stops.  [default: 0]",
-    )
-    @click.option("--max-rate", type=Amount(0), metavar="N", help="Documents per second.")
-    @click.option(
-        "--max-replication-lag",
-        type=Amount(0),
-        metavar="N",
-        help="Seconds that a secondary may be behind.",
-    )
-    @click.option(
-        "--max-latency",
-        type=Amount(0),
-        metavar="N",
-        help="Seconds that the run's own small writes may take.",
-    )
-    @click.option(
-        "--nice",
-        type=Amount(0),
-        metavar="N",
-        help="Seconds to sleep for each second of work.",
-    )
-    @click.option(
-        "--transactions",
-        is_flag=True,
-        help="Make a transaction of each chunk of a rule that reads the document.",
-    )
-    @click.option("--flag-file", metavar="FILE", help="Wait while this file exists.")
-    @click.option(
         "--workers",
         type=click.IntRange(1),
         metavar="N",
         help="Processes for the rules that read the document.",
-    )
-    @click.option(
-        "--in-flight",
-        type=click.IntRange(1),
-        metavar="N",
-        help="Chunks that are given to them at once.  [default: two for each]",
     )
     @click.option(
         "--chunk-size",
@@ -254,24 +213,7 @@ def register(group: click.Group) -> None:
         metavar="N",
         help="Documents per chunk, auto, or all for one update.  [default: auto]",
     )
-    @click.option(
-        "--chunk-seconds",
-        type=Amount(0, min_open=True),
-        metavar="N",
-        help="What a chunk should take.  [default: 0.5]",
-    )
-    @click.option(
-        "--lease",
-        type=Amount(0, min_open=True),
-        metavar="N",
-        help="Seconds after which the lock of a dead runner ends.  [default: 15]",
-    )
-    @click.option(
-        "--keep-runs",
-        type=click.IntRange(1),
-        metavar="N",
-        help="Ended runs per collection that the journal keeps.  [default: 100]",
-    )
+    @flags_of(declarations(Options).items())
     def migrate(
         session: Session,
         scope: str,
@@ -285,12 +227,7 @@ def register(group: click.Group) -> None:
             raise Misuse("there is no terminal to ask on; add --yes, or look with lazymig preview")
         options = _options(given, workers)
         options["journal"] = session.settings.journal
-        targets = session.targets()
-        if resume is None or resume == _LATEST:
-            jobs = _jobs(targets, scope, resume=resume is not None)
-        else:
-            target, run = run_of(targets, resume, session.settings.journal)
-            jobs = [_Job(target, run.scope, str(run.id))]
+        jobs = _jobs(session, scope, resume)
         session.warn_of_missing(dict.fromkeys(job.target for job in jobs))
         journal = session.settings.journal
         former = [job.former(journal) if job.resume else None for job in jobs]
@@ -324,10 +261,14 @@ def _options(given: dict[str, Any], workers: int | None) -> RunOptions:
     return found
 
 
-def _jobs(targets: Sequence[Target], scope: str, *, resume: bool) -> list[_Job]:
+def _jobs(session: Session, scope: str, resume: str | None) -> list[_Job]:
+    targets = session.targets()
+    if resume is not None and resume != _LATEST:
+        target, run = run_of(targets, resume, session.settings.journal)
+        return [_Job(target, run.scope, str(run.id))]
     scopes: tuple[Scope, ...] = ("lazy", "bulk")
     chosen = [each for each in scopes if scope in (each, "all")]
-    return [_Job(target, each, resume) for target in targets for each in chosen]
+    return [_Job(target, each, resume is not None) for target in targets for each in chosen]
 
 
 def _beginning(run: Run | None) -> str:
@@ -486,7 +427,7 @@ def show_report(output: Output, report: MigrationReport) -> None:
         if rule.covered_by is not None:
             output.indented(
                 f"{rule.name} is not applied again: run {rule.covered_by} has applied it to all "
-                "documents, and its target does not tell which are new since; --again applies it",
+                "documents, and its target does not show which are new since; --again applies it",
                 2,
                 "yellow",
             )

@@ -13,7 +13,7 @@ from lazymig.cli.output import Output
 from lazymig.cli.results import QuarantineResult, RetryResult
 from lazymig.cli.runs import books_of, find_run, run_of
 from lazymig.cli.session import Session
-from lazymig.operations.journal.history import Quarantined
+from lazymig.operations.journal.entries import Quarantined
 
 __all__ = ["register"]
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from bson import ObjectId
 
-from lazymig.operations.journal.history import RunState
+from lazymig.operations.journal.entries import RunState
 from lazymig.raw.json_values import Bounds
 from lazymig.reports.drift.findings import CheckReport, DriftReport
 from lazymig.reports.dryrun.report import PreviewReport

@@ -12,24 +12,21 @@ from typing import Any
 import click
 from pymongo.database import Database
 
-from lazymig.cli.commands import Amount, command
+from lazymig.cli.commands import command
 from lazymig.cli.failures import FINE, Misuse
 from lazymig.cli.output import Output, in_words
 from lazymig.cli.results import RunResult, RunsResult
+from lazymig.cli.run_options import flag_of, flags_of, limits_in_words
 from lazymig.cli.session import Session, Target
 from lazymig.errors import Remedy, RunNotFound
-from lazymig.operations.journal.history import History, RuleRun, Run
+from lazymig.operations.declared import declarations
+from lazymig.operations.journal.entries import Run
+from lazymig.operations.journal.history import History
+from lazymig.operations.journal.rule_run import RuleRun
+from lazymig.operations.throttling.limits import CHANGEABLE, Limits
 from lazymig.reports.texts import documents
 
 __all__ = ["Book", "books_of", "find_run", "is_run_of", "register", "run_of"]
-
-# What `slow` sets, in words.
-_LIMITS = {
-    "max_rate": "rate limit",
-    "max_replication_lag": "replication lag limit",
-    "max_latency": "latency limit",
-    "nice": "nice",
-}
 
 
 @dataclass(frozen=True)
@@ -121,10 +118,7 @@ def register(group: click.Group) -> None:
 
     @command(group, "slow", RunResult)
     @click.argument("run")
-    @click.option("--max-rate", type=Amount(0), metavar="N", help="Documents per second.")
-    @click.option("--max-replication-lag", type=Amount(0), metavar="N", help="Seconds.")
-    @click.option("--max-latency", type=Amount(0), metavar="N", help="Seconds of its own writes.")
-    @click.option("--nice", type=Amount(0), metavar="N", help="Share of the work's time to sleep.")
+    @flags_of((name, each) for name, each in declarations(Limits).items() if each.changes)
     def slow(session: Session, run: str, **limits: float | None) -> int:
         """Give a run other limits.
 
@@ -132,9 +126,8 @@ def register(group: click.Group) -> None:
         """
         given = {name: value for name, value in limits.items() if value is not None}
         if not given:
-            raise Misuse(
-                "no limit is named; name --max-rate, --max-replication-lag, --max-latency or --nice"
-            )
+            *most, last = map(flag_of, CHANGEABLE)
+            raise Misuse(f"no limit is named; name {', '.join(most)} or {last}")
         return _ask(
             session, run, lambda history, run_id: history.slow(run_id, _me(), **given), limits=True
         )
@@ -224,10 +217,7 @@ def _ask(
         output.data({"run": _named(book.database, asked)})
         return FINE
     control = asked.control
-    given = ", ".join(
-        f"{_LIMITS[name]} {f'{value:.15g}' if value else 'removed'}"
-        for name, value in control.limits.items()
-    )
+    given = limits_in_words(control.limits)
     if limits:
         state = "" if control.action == "run" else f", which is asked to {control.action}"
         text = f"{state}: {given}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lazymig.operations.journal.journal import journal_collection
+from lazymig.operations.journal.collection import journal_collection
 from lazymig.operations.journal.lease import Lease
 from lazymig.raw.elements import RawDocument
 from tests.cli.app.models import User, UserMigration, fill

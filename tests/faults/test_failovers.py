@@ -17,7 +17,7 @@ from pymongo.errors import OperationFailure
 
 from lazymig import ConvergenceWarning, History
 from lazymig.operations.journal.journal import Journal
-from lazymig.operations.runs import runner as runs
+from lazymig.operations.runs import pacing
 from lazymig.testing.mongod import EmbeddedServer
 from tests.support.handlers import handler, model, rule
 from tests.support.items import Item, ItemMigration, done, fill, stored
@@ -145,7 +145,7 @@ def failing_db(
 ) -> Iterator[Database[Any]]:
     """MongoEngine's default alias on a fresh database of that server; its commands alone fail."""
     monkeypatch.setattr(common, "MIN_HEARTBEAT_INTERVAL", 0.002)
-    monkeypatch.setattr(runs, "_FIRST_PAUSE", 0.002)
+    monkeypatch.setattr(pacing, "_FIRST_PAUSE", 0.002)
     # A monitor that is told of changes would hear of none, as the server's state does not change.
     own = {"appname": "fails", "serverMonitoringMode": "poll", **CLIENT_OPTIONS}
     mongoengine.connect("failing", host=failing_server.uri, **own)

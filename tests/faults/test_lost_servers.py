@@ -20,7 +20,7 @@ from lazymig import CollectionLocked, History, restore
 from lazymig.engines.bulk import Work
 from lazymig.operations.journal.journal import Journal
 from lazymig.operations.journal.lease import Lease
-from lazymig.operations.runs import runner as runs
+from lazymig.operations.runs import pacing
 from lazymig.testing.mongod import EmbeddedServer
 from tests.support.handlers import handler, model, rule
 from tests.support.items import Item, ItemMigration, done, fill, stored
@@ -254,7 +254,7 @@ def test_a_server_that_stays_away_ends_the_run(
     """Beyond its patience a run raises the driver's error; it is dead then, and can be resumed."""
     outage = Outage(own_server, occurrence, restarts=False)
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "_PATIENCE", 0.4)
+        patch.setattr(pacing, "_PATIENCE", 0.4)
         _lose_at(patch, outage, "written", {})
         with pytest.raises(AutoReconnect):
             ItemMigration(Item).migrate_all(chunk_size=CHUNK, lease=0.5, progress=outage.watch)
@@ -321,7 +321,7 @@ def test_an_error_of_the_callback_is_no_lost_server(mongoengine_db: Database[Any
 def proxy(server_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[CuttingProxy]:
     """A proxy before the real server, and a driver that finds it again in no time."""
     monkeypatch.setattr(common, "MIN_HEARTBEAT_INTERVAL", 0.002)
-    monkeypatch.setattr(runs, "_FIRST_PAUSE", 0.002)
+    monkeypatch.setattr(pacing, "_FIRST_PAUSE", 0.002)
     (address,) = parse_uri(server_uri)["nodelist"]
     with CuttingProxy(address) as between:
         yield between

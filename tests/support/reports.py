@@ -13,7 +13,9 @@ from bson import ObjectId
 from mongoengine import BooleanField, IntField, StringField
 from pymongo import MongoClient
 
-from lazymig.operations.journal.journal import Journal, NewRun, client_now
+from lazymig.operations.journal.collection import client_now
+from lazymig.operations.journal.entries import NewRun
+from lazymig.operations.journal.journal import Journal
 from lazymig.reports.drift.checks import check_documents
 from lazymig.reports.drift.diff import diff
 from lazymig.reports.drift.findings import CheckReport, DriftReport

@@ -1,6 +1,6 @@
-"""What a backup looks like on disk: its names, its gzip members, and what fills them.
+"""The files of a backup: their names, their gzip members, and what fills them.
 
-Beside each `<collection>.bson.gz` stands `<collection>.lazymig`, which tells what of it was
+Beside each `<collection>.bson.gz` stands `<collection>.lazymig`, which says what of it was
 committed: see `records.py`.
 """
 
@@ -11,21 +11,19 @@ import errno
 import hashlib
 import os
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
-import bson
-from bson.codec_options import DEFAULT_CODEC_OPTIONS
 from pymongo.collection import Collection
 
-from lazymig.engines.access import Raw, is_mongomock, on_primary
+from lazymig.engines.access import Raw, on_primary
 from lazymig.errors import BackupUnreadable
 from lazymig.operations.backup.folder import Folder
-from lazymig.raw.elements import in_condition, size_at, value_of
+from lazymig.raw.elements import in_condition, scanned, size_at
 
 __all__ = [
     "DIGEST_SIZE",
@@ -34,11 +32,15 @@ __all__ = [
     "BackupFiles",
     "DataFile",
     "File",
+    "batched",
     "by_elements",
     "checked_database",
     "digest",
     "raw_batches",
+    "stored_now",
 ]
+
+T = TypeVar("T")
 
 DIGEST_SIZE = 16
 # In place of the digest of a document that is no longer there.
@@ -51,18 +53,22 @@ EMPTY = bytes.fromhex("1f8b08000000000000ff0300") + bytes(8)
 # and compressing go on side by side within a chunk.
 _BATCH = 2000
 
+# Documents, and their bytes, that are held in memory at once.
+_MOST_HELD = 1000
+_MOST_BYTES_HELD = 1 << 24
+
 _LONGEST_NAME = 238
 _READ_SIZE = 1 << 20
 _DATA, _RECORDS = ".bson.gz", ".lazymig"
 
 
 def digest(document: bytes) -> bytes:
-    """The digest by which two states of a document are told apart."""
+    """The digest by which two states of a document are distinguished."""
     return hashlib.blake2b(document, digest_size=DIGEST_SIZE).digest()
 
 
 def _whole_documents(piece: bytes) -> int:
-    """The byte behind the last document that is complete."""
+    """The byte after the last document that is complete."""
     at, end = 0, len(piece)
     while end - at >= 4:
         size = size_at(piece, at)[0]
@@ -77,36 +83,36 @@ def _whole_documents(piece: bytes) -> int:
 # Collections
 
 
-def by_elements(collection: Collection[Any], elements: Sequence[bytes]) -> Raw:
+def by_elements(elements: Sequence[bytes]) -> Raw:
     """The query for the documents with these `_id`s, as they are stored."""
-    if is_mongomock(collection):
-        return {"_id": {"$in": [value_of(each, DEFAULT_CODEC_OPTIONS) for each in elements]}}
     return {"_id": in_condition(elements)}
 
 
 def raw_batches(collection: Collection[Any], query: Raw, session: Any) -> Any:
     """A cursor over what the primary stores, in batches of concatenated BSON documents."""
-    if is_mongomock(collection):
-        return _MockCursor(collection, query)
     return on_primary(collection).find_raw_batches(query, batch_size=_BATCH, session=session)
 
 
-class _MockCursor:
-    """What `find_raw_batches` gives, made of what mongomock holds."""
+def stored_now(collection: Collection[Any], elements: Sequence[bytes]) -> dict[bytes, bytes]:
+    """What is stored now of the documents with these `_id`s."""
+    with closing(raw_batches(collection, by_elements(elements), None)) as cursor:
+        return dict(pair for batch in cursor for pair in scanned(batch))
 
-    def __init__(self, collection: Collection[Any], query: Raw) -> None:
-        documents = collection.find(query)
-        self._batches = (bson.encode(document) for document in documents)
-        self.alive = True
 
-    def __iter__(self) -> Iterator[bytes]:
-        return self._batches
-
-    def __next__(self) -> bytes:
-        return next(self._batches)
-
-    def close(self) -> None:
-        self._batches.close()
+def batched(
+    pairs: Iterable[tuple[bytes, T]], size_of: Callable[[T], int]
+) -> Iterator[dict[bytes, T]]:
+    """What belongs to some documents, in parts that are bounded in number and in bytes."""
+    part: dict[bytes, T] = {}
+    size = 0
+    for element, each in pairs:
+        part[element] = each
+        size += size_of(each)
+        if len(part) == _MOST_HELD or size >= _MOST_BYTES_HELD:
+            yield part
+            part, size = {}, 0
+    if part:
+        yield part
 
 
 # Names

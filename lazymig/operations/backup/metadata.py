@@ -1,4 +1,4 @@
-"""What a backup holds beside the documents: options and indexes, for `mongorestore`."""
+"""The options and indexes of a collection in its backup, for `mongorestore`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bson.json_util import CANONICAL_JSON_OPTIONS, dumps
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.access import Raw, is_mongomock
+from lazymig.engines.access import Raw
 from lazymig.errors import BackupUnreadable
 from lazymig.operations.backup.files import BackupFiles, File
 from lazymig.operations.backup.folder import Folder
@@ -89,8 +89,6 @@ class Metadata:
         return metadata
 
     def _entry(self) -> dict[str, Any]:
-        if is_mongomock(self._collection):
-            return {}
         database = self._collection.database.with_options(codec_options=DEFAULT_CODEC_OPTIONS)
         entries = database.list_collections(filter={"name": self._collection.name})
         return dict(next(iter(entries), {}))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from lazymig.engines.access import Raw
@@ -18,7 +17,7 @@ from lazymig.raw.elements import scanned
 __all__ = ["BackupReader", "check_backup", "opened_backup"]
 
 
-class BackupReader:
+class BackupReader(AbstractContextManager["BackupReader"]):
     """The backup of one collection; nobody writes it while it is open.
 
     `opening` is what the run has noted of the collection; empty where nothing was backed up.
@@ -55,15 +54,7 @@ class BackupReader:
                 )
             self._opened = opened.pop_all()
 
-    def __enter__(self) -> BackupReader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._opened.close()
 
     @contextmanager

@@ -109,7 +109,7 @@ class Attempt:
 
     @property
     def doubtful(self) -> bool:
-        """Whether it may have been committed or not; without a transaction, a seal decides."""
+        """Return whether it may have been committed; without a transaction, a seal decides."""
         return self.mark == OPEN and (self.session or self.left is None)
 
 

@@ -1,19 +1,17 @@
-"""A backup put back: each document as it was before the first change that the files tell of."""
+"""The restore of a backup: each document as it was before the first change that is in the files."""
 
 from __future__ import annotations
 
 import logging
-import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from itertools import count
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import bson
-from bson.codec_options import DEFAULT_CODEC_OPTIONS, CodecOptions, DatetimeConversion
+from bson.codec_options import DatetimeConversion
 from bson.errors import InvalidBSON
 from pymongo import InsertOne, ReplaceOne, UpdateOne
 from pymongo.database import Database
@@ -21,19 +19,23 @@ from pymongo.errors import BulkWriteError, OperationFailure
 
 from lazymig.engines.access import is_mongomock, writable
 from lazymig.engines.driver_errors import is_document_error
-from lazymig.errors import BackupUnreadable, LeaseLost
-from lazymig.operations.backup.files import DIGEST_SIZE, by_elements, digest, raw_batches
+from lazymig.errors import LeaseLost, RunOptionError
+from lazymig.operations.backup.chain import UNKNOWN, Chain, Origin
+from lazymig.operations.backup.files import batched, digest, stored_now
 from lazymig.operations.backup.reader import BackupReader, opened_backup
-from lazymig.operations.backup.records import Attempt
-from lazymig.operations.journal.journal import JOURNAL, journal_collection
+from lazymig.operations.journal.collection import (
+    JOURNAL,
+    UNAUTHORIZED,
+    journal_collection,
+)
 from lazymig.operations.journal.lease import Lease
+from lazymig.operations.runs.outlasting import outlast
 from lazymig.operations.runs.transactions import on_its_own
 from lazymig.raw.elements import (
     RawDocument,
     condition,
     element_at,
     is_odd,
-    scanned,
     value_of,
 )
 
@@ -41,14 +43,8 @@ __all__ = ["RestoreConflict", "RestoreReport", "restore"]
 
 logger = logging.getLogger(__name__)
 
-_UNAUTHORIZED = 13
-
 # Conflicts that a report lists.
 _MOST_CONFLICTS = 1000
-
-# Documents, and bytes of pre-images, that are held in memory at once.
-_BATCH = 1000
-_BATCH_BYTES = 1 << 24
 
 # A write holds the document twice, and the server takes 16 MiB; beyond this, only its size is
 # compared again.
@@ -56,9 +52,6 @@ _MOST_COMPARED = 12 << 20
 
 # An upsert with this matches nothing, so that it inserts, or fails on the `_id` that is there.
 _NOTHING: dict[str, Any] = {"$nor": [{}]}
-
-# In place of the digest that an attempt which was broken off has not noted.
-_UNKNOWN = b""
 
 _DELETED = "it was deleted since"
 _CHANGED = "it was changed since"
@@ -68,27 +61,6 @@ _BROKEN_OFF = (
 )
 _CHANGED_BETWEEN = "it was changed by others between two changes of the backup"
 _CHANGED_NOW = "it was changed while it was restored"
-
-_CHAIN = """
-    CREATE TABLE chain (
-        id BLOB PRIMARY KEY,
-        number INTEGER NOT NULL,
-        origin BLOB NOT NULL,
-        expected BLOB NOT NULL,
-        doubtful BLOB,
-        broken INTEGER NOT NULL
-    ) WITHOUT ROWID
-"""
-_FIRST = "SELECT expected, doubtful, broken FROM chain WHERE id = ? AND number = ?"
-# The next change of a document must have found what the one before has left, or might have left
-# if it was committed at all; or the document was back where it was at first.
-_NOTE = """
-    INSERT INTO chain VALUES (?, ?, ?, ?, ?, 0) ON CONFLICT (id) DO UPDATE SET
-        broken = excluded.origin != origin
-            AND (broken OR (excluded.origin != expected AND excluded.origin IS NOT doubtful)),
-        expected = excluded.expected,
-        doubtful = excluded.doubtful
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +98,18 @@ class _Tally:
     conflicts: list[RestoreConflict] = field(default_factory=list)
     collections: list[str] = field(default_factory=list)
 
+    def add(self, other: _Tally) -> None:
+        self.restored += other.restored
+        self.unchanged += other.unchanged
+        self.conflict_count += other.conflict_count
+        self.conflicts += other.conflicts[: _MOST_CONFLICTS - len(self.conflicts)]
+
+    def report(self, seconds: float) -> RestoreReport:
+        conflicts, names = tuple(self.conflicts), tuple(self.collections)
+        return RestoreReport(
+            self.restored, self.unchanged, conflicts, self.conflict_count, seconds, names
+        )
+
 
 def restore(
     path: Path | str,
@@ -137,7 +121,8 @@ def restore(
     """Undo all runs whose backup is in a folder, in the collections of one database.
 
     While a collection is restored no bulk run works on it: a restore takes the same lease. A
-    user who may not write `lazymig_journal` restores without it; a warning in the log says so.
+    user who may not write `lazymig_journal` restores without it; a warning in the log says so. A
+    server that is away is waited for.
 
     A document is put back if it is, byte for byte, as the last committed change has left it, and
     if nobody else has written it between two changes. Others are conflicts and left alone. Doing
@@ -155,9 +140,15 @@ def restore(
         that came before are restored.
     :raises LeaseLost: the lease could not be kept; doing it again goes on.
     :raises RunError: it was called in a transaction, or within a time limit.
+    :raises RunOptionError: it is no database of a server.
     :raises pymongo.errors.PyMongoError: the connection or the rights; documents that the server
         refuses are conflicts instead.
     """
+    if is_mongomock(database):
+        raise RunOptionError(
+            f"{database.name} is a database of mongomock, and a restore needs a server",
+            option="database",
+        )
     started = time.perf_counter()
     tally = _Tally()
     with (
@@ -167,22 +158,7 @@ def restore(
         for files in found:
             with BackupReader(folder, files) as backup:
                 _Restore(backup, database, tally, force=force, progress=progress).run()
-    return RestoreReport(
-        restored=tally.restored,
-        unchanged=tally.unchanged,
-        conflicts=tuple(tally.conflicts),
-        conflict_count=tally.conflict_count,
-        seconds=time.perf_counter() - started,
-        collections=tuple(tally.collections),
-    )
-
-
-class _Origin(NamedTuple):
-    """The first pre-image of a document, and what the document may have become since."""
-
-    document: bytes
-    accepted: tuple[bytes, ...]
-    broken: bool
+    return tally.report(time.perf_counter() - started)
 
 
 class _Write(NamedTuple):
@@ -211,6 +187,7 @@ class _Restore:
         self._force = force
         self._progress = progress
         self._lease: Lease | None = None
+        self._part = _Tally()
         self._done = 0
 
     def run(self) -> None:
@@ -222,16 +199,7 @@ class _Restore:
         with ExitStack() as opened:
             self._take_lease(opened)
             self._tally.collections.append(self._name)
-            # Without a name it is a file of its own, which SQLite removes in any case.
-            self._chain = opened.enter_context(closing(sqlite3.connect("")))
-            try:
-                self._note_changes()
-            except sqlite3.OperationalError as exc:
-                raise BackupUnreadable(
-                    f"its changes cannot be put in order: {exc}; make room where SQLite keeps "
-                    "temporary files, or set SQLITE_TMPDIR",
-                    path=self._backup.path,
-                ) from exc
+            self._chain = opened.enter_context(closing(Chain(self._backup)))
             self._put_back_all()
 
     def _take_lease(self, opened: ExitStack) -> None:
@@ -239,9 +207,11 @@ class _Restore:
         journal = journal_collection(self._database)
         lease = Lease(journal, self._collection.name, holder={"note": "restore"})
         try:
-            self._lease = opened.enter_context(lease)
+            outlast(self._name, lease.acquire)
+            opened.callback(lease.release)
+            self._lease = lease
         except OperationFailure as exc:
-            if exc.code != _UNAUTHORIZED:
+            if exc.code != UNAUTHORIZED:
                 raise
             logger.warning(
                 "%s: no right to write the journal %s; restored without the lease that keeps bulk "
@@ -258,54 +228,34 @@ class _Restore:
                 collection=self._name,
             )
 
-    # Which changes there were
-
-    def _note_changes(self) -> None:
-        self._chain.executescript(_CHAIN)
-        numbers = count()
-        for attempt in self._backup.attempts():
-            self._chain.executemany(_NOTE, self._notes(attempt, numbers))
-        (self._total,) = self._chain.execute("SELECT count(*) FROM chain").fetchone()
-
-    def _notes(self, attempt: Attempt, numbers: Iterator[int]) -> Iterator[tuple[Any, ...]]:
-        """The rows for an attempt: the pre-images of the backup are numbered."""
-        at = 0
-        for element, document in self._backup.pre_images(attempt):
-            origin = digest(document)
-            left = attempt.left and attempt.left[at : at + DIGEST_SIZE]
-            at += DIGEST_SIZE
-            expected, doubtful = (origin, left or _UNKNOWN) if attempt.doubtful else (left, None)
-            yield element, next(numbers), origin, expected, doubtful
-
     # Putting back
 
     def _put_back_all(self) -> None:
-        pending: dict[bytes, _Origin] = {}
-        size = 0
-        numbers = count()
-        for attempt in self._backup.attempts():
-            for element, document in self._backup.pre_images(attempt):
-                row = self._chain.execute(_FIRST, (element, next(numbers))).fetchone()
-                if row is None:
-                    continue
-                expected, doubtful, broken = row
-                pending[element] = _Origin(document, (expected, doubtful), bool(broken))
-                size += len(document)
-                if len(pending) == _BATCH or size >= _BATCH_BYTES:
-                    self._put_back(pending)
-                    pending.clear()
-                    size = 0
-        if pending:
-            self._put_back(pending)
+        for origins in batched(self._chain.origins(), lambda each: len(each.document)):
+            self._put_back(origins)
 
-    def _put_back(self, origins: dict[bytes, _Origin]) -> None:
-        """Put back what may be put back of some documents."""
-        stored = self._stored(origins)
+    def _put_back(self, origins: dict[bytes, Origin]) -> None:
+        """Put back what may be put back of some documents; begin anew while the server is away."""
+        sent: set[bytes] = set()
+        outlast(self._name, partial(self._attempt, origins, sent))
+        self._tally.add(self._part)
+        self._done += len(origins)
+        if self._progress is not None:
+            self._progress(self._done, len(self._chain))
+
+    def _attempt(self, origins: dict[bytes, Origin], sent: set[bytes]) -> None:
+        """Put back some documents.
+
+        :param sent: those that a former attempt may have put back; those that this one does.
+        """
+        self._part = _Tally()
+        stored = stored_now(self._collection, list(origins))
         writes: list[_Write] = []
         for element, origin in origins.items():
             now = stored.get(element)
             if now == origin.document:
-                self._tally.unchanged += 1
+                self._part.restored += element in sent
+                self._part.unchanged += element not in sent
                 continue
             reason = self._reason(origin, now)
             if reason is None or self._force:
@@ -314,19 +264,11 @@ class _Restore:
                 self._conflict(element, reason)
         if writes:
             self._check_lease()
+            sent.update(write.element for write in writes)
             self._carry_out(writes)
-        self._done += len(origins)
-        if self._progress is not None:
-            self._progress(self._done, self._total)
-
-    def _stored(self, elements: Iterable[bytes]) -> dict[bytes, bytes]:
-        """What is stored now, by `_id`."""
-        query = by_elements(self._collection, list(elements))
-        with closing(raw_batches(self._collection, query, None)) as cursor:
-            return {element: stored for batch in cursor for element, stored in scanned(batch)}
 
     @staticmethod
-    def _reason(origin: _Origin, now: bytes | None) -> str | None:
+    def _reason(origin: Origin, now: bytes | None) -> str | None:
         """Why a document is left alone; `None` if it is not."""
         if now is None:
             return _DELETED
@@ -334,11 +276,10 @@ class _Restore:
             return _CHANGED_BETWEEN
         if digest(now) in origin.accepted:
             return None
-        return _BROKEN_OFF if _UNKNOWN in origin.accepted else _CHANGED
+        return _BROKEN_OFF if UNKNOWN in origin.accepted else _CHANGED
 
     def _write(self, element: bytes, document: bytes, now: bytes | None) -> _Write:
-        # mongomock stores no odd document.
-        odd = not is_mongomock(self._collection) and is_odd(document)
+        odd = is_odd(document)
         raw = RawDocument(document)
         if now is None and not odd:
             return _Write(element, document, InsertOne(raw))
@@ -365,9 +306,6 @@ class _Restore:
 
     def _carry_out(self, writes: list[_Write]) -> None:
         """Write; what is refused, or was changed meanwhile, is a conflict."""
-        if is_mongomock(self._collection):
-            self._carry_out_here(writes)
-            return
         refused: dict[int, str] = {}
         try:
             operations = [write.operation for write in writes]
@@ -384,10 +322,10 @@ class _Restore:
         for index, message in refused.items():
             self._conflict(writes[index].element, message)
         written = result["nMatched"] + result["nInserted"] + result["nUpserted"]
-        self._tally.restored += written
+        self._part.restored += written
         if written + len(refused) < len(writes):
             open_ones = [write for index, write in enumerate(writes) if index not in refused]
-            stored = self._stored([write.element for write in open_ones])
+            stored = stored_now(self._collection, [write.element for write in open_ones])
             for write in open_ones:
                 if stored.get(write.element) != write.document:
                     self._conflict(write.element, _CHANGED_NOW)
@@ -398,7 +336,7 @@ class _Restore:
         What is stored shows what was done. It was not all where an answer to one part of the
         writes has kept the driver from sending the others.
         """
-        stored = self._stored([write.element for write in writes])
+        stored = stored_now(self._collection, [write.element for write in writes])
         for write in writes:
             if stored.get(write.element) != write.document:
                 problem = _CHANGED_NOW
@@ -410,31 +348,20 @@ class _Restore:
                     problem = _refusal(exc.details["writeErrors"][0])
                 except InvalidBSON:
                     problem = "MongoDB refused it, and its reason cannot be decoded"
-                if self._stored([write.element]).get(write.element) != write.document:
+                now = stored_now(self._collection, [write.element])
+                if now.get(write.element) != write.document:
                     self._conflict(write.element, problem)
                     continue
-            self._tally.restored += 1
-
-    def _carry_out_here(self, writes: list[_Write]) -> None:
-        """The same in mongomock, which takes no raw document; nobody else writes to it."""
-        for write in writes:
-            document = bson.decode(write.document)
-            if isinstance(write.operation, InsertOne):
-                self._collection.insert_one(document)
-            else:
-                self._collection.replace_one({"_id": document["_id"]}, document)
-            self._tally.restored += 1
+            self._part.restored += 1
 
     def _conflict(self, element: bytes, reason: str) -> None:
-        self._tally.conflict_count += 1
-        if len(self._tally.conflicts) < _MOST_CONFLICTS:
-            options: CodecOptions[Any] = DEFAULT_CODEC_OPTIONS
-            if not is_mongomock(self._collection):
-                options = self._collection.codec_options.with_options(
-                    datetime_conversion=DatetimeConversion.DATETIME_AUTO
-                )
+        self._part.conflict_count += 1
+        if len(self._tally.conflicts) + len(self._part.conflicts) < _MOST_CONFLICTS:
+            options = self._collection.codec_options.with_options(
+                datetime_conversion=DatetimeConversion.DATETIME_AUTO
+            )
             document_id = value_of(element, options)
-            self._tally.conflicts.append(RestoreConflict(self._name, document_id, reason))
+            self._part.conflicts.append(RestoreConflict(self._name, document_id, reason))
 
 
 def _refusal(entry: Mapping[str, Any]) -> str:

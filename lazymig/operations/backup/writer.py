@@ -1,39 +1,31 @@
-"""Pre-images on disk before a chunk is written; `restore.py` puts them back."""
+"""BackupWriter: pre-images on disk before a chunk is written; `restore.py` puts them back."""
 
 from __future__ import annotations
 
 import errno
 import logging
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
-from contextvars import copy_context
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from pymongo.collection import Collection
 
-from lazymig.engines.access import Raw, is_mongomock
+from lazymig.engines.access import Raw
 from lazymig.errors import BackupFailed, BackupUnreadable
 from lazymig.operations.backup.files import (
-    DIGEST_SIZE,
     EMPTY,
-    MISSING,
     BackupFiles,
     DataFile,
-    by_elements,
     checked_database,
-    digest,
     raw_batches,
 )
 from lazymig.operations.backup.folder import Folder
 from lazymig.operations.backup.metadata import Metadata
 from lazymig.operations.backup.records import (
-    ABORTED,
     COMMITTED,
     HEAD_SIZE,
     OPEN,
@@ -42,7 +34,8 @@ from lazymig.operations.backup.records import (
     Member,
     RecordFile,
 )
-from lazymig.raw.elements import condition, scan, scanned
+from lazymig.operations.backup.saved import Saved, fate_of
+from lazymig.raw.elements import scanned
 
 __all__ = ["BackupWriter"]
 
@@ -50,19 +43,8 @@ logger = logging.getLogger(__name__)
 
 _LEVEL = 1
 
-# `_id`s in one query; the command stays far below the 16 MiB that the server takes.
-_MOST_IDS = 10_000
 
-# By what the elements `_id` of one type are ordered, for the types whose order is simple.
-_ORDERS: dict[int, Callable[[bytes], Any] | None] = {
-    2: lambda element: element[9:],
-    7: None,
-    16: lambda element: int.from_bytes(element[5:], "little", signed=True),
-    18: lambda element: int.from_bytes(element[5:], "little", signed=True),
-}
-
-
-class BackupWriter:
+class BackupWriter(AbstractContextManager["BackupWriter"]):
     """The backup of one run of one collection, in `PATH/<database>/<collection>.bson.gz`.
 
     The runner calls, for each attempt at a chunk: `begin`; `save`, once or more; then it writes to
@@ -73,7 +55,7 @@ class BackupWriter:
     An existing backup of the collection in `path` is continued. Not for several threads at once.
 
     :param path: the folder of the backup; folders that are missing are made.
-    :param collection: a PyMongo (or mongomock) collection.
+    :param collection: a PyMongo collection.
     :param run_id: any BSON value, for the records.
     :param shard_key: the fields, besides `_id`, that `restore` puts into the filters of its writes.
     :raises BackupFailed: the files cannot be written, or another process writes them.
@@ -94,13 +76,15 @@ class BackupWriter:
         self._run_id = run_id
         self._number = 0
         self._rule = ""
-        self._sparse = False
         self._unsealed: Attempt | None = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="lazymig-backup")
+        self._saved = Saved(collection, self._pool)
         self._forget()
         self._shard_key = list(shard_key)
         database = checked_database(collection.database.name)
         files = BackupFiles.of(collection.name)
         with ExitStack() as opened, self._reported():
+            opened.callback(self._pool.shutdown)
             self._folder = Folder(self._path, database, writable=True)
             opened.callback(self._folder.close)
             if self._folder.holds(files.data) and not self._folder.holds(files.records):
@@ -114,17 +98,8 @@ class BackupWriter:
             self._records.lock()
             self._open(files, opened)
             opened.pop_all()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="lazymig-backup")
 
-    def __enter__(self) -> BackupWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def begin(self, rule: str) -> None:
@@ -135,7 +110,7 @@ class BackupWriter:
             self.abandon()
         self._forget()
         if rule != self._rule:
-            self._sparse = False
+            self._saved.sparse = False
         self._rule = rule
         self._number += 1
         self._before = self._records.head
@@ -152,18 +127,18 @@ class BackupWriter:
             were.
         """
         self._session = session is not None and session.in_transaction
-        start = self._data.end, self._records.end, self._records.head, len(self._positions)
+        start = self._data.end, self._records.end, self._records.head, len(self._saved)
         compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS | 16)
         running: Future[bytes] | None = None
         checksum = 0
         try:
             with closing(raw_batches(self._collection, query, session)) as cursor:
                 for batch in cursor:
-                    added = self._new_documents(batch)
+                    added = self._saved.add(batch)
                     if running is not None:
                         checksum = self._append(running.result(), checksum)
                     running = self._pool.submit(compressor.compress, added)
-            count = len(self._positions) - start[-1]
+            count = len(self._saved) - start[-1]
             if running is None or not count:
                 self._take_back(*start)
                 return 0
@@ -183,7 +158,7 @@ class BackupWriter:
         """
         if not self._members:
             return
-        left = self._left(session)
+        left = self._saved.left(session)
         with self._reported():
             self._records.add({"seal": self._number, "left": left})
             self._count(OPEN)
@@ -226,7 +201,8 @@ class BackupWriter:
     def unsealed_pre_images(self) -> Iterator[tuple[bytes, bytes]]:
         """The documents that this attempt has found, each with its element `_id`."""
         if self._unsealed is not None:
-            yield from self._pre_images(self._unsealed)
+            for batch in self._batches(self._unsealed):
+                yield from scanned(batch)
 
     def seal_unsealed(self, left: bytes) -> None:
         """Record what this attempt has left.
@@ -256,7 +232,7 @@ class BackupWriter:
 
     def _forget(self) -> None:
         """Forget the attempt."""
-        self._positions: dict[bytes, int] = {}
+        self._saved.clear()
         self._members: list[Member] = []
         self._session = False
         self._sealed = False
@@ -301,7 +277,7 @@ class BackupWriter:
                 }
             )
             if not self._session:
-                # Nothing but this record tells what the write that follows has changed.
+                # This record alone has what the write that follows has changed.
                 self._count(OPEN)
         self._members.append(member)
         # A seal belongs to the last attempt.
@@ -325,96 +301,7 @@ class BackupWriter:
                 self._records.fix(head)
             self._records.truncate(records_end)
             self._data.truncate(data_end)
-        self._drop_positions(known)
-
-    def _new_documents(self, batch: bytes) -> bytes:
-        """Give those documents of a batch a position that have none yet; return them."""
-        elements, starts, ends = scan(batch)
-        known = len(self._positions)
-        if self._positions.keys().isdisjoint(elements):
-            positions = range(known, known + len(elements))
-            self._positions.update(zip(elements, positions, strict=True))
-            if len(self._positions) == known + len(elements):
-                return batch
-            # The batch holds a document twice; its position is to be the one where it is written.
-            self._drop_positions(known)
-        pieces = []
-        for element, start, end in zip(elements, starts, ends, strict=True):
-            if element not in self._positions:
-                self._positions[element] = len(self._positions)
-                pieces.append(batch[start:end])
-        return b"".join(pieces)
-
-    def _drop_positions(self, known: int) -> None:
-        for _ in range(known, len(self._positions)):
-            self._positions.popitem()
-
-    # Reading again
-
-    def _left(self, session: Any) -> bytes:
-        """The digests of the documents saved, as they are now, by their positions."""
-        left = [MISSING] * len(self._positions)
-        found = 0
-        if not self._sparse and (bounds := self._bounds()) is not None:
-            found, strangers = self._fill(left, raw_batches(self._collection, bounds, session))
-            self._sparse = strangers > len(left)
-        if found < len(left):
-            missing = [
-                element
-                for element, position in self._positions.items()
-                if left[position] is MISSING
-            ]
-            for first in range(0, len(missing), _MOST_IDS):
-                query = by_elements(self._collection, missing[first : first + _MOST_IDS])
-                self._fill(left, raw_batches(self._collection, query, session))
-        return b"".join(left)
-
-    def _bounds(self) -> Raw | None:
-        """The range of the `_id`s saved, where one query can tell it: quicker than a long `$in`."""
-        kinds = {element[0] for element in self._positions}
-        if is_mongomock(self._collection) or len(kinds) != 1 or not kinds <= _ORDERS.keys():
-            return None
-        order = _ORDERS[kinds.pop()]
-        first, last = min(self._positions, key=order), max(self._positions, key=order)
-        return {"$and": [{"_id": condition("$gte", first)}, {"_id": condition("$lte", last)}]}
-
-    def _fill(self, left: list[bytes], cursor: Any) -> tuple[int, int]:
-        """Fill in the digests of what a cursor gives, unless it gives too many other documents.
-
-        Gives the number of documents filled in, and that of the other ones.
-        """
-        position_of = self._positions.get
-        found = strangers = 0
-        for batch in self._ahead(cursor):
-            elements, starts, ends = scan(batch)
-            for element, start, end in zip(elements, starts, ends, strict=True):
-                position = position_of(element)
-                if position is None:
-                    strangers += 1
-                else:
-                    left[position] = digest(batch[start:end])
-                    found += 1
-            if strangers > len(left):
-                break
-        return found, strangers
-
-    def _ahead(self, cursor: Any) -> Iterator[bytes]:
-        """The batches of a cursor, each fetched while the one before is worked on."""
-        coming: Future[bytes | None] | None = None
-        try:
-            batch = next(cursor, None)
-            while batch is not None:
-                if cursor.alive:
-                    coming = self._pool.submit(partial(copy_context().run, next, cursor, None))
-                    yield batch
-                    batch = coming.result()
-                else:
-                    yield batch
-                    batch = None
-        finally:
-            if coming is not None:
-                coming.exception()
-            cursor.close()
+        self._saved.drop(known)
 
     # Opening
 
@@ -460,35 +347,10 @@ class BackupWriter:
             if last.left is None:
                 self._unsealed = last
             elif last.doubtful:
-                self._settle(last)
+                mark = fate_of(last, self._batches(last), self._collection)
+                if mark != OPEN:
+                    self._records.mark(mark)
 
     def _batches(self, attempt: Attempt) -> Iterator[bytes]:
         for member in attempt.members:
             yield from self._data.batches(member.offset, member.length)
-
-    def _pre_images(self, attempt: Attempt) -> Iterator[tuple[bytes, bytes]]:
-        for batch in self._batches(attempt):
-            yield from scanned(batch)
-
-    def _settle(self, attempt: Attempt) -> None:
-        """Decide by what is stored whether the last attempt of a killed run was committed."""
-        assert attempt.left is not None
-        aborted = False
-        position = 0
-        for batch in self._batches(attempt):
-            states: dict[bytes, tuple[bytes, bytes]] = {}
-            for element, document in scanned(batch):
-                left = attempt.left[position : position + DIGEST_SIZE]
-                states[element] = digest(document), left
-                position += DIGEST_SIZE
-            query = by_elements(self._collection, list(states))
-            for found in raw_batches(self._collection, query, None):
-                for element, document in scanned(found):
-                    before, left = states.get(element, (MISSING, MISSING))
-                    now = digest(document)
-                    if now == left != before:
-                        self._records.mark(COMMITTED)
-                        return
-                    aborted = aborted or now == before != left
-        if aborted:
-            self._records.mark(ABORTED)

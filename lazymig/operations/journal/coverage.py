@@ -1,4 +1,4 @@
-"""Which rules have been applied to a collection whose targets do not tell that they were.
+"""The marks of rules that were applied to a collection, whose targets do not show that they were.
 
 The target of a rule that is not proved to end its match finds a document again, which the next run
 would change a second time. So the run that begins with such a rule leaves a mark, which outlives
@@ -8,8 +8,7 @@ the run's own entry: it is in the collection of the leases, whatever the journal
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from bson import ObjectId
@@ -18,7 +17,9 @@ from pymongo.database import Database
 
 from lazymig.engines.access import Raw
 from lazymig.errors import Remedy, RunError
-from lazymig.operations.journal.journal import RunEntry, journal_collection, lease_collection
+from lazymig.operations.journal.collection import journal_collection, lease_collection
+from lazymig.operations.journal.entries import RunEntry
+from lazymig.operations.journal.records import FORMAT, is_newer
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.rule import Scope
 
@@ -28,21 +29,12 @@ logger = logging.getLogger(__name__)
 
 
 def is_marked(rule: BoundRule, scope: Scope) -> bool:
-    """Whether it has to be noted where a rule was applied.
+    """Return whether it has to be noted where a rule was applied.
 
     A lazy rule refuses an update that would leave its match, and a once rule one of which that is
     not known.
     """
     return scope == "bulk" and rule.converges is not True and rule.once is None
-
-
-@dataclass(frozen=True, slots=True)
-class _Mark:
-    """A run that has begun with a rule, or, if `done`, has been past every document with it."""
-
-    run: Any
-    journal: str
-    done: bool
 
 
 class Coverage:
@@ -60,19 +52,25 @@ class Coverage:
         self._marks.update_one(
             {"_id": key},
             {
-                "$set": {**key, "run": entry.id, "journal": journal, "done": False},
+                "$set": {
+                    **key,
+                    "format": FORMAT,
+                    "run": entry.id,
+                    "journal": journal,
+                    "done": False,
+                },
                 "$currentDate": {"at": True},
             },
             upsert=True,
         )
 
-    def done(self, entry: RunEntry, rule: str, digest: str, *, tells: bool) -> None:
+    def done(self, entry: RunEntry, rule: str, digest: str, *, all_ended: bool) -> None:
         """Note that the run was past every document; what another run has noted since stays.
 
-        :param tells: each update of this run ended its match: what matches now is new.
+        :param all_ended: each update of this run ended its match: what matches now is new.
         """
         mine = {"_id": self._key(rule, digest), "run": entry.id}
-        if tells:
+        if all_ended:
             self._marks.delete_one(mine)
         else:
             self._marks.update_one(mine, {"$set": {"done": True}, "$currentDate": {"at": True}})
@@ -96,56 +94,61 @@ class Coverage:
         found = {each.get("rule"): each for each in self._marks.find({"_id": {"$in": keys}})}
         covered = {}
         for rule, digest in rules:
-            mark = _mark_of(found.get(rule.name))
-            if mark is None or mark.run == run or self._tells(rule, mark):
+            mark = found.get(rule.name)
+            if mark is None:
                 continue
-            if again and run is not None and mark.run < run:
-                continue
-            # Whoever was stopped may have noted a beginning behind the end.
-            if not mark.done and not self._is_done(rule, digest, mark):
+            marked_by = mark.get("run")
+            newer = is_newer(mark)
+            if newer is not None:
                 raise RunError(
-                    f"{self._of['model']}.{rule.name}: run {mark.run} has applied the rule to a "
+                    f"{self._of['model']}.{rule.name}: what was noted of its application to "
+                    f"{self._place} cannot be read, because {newer}; use that version",
+                    collection=self._place,
+                    run=marked_by,
+                )
+            if marked_by == run or self._ends_matches(rule, mark):
+                continue
+            if again and run is not None and marked_by < run:
+                continue
+            # Whoever was stopped may have noted a beginning after the end.
+            if mark.get("done") is not True and not self._is_done(rule, digest, mark):
+                raise RunError(
+                    f"{self._of['model']}.{rule.name}: run {marked_by} has applied the rule to a "
                     f"part of {self._place}, and its target does not show to which",
                     collection=self._place,
-                    run=mark.run,
-                    remedy=Remedy("resume_or_again", run=str(mark.run)),
+                    run=marked_by,
+                    remedy=Remedy("resume_or_again", run=str(marked_by)),
                 )
-            covered[rule.name] = mark.run
+            covered[rule.name] = marked_by
             logger.warning(
                 "%s.%s: run %s has applied the rule to all of %s, and its target does not "
                 "show which documents are new since, so it is skipped; %s",
                 self._of["model"],
                 rule.name,
-                mark.run,
+                marked_by,
                 self._place,
                 Remedy("again"),
             )
         return covered
 
-    def _tells(self, rule: BoundRule, mark: _Mark) -> bool:
-        """Whether all that a run wrote by a rule ended its match, as far as is noted."""
+    def _ends_matches(self, rule: BoundRule, mark: Raw) -> bool:
+        """Return whether all that a run wrote by a rule ended its match, as far as is noted."""
         if rule.converges is False or rule.by_hand:
             return False
         return any(step.get("repeatable") is True for step in self._steps_of(rule, mark))
 
-    def _is_done(self, rule: BoundRule, digest: str, mark: _Mark) -> bool:
-        """Whether the run itself has noted that it was past every document with a rule."""
+    def _is_done(self, rule: BoundRule, digest: str, mark: Raw) -> bool:
+        """Return whether the run itself has noted that it was past every document with a rule."""
         return any(
             step.get("state") == "done" and step.get("digest") == digest
             for step in self._steps_of(rule, mark)
         )
 
-    def _steps_of(self, rule: BoundRule, mark: _Mark) -> list[Raw]:
-        entries = journal_collection(self._database, mark.journal)
-        run: Raw = entries.find_one({"_id": mark.run}, {"rules": 1}) or {}
+    def _steps_of(self, rule: BoundRule, mark: Raw) -> list[Raw]:
+        entries = journal_collection(self._database, str(mark.get("journal")))
+        run: Raw = entries.find_one({"_id": mark.get("run")}, {"rules": 1}) or {}
         return [step for step in run.get("rules") or () if step.get("name") == rule.name]
 
     def _key(self, rule: str, digest: str) -> dict[str, Any]:
         """The digest is part of it: what a former text has done is known when that comes back."""
         return {"kind": "coverage", **self._of, "rule": rule, "digest": digest}
-
-
-def _mark_of(stored: Mapping[str, Any] | None) -> _Mark | None:
-    if stored is None:
-        return None
-    return _Mark(stored.get("run"), str(stored.get("journal")), stored.get("done") is True)

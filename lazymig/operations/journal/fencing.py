@@ -1,4 +1,4 @@
-"""Writes of a bulk run that do nothing once its lease has expired, by the server's own clock.
+"""The fence of a lease: writes of a run do nothing once it has expired, by the server's clock.
 
 A process may be stopped at any line, for longer than its lease lasts, and go on without knowing it.
 So the time at which the lease ends is part of what each update looks for. In a transaction the
@@ -20,7 +20,7 @@ from pymongo.errors import AutoReconnect
 
 from lazymig.engines.access import Raw, all_of, is_mongomock
 from lazymig.errors import LeaseLost, Remedy
-from lazymig.operations.journal.journal import lease_collection
+from lazymig.operations.journal.collection import lease_collection
 
 __all__ = ["Fence", "WriteFenced", "fenced"]
 
@@ -77,7 +77,7 @@ class Fence:
         with self._lock:
             now = self._look()
         if now >= expires:
-            raise WriteFenced(f"{self._place}: a write came behind the end of the lease")
+            raise WriteFenced(f"{self._place}: a write came after the end of the lease")
 
     def _look(self) -> datetime:
         asked = time.monotonic()
@@ -160,7 +160,7 @@ def _before(query: Raw, expires: datetime) -> dict[str, Any]:
 
 
 def _within(request: Any, expires: datetime) -> Any:
-    """The same operation of a bulk write, which does nothing behind the end of the lease."""
+    """The same operation of a bulk write, which does nothing after the end of the lease."""
     query = getattr(request, "_filter", None)
     if not isinstance(query, Mapping) or getattr(request, "_upsert", None):
         return request

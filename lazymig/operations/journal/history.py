@@ -1,164 +1,31 @@
-"""Reading the journal of bulk runs, and asking something of a run from another process."""
+"""History: the journal of bulk runs as others read it, and what they ask of a run."""
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
 
 from bson import ObjectId
 from pymongo.database import Database
 
-from lazymig.engines.access import Raw, is_mongomock
+from lazymig.engines.access import Raw
 from lazymig.errors import Remedy, RunError, RunNotActive, RunNotFound
 from lazymig.odm.schema import collection_of
-from lazymig.operations.journal.journal import (
-    JOURNAL,
-    KEEP_RUNS,
-    Action,
-    Control,
-    Journal,
-    client_now,
-    leases_of,
-)
-from lazymig.operations.journal.records import fault_of, understood
-from lazymig.operations.throttling.throttle import Limits
-from lazymig.raw.elements import known_again
+from lazymig.operations.journal.collection import JOURNAL, leases_of, now_in
+from lazymig.operations.journal.entries import KEEP_RUNS, Quarantined, Run, Sample
+from lazymig.operations.journal.journal import Journal
+from lazymig.operations.journal.records import checked_run, understood
+from lazymig.operations.journal.retention import forget, prune
+from lazymig.operations.throttling.limits import CHANGEABLE, Limits
 from lazymig.redaction import without_secrets
-from lazymig.rules.rule import Scope
 
-__all__ = ["History", "Quarantined", "RuleRun", "Run", "RunState", "Sample", "Session"]
-
-RunState = Literal["running", "paused", "waiting", "stopped", "failed", "finished", "dead"]
+__all__ = ["History"]
 
 _ID_DIGITS = 24
 _HEX = re.compile(r"[0-9a-f]{1,24}")
-
-
-@dataclass(frozen=True, slots=True)
-class RuleRun:
-    """What a run has done of one rule so far.
-
-    `state` is `pending`, `running` or `done`. `done` of `total` documents are behind the run
-    (`exact` unless the total is an estimate, `None` before it is known); `matched` and `modified`
-    were counted by MongoDB, `quarantined` were left as they are. `passes` over the collection have
-    ended, `seconds` were spent. `last_id` is the last `_id` done. `edited`: the rule's text was
-    changed while the run was interrupted, and the rule began anew.
-    """
-
-    name: str
-    digest: str
-    state: str
-    done: int
-    total: int | None
-    exact: bool
-    matched: int
-    modified: int
-    quarantined: int
-    passes: int
-    seconds: float
-    last_id: Any
-    edited: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """A process that has run a part of a run: when it began, with which options and note."""
-
-    host: str
-    pid: int
-    started: datetime
-    options: Mapping[str, Any]
-    note: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A bulk run, as the journal had it when it was read. Times are naive UTC, by the server.
-
-    `state` is `running`, `paused` (asked to), `waiting` (`waiting` says for what), `stopped`,
-    `failed` (`error` says why), `finished`, or `dead`: it has not ended, but its process gives no
-    sign of life any more. `host`, `pid` and `options` are those of the last process, `note` is the
-    last that was given; `sessions` has what each process had, of the newest 100. `waited` has the
-    seconds spent waiting, by reason. `control` is what is asked of the run. `in_quarantine` counts
-    the documents that the run has refused and that are still in its quarantine. `model_class` is
-    the model's name with its module; `None` in runs of the first versions. `reopened`
-    are the rules that matched documents again when the run ended, because of a later one.
-    """
-
-    id: ObjectId
-    model: str
-    collection: str
-    handler: str
-    scope: Scope
-    rules: tuple[RuleRun, ...]
-    state: RunState
-    host: str
-    pid: int
-    note: str | None
-    started: datetime
-    ended: datetime | None
-    heartbeat: datetime
-    options: Mapping[str, Any]
-    waiting: str | None
-    waited: Mapping[str, float]
-    sessions: tuple[Session, ...]
-    error: str | None
-    control: Control
-    in_quarantine: int = 0
-    model_class: str | None = None
-    reopened: tuple[str, ...] = ()
-
-    @property
-    def complete(self) -> bool:
-        """Whether it has finished and left no document to its rules, nor in its quarantine."""
-        return self.state == "finished" and not self.in_quarantine and not self.reopened
-
-    @property
-    def active(self) -> bool:
-        """Whether a process is at work on it."""
-        return self.state in ("running", "paused", "waiting")
-
-    @property
-    def matched(self) -> int:
-        """Documents matched, added up over the rules."""
-        return sum(rule.matched for rule in self.rules)
-
-    @property
-    def modified(self) -> int:
-        """Documents modified, added up over the rules."""
-        return sum(rule.modified for rule in self.rules)
-
-    @property
-    def quarantined(self) -> int:
-        """Documents left as they were, added up over the rules; some may be migrated by now."""
-        return sum(rule.quarantined for rule in self.rules)
-
-
-@dataclass(frozen=True, slots=True)
-class Quarantined:
-    """A document that a run left as it was: the rule, the text and the type's name of the error."""
-
-    run: ObjectId
-    collection: str
-    rule: str
-    document_id: Any
-    error: str
-    type: str
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """How many documents each rule of a model had left at a time; `None` where that is unknown."""
-
-    model: str
-    collection: str
-    at: datetime
-    remaining: Mapping[str, int | None]
 
 
 class History:
@@ -219,11 +86,11 @@ class History:
         self._ask(run_id, {"action": "pause", "by": by})
 
     def resume(self, run_id: ObjectId | str, by: str | None = None) -> None:
-        """Ask a paused run to go on; it keeps the limits that it was given meanwhile.
+        """Ask a paused run to continue; it keeps the limits that it was given meanwhile.
 
         :raises RunNotFound: there is no such run.
-        :raises RunNotActive: nobody is at work on it. Such a run goes on by the option `resume` of
-            `migrate_all` or `migrate_pending`.
+        :raises RunNotActive: nobody is at work on it. Such a run is resumed by the option `resume`
+            of `migrate_all` or `migrate_pending`.
         """
         self._ask(run_id, {"action": "run", "by": by})
 
@@ -245,9 +112,8 @@ class History:
         :raises RunNotFound: there is no such run.
         :raises RunNotActive: nobody is at work on it.
         """
-        known: Sequence[str] = ("max_rate", "max_replication_lag", "max_latency", "nice")
-        if not limits or not set(limits) <= set(known):
-            raise TypeError(f"slow() takes one or more of {', '.join(known)}")
+        if not limits or not limits.keys() <= CHANGEABLE.keys():
+            raise TypeError(f"slow() takes one or more of {', '.join(CHANGEABLE)}")
         if limits.get("nice", 0) is None:
             limits["nice"] = 0.0
         Limits(**limits)  # type: ignore[arg-type]
@@ -262,23 +128,9 @@ class History:
         :param limit: how many at most; `None` for all.
         :raises RunNotFound: there is no such run.
         """
-        query: dict[str, Any] = {"kind": "quarantine"}
-        if run_id is not None:
-            query["run"] = self.run(run_id).id
-        every = self._entries.find(query).sort([("at", -1), ("document_id", 1)])
-        found = understood("quarantine", every, self._entries.full_name)
-        return [
-            Quarantined(
-                run=entry["run"],
-                collection=entry["collection"],
-                rule=entry["rule"],
-                document_id=known_again(entry["document_id"]),
-                error=entry["error"],
-                type=entry["type"],
-                at=entry["at"],
-            )
-            for entry in itertools.islice(found, limit)
-        ]
+        query = {} if run_id is None else {"run": self.run(run_id).id}
+        found = self._journal.quarantine.find(query, [("at", -1), ("document_id", 1)])
+        return list(itertools.islice(found, limit))
 
     def samples(self, model: Any = None) -> list[Sample]:
         """What was left at the times that were kept, oldest first.
@@ -289,10 +141,7 @@ class History:
         if model is not None:
             query["model"] = model.__name__ if isinstance(model, type) else model
         every = self._entries.find(query).sort([("since", 1), ("_id", 1)])
-        return [
-            Sample(entry["model"], entry["collection"], entry["at"], dict(entry["remaining"]))
-            for entry in understood("sample", every, self._entries.full_name)
-        ]
+        return list(map(Sample.read, understood("sample", every, self._entries.full_name)))
 
     def prune(self, keep_runs: int = KEEP_RUNS) -> int:
         """Forget the oldest ended runs of each collection, and what they have in quarantine.
@@ -304,7 +153,7 @@ class History:
         :returns: how many runs were forgotten.
         :raises ValueError: `keep_runs` is below 0.
         """
-        return self._journal.prune(keep_runs)
+        return prune(self._entries, keep_runs)
 
     def delete(self, run_id: ObjectId | str) -> None:
         """Forget a run, and what it has in quarantine. It cannot be resumed any more.
@@ -320,43 +169,32 @@ class History:
                 collection=self._full_name(run),
                 run=run.id,
             )
-        self._journal.forget(run.id)
+        forget(self._entries, run.id)
 
     def _read(self, query: Raw, limit: int | None, *, strict: bool = False) -> list[Run]:
         """The runs of a query.
 
         :param strict: a record that is not understood is an error.
         """
-        now = client_now() if is_mongomock(self._entries) else "$$NOW"
         found = self._entries.aggregate(
             [
                 {"$match": {"kind": "run", **query}},
                 {"$sort": {"started": -1, "_id": -1}},
-                {"$addFields": {"now": now}},
+                {"$addFields": {"now": now_in(self._entries)}},
             ]
         )
         name = self._entries.full_name
-        readable = self._checked(found) if strict else understood("run", found, name)
+        known = (checked_run(entry, name) for entry in found)
+        readable = known if strict else understood("run", found, name)
         entries = list(itertools.islice(readable, limit))
         holders: dict[Any, datetime] = {}
         if any(entry["state"] == "running" for entry in entries):
             holders = leases_of(self._entries.database)
         waiting = self._in_quarantine([entry["_id"] for entry in entries])
         return [
-            _run(entry, holders.get(entry["_id"]), waiting.get(entry["_id"], 0))
+            Run.read(entry, holders.get(entry["_id"]), waiting.get(entry["_id"], 0))
             for entry in entries
         ]
-
-    def _checked(self, found: Iterable[Raw]) -> Iterator[Raw]:
-        for entry in found:
-            fault = fault_of("run", entry)
-            if fault is not None:
-                raise RunNotFound(
-                    f"{self._entries.full_name}: the record {entry['_id']} is no run that this "
-                    f"version knows, because {fault}: another program or version has written it",
-                    run=entry["_id"],
-                )
-            yield entry
 
     def _in_quarantine(self, runs: Sequence[ObjectId]) -> dict[ObjectId, int]:
         """How many documents are in the quarantine of each run."""
@@ -412,71 +250,3 @@ class History:
 
     def _full_name(self, run: Run) -> str:
         return f"{self._entries.database.name}.{run.collection}"
-
-
-def _run(entry: Raw, lease_until: datetime | None, in_quarantine: int) -> Run:
-    control = Control.read(entry["control"])
-    return Run(
-        id=entry["_id"],
-        model=entry["model"],
-        collection=entry["collection"],
-        handler=entry["handler"],
-        scope=entry["scope"],
-        rules=tuple(_rule_run(step) for step in entry["rules"]),
-        state=_state(entry, control.action, lease_until),
-        host=entry["host"],
-        pid=entry["pid"],
-        note=entry["note"],
-        started=entry["started"],
-        ended=entry["ended"],
-        heartbeat=entry["heartbeat"],
-        options=dict(entry["options"]),
-        waiting=entry["waiting"],
-        waited=dict(entry["waited"]),
-        sessions=tuple(
-            Session(
-                host=session["host"],
-                pid=session["pid"],
-                started=session["at"],
-                options=dict(session["options"]),
-                note=session["note"],
-            )
-            for session in entry["sessions"]
-        ),
-        error=entry["error"],
-        control=control,
-        in_quarantine=in_quarantine,
-        model_class=entry.get("model_class"),
-        reopened=tuple(entry.get("reopened", ())),
-    )
-
-
-def _state(entry: Raw, action: Action, lease_until: datetime | None) -> RunState:
-    stored: RunState = entry["state"]
-    if stored != "running":
-        return stored
-    # A single update of a large collection takes long without a word; the lease is renewed.
-    silent_until = entry["heartbeat"] + timedelta(seconds=entry["lease"])
-    if entry["now"] >= max(silent_until, lease_until or silent_until):
-        return "dead"
-    if action == "pause":
-        return "paused"
-    return "running" if entry["waiting"] is None else "waiting"
-
-
-def _rule_run(step: Raw) -> RuleRun:
-    return RuleRun(
-        name=step["name"],
-        digest=step["digest"],
-        state=step["state"],
-        done=step["done"],
-        total=step["total"],
-        exact=step["exact"],
-        matched=step["matched"],
-        modified=step["modified"],
-        quarantined=step["quarantined"],
-        passes=step["passes"],
-        seconds=step["seconds"],
-        last_id=None if step["at"] is None else known_again(step["at"]["_id"]),
-        edited=step["edited"],
-    )

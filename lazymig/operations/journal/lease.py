@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
-from types import TracebackType
+from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import Any
 
 import pymongo
@@ -20,9 +21,9 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from lazymig.engines.access import Raw, is_mongomock
 from lazymig.errors import CollectionLocked, LeaseLost, Remedy
+from lazymig.operations.journal.collection import JOURNAL, lease_collection
 from lazymig.operations.journal.fencing import Fence
-from lazymig.operations.journal.journal import JOURNAL, client_now, lease_collection
-from lazymig.operations.journal.records import fault_of
+from lazymig.operations.journal.records import FORMAT, fault_of
 from lazymig.operations.journal.succession import end_predecessors
 from lazymig.redaction import excerpt, without_secrets
 
@@ -35,22 +36,22 @@ LEASE_SECONDS = 15.0
 # Renewals within the time of one lease, so that one or two may fail.
 _RENEWALS = 3
 
-# Two that upsert the same entry at once: one of them is told so, and asks again.
+# Of two that upsert the same entry at once one gets an error, and asks again.
 _ATTEMPTS = 3
 
 
-class Lease:
+class Lease(AbstractContextManager[Any]):
     """The right to run over one collection, taken on entering and given back on leaving.
 
     The lease is an entry of the collection `lazymig_journal` with a time at which it expires. A
     thread renews it while it is held. A process that dies renews nothing, so the next run can take
-    over.
+    over. On mongomock, which no other process reaches, it is held without an entry.
 
     :param journal: the journal collection. The lease is in its database, but always under the same
         name: runs with different journals exclude each other as well.
     :param collection: the name of the collection that is run over, in the journal's database.
     :param seconds: how long the lease lasts without a renewal.
-    :param holder: what others are told: `run`, `note`; `host` and `pid` are this process's, and
+    :param holder: what others see: `run`, `note`; `host` and `pid` are this process's, and
         `journal` is where the run is noted. Connection strings are cut out of its texts.
     :param clock: seconds that never go back, by which the holder itself judges the lease.
     """
@@ -91,12 +92,7 @@ class Lease:
         self.acquire()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
     def acquire(self) -> None:
@@ -107,12 +103,15 @@ class Lease:
         """
         if self._held:
             raise RuntimeError(f"the lease of {self.collection} is held already")
+        self._taken = False
+        if is_mongomock(self._entries):
+            self._held, self._until = True, math.inf
+            return
         asked = self._clock()
         entry = self._take()
         if entry.get("token") != self._token:
             raise self._locked(entry)
         self._until = asked + self.seconds
-        self._taken = False
         self._held = True
         self._closing = threading.Event()
         self._renewer = threading.Thread(
@@ -149,17 +148,18 @@ class Lease:
         """The proof that the lease is held by this process."""
         return self._token
 
-    def tell(self, **holder: Any) -> None:
-        """Change what others are told of the holder (`run`, `note`), at once.
+    def name_run(self, run_id: ObjectId) -> None:
+        """Let others see at once which run the lease is held for.
 
         :raises pymongo.errors.PyMongoError: the connection or the rights.
         """
-        self._holder = {**self._holder, **without_secrets(holder)}
-        self._renew()
+        self._holder = {**self._holder, "run": run_id}
+        if not is_mongomock(self._entries):
+            self._renew()
 
     @property
     def valid(self) -> bool:
-        """Whether no other run can hold the lease at this moment.
+        """Return whether no other run can hold the lease at this moment.
 
         False when renewing has failed for longer than the lease lasts, by this machine's
         monotonic clock, and for good once another run has taken it.
@@ -168,7 +168,7 @@ class Lease:
 
     @property
     def taken(self) -> bool:
-        """Whether the lease is another run's by now, or its entry was deleted: for good."""
+        """Return whether the lease is another run's by now, or its entry was deleted: for good."""
         return self._taken
 
     def check(self) -> None:
@@ -199,6 +199,8 @@ class Lease:
         if not self._held:
             return
         self._stop_renewing()
+        if is_mongomock(self._entries):
+            return
         try:
             with pymongo.timeout(self.seconds):
                 self._entries.delete_one({"_id": self._key, "token": self._token})
@@ -213,6 +215,7 @@ class Lease:
         return {
             "_id": self._key,
             "kind": "lease",
+            "format": FORMAT,
             "collection": self.collection,
             "token": self._token,
             "holder": self._holder,
@@ -221,8 +224,6 @@ class Lease:
 
     def _take(self) -> Raw:
         """The entry after the attempt: with our token, or with the holder's."""
-        if is_mongomock(self._entries):
-            return self._take_by_own_clock()
         expires = {"$add": ["$$NOW", self.seconds * 1000]}
         # Whoever dies before the former holders are ended leaves them to the next one.
         known = {"$cond": [{"$isArray": "$before"}, "$before", []]}
@@ -232,11 +233,13 @@ class Lease:
         ours = {
             "$mergeObjects": [{"$literal": self._entry()}, {"expires": expires, "before": before}]
         }
-        # Free, expired, or ours already: an answer that was lost made the driver ask twice.
+        # Free, expired, or ours already: an answer that was lost made the driver ask twice. What a
+        # newer version means by its entry is not known here.
+        expired = {"$lte": ["$expires", "$$NOW"]}
         free = {
             "$or": [
                 {"$eq": [{"$type": "$expires"}, "missing"]},
-                {"$lte": ["$expires", "$$NOW"]},
+                {"$and": [expired, {"$lte": [{"$ifNull": ["$format", FORMAT]}, FORMAT]}]},
                 {"$eq": ["$token", self._token]},
             ]
         }
@@ -254,30 +257,12 @@ class Lease:
                 return entry
         raise AssertionError  # pragma: no cover - the loop returns or raises
 
-    def _take_by_own_clock(self) -> Raw:
-        now = client_now()
-        entry = {**self._entry(), "expires": now + timedelta(seconds=self.seconds)}
-        expired = {"_id": self._key, "expires": {"$lte": now}}
-        try:
-            former = self._entries.find_one_and_replace(expired, entry)
-            if former is None:
-                self._entries.insert_one(entry)
-            else:
-                return {**entry, "before": [former["holder"]]}
-        except DuplicateKeyError:
-            held: Raw | None = self._entries.find_one({"_id": self._key})
-            if held is not None:
-                return held
-            raise
-        return entry
-
     def _locked(self, entry: Raw) -> CollectionLocked:
         fault = fault_of("lease", entry)
         if fault is not None:
             raise CollectionLocked(
                 f"{self._full_name}: the lease {self._key!r} in {self._entries.full_name} cannot "
-                f"be read, because {fault}: another program or version has written it; delete the "
-                "entry if that is not at work",
+                f"be read, because {fault}; delete the entry if that is not at work",
                 collection=self._full_name,
                 holder={},
                 expires=None,
@@ -304,13 +289,8 @@ class Lease:
     def _renew(self) -> None:
         asked = self._clock()
         query = {"_id": self._key, "token": self._token}
-        update: Any
-        if is_mongomock(self._entries):
-            expires = client_now() + timedelta(seconds=self.seconds)
-            update = {"$set": {"expires": expires, "holder": self._holder}}
-        else:
-            expires_then = {"$add": ["$$NOW", self.seconds * 1000]}
-            update = [{"$set": {"expires": expires_then, "holder": {"$literal": self._holder}}}]
+        expires = {"$add": ["$$NOW", self.seconds * 1000]}
+        update = [{"$set": {"expires": expires, "holder": {"$literal": self._holder}}}]
         if self._entries.update_one(query, update).matched_count:
             with self._lock:
                 self._until = max(self._until, asked + self.seconds)

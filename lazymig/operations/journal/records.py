@@ -1,7 +1,9 @@
-"""Records of the journal that another program, or another version of lazymig, has written.
+"""The format of the journal's records, and those that another program or version has written.
 
-What lacks a key that is needed here, or has another type there, is not understood: it is named and
-left out of what is read, and nothing is done to it.
+Every record has the number of its `format`; those of the versions before there were numbers have
+none, and are read as format 1. What lacks a key of format 1, or has another type there, or is of a
+later format, is not understood: it is named and left out of what is read, and nothing is done to
+it. A key that was added since has a default in its reader.
 """
 
 from __future__ import annotations
@@ -12,10 +14,14 @@ from datetime import datetime
 from typing import Any, Final
 
 from lazymig.engines.access import Raw
+from lazymig.errors import RunNotFound
 
-__all__ = ["fault_of", "understood"]
+__all__ = ["FORMAT", "checked_run", "fault_of", "is_newer", "understood"]
 
 logger = logging.getLogger(__name__)
+
+FORMAT: Final = 1
+"""The format that this version writes, and the latest that it reads."""
 
 _Types = tuple[type, ...]
 
@@ -65,25 +71,49 @@ _RULE: Final = {
 }
 
 
+def is_newer(record: Raw) -> str | None:
+    """Say that a record is of a later format than this version knows; `None` where it is not."""
+    found = record.get("format", FORMAT)
+    if isinstance(found, int) and found <= FORMAT:
+        return None
+    return (
+        f"its format is {found}, and this version of lazymig knows {FORMAT}: it was written by a "
+        "newer lazymig"
+    )
+
+
 def fault_of(kind: str, record: Raw) -> str | None:
-    """What is not as a record of this kind has it; `None` where all is."""
-    fault = _fault_in(record, _KINDS[kind])
-    if fault is not None or kind != "run":
-        return fault
-    parts = [("control", record["control"], _CONTROL)]
-    parts += [(f"rules.{place}", each, _RULE) for place, each in enumerate(record["rules"])]
-    parts += [
-        (f"sessions.{place}", each, _SESSION) for place, each in enumerate(record["sessions"])
-    ]
-    for name, part, keys in parts:
-        fault = _fault_in(part, keys, f"{name}.")
-        if fault is not None:
-            return fault
-    return None
+    """Say what is not as a record of this kind has it, and who has written it; else `None`."""
+    newer = is_newer(record)
+    if newer is not None:
+        return newer
+    parts = [("", record, _KINDS[kind])]
+    if kind == "run" and _fault_in(*parts[0]) is None:
+        parts.append(("control.", record["control"], _CONTROL))
+        parts += [(f"rules.{at}.", each, _RULE) for at, each in enumerate(record["rules"])]
+        parts += [(f"sessions.{at}.", each, _SESSION) for at, each in enumerate(record["sessions"])]
+    faults = (fault for part in parts if (fault := _fault_in(*part)) is not None)
+    fault = next(faults, None)
+    return None if fault is None else f"{fault}: another program or version has written it"
+
+
+def checked_run(entry: Raw, journal: str) -> Raw:
+    """The entry of a run that somebody has asked for.
+
+    :param journal: the full name of its collection.
+    :raises RunNotFound: this version cannot read it.
+    """
+    fault = fault_of("run", entry)
+    if fault is None:
+        return entry
+    raise RunNotFound(
+        f"{journal}: the record {entry['_id']} is no run that this version knows, because {fault}",
+        run=entry["_id"],
+    )
 
 
 def understood(kind: str, records: Iterable[Raw], journal: str) -> Iterator[Raw]:
-    """Those of the records that are as this version writes them; the others are named in the log.
+    """Those of the records that this version can read; the others are named in the log.
 
     :param journal: the full name of their collection.
     """
@@ -91,18 +121,17 @@ def understood(kind: str, records: Iterable[Raw], journal: str) -> Iterator[Raw]
         fault = fault_of(kind, record)
         if fault is None:
             yield record
-            continue
-        logger.warning(
-            "%s: the record %r of kind %r is left out, because %s: another program or version has "
-            "written it",
-            journal,
-            record.get("_id"),
-            kind,
-            fault,
-        )
+        else:
+            logger.warning(
+                "%s: the record %r of kind %r is left out, because %s",
+                journal,
+                record.get("_id"),
+                kind,
+                fault,
+            )
 
 
-def _fault_in(record: Any, keys: Mapping[str, _Types], within: str = "") -> str | None:
+def _fault_in(within: str, record: Any, keys: Mapping[str, _Types]) -> str | None:
     if not isinstance(record, Mapping):
         return f"{within.rstrip('.')} is no sub-document"
     for key, types in keys.items():

@@ -1,4 +1,4 @@
-"""Documents that bulk runs have refused and that still wait for their rule.
+"""The documents that bulk runs have refused and that still wait for their rule.
 
 A document in quarantine is left out of the rest of its run, and of what `resume` does: whoever
 says that a run is complete, that a finding is cured or that a rule can go has to know it. An entry
@@ -33,9 +33,11 @@ from lazymig.errors import MigrationError, MigrationFailed
 from lazymig.odm.loading import builder_of, is_broken
 from lazymig.odm.plans import root_of
 from lazymig.odm.stored import as_stored
-from lazymig.operations.journal.journal import Journal, RunEntry
+from lazymig.operations.journal.collection import UNAUTHORIZED
+from lazymig.operations.journal.entries import Quarantined, RunEntry
+from lazymig.operations.journal.journal import Journal
+from lazymig.operations.journal.quarantine import Quarantine
 from lazymig.operations.journal.records import understood
-from lazymig.raw.elements import known_again
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.once import CLAIM
 from lazymig.rules.plan import Plan
@@ -43,8 +45,6 @@ from lazymig.rules.plan import Plan
 __all__ = ["Refusal", "refusals", "release_settled"]
 
 logger = logging.getLogger(__name__)
-
-_UNAUTHORIZED = 13
 
 # Documents that are asked for at once.
 _BATCH = 1000
@@ -63,15 +63,15 @@ class Refusal:
 def refusals(collection: Collection[Any], plan: Plan, journal_name: str) -> list[Refusal]:
     """The documents that wait in quarantine for a rule of a plan. Reads only.
 
-    Whoever may not read the journal is told of none, in the log.
+    For whoever may not read the journal there are none, which the log says.
 
     :raises pymongo.errors.PyMongoError: the connection, or the right to read the collection.
     """
     journal = Journal(collection.database, journal_name, codec_options=collection.codec_options)
     try:
-        found = list(_current(journal.collection, collection.name, plan))
+        found = list(_current(journal.quarantine, collection.name, plan))
     except OperationFailure as exc:
-        if exc.code != _UNAUTHORIZED:
+        if exc.code != UNAUTHORIZED:
             raise
         logger.warning(
             "%s: the quarantine of %s is not looked at, because the user may not read it",
@@ -109,10 +109,7 @@ def release_settled(
     :raises pymongo.errors.PyMongoError: the connection or the rights.
     """
     rules = plan.lazy if entry.scope == "lazy" else plan.bulk
-    query = {"kind": "quarantine", "run": entry.id}
-    every = journal.collection.find(query).sort("_id", 1)
-    known = understood("quarantine", every, journal.collection.full_name)
-    found = [_refusal(each, plan) for each in known]
+    found = [_refusal(each, plan) for each in journal.quarantine.find({"run": entry.id})]
     if not found:
         return []
     ids = [each.document_id for each in found]
@@ -122,36 +119,30 @@ def release_settled(
         if key_of(each.document_id) not in keys:
             settled.setdefault(each.rule, []).append(each.document_id)
     for name, released in settled.items():
-        journal.release(entry.id, name, released)
+        journal.quarantine.release(entry.id, name, released)
     return [each for each in found if key_of(each.document_id) in keys]
 
 
-def _refusal(entry: Raw, plan: Plan) -> Refusal:
-    kind = getattr(errors, str(entry["type"]), MigrationFailed)
+def _refusal(entry: Quarantined, plan: Plan) -> Refusal:
+    kind = getattr(errors, entry.type, MigrationFailed)
     if not (isinstance(kind, type) and issubclass(kind, MigrationError)):
         kind = MigrationFailed
-    document_id = known_again(entry["document_id"])
-    error = kind(
-        entry["error"],
-        model=plan.model_name,
-        rule=entry["rule"],
-        document_id=document_id,
-    )
-    return Refusal(entry["run"], entry["rule"], document_id, error)
+    key = entry.document_id
+    error = kind(entry.error, model=plan.model_name, rule=entry.rule, document_id=key)
+    return Refusal(entry.run, entry.rule, key, error)
 
 
-def _current(entries: Collection[Any], name: str, plan: Plan) -> Iterator[Refusal]:
+def _current(quarantine: Quarantine, name: str, plan: Plan) -> Iterator[Refusal]:
     """What is in quarantine for the rules of a plan, without what a later run has looked at anew.
 
     A run that has finished was past every document with each of its rules: what it did not refuse
     itself is no longer refused.
     """
     names = [rule.name for rule in (*plan.lazy, *plan.bulk)]
-    of_collection = {"kind": "quarantine", "collection": name, "rule": {"$in": names}}
-    every = entries.find(of_collection).sort("_id", 1) if names else ()
-    found = list(understood("quarantine", every, entries.full_name))
+    found = list(quarantine.find({"collection": name, "rule": {"$in": names}})) if names else []
     if not found:
         return
+    entries = quarantine.entries
     of_model = {"kind": "run", "collection": name, "model": plan.model_name}
     runs = list(understood("run", entries.find(of_model), entries.full_name))
     mine = {run["_id"] for run in runs}
@@ -162,7 +153,7 @@ def _current(entries: Collection[Any], name: str, plan: Plan) -> Iterator[Refusa
             for rule in ", ".join(done).split(", "):
                 renewed[rule] = max(run["started"], renewed.get(rule, run["started"]))
     for entry in found:
-        if entry["run"] in mine and entry["at"] >= renewed.get(entry["rule"], entry["at"]):
+        if entry.run in mine and entry.at >= renewed.get(entry.rule, entry.at):
             yield _refusal(entry, plan)
 
 
@@ -175,7 +166,7 @@ def _unsettled(
 ) -> set[Any]:
     """The keys of those documents that are there, and that one of the rules would still change.
 
-    Where no target tells that, a document counts that does not load or is not valid.
+    Where no target shows that, a document counts that does not load or is not valid.
     """
     reader = on_primary(collection)
     queries = [_documents_of(plan, rule) for rule in rules if rule.target is not None]
@@ -195,8 +186,8 @@ def _unsettled(
 
 
 def _documents_of(plan: Plan, rule: BoundRule) -> dict[str, Any]:
-    concern = plan.inherited_concern.get(rule.name, plan.concern)
+    class_filter = plan.inherited_concern.get(rule.name, plan.concern)
     if rule.once is None:
         # An empty target holds for all.
-        return all_of(concern, rule.target)
-    return all_of(concern, {"$or": [rule.target, {f"{CLAIM}.rule": rule.name}]})
+        return all_of(class_filter, rule.target)
+    return all_of(class_filter, {"$or": [rule.target, {f"{CLAIM}.rule": rule.name}]})

@@ -1,4 +1,4 @@
-"""Whoever takes over a lease that has expired ends what its former holders may have left.
+"""The succession to a lease that has expired: what its former holders may have left is ended.
 
 A holder that was killed may have left a transaction. One that was only stopped goes on some day: it
 must not find the entry of its run as it was, for by that it would write in a transaction.
@@ -7,20 +7,26 @@ must not find the entry of its run as it was, for by that it would write in a tr
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
+from bson import Binary
+from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from lazymig.engines.access import Raw, is_mongomock
 from lazymig.engines.driver_errors import is_away
-from lazymig.operations.journal.journal import JOURNAL, Journal
+from lazymig.operations.journal.collection import JOURNAL, journal_collection
 from lazymig.redaction import excerpt
 
 __all__ = ["end_predecessors"]
 
 logger = logging.getLogger(__name__)
+
+# Sessions of runs that have not ended, of which the newest are looked at.
+_MOST_SESSIONS = 100
 
 
 def end_predecessors(database: Database[Any], collection: str, holders: Sequence[Raw]) -> None:
@@ -31,20 +37,20 @@ def end_predecessors(database: Database[Any], collection: str, holders: Sequence
     :raises pymongo.errors.PyMongoError: the connection or the rights.
     """
     for holder in holders:
-        journal = Journal(database, str(holder.get("journal") or JOURNAL))
+        entries = journal_collection(database, str(holder.get("journal") or JOURNAL))
         if not is_mongomock(database):
-            _kill_sessions(journal, collection)
+            _kill_sessions(entries, collection)
         if holder.get("run") is not None:
             # It waits for a transaction that could not be ended.
-            journal.disown(holder["run"])
+            entries.update_one({"_id": holder["run"], "kind": "run"}, {"$set": {"token": None}})
 
 
-def _kill_sessions(journal: Journal, collection: str) -> None:
-    sessions = journal.sessions_left(collection)
+def _kill_sessions(entries: Collection[Any], collection: str) -> None:
+    sessions = _sessions_left(entries, collection)
     if not sessions:
         return
     try:
-        journal.collection.database.client.admin.command("killSessions", sessions)
+        entries.database.client.admin.command("killSessions", sessions)
     except OperationFailure as exc:
         if is_away(exc):
             raise
@@ -53,3 +59,16 @@ def _kill_sessions(journal: Journal, collection: str) -> None:
             collection,
             excerpt(exc),
         )
+
+
+def _sessions_left(entries: Collection[Any], collection: str) -> list[Raw]:
+    """The sessions of runs over a collection that have not ended, the newest first.
+
+    Whoever holds the lease of the collection knows that their processes are dead.
+    """
+    query = {"kind": "run", "collection": collection, "ended": None}
+    found = entries.find({**query, "session": {"$exists": True}}, {"session": 1})
+    sessions = [entry["session"] for entry in found.sort("_id", -1).limit(_MOST_SESSIONS)]
+    ids = [each["id"] for each in sessions if isinstance(each, Mapping) and "id" in each]
+    # A client may read back as a UUID what it can only send as binary.
+    return [{"id": Binary.from_uuid(each) if isinstance(each, UUID) else each} for each in ids]

@@ -1,4 +1,4 @@
-"""The digest of a rule: whether it still says what it said when a run began."""
+"""The digest of a rule, which shows whether it still says what it said when a run began."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a bulk run: the first one asks it to stop, the second one acts."""
+"""The interrupts of a bulk run, Ctrl-C and SIGTERM: the first asks it to stop, the second acts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Interrupts:
         self._herald: threading.Thread | None = None
 
     def wait(self, seconds: float) -> bool:
-        """Sleep; a request ends the sleep early. Gives whether there is one."""
+        """Sleep; a request ends the sleep early. Return whether there is one."""
         if self.requested is None:
             with suppress(queue.Empty):
                 self._wake.get(timeout=max(0.0, seconds))

@@ -1,27 +1,23 @@
-"""How a bulk run opens: as a new entry of the journal, or as one that is gone on with, or not."""
+"""The opening of a bulk run: a new entry of the journal, one that is resumed, or neither."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from bson import ObjectId
-from pymongo.collection import Collection
 
 from lazymig.engines.bulk import MigrationReport, RuleReport
 from lazymig.errors import MigrationError, Remedy, RuleChanged, RunError, RunNotActive
 from lazymig.operations.journal.coverage import Coverage, is_marked
-from lazymig.operations.journal.journal import Journal, NewRun, RunEntry
+from lazymig.operations.journal.entries import NewRun, RunEntry
 from lazymig.operations.journal.refusals import refusals
+from lazymig.operations.runs.context import RunContext
 from lazymig.operations.runs.digest import digest_of
-from lazymig.operations.runs.options import Options
-from lazymig.operations.runs.steps import Step, report_of
+from lazymig.operations.runs.steps import RuleStep, report_of
 from lazymig.rules.bound_rule import BoundRule
-from lazymig.rules.plan import Plan
 from lazymig.rules.repetition import tells_what_is_left
-from lazymig.rules.rule import Scope
 
 __all__ = ["Opened", "Opening"]
 
@@ -36,7 +32,7 @@ class Opened:
     """
 
     entry: RunEntry
-    steps: list[Step]
+    steps: list[RuleStep]
     covered: dict[str, ObjectId]
     waiting: list[MigrationError]
 
@@ -56,21 +52,12 @@ class Opening:
     """Decides what there is to do, with the lease of the collection in hand. May be repeated."""
 
     def __init__(
-        self,
-        collection: Collection[Any],
-        plan: Plan,
-        scope: Scope,
-        options: Options,
-        groups: Sequence[tuple[BoundRule, ...]],
-        journal: Journal,
-        coverage: Coverage,
+        self, context: RunContext, groups: Sequence[tuple[BoundRule, ...]], coverage: Coverage
     ) -> None:
-        self.collection = collection
-        self.plan = plan
-        self.scope = scope
-        self.options = options
+        self.context = context
+        self.options = context.options
+        self.journal = context.journal
         self.groups = groups
-        self.journal = journal
         self.coverage = coverage
         self.names = [", ".join(rule.name for rule in rules) for rules in groups]
         self.digests = ["-".join(digest_of(rule) for rule in rules) for rules in groups]
@@ -91,9 +78,9 @@ class Opening:
         if entry is None:
             logger.warning(
                 "%s: no run of the %s rules over %s is unfinished, so none is resumed; %s",
-                self.plan.model_name,
-                self.scope,
-                self.collection.full_name,
+                self.context.name,
+                self.context.scope,
+                self.context.full_name,
                 Remedy("new_run"),
             )
             return self._report(waiting=self._waiting(None), nothing_to_resume=True)
@@ -103,9 +90,9 @@ class Opening:
         resume = self.options.resume
         try:
             return self.journal.resume(
-                self.plan.model_name,
-                self.collection.name,
-                self.scope,
+                self.context.name,
+                self.context.collection.name,
+                self.context.scope,
                 None if resume is True else ObjectId(str(resume)),
                 options=self.options.to_journal(),
                 note=self.options.note,
@@ -120,10 +107,10 @@ class Opening:
             return self._report(covered, self._waiting(covered))
         entry = self.journal.begin(
             NewRun(
-                model=self.plan.model_name,
-                collection=self.collection.name,
-                handler=self.plan.handler_class.__qualname__,
-                scope=self.scope,
+                model=self.context.name,
+                collection=self.context.collection.name,
+                handler=self.context.plan.handler_class.__qualname__,
+                scope=self.context.scope,
                 rules=tuple(zip(self.names, self.digests, strict=True)),
                 options=self.options.to_journal(),
                 note=self.options.note,
@@ -136,20 +123,20 @@ class Opening:
         return Opened(entry, self._steps(entry), covered, self._waiting(covered))
 
     def _go_on(self, entry: RunEntry) -> Opened:
-        if [step["name"] for step in entry.steps] != self.names:
+        if [rule.name for rule in entry.rules] != self.names:
             self.journal.finish(entry, "stopped", "the handler has other rules than the run")
             raise RuleChanged(
-                f"{self.plan.model_name}: run {entry.id} has begun with the rules "
-                f"{'; '.join(step['name'] for step in entry.steps)}, but the handler has "
+                f"{self.context.name}: run {entry.id} has begun with the rules "
+                f"{'; '.join(rule.name for rule in entry.rules)}, but the handler has "
                 f"{'; '.join(self.names)} now",
-                collection=str(self.collection.full_name),
+                collection=self.context.full_name,
                 run=entry.id,
                 remedy=Remedy("new_run"),
             )
         self._warn_of_missing_backup(entry)
         steps = self._steps(entry)
         for step, digest in zip(steps, self.digests, strict=True):
-            if step.state["digest"] != digest:
+            if step.state.digest != digest:
                 self._begin_anew(entry, step, digest)
         again = any(former.get("again") for former in entry.former_options)
         try:
@@ -159,18 +146,18 @@ class Opening:
             raise
         for step in steps:
             if step.name in covered and not step.is_over:
-                self.journal.skip(entry, step.position)
-                step.state["state"] = "skipped"
+                step.change(state="skipped")
+                self._note(entry, step)
         return Opened(entry, steps, covered, self._waiting(covered))
 
-    def _steps(self, entry: RunEntry) -> list[Step]:
+    def _steps(self, entry: RunEntry) -> list[RuleStep]:
         return [
-            Step(
+            RuleStep(
                 position,
                 rules,
-                self.scope,
-                entry.steps[position],
-                rescue=self.scope == "lazy" and rules[0].target is None,
+                self.context.scope,
+                entry.rules[position],
+                rescue=self.context.scope == "lazy" and rules[0].target is None,
             )
             for position, rules in enumerate(self.groups)
         ]
@@ -179,7 +166,7 @@ class Opening:
         marked = [
             (rules[0], digest)
             for rules, digest in zip(self.groups, self.digests, strict=True)
-            if is_marked(rules[0], self.scope)
+            if is_marked(rules[0], self.context.scope)
         ]
         return self.coverage.covered(marked, run, again=again) if marked else {}
 
@@ -191,7 +178,8 @@ class Opening:
         names = {rule.name for group in self.groups for rule in group} if rules is None else rules
         if not names:
             return []
-        found = refusals(self.collection, self.plan, self.journal.collection.name)
+        context = self.context
+        found = refusals(context.collection, context.plan, self.journal.collection.name)
         return [each.error for each in found if each.rule in names]
 
     def _report(
@@ -202,7 +190,7 @@ class Opening:
         nothing_to_resume: bool = False,
     ) -> MigrationReport:
         """The report of a call that has written nothing."""
-        report = report_of(self.collection, self.plan, self.scope, (), "finished", None, waiting)
+        report = report_of(self.context, (), "finished", None, waiting)
         mine = {each.name: each for each in report.rules}
         for name, run in (covered or {}).items():
             mine[name] = replace(mine.get(name, RuleReport(name, 0, 0, 0.0)), covered_by=run)
@@ -215,32 +203,33 @@ class Opening:
             logger.warning(
                 "%s: run %s was begun with a backup, and goes on without one: what it changes from "
                 "now on cannot be restored",
-                self.plan.model_name,
+                self.context.name,
                 entry.id,
             )
 
-    def _begin_anew(self, entry: RunEntry, step: Step, digest: str) -> None:
+    def _begin_anew(self, entry: RunEntry, step: RuleStep, digest: str) -> None:
         """A rule was edited after the run had begun: what its former text has done stays done."""
-        if step.state["done"] and not (
-            step.rescue or tells_what_is_left(step.rules[0], self.scope) is True
+        if step.state.done and not (
+            step.rescue or tells_what_is_left(step.rule, self.context.scope) is True
         ):
             self.journal.finish(entry, "stopped", "a rule was edited")
             raise RuleChanged(
-                f"{self.plan.model_name}.{step.name}: the rule was edited since run "
+                f"{self.context.name}.{step.name}: the rule was edited since run "
                 f"{entry.id} applied it to a part of the documents, and its target does not "
-                "tell which; put the rule back as it was to go on, or begin a new run, without "
+                "show which; put the rule back as it was to go on, or begin a new run, without "
                 "resume",
-                collection=str(self.collection.full_name),
+                collection=self.context.full_name,
                 run=entry.id,
             )
         logger.warning(
             "%s.%s: the rule was edited since run %s began; it begins anew, and its target decides "
             "what is left to do",
-            self.plan.model_name,
+            self.context.name,
             step.name,
             entry.id,
         )
-        self.journal.edited(entry, step.position, digest)
-        step.state.update(
-            digest=digest, state="pending", at=None, done=0, passes=0, repeatable=True
-        )
+        step.state = step.state.begun_anew(digest)
+        self._note(entry, step)
+
+    def _note(self, entry: RunEntry, step: RuleStep) -> None:
+        self.journal.checkpoint(entry, step.position, step.state, waited=entry.waited)

@@ -1,21 +1,20 @@
-"""What a bulk run may be told, checked before anything is written."""
+"""The options of a bulk run, checked before anything is written."""
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
 from bson import ObjectId
 
 from lazymig.errors import RunOptionError
-from lazymig.operations.journal.journal import JOURNAL
+from lazymig.operations.declared import declarations, name_of, option, plain
+from lazymig.operations.journal import JOURNAL
 from lazymig.operations.runs.progress import Progress
-from lazymig.operations.throttling.throttle import Limits
+from lazymig.operations.throttling.limits import Limits
 
 __all__ = ["Options", "RunOptions"]
 
@@ -28,10 +27,10 @@ class RunOptions(TypedDict, total=False):
     - `chunk_size`: documents per chunk; `"auto"` (default) adapts it to `chunk_seconds`, `None`
       sends a rule that reads no document as one update of the whole collection.
     - `chunk_seconds`: seconds that a chunk should take (0.5).
-    - `resume`: go on after the last checkpoint of the latest run that has not finished, or of the
-      run with this id. It never begins a run: where there is none to go on with, nothing is done.
+    - `resume`: continue after the last checkpoint of the latest run that has not finished, or of
+      the run with this id. It never begins a run: where there is none to resume, nothing is done.
     - `again`: apply also rules that a run has applied to the whole collection before, and whose
-      targets do not tell that they were applied (`False`).
+      targets do not show that they were applied (`False`).
     - `note`: a text for the journal.
     - `max_errors`: refused documents that are put into quarantine before the run stops (0).
     - `max_rate`: documents per second. `max_replication_lag`: seconds. `max_latency`: seconds of
@@ -72,68 +71,89 @@ class RunOptions(TypedDict, total=False):
     journal: str
 
 
+def _is_chunk_size(value: Any) -> bool:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return value is None or value == "auto" or (is_number and value >= 1)
+
+
+def _is_resume(value: Any) -> bool:
+    is_id = isinstance(value, (str, ObjectId)) and ObjectId.is_valid(value)
+    return value is None or isinstance(value, bool) or is_id
+
+
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Limits):
     """The options of one run, complete and checked; see `RunOptions`.
 
     :raises RunOptionError: one of them has a value that it cannot have.
     """
 
-    chunk_size: int | Literal["auto"] | None = "auto"
-    chunk_seconds: float = 0.5
-    resume: Any = False
-    again: bool = False
-    note: str | None = None
-    max_errors: int = 0
-    max_rate: float | None = None
-    max_replication_lag: float | None = None
-    max_latency: float | None = None
-    throttle: Callable[[], object] | None = None
-    flag_file: str | os.PathLike[str] | None = None
-    nice: float = 0.0
-    progress: bool | Callable[[Progress], object] | None = None
-    transactions: bool = False
-    backup: str | os.PathLike[str] | None = None
-    executor: Executor | Callable[[], Executor] | None = None
-    in_flight: int = 4
-    lease: float = 15.0
-    keep_runs: int = 100
-    journal: str = JOURNAL
-    limits: Limits = field(init=False)
+    resume: Any = option(
+        False, fits=_is_resume, problem="is {}; use True, or the id of a run, as in its report"
+    )
+    again: bool = option(
+        False,
+        "flag",
+        help="Apply also rules that were applied to all documents, and whose target does not show "
+        "that.",
+    )
+    note: str | None = option(None, "text", help="A text for the journal.")
+    backup: str | os.PathLike[str] | None = option(
+        None, "folder", help="A folder for the documents as they were."
+    )
+    max_errors: int = option(
+        0,
+        "whole",
+        unit=f"0 to {_MOST_ERRORS}",
+        least=0,
+        most=_MOST_ERRORS,
+        help="Refused documents that are put aside before the run stops.  [default: 0]",
+        journal=plain,
+    )
+    transactions: bool = option(
+        False,
+        "flag",
+        help="Make a transaction of each chunk of a rule that reads the document.",
+    )
+    executor: Executor | Callable[[], Executor] | None = option(None, journal=name_of)
+    in_flight: int = option(
+        4,
+        "whole",
+        unit="a number of chunks",
+        help="Chunks that are given to workers at once.  [default: two for each]",
+    )
+    chunk_size: int | Literal["auto"] | None = option(
+        "auto",
+        fits=_is_chunk_size,
+        problem='is {}; use documents per chunk, "auto" or None',
+        journal=plain,
+    )
+    chunk_seconds: float = option(
+        0.5, "seconds", help="What a chunk should take.  [default: 0.5]", journal=plain
+    )
+    lease: float = option(
+        15.0, "seconds", help="Seconds after which the lock of a dead runner ends.  [default: 15]"
+    )
+    keep_runs: int = option(
+        100,
+        "whole",
+        unit="a number of runs",
+        help="Ended runs per collection that the journal keeps.  [default: 100]",
+    )
+    journal: str = option(
+        JOURNAL,
+        fits=lambda value: isinstance(value, str) and value != "",
+        problem="is {}; use the name of a collection",
+    )
+    progress: bool | Callable[[Progress], object] | None = option(None)
 
     def __post_init__(self) -> None:
-        if self.chunk_size != "auto" and self.chunk_size is not None:
-            _check_whole(
-                "chunk_size", self.chunk_size, 1, 'use documents per chunk, "auto" or None'
-            )
-        _check_positive("chunk_seconds", self.chunk_seconds)
-        _check_positive("lease", self.lease)
-        _check_whole("max_errors", self.max_errors, 0, f"use 0 to {_MOST_ERRORS}", _MOST_ERRORS)
-        _check_whole("in_flight", self.in_flight, 1, "use a number of chunks")
-        _check_whole("keep_runs", self.keep_runs, 1, "use a number of runs")
-        if not isinstance(self.transactions, bool):
-            raise RunOptionError(
-                f"is {self.transactions!r}; use True or False", option="transactions"
-            )
-        is_id = isinstance(self.resume, (str, ObjectId)) and ObjectId.is_valid(self.resume)
-        if self.resume is not None and not isinstance(self.resume, bool) and not is_id:
-            raise RunOptionError(
-                f"is {self.resume!r}; use True, or the id of a run, as in its report",
-                option="resume",
-            )
-        if not isinstance(self.again, bool):
-            raise RunOptionError(f"is {self.again!r}; use True or False", option="again")
+        super().__post_init__()
         if self.again and self.resume:
             raise RunOptionError(
                 "excludes resume: that goes on with a run, which has its rules; leave one of them "
                 "out",
                 option="again",
-            )
-        if self.note is not None and not isinstance(self.note, str):
-            raise RunOptionError(f"is {self.note!r}; use a text", option="note")
-        if not self.journal or not isinstance(self.journal, str):
-            raise RunOptionError(
-                f"is {self.journal!r}; use the name of a collection", option="journal"
             )
         if self.backup is not None and self.executor is not None:
             raise RunOptionError(
@@ -141,15 +161,6 @@ class Options:
                 "leave one of them out",
                 option="backup",
             )
-        limits = Limits(
-            max_rate=self.max_rate,
-            max_replication_lag=self.max_replication_lag,
-            max_latency=self.max_latency,
-            throttle=self.throttle,
-            flag_file=self.flag_file,
-            nice=self.nice,
-        )
-        object.__setattr__(self, "limits", limits)
 
     @classmethod
     def of(cls, given: RunOptions) -> Options:
@@ -166,42 +177,8 @@ class Options:
 
     def to_journal(self) -> dict[str, Any]:
         """What the journal records: plain values, of what is not one only that it was there."""
-        plain = {
-            name: getattr(self, name)
-            for name in (
-                "chunk_size",
-                "chunk_seconds",
-                "max_errors",
-                "max_rate",
-                "max_replication_lag",
-                "max_latency",
-                "nice",
-                "transactions",
-                "again",
-            )
+        return {
+            name: each.journal(getattr(self, name))
+            for name, each in declarations(self).items()
+            if each.journal is not None
         }
-        paths = {
-            name: None if (value := getattr(self, name)) is None else str(Path(value).absolute())
-            for name in ("flag_file", "backup")
-        }
-        callables = {
-            name: None if (value := getattr(self, name)) is None else _name_of(value)
-            for name in ("throttle", "executor")
-        }
-        return {**plain, **paths, **callables}
-
-
-def _name_of(value: Any) -> str:
-    return str(getattr(value, "__qualname__", type(value).__qualname__))
-
-
-def _check_whole(name: str, value: Any, least: int, remedy: str, most: int | None = None) -> None:
-    fits = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    if not fits or (most is not None and value > most):
-        raise RunOptionError(f"is {value!r}; {remedy}", option=name)
-
-
-def _check_positive(name: str, value: Any) -> None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 < value < math.inf:
-        raise RunOptionError(f"is {value!r}; use a number of seconds above 0", option=name)

@@ -1,4 +1,4 @@
-"""What may be done twice, done again and again while the server is away."""
+"""The patience with a server that is away: what may be done twice is begun anew."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def outlast(
     """Do something; begin it anew, after a pause, as long as the server is away.
 
     :param model: the name that the log lines begin with.
-    :param pause: waits for so many seconds, at most until a time of `time.monotonic`; tells whether
-        to begin anew.
+    :param pause: waits for so many seconds, at most until a time of `time.monotonic`; gives
+        whether to begin anew.
     :raises pymongo.errors.PyMongoError: the server has stayed away, or it is another error.
     """
     until = None

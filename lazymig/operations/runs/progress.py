@@ -1,4 +1,4 @@
-"""How far a bulk run is: what its callback is given, a bar for terminals, lines for logs."""
+"""The progress of a bulk run: what its callback is given, a bar for terminals, lines for logs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import math
 import os
 import sys
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from bson import ObjectId
@@ -43,7 +42,7 @@ _INTERVAL = 10.0
 class Progress:
     """How far a run is: what its callback is given after each chunk, and while the run waits.
 
-    An exception of the callback ends the run behind the chunk, which is noted in the journal: the
+    An exception of the callback ends the run after the chunk, which is noted in the journal: the
     run can be resumed.
 
     - `run_id`, `model`, `collection` (with its database), `scope`: the run.
@@ -56,7 +55,7 @@ class Progress:
       left of this rule, `None` as long as they are not known.
     - `seconds`: since the run began or was resumed.
     - `waiting`: why the run waits, `None` while it works.
-    - `finished`: whether the last rule is done, which is told once.
+    - `finished`: whether the last rule is done, which is reported once.
     """
 
     run_id: ObjectId
@@ -95,7 +94,7 @@ class Meter:
         self._samples: deque[tuple[float, int]] = deque([(self._clock(), done)])
 
     def note(self, done: int) -> None:
-        """Tell how many documents are done by now."""
+        """Note how many documents are done by now."""
         samples = self._samples
         now = max(self._clock() - self._paused, samples[-1][0])
         if len(samples) > 1 and now - samples[-2][0] < _WINDOW / _STEPS:
@@ -130,7 +129,7 @@ def _rule_of(progress: Progress) -> tuple[ObjectId, int]:
     return progress.run_id, progress.position
 
 
-class _Display(ABC):
+class _Display(AbstractContextManager["_Display"]):
     """What `ProgressBar` and `ProgressLog` share: a report shows when a rule has ended."""
 
     def __init__(self) -> None:
@@ -153,15 +152,7 @@ class _Display(ABC):
             self._leave(self._last)
             self._last = None
 
-    def __enter__(self) -> _Display:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @abstractmethod
@@ -285,7 +276,7 @@ class ProgressLog(_Display):
 
 
 def _is_terminal() -> bool:
-    """Whether a bar can be drawn: a process may have no standard error, or a dumb terminal."""
+    """Return whether a bar can be drawn: there may be no standard error, or a dumb terminal."""
     stream: Any = sys.stderr
     return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 

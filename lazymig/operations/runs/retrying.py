@@ -1,4 +1,4 @@
-"""Documents in quarantine, tried once more."""
+"""The retry of documents in quarantine: the rule that failed, and those after it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,12 @@ from lazymig.engines.bulk import (
 )
 from lazymig.engines.refusals import failure_of_server, still_matches
 from lazymig.errors import MigrationFailed, Remedy, RuleChanged, RunError
+from lazymig.operations.journal.entries import RunEntry
 from lazymig.operations.journal.fencing import fenced
-from lazymig.operations.journal.journal import Journal, RunEntry
+from lazymig.operations.journal.journal import Journal
 from lazymig.operations.journal.lease import Lease
+from lazymig.operations.runs.context import RunContext
+from lazymig.operations.runs.options import Options
 from lazymig.operations.runs.outlasting import outlast
 from lazymig.operations.runs.transactions import (
     MOST_CONFLICTS,
@@ -59,10 +62,10 @@ def retry_quarantined(
     run_id: ObjectId,
     journal_name: str,
 ) -> MigrationReport:
-    """Apply to the documents that a run has refused the rule that failed, and the rules behind it.
+    """Apply to the documents that a run has refused the rule that failed, and the rules after it.
 
     Those that succeed leave the quarantine; for the others the new error is kept. What a document
-    has in quarantine names the rule to go on with at every moment, so that a retry that was killed
+    has in quarantine names the next rule at every moment, so that a retry that was killed
     can be repeated: a rule that must not be applied twice is applied, and the next one is noted, in
     one transaction. On a standalone server and on mongomock there are none: there, a retry that is
     killed between the two may apply such a rule twice to up to 1,000 documents.
@@ -94,19 +97,24 @@ def _retried(
     try:
         # Before the lease is held, a run or another retry may change what is read here.
         _check_finished(journal, collection, entry)
-        failed = journal.quarantined_by_rule(run_id)
+        failed = journal.quarantine.by_rule(run_id)
         _check_rules(collection, plan, entry, failed)
         outlast(plan.model_name, partial(journal.own, entry))
         # Whoever has taken over the lease before did not know that the run is owned anew.
-        outlast(plan.model_name, partial(lease.tell, run=run_id))
+        outlast(plan.model_name, partial(lease.name_run, run_id))
         lease.check()
-        retry = _Retry(collection, plan, is_broken, journal, entry, lease)
+        scope, options = entry.scope, Options(journal=journal_name)
+        transactions = has_transactions(collection)
+        retry = _Retry(
+            RunContext(collection, plan, scope, options, is_broken, journal, lease, transactions),
+            entry,
+        )
         current: dict[Any, Any] = {}
         for rule in retry.rules:
             current.update((key_of(each), each) for each in failed.get(rule.name, ()))
             if not current:
                 continue
-            announce(plan, rule, entry.scope)
+            announce(plan, rule, scope)
             started = time.perf_counter()
             tally = Tally()
             for batch in _batches(list(current.values()), retry.batch_size(rule)):
@@ -115,13 +123,13 @@ def _retried(
             for error in tally.errors:
                 current.pop(key_of(error.document_id), None)
             seconds = time.perf_counter() - started
-            reports.append(conclude(collection, plan, rule, entry.scope, tally, seconds))
+            reports.append(conclude(collection, plan, rule, scope, tally, seconds))
     finally:
         lease.release()
     return MigrationReport(
         plan.model_name,
         str(collection.full_name),
-        entry.scope,
+        scope,
         tuple(reports),
         "failed" if any(report.errors for report in reports) else "finished",
         run_id,
@@ -131,24 +139,13 @@ def _retried(
 class _Retry:
     """The rules of a run over some of its documents, and what becomes of their quarantine."""
 
-    def __init__(
-        self,
-        collection: Collection[Any],
-        plan: Plan,
-        is_broken: Callable[[Raw], bool],
-        journal: Journal,
-        entry: RunEntry,
-        lease: Lease,
-    ) -> None:
-        self.collection = collection
-        self.lease = lease
-        self.fenced = fenced(collection, lease.fence(collection))
-        self.plan = plan
-        self.is_broken = is_broken
-        self.journal = journal
+    def __init__(self, context: RunContext, entry: RunEntry) -> None:
+        self.context = context
+        self.lease = context.lease
+        self.fence = context.lease.fence(context.collection)
+        self.quarantine = context.journal.quarantine
         self.entry = entry
-        self.rules = _rules_of(plan, entry)
-        self.transactions = has_transactions(collection)
+        self.rules = _rules_of(context.plan, entry)
 
     def batch_size(self, rule: BoundRule) -> int:
         """How many documents are given to `take` at once."""
@@ -162,7 +159,7 @@ class _Retry:
         take = partial(self._take, rule, document_ids)
         if not self._is_exact(rule) and may_be_repeated(rule, self.entry.scope) is not True:
             return take()
-        return outlast(self.plan.model_name, take, pause=self._pause)
+        return outlast(self.context.name, take, pause=self._pause)
 
     def _pause(self, seconds: float, _until: float) -> bool:
         time.sleep(seconds)
@@ -190,8 +187,8 @@ class _Retry:
             return tally
 
     def _is_exact(self, rule: BoundRule) -> bool:
-        """Whether a rule is applied, and that is noted, in one transaction."""
-        if not self.transactions or (rule.by_hand and self.entry.scope == "bulk"):
+        """Return whether a rule is applied, and that is noted, in one transaction."""
+        if not self.context.transactions or (rule.by_hand and self.entry.scope == "bulk"):
             return False
         return may_be_repeated(rule, self.entry.scope) is not True
 
@@ -208,10 +205,10 @@ class _Retry:
             self.lease.check()
             tally = self._apply(rule, document_ids, session)
             self._note(rule, document_ids, tally, session)
-            self.journal.touch(self.entry, session)
+            self.context.journal.touch(self.entry, session)
             return tally
 
-        with self.collection.database.client.start_session() as session:
+        with self.context.collection.database.client.start_session() as session:
             tally: Tally = session.with_transaction(
                 attempt, ReadConcern("snapshot"), WriteConcern("majority")
             )
@@ -220,26 +217,29 @@ class _Retry:
     def _apply(
         self, rule: BoundRule, document_ids: Sequence[Any], session: ClientSession | None = None
     ) -> Tally:
-        scope = self.entry.scope
+        context, scope = self.context, self.entry.scope
+        collection = context.collection
+        if session is None and rule.once is None:
+            collection = fenced(collection, self.fence)
         work = Work(
-            self.collection if session is not None or rule.once is not None else self.fenced,
-            self.plan,
+            collection,
+            context.plan,
             scope,
             by_ids(document_ids),
             session=session,
             most_errors=len(document_ids) + 1,
-            is_broken=None if session is not None else self.is_broken,
+            is_broken=None if session is not None else context.is_broken,
         )
         tally = Tally()
         if scope == "lazy" and rule.target is None:
-            for counted in rescue_broken(work, (rule,), self.is_broken).values():
+            for counted in rescue_broken(work, (rule,), context.is_broken).values():
                 tally.add(counted)
             return tally
         tally.add(work.apply(rule))
-        # As in a run: elsewhere the target does not tell, or the rule has left them alone.
+        # As in a run: elsewhere the target does not show that, or the rule has left them alone.
         if rule.converges is not None and tells_what_is_left(rule, scope) is True:
             refused = {key_of(error.document_id) for error in tally.errors}
-            found = ids_of(on_primary(self.collection), work.documents_of(rule.target))
+            found = ids_of(on_primary(collection), work.documents_of(rule.target))
             tally.errors.extend(
                 still_matches(rule, document_id)
                 for document_id in found
@@ -260,20 +260,16 @@ class _Retry:
         """
         refused = {key_of(error.document_id) for error in tally.errors}
         done = [each for each in document_ids if key_of(each) not in refused]
-        self.journal.quarantine(self.entry, rule.name, tally.errors, session)
-        behind = self.rules[self.rules.index(rule) + 1 :]
-        if behind:
-            self.journal.quarantine(
+        self.quarantine.add(self.entry, rule.name, tally.errors, session)
+        later = self.rules[self.rules.index(rule) + 1 :]
+        if later:
+            self.quarantine.add(
                 self.entry,
-                behind[0].name,
-                [_waiting(behind[0], rule, document_id) for document_id in done],
+                later[0].name,
+                [_waiting(later[0], rule, document_id) for document_id in done],
                 session,
             )
-        if session is None:
-            self.journal.release(self.entry.id, rule.name, done)
-            return
-        keys = [{"run": self.entry.id, "rule": rule.name, "document_id": each} for each in done]
-        self.journal.collection.delete_many({"_id": {"$in": keys}}, session=session)
+        self.quarantine.release(self.entry.id, rule.name, done, session)
 
 
 def _rules_of(plan: Plan, entry: RunEntry) -> Sequence[BoundRule]:

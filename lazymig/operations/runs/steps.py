@@ -1,4 +1,4 @@
-"""The rules of a run on their way over the collection: what is known of each, and what they did."""
+"""The rules of a run on their way over the collection: how far each is, and the report of all."""
 
 from __future__ import annotations
 
@@ -7,30 +7,32 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from bson import ObjectId
-from pymongo.collection import Collection
 
 from lazymig.engines.bulk import MigrationReport, RuleReport, Tally
 from lazymig.engines.walk import Chunk, Position
 from lazymig.errors import MigrationError
+from lazymig.operations.journal.rule_run import RuleRun
+from lazymig.operations.runs.context import RunContext
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.repetition import may_be_repeated, tells_what_is_left
 from lazymig.rules.rule import Scope
 
-__all__ = ["Step", "groups_of", "report_of"]
+__all__ = ["RuleStep", "groups_of", "report_of"]
 
 
 @dataclass
-class Step:
-    """One rule on its way over the collection, or some whose documents only a failed load tells.
+class RuleStep:
+    """One rule on its way over the collection, or some whose documents only a failed load finds.
 
-    `state` is what the journal has of it. `tallies` are what this process has counted, by rule.
+    `state` is how far it is, which the journal has with the next checkpoint. `rescue`: its
+    documents are those that a load fails for. `tallies` are what this process has counted, by rule.
     """
 
     position: int
     rules: tuple[BoundRule, ...]
     scope: Scope
-    state: dict[str, Any]
+    state: RuleRun
     rescue: bool = False
     tallies: dict[str, Tally] = field(default_factory=dict)
 
@@ -40,44 +42,54 @@ class Step:
         return ", ".join(rule.name for rule in self.rules)
 
     @property
+    def rule(self) -> BoundRule:
+        """Its rule, or the first of them."""
+        return self.rules[0]
+
+    @property
     def is_over(self) -> bool:
-        """Whether nothing is to be done for it: it is done, or not to be applied."""
-        return self.state["state"] in ("done", "skipped")
+        """Return whether nothing is to be done for it: it is done, or not to be applied."""
+        return self.state.state in ("done", "skipped")
 
     @property
     def at(self) -> Position | None:
         """Where to go on; `None` at the beginning."""
-        stored = self.state["at"]
-        return None if stored is None else Position.from_bson(stored)
+        return None if self.state.at is None else Position.from_bson(self.state.at)
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether a chunk that was interrupted may be begun anew, by all that is known yet."""
-        known = self.rescue or may_be_repeated(self.rules[0], self.scope)
-        return bool(self.state["repeatable"] if known is None else known)
+        """Return whether a chunk that was interrupted may be begun anew, as far as is known."""
+        known = self.rescue or may_be_repeated(self.rule, self.scope)
+        return self.state.repeatable if known is None else known
 
     @property
     def finds_again(self) -> bool:
-        """Whether the target finds what is left to do, by all that is known yet."""
-        known = not self.rescue and tells_what_is_left(self.rules[0], self.scope)
-        return bool(self.state["repeatable"] if known is None else known)
+        """Return whether the target finds what is left to do, as far as is known."""
+        known = not self.rescue and tells_what_is_left(self.rule, self.scope)
+        return self.state.repeatable if known is None else known
 
     def count(self, chunk: Chunk, tallies: Mapping[str, Tally], seconds: float) -> None:
-        """Add to the state what a chunk has come to; the journal has it with the checkpoint."""
-        state = self.state
-        if chunk.behind is not None:
-            state["at"] = chunk.behind.to_bson()
-        state["done"] += chunk.documents
-        state["matched"] += sum(tally.matched for tally in tallies.values())
-        state["modified"] += sum(tally.modified for tally in tallies.values())
-        state["quarantined"] += sum(len(tally.errors) for tally in tallies.values())
-        state["repeatable"] &= not any(tally.lasting for tally in tallies.values())
-        state["seconds"] += seconds
+        """Add to the state what a chunk has come to."""
+        now, counted = self.state, tallies.values()
+        self.state = replace(
+            now,
+            at=now.at if chunk.behind is None else chunk.behind.to_bson(),
+            done=now.done + chunk.documents,
+            matched=now.matched + sum(tally.matched for tally in counted),
+            modified=now.modified + sum(tally.modified for tally in counted),
+            quarantined=now.quarantined + sum(len(tally.errors) for tally in counted),
+            repeatable=now.repeatable and not any(tally.lasting for tally in counted),
+            seconds=now.seconds + seconds,
+        )
+
+    def change(self, **values: Any) -> None:
+        """Set values of the state."""
+        self.state = replace(self.state, **values)
 
     def reports(self, plan: Plan) -> list[RuleReport]:
         """What its rules did, and those that were started besides by a failed load."""
         counted = self.state
-        share = counted["seconds"] / len(self.rules)
+        share = counted.seconds / len(self.rules)
         names = {rule.name for rule in self.rules}
         reports = []
         for rule in plan.lazy if self.scope == "lazy" else plan.bulk:
@@ -88,20 +100,20 @@ class Step:
                 )
         if self.rescue:
             return reports
-        # What its one rule did is known from the journal, also of what another process has done.
+        # The journal knows what its one rule did, also what another process has done of it.
         others = [report for report in reports if report.name != self.name]
         own = RuleReport(
             self.name,
-            counted["matched"] - sum(report.matched for report in others),
-            counted["modified"] - sum(report.modified for report in others),
-            counted["seconds"],
+            counted.matched - sum(report.matched for report in others),
+            counted.modified - sum(report.modified for report in others),
+            counted.seconds,
             tuple(self.tallies.get(self.name, Tally()).errors),
         )
         return [own, *(replace(report, seconds=0.0) for report in others)]
 
 
 def groups_of(plan: Plan, scope: Scope) -> list[tuple[BoundRule, ...]]:
-    """The rules of a scope in order; a row of rules without a known target is one group."""
+    """The rules of a scope in order; consecutive rules without a known target are one group."""
     if scope == "bulk":
         return [(rule,) for rule in plan.bulk]
     groups: list[tuple[BoundRule, ...]] = []
@@ -114,10 +126,8 @@ def groups_of(plan: Plan, scope: Scope) -> list[tuple[BoundRule, ...]]:
 
 
 def report_of(
-    collection: Collection[Any],
-    plan: Plan,
-    scope: Scope,
-    steps: Sequence[Step],
+    context: RunContext,
+    steps: Sequence[RuleStep],
     state: Literal["finished", "stopped", "failed"],
     run_id: ObjectId | None,
     carried: Sequence[MigrationError] = (),
@@ -127,6 +137,7 @@ def report_of(
     :param carried: the errors of documents that earlier sessions of the run have left in
         quarantine.
     """
+    plan = context.plan
     order = {rule.name: place for place, rule in enumerate((*plan.lazy, *plan.bulk))}
     reports = [RuleReport(error.rule or "", 0, 0, 0.0, (error,)) for error in carried]
     reports += [report for step in steps for report in step.reports(plan)]
@@ -134,8 +145,8 @@ def report_of(
     for report in sorted(reports, key=lambda report: order.get(report.name, len(order))):
         former = merged.get(report.name)
         merged[report.name] = report if former is None else _sum(former, report)
-    name = str(collection.full_name)
-    return MigrationReport(plan.model_name, name, scope, tuple(merged.values()), state, run_id)
+    rules = tuple(merged.values())
+    return MigrationReport(context.name, context.full_name, context.scope, rules, state, run_id)
 
 
 def _sum(first: RuleReport, second: RuleReport) -> RuleReport:

@@ -1,4 +1,4 @@
-"""Chunks of a bulk run in other processes, on this machine or another: `concurrent.futures`.
+"""The workers of a bulk run: other processes, on this machine or another, that do its chunks.
 
 Each worker connects by itself. A worker that dies loses no document: its chunk is given out again.
 """
@@ -133,12 +133,12 @@ class Workers:
 
     @property
     def full(self) -> bool:
-        """Whether no further chunk should be given out before one has come back."""
+        """Return whether no further chunk should be given out before one has come back."""
         return len(self._out) >= self._in_flight
 
     @property
     def busy(self) -> bool:
-        """Whether a chunk is out."""
+        """Return whether a chunk is out."""
         return bool(self._out)
 
     def give(self, rule: str, chunk: Chunk, spared: Raw | None, most_errors: int) -> None:
@@ -251,24 +251,27 @@ def _died(future: Future[Any]) -> bool:
 
 
 def _is_death(error: Exception) -> bool:
-    """Whether a worker has died. Dask tells it by an exception of its own, KilledWorker."""
+    """Return whether a worker has died; Dask raises an exception of its own, KilledWorker."""
     return isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker"
 
 
 def _check_picklable(plan: Plan, address: Address) -> None:
-    try:
-        pickle.dumps((plan.doc_class, plan.handler_class))
-    except (pickle.PicklingError, AttributeError, TypeError) as exc:
-        raise RunOptionError(
-            f"{plan.model_name} or its handler cannot be sent to another process ({exc}); define "
-            "both at the top of a module that the workers can import",
-            option="executor",
-        ) from exc
-    try:
-        pickle.dumps(address)
-    except (pickle.PicklingError, AttributeError, TypeError) as exc:
-        raise RunOptionError(
-            f"the settings of the connection {address.alias!r} cannot be sent to another process "
-            f"({exc}); let the workers connect by themselves when they import the model",
-            option="executor",
-        ) from exc
+    parts = (
+        (
+            (plan.doc_class, plan.handler_class),
+            f"{plan.model_name} or its handler",
+            "define both at the top of a module that the workers can import",
+        ),
+        (
+            address,
+            f"the settings of the connection {address.alias!r}",
+            "let the workers connect by themselves when they import the model",
+        ),
+    )
+    for value, name, remedy in parts:
+        try:
+            pickle.dumps(value)
+        except (pickle.PicklingError, AttributeError, TypeError) as exc:
+            raise RunOptionError(
+                f"{name} cannot be sent to another process ({exc}); {remedy}", option="executor"
+            ) from exc

@@ -1,36 +1,25 @@
-"""What a bulk run may cost the database: limits, and when the next chunk may start.
+"""The throttle of a bulk run: when its next chunk may start, so that it keeps to its limits.
 
-Nothing sleeps here: the runner asks, sleeps, and tells how long it slept.
+Nothing sleeps here: the runner asks, sleeps, and reports how long it slept.
 """
 
 from __future__ import annotations
 
-import inspect
-import logging
 import math
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from datetime import datetime
-from functools import partial
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from pymongo import MongoClient
-from pymongo.collection import Collection
-from pymongo.database import Database
-from pymongo.errors import ConnectionFailure, OperationFailure
-
-from lazymig.engines.access import Raw
-from lazymig.engines.driver_errors import is_away, waited_too_long
 from lazymig.errors import RunOptionError
+from lazymig.operations.declared import number_of
+from lazymig.operations.throttling.limits import Limits
+from lazymig.operations.throttling.replication_lag import LagWatch, command_of
 
-__all__ = ["PACING", "LagWatch", "Limits", "Throttle", "Wait", "lag_of_hello", "lag_of_status"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["PACING", "Throttle", "Wait"]
 
 # The waits by which a run keeps its own pace, as opposed to those for something to get better.
 PACING = frozenset({"max_rate", "nice"})
@@ -43,82 +32,6 @@ _SHORTEST = 0.001
 
 _FIRST_BACK_OFF = 0.1
 _LONGEST_BACK_OFF = 5.0
-
-_PRIMARY = 1
-_SECONDARY = 2
-
-_AMOUNTS = {
-    "max_rate": "documents per second",
-    "max_replication_lag": "seconds",
-    "max_latency": "seconds",
-    "nice": "the seconds to sleep for each second of work",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a bulk run may cost the database; `None` or 0 is no limit.
-
-    - `max_rate`: documents matched, per second.
-    - `max_replication_lag`: seconds that a secondary may be behind the primary.
-    - `max_latency`: seconds that the run's own small write, the checkpoint of a chunk, may take.
-    - `throttle`: asked before each chunk. Anything false: go on. A text: wait, with this reason.
-      A number: wait that many seconds, then go on. Anything else that is true: wait. A run that
-      waits for a text or for true asks again each second. What it raises stops the run.
-    - `flag_file`: while this file exists, the run waits.
-    - `nice`: seconds to sleep for each second of work; 0.5 sleeps half as long as the work took.
-
-    :raises RunOptionError: a value is none of these.
-    """
-
-    max_rate: float | None = None
-    max_replication_lag: float | None = None
-    max_latency: float | None = None
-    throttle: Callable[[], object] | None = None
-    flag_file: str | os.PathLike[str] | None = None
-    nice: float = 0.0
-
-    def __post_init__(self) -> None:
-        for option, unit in _AMOUNTS.items():
-            value = getattr(self, option)
-            if value is not None and not _is_amount(value):
-                raise RunOptionError(
-                    f"{value!r} is no limit; give {unit}, 0 or more (0: no limit)", option=option
-                )
-        if self.throttle is not None and not callable(self.throttle):
-            raise RunOptionError(
-                f"{self.throttle!r} cannot be called; give a function without parameters",
-                option="throttle",
-            )
-        if inspect.iscoroutinefunction(self.throttle):
-            raise RunOptionError(
-                f"{self.throttle!r} is a coroutine function, which nobody would await; "
-                "give an ordinary function",
-                option="throttle",
-            )
-        if self.flag_file is not None and not _is_path(self.flag_file):
-            raise RunOptionError(
-                f"{self.flag_file!r} is no path; give the path of a file, or None",
-                option="flag_file",
-            )
-
-
-def _number(value: Any) -> float | None:
-    """A number of any kind, those of NumPy included; `None`: it is none."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return None
-    return float(value)
-
-
-def _is_amount(value: Any) -> bool:
-    number = _number(value)
-    return number is not None and math.isfinite(number) and number >= 0
-
-
-def _is_path(value: object) -> bool:
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    return isinstance(value, str) and value != "" and "\0" not in value
 
 
 _OPTIONS = frozenset(field.name for field in fields(Limits))
@@ -158,7 +71,7 @@ class Throttle:
     ) -> None:
         self.limits = limits
         self._clock = clock
-        self._lag = LagWatch(_command_of(client_or_collection), clock=clock)
+        self._lag = LagWatch(command_of(client_or_collection), clock=clock)
         self._waited: Counter[str] = Counter()
         # Documents written that `max_rate` has not yet paid off, at a point of time.
         self._owed = 0.0
@@ -185,7 +98,7 @@ class Throttle:
 
         :raises RunOptionError: a name or a value that `Limits` does not know; nothing is changed.
         """
-        for option in sorted(set(overrides) - _OPTIONS):
+        for option in sorted(overrides.keys() - _OPTIONS):
             raise RunOptionError(
                 f"no limit of a run; give one of {', '.join(sorted(_OPTIONS))}", option=option
             )
@@ -194,7 +107,7 @@ class Throttle:
         self.limits = limits
 
     def worked(self, documents: int, seconds: float, latency: float | None = None) -> None:
-        """Tell what a chunk did, right after it.
+        """Note what a chunk did, right after it.
 
         `documents` matched; `seconds` of work, sleep not counted; `latency`: seconds that the
         chunk's checkpoint took, `None` if there was none.
@@ -237,7 +150,7 @@ class Throttle:
 
     @property
     def waited(self) -> dict[str, float]:
-        """Seconds slept per kind of reason, as told by `slept`; kinds without sleep are absent."""
+        """Seconds slept per kind of reason, as noted by `slept`; kinds without sleep are absent."""
         return dict(self._waited)
 
     def _pay_off(self, moment: float) -> None:
@@ -306,7 +219,7 @@ class Throttle:
             answer = self.limits.throttle()
             if not answer:
                 return None
-            number = _number(answer)
+            number = number_of(answer)
             if number is None:
                 reason = answer if isinstance(answer, str) else "throttle asks to wait"
                 return Wait(reason, _LOOK, "throttle")
@@ -321,147 +234,3 @@ class Throttle:
 
 def _hold(kind: str, reason: str, seconds: float) -> Wait | None:
     return Wait(reason, min(seconds, _LOOK), kind) if seconds >= _SHORTEST else None
-
-
-class LagWatch:
-    """The replication lag of a server, asked for at most once per second.
-
-    `command` runs a command on the database `admin` of the primary; `None`: there is no server.
-    It asks `replSetGetStatus`. Where that is refused, it asks `hello`. Where neither knows
-    (`mongos`, a server without replica set, mongomock), it warns once and asks no more.
-    """
-
-    def __init__(
-        self,
-        command: Callable[[str], Raw] | None,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._ways = [partial(way, command) for way in (_by_status, _by_hello)] if command else []
-        self._clock = clock
-        self._warned = False
-        self._asked_at = -math.inf
-        self._seconds: float | None = None
-
-    def seconds(self, limit: float) -> float | None:
-        """The lag in seconds; `None`: not known, now or at all.
-
-        A member that is delayed on purpose counts with what exceeds its delay. The delays are
-        asked for only where the lag is above `limit`.
-        """
-        if self.until_asked() < _SHORTEST:
-            self._seconds = self._ask(limit)
-            self._asked_at = self._clock()
-        return self._seconds
-
-    def until_asked(self) -> float:
-        """Seconds until the server is asked again."""
-        return min(_LOOK, max(0.0, self._asked_at + _LOOK - self._clock()))
-
-    def _ask(self, limit: float) -> float | None:
-        while self._ways:
-            try:
-                return self._ways[0](limit)
-            except ConnectionFailure as error:
-                # The run's next write meets the same server, and knows what to do without it.
-                logger.debug("the replication lag is not known: %s", error)
-                return None
-            except (OperationFailure, _NoReplicaSet) as error:
-                if isinstance(error, OperationFailure) and (
-                    waited_too_long(error) or is_away(error)
-                ):
-                    return None
-                del self._ways[0]
-                logger.info("the replication lag cannot be asked for in this way: %s", error)
-        if not self._warned:
-            self._warned = True
-            logger.warning(
-                "max_replication_lag is not watched: this server tells no replication lag "
-                "(mongos, no replica set, or mongomock)"
-            )
-        return None
-
-
-class _NoReplicaSet(Exception):
-    """The server does not belong to a replica set itself."""
-
-
-def _by_hello(command: Callable[[str], Raw], _limit: float) -> float | None:
-    hello = command("hello")
-    if "setName" not in hello:
-        raise _NoReplicaSet("hello names no replica set")
-    return lag_of_hello(hello)
-
-
-def _by_status(command: Callable[[str], Raw], limit: float) -> float | None:
-    status = command("replSetGetStatus")
-    lag = lag_of_status(status)
-    if lag is None or lag <= limit:
-        return lag
-    try:
-        config = command("replSetGetConfig").get("config", {})
-    except OperationFailure as error:
-        logger.debug("the delays of the members are not known: %s", error)
-        return lag
-    # The name of the option before MongoDB 5.0 is slaveDelay.
-    delays = {
-        member["_id"]: float(member.get("secondaryDelaySecs", member.get("slaveDelay", 0)))
-        for member in config.get("members", ())
-    }
-    return lag_of_status(status, delays)
-
-
-def lag_of_status(status: Raw, delays: Mapping[Any, float] | None = None) -> float | None:
-    """The largest lag of a secondary behind the primary, from an answer of `replSetGetStatus`.
-
-    In seconds, by `optimeDate`, which MongoDB gives in whole seconds. Only members in the state
-    SECONDARY count: not those that are down, recovering, starting or arbiters. `delays` holds, by
-    the member's `_id`, the seconds that a member is behind on purpose. 0 where no member counts;
-    `None` where the answer knows no primary.
-    """
-    members = status.get("members", ())
-    primary = [
-        member["optimeDate"]
-        for member in members
-        if member.get("state") == _PRIMARY and "optimeDate" in member
-    ]
-    if not primary:
-        return None
-    newest = max(primary)
-    return max(
-        (
-            max(
-                0.0,
-                (newest - member["optimeDate"]).total_seconds()
-                - (delays or {}).get(member.get("_id"), 0.0),
-            )
-            for member in members
-            if member.get("state") == _SECONDARY and "optimeDate" in member
-        ),
-        default=0.0,
-    )
-
-
-def lag_of_hello(hello: Raw) -> float | None:
-    """The seconds by which a majority of the members is behind, from an answer of `hello`.
-
-    It is the age of the newest write that a majority has, seen from the newest write: a single
-    slow member does not show. `None` where the answer does not tell both.
-    """
-    last = hello.get("lastWrite", {})
-    written, by_majority = last.get("lastWriteDate"), last.get("majorityWriteDate")
-    if not isinstance(written, datetime) or not isinstance(by_majority, datetime):
-        return None
-    return max(0.0, (written - by_majority).total_seconds())
-
-
-def _command_of(client_or_collection: Any) -> Callable[[str], Raw] | None:
-    """What runs a command on `admin`, on the primary; `None` for mongomock."""
-    client = client_or_collection
-    if isinstance(client, Collection):
-        client = client.database
-    if isinstance(client, Database):
-        client = client.client
-    if not isinstance(client, MongoClient):
-        return None
-    return client.get_database("admin").command

@@ -22,7 +22,7 @@ from lazymig.odm.schema import (
     document_parents,
     document_subclasses,
 )
-from lazymig.operations.journal.journal import JOURNAL
+from lazymig.operations.journal import JOURNAL
 from lazymig.raw.differences import MISSING
 from lazymig.redaction import excerpt
 from lazymig.reports.drift.counts import Count, RowCounts, count_rows

@@ -15,8 +15,9 @@ from typing import Any, Final, TypeVar
 
 from lazymig.odm.indexes import untouched_collection
 from lazymig.odm.plans import plan_for
-from lazymig.operations.journal.history import History, Quarantined, Run, Sample
-from lazymig.operations.journal.journal import JOURNAL, client_now
+from lazymig.operations.journal.collection import JOURNAL, client_now
+from lazymig.operations.journal.entries import Quarantined, Run, Sample
+from lazymig.operations.journal.history import History
 from lazymig.reports.drift.documents import check_model
 from lazymig.reports.drift.findings import CheckReport, DriftReport
 from lazymig.reports.page.charts import Span, Spark, bar_of, span_of, spark_of

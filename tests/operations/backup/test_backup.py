@@ -14,13 +14,14 @@ import bson
 import pytest
 from bson import Binary, Decimal128, Int64, MaxKey, ObjectId, Regex, Timestamp, json_util
 from bson.codec_options import DEFAULT_CODEC_OPTIONS
+from mongoengine import IntField
 
+from lazymig.errors import RunOptionError
 from lazymig.operations.backup.files import BackupFiles, checked_database
 from lazymig.operations.backup.restore import restore
 from lazymig.operations.backup.writer import BackupWriter
 from lazymig.raw.elements import scan, value_of
 from tests.support.backups import (
-    OLD,
     RENEW,
     attempts,
     change,
@@ -33,6 +34,7 @@ from tests.support.backups import (
     stored,
     transaction,
 )
+from tests.support.handlers import handler, model, rule
 
 IDS = [
     1,
@@ -254,22 +256,14 @@ def conditions(log: Any) -> list[set[str]]:
     return found
 
 
-def test_mongomock_is_backed_up(mock_db, tmp_path):
-    """Documents of mongomock end up in the same files."""
-    mock_db.post.insert_many([{"_id": "x", "text": "old"}, {"_id": {"a": 1}}])
-    with BackupWriter(tmp_path, mock_db.post, run_id=1) as writer:
-        writer.begin("migration01__new")
-        assert writer.save(OLD) == 2
-        mock_db.post.update_many(OLD, RENEW)
-        writer.seal()
-        writer.commit()
-    assert read_dump(dump_of(tmp_path, mock_db.post)) == [
-        {"_id": "x", "text": "old"},
-        {"_id": {"a": 1}},
-    ]
-    (attempt,) = attempts(tmp_path, mock_db.post)
-    assert any(attempt.left[:16])
-    assert any(attempt.left[16:])
+def test_a_backup_needs_a_server(mock_db, tmp_path):
+    """A run over a collection of mongomock refuses the option before anything is written."""
+    mock_db.post.insert_one({"_id": 1, "v": 1})
+    rules = handler(migration01__turn=rule({"v": 1}, {"$set": {"v": 2}}))
+    with pytest.raises(RunOptionError, match="backup: needs a server"):
+        rules(model(rules, v=IntField())).migrate_pending(backup=tmp_path / "backup")
+    assert mock_db.list_collection_names() == ["post"]
+    assert not (tmp_path / "backup").exists()
 
 
 def test_memory_is_bounded_by_a_chunk(database, tmp_path):

@@ -10,16 +10,14 @@ import pytest
 from bson import Binary, Decimal128, Int64, ObjectId, Timestamp
 from bson.raw_bson import RawBSONDocument
 
-from lazymig.errors import BackupUnreadable
-from lazymig.operations.backup import restore as restoring
+from lazymig.errors import BackupUnreadable, RunOptionError
+from lazymig.operations.backup import files as backup_files
 from lazymig.operations.backup.restore import RestoreConflict, restore
 from lazymig.operations.backup.writer import BackupWriter
 from tests.support.backups import (
     BETWEEN,
     CHANGED,
     DELETED,
-    OLD,
-    RENEW,
     change,
     counts,
     fill,
@@ -224,7 +222,7 @@ def test_unchanged_documents_stay(database, tmp_path):
 
 def test_progress_is_told(database, tmp_path, monkeypatch):
     """After each batch: the documents done, and their total."""
-    monkeypatch.setattr(restoring, "_BATCH", 2)
+    monkeypatch.setattr(backup_files, "_MOST_HELD", 2)
     fill(database.post, 5)
     run(tmp_path, database.post)
     told = []
@@ -241,21 +239,10 @@ def test_a_report_lists_a_thousand_conflicts(database, tmp_path):
     assert (len(report.conflicts), report.conflict_count) == (1000, 1100)
 
 
-def test_mongomock_is_restored(mock_db, tmp_path):
-    """Changed and deleted documents of mongomock are put back as on a server."""
-    mock_db.post.insert_many([{"_id": n, "sub": {"n": n}} for n in range(4)])
-    before = list(mock_db.post.find())
-    with BackupWriter(tmp_path, mock_db.post, run_id=1) as writer:
-        writer.begin("migration01__new")
-        writer.save(OLD)
-        mock_db.post.update_many(OLD, RENEW)
-        writer.seal()
-        writer.commit()
-    mock_db.post.delete_one({"_id": 0})
-    mock_db.post.update_one({"_id": 1}, {"$set": {"by": "app"}})
-    assert reasons(restore(tmp_path, mock_db)) == {0: DELETED, 1: CHANGED}
-    assert counts(restore(tmp_path, mock_db, force=True)) == (2, 2, 0)
-    assert sorted(mock_db.post.find(), key=lambda document: document["_id"]) == before
+def test_a_restore_needs_a_server(mock_db, tmp_path):
+    """A database of mongomock is refused before the folder is looked at."""
+    with pytest.raises(RunOptionError, match=r"database: .* a restore needs a server"):
+        restore(tmp_path, mock_db)
 
 
 def test_documents_too_large_to_be_compared(database, tmp_path):
@@ -288,7 +275,7 @@ def test_writes_carry_the_shard_key(monitored_db, command_log, tmp_path):
 
 def test_memory_is_bounded(database, tmp_path, monkeypatch):
     """Ten times the documents need no more memory."""
-    monkeypatch.setattr(restoring, "_BATCH", 200)
+    monkeypatch.setattr(backup_files, "_MOST_HELD", 200)
     fill(database.small, 1_000)
     fill(database.large, 10_000)
     peaks = {}

@@ -7,15 +7,17 @@ import subprocess
 import sys
 
 import pytest
-from pymongo.errors import OperationFailure
+from pymongo.collection import Collection
+from pymongo.errors import AutoReconnect, OperationFailure
 
 from lazymig.errors import BackupFailed, BackupUnreadable, CollectionLocked, LeaseLost
+from lazymig.operations.backup import files as backup_files
 from lazymig.operations.backup import restore as restoring
 from lazymig.operations.backup.files import DataFile
 from lazymig.operations.backup.folder import Folder
 from lazymig.operations.backup.restore import restore
 from lazymig.operations.backup.writer import BackupWriter
-from lazymig.operations.journal.journal import journal_collection
+from lazymig.operations.journal.collection import journal_collection
 from lazymig.operations.journal.lease import Lease
 from tests.support.backups import (
     BETWEEN,
@@ -259,19 +261,19 @@ def test_a_write_during_the_restore_is_not_lost(database, tmp_path, monkeypatch,
     """What comes between comparing and writing is a conflict; the neighbours are put back."""
     fill(database.post, 3)
     run(tmp_path, database.post)
-    read = restoring._Restore._stored
+    read = restoring.stored_now
     writes = [
         lambda: database.post.update_one({"_id": 0}, {"$set": {"by": "app"}}),
         lambda: database.post.delete_one({"_id": 1}),
     ]
 
-    def read_and_be_late(self, elements):
-        found = read(self, elements)
+    def read_and_be_late(collection, elements):
+        found = read(collection, elements)
         while writes:
             writes.pop()()
         return found
 
-    monkeypatch.setattr(restoring._Restore, "_stored", read_and_be_late)
+    monkeypatch.setattr(restoring, "stored_now", read_and_be_late)
     report = restore(tmp_path, database, force=force)
     assert counts(report) == (1, 0, 2)
     assert set(reasons(report).values()) == {"it was changed while it was restored"}
@@ -285,14 +287,14 @@ def test_a_document_that_came_back_during_the_restore(database, tmp_path, monkey
     fill(database.post, 1, **fields)
     run(tmp_path, database.post)
     database.post.delete_one({})
-    read = restoring._Restore._stored
+    read = restoring.stored_now
 
-    def read_and_be_late(self, elements):
-        found = read(self, elements)
+    def read_and_be_late(collection, elements):
+        found = read(collection, elements)
         database.post.insert_one({"_id": 0, "by": "app"})
         return found
 
-    monkeypatch.setattr(restoring._Restore, "_stored", read_and_be_late)
+    monkeypatch.setattr(restoring, "stored_now", read_and_be_late)
     report = restore(tmp_path, database, force=True)
     assert counts(report) == (0, 0, 1)
     assert reasons(report)[0].startswith("MongoDB refused it: E11000")
@@ -343,23 +345,46 @@ def test_a_restore_and_a_run_keep_each_other_out(mongoengine_db, tmp_path):
     assert stored(mongoengine_db.item) == before
 
 
-def test_the_lease_is_taken_and_given_back(any_db, tmp_path):
+@pytest.mark.parametrize("written", [False, True])
+def test_a_server_that_is_away_is_waited_for(database, tmp_path, monkeypatch, written):
+    """A write whose answer is lost is sent again, and each document is counted once."""
+    fill(database.post, 5)
+    before = stored(database.post)
+    run(tmp_path, database.post)
+    send, calls = Collection.bulk_write, list[int]()
+
+    def losing(*given, **named):
+        calls.append(1)
+        if len(calls) == 1 and not written:
+            raise AutoReconnect("the primary has stepped down")
+        result = send(*given, **named)
+        if len(calls) == 1:
+            raise AutoReconnect("the answer is lost")
+        return result
+
+    monkeypatch.setattr(Collection, "bulk_write", losing)
+    assert counts(restore(tmp_path, database)) == (5, 0, 0)
+    assert stored(database.post) == before
+    assert len(calls) == (1 if written else 2)
+
+
+def test_the_lease_is_taken_and_given_back(database, tmp_path):
     """A run is kept out whatever journal it has; nothing of the lease is left behind."""
-    any_db.post.insert_one({"_id": 1, "new": True})
-    with BackupWriter(tmp_path, any_db.post, run_id=1) as writer:
+    database.post.insert_one({"_id": 1, "new": True})
+    with BackupWriter(tmp_path, database.post, run_id=1) as writer:
         writer.begin("migration01__new")
         writer.save({})
-    with Lease(journal_collection(any_db, "other"), "post"), pytest.raises(CollectionLocked):
-        restore(tmp_path, any_db)
-    assert counts(restore(tmp_path, any_db)) == (0, 1, 0)
-    assert journal_collection(any_db).count_documents({"kind": "lease"}) == 0
+    with Lease(journal_collection(database, "other"), "post"), pytest.raises(CollectionLocked):
+        restore(tmp_path, database)
+    assert counts(restore(tmp_path, database)) == (0, 1, 0)
+    assert journal_collection(database).count_documents({"kind": "lease"}) == 0
 
 
 def test_without_the_right_to_a_journal(database, tmp_path, monkeypatch, caplog):
     """Who may not write the journal is warned and restores; no other error is passed over."""
     fill(database.post, 3)
     run(tmp_path, database.post)
-    codes = [6, 13]
+    codes = [2, 13]
 
     def refuse(self):
         raise OperationFailure("not authorized on the journal", codes.pop(0))
@@ -378,7 +403,7 @@ def test_a_lease_lost_ends_the_restore(database, tmp_path, monkeypatch):
     fill(database.post, 3)
     before = stored(database.post)
     run(tmp_path, database.post)
-    monkeypatch.setattr(restoring, "_BATCH", 2)
+    monkeypatch.setattr(backup_files, "_MOST_HELD", 2)
     with monkeypatch.context() as patch:
         answers = [True, False]
         patch.setattr(Lease, "valid", property(lambda lease: answers.pop(0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -20,9 +21,12 @@ from lazymig.errors import (
     RunOptionError,
     RunTakenOver,
 )
-from lazymig.operations.journal.history import History, Quarantined, Sample
-from lazymig.operations.journal.journal import Control, Journal, NewRun, RunEntry, client_now
+from lazymig.operations.journal.collection import client_now
+from lazymig.operations.journal.entries import Control, NewRun, Quarantined, RunEntry, Sample
+from lazymig.operations.journal.history import History
+from lazymig.operations.journal.journal import Journal
 from lazymig.operations.journal.lease import Lease
+from lazymig.operations.journal.retention import forget
 from tests.support.commands import CommandLog
 
 ENDS = ("finished", "stopped", "failed")
@@ -72,23 +76,20 @@ def _failure(document_id: Any) -> MigrationFailed:
 def test_a_run_reads_as_it_was_written(journal: Journal, history: History) -> None:
     """What the runner wrote of a run and of its rules comes back in `Run` and `RuleRun`."""
     entry = _begin(journal, options={"max_rate": 5.0}, note="at noon")
-    journal.checkpoint(
-        entry,
-        0,
+    state = replace(
+        entry.rules[0],
+        state="running",
         at={"_id": 9},
         done=10,
         matched=8,
         modified=7,
         quarantined=1,
         passes=2,
-        repeatable=True,
         seconds=1.5,
-        waiting=None,
-        waited={"nice": 0.5},
         total=20,
         exact=True,
-        state="running",
     )
+    journal.checkpoint(entry, 0, state, waited={"nice": 0.5})
     run = history.run(entry.id)
     assert (run.id, run.model, run.collection, run.handler, run.scope) == (
         entry.id,
@@ -104,7 +105,7 @@ def test_a_run_reads_as_it_was_written(journal: Journal, history: History) -> No
         {"nice": 0.5},
         Control(),
     )
-    assert (run.started, run.ended, run.error) == (entry.started, None, None)
+    assert (run.started, run.ended, run.error) == (run.sessions[0].started, None, None)
     assert [(part.host, part.pid) for part in run.sessions] == [(run.host, run.pid)]
     assert (run.matched, run.modified, run.quarantined) == (8, 7, 1)
     first, second = run.rules
@@ -194,7 +195,7 @@ def test_a_run_is_named_by_the_beginning_of_its_id(journal: Journal, history: Hi
     for digits in ("5f00aa", "5f00ab", "5f01"):
         run = _begin(journal)
         entry = journal.collection.find_one({"_id": run.id})
-        journal.forget(run.id)
+        forget(journal.collection, run.id)
         journal.collection.insert_one({**entry, "_id": ObjectId(digits.ljust(24, "0"))})
     assert history.run("5f01").id == ObjectId("5f01".ljust(24, "0"))
     assert history.run("5f00ab").id == ObjectId("5f00ab".ljust(24, "0"))
@@ -214,7 +215,7 @@ def test_an_unknown_run_is_not_found(journal: Journal, history: History, name: A
 def test_other_entries_are_no_runs(journal: Journal, history: History) -> None:
     """Neither a lease nor a sample nor a quarantined document is listed as a run."""
     run = _begin(journal)
-    journal.quarantine(run, "a", [_failure(1)])
+    journal.quarantine.add(run, "a", [_failure(1)])
     journal.sample("Post", "post", {"a": 1})
     sample = journal.collection.find_one({"kind": "sample"})
     with Lease(journal.collection, "post", seconds=600):
@@ -259,14 +260,15 @@ def test_a_silent_run_is_dead(journal: Journal, history: History) -> None:
     assert (run.state, run.active) == ("dead", False)
 
 
-def test_a_silent_run_that_holds_its_lease_lives(journal: Journal, history: History) -> None:
+def test_a_silent_run_that_holds_its_lease_lives(database: Any) -> None:
     """A long update lets a run be silent: as long as its lease is renewed it is not dead."""
+    journal, history = Journal(database), History(database)
     entry = _begin(journal)
     other = _begin(journal)
     _silence(journal, entry)
     _silence(journal, other)
     with Lease(journal.collection, "post", seconds=600) as lease:
-        lease.tell(run=entry.id)
+        lease.name_run(entry.id)
         assert history.run(entry.id).state == "running"
         assert history.run(other.id).state == "dead"
         journal.collection.update_one(
@@ -275,9 +277,9 @@ def test_a_silent_run_that_holds_its_lease_lives(journal: Journal, history: Hist
         assert history.run(entry.id).state == "dead"
 
 
-def test_the_lease_of_another_journal_is_known(any_db: Any) -> None:
+def test_the_lease_of_another_journal_is_known(database: Any) -> None:
     """A silent run of a journal of another name lives as well as long as its lease is renewed."""
-    journal, history = Journal(any_db, "elsewhere"), History(any_db, "elsewhere")
+    journal, history = Journal(database, "elsewhere"), History(database, "elsewhere")
     entry = _begin(journal)
     _silence(journal, entry)
     with Lease(journal.collection, "post", seconds=600, holder={"run": entry.id}):
@@ -391,8 +393,8 @@ def test_an_unknown_run_cannot_be_asked(history: History) -> None:
 def test_the_quarantine_of_a_run(journal: Journal, history: History) -> None:
     """Quarantined documents are listed with their errors, of one run or of all, at most `limit`."""
     first, second = _begin(journal), _begin(journal)
-    journal.quarantine(first, "migration01__a", [_failure({"k": 1})])
-    journal.quarantine(second, "migration01__a", [_failure(2), _failure(3)])
+    journal.quarantine.add(first, "migration01__a", [_failure({"k": 1})])
+    journal.quarantine.add(second, "migration01__a", [_failure(2), _failure(3)])
     (found,) = history.quarantined(first.id)
     assert found == Quarantined(
         run=first.id,
@@ -425,7 +427,7 @@ def test_a_quarantined_uuid_finds_its_document(mongoengine_db: Any, by: str) -> 
             return documents
 
     journal = Journal(mongoengine_db, codec_options=legacy)
-    journal.quarantine(_begin(journal, collection="old_post"), "a", [_failure(UUID(int=7))])
+    journal.quarantine.add(_begin(journal, collection="old_post"), "a", [_failure(UUID(int=7))])
     place = documents if by == "model" else mongoengine_db.old_post
     (found,) = History(OldPost if by == "model" else mongoengine_db).quarantined()
     assert place.count_documents({"_id": found.document_id}) == 1
@@ -461,8 +463,9 @@ def test_pruning_forgets_ended_runs(journal: Journal, history: History) -> None:
     assert history.runs()[0].id == alive.id
 
 
-def test_a_run_that_holds_its_lease_is_not_pruned(journal: Journal, history: History) -> None:
+def test_a_run_that_holds_its_lease_is_not_pruned(database: Any) -> None:
     """A run may be silent for more than a week within one update: with its lease it stays."""
+    journal, history = Journal(database), History(database)
     entry = _begin(journal)
     _begin(journal, collection="user")
     long_ago = {"$set": {"heartbeat": client_now() - timedelta(days=8)}}
@@ -485,7 +488,7 @@ def test_a_deleted_run_is_gone(journal: Journal, history: History) -> None:
     """Deleting forgets a run and its quarantine, not those of others; a living run is refused."""
     entry, other = _begin(journal), _begin(journal)
     for run in (entry, other):
-        journal.quarantine(run, "a", [_failure(1)])
+        journal.quarantine.add(run, "a", [_failure(1)])
     with pytest.raises(RunError, match="stop it first"):
         history.delete(entry.id)
     journal.finish(entry, "stopped")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import socket
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -17,7 +19,10 @@ from pymongo.errors import OperationFailure
 
 from lazymig import errors
 from lazymig.errors import MigrationConflict, MigrationFailed
-from lazymig.operations.journal.journal import JOURNAL, Control, Journal, NewRun, client_now
+from lazymig.operations.journal.collection import JOURNAL, client_now
+from lazymig.operations.journal.entries import Control, NewRun, RunEntry
+from lazymig.operations.journal.journal import Journal
+from lazymig.operations.journal.retention import forget, prune
 from tests.support.commands import CommandLog
 
 URI = "mongodb+srv://ada:secret@db.example.org/blog?w=1"
@@ -79,23 +84,18 @@ def _new(**changes: Any) -> NewRun:
     return NewRun(**given)
 
 
-def _progress(**changes: Any) -> dict[str, Any]:
-    return {
-        "at": None,
-        "done": 0,
-        "matched": 0,
-        "modified": 0,
-        "quarantined": 0,
-        "passes": 0,
-        "repeatable": True,
-        "seconds": 0.0,
-        "waiting": None,
-        "waited": {},
-        "total": None,
-        "exact": False,
-        "state": "running",
-        **changes,
-    }
+def _note(
+    journal: Journal,
+    run: RunEntry,
+    position: int = 0,
+    *,
+    waited: Mapping[str, float] | None = None,
+    session: Any = None,
+    **changes: Any,
+) -> Control:
+    """Note that a rule is at work, and has come so far."""
+    state = replace(run.rules[position], **{"state": "running", **changes})
+    return journal.checkpoint(run, position, state, waited=waited or {}, session=session)
 
 
 def _stored(journal: Journal, run_id: Any) -> Any:
@@ -124,8 +124,10 @@ def test_a_new_run_says_what_and_who(journal: Journal) -> None:
     options = {"max_rate": 100.0, "chunk_size": None, "a.b": "$x"}
     run = journal.begin(_new(options=options, note="$$ROOT", lease=3.0))
     stored = _stored(journal, run.id)
-    assert {key: stored[key] for key in ("kind", "model", "collection", "handler", "scope")} == {
+    keys = ("kind", "format", "model", "collection", "handler", "scope")
+    assert {key: stored[key] for key in keys} == {
         "kind": "run",
+        "format": 1,
         "model": "Post",
         "collection": "post",
         "handler": "PostMigration",
@@ -134,11 +136,11 @@ def test_a_new_run_says_what_and_who(journal: Journal) -> None:
     assert (stored["options"], stored["note"], stored["lease"]) == (options, "$$ROOT", 3.0)
     assert (stored["state"], stored["ended"], stored["error"]) == ("running", None, None)
     assert (stored["host"], stored["pid"]) == (socket.gethostname(), os.getpid())
-    assert [(step["name"], step["digest"], step["state"], step["at"]) for step in run.steps] == [
+    assert [(step.name, step.digest, step.state, step.at) for step in run.rules] == [
         ("migration01__a", "d1", "pending", None),
         ("migration02__b", "d2", "pending", None),
     ]
-    assert run.steps == stored["rules"]
+    assert [rule.to_bson() for rule in run.rules] == stored["rules"]
     assert run.control == Control("run", {}, None)
 
 
@@ -156,7 +158,6 @@ def test_times_are_the_servers(server_journal: Journal) -> None:
         stored["sessions"][0]["at"],
     ):
         assert before <= moment <= after
-    assert stored["started"] == run.started
 
 
 def test_the_clients_clock_is_not_asked(
@@ -167,9 +168,9 @@ def test_the_clients_clock_is_not_asked(
     def never() -> datetime:
         raise AssertionError
 
-    monkeypatch.setattr("lazymig.operations.journal.journal.client_now", never)
+    monkeypatch.setattr("lazymig.operations.journal.collection.client_now", never)
     run = server_journal.begin(_new())
-    server_journal.checkpoint(run, 0, **_progress())
+    _note(server_journal, run)
     server_journal.sample("Post", "post", {"a": 1})
     server_journal.finish(run, "stopped")
     assert server_journal.resume("Post", "post", "lazy") is not None
@@ -188,13 +189,13 @@ def test_no_entry_holds_a_connection_string(journal: Journal, place: str) -> Non
     if place == "error":
         journal.finish(run, "failed", f"ServerSelectionTimeoutError: {URI}: refused")
     if place == "quarantine":
-        journal.quarantine(run, "migration01__a", [_failure(1, f"could not reach {URI}")])
+        journal.quarantine.add(run, "migration01__a", [_failure(1, f"could not reach {URI}")])
     if place == "beat":
         journal.beat(run, waiting=f"{URI} is slow", waited={})
     if place == "reason":
         journal.beat(run, waiting=None, waited={f"{URI} is slow": 1.0})
     if place == "checkpoint":
-        journal.checkpoint(run, 0, **_progress(waiting=f"{URI} is slow", waited={URI: 1.0}))
+        _note(journal, run, waited={URI: 1.0})
     kept = str(list(journal.collection.find()))
     assert "mongodb+srv://..." in kept
     assert "secret" not in kept
@@ -221,11 +222,11 @@ def test_an_entry_reads_the_same_whatever_the_databases_options(database: Any) -
     )
     journal = Journal(database.with_options(codec_options=options))
     run = journal.begin(_new())
-    journal.checkpoint(run, 0, **_progress(at={"_id": {"a": 1}}))
+    _note(journal, run, at={"_id": {"a": 1}})
     again = journal.resume("Post", "post", "lazy")
     assert again is not None
-    assert again.started.tzinfo is None
-    assert again.steps[0]["at"] == {"_id": {"a": 1}}
+    assert _stored(journal, run.id)["started"].tzinfo is None
+    assert again.rules[0].at == {"_id": {"a": 1}}
 
 
 # Checkpoints
@@ -234,11 +235,11 @@ def test_an_entry_reads_the_same_whatever_the_databases_options(database: Any) -
 def _check_id_survives(journal: Journal, value: Any) -> None:
     run = journal.begin(_new())
     at = {"_id": value, "begun": True}
-    journal.checkpoint(run, 1, **_progress(at=at))
+    _note(journal, run, 1, at=at)
     again = journal.resume("Post", "post", "lazy")
     assert again is not None
-    assert again.steps[0]["at"] is None
-    assert repr(again.steps[1]["at"]) == repr(at)
+    assert again.rules[0].at is None
+    assert repr(again.rules[1].at) == repr(at)
 
 
 @pytest.mark.parametrize("backend", ["mongoengine_db", "mock_db"], ids=["server", "mongomock"])
@@ -250,12 +251,12 @@ def test_a_checkpoint_keeps_any_id(request: pytest.FixtureRequest, backend: str)
         if backend == "mock_db" and name not in MOCKED:
             continue
         at = {"_id": value, "begun": True}
-        journal.checkpoint(run, 1, **_progress(at=at))
-        assert repr(journal.read(run.id, run.collection).steps[1]["at"]) == repr(at), name
+        _note(journal, run, 1, at=at)
+        assert repr(journal.read(run.id, run.collection).rules[1].at) == repr(at), name
     again = journal.resume("Post", "post", "lazy")
     assert again is not None
-    assert again.steps[0]["at"] is None
-    assert again.steps[1]["at"] == at
+    assert again.rules[0].at is None
+    assert again.rules[1].at == at
 
 
 @pytest.mark.parametrize("of_documents", REPRESENTATIONS)
@@ -280,22 +281,24 @@ def test_a_uuid_is_noted_as_the_collection_stores_it(
     run = journal.begin(_new())
     keys = [found["_id"] for found in documents.find().sort("_id", 1)]
     for key in keys:
-        journal.checkpoint(run, 0, **_progress(at={"_id": key}))
-        assert repr(journal.read(run.id, "post").steps[0]["at"]) == repr({"_id": key})
-    journal.quarantine(run, "migration01__a", [_failure(key) for key in keys])
-    assert journal.quarantined_by_rule(run.id) == {"migration01__a": keys}
-    assert journal.quarantined_ids(run.id, {"_id": {"$gt": keys[0]}}) == keys[1:]
+        _note(journal, run, at={"_id": key})
+        assert repr(journal.read(run.id, "post").rules[0].at) == repr({"_id": key})
+    journal.quarantine.add(run, "migration01__a", [_failure(key) for key in keys])
+    assert journal.quarantine.by_rule(run.id) == {"migration01__a": keys}
+    assert journal.quarantine.ids(run.id, {"_id": {"$gt": keys[0]}}) == keys[1:]
     entries = raw[JOURNAL].find({"kind": "quarantine"}).sort("document_id", 1)
     stored = [found["_id"] for found in raw.post.find().sort("_id", 1)]
     assert [entry["document_id"] for entry in entries] == stored
-    journal.release(run.id, "migration01__a", keys)
-    assert journal.quarantined_ids(run.id) == []
+    journal.quarantine.release(run.id, "migration01__a", keys)
+    assert journal.quarantine.ids(run.id) == []
 
 
 def test_a_checkpoint_sets_what_it_is_given(journal: Journal) -> None:
     """A checkpoint changes its own rule alone, and writing it twice changes nothing more."""
     run = journal.begin(_new())
-    given = _progress(
+    state = replace(
+        run.rules[1],
+        state="running",
         at={"_id": 9},
         done=10,
         matched=8,
@@ -304,24 +307,16 @@ def test_a_checkpoint_sets_what_it_is_given(journal: Journal) -> None:
         passes=2,
         repeatable=False,
         seconds=1.5,
-        waiting="replication lag 3.0 s > 1 s",
-        waited={"max_replication_lag": 2.0, "flag /tmp/wait.here": 1.0},
         total=20,
         exact=True,
     )
+    waited = {"max_replication_lag": 2.0, "flag /tmp/wait.here": 1.0}
     for _ in range(2):
-        journal.checkpoint(run, 1, **given)
+        journal.checkpoint(run, 1, state, waited=waited)
         stored = _stored(journal, run.id)
-        expected = {key: given[key] for key in given if key not in ("waiting", "waited")}
-        assert stored["rules"][1] == {
-            **expected,
-            "name": "migration02__b",
-            "digest": "d2",
-            "edited": False,
-        }
-        assert stored["rules"][0] == run.steps[0]
-        assert (stored["waiting"], stored["waited"]) == (given["waiting"], given["waited"])
-    assert journal.read(run.id, run.collection).steps[1] == stored["rules"][1]
+        assert stored["rules"] == [run.rules[0].to_bson(), state.to_bson()]
+        assert (stored["waiting"], stored["waited"]) == (None, waited)
+    assert journal.read(run.id, run.collection).rules == [run.rules[0], state]
 
 
 def test_a_checkpoint_is_one_round_trip(
@@ -330,7 +325,7 @@ def test_a_checkpoint_is_one_round_trip(
     """A checkpoint, and a beat, is one command, whose answer is small."""
     run = server_journal.begin(_new())
     watched = Journal(command_log.client[database.name])
-    watched.checkpoint(run, 0, **_progress())
+    _note(watched, run)
     watched.beat(run, waiting="paused", waited={})
     assert command_log.names == ["findAndModify", "findAndModify"]
     for _, command in command_log.commands:
@@ -343,7 +338,7 @@ def test_a_checkpoint_brings_back_what_is_asked(journal: Journal) -> None:
     asked = {"action": "pause", "limits": {"max_rate": 5.0}, "by": "ada", "at": client_now()}
     journal.collection.update_one({"_id": run.id}, {"$set": {"control": asked}})
     expected = Control("pause", {"max_rate": 5.0}, "ada")
-    assert journal.checkpoint(run, 0, **_progress()) == expected
+    assert _note(journal, run) == expected
     assert journal.beat(run, waiting="paused by ada", waited={"paused": 1.0}) == expected
     stored = _stored(journal, run.id)
     assert (stored["waiting"], stored["waited"]) == ("paused by ada", {"paused": 1.0})
@@ -354,7 +349,7 @@ def test_a_beat_is_a_sign_of_life(journal: Journal) -> None:
     run = journal.begin(_new())
     for write in (
         lambda: journal.beat(run, waiting=None, waited={}),
-        lambda: journal.checkpoint(run, 0, **_progress()),
+        lambda: _note(journal, run),
     ):
         _age(journal, run.id, "heartbeat", timedelta(days=1))
         write()
@@ -370,32 +365,27 @@ def test_an_aborted_transaction_takes_its_checkpoint_back(
     for commit in (False, True):
         with client.start_session() as session:
             session.start_transaction()
-            server_journal.checkpoint(run, 0, **_progress(done=5), session=session)
-            server_journal.quarantine(run, "migration01__a", [_failure(1)], session=session)
+            _note(server_journal, run, done=5, session=session)
+            server_journal.quarantine.add(run, "migration01__a", [_failure(1)], session=session)
             if commit:
                 session.commit_transaction()
             else:
                 session.abort_transaction()
-        assert server_journal.read(run.id, run.collection).steps[0]["done"] == (5 if commit else 0)
-        assert server_journal.quarantined_ids(run.id) == ([1] if commit else [])
+        assert server_journal.read(run.id, run.collection).rules[0].done == (5 if commit else 0)
+        assert server_journal.quarantine.ids(run.id) == ([1] if commit else [])
 
 
 def test_an_edited_rule_begins_anew(journal: Journal) -> None:
     """An edited rule has its new digest and no checkpoint; what it did so far stays counted."""
     run = journal.begin(_new())
-    done = _progress(at={"_id": 9}, done=10, matched=8, modified=7, seconds=2.0, passes=1, total=20)
-    journal.checkpoint(run, 1, **done)
-    journal.edited(run, 1, "d3")
-    step = journal.read(run.id, run.collection).steps[1]
-    assert (step["digest"], step["state"], step["at"], step["edited"]) == (
-        "d3",
-        "pending",
-        None,
-        True,
-    )
-    assert (step["done"], step["total"], step["passes"]) == (0, None, 0)
-    assert (step["matched"], step["modified"], step["seconds"]) == (8, 7, 2.0)
-    assert journal.read(run.id, run.collection).steps[0]["edited"] is False
+    _note(journal, run, 1, at={"_id": 9}, done=10, matched=8, modified=7, seconds=2.0, total=20)
+    done = journal.read(run.id, run.collection).rules[1]
+    journal.checkpoint(run, 1, done.begun_anew("d3"), waited={})
+    step = journal.read(run.id, run.collection).rules[1]
+    assert (step.digest, step.state, step.at, step.edited) == ("d3", "pending", None, True)
+    assert (step.done, step.total, step.passes) == (0, None, 0)
+    assert (step.matched, step.modified, step.seconds) == (8, 7, 2.0)
+    assert journal.read(run.id, run.collection).rules[0].edited is False
 
 
 # Going on
@@ -403,18 +393,19 @@ def test_an_edited_rule_begins_anew(journal: Journal) -> None:
 
 @pytest.mark.parametrize("state", ["stopped", "failed", None])
 def test_an_unfinished_run_is_gone_on_with(journal: Journal, state: str | None) -> None:
-    """A run that was stopped, failed or was killed comes back with its steps, as running."""
+    """A run that was stopped, failed or was killed comes back with its rules, as running."""
     run = journal.begin(_new(note="n"))
-    journal.checkpoint(run, 0, **_progress(at={"_id": 4}, done=5, waited={"nice": 1.0}))
+    started = _stored(journal, run.id)["started"]
+    _note(journal, run, at={"_id": 4}, done=5, waited={"nice": 1.0})
     if state is not None:
         journal.finish(run, state, "why")
     again = journal.resume("Post", "post", "lazy")
     assert again is not None
-    assert (again.id, again.note, again.waited) == (run.id, "n", {"nice": 1.0})
-    assert again.steps[0]["at"] == {"_id": 4}
+    assert (again.id, again.waited) == (run.id, {"nice": 1.0})
+    assert again.rules[0].at == {"_id": 4}
     stored = _stored(journal, run.id)
     assert (stored["state"], stored["ended"], stored["error"]) == ("running", None, None)
-    assert stored["started"] == run.started
+    assert (stored["note"], stored["started"]) == ("n", started)
     assert [(part["host"], part["pid"]) for part in stored["sessions"]] == [
         (socket.gethostname(), os.getpid())
     ] * 2
@@ -429,10 +420,11 @@ def test_going_on_with_other_options_is_noted(journal: Journal) -> None:
         "Post", "post", "lazy", options=second, note=f"second, from {URI}", lease=120.0
     )
     assert again is not None
-    assert (again.options, again.former_options) == (second, (first,))
+    assert again.former_options == (first,)
+    assert _stored(journal, run.id)["options"] == second
     third = journal.resume("Post", "post", "lazy", run.id, options={}, note=None, lease=30.0)
     assert third is not None
-    assert (third.options, third.former_options) == ({}, (first, second))
+    assert third.former_options == (first, second)
     stored = _stored(journal, run.id)
     note = "second, from mongodb+srv://..."
     assert (stored["options"], stored["note"], stored["lease"]) == ({}, note, 30.0)
@@ -449,7 +441,7 @@ def test_going_on_without_options_keeps_them(journal: Journal) -> None:
     run = journal.begin(_new(options={"nice": 1.0}, note="$n", lease=3.0))
     again = journal.resume("Post", "post", "lazy")
     assert again is not None
-    assert (again.options, again.former_options) == ({"nice": 1.0}, ({"nice": 1.0},))
+    assert again.former_options == ({"nice": 1.0},)
     stored = _stored(journal, run.id)
     assert (stored["options"], stored["note"], stored["lease"]) == ({"nice": 1.0}, "$n", 3.0)
 
@@ -474,21 +466,21 @@ def test_what_was_asked_before_is_forgotten(journal: Journal) -> None:
     assert again.control == Control()
 
 
-@pytest.mark.parametrize("write", ["checkpoint", "beat", "finish", "edited"])
+@pytest.mark.parametrize("write", ["checkpoint", "beat", "finish", "reopen"])
 @pytest.mark.parametrize("how", ["taken over", "deleted"])
 def test_the_former_owner_writes_nothing(journal: Journal, write: str, how: str) -> None:
     """Once a run is another process's, or deleted, its former owner gets RunTakenOver."""
     run = journal.begin(_new())
     if how == "deleted":
-        journal.forget(run.id)
+        forget(journal.collection, run.id)
     else:
         journal.resume("Post", "post", "lazy")
     before = _stored(journal, run.id)
     calls: dict[str, Any] = {
-        "checkpoint": lambda: journal.checkpoint(run, 0, **_progress(done=1)),
+        "checkpoint": lambda: _note(journal, run, done=1),
         "beat": lambda: journal.beat(run, waiting="x", waited={}),
         "finish": lambda: journal.finish(run, "finished"),
-        "edited": lambda: journal.edited(run, 0, "d3"),
+        "reopen": lambda: journal.reopen(run, ["migration01__a"]),
     }
     reason = "deleted" if how == "deleted" else rf"pid {os.getpid()}"
     with pytest.raises(errors.RunTakenOver, match=reason) as caught:
@@ -514,8 +506,8 @@ def test_another_model_collection_or_scope_is_another_run(journal: Journal, othe
 def test_reading_a_run_takes_nothing_over(journal: Journal) -> None:
     """A run can be read as it is noted, by its collection; it stays its runner's."""
     run = journal.begin(_new())
-    journal.checkpoint(run, 0, **_progress(at={"_id": 4}))
-    assert journal.read(run.id, "post").steps[0]["at"] == {"_id": 4}
+    _note(journal, run, at={"_id": 4})
+    assert journal.read(run.id, "post").rules[0].at == {"_id": 4}
     with pytest.raises(errors.RunNotFound, match="over user"):
         journal.read(run.id, "user")
     journal.beat(run, waiting=None, waited={})
@@ -585,11 +577,12 @@ def test_quarantine_keeps_the_error(journal: Journal) -> None:
     """A document in quarantine has its run, rule, `_id`, the error's text and type, and a time."""
     run = journal.begin(_new())
     conflict = MigrationConflict("busy", model="Post", rule="migration01__a", document_id={"a": 1})
-    journal.quarantine(run, "migration01__a", [conflict])
+    journal.quarantine.add(run, "migration01__a", [conflict])
     entry = journal.collection.find_one({"kind": "quarantine"}, {"_id": 0})
     assert isinstance(entry.pop("at"), datetime)
     assert entry == {
         "kind": "quarantine",
+        "format": 1,
         "run": run.id,
         "collection": "post",
         "rule": "migration01__a",
@@ -602,13 +595,13 @@ def test_quarantine_keeps_the_error(journal: Journal) -> None:
 def test_a_document_is_quarantined_once(journal: Journal) -> None:
     """The same document, rule and run is one entry, with the newest error; others are their own."""
     run, other = journal.begin(_new()), journal.begin(_new())
-    journal.quarantine(run, "migration01__a", [_failure(1), _failure(2)])
-    journal.quarantine(run, "migration01__a", [_failure(1, "refused again")])
-    journal.quarantine(run, "migration02__b", [_failure(1)])
-    journal.quarantine(other, "migration01__a", [_failure(1)])
-    journal.quarantine(run, "migration01__a", [])
+    journal.quarantine.add(run, "migration01__a", [_failure(1), _failure(2)])
+    journal.quarantine.add(run, "migration01__a", [_failure(1, "refused again")])
+    journal.quarantine.add(run, "migration02__b", [_failure(1)])
+    journal.quarantine.add(other, "migration01__a", [_failure(1)])
+    journal.quarantine.add(run, "migration01__a", [])
     assert journal.collection.count_documents({"kind": "quarantine"}) == 4
-    assert journal.quarantined_ids(run.id) == [1, 1, 2]
+    assert journal.quarantine.ids(run.id) == [1, 1, 2]
     query = {"run": run.id, "rule": "migration01__a", "document_id": 1}
     assert journal.collection.find_one(query)["error"] == "refused again"
 
@@ -619,9 +612,9 @@ def test_quarantine_takes_any_id(mongoengine_db: Any) -> None:
     run = journal.begin(_new())
     for name, value in IDS.items():
         if name != "literal":  # No `_id` has a field that begins with a dollar.
-            journal.quarantine(run, "migration01__a", [_failure(value)])
+            journal.quarantine.add(run, "migration01__a", [_failure(value)])
             within = {"_id": {"$eq": value}}
-            assert repr(value) in repr(journal.quarantined_ids(run.id, within)), name
+            assert repr(value) in repr(journal.quarantine.ids(run.id, within)), name
 
 
 @pytest.mark.parametrize(
@@ -638,21 +631,21 @@ def test_quarantine_takes_any_id(mongoengine_db: Any) -> None:
 def test_the_quarantine_of_a_chunk(journal: Journal, within: Any, expected: list[Any]) -> None:
     """A chunk's condition on `_id` finds the documents in quarantine that lie in the chunk."""
     run = journal.begin(_new())
-    journal.quarantine(run, "migration01__a", [_failure(key) for key in ("a", 3, 2, 1)])
-    assert journal.quarantined_ids(run.id, within) == expected
+    journal.quarantine.add(run, "migration01__a", [_failure(key) for key in ("a", 3, 2, 1)])
+    assert journal.quarantine.ids(run.id, within) == expected
 
 
 def test_a_chunk_is_a_condition_on_the_id(journal: Journal) -> None:
     """A condition on something else cannot be asked of the quarantine."""
     with pytest.raises(ValueError, match="enabled"):
-        journal.quarantined_ids(ObjectId(), {"_id": 1, "enabled": True})
+        journal.quarantine.ids(ObjectId(), {"_id": 1, "enabled": True})
 
 
 def test_the_quarantine_of_a_chunk_is_read_by_an_index(server_journal: Journal) -> None:
     """Millions of entries of other runs are not looked through for a chunk."""
     run = server_journal.begin(_new())
     for entry in (run, server_journal.begin(_new())):
-        server_journal.quarantine(entry, "a", [_failure(key) for key in range(50)])
+        server_journal.quarantine.add(entry, "a", [_failure(key) for key in range(50)])
     query = {"kind": "quarantine", "run": run.id, "document_id": {"$gt": 1, "$lte": 3}}
     plan = server_journal.collection.database.command(
         "explain", {"find": JOURNAL, "filter": query}, verbosity="executionStats"
@@ -663,10 +656,10 @@ def test_the_quarantine_of_a_chunk_is_read_by_an_index(server_journal: Journal) 
 def test_the_quarantine_is_read_by_rule(journal: Journal) -> None:
     """The documents in quarantine are those of one run, under the rule that failed."""
     run, other = journal.begin(_new()), journal.begin(_new())
-    journal.quarantine(run, "migration01__a", [_failure(2), _failure(1)])
-    journal.quarantine(run, "migration02__b", [_failure({"k": 1})])
-    journal.quarantine(other, "migration01__a", [_failure(3)])
-    assert journal.quarantined_by_rule(run.id) == {
+    journal.quarantine.add(run, "migration01__a", [_failure(2), _failure(1)])
+    journal.quarantine.add(run, "migration02__b", [_failure({"k": 1})])
+    journal.quarantine.add(other, "migration01__a", [_failure(3)])
+    assert journal.quarantine.by_rule(run.id) == {
         "migration01__a": [1, 2],
         "migration02__b": [{"k": 1}],
     }
@@ -675,9 +668,9 @@ def test_the_quarantine_is_read_by_rule(journal: Journal) -> None:
 def test_a_released_document_is_out_of_quarantine(journal: Journal) -> None:
     """Releasing takes away the entry of that run, rule and document alone."""
     run = journal.begin(_new())
-    journal.quarantine(run, "migration01__a", [_failure(key) for key in (1, 2)])
-    journal.quarantine(run, "migration02__b", [_failure(1)])
-    journal.release(run.id, "migration01__a", [1, 2])
+    journal.quarantine.add(run, "migration01__a", [_failure(key) for key in (1, 2)])
+    journal.quarantine.add(run, "migration02__b", [_failure(1)])
+    journal.quarantine.release(run.id, "migration01__a", [1, 2])
     (left,) = journal.collection.find({"kind": "quarantine"})
     assert (left["rule"], left["document_id"]) == ("migration02__b", 1)
 
@@ -686,17 +679,17 @@ def test_many_documents_are_released(
     server_journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More documents than fit into one command are released in several."""
-    monkeypatch.setattr("lazymig.operations.journal.journal._RELEASED_AT_ONCE", 3)
+    monkeypatch.setattr("lazymig.operations.journal.quarantine._RELEASED_AT_ONCE", 3)
     run = server_journal.begin(_new())
-    server_journal.quarantine(run, "migration01__a", [_failure(key) for key in range(8)])
-    server_journal.release(run.id, "migration01__a", range(7))
-    assert server_journal.quarantined_ids(run.id) == [7]
+    server_journal.quarantine.add(run, "migration01__a", [_failure(key) for key in range(8)])
+    server_journal.quarantine.release(run.id, "migration01__a", range(7))
+    assert server_journal.quarantine.ids(run.id) == [7]
 
 
 def test_a_long_error_is_cut(journal: Journal) -> None:
     """A server's message that repeats a whole document does not go into the journal as a whole."""
     run = journal.begin(_new())
-    journal.quarantine(run, "a", [_failure(1, "x" * 10_000)])
+    journal.quarantine.add(run, "a", [_failure(1, "x" * 10_000)])
     journal.finish(run, "failed", "y" * 10_000)
     texts = [entry["error"] for entry in journal.collection.find({"kind": {"$ne": "lease"}})]
     assert [len(text) for text in texts] == [2000, 2000]
@@ -756,7 +749,7 @@ def test_the_oldest_ended_runs_go(journal: Journal) -> None:
     runs = []
     for number in range(4):
         run = journal.begin(_new())
-        journal.quarantine(run, "a", [_failure(1)])
+        journal.quarantine.add(run, "a", [_failure(1)])
         journal.finish(run, ("finished", "stopped", "failed", "finished")[number])
         _age(journal, run.id, "started", timedelta(hours=9 - number))
         runs.append(run.id)
@@ -772,7 +765,7 @@ def test_each_collection_keeps_its_own(journal: Journal) -> None:
             journal.finish(journal.begin(_new(collection=collection)), "finished")
     journal.begin(_new(keep_runs=1))
     assert journal.collection.count_documents({"kind": "run", "collection": "user"}) == 2
-    assert journal.prune(1) == 1
+    assert prune(journal.collection, 1) == 1
     assert journal.collection.count_documents({"kind": "run", "state": "finished"}) == 2
 
 
@@ -780,15 +773,15 @@ def test_unfinished_runs_stay(journal: Journal) -> None:
     """A run that has not ended stays, unless it has been silent for a week."""
     run = journal.begin(_new())
     _age(journal, run.id, "heartbeat", timedelta(days=6))
-    assert journal.prune(0) == 0
+    assert prune(journal.collection, 0) == 0
     _age(journal, run.id, "heartbeat", timedelta(days=8))
-    assert journal.prune(0) == 1
+    assert prune(journal.collection, 0) == 1
 
 
 def test_reading_creates_no_index(database: Any, command_log: CommandLog) -> None:
     """The indexes are made by the first write of a journal, once, and by no read."""
     journal = Journal(command_log.client[database.name])
-    journal.quarantined_ids(ObjectId())
+    journal.quarantine.ids(ObjectId())
     assert "createIndexes" not in command_log.names
     journal.begin(_new())
     assert command_log.names.count("createIndexes") == 2

@@ -18,7 +18,7 @@ from pymongo import MongoClient
 from pymongo.errors import AutoReconnect, DuplicateKeyError, PyMongoError
 
 from lazymig.errors import CollectionLocked, LeaseLost
-from lazymig.operations.journal.journal import (
+from lazymig.operations.journal.collection import (
     JOURNAL,
     client_now,
     journal_collection,
@@ -34,14 +34,8 @@ SPAWN = multiprocessing.get_context("spawn")
 
 
 @pytest.fixture
-def journal(any_db: Any) -> Any:
-    """The journal's collection on each backend in turn."""
-    return journal_collection(any_db)
-
-
-@pytest.fixture
-def server_journal(database: Any) -> Any:
-    """The journal's collection on the real server."""
+def journal(database: Any) -> Any:
+    """The journal's collection."""
     return journal_collection(database)
 
 
@@ -115,7 +109,7 @@ def test_the_second_is_told_who_and_until_when(journal: Any) -> None:
     run = ObjectId()
     with Lease(journal, "post", seconds=LONG, holder={"note": "$noon"}) as first:
         assert _entry(journal)["holder"]["note"] == "$noon"
-        first.tell(run=run)
+        first.name_run(run)
         with pytest.raises(CollectionLocked) as caught:
             Lease(journal, "post", seconds=LONG).acquire()
         error = caught.value
@@ -140,20 +134,20 @@ def test_no_lease_holds_a_connection_string(journal: Any) -> None:
     uri = "mongodb://ann:hunter2@h/"
     with Lease(journal, "post", seconds=LONG, holder={"note": f"from {uri}"}) as lease:
         assert _entry(journal)["holder"]["note"] == "from mongodb://..."
-        lease.tell(note=f"to {uri}")
+        lease.name_run(ObjectId())
         with pytest.raises(CollectionLocked) as caught:
             Lease(journal, "post", seconds=LONG).acquire()
         told = f"{caught.value} {caught.value.holder} {_entry(journal)}"
-    assert told.count("to mongodb://...") == 3
+    assert told.count("from mongodb://...") == 3
     assert "hunter2" not in told
 
 
-def test_expiry_is_server_time_plus_the_duration(server_journal: Any) -> None:
+def test_expiry_is_server_time_plus_the_duration(journal: Any) -> None:
     """The lease expires its duration after the server's time of taking it."""
-    (before,) = server_journal.database.aggregate([{"$documents": [{"now": "$$NOW"}]}])
-    with Lease(server_journal, "post", seconds=LONG):
-        (after,) = server_journal.database.aggregate([{"$documents": [{"now": "$$NOW"}]}])
-        taken = _entry(server_journal)["expires"] - timedelta(seconds=LONG)
+    (before,) = journal.database.aggregate([{"$documents": [{"now": "$$NOW"}]}])
+    with Lease(journal, "post", seconds=LONG):
+        (after,) = journal.database.aggregate([{"$documents": [{"now": "$$NOW"}]}])
+        taken = _entry(journal)["expires"] - timedelta(seconds=LONG)
         assert before["now"] <= taken <= after["now"]
 
 
@@ -163,16 +157,16 @@ def test_collections_do_not_lock_each_other(journal: Any) -> None:
         assert other.valid
 
 
-def test_journals_do_not_share_a_collection(any_db: Any) -> None:
+def test_journals_do_not_share_a_collection(database: Any) -> None:
     """A collection has one lease, in `lazymig_journal`, whichever journal the runs write."""
-    other = any_db["other_journal"]
+    other = database["other_journal"]
     with Lease(other, "post", seconds=LONG, holder={"run": ObjectId()}):
-        assert _entry(any_db[JOURNAL])["kind"] == "lease"
+        assert _entry(database[JOURNAL])["kind"] == "lease"
         assert other.count_documents({}) == 0
         for journal in (JOURNAL, "other_journal", "third_journal"):
             with pytest.raises(CollectionLocked, match=r"History\(\.\.\., 'other_journal'\)\.stop"):
-                Lease(any_db[journal], "post", seconds=LONG).acquire()
-    assert lease_collection(any_db).name == JOURNAL
+                Lease(database[journal], "post", seconds=LONG).acquire()
+    assert lease_collection(database).name == JOURNAL
 
 
 def test_an_expired_lease_is_taken_over(journal: Any) -> None:
@@ -181,7 +175,7 @@ def test_an_expired_lease_is_taken_over(journal: Any) -> None:
     first.acquire()
     _expire(journal)
     with Lease(journal, "post", seconds=LONG) as second:
-        first.tell(note="am I still there?")
+        first.name_run(ObjectId())
         assert first.taken
         assert not first.valid
         with pytest.raises(LeaseLost, match=r"another run .* resume=True"):
@@ -195,7 +189,7 @@ def test_a_late_renewal_keeps_what_nobody_took(journal: Any) -> None:
     """A lease that expired is still its holder's if it is renewed before anybody takes it."""
     with Lease(journal, "post", seconds=LONG) as lease:
         _expire(journal)
-        lease.tell(note="late")
+        lease.name_run(ObjectId())
         assert lease.valid
         with pytest.raises(CollectionLocked):
             Lease(journal, "post").acquire()
@@ -205,36 +199,36 @@ def test_a_deleted_entry_is_a_lost_lease(journal: Any) -> None:
     """A holder whose entry was deleted by hand stops being valid for good."""
     with Lease(journal, "post", seconds=LONG) as lease:
         journal.delete_many({})
-        lease.tell(note="gone")
+        lease.name_run(ObjectId())
         assert not lease.valid
 
 
-def test_the_thread_renews(server_journal: Any) -> None:
+def test_the_thread_renews(journal: Any) -> None:
     """While the lease is held its expiry moves on, past the first one, by itself."""
-    cut = _Cut(server_journal, 0)
-    with _on(cut, Lease(server_journal, "post", seconds=0.3)):
-        first = _entry(server_journal)["expires"]
+    cut = _Cut(journal, 0)
+    with _on(cut, Lease(journal, "post", seconds=0.3)):
+        first = _entry(journal)["expires"]
         for _ in range(3):
             cut.renewed.clear()
             assert cut.renewed.wait(PATIENCE)
-        assert _entry(server_journal)["expires"] > first
+        assert _entry(journal)["expires"] > first
 
 
-def test_renewing_survives_a_cut_connection(server_journal: Any) -> None:
+def test_renewing_survives_a_cut_connection(journal: Any) -> None:
     """A renewal that fails with AutoReconnect is tried again, and the lease stays valid."""
-    cut = _Cut(server_journal, 2)
-    with _on(cut, Lease(server_journal, "post", seconds=0.3, clock=_Clock())) as lease:
+    cut = _Cut(journal, 2)
+    with _on(cut, Lease(journal, "post", seconds=0.3, clock=_Clock())) as lease:
         assert cut.failed.wait(PATIENCE)
         assert cut.renewed.wait(PATIENCE)
         assert cut.failures == 0
         lease.check()
 
 
-def test_a_lease_that_cannot_be_renewed_is_not_valid(server_journal: Any) -> None:
+def test_a_lease_that_cannot_be_renewed_is_not_valid(journal: Any) -> None:
     """When no renewal has got through for the lease's duration the holder stops, by its clock."""
     clock = _Clock()
-    cut = _Cut(server_journal, 10**9)
-    with _on(cut, Lease(server_journal, "post", seconds=LONG, clock=clock)) as lease:
+    cut = _Cut(journal, 10**9)
+    with _on(cut, Lease(journal, "post", seconds=LONG, clock=clock)) as lease:
         clock.now += LONG - 1
         lease.check()
         clock.now += 1
@@ -243,11 +237,11 @@ def test_a_lease_that_cannot_be_renewed_is_not_valid(server_journal: Any) -> Non
         with pytest.raises(LeaseLost, match="could not be renewed for 600 s"):
             lease.check()
         cut.failures = 0
-        lease.tell(note="back")
+        lease.name_run(ObjectId())
         lease.check()
 
 
-def test_the_time_of_a_renewal_counts_from_its_beginning(server_journal: Any) -> None:
+def test_the_time_of_a_renewal_counts_from_its_beginning(journal: Any) -> None:
     """The server may have renewed as soon as it was asked: an answer's delay is not added."""
     clock = _Clock()
 
@@ -256,25 +250,23 @@ def test_the_time_of_a_renewal_counts_from_its_beginning(server_journal: Any) ->
             clock.now += 100
             return super().update_one(*args, **kwargs)
 
-    with _on(
-        Slow(server_journal, 0), Lease(server_journal, "post", seconds=LONG, clock=clock)
-    ) as lease:
-        lease.tell(note="slow")
+    with _on(Slow(journal, 0), Lease(journal, "post", seconds=LONG, clock=clock)) as lease:
+        lease.name_run(ObjectId())
         clock.now += LONG - 100
         assert not lease.valid
 
 
-def test_release_does_not_hide_an_error(server_journal: Any) -> None:
+def test_release_does_not_hide_an_error(journal: Any) -> None:
     """Where the server is away on leaving, the lease is left to expire, without an exception."""
 
     class Away(_Cut):
         def delete_one(self, *args: Any, **kwargs: Any) -> Any:
             raise AutoReconnect("away")
 
-    with _on(Away(server_journal, 0), Lease(server_journal, "post", seconds=LONG)) as lease:
+    with _on(Away(journal, 0), Lease(journal, "post", seconds=LONG)) as lease:
         pass
     assert not lease.valid
-    assert _entry(server_journal) is not None
+    assert _entry(journal) is not None
 
 
 def test_a_lease_is_taken_once(journal: Any) -> None:
@@ -295,17 +287,17 @@ def test_a_lease_lasts(journal: Any) -> None:
 
 
 @pytest.mark.parametrize("expired", [False, True], ids=["free", "expired"])
-def test_of_many_threads_one_gets_it(server_journal: Any, expired: bool) -> None:
+def test_of_many_threads_one_gets_it(journal: Any, expired: bool) -> None:
     """Of runners that start at the same moment exactly one gets the lease, free or expired."""
     runners = 8
     for _ in range(20):
         if expired:
-            Lease(server_journal, "post", seconds=LONG)._take()
-            _expire(server_journal)
+            Lease(journal, "post", seconds=LONG)._take()
+            _expire(journal)
         start = threading.Barrier(runners)
 
         def attempt(start: threading.Barrier = start) -> Lease | None:
-            lease = Lease(server_journal, "post", seconds=LONG)
+            lease = Lease(journal, "post", seconds=LONG)
             start.wait(PATIENCE)
             try:
                 lease.acquire()
@@ -368,7 +360,7 @@ def test_of_two_processes_one_gets_it(server_uri: str, database: Any, processes:
 
 
 def test_the_lease_of_a_killed_process_expires(
-    server_uri: str, database: Any, server_journal: Any, processes: list[Any]
+    server_uri: str, database: Any, journal: Any, processes: list[Any]
 ) -> None:
     """After kill -9 the lease is free once it has expired by the server's clock, not before."""
     start = SPAWN.Barrier(1)
@@ -377,8 +369,8 @@ def test_the_lease_of_a_killed_process_expires(
     os.kill(processes[0].pid, signal.SIGKILL)
     processes[0].join()
     pipe.close()
-    expires = _entry(server_journal)["expires"]
-    lease = Lease(server_journal, "post", seconds=LONG)
+    expires = _entry(journal)["expires"]
+    lease = Lease(journal, "post", seconds=LONG)
     refusals = []
     for _ in range(100_000):
         try:
@@ -386,13 +378,13 @@ def test_the_lease_of_a_killed_process_expires(
             break
         except CollectionLocked as exc:
             refusals.append(exc.expires)
-    taken = _entry(server_journal)["expires"] - timedelta(seconds=LONG)
+    taken = _entry(journal)["expires"] - timedelta(seconds=LONG)
     lease.release()
     assert set(refusals) <= {expires}
     assert taken >= expires
 
 
-def test_two_that_make_the_entry_at_once(server_journal: Any) -> None:
+def test_two_that_make_the_entry_at_once(journal: Any) -> None:
     """MongoDB may refuse the second of two upserts of the same entry: it asks again."""
 
     class Crossed(_Cut):
@@ -402,20 +394,38 @@ def test_two_that_make_the_entry_at_once(server_journal: Any) -> None:
                 raise DuplicateKeyError("E11000")
             return self._real.find_one_and_update(*args, **kwargs)
 
-    with _on(Crossed(server_journal, 2), Lease(server_journal, "post", seconds=LONG)) as lease:
+    with _on(Crossed(journal, 2), Lease(journal, "post", seconds=LONG)) as lease:
         assert lease.valid
 
 
-def test_a_failed_acquisition_holds_nothing(server_journal: Any) -> None:
+def test_a_failed_acquisition_holds_nothing(journal: Any) -> None:
     """When the server cannot be asked the error comes through, and nothing is renewed."""
 
     class Away(_Cut):
         def find_one_and_update(self, *args: Any, **kwargs: Any) -> Any:
             raise AutoReconnect("away")
 
-    lease = Lease(server_journal, "post", seconds=LONG)
-    lease._entries = Away(server_journal, 0)  # type: ignore[assignment]
+    lease = Lease(journal, "post", seconds=LONG)
+    lease._entries = Away(journal, 0)  # type: ignore[assignment]
     with pytest.raises(PyMongoError):
         lease.acquire()
     assert not lease.valid
     assert lease._renewer is None
+
+
+def test_on_mongomock_a_lease_is_held_without_an_entry(mock_db: Any) -> None:
+    """Nobody else reaches a database in memory: a lease is valid there, and writes nothing."""
+    with Lease(journal_collection(mock_db), "post", seconds=LONG) as lease:
+        lease.name_run(ObjectId())
+        lease.check()
+        assert mock_db.list_collection_names() == []
+    assert not lease.valid
+
+
+def test_a_lease_of_a_newer_version_is_not_taken(journal: Any) -> None:
+    """What a newer version means by its entry is not known: even an expired one is an error."""
+    with Lease(journal, "post", seconds=LONG):
+        _expire(journal)
+        journal.update_one({"_id": "lease:post"}, {"$set": {"format": 2}})
+        with pytest.raises(CollectionLocked, match="written by a newer lazymig; delete the entry"):
+            Lease(journal, "post").acquire()

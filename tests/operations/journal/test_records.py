@@ -10,7 +10,7 @@ from bson import ObjectId
 from mongoengine import IntField
 from pymongo.database import Database
 
-from lazymig import CollectionLocked, History, RunNotFound
+from lazymig import CollectionLocked, History, RuleRun, RunError, RunNotFound
 from tests.support.handlers import handler, model, rule
 
 COUNT_UP = rule({}, {"$inc": {"n": 1}})
@@ -106,3 +106,36 @@ def test_a_lease_of_another_program_is_told(mongoengine_db: Database[Any]) -> No
     )
     with pytest.raises(CollectionLocked, match="'lease:post'"):
         _migration().migrate_all()
+
+
+def test_what_a_newer_version_has_written_is_named(
+    mongoengine_db: Database[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A record of a later format is in no list; asked for, it is an error that names the writer."""
+    mongoengine_db["post"].insert_many([{"_id": number, "v": 1} for number in range(3)])
+    migration = _migration()
+    newer = "its format is 2, and this version of lazymig knows 1: it was written by a newer"
+    run = migration.migrate_all().run_id
+    journal = mongoengine_db["lazymig_journal"]
+    assert {each["format"] for each in journal.find()} == {1}
+    journal.update_many({}, {"$set": {"format": 2}})
+    assert History(mongoengine_db).runs() == []
+    assert newer in caplog.text
+    with pytest.raises(RunNotFound, match=newer):
+        History(mongoengine_db).run(run)
+    with pytest.raises(RunNotFound, match=newer):
+        migration.retry_quarantined(run)
+    with pytest.raises(RunError, match=newer):
+        migration.migrate_all()
+
+
+def test_a_key_that_was_added_since_has_a_default(mongoengine_db: Database[Any]) -> None:
+    """A rule of an entry without a later counter reads as if the counter were at its beginning."""
+    mongoengine_db["post"].insert_one({"_id": 1, "v": 1})
+    run = _migration().migrate_all().run_id
+    (entry,) = mongoengine_db["lazymig_journal"].find({"kind": "run"})
+    (stored,) = entry["rules"]
+    assert RuleRun.read(stored).to_bson() == stored
+    first = {key: stored[key] for key in ("name", "digest")}
+    assert RuleRun.read({**first, "of_a_newer_version": 1}) == RuleRun(**first)
+    assert History(mongoengine_db).run(run).rules == (RuleRun.read(stored),)

@@ -10,7 +10,8 @@ from lazymig import DocumentMigration, History, LazyMigrationMixin, check_docume
 from lazymig.engines.access import by_ids, compared, ids_of, key_of, not_by_ids
 from lazymig.engines.walk import Position, Walk
 from lazymig.errors import MigrationFailed
-from lazymig.operations.journal.journal import Journal, NewRun
+from lazymig.operations.journal.entries import NewRun
+from lazymig.operations.journal.journal import Journal
 from lazymig.raw.differences import extended_json
 from lazymig.raw.elements import RawDocument, StoredValue, known_again, scanned
 from tests.support import oddities
@@ -154,7 +155,7 @@ def test_what_cannot_be_decoded_waits_for_a_rule_without_a_target(mongoengine_db
     new = NewRun("Waits", "odd", "Fickle", "lazy", rules, {}, None, 60.0, 100)
     entry = journal.begin(new)
     error = MigrationFailed("no", model="Waits", rule="migration01__never", document_id=1)
-    journal.quarantine(entry, "migration01__never", [error])
+    journal.quarantine.add(entry, "migration01__never", [error])
     journal.finish(entry, "finished")
     (status,) = Fickle(Waits).get_status()
     assert status.quarantined == 1

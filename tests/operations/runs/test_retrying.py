@@ -24,7 +24,7 @@ from lazymig import (
 )
 from lazymig.engines.access import by_ids
 from lazymig.engines.bulk import Work
-from lazymig.operations.journal.journal import Journal
+from lazymig.operations.journal.quarantine import Quarantine
 from lazymig.operations.runs.options import Options
 from tests.support.handlers import handler, model, rule
 
@@ -226,7 +226,7 @@ class Killed(BaseException):
 
 def _until_not_killed(migration: Any, run_id: Any, monkeypatch: pytest.MonkeyPatch) -> int:
     """Retry again and again, each time killed one step later, until one comes to its end."""
-    quarantine, steps = Journal.quarantine, 0
+    quarantine, steps = Quarantine.add, 0
 
     for kills in range(20):
         steps = 0
@@ -238,7 +238,7 @@ def _until_not_killed(migration: Any, run_id: Any, monkeypatch: pytest.MonkeyPat
                 raise Killed
             quarantine(*given, **named)
 
-        monkeypatch.setattr(Journal, "quarantine", noted)
+        monkeypatch.setattr(Quarantine, "add", noted)
         try:
             assert migration.retry_quarantined(run_id).complete
         except Killed:

@@ -12,7 +12,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from lazymig import History
-from lazymig.operations.throttling.throttle import lag_of_status
+from lazymig.operations.throttling.replication_lag import lag_of_status
 from lazymig.testing.mongod import EmbeddedServer
 from tests.support.handlers import handler, model, rule
 from tests.support.server import CLIENT_OPTIONS

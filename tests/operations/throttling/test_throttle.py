@@ -16,15 +16,9 @@ from pymongo.database import Database
 from pymongo.errors import AutoReconnect, ExecutionTimeout, OperationFailure
 
 from lazymig.errors import LazyMigError, RunOptionError
-from lazymig.operations.throttling.throttle import (
-    PACING,
-    LagWatch,
-    Limits,
-    Throttle,
-    Wait,
-    lag_of_hello,
-    lag_of_status,
-)
+from lazymig.operations.throttling.limits import Limits
+from lazymig.operations.throttling.replication_lag import LagWatch, lag_of_hello, lag_of_status
+from lazymig.operations.throttling.throttle import PACING, Throttle, Wait
 from tests.support.commands import CommandLog
 
 

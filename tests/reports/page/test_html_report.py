@@ -12,7 +12,8 @@ from mongoengine import Document, IntField, StringField
 from pymongo.errors import OperationFailure
 
 from lazymig import ConvergenceWarning
-from lazymig.operations.journal.journal import Journal, client_now
+from lazymig.operations.journal.collection import client_now
+from lazymig.operations.journal.journal import Journal
 from lazymig.reports.drift.checks import check_documents
 from lazymig.reports.drift.diff import diff
 from lazymig.reports.drift.findings import CheckReport, DriftReport

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from mongoengine import Document, IntField
 
-from lazymig.operations.journal.journal import client_now
+from lazymig.operations.journal.collection import client_now
 from lazymig.reports.drift.checks import check_documents
 from lazymig.reports.drift.diff import diff
 from lazymig.reports.page.page import render_report, write_report
