@@ -22,6 +22,7 @@ from lazymig.rules.discovery import BoundRule
 from lazymig.testing.fields import field_at, plain
 from lazymig.testing.values import SCALARS, Strategy, Values, values_of_type
 from lazymig.updates.formulas import All, Formula, Leaf, Not, conjuncts, parse, parse_element_query
+from lazymig.updates.operators import row_of
 from lazymig.updates.update import SET_STAGES, assignments, removed_paths
 
 __all__ = ["Old", "undo_some"]
@@ -300,8 +301,9 @@ def _matching(pattern: Any, options: str) -> Strategy:
 def _sets(update: Any) -> Iterator[tuple[str, Any]]:
     """The paths that a static update sets, and what to; an expression, in a pipeline."""
     if isinstance(update, Mapping):
-        for operator in ("$set", "$currentDate"):
-            yield from update.get(operator, {}).items()
+        for operator, fields in update.items():
+            if row_of(operator).replaces:
+                yield from fields.items()
     for stage in update if isinstance(update, list) else ():
         ((name, value),) = stage.items()
         if name in SET_STAGES:
@@ -312,7 +314,8 @@ def _sets(update: Any) -> Iterator[tuple[str, Any]]:
 def _moves(update: Any) -> dict[str, str]:
     """New names by old ones: what an update renames, be it by `$set` and `$unset` of a pipeline."""
     if isinstance(update, Mapping):
-        return dict(update.get("$rename", {}))
+        moving = (fields for operator, fields in update.items() if row_of(operator).moves)
+        return {source: goal for fields in moving for source, goal in fields.items()}
     removed = removed_paths(update or {})
     return {
         expression[1:]: path

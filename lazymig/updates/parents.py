@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from lazymig.updates.formulas import All, Formula, Leaf, Not, comparands, parse_element_query
 from lazymig.updates.knowledge import ARRAY_TYPE, BARREN, Document, Fact, ask, is_present
+from lazymig.updates.operators import row_of
 from lazymig.updates.update import SET_STAGES, read_paths, unset_stage_paths
 
 __all__ = ["ELEMENT", "Parents", "Path", "assumable", "questions"]
@@ -111,7 +112,7 @@ def _update_paths(update: Any) -> Iterator[Path]:
         for operator, fields in update.items():
             for path, value in fields.items():
                 yield _parts(path)
-                if operator == "$rename":
+                if row_of(operator).moves:
                     yield _parts(value)
         return
     for stage in update:

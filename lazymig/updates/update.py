@@ -17,6 +17,7 @@ from lazymig.query.operators import is_expression
 from lazymig.raw.encoding import ANY_UUID, ANY_VALUE
 from lazymig.raw.paths import model_path
 from lazymig.redaction import excerpt
+from lazymig.updates.operators import OPERATORS, row_of
 
 __all__ = [
     "SET_STAGES",
@@ -38,13 +39,6 @@ SET_STAGES: Final = ("$set", "$addFields")
 """The stages of a pipeline that write fields."""
 
 
-_OPERATORS: Final = frozenset(
-    {
-        *("$set", "$unset", "$setOnInsert", "$rename", "$currentDate"),
-        *("$inc", "$mul", "$min", "$max", "$bit"),
-        *("$push", "$addToSet", "$pop", "$pull", "$pullAll"),
-    }
-)
 _REPLACE_STAGES: Final = ("$replaceRoot", "$replaceWith")
 _STAGES: Final = (*SET_STAGES, "$unset", "$project", *_REPLACE_STAGES)
 
@@ -92,9 +86,9 @@ def _check_operators(update: Mapping[str, Any]) -> None:
         )
     written: list[tuple[str, str]] = []
     for operator, fields in update.items():
-        if operator not in _OPERATORS:
+        if operator not in OPERATORS:
             raise ValueError(
-                f"{operator} is not an update operator; use one of {', '.join(sorted(_OPERATORS))}"
+                f"{operator} is not an update operator; use one of {', '.join(sorted(OPERATORS))}"
             )
         if not isinstance(fields, Mapping) or not fields:
             raise ValueError(
@@ -103,25 +97,26 @@ def _check_operators(update: Mapping[str, Any]) -> None:
         for path, value in fields.items():
             _check_path(operator, path)
             written.append((operator, path))
-            if operator == "$rename":
-                _check_rename(path, value)
+            if OPERATORS[operator].moves:
+                _check_move(operator, path, value)
                 written.append((operator, value))
             _check_encodes(operator, path, value)
     _check_conflicts(written)
 
 
-def _check_rename(source: str, destination: Any) -> None:
+def _check_move(operator: str, source: str, destination: Any) -> None:
     if not isinstance(destination, str):
         raise ValueError(
-            f"$rename of '{source}' is given {_brief(destination)}; give the new path as a string"
+            f"{operator} of '{source}' is given {_brief(destination)}; "
+            "give the new path as a string"
         )
-    _check_path("$rename", destination)
+    _check_path(operator, destination)
     if source == destination:
-        raise ValueError(f"$rename of '{source}' to itself; give another path, or drop it")
+        raise ValueError(f"{operator} of '{source}' to itself; give another path, or drop it")
     for path in (source, destination):
         if any(part.startswith("$") for part in path.split(".")):
             raise ValueError(
-                f"$rename with the positional path '{path}'; "
+                f"{operator} with the positional path '{path}'; "
                 "in elements of arrays nothing can be renamed, use a pipeline with $map"
             )
 
@@ -292,7 +287,7 @@ def written_paths(update: Any) -> frozenset[str] | None:
 
 @dataclass(frozen=True, slots=True)
 class NamedPath:
-    """A path as an update operator names it; `destination` is that of `$rename`."""
+    """A path as an update operator names it; `destination` is where `$rename` moves it."""
 
     operator: str
     path: str
@@ -304,9 +299,9 @@ def named_paths(update: Any) -> frozenset[NamedPath]:
     if not isinstance(update, Mapping):
         return frozenset()
     return frozenset(
-        NamedPath(operator, path, value if operator == "$rename" else None)
+        NamedPath(operator, path, value if row_of(operator).moves else None)
         for operator, fields in update.items()
-        if operator != "$setOnInsert"
+        if row_of(operator).writes
         for path, value in fields.items()
     )
 
@@ -382,11 +377,10 @@ def _changes(update: Any) -> Iterator[tuple[bool, str | None]]:
     """Yield (takes away?, path) in the order of execution; the path None: cannot tell."""
     if isinstance(update, Mapping):
         for operator, fields in update.items():
-            if operator == "$setOnInsert":
-                continue
-            for path, value in fields.items():
-                yield operator in ("$unset", "$rename"), model_path(path)
-                if operator == "$rename":
+            row = row_of(operator)
+            for path, value in fields.items() if row.writes else ():
+                yield row.removes, model_path(path)
+                if row.moves:
                     yield False, model_path(value)
         return
     for stage in update:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, Final, TypeGuard
 
-from lazymig.raw.paths import model_path
+from lazymig.raw.paths import model_path, root
 from lazymig.rules.tracing.frames import GaveUp
 from lazymig.rules.tracing.statements import Tracer
 from lazymig.rules.tracing.values import (
@@ -25,6 +25,7 @@ from lazymig.rules.tracing.values import (
     Value,
     Values,
 )
+from lazymig.updates.operators import row_of
 from lazymig.updates.update import SET_STAGES, NamedPath
 
 __all__ = ["Traced", "check_declared", "is_read_within", "trace", "within"]
@@ -79,7 +80,7 @@ def trace(method: Callable[[Any], object], handler_class: type, doc_class: Any) 
     return Traced(
         writes=frozenset(found.writes) if known else None,
         creates=frozenset(found.creates) if known else None,
-        inputs=None if inputs is None else frozenset(_top(key) for key in inputs),
+        inputs=None if inputs is None else frozenset(root(key) for key in inputs),
         sets_update=bool(update - {Known(None)}),
         asks=frozenset(tracer.asks),
         reads_types=tracer.reads_types,
@@ -185,7 +186,7 @@ class _Paths:
                 continue
             for value in values:
                 if isinstance(value, Box) and value.kind == "mapping":
-                    if operator != "$setOnInsert":
+                    if row_of(operator).writes:
                         self._of_fields(operator, value)
                         self.named.update(_named_for_certain(operator, value))
                 elif not isinstance(value, (Known, Prefix)) and not _is_sequence(value):
@@ -196,7 +197,7 @@ class _Paths:
             self._miss(fields.opened, operator)
         for key, values in fields.entries.items():
             self._path(key, fields.origins.get(key), operator)
-            if operator == "$rename":
+            if row_of(operator).moves:
                 for value in values:
                     self._path(value, fields.origins.get(key), "$set")
 
@@ -213,10 +214,10 @@ class _Paths:
             self._miss(origin, operator)
             return
         # An update with such a path is refused.
-        if not all(path.split(".")) or path.startswith("$") or _top(path) == "_id":
+        if not all(path.split(".")) or path.startswith("$") or root(path) == "_id":
             return
         self.writes.add(model_path(path))
-        if operator not in ("$unset", "$rename"):
+        if not row_of(operator).removes:
             self.creates.add(model_path(path))
 
     def _of_pipeline(self, pipeline: Box) -> None:
@@ -276,7 +277,7 @@ def _named_for_certain(operator: str, fields: Box) -> Iterator[NamedPath]:
         origin = fields.origins.get(key)
         if origin is None or sites[id(origin[0])] > 1 or not _is_text(key):
             continue
-        goals = tuple(values) if operator == "$rename" else ()
+        goals = tuple(values) if row_of(operator).moves else ()
         if not goals:
             yield NamedPath(operator, key.value)
         elif len(goals) == 1 and _is_text(goals[0]):
@@ -289,10 +290,6 @@ def _is_text(value: Value) -> TypeGuard[Known]:
 
 def _is_sequence(value: Value) -> bool:
     return isinstance(value, Box) and value.kind == "sequence"
-
-
-def _top(path: str) -> str:
-    return path.partition(".")[0]
 
 
 def check_declared(name: str, paths: Any) -> frozenset[str]:
@@ -312,7 +309,7 @@ def check_declared(name: str, paths: Any) -> frozenset[str]:
             raise ValueError(
                 f"names {path!r} in self.{name}; use dotted paths in database field names"
             )
-        if name == "writes" and _top(path) == "_id":
+        if name == "writes" and root(path) == "_id":
             raise ValueError(
                 f"names {path!r} in self.writes; the _id of a stored document cannot be changed"
             )
@@ -326,4 +323,4 @@ def within(path: str, known: Iterable[str]) -> bool:
 
 def is_read_within(key: str, inputs: Iterable[str]) -> bool:
     """Whether a top-level key of a document belongs to the paths that a rule is known to read."""
-    return key == "_id" or any(_top(key) == _top(one) for one in inputs)
+    return key == "_id" or any(root(key) == root(one) for one in inputs)
