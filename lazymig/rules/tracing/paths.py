@@ -24,6 +24,7 @@ from lazymig.rules.tracing.values import (
     Special,
     Value,
     Values,
+    reachable,
 )
 from lazymig.updates.operators import row_of
 from lazymig.updates.update import SET_STAGES, NamedPath
@@ -223,7 +224,7 @@ class _Paths:
     def _of_pipeline(self, pipeline: Box) -> None:
         if pipeline.opened is not None:
             self._miss(pipeline.opened, "self.update")
-        self._reads_of(self.tracer.reachable(pipeline.all()))
+        self._reads_of(reachable(pipeline.all()))
         for stage in pipeline.all():
             if not isinstance(stage, Box):
                 if not isinstance(stage, (Known, Prefix)):

@@ -1,4 +1,4 @@
-"""What is found out about one rule, while it is followed."""
+"""The state of a rule that is followed: all that has been found out about it."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from lazymig.rules.tracing.values import (
     DOCUMENT,
     HANDLER,
     NOTHING,
-    SCALARS,
     SOME,
     UNKNOWN,
     Box,
     Known,
     Origin,
-    Prefix,
     Value,
     Values,
     is_mapping,
+    is_object,
+    is_scalar,
     limited,
+    may_be_key,
+    one,
 )
 
 if TYPE_CHECKING:
-    from lazymig.rules.tracing.models import Caller
+    from lazymig.rules.tracing.callers import Caller
 
 __all__ = ["State"]
-
 
 # Steps and rounds after which a rule is too long to be read.
 _MOST_STEPS: Final = 12_000
@@ -91,13 +92,25 @@ class State:
 
     def open(self, box: Box, node: ast.AST | None) -> None:
         """Note that a box, and all in it, was handed to code that cannot be seen."""
-        left = [box]
-        while left:
-            one = left.pop()
-            if one.opened is None:
-                one.opened = self.origin(node) or (ast.Constant(None), "")
-                self.version += 1
-                left.extend(value for value in one.all() if isinstance(value, Box))
+        if box.opened is None:
+            box.opened = self.origin(node) or (ast.Constant(None), "")
+            self.version += 1
+            for inner in box.all():
+                if isinstance(inner, Box):
+                    self.open(inner, node)
+
+    def some_of(self, values: Values, node: ast.AST | None, mark: Any = None) -> Values:
+        """Return a sequence that holds any of the values, at any place."""
+        box = self.fresh("sequence", node, mark)
+        self.put(box, [UNKNOWN], values, node)
+        return one(box)
+
+    def row_of(self, places: Iterable[Values], node: ast.AST | None, mark: Any = None) -> Values:
+        """Return a sequence of which it is known what is at each place."""
+        box = self.fresh("sequence", node, mark)
+        for index, values in enumerate(places):
+            self.put(box, [Known(index)], values, node)
+        return one(box)
 
     def read(self, keys: Values) -> None:
         """Note that fields of the document are read."""
@@ -131,7 +144,7 @@ class State:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether more steps were taken than a rule may have."""
+        """Return whether more steps were taken than a rule may have."""
         return self.steps > _MOST_STEPS
 
     def lift(self, value: Any) -> Value:
@@ -151,12 +164,12 @@ class State:
             if index >= 500:
                 box.add(UNKNOWN, SOME, None)
                 break
-            box.add(self.lift(key), frozenset({self.lift(item)}), None)
+            box.add(self.lift(key), one(self.lift(item)), None)
         return box
 
     def lifted_values(self, value: Any) -> Values:
         """The same, as a set of alternatives."""
-        return frozenset({self.lift(value)})
+        return one(self.lift(value))
 
     def look_up(self, name: str) -> Values:
         """What a name may stand for here."""
@@ -171,7 +184,7 @@ class State:
             frame = frame.parent
             if frame is not None and name in frame.cells:
                 return frame.cells[name]
-        root = self._root()
+        root = self.frame.root
         if name in root.outside:
             return root.outside[name] | self.assigned.get((id(root.outside), name), NOTHING)
         found = self.assigned.get((id(root.globals), name), NOTHING)
@@ -180,12 +193,6 @@ class State:
         if hasattr(builtins, name):
             return found | {Known(getattr(builtins, name))}
         return found | SOME
-
-    def _root(self) -> Frame:
-        frame = self.frame
-        while frame.parent is not None:
-            frame = frame.parent
-        return frame
 
     def set_name(self, name: str, values: Values) -> None:
         """Note an assignment to a name."""
@@ -205,7 +212,7 @@ class State:
                 self.widen(frame.cells, name, values)
                 return
             frame = frame.parent
-        root = self._root()
+        root = self.frame.root
         holder: Any = root.outside if name in root.outside else root.globals
         self.widen(self.assigned, (id(holder), name), values)
 
@@ -221,14 +228,14 @@ class State:
         self, owner: Value, keys: Values, values: Values, key: ast.AST, origin: ast.AST
     ) -> None:
         """Follow `owner[key] = value`."""
-        if isinstance(owner, Box) and owner.kind == "object":
+        if is_object(owner):
             self.caller.special(owner, "__setitem__", [keys, values], origin)
             return
         if isinstance(owner, Box):
-            where = origin if all(isinstance(one, Known) for one in keys) else key
-            self.put(owner, [one for one in keys if may_be_key(one)], values, where)
+            where = origin if all(isinstance(each, Known) for each in keys) else key
+            self.put(owner, filter(may_be_key, keys), values, where)
             return
-        if isinstance(owner, Known) and type(owner.value) in SCALARS:
+        if is_scalar(owner):
             return
         self.leak(values)
         for box in tuple(self.leaked):
@@ -254,23 +261,7 @@ class State:
             if UNKNOWN in values:
                 self.origins.setdefault(name, (origin, self.frame.file))
             self.widen(self.attributes, name, values)
-        elif isinstance(owner, Box) and owner.kind == "object":
+        elif is_object(owner):
             self.put(owner, [Known(name)], values, origin)
         else:
             self.set_item(owner, SOME, values, origin, origin)
-
-    def reachable(self, values: Values) -> Values:
-        """The values and all that is in them."""
-        found: set[Value] = set()
-        left = list(values)
-        while left:
-            value = left.pop()
-            if value not in found:
-                found.add(value)
-                if isinstance(value, Box):
-                    left.extend(value.all())
-        return frozenset(found)
-
-
-def may_be_key(value: Value) -> bool:
-    return isinstance(value, (Known, Prefix)) or value is UNKNOWN
