@@ -13,7 +13,7 @@ from lazymig.odm.loading import builder_of
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.testing.scratch import Scope, Scratch, plans_of, scratch
-from lazymig.testing.shapes import Difference, differences, told
+from lazymig.testing.shapes import compared, described
 
 __all__ = ["assert_idempotent", "assert_lazy_equals_bulk", "assert_migrates"]
 
@@ -40,12 +40,12 @@ def assert_migrates(model: Any, before: Raw, after: Raw, *, scope: Scope = "lazy
         applied = place.apply(scope)
         (stored,) = place.read()
         expected = {"_id": stored["_id"], **after}
-        found = differences(expected, stored, place.codec_options)
+        found = compared(expected, stored, place.codec_options)
     problems = []
     if found:
         problems.append(
             f"what is stored is not what was expected, at {_counted(len(found))}\n"
-            + told(found, ("expected", "stored"), before)
+            + described(found, ("expected", "stored"), before)
         )
     problems.extend(_faults(model, stored))
     if problems:
@@ -77,11 +77,11 @@ def assert_idempotent(model: Any, raw: Raw, *, scope: Scope = "all") -> None:
         problems = _still_matching(place, scope, once)
         applied = place.apply(scope)
         (twice,) = place.read()
-        found = differences(once, twice, place.codec_options)
+        found = compared(once, twice, place.codec_options)
     if found:
         problems.append(
             f"{', '.join(applied)} changed the document again\n"
-            + told(found, ("once", "twice"), raw)
+            + described(found, ("once", "twice"), raw)
         )
     if problems:
         raise AssertionError(
@@ -114,11 +114,11 @@ def assert_lazy_equals_bulk(model: Any, raws: Sequence[Raw]) -> None:
     for document, loaded, bulk in pairs:
         # Dates are stored in milliseconds.
         apart = took + timedelta(milliseconds=1)
-        found: list[Difference] = differences(loaded, bulk, codec_options, apart=apart)
+        found = compared(loaded, bulk, codec_options, apart=apart)
         if found:
             problems.append(
                 _headed(model, document["_id"], "loads and migrate_pending() store two things\n")
-                + told(found, ("loaded", "in bulk"), document)
+                + described(found, ("loaded", "in bulk"), document)
             )
     if problems:
         raise AssertionError("\n".join(problems))

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from lazymig.query.operators import is_expression
 from lazymig.raw.encoding import ANY_VALUE, AnyValue
+from lazymig.raw.values import TYPE_ALIASES
 from lazymig.updates.knowledge import (
     ABSENT,
     ARRAY_TYPE,
@@ -324,15 +325,6 @@ _NULL_OF_NULL: Final = frozenset(
 # What `$convert` gives, by the name or the number of a type.
 _CONVERSIONS: Final[Mapping[Any, str]] = {
     key: name
-    for number, name in (
-        (1, "double"),
-        (2, "string"),
-        (7, "objectId"),
-        (8, "bool"),
-        (9, "date"),
-        (16, "int"),
-        (18, "long"),
-        (19, "decimal"),
-    )
-    for key in (name, number)
+    for name in ("double", "string", "objectId", "bool", "date", "int", "long", "decimal")
+    for key in (name, TYPE_ALIASES[name])
 }

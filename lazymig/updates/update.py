@@ -13,6 +13,7 @@ from typing import Any, Final
 import bson
 from bson.errors import BSONError
 
+from lazymig.characters import cut
 from lazymig.query.operators import is_expression
 from lazymig.raw.encoding import ANY_UUID, ANY_VALUE
 from lazymig.raw.paths import model_path
@@ -260,8 +261,7 @@ def _without_any(value: Any) -> Any:
 
 
 def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return cut(repr(value), 60)
 
 
 def _names(names: Any) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, Final, TypeGuard
 
+from lazymig.characters import cut
 from lazymig.raw.paths import model_path, root
 from lazymig.rules.tracing.frames import GaveUp
 from lazymig.rules.tracing.statements import Tracer
@@ -142,7 +143,7 @@ def _said(origin: Origin) -> str:
         text = " ".join(ast.unparse(node).split())
     except (AttributeError, ValueError, RecursionError):
         text = "an expression"
-    text = text if len(text) <= 70 else f"{text[:67]}..."
+    text = cut(text, 70)
     line = getattr(node, "lineno", None)
     return f"`{text}`" if line is None else f"`{text}` (line {line} of {Path(file).name})"
 
