@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from lazymig.query.expressions import expression_paths
 from lazymig.query.operators import (
     PRESENT,
     VALUE_OPERATORS,
@@ -328,7 +329,10 @@ def _paths(query: Mapping[str, Any], prefix: str) -> Iterator[str]:
             for part in value:
                 yield from _paths(part, prefix)
         elif name == "$expr":
-            yield from _expression_paths(value)
+            named = expression_paths(value)
+            if named is None:
+                raise _CannotTell
+            yield from named
         elif name in {"$where", "$text", "$jsonSchema"}:
             raise _CannotTell
         elif not name.startswith("$") or name in _REFERENCE:
@@ -348,25 +352,3 @@ def _inner_paths(path: str, condition: Any) -> Iterator[str]:
         elif operator == "$elemMatch" and isinstance(operand, Mapping):
             yield from _paths(operand, path + ".")
             yield from _inner_paths(path, operand)
-
-
-def _expression_paths(expression: Any) -> Iterator[str]:
-    """Give the paths that an aggregation expression reads; variables read what defines them."""
-    if isinstance(expression, str):
-        if expression.startswith("$$"):
-            variable, _, path = expression[2:].partition(".")
-            if variable in {"ROOT", "CURRENT"}:
-                if not path:
-                    raise _CannotTell
-                yield path
-        elif expression.startswith("$"):
-            yield expression[1:]
-    elif isinstance(expression, Mapping):
-        for name, value in expression.items():
-            if name == "$getField":
-                raise _CannotTell
-            if name != "$literal":
-                yield from _expression_paths(value)
-    elif is_array(expression):
-        for item in expression:
-            yield from _expression_paths(item)

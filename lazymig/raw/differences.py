@@ -78,10 +78,8 @@ def diff_documents(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple
     :return: the changes, sorted by key at each level and by index in arrays.
     :raises bson.errors.BSONError: a value that BSON does not know.
     """
-    return tuple(
-        Change(".".join(map(str, found.path)), found.first, found.second)
-        for found in differences(before, after, _same)
-    )
+    found = sorted(differences(before, after, _same), key=lambda one: one.path)
+    return tuple(Change(".".join(map(str, path)), *values) for path, *values in found)
 
 
 def extended_json(value: Any) -> Any:
@@ -93,13 +91,13 @@ def extended_json(value: Any) -> Any:
 def differences(
     first: Any, second: Any, same: Callable[[Any, Any], bool], path: Path = ()
 ) -> Iterator[Difference]:
-    """Yield the paths at which two values differ, in the order of `diff_documents`.
+    """Yield the paths at which two values differ, in the order of the names of the first.
 
     :param same: whether two values are equal that are not both documents, nor both arrays, and of
         which none is missing.
     """
     if isinstance(first, Mapping) and isinstance(second, Mapping):
-        for name in sorted(first.keys() | second.keys()):
+        for name in dict.fromkeys((*first, *second)):
             here = first.get(name, MISSING), second.get(name, MISSING)
             yield from differences(*here, same, (*path, name))
     elif is_array(first) and is_array(second):

@@ -119,7 +119,7 @@ class _Undoing:
         self._move_back(document)
         self._take_away(document)
         self._bring_back(document)
-        self._fulfil(document, parse(rule.target), True)
+        self._fulfil(document, parse(rule.target))
         known = all(_has(document, path) for path in rule.inputs or ())
         return document if known and rule.matcher.judge(document) is True else None
 
@@ -168,7 +168,13 @@ class _Undoing:
     # --- Meeting the target ---------------------------------------------------------------
 
     def _fulfil(
-        self, document: Raw, formula: Formula, wanted: bool, prefix: Path = (), base: Path = ()
+        self,
+        document: Raw,
+        formula: Formula,
+        prefix: Path = (),
+        base: Path = (),
+        *,
+        wanted: bool = True,
     ) -> None:
         """Change a document so that a formula holds, or does not, as far as that can be done.
 
@@ -178,24 +184,24 @@ class _Undoing:
         :param base: the path of the element in `document`.
         """
         if isinstance(formula, Not):
-            self._fulfil(document, formula.part, not wanted, prefix, base)
+            self._fulfil(document, formula.part, prefix, base, wanted=not wanted)
         elif isinstance(formula, All):
             # What has to be there comes first, so that what it must not be is said of a value.
             parts = sorted(conjuncts(formula), key=lambda part: isinstance(part, Not))
             if parts and not wanted:
                 parts = [self.draw(st.sampled_from(parts))]
             for part in parts:
-                self._fulfil(document, part, wanted, prefix, base)
+                self._fulfil(document, part, prefix, base, wanted=wanted)
         elif isinstance(formula, Leaf):
             leaf = replace(formula, path=(*base, *formula.path))
-            self._answer(document, leaf, wanted, (*prefix, *formula.path))
+            self._answer(document, leaf, (*prefix, *formula.path), wanted=wanted)
 
-    def _answer(self, document: Raw, leaf: Leaf, wanted: bool, place: Path) -> None:
+    def _answer(self, document: Raw, leaf: Leaf, place: Path, *, wanted: bool) -> None:
         """Change what stands at one path until the question on it has the answer that is wanted."""
         judge = compile_query({".".join(leaf.path): leaf.condition()}).judge
         if judge(document) is wanted:
             return
-        for value in self._proposals(leaf, wanted, place):
+        for value in self._proposals(leaf, place, wanted=wanted):
             trial = copy.deepcopy(document)
             if value is MISSING:
                 _remove(trial, leaf.path)
@@ -206,7 +212,7 @@ class _Undoing:
                 document.update(trial)
                 return
 
-    def _proposals(self, leaf: Leaf, wanted: bool, place: Path) -> Iterator[Any]:
+    def _proposals(self, leaf: Leaf, place: Path, *, wanted: bool) -> Iterator[Any]:
         """What might be put at the path, the likeliest first; `MISSING` to take it away."""
         chosen = self.old.chosen.get(".".join(place))
         if chosen is not None:
@@ -234,7 +240,7 @@ class _Undoing:
         known = self.old.at(place)
         drawn = None if known is None else self.draw(known)
         holder: Raw = {"element": drawn[0] if is_array(drawn) and drawn else {}}
-        self._fulfil(holder, parse_element_query(leaf.operand), True, place, ("element",))
+        self._fulfil(holder, parse_element_query(leaf.operand), place, ("element",))
         return [holder["element"]]
 
     def _put(self, document: Raw, path: Path, value: Any, place: Path | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What lies above the paths that a rule names: sub-documents, or arrays of them.
+"""The parents of the paths that a rule names: sub-documents, or arrays of them.
 
 MongoDB treats a path through an array in several ways: operators refuse it, `$unset` does nothing,
 stages write each element. A proof has to hold for all of them.
@@ -38,7 +38,7 @@ class Parents:
     open_to_arrays: set[Path] = field(default_factory=set)
 
     def may_be_array(self, path: Path) -> bool:
-        """Tell whether a document that matches may have an array at a path."""
+        """Return whether a document that matches may have an array at a path."""
         if ELEMENT not in path and self.excludes(path, ARRAY_TYPE):
             return False
         if path in self.assumed:
@@ -48,11 +48,11 @@ class Parents:
         return True
 
     def holds_document(self, path: Path) -> bool:
-        """Tell whether there is a sub-document at a path, or in the array that is there."""
+        """Return whether there is a sub-document at a path, or in the array that is there."""
         return ELEMENT not in path and self.excludes(path, BARREN)
 
     def excludes(self, path: Path, fact: Fact) -> bool:
-        """Tell whether no document matches that has what `fact` says at a path without arrays."""
+        """Return whether no document matches that has what `fact` says at a path without arrays."""
         for name in reversed(path):
             fact = Document({name: fact}, exists=is_present(fact))
         return ask(self.target, fact) is False
@@ -67,7 +67,7 @@ def assumable(target: Formula, update: Any) -> frozenset[Path]:
     asked = list(questions(target, (), positive=True))
     named = [*(path for path, _, _ in asked), *_update_paths(update)]
     parents = {path[:end] for path in named for end in range(1, len(path)) if _is_name(path[end])}
-    spoken_of = {path for path, leaf, positive in asked if not _is_neutral(leaf, positive)}
+    spoken_of = {path for path, leaf, positive in asked if not _is_neutral(leaf, positive=positive)}
     spoken_of |= {
         path[:end] for path in named for end in range(1, len(path)) if path[end].isdecimal()
     }
@@ -95,8 +95,8 @@ def questions(
             yield from questions(inner, (*path, ELEMENT), positive=positive)
 
 
-def _is_neutral(leaf: Leaf, positive: bool) -> bool:
-    """Tell whether a question about a parent leaves open, as most do, that it is a sub-document."""
+def _is_neutral(leaf: Leaf, *, positive: bool) -> bool:
+    """Return whether a question about a parent leaves open that it is a sub-document."""
     if leaf.operator == "$exists":
         return True
     if leaf.operator == "$eq":

@@ -1,7 +1,7 @@
-"""What is known of every document once the stages of an update pipeline have run.
+"""The knowledge of every document that the stages of an update pipeline leave.
 
-Nothing is executed: the stages, their expressions and the target that found the documents tell
-all. Updates of operators are read in `aftermath`.
+Nothing is executed: it follows from the stages, their expressions and the target that found the
+documents. Updates of operators are read in `aftermath`.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def _inputs(argument: Any) -> list[Any]:
 
 
 def _is_never_null(expression: Any, state: _Stages) -> bool:
-    """Tell whether an expression gives something other than null for every document."""
+    """Return whether an expression gives something other than null for every document."""
     if isinstance(expression, str) and expression.startswith("$") and expression[1:2] != "$":
         parts = tuple(expression[1:].split("."))
         if state.original and state.document.child(parts[0]) is None:

@@ -1,6 +1,6 @@
-"""Updates before they run: are they well-formed, and which paths do they write.
+"""The checks of an update before it runs, and the paths that it writes, reads and names.
 
-What an update does to the documents that a target finds is told in `convergence`.
+What an update does to the documents that a target finds is the subject of `convergence`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import bson
 from bson.errors import BSONError
 
 from lazymig.characters import cut
+from lazymig.query.expressions import expression_paths
 from lazymig.query.operators import is_expression
 from lazymig.raw.encoding import ANY_UUID, ANY_VALUE
 from lazymig.raw.paths import model_path
@@ -44,7 +45,7 @@ _REPLACE_STAGES: Final = ("$replaceRoot", "$replaceWith")
 _STAGES: Final = (*SET_STAGES, "$unset", "$project", *_REPLACE_STAGES)
 
 
-# --- Is it well-formed? -----------------------------------------------------------------
+# --- Checks -----------------------------------------------------------------------------
 
 
 def check_update(update: Any, array_filters: Any = None) -> None:
@@ -268,11 +269,11 @@ def _names(names: Any) -> str:
     return ", ".join(f"'{name}'" for name in names) or "nothing"
 
 
-# --- Which paths does it write? ----------------------------------------------------------
+# --- Paths -----------------------------------------------------------------------------
 
 
 def written_paths(update: Any) -> frozenset[str] | None:
-    """Return the dotted paths that a well-formed update may change; None: cannot tell.
+    """Return the dotted paths that a well-formed update may change; None: not known.
 
     Positional components and array indexes are left out: `items.$[e].qty` gives `items.qty`, so
     that paths compare with a model's. `$setOnInsert` writes nothing, for nothing is upserted.
@@ -309,24 +310,10 @@ def named_paths(update: Any) -> frozenset[NamedPath]:
 def read_paths(update: Any) -> frozenset[str] | None:
     """Return the paths whose values an update puts elsewhere: those that a pipeline names.
 
-    None if they cannot be told, as with `$$ROOT` or `$getField`. Operators compute from nothing but
+    None if they are not known, as with `$$ROOT` or `$getField`. Operators compute from nothing but
     the paths that they write.
     """
-    found: set[str] = set()
-    left: list[Any] = [update] if isinstance(update, (list, tuple)) else []
-    while left:
-        value = left.pop()
-        if isinstance(value, Mapping):
-            if "$getField" in value:
-                return None
-            left.extend(value.values())
-        elif isinstance(value, (list, tuple)):
-            left.extend(value)
-        elif isinstance(value, str) and value.startswith(("$$ROOT", "$$CURRENT")):
-            return None
-        elif isinstance(value, str) and value.startswith("$") and not value.startswith("$$"):
-            found.add(value[1:])
-    return frozenset(found)
+    return expression_paths(update) if isinstance(update, (list, tuple)) else frozenset()
 
 
 def filtered_paths(update: Any, array_filters: Any) -> frozenset[str]:
@@ -357,7 +344,7 @@ def removed_paths(update: Any) -> frozenset[str]:
 
 
 def created_paths(update: Any) -> frozenset[str] | None:
-    """Return the paths that are meant to be there after `update`; None: cannot tell.
+    """Return the paths that are meant to be there after `update`; None: not known.
 
     These are all written paths but those taken away. A field that a pipeline sets in one stage and
     unsets in a later one is not among them.
@@ -374,7 +361,7 @@ def created_paths(update: Any) -> frozenset[str] | None:
 
 
 def _changes(update: Any) -> Iterator[tuple[bool, str | None]]:
-    """Yield (takes away?, path) in the order of execution; the path None: cannot tell."""
+    """Yield (takes away?, path) in the order of execution; the path None: not known."""
     if isinstance(update, Mapping):
         for operator, fields in update.items():
             row = row_of(operator)

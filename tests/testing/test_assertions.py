@@ -53,14 +53,14 @@ def test_every_difference_is_told(any_db: Any) -> None:
     lines = _failure(assert_migrates, _post(), {"_id": 1, "age": 3}, {"enabled": 1, "age": 3})
     assert lines == [
         "Post: what is stored is not what was expected, at 2 paths (_id: 1)",
-        "  age",
-        "    before:   3 (int)",
-        "    expected: 3 (int)",
-        "    stored:   missing",
         "  enabled",
         "    before:   missing",
         "    expected: 1 (int)",
         "    stored:   True (bool)",
+        "  age",
+        "    before:   3 (int)",
+        "    expected: 3 (int)",
+        "    stored:   missing",
         "rules applied: migration01__enable, migration02__age",
     ]
 

@@ -12,8 +12,10 @@ from types import CodeType, FunctionType
 from typing import Any, Final, TypeGuard
 
 from lazymig.characters import cut
+from lazymig.query.expressions import Unnamed, named_path
 from lazymig.raw.paths import model_path, root
 from lazymig.rules.tracing.frames import GaveUp
+from lazymig.rules.tracing.state import MOST_STEPS
 from lazymig.rules.tracing.statements import Tracer
 from lazymig.rules.tracing.values import (
     NOTHING,
@@ -98,7 +100,7 @@ def _without_source(method: FunctionType, tracer: Tracer, given_up: GaveUp) -> T
     place = f"{method.__qualname__} (line {code.co_firstlineno} of {Path(code.co_filename).name})"
     if not tracer.steps:
         reason = f"the source of {place} is not there to be read"
-    elif given_up.origin is not None and not tracer.is_exhausted:
+    elif given_up.origin is not None and tracer.steps <= MOST_STEPS:
         reason = f"{_said(given_up.origin)} cannot be followed"
     else:
         end = "" if given_up.origin is None else f": at {_said(given_up.origin)} it is given up"
@@ -259,17 +261,17 @@ class _Paths:
             if isinstance(value, Box):
                 texts = value.entries
             for text in texts:
-                if isinstance(text, Known):
-                    name = text.value
-                    if not isinstance(name, str) or not name.startswith("$"):
-                        continue
-                    if name == "$getField" or name.startswith(("$$ROOT", "$$CURRENT")):
-                        self.reads_any = True
-                    elif not isinstance(value, Box) and not name.startswith("$$"):
-                        self.reads.add(name[1:])
-                elif not isinstance(text, Box):
-                    # What is not known may be an expression.
+                if isinstance(text, Box):
+                    continue
+                try:
+                    path = named_path(text.value) if _is_text(text) else None
+                except Unnamed:
+                    path = None
                     self.reads_any = True
+                if path is not None and not isinstance(value, Box):
+                    self.reads.add(path)
+                # What is not known may be an expression.
+                self.reads_any |= not isinstance(text, Known)
 
 
 def _named_for_certain(operator: str, fields: Box) -> Iterator[NamedPath]:

@@ -30,10 +30,10 @@ from lazymig.rules.tracing.values import (
 if TYPE_CHECKING:
     from lazymig.rules.tracing.callers import Caller
 
-__all__ = ["State"]
+__all__ = ["MOST_STEPS", "State"]
 
 # Steps and rounds after which a rule is too long to be read.
-_MOST_STEPS: Final = 12_000
+MOST_STEPS: Final = 12_000
 
 
 class State:
@@ -139,13 +139,8 @@ class State:
     def step(self, node: ast.AST) -> None:
         """Count one more step."""
         self.steps += 1
-        if self.is_exhausted:
+        if self.steps > MOST_STEPS:
             self.give_up(node)
-
-    @property
-    def is_exhausted(self) -> bool:
-        """Return whether more steps were taken than a rule may have."""
-        return self.steps > _MOST_STEPS
 
     def lift(self, value: Any) -> Value:
         """Return an object from outside of the rule as a value; a container with what it holds."""
@@ -174,15 +169,15 @@ class State:
     def look_up(self, name: str) -> Values:
         """What a name may stand for here."""
         frame: Frame | None = self.frame
+        assert frame is not None
         # The variable of a comprehension hides no name outside of it.
         if name in self.frame.locals and name in self.frame.names:
             found = self.frame.names[name]
             if name in self.frame.shared:
                 found |= self.frame.cells.get(name, NOTHING)
             return found
-        while frame is not None:
-            frame = frame.parent
-            if frame is not None and name in frame.cells:
+        while (frame := frame.parent) is not None:
+            if name in frame.cells:
                 return frame.cells[name]
         root = self.frame.root
         if name in root.outside:
@@ -196,17 +191,11 @@ class State:
 
     def set_name(self, name: str, values: Values) -> None:
         """Note an assignment to a name."""
-        frame = self.frame
-        if name not in frame.locals:
-            self._set_outer(name, values)
-            return
-        frame.names[name] = values
-        self.widen(frame.cells, name, values)
-        for attempt in frame.attempts:
-            attempt[name] = attempt.get(name, NOTHING) | values
-
-    def _set_outer(self, name: str, values: Values) -> None:
-        frame = self.frame.parent
+        frame: Frame | None = self.frame
+        if name in self.frame.locals:
+            self.frame.names[name] = values
+            for attempt in self.frame.attempts:
+                attempt[name] = attempt.get(name, NOTHING) | values
         while frame is not None:
             if name in frame.locals:
                 self.widen(frame.cells, name, values)
