@@ -1,4 +1,4 @@
-"""Dotted paths into documents."""
+"""The dotted paths into documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a test says about the rules of a model, with failures that name paths and values."""
+"""The assertions of a test about the rules of a model; failures name paths and values."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def assert_migrates(model: Any, before: Raw, after: Raw, *, scope: Scope = "lazy
     :param after: the document as it should be stored. An `_id` that one of the two lacks is that
         of the other; if both lack it, it is supplied.
     :param scope: as in `migrated`.
-    :raises AssertionError: it is not so; the message tells each path that differs.
+    :raises AssertionError: it is not so; the message names each path that differs.
     :raises MigrationError: a rule failed.
     """
     __tracebackhide__ = True
@@ -66,7 +66,7 @@ def assert_idempotent(model: Any, raw: Raw, *, scope: Scope = "all") -> None:
 
     :param raw: as in `migrated`.
     :param scope: as in `migrated`; which rules are applied, and have to be done.
-    :raises AssertionError: it is not so; the message tells the rule, or each path that differs.
+    :raises AssertionError: it is not so; the message names the rule, or each path that differs.
     :raises MigrationError: a rule failed.
     """
     __tracebackhide__ = True
@@ -96,7 +96,7 @@ def assert_lazy_equals_bulk(model: Any, raws: Sequence[Raw]) -> None:
     rules take from the clock may differ by as long as that took.
 
     :param raws: as in `migrated`, each of them.
-    :raises AssertionError: it is not so; the message tells each document and path that differs.
+    :raises AssertionError: it is not so; the message names each document and path that differs.
     :raises MigrationError: a rule failed.
     """
     __tracebackhide__ = True
@@ -149,7 +149,7 @@ def _faults(model: Any, stored: dict[str, Any]) -> Iterator[str]:
 
 
 def _still_matching(place: Scratch, scope: Scope, stored: Raw) -> list[str]:
-    """What is wrong with the rules of a scope that match the one stored document."""
+    """The problems of the rules of a scope that match the one stored document."""
     found = []
     for plan in plans_of(place.model):
         for rule in (*plan.lazy, *plan.bulk):
@@ -173,7 +173,7 @@ def _still_matching(place: Scratch, scope: Scope, stored: Raw) -> list[str]:
 
 
 def _waits(place: Scratch, plan: Plan, rule: BoundRule, query: Raw) -> bool:
-    """Whether a rule is held back for the document of a query."""
+    """Return whether a rule is held back for the document of a query."""
     starting = next(each for each in plan.starting if each.name == rule.name)
     if starting.plain is None:
         return False

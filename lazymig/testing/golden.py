@@ -1,4 +1,4 @@
-"""Golden files: old documents, and what the rules make of them, as extended JSON in a folder."""
+"""The golden files: old documents, and what rules make of them, as extended JSON in a folder."""
 
 from __future__ import annotations
 

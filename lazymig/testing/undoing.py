@@ -1,4 +1,4 @@
-"""From documents of today to those of old shapes: rules undone, as far as their targets say how.
+"""The way from documents of today to old shapes: rules undone, as far as their targets say how.
 
 What a rule's target asks for is put into the document; what its update brings is taken away.
 """
@@ -86,12 +86,12 @@ def undo_some(draw: Draw, document: Raw, rules: Sequence[BoundRule], old: Old) -
 def _may_be_undone(rule: BoundRule) -> bool:
     if rule.target is None or rule.by_hand:
         return False
-    # Whose fields a document has, if a rule changes its class, only a constant tells.
+    # Whose fields a document has, if a rule changes its class, only a constant says.
     return rule.update is not None or "_cls" not in (rule.writes or ())
 
 
 def _depends(later: BoundRule, rule: BoundRule) -> bool:
-    """Whether a later rule is known to touch what a rule writes."""
+    """Return whether a later rule is known to touch what a rule writes."""
     touched = (later.writes or frozenset()) | (later.reads or frozenset())
     return any(overlaps(path, other) for path in rule.writes or () for other in touched)
 

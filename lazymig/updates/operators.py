@@ -44,10 +44,6 @@ class NotForeseen(Exception):
     """What becomes of the document is left to MongoDB."""
 
 
-def _unknown(_target: Formula, parts: Parts, _operand: Any) -> Iterable[Left]:
-    yield parts, UNKNOWN, False
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateOperator:
     """One update operator.
@@ -61,7 +57,9 @@ class UpdateOperator:
     as the first one has made it. `changes_within`: it makes no list of a sub-document.
     """
 
-    leaves: Callable[[Formula, Parts, Any], Iterable[Left]] = _unknown
+    leaves: Callable[[Formula, Parts, Any], Iterable[Left]] = lambda _target, parts, _operand: [
+        (parts, UNKNOWN, False)
+    ]
     effect: Callable[[Mapping[str, Any], dict[str, Any], str, Any], None] | None = None
     writes: bool = True
     removes: bool = False

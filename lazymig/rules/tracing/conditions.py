@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lazymig.rules.tracing.frames import Frame
 from lazymig.rules.tracing.values import (
+    BOTH,
     DOCUMENT,
     HANDLER,
     UNKNOWN,
@@ -17,6 +18,7 @@ from lazymig.rules.tracing.values import (
     Known,
     Partial,
     Value,
+    Values,
     is_object,
     is_scalar,
     one,
@@ -42,8 +44,7 @@ def truth(tracer: Tracer, test: ast.expr) -> bool | None:
         verdict = truth(tracer, test.operand)
         return None if verdict is None else not verdict
     values = tracer.eval(test)
-    if DOCUMENT in values:
-        tracer.read_all()
+    tracer.read_all(values)
     if isinstance(test, ast.Constant):
         return bool(test.value)
     if isinstance(test, ast.Compare):
@@ -55,8 +56,8 @@ def truth(tracer: Tracer, test: ast.expr) -> bool | None:
     return None
 
 
-def compare(tracer: Tracer, node: ast.Compare) -> None:
-    """Note what a comparison reads of the document."""
+def compare(tracer: Tracer, node: ast.Compare) -> Values:
+    """Follow a comparison, and note what it reads of the document."""
     left = tracer.eval(node.left)
     for op, comparator in zip(node.ops, node.comparators, strict=True):
         right = tracer.eval(comparator)
@@ -71,6 +72,7 @@ def compare(tracer: Tracer, node: ast.Compare) -> None:
         elif DOCUMENT in left | right:
             tracer.read_all()
         left = right
+    return BOTH
 
 
 def _compared(tracer: Tracer, test: ast.Compare) -> bool | None:

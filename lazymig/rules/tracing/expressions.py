@@ -82,8 +82,7 @@ class Expressions(State):
 
     def combined(self, op: ast.operator, left: Values, right: Values, node: ast.AST) -> Values:
         """What may come of an operation on two values."""
-        if DOCUMENT in left | right:
-            self.read_all()
+        self.read_all(left | right)
         # With None the operation raises.
         left, right = left - NONE, right - NONE
         if not left or not right:
@@ -173,14 +172,6 @@ def _not_followed(tracer: Tracer, node: Any) -> Values:
     return NOTHING
 
 
-def _constant(_tracer: Tracer, node: Any) -> Values:
-    return one(Known(node.value))
-
-
-def _name(tracer: Tracer, node: Any) -> Values:
-    return tracer.look_up(node.id)
-
-
 def _attribute(tracer: Tracer, node: Any) -> Values:
     owners = tracer.eval(node.value)
     return NOTHING.union(*(tracer.caller.attribute(owner, node.attr, node) for owner in owners))
@@ -201,14 +192,6 @@ def _slice(tracer: Tracer, node: Any) -> Values:
     return SOME
 
 
-def _call(tracer: Tracer, node: Any) -> Values:
-    return tracer.caller.call_node(node)
-
-
-def _binary(tracer: Tracer, node: Any) -> Values:
-    return tracer.combined(node.op, tracer.eval(node.left), tracer.eval(node.right), node)
-
-
 def _boolean(tracer: Tracer, node: Any) -> Values:
     found: Values = NOTHING
     for part in node.values:
@@ -225,19 +208,13 @@ def _boolean(tracer: Tracer, node: Any) -> Values:
 def _unary(tracer: Tracer, node: Any) -> Values:
     values = tracer.eval(node.operand)
     if isinstance(node.op, ast.Not):
-        if DOCUMENT in values:
-            tracer.read_all()
+        tracer.read_all(values)
         return BOTH
     if all(isinstance(value, Known) and type(value.value) is int for value in values):
         if isinstance(node.op, ast.USub):
             return frozenset(Known(-each.value) for each in values if isinstance(each, Known))
         return values
     return SOME
-
-
-def _compare(tracer: Tracer, node: Any) -> Values:
-    compare(tracer, node)
-    return BOTH
 
 
 def _conditional(tracer: Tracer, node: Any) -> Values:
@@ -302,8 +279,7 @@ def _text(tracer: Tracer, node: Any) -> Values:
     for part in node.values:
         if isinstance(part, ast.FormattedValue):
             values = tracer.eval(part.value)
-            if DOCUMENT in values:
-                tracer.read_all()
+            tracer.read_all(values)
             if part.format_spec is not None:
                 tracer.eval(part.format_spec)
             plain = part.format_spec is None and part.conversion == -1
@@ -311,10 +287,6 @@ def _text(tracer: Tracer, node: Any) -> Values:
         else:
             found = concatenated(found, tracer.eval(part))
     return found
-
-
-def _lambda(tracer: Tracer, node: Any) -> Values:
-    return one(defined(tracer, node))
 
 
 def defined(tracer: Tracer, node: Any) -> Function:
@@ -335,10 +307,6 @@ def _named(tracer: Tracer, node: Any) -> Values:
     before = tracer.frame.names.get(node.target.id, NOTHING)
     tracer.assign(node.target, values | before, node.value)
     return values
-
-
-def _starred(tracer: Tracer, node: Any) -> Values:
-    return tracer.elements(tracer.eval(node.value))
 
 
 def _yield(tracer: Tracer, node: Any) -> Values:
@@ -373,25 +341,27 @@ def _is_text(value: Value) -> bool:
 
 _EXPRESSIONS: Final[Mapping[type[ast.expr], Callable[[Any, Any], Values]]] = {
     ast.Attribute: _attribute,
-    ast.BinOp: _binary,
+    ast.BinOp: lambda tracer, node: tracer.combined(
+        node.op, tracer.eval(node.left), tracer.eval(node.right), node
+    ),
     ast.BoolOp: _boolean,
-    ast.Call: _call,
-    ast.Compare: _compare,
-    ast.Constant: _constant,
+    ast.Call: lambda tracer, node: tracer.caller.call_node(node),
+    ast.Compare: compare,
+    ast.Constant: lambda _tracer, node: one(Known(node.value)),
     ast.Dict: _mapping,
     ast.DictComp: _comprehension,
     ast.GeneratorExp: _comprehension,
     ast.IfExp: _conditional,
     ast.JoinedStr: _text,
-    ast.Lambda: _lambda,
+    ast.Lambda: lambda tracer, node: one(defined(tracer, node)),
     ast.List: _sequence,
     ast.ListComp: _comprehension,
-    ast.Name: _name,
+    ast.Name: lambda tracer, node: tracer.look_up(node.id),
     ast.NamedExpr: _named,
     ast.Set: _sequence,
     ast.SetComp: _comprehension,
     ast.Slice: _slice,
-    ast.Starred: _starred,
+    ast.Starred: lambda tracer, node: tracer.elements(tracer.eval(node.value)),
     ast.Subscript: _subscript,
     ast.Tuple: _sequence,
     ast.UnaryOp: _unary,

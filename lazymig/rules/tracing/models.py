@@ -87,11 +87,6 @@ class Call:
         """Follow the call as one of code that changes none of its arguments."""
         return self.caller.trusted(self.arguments, self.node)
 
-    def reads(self, values: Values) -> None:
-        """Note that the document is read as a whole, if it is one of the values."""
-        if DOCUMENT in values:
-            self.tracer.read_all()
-
 
 def make_mapping(call: Call) -> Values:
     """A mapping that is filled as `dict` does it."""
@@ -134,10 +129,6 @@ def _make_unordered(call: Call) -> Values:
         if isinstance(box, Box):
             call.tracer.put(box, [UNKNOWN], box.all(), call.node)
     return found
-
-
-def _enumerate(call: Call) -> Values:
-    return _pairs(call, [SOME, call.elements])
 
 
 def _pairs(call: Call, places: Iterable[Values]) -> Values:
@@ -195,7 +186,7 @@ def _partial(call: Call) -> Values:
 def _copy(call: Call) -> Values:
     tracer = call.tracer
     given = call.arguments.first
-    call.reads(given)
+    call.tracer.read_all(given)
     copies: dict[Value, Box] = {}
     for value in reachable(given):
         if isinstance(value, Box) and not is_object(value):
@@ -215,7 +206,7 @@ def _copy(call: Call) -> Values:
 def _string(call: Call) -> Values:
     if len(call.places) != 1:
         return call.trusted()
-    call.reads(call.places[0])
+    call.tracer.read_all(call.places[0])
     return strings(call.places[0])
 
 
@@ -277,12 +268,8 @@ def _asks_type(call: Call) -> Values:
 
 
 def _harmless(call: Call) -> Values:
-    call.reads(NOTHING.union(*call.arguments.all()))
+    call.tracer.read_all(NOTHING.union(*call.arguments.all()))
     return SOME
-
-
-def _tests(_call: Call) -> Values:
-    return BOTH
 
 
 def _gives_up(call: Call) -> Values:
@@ -341,7 +328,7 @@ MODELS: Final[Mapping[int, Callable[[Call], Values]]] = {
         (_best, (max, min)),
         (_chain, (itertools.chain,)),
         (_copy, (copy.copy, copy.deepcopy)),
-        (_enumerate, (enumerate,)),
+        (lambda call: _pairs(call, [SOME, call.elements]), (enumerate,)),
         (_eval, (eval,)),
         (_filter, (filter,)),
         (_getattr, (getattr,)),
@@ -357,7 +344,7 @@ MODELS: Final[Mapping[int, Callable[[Call], Values]]] = {
         (_setattr, (setattr,)),
         (_string, (str,)),
         (_super, (super,)),
-        (_tests, (isinstance, issubclass, callable)),
+        (lambda _call: BOTH, (isinstance, issubclass, callable)),
         (_vars, (vars, dir)),
         (_zip, (zip,)),
         (make_mapping, (dict, collections.OrderedDict, MappingProxyType)),

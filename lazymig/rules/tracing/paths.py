@@ -1,4 +1,4 @@
-"""The paths of a rule that is computed from a document: told by its source, or by its author."""
+"""The paths of a rule that is computed from a document, as its source or its author names them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _TYPE_NAMES: Final = frozenset({"type", "hasattr", "getattr", "id"})
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """What the source of a rule tells of it, for every document.
+    """What the source of a rule says of it, for every document.
 
     `writes` and `creates` are the paths that its update may write, and those of them that it may
     leave there; `None` where they are not all known, and `unknown` says why. `named_paths` are
@@ -78,7 +78,7 @@ def trace(method: Callable[[Any], object], handler_class: type, doc_class: Any) 
     found = _Paths(tracer)
     found.of_update(update)
     known = found.unknown is None
-    # What asks for types may tell a list from what it was before.
+    # What asks for types may distinguish a list from what it was before.
     asks_types = tracer.reads_types or "isinstance" in _names_in(method.__code__)
     inputs = None if tracer.read_whole or found.reads_any else tracer.reads | found.reads
     return Traced(
@@ -127,14 +127,14 @@ def _inner(code: CodeType) -> Iterator[CodeType]:
 
 
 def _may_catch(code: CodeType) -> bool:
-    """Whether bytecode compares identities, matches patterns or catches exceptions."""
+    """Return whether bytecode compares identities, matches patterns or catches exceptions."""
     marks = ("IS_OP", "MATCH", "SETUP_FINALLY", "CHECK_EXC_MATCH", "POP_JUMP_IF_NONE", "NOT_NONE")
     said = any(mark in one.opname for one in dis.get_instructions(code) for mark in marks)
     return said or any(map(_may_catch, _inner(code)))
 
 
 def _raises(code: CodeType) -> bool:
-    """Whether bytecode has a `raise`."""
+    """Return whether bytecode has a `raise`."""
     own = any(one.opname == "RAISE_VARARGS" for one in dis.get_instructions(code))
     return own or any(map(_raises, _inner(code)))
 
@@ -151,7 +151,7 @@ def _said(origin: Origin) -> str:
 
 
 class _Paths:
-    """The paths of an update that is known as far as the source tells it."""
+    """The paths of an update that is known as far as the source says it."""
 
     def __init__(self, tracer: Tracer) -> None:
         self.tracer = tracer
@@ -175,7 +175,7 @@ class _Paths:
     def _miss(self, origin: Origin | None, otherwise: str) -> None:
         if self.unknown is None:
             said = f"`{otherwise}`" if origin is None or not origin[1] else _said(origin)
-            self.unknown = f"the source does not tell the paths of {said}"
+            self.unknown = f"the source does not name the paths of {said}"
 
     def _of_operators(self, update: Box) -> None:
         if update.opened is not None:
@@ -321,10 +321,10 @@ def check_declared(name: str, paths: Any) -> frozenset[str]:
 
 
 def within(path: str, known: Iterable[str]) -> bool:
-    """Whether a path is one of those that are known, or lies below one."""
+    """Return whether a path is one of those that are known, or lies below one."""
     return any(path == one or path.startswith(f"{one}.") for one in known)
 
 
 def is_read_within(key: str, inputs: Iterable[str]) -> bool:
-    """Whether a top-level key of a document belongs to the paths that a rule is known to read."""
+    """Return whether a top-level key is one of the paths that a rule is known to read."""
     return key == "_id" or any(root(key) == root(one) for one in inputs)

@@ -36,6 +36,9 @@ __all__ = ["MOST_STEPS", "State"]
 MOST_STEPS: Final = 12_000
 
 
+_DOCUMENT: Final = one(DOCUMENT)
+
+
 class State:
     """What is found out about one rule.
 
@@ -84,8 +87,7 @@ class State:
 
     def put(self, box: Box, keys: Iterable[Value], values: Values, node: ast.AST | None) -> None:
         """Put values into a box, at each of the keys."""
-        if DOCUMENT in values:
-            self.read_all()
+        self.read_all(values)
         for key in keys:
             if box.add(key, values, self.origin(node)):
                 self.version += 1
@@ -123,9 +125,9 @@ class State:
             else:
                 self.read_all()
 
-    def read_all(self) -> None:
-        """Note that the document is read as a whole, or may be."""
-        if not self.read_whole:
+    def read_all(self, values: Values = _DOCUMENT) -> None:
+        """Note that the document is read as a whole, or may be, if it is one of the values."""
+        if DOCUMENT in values and not self.read_whole:
             self.read_whole = True
             self.version += 1
 
@@ -232,8 +234,7 @@ class State:
 
     def leak(self, values: Values) -> None:
         """Note that boxes are held by something that is not known, too."""
-        if DOCUMENT in values:
-            self.read_all()
+        self.read_all(values)
         for value in values:
             if isinstance(value, Box) and value not in self.leaked:
                 self.leaked.add(value)
@@ -245,8 +246,7 @@ class State:
         if owner is HANDLER and self.caller.set_by_property(name, values, origin):
             return
         if owner is HANDLER:
-            if DOCUMENT in values:
-                self.read_all()
+            self.read_all(values)
             if UNKNOWN in values:
                 self.origins.setdefault(name, (origin, self.frame.file))
             self.widen(self.attributes, name, values)

@@ -14,7 +14,6 @@ from lazymig.rules.tracing.expressions import Expressions, defined
 from lazymig.rules.tracing.frames import Arguments, Frame, GaveUp
 from lazymig.rules.tracing.source import syntax_of
 from lazymig.rules.tracing.values import (
-    DOCUMENT,
     HANDLER,
     NONE,
     NOTHING,
@@ -95,14 +94,6 @@ class Tracer(Expressions):
             _STATEMENTS.get(type(statement).__name__, Tracer.give_up)(self, statement)
 
 
-def _expression(tracer: Tracer, node: Any) -> None:
-    tracer.eval(node.value)
-
-
-def _return(tracer: Tracer, node: Any) -> None:
-    tracer.give_back(NONE if node.value is None else tracer.eval(node.value))
-
-
 def _assign(tracer: Tracer, node: Any) -> None:
     values = tracer.eval(node.value)
     for target in node.targets:
@@ -144,9 +135,7 @@ def _loading(tracer: Tracer, target: Any) -> ast.expr:
 
 def _delete(tracer: Tracer, node: Any) -> None:
     for target in node.targets:
-        for part in ast.iter_child_nodes(target):
-            if isinstance(part, ast.expr):
-                tracer.eval(part)
+        _evaluate(tracer, target)
 
 
 def _if(tracer: Tracer, node: Any) -> None:
@@ -162,10 +151,6 @@ def _either(tracer: Tracer, *branches: Sequence[ast.stmt]) -> None:
         tracer.block(branch)
         _join(after, tracer.frame.names)
     tracer.frame.names = after
-
-
-def _while(tracer: Tracer, node: Any) -> None:
-    _loop(tracer, lambda: truth(tracer, node.test), node)
 
 
 def _for(tracer: Tracer, node: Any) -> None:
@@ -241,8 +226,7 @@ def _with(tracer: Tracer, node: Any) -> None:
 def _match(tracer: Tracer, node: Any) -> None:
     tracer.reads_types = True
     subject = tracer.eval(node.subject)
-    if DOCUMENT in subject:
-        tracer.read_all()
+    tracer.read_all(subject)
     captured = reachable(subject) | SOME
     before = tracer.frame.names
     after = dict(before)
@@ -289,18 +273,11 @@ def _import_from(tracer: Tracer, node: Any) -> None:
         tracer.set_name(alias.asname or alias.name, found)
 
 
-def _raise(tracer: Tracer, node: Any) -> None:
-    for part in filter(None, (node.exc, node.cause)):
-        tracer.eval(part)
-
-
-def _assert(tracer: Tracer, node: Any) -> None:
-    for part in filter(None, (node.test, node.msg)):
-        tracer.eval(part)
-
-
-def _nothing(_tracer: Tracer, _node: Any) -> None:
-    pass
+def _evaluate(tracer: Tracer, node: Any) -> None:
+    """Follow a statement that does nothing but evaluate its expressions."""
+    for part in ast.iter_child_nodes(node):
+        if isinstance(part, ast.expr):
+            tracer.eval(part)
 
 
 def _own_init(handler_class: type) -> Any:
@@ -316,7 +293,7 @@ def _join(names: dict[str, Values], others: Mapping[str, Values]) -> None:
 
 _STATEMENTS: Final[Mapping[str, Callable[[Any, Any], None]]] = {
     "AnnAssign": _annotated,
-    "Assert": _assert,
+    "Assert": _evaluate,
     "Assign": _assign,
     "AsyncFor": _for,
     "AsyncFunctionDef": _define,
@@ -325,20 +302,22 @@ _STATEMENTS: Final[Mapping[str, Callable[[Any, Any], None]]] = {
     "Break": _leave_loop,
     "Continue": _leave_loop,
     "Delete": _delete,
-    "Expr": _expression,
+    "Expr": _evaluate,
     "For": _for,
     "FunctionDef": _define,
-    "Global": _nothing,
+    "Global": _evaluate,
     "If": _if,
     "Import": _import,
     "ImportFrom": _import_from,
     "Match": _match,
-    "Nonlocal": _nothing,
-    "Pass": _nothing,
-    "Raise": _raise,
-    "Return": _return,
+    "Nonlocal": _evaluate,
+    "Pass": _evaluate,
+    "Raise": _evaluate,
+    "Return": lambda tracer, node: tracer.give_back(
+        NONE if node.value is None else tracer.eval(node.value)
+    ),
     "Try": _try,
     "TryStar": _try,
-    "While": _while,
+    "While": lambda tracer, node: _loop(tracer, lambda: truth(tracer, node.test), node),
     "With": _with,
 }
