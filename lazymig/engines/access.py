@@ -25,6 +25,7 @@ from pymongo.mongo_client import MongoClient
 from pymongo.read_concern import ReadConcern
 
 from lazymig.engines.outages import is_away
+from lazymig.query.joining import all_of
 from lazymig.raw.elements import (
     StoredValue,
     condition,
@@ -126,18 +127,6 @@ def unhurried(collection: Collection[Any]) -> Collection[Any]:
     if is_mongomock(collection) or collection.write_concern.document:
         return collection
     return collection.with_options(write_concern=WriteConcern(w=1))
-
-
-def all_of(*conditions: Mapping[str, Any] | None) -> dict[str, Any]:
-    """One query that demands every given condition; the conditions are never changed."""
-    given = [condition for condition in conditions if condition]
-    if len(given) == 1:
-        return dict(given[0])
-    merged = {key: value for condition in given for key, value in condition.items()}
-    if len(merged) == sum(map(len, given)):
-        # Where no key comes twice: the server plans it in two thirds of the time of an $and.
-        return merged
-    return {"$and": given}
 
 
 def compared(operator: str, document_id: Any) -> Raw:

@@ -52,7 +52,7 @@ from lazymig.engines.refusals import (
 )
 from lazymig.errors import MigrationError
 from lazymig.raw.elements import StoredValue
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.repetition import is_repeatable
 from lazymig.rules.rule import Evaluation, Scope

@@ -12,7 +12,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.synchronous import client_session
 
 from lazymig.errors import MigrationError, MigrationFailed, RunError
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 
 __all__ = [
     "check_no_transaction",

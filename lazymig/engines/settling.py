@@ -30,7 +30,7 @@ from lazymig.engines.loads.failover import outlast_failover
 from lazymig.errors import MigrationError, MigrationFailed
 from lazymig.query.collations import coarsened, has_text
 from lazymig.raw.encoding import ANY_UUID
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 
 __all__ = ["Found", "Refusal", "Search", "find_old", "find_refused", "rules_matching", "settle"]

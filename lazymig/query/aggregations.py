@@ -1,4 +1,4 @@
-"""Which paths of the stored documents an aggregation reads, as far as that can be told."""
+"""The paths of the stored documents that an aggregation reads, as far as they are known."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lazymig.raw.paths import root
 
 __all__ = ["Reach", "aggregated_paths", "reaches"]
 
-# Behind one of these stages nothing is left of a document but what the stage names.
+# After one of these stages nothing is left of a document but what the stage names.
 _SHAPING: Final = frozenset({"$bucket", "$bucketAuto", "$count", "$group", "$sortByCount"})
 
 # These hand on every field, or, as `$project`, may do so.
@@ -35,7 +35,7 @@ def aggregated_paths(pipeline: Any) -> frozenset[str] | None:
     """Return paths that include all that a pipeline reads of the documents that enter it.
 
     :param pipeline: a list of stages.
-    :return: dotted paths; `None` if it reads whole documents, or if that cannot be told.
+    :return: dotted paths; `None` if it reads whole documents, or if that is not known.
     """
     if not isinstance(pipeline, Sequence) or not all(
         isinstance(stage, Mapping) and len(stage) == 1 for stage in pipeline
@@ -96,7 +96,7 @@ def reaches(pipeline: Any) -> Iterator[Reach]:
             named = body if isinstance(body, Mapping) else {"coll": body}
             inner = named.get("pipeline") or []
             if isinstance(inner, Sequence):
-                # Its documents go on to the stages behind it.
+                # Its documents go on to the stages after it.
                 paths = aggregated_paths([*inner, *pipeline[index + 1 :]])
                 yield from _reach(name, named.get("coll"), paths)
                 yield from reaches(inner)
@@ -144,7 +144,7 @@ def _read_by_facets(body: Any) -> frozenset[str] | None:
 
 
 def _includes(projection: Any) -> bool:
-    """Whether a projection names what it keeps, instead of what it leaves out."""
+    """Return whether a projection names what it keeps, instead of what it leaves out."""
     return isinstance(projection, Mapping) and any(
         key != "_id" and value not in (0, False) and not isinstance(value, Mapping)
         for key, value in projection.items()

@@ -10,7 +10,7 @@ from mongoengine.errors import ValidationError
 
 from lazymig.engines.access import Raw, all_of
 from lazymig.odm.loading import builder_of
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.testing.scratch import Scope, Scratch, plans_of, scratch
 from lazymig.testing.shapes import compared, described

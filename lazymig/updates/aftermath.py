@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lazymig.updates.formulas import All, Formula, Leaf, Not, parse
+from lazymig.query.operators import parse, parse_or_opaque
+from lazymig.query.tree import And, Compare, Node, Not, Opaque, Or
 from lazymig.updates.knowledge import (
     ARRAY_TYPE,
     CONTAINERS,
@@ -24,7 +25,7 @@ from lazymig.updates.knowledge import (
     Typed,
     is_present,
 )
-from lazymig.updates.operators import row_of
+from lazymig.updates.operators import OPERATORS
 from lazymig.updates.parents import ELEMENT, Parents, Path
 from lazymig.updates.update import filter_identifiers
 
@@ -43,26 +44,26 @@ def after_operators(
     conditions = {next(filter_identifiers(one)): _element_condition(one) for one in array_filters}
     writing = _Writing(parents, conditions)
     for operator, fields in update.items():
-        leaves = row_of(operator).leaves
+        leaves = OPERATORS[operator].leaves
         for path, operand in fields.items():
             for parts, fact, refused in leaves(parents.target, tuple(path.split(".")), operand):
                 writing.insert(after, parts, writing.in_array(fact, parts), refused=refused)
     return after
 
 
-def _element_condition(array_filter: Mapping[str, Any]) -> Formula:
+def _element_condition(array_filter: Mapping[str, Any]) -> Node:
     """Parse `{'e.qty': ...}` as a query on one element, `{'qty': ...}`."""
 
-    def without_identifier(formula: Formula) -> Formula:
-        if isinstance(formula, Leaf):
+    def without_identifier(formula: Node) -> Node:
+        if isinstance(formula, Compare):
             return replace(formula, path=formula.path[1:])
         if isinstance(formula, Not):
             return Not(without_identifier(formula.part))
-        if isinstance(formula, All):
-            return All(tuple(map(without_identifier, formula.parts)))
-        return None
+        if isinstance(formula, (And, Or)):
+            return type(formula)(tuple(map(without_identifier, formula.parts)))
+        return formula
 
-    return without_identifier(parse(array_filter))
+    return without_identifier(parse_or_opaque(parse, array_filter))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class _Writing:
     """How facts are noted: what the target says of parents, and the array filters by identifier."""
 
     parents: Parents
-    conditions: Mapping[str, Formula]
+    conditions: Mapping[str, Node]
 
     def in_array(self, fact: Fact, parts: Path) -> Fact:
         """Return the same fact; of elements that are gone, with whether others may be arrays."""
@@ -135,5 +136,5 @@ class _Writing:
         identifier = selector[2:-1]
         ignored = isinstance(element, Document) and element.array is not Arrays.NONE
         nested = ignored or (bool(identifier) and self.parents.may_be_array(here))
-        condition = self.conditions.get(identifier)
+        condition = self.conditions.get(identifier, Opaque())
         return Each(selector, condition, element, bool(identifier), nested)

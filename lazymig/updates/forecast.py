@@ -15,7 +15,7 @@ from bson.errors import BSONError
 
 from lazymig.query.matching import Matcher, query_paths
 from lazymig.raw.paths import root
-from lazymig.updates.operators import NotForeseen, row_of
+from lazymig.updates.operators import OPERATORS, NotForeseen
 from lazymig.updates.update import written_paths
 
 __all__ = ["Forecast"]
@@ -81,7 +81,7 @@ class Forecast:
             touched = {root(path), root(place)}
             if touched.isdisjoint(roots):
                 continue
-            effect = row_of(operator).effect
+            effect = OPERATORS[operator].effect
             if effect is None:
                 raise NotForeseen
             effect(document, after, path, self._stored(value))
@@ -108,9 +108,9 @@ def _leads_into_array(document: Mapping[str, Any], path: str) -> bool:
 def _changes(update: Mapping[str, Any]) -> list[tuple[str, str, str, Any]]:
     """Place, operator, path and value, in the order in which MongoDB adds new fields."""
     changes = [
-        (value if row_of(operator).moves else path, operator, path, value)
+        (value if OPERATORS[operator].moves else path, operator, path, value)
         for operator, fields in update.items()
-        if row_of(operator).writes
+        if OPERATORS[operator].writes
         for path, value in fields.items()
     ]
     return sorted(changes, key=lambda change: change[0].split("."))

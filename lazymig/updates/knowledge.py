@@ -14,29 +14,19 @@ from typing import Any, Final, TypeAlias
 
 from bson import Decimal128, Int64, ObjectId, Timestamp
 
-from lazymig.query.matching import compile_judge
+from lazymig.query.checks import own_bracket
+from lazymig.query.operators import OPERATORS, comparands
+from lazymig.query.predicates import at_path, test_of
+from lazymig.query.tree import And, Compare, Node, Not, Or, conjuncts, fingerprint
 from lazymig.raw.encoding import ANY_VALUE, as_read_back
 from lazymig.raw.values import (
     ARRAY,
     BOOL,
     NULL,
-    NUMBER,
     REGEX,
     STRING,
     bracket,
     is_array,
-)
-from lazymig.updates.formulas import (
-    COMPARISONS,
-    All,
-    Formula,
-    Leaf,
-    Not,
-    comparands,
-    conjuncts,
-    fingerprint,
-    own_bracket,
-    parse_element_query,
 )
 
 __all__ = [
@@ -137,7 +127,7 @@ class Each:
     """
 
     selector: str
-    condition: Formula
+    condition: Node
     element: Fact
     filtered: bool
     nested: bool
@@ -157,7 +147,7 @@ class Lacks:
     `nested`: elements may be arrays.
     """
 
-    formula: Formula
+    formula: Node
     nested: bool = True
 
 
@@ -216,7 +206,7 @@ def is_present(fact: Fact | None) -> bool:
 
 
 def implies_presence(
-    target: Formula,
+    target: Node,
     parts: tuple[str, ...],
     may_be_array: Callable[[tuple[str, ...]], bool] = lambda _: False,
 ) -> bool:
@@ -234,22 +224,23 @@ def implies_presence(
     return ask(target, without) is False
 
 
-def ask(formula: Formula, fact: Fact) -> bool | None:
+def ask(formula: Node, fact: Fact) -> bool | None:
     """Answer the formula for every document of which `fact` is known; None: not known."""
-    if isinstance(formula, Leaf):
+    if isinstance(formula, Compare):
         return _ask_leaf(fact, formula.path, formula)
     if isinstance(formula, Not):
         answer = ask(formula.part, fact)
         return None if answer is None else not answer
-    if isinstance(formula, All):
-        answers = [ask(part, fact) for part in formula.parts]
-        if False in answers:
-            return False
-        return None if None in answers else True
+    if isinstance(formula, (And, Or)):
+        answers = {ask(part, fact) for part in formula.parts}
+        ends = isinstance(formula, Or)
+        if ends in answers:
+            return ends
+        return None if None in answers else not ends
     return None
 
 
-def _ask_leaf(fact: Fact | None, path: tuple[str, ...], leaf: Leaf) -> bool | None:
+def _ask_leaf(fact: Fact | None, path: tuple[str, ...], leaf: Compare) -> bool | None:
     """Answer `leaf` where `path` is what remains of its path beneath `fact`."""
     if isinstance(fact, Document):
         return _ask_document(fact, path, leaf)
@@ -276,7 +267,7 @@ def _ask_leaf(fact: Fact | None, path: tuple[str, ...], leaf: Leaf) -> bool | No
     return None
 
 
-def _ask_document(fact: Document, path: tuple[str, ...], leaf: Leaf) -> bool | None:
+def _ask_document(fact: Document, path: tuple[str, ...], leaf: Compare) -> bool | None:
     if path:
         answer = _ask_leaf(fact.child(path[0]), path[1:], leaf)
         if fact.array is Arrays.NONE:
@@ -295,7 +286,8 @@ def _ask_document(fact: Document, path: tuple[str, ...], leaf: Leaf) -> bool | N
     if fact.array is Arrays.ANY:
         return None
     if leaf.operator == "$elemMatch":
-        inner = parse_element_query(leaf.operand)
+        inner = leaf.inner
+        assert inner is not None
         element = replace(fact, array=Arrays.NONE)
         fails = ask(inner, element) is False and ask(inner, NESTED) is False
         return False if fails else None
@@ -304,18 +296,18 @@ def _ask_document(fact: Document, path: tuple[str, ...], leaf: Leaf) -> bool | N
     return False if answer is False and _ask_nested((), leaf) is False else None
 
 
-def _ask_nested(path: tuple[str, ...], leaf: Leaf) -> bool | None:
+def _ask_nested(path: tuple[str, ...], leaf: Compare) -> bool | None:
     """Answer for an array as a whole: its elements are not looked at; its fields are numbers."""
     if path:
         return None if path[0].isdecimal() else _judge({}, path, leaf)
-    if leaf.operator in ("$size", "$elemMatch"):
+    if not test_of(leaf).spreads:
         return None
     if any(own_bracket(comparand) in (ARRAY, None) for comparand in comparands(leaf)):
         return None
     return _judge({"v": []}, (), leaf)
 
 
-def _ask_barren(path: tuple[str, ...], leaf: Leaf) -> bool | None:
+def _ask_barren(path: tuple[str, ...], leaf: Compare) -> bool | None:
     if path:
         return False if not path[0].isdecimal() and _judge({}, path, leaf) is False else None
     if leaf.operator == "$type" and leaf.operand in ("object", ["object"], 3, [3]):
@@ -328,12 +320,11 @@ def _agreed(answers: Iterable[bool | None]) -> bool | None:
     return distinct.pop() if len(distinct) == 1 else None
 
 
-def _judge(document: Mapping[str, Any], path: tuple[str, ...], leaf: Leaf) -> bool | None:
-    judge = compile_judge({".".join(("v", *path)): leaf.condition()})
-    return judge(document)
+def _judge(document: Mapping[str, Any], path: tuple[str, ...], leaf: Compare) -> bool | None:
+    return at_path(("v", *path), test_of(leaf))(document)
 
 
-def _ask_typed(types: frozenset[str], path: tuple[str, ...], leaf: Leaf) -> bool | None:
+def _ask_typed(types: frozenset[str], path: tuple[str, ...], leaf: Compare) -> bool | None:
     if path and types & CONTAINERS:
         return None
     if leaf.operator == "$exists":
@@ -347,27 +338,28 @@ def _ask_typed(types: frozenset[str], path: tuple[str, ...], leaf: Leaf) -> bool
         return None
     # The samples are all the values there are of null and bool, and no others.
     open_brackets = set(map(bracket, samples)) - {NULL, BOOL}
-    asked = set(map(own_bracket, comparands(leaf)))
-    if leaf.operator == "$mod":
-        asked.add(NUMBER)
-    if leaf.operator == "$regex" or REGEX in asked:
-        asked.add(STRING)
+    looked_at = OPERATORS[leaf.operator].brackets
+    if looked_at is None:
+        return None
+    asked = looked_at.union(map(own_bracket, comparands(leaf)))
+    if REGEX in asked:
+        asked |= {STRING}
     return None if None in asked or asked & open_brackets else answer
 
 
-def _ask_each(fact: Each, path: tuple[str, ...], leaf: Leaf) -> bool | None:
+def _ask_each(fact: Each, path: tuple[str, ...], leaf: Compare) -> bool | None:
     """Answer False where no element satisfies the leaf; an empty array forbids any True."""
     element = fact.element
     if path:
         if path[0].isdecimal() or _judge({}, path, leaf) is not False:
             return None
-        inner: Formula = replace(leaf, path=path)
+        inner: Node = replace(leaf, path=path)
         if isinstance(element, Document):
             element = replace(element, array=Arrays.NONE)  # no path goes into an array in an array
     elif leaf.operator == "$exists":
         return True
-    elif leaf.operator == "$elemMatch":
-        inner = parse_element_query(leaf.operand)
+    elif leaf.inner is not None:
+        inner = leaf.inner
         if fact.nested and ask(inner, NESTED) is not False:
             return None
     elif _asks_elements(leaf):
@@ -380,13 +372,13 @@ def _ask_each(fact: Each, path: tuple[str, ...], leaf: Leaf) -> bool | None:
     return False if untouched_fail and ask(inner, element) is False else None
 
 
-def _implies(stronger: Formula, weaker: Formula) -> bool:
+def _implies(stronger: Node, weaker: Node) -> bool:
     """Return whether each conjunct of `weaker` is one of `stronger`."""
     given = {fingerprint(part) for part in conjuncts(stronger)}
     return given >= {fingerprint(part) for part in conjuncts(weaker)}
 
 
-def _ask_holds(fact: Holds, path: tuple[str, ...], leaf: Leaf) -> bool | None:
+def _ask_holds(fact: Holds, path: tuple[str, ...], leaf: Compare) -> bool | None:
     if not path and leaf.operator == "$exists":
         return True
     if not path and leaf.operator == "$type":
@@ -394,9 +386,8 @@ def _ask_holds(fact: Holds, path: tuple[str, ...], leaf: Leaf) -> bool | None:
     if not path and leaf.operator == "$size" and leaf.operand == 0:
         return False if fact.elements else None
     # More elements can only add to the answers of these, and Python's yes stays a yes.
-    monotone = leaf.operator in (*COMPARISONS, "$in", "$exists")
     if (
-        not monotone
+        not OPERATORS[leaf.operator].grows
         or any(part.isdecimal() for part in path)
         or any(map(is_array, comparands(leaf)))
     ):
@@ -404,16 +395,16 @@ def _ask_holds(fact: Holds, path: tuple[str, ...], leaf: Leaf) -> bool | None:
     return _judge({"v": list(fact.elements)}, path, leaf) or None
 
 
-def _ask_lacks(fact: Lacks, path: tuple[str, ...], leaf: Leaf) -> bool | None:
+def _ask_lacks(fact: Lacks, path: tuple[str, ...], leaf: Compare) -> bool | None:
     """Answer False where whatever satisfies the leaf satisfies what no element does."""
     if _judge({}, path, leaf) is not False:
         return None
     if path:
         if path[0].isdecimal():
             return None
-        inner: Formula = replace(leaf, path=path)
-    elif leaf.operator == "$elemMatch":
-        inner = parse_element_query(leaf.operand)
+        inner: Node = replace(leaf, path=path)
+    elif leaf.inner is not None:
+        inner = leaf.inner
         if fact.nested and ask(inner, NESTED) is not False:
             return None
     elif not _asks_elements(leaf):
@@ -425,9 +416,9 @@ def _ask_lacks(fact: Lacks, path: tuple[str, ...], leaf: Leaf) -> bool | None:
     return False if _implies(inner, fact.formula) else None
 
 
-def _asks_elements(leaf: Leaf) -> bool:
+def _asks_elements(leaf: Compare) -> bool:
     """Return whether an array answers the leaf by its elements alone, and never as a whole."""
-    return leaf.operator in (*COMPARISONS, "$in", "$regex", "$mod") and not any(
+    return OPERATORS[leaf.operator].by_elements and not any(
         own_bracket(comparand) in (ARRAY, None) for comparand in comparands(leaf)
     )
 
@@ -435,7 +426,7 @@ def _asks_elements(leaf: Leaf) -> bool:
 def _lacks_values(fact: Lacks, values: Sequence[Any]) -> bool:
     """Return whether none of the values is an element."""
     first, *others = conjuncts(fact.formula)
-    if not isinstance(first, Leaf) or first.path or first.operator not in ("$eq", "$in"):
+    if not isinstance(first, Compare) or first.path or first.operator not in ("$eq", "$in"):
         return False
     if others:
         return False  # they leave some of the values where they are
@@ -446,4 +437,4 @@ def _lacks_values(fact: Lacks, values: Sequence[Any]) -> bool:
 
 
 def _fingerprint_of_value(value: Any) -> Any:
-    return fingerprint(Leaf((), "$eq", value))
+    return fingerprint(Compare((), "$eq", value))

@@ -12,9 +12,11 @@ from typing import Any, Final, TypeAlias
 
 from bson import Decimal128, Int64
 
+from lazymig.query.checks import own_bracket
+from lazymig.query.operators import parse_element, parse_or_opaque
+from lazymig.query.tree import Compare, Node, conjuncts
 from lazymig.raw.encoding import ANY_VALUE
 from lazymig.raw.values import ARRAY, REGEX
-from lazymig.updates.formulas import Formula, Leaf, conjuncts, own_bracket, parse_element_query
 from lazymig.updates.knowledge import (
     ABSENT,
     NUMBERS,
@@ -30,7 +32,7 @@ from lazymig.updates.knowledge import (
     implies_presence,
 )
 
-__all__ = ["OPERATORS", "NotForeseen", "UpdateOperator", "row_of"]
+__all__ = ["OPERATORS", "NotForeseen", "UpdateOperator"]
 
 Parts: TypeAlias = "tuple[str, ...]"
 
@@ -57,7 +59,7 @@ class UpdateOperator:
     as the first one has made it. `changes_within`: it makes no list of a sub-document.
     """
 
-    leaves: Callable[[Formula, Parts, Any], Iterable[Left]] = lambda _target, parts, _operand: [
+    leaves: Callable[[Node, Parts, Any], Iterable[Left]] = lambda _target, parts, _operand: [
         (parts, UNKNOWN, False)
     ]
     effect: Callable[[Mapping[str, Any], dict[str, Any], str, Any], None] | None = None
@@ -72,12 +74,12 @@ class UpdateOperator:
 # --- What is known afterwards ---------------------------------------------------------------
 
 
-def _leaving(fact: Callable[[Any], Fact]) -> Callable[[Formula, Parts, Any], Iterable[Left]]:
+def _leaving(fact: Callable[[Any], Fact]) -> Callable[[Node, Parts, Any], Iterable[Left]]:
     """What the operand alone says of the path."""
     return lambda _target, parts, operand: [(parts, fact(operand), True)]
 
 
-def _after_unset(_target: Formula, parts: Parts, _operand: Any) -> Iterable[Left]:
+def _after_unset(_target: Node, parts: Parts, _operand: Any) -> Iterable[Left]:
     if parts[-1].isdecimal():
         yield parts, UNKNOWN, True  # an element becomes null
     elif parts[-1].startswith("$"):
@@ -87,19 +89,19 @@ def _after_unset(_target: Formula, parts: Parts, _operand: Any) -> Iterable[Left
         yield parts, ABSENT, False
 
 
-def _after_rename(target: Formula, parts: Parts, destination: Any) -> Iterable[Left]:
+def _after_rename(target: Node, parts: Parts, destination: Any) -> Iterable[Left]:
     # If the source was absent, nothing happens, the destination included.
     yield parts, ABSENT, True
     is_there = implies_presence(target, parts)
     yield tuple(destination.split(".")), PRESENT if is_there else UNKNOWN, is_there
 
 
-def _after_inc(target: Formula, parts: Parts, operand: Any) -> Iterable[Left]:
+def _after_inc(target: Node, parts: Parts, operand: Any) -> Iterable[Left]:
     """Add, where the target says what the number was; a stored array is rejected."""
     known = [
         part.operand if part.operator == "$in" else [part.operand]
         for part in conjuncts(target)
-        if isinstance(part, Leaf) and part.path == parts and part.operator in ("$eq", "$in")
+        if isinstance(part, Compare) and part.path == parts and part.operator in ("$eq", "$in")
     ]
     if not known or not all(map(_is_small_integer, [operand, *known[0]])):
         yield parts, Typed(NUMBERS), True
@@ -135,16 +137,16 @@ def _pushed(operand: Any) -> Fact:
 
 def _pulled(operand: Any) -> Fact:
     if isinstance(operand, Mapping):
-        formula = parse_element_query(operand)
+        formula = parse_or_opaque(parse_element, operand)
         # A query without conditions pulls sub-documents only.
         return UNKNOWN if next(conjuncts(formula), None) is None else Lacks(formula)
     if own_bracket(operand) in (ARRAY, REGEX, None):
         return UNKNOWN
-    return Lacks(Leaf((), "$in", [operand]))
+    return Lacks(Compare((), "$in", [operand]))
 
 
 def _all_pulled(operand: Any) -> Fact:
-    return Lacks(Leaf((), "$in", operand)) if isinstance(operand, list) else UNKNOWN
+    return Lacks(Compare((), "$in", operand)) if isinstance(operand, list) else UNKNOWN
 
 
 # --- What one document becomes --------------------------------------------------------------
@@ -224,39 +226,44 @@ def _rename(
 
 # --- The table ------------------------------------------------------------------------------
 
-OPERATORS: Final[dict[str, UpdateOperator]] = {
-    "$addToSet": UpdateOperator(leaves=_leaving(_pushed), repeatable=True, changes_within=True),
-    "$bit": UpdateOperator(
-        leaves=_leaving(lambda _: Typed(frozenset({"int", "long"}))), changes_within=True
-    ),
-    "$currentDate": UpdateOperator(
-        leaves=_leaving(_current_date), replaces=True, repeatable=True, changes_within=True
-    ),
-    "$inc": UpdateOperator(leaves=_after_inc, effect=_increase, changes_within=True),
-    "$max": UpdateOperator(
-        leaves=_leaving(lambda _: PRESENT), repeatable=True, changes_within=True
-    ),
-    "$min": UpdateOperator(
-        leaves=_leaving(lambda _: PRESENT), repeatable=True, changes_within=True
-    ),
-    "$mul": UpdateOperator(leaves=_leaving(lambda _: Typed(NUMBERS)), changes_within=True),
-    "$pop": UpdateOperator(leaves=_leaving(lambda _: UNKNOWN), changes_within=True),
-    "$pull": UpdateOperator(leaves=_leaving(_pulled), repeatable=True, changes_within=True),
-    "$pullAll": UpdateOperator(leaves=_leaving(_all_pulled), repeatable=True, changes_within=True),
-    "$push": UpdateOperator(leaves=_leaving(_pushed), changes_within=True),
-    "$rename": UpdateOperator(
-        leaves=_after_rename, effect=_rename, removes=True, moves=True, repeatable=True
-    ),
-    "$set": UpdateOperator(leaves=_leaving(constant), effect=_set, replaces=True, repeatable=True),
-    # Nothing is upserted.
-    "$setOnInsert": UpdateOperator(leaves=lambda *_: (), writes=False, repeatable=True),
-    "$unset": UpdateOperator(leaves=_after_unset, effect=_unset, removes=True, repeatable=True),
-}
-"""The operators that an update may use, by name."""
 
-_OTHER: Final = UpdateOperator()
+class _Table(dict[str, UpdateOperator]):
+    def __missing__(self, operator: str) -> UpdateOperator:
+        return UpdateOperator()
 
 
-def row_of(operator: str) -> UpdateOperator:
-    """Return the row of an operator; of one that is not known, a row that says so."""
-    return OPERATORS.get(operator, _OTHER)
+OPERATORS: Final = _Table(
+    {
+        "$addToSet": UpdateOperator(leaves=_leaving(_pushed), repeatable=True, changes_within=True),
+        "$bit": UpdateOperator(
+            leaves=_leaving(lambda _: Typed(frozenset({"int", "long"}))), changes_within=True
+        ),
+        "$currentDate": UpdateOperator(
+            leaves=_leaving(_current_date), replaces=True, repeatable=True, changes_within=True
+        ),
+        "$inc": UpdateOperator(leaves=_after_inc, effect=_increase, changes_within=True),
+        "$max": UpdateOperator(
+            leaves=_leaving(lambda _: PRESENT), repeatable=True, changes_within=True
+        ),
+        "$min": UpdateOperator(
+            leaves=_leaving(lambda _: PRESENT), repeatable=True, changes_within=True
+        ),
+        "$mul": UpdateOperator(leaves=_leaving(lambda _: Typed(NUMBERS)), changes_within=True),
+        "$pop": UpdateOperator(leaves=_leaving(lambda _: UNKNOWN), changes_within=True),
+        "$pull": UpdateOperator(leaves=_leaving(_pulled), repeatable=True, changes_within=True),
+        "$pullAll": UpdateOperator(
+            leaves=_leaving(_all_pulled), repeatable=True, changes_within=True
+        ),
+        "$push": UpdateOperator(leaves=_leaving(_pushed), changes_within=True),
+        "$rename": UpdateOperator(
+            leaves=_after_rename, effect=_rename, removes=True, moves=True, repeatable=True
+        ),
+        "$set": UpdateOperator(
+            leaves=_leaving(constant), effect=_set, replaces=True, repeatable=True
+        ),
+        # Nothing is upserted.
+        "$setOnInsert": UpdateOperator(leaves=lambda *_: (), writes=False, repeatable=True),
+        "$unset": UpdateOperator(leaves=_after_unset, effect=_unset, removes=True, repeatable=True),
+    }
+)
+"""The operators that an update may use, by name; any other name gives a row of unknowns."""

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-from lazymig.updates.formulas import All, Formula, Leaf, Not, comparands, parse_element_query
+from lazymig.query.operators import comparands
+from lazymig.query.tree import And, Compare, Node, Not, Or, Path
 from lazymig.updates.knowledge import ARRAY_TYPE, BARREN, Document, Fact, ask, is_present
-from lazymig.updates.operators import row_of
+from lazymig.updates.operators import OPERATORS
 from lazymig.updates.update import SET_STAGES, read_paths, unset_stage_paths
 
 __all__ = ["ELEMENT", "Parents", "Path", "assumable", "questions"]
-
-Path: TypeAlias = "tuple[str, ...]"
 
 ELEMENT: Final = "$[]"
 """The component of a path that stands for the elements of an array."""
@@ -32,7 +31,7 @@ class Parents:
     may have an array.
     """
 
-    target: Formula
+    target: Node
     assumed: frozenset[Path] = frozenset()
     relied: set[Path] = field(default_factory=set)
     open_to_arrays: set[Path] = field(default_factory=set)
@@ -58,7 +57,7 @@ class Parents:
         return ask(self.target, fact) is False
 
 
-def assumable(target: Formula, update: Any) -> frozenset[Path]:
+def assumable(target: Node, update: Any) -> frozenset[Path]:
     """Return the parents that may be taken for sub-documents.
 
     They are those above the dotted paths that target and update name, except where the target
@@ -79,23 +78,22 @@ def _is_name(part: str) -> bool:
 
 
 def questions(
-    formula: Formula, prefix: Path, *, positive: bool
-) -> Iterator[tuple[Path, Leaf, bool]]:
+    formula: Node, prefix: Path, *, positive: bool
+) -> Iterator[tuple[Path, Compare, bool]]:
     """Yield each condition of a formula with its path, and whether it is asked for or ruled out."""
     if isinstance(formula, Not):
         yield from questions(formula.part, prefix, positive=not positive)
-    elif isinstance(formula, All):
+    elif isinstance(formula, (And, Or)):
         for part in formula.parts:
             yield from questions(part, prefix, positive=positive)
-    elif isinstance(formula, Leaf):
+    elif isinstance(formula, Compare):
         path = (*prefix, *formula.path)
         yield path, formula, positive
-        if formula.operator == "$elemMatch" and isinstance(formula.operand, Mapping):
-            inner = parse_element_query(formula.operand)
-            yield from questions(inner, (*path, ELEMENT), positive=positive)
+        if formula.inner is not None:
+            yield from questions(formula.inner, (*path, ELEMENT), positive=positive)
 
 
-def _is_neutral(leaf: Leaf, *, positive: bool) -> bool:
+def _is_neutral(leaf: Compare, *, positive: bool) -> bool:
     """Return whether a question about a parent leaves open that it is a sub-document."""
     if leaf.operator == "$exists":
         return True
@@ -112,7 +110,7 @@ def _update_paths(update: Any) -> Iterator[Path]:
         for operator, fields in update.items():
             for path, value in fields.items():
                 yield _parts(path)
-                if row_of(operator).moves:
+                if OPERATORS[operator].moves:
                     yield _parts(value)
         return
     for stage in update:

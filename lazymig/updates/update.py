@@ -19,7 +19,7 @@ from lazymig.query.operators import is_expression
 from lazymig.raw.encoding import ANY_UUID, ANY_VALUE
 from lazymig.raw.paths import model_path
 from lazymig.redaction import excerpt
-from lazymig.updates.operators import OPERATORS, row_of
+from lazymig.updates.operators import OPERATORS
 
 __all__ = [
     "SET_STAGES",
@@ -300,9 +300,9 @@ def named_paths(update: Any) -> frozenset[NamedPath]:
     if not isinstance(update, Mapping):
         return frozenset()
     return frozenset(
-        NamedPath(operator, path, value if row_of(operator).moves else None)
+        NamedPath(operator, path, value if OPERATORS[operator].moves else None)
         for operator, fields in update.items()
-        if row_of(operator).writes
+        if OPERATORS[operator].writes
         for path, value in fields.items()
     )
 
@@ -364,7 +364,7 @@ def _changes(update: Any) -> Iterator[tuple[bool, str | None]]:
     """Yield (takes away?, path) in the order of execution; the path None: not known."""
     if isinstance(update, Mapping):
         for operator, fields in update.items():
-            row = row_of(operator)
+            row = OPERATORS[operator]
             for path, value in fields.items() if row.writes else ():
                 yield row.removes, model_path(path)
                 if row.moves:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from lazymig.raw.paths import overlaps
-from lazymig.rules.discovery import bind, discover
+from lazymig.rules.binding import bind
+from lazymig.rules.discovery import discover
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.rule import RuleHandler
 from tests.support.handlers import rule

@@ -13,7 +13,7 @@ from lazymig.rules.repetition import is_repeatable
 from lazymig.updates.convergence import ends_match
 from lazymig.updates.forecast import Forecast
 from lazymig.updates.knowledge import constant
-from lazymig.updates.operators import OPERATORS, UpdateOperator, row_of
+from lazymig.updates.operators import OPERATORS, UpdateOperator
 from lazymig.updates.update import check_update, created_paths, removed_paths, written_paths
 
 Raw = dict[str, Any]
@@ -77,7 +77,7 @@ class TestOneRow:
 
 def test_an_unknown_operator_is_taken_for_anything() -> None:
     """Of an operator without a row nothing is proved, foreseen or repeated, and it writes."""
-    row = row_of("$stamp")
+    row = OPERATORS["$stamp"]
     flags = (row.repeatable, row.removes, row.moves, row.replaces, row.changes_within)
     assert not any(flags)
     assert row.writes

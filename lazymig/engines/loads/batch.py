@@ -43,7 +43,7 @@ from lazymig.engines.sessions import (
 from lazymig.errors import MigrationError, MigrationTimeout
 from lazymig.raw.paths import overlaps
 from lazymig.redaction import bare
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 
 __all__ = ["Application", "Failure", "announce_failure"]

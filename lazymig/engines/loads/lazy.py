@@ -15,7 +15,7 @@ from lazymig.engines.loads.batch import Failure
 from lazymig.engines.loads.failover import outlast_failover, outlasts_failovers
 from lazymig.engines.loads.rounds import Reading, Rounds, Stale
 from lazymig.engines.reading.decoding import Undecoded
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.repetition import may_be_repeated
 

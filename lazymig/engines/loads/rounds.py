@@ -24,7 +24,7 @@ from lazymig.engines.deadline import Deadline
 from lazymig.engines.loads.batch import Application, Failure, announce_failure
 from lazymig.engines.loads.rejudging import rejudge, written_back
 from lazymig.engines.reading.decoding import Undecoded, decode
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.once import CLAIM
 from lazymig.rules.plan import Family, Plan
 

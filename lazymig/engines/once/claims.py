@@ -53,7 +53,7 @@ from lazymig.engines.refusals import (
 from lazymig.errors import MigrationFailed, MigrationInProgress, UpdateQueryError
 from lazymig.query.matching import compile_query
 from lazymig.redaction import excerpt
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.once import CLAIM, OnceOptions
 from lazymig.rules.rule import Evaluation
 

@@ -13,8 +13,8 @@ from lazymig.engines.settling import Found, Refusal, Search, find_old, rules_mat
 from lazymig.errors import SettleLimitExceeded
 from lazymig.odm.plans import family_of
 from lazymig.redaction import shape_of
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.dependencies import Footprint, Paths, footprint_of, meet, with_dependencies
-from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.rewrite.rewriter import Rewriter
 from lazymig.rules.rewrite.rewriting import CannotRewrite, simplify, step_of

@@ -25,7 +25,7 @@ from lazymig.reports.dryrun.report import (
     documents,
 )
 from lazymig.reports.dryrun.trial import Trial, kind_of, rules_of
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.rewrite.rewriting import (
     CannotRewrite,

@@ -28,7 +28,7 @@ from lazymig.odm.stored import as_stored
 from lazymig.raw.differences import diff_documents
 from lazymig.redaction import excerpt
 from lazymig.reports.dryrun.report import RuleKind, SamplePreview
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
 

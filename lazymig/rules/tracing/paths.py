@@ -29,7 +29,7 @@ from lazymig.rules.tracing.values import (
     Values,
     reachable,
 )
-from lazymig.updates.operators import row_of
+from lazymig.updates.operators import OPERATORS
 from lazymig.updates.update import SET_STAGES, NamedPath
 
 __all__ = ["Traced", "check_declared", "is_read_within", "trace", "within"]
@@ -190,7 +190,7 @@ class _Paths:
                 continue
             for value in values:
                 if isinstance(value, Box) and value.kind == "mapping":
-                    if row_of(operator).writes:
+                    if OPERATORS[operator].writes:
                         self._of_fields(operator, value)
                         self.named.update(_named_for_certain(operator, value))
                 elif not isinstance(value, (Known, Prefix)) and not _is_sequence(value):
@@ -201,7 +201,7 @@ class _Paths:
             self._miss(fields.opened, operator)
         for key, values in fields.entries.items():
             self._path(key, fields.origins.get(key), operator)
-            if row_of(operator).moves:
+            if OPERATORS[operator].moves:
                 for value in values:
                     self._path(value, fields.origins.get(key), "$set")
 
@@ -221,7 +221,7 @@ class _Paths:
         if not all(path.split(".")) or path.startswith("$") or root(path) == "_id":
             return
         self.writes.add(model_path(path))
-        if not row_of(operator).removes:
+        if not OPERATORS[operator].removes:
             self.creates.add(model_path(path))
 
     def _of_pipeline(self, pipeline: Box) -> None:
@@ -281,7 +281,7 @@ def _named_for_certain(operator: str, fields: Box) -> Iterator[NamedPath]:
         origin = fields.origins.get(key)
         if origin is None or sites[id(origin[0])] > 1 or not _is_text(key):
             continue
-        goals = tuple(values) if row_of(operator).moves else ()
+        goals = tuple(values) if OPERATORS[operator].moves else ()
         if not goals:
             yield NamedPath(operator, key.value)
         elif len(goals) == 1 and _is_text(goals[0]):
