@@ -7,7 +7,7 @@ from unicodedata import category
 
 import pytest
 
-from lazymig.characters import in_one_line, printable
+from lazymig.characters import cut, in_one_line, printable
 
 # With joiners between their characters.
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
@@ -50,3 +50,11 @@ def test_what_is_read_stays_readable(text: str, shown: str) -> None:
 def test_one_line_stays_one_line() -> None:
     """Whatever breaks lines is a blank."""
     assert in_one_line(" a\r\nb\u2028c\x1b[2J\x85d ") == r"a b c\x1b[2J d"
+
+
+@pytest.mark.parametrize(
+    ("text", "short"), [("", ""), ("12345678", "12345678"), ("123456789", "12345...")]
+)
+def test_long_texts_are_cut(text: str, short: str) -> None:
+    """A text keeps to the length that it may have, and dots show that something is left out."""
+    assert cut(text, 8) == short
