@@ -16,6 +16,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from lazymig.testing.mongod import ServerUnavailable
+from tests.support.clients import kept_client
 from tests.support.commands import CommandLog
 from tests.support.registry import restored_registry
 from tests.support.server import CLIENT_OPTIONS, URI_VARIABLE, running_server
@@ -91,18 +92,26 @@ def database(client: MongoClient[Raw]) -> Iterator[Database[Raw]]:
 @pytest.fixture
 def mongoengine_db(server_uri: str, database: Database[Raw]) -> Iterator[Database[Raw]]:
     """MongoEngine's default alias on a fresh database of the real server; gives that database."""
-    mongoengine.connect(database.name, host=server_uri, **CLIENT_OPTIONS)
+    mongoengine.connect(
+        database.name, host=server_uri, mongo_client_class=kept_client, **CLIENT_OPTIONS
+    )
     yield database
     mongoengine.disconnect()
 
 
-@pytest.fixture
-def command_log(server_uri: str) -> Iterator[CommandLog]:
-    """The commands that its own `client`, and MongoEngine under `monitored_db`, send."""
+@pytest.fixture(scope="session")
+def _kept_log(server_uri: str) -> Iterator[CommandLog]:
     log = CommandLog()
     with MongoClient(server_uri, event_listeners=[log], **CLIENT_OPTIONS) as connected:
         log.client = connected
         yield log
+
+
+@pytest.fixture
+def command_log(_kept_log: CommandLog) -> CommandLog:
+    """The commands that its own `client`, and MongoEngine under `monitored_db`, send."""
+    _kept_log.clear()
+    return _kept_log
 
 
 @pytest.fixture
@@ -114,7 +123,11 @@ def monitored_db(
     The database that it gives belongs to an unmonitored client: preparations leave no trace.
     """
     mongoengine.connect(
-        database.name, host=server_uri, event_listeners=[command_log], **CLIENT_OPTIONS
+        database.name,
+        host=server_uri,
+        mongo_client_class=kept_client,
+        event_listeners=[command_log],
+        **CLIENT_OPTIONS,
     )
     yield database
     mongoengine.disconnect()

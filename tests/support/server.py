@@ -10,9 +10,16 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from lazymig.testing.mongod import EmbeddedServer, ServerUnavailable
+from lazymig.testing.mongod import EmbeddedServer, ServerUnavailable, memory_folder
 
 URI_VARIABLE = "LAZYMIG_TEST_URI"
+# What was dropped is forgotten within seconds instead of five minutes: thousands of databases come
+# and go, and the server looks through all that it still holds.
+_FORGETFUL = (
+    *("--setParameter", "minSnapshotHistoryWindowInSeconds=5"),
+    "--wiredTigerEngineConfigString",
+    "file_manager=(close_handle_minimum=0,close_idle_time=5,close_scan_interval=2)",
+)
 CLIENT_OPTIONS: dict[str, Any] = {
     "serverSelectionTimeoutMS": 3000,
     "uuidRepresentation": "standard",
@@ -30,7 +37,7 @@ def running_server() -> Iterator[str]:
         _check_answers(named)
         yield named
         return
-    with EmbeddedServer() as server:
+    with EmbeddedServer(arguments=_FORGETFUL, folder=memory_folder()) as server:
         yield server.uri
 
 
