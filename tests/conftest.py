@@ -35,6 +35,18 @@ settings.register_profile("long", settings.get_profile("default"), max_examples=
 settings.load_profile(os.environ.get("LAZYMIG_PROFILE", "default"))
 
 
+_SERVERS = frozenset({"server_uri", "lazymig_mongod"})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a MongoDB server, whether it asks for it or is given it as a parameter."""
+    for item in items:
+        given = getattr(item, "callspec", None)
+        chosen = {str(value) for value in given.params.values()} if given is not None else set()
+        if _SERVERS.intersection(getattr(item, "fixturenames", ())) or "mongoengine_db" in chosen:
+            item.add_marker(pytest.mark.server)
+
+
 @pytest.fixture(autouse=True)
 def _clean_registry() -> Iterator[None]:
     with restored_registry():

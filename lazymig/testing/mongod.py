@@ -21,7 +21,13 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
-__all__ = ["EmbeddedServer", "ServerUnavailable", "find_mongod", "memory_folder"]
+__all__ = [
+    "QUICK_DROPS",
+    "EmbeddedServer",
+    "ServerUnavailable",
+    "find_mongod",
+    "memory_folder",
+]
 
 _LOOPBACK = "127.0.0.1"
 _REPLICA_SET = "lazymig"
@@ -30,6 +36,10 @@ _EXIT_PORT_IN_USE = 48
 _PORT_ATTEMPTS = 5
 _ALREADY_INITIALIZED = 23
 _LOG_TAIL_CHARACTERS = 2000
+
+# For servers of tests: to drop a database waits for the journal, 100 ms by default.
+QUICK_DROPS = ("--journalCommitInterval", "1")
+
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of one's own is made in it
 _MEMORY_BYTES = 4 * 2**30
 
@@ -212,8 +222,6 @@ class EmbeddedServer:
             *("--replSet", _REPLICA_SET),
             *("--wiredTigerCacheSizeGB", f"{self._cache_gb:g}"),
             *("--oplogSize", "256"),
-            # To drop a database waits for the journal: 100 ms each by default.
-            *("--journalCommitInterval", "1"),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
             *("--logpath", str(self._log_path), "--logappend"),
             *(() if os.name == "nt" else ("--nounixsocket",)),

@@ -10,7 +10,7 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from lazymig.testing.mongod import EmbeddedServer, ServerUnavailable, memory_folder
+from lazymig.testing.mongod import QUICK_DROPS, EmbeddedServer, ServerUnavailable, memory_folder
 
 URI_VARIABLE = "LAZYMIG_TEST_URI"
 # What was dropped is forgotten within seconds instead of five minutes: thousands of databases come
@@ -26,10 +26,16 @@ CLIENT_OPTIONS: dict[str, Any] = {
 }
 
 
+def quick_server(*arguments: str) -> EmbeddedServer:
+    """A server of one's own, not started yet, whose data lies in memory."""
+    return EmbeddedServer(arguments=(*QUICK_DROPS, *arguments), folder=memory_folder())
+
+
 @contextmanager
-def running_server() -> Iterator[str]:
+def running_server(own: EmbeddedServer | None = None) -> Iterator[str]:
     """Give the connection string of a server that answers; stop it if it is ours.
 
+    :param own: the one to start where none is named; by default one that suits many tests.
     :raises ServerUnavailable: there is none; the text says what is missing.
     """
     named = os.environ.get(URI_VARIABLE)
@@ -37,7 +43,7 @@ def running_server() -> Iterator[str]:
         _check_answers(named)
         yield named
         return
-    with EmbeddedServer(arguments=_FORGETFUL, folder=memory_folder()) as server:
+    with own or quick_server(*_FORGETFUL) as server:
         yield server.uri
 
 
