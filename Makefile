@@ -4,25 +4,42 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+# One more process than cores: tests wait for the server, and for processes of their own.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
+# Processes that tests start find lazymig compiled, wherever bytecode is written otherwise.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX=$(abspath $(VENV))/.bytecode \
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+# What needs neither a server nor processes of its own.
+FAST_TESTS := tests/raw tests/query tests/updates tests/rules tests/codegen \
+	$(filter-out %_docs.py %_benchmarks.py %_conformance.py,$(wildcard tests/test_*.py))
 METADATA := setup.cfg pyproject.toml lazymig/__init__.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench conformance clean
+.PHONY: help demo test test-fast suite lint docs bench bench-all conformance clean
 
 help:
 	@echo "make demo   see lazymig migrate a few thousand old documents"
 	@echo "make test   lint, types and the whole test suite (PYTEST_ARGS='-k name' for a part)"
+	@echo "make test-fast  the tests that need no server, in under a minute"
 	@echo "make lint   ruff and mypy alone"
 	@echo "make docs   the documentation, into docs/_build/html"
-	@echo "make bench  the costs, as ratios against plain MongoEngine and PyMongo"
+	@echo "make bench  the main costs, as ratios against plain MongoEngine and PyMongo"
+	@echo "make bench-all  all of the costs"
 	@echo "make conformance MONGOENGINE=path  MongoEngine's own tests, with lazymig in every model"
 	@echo "make clean  remove $(VENV) and what was built"
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/python -m lazymig.demo
 
-test: lint
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST_ARGS)
+# The linters run beside the first tests.
+test: $(VENV)/.dev-installed
+	@$(MAKE) --no-print-directory --jobs 2 lint suite
+
+suite: $(VENV)/.dev-installed
+	$(PYTEST) $(PYTEST_ARGS)
+
+test-fast: $(VENV)/.dev-installed
+	$(PYTEST) -m "not server" $(FAST_TESTS) $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .
@@ -34,6 +51,9 @@ docs: $(VENV)/.dev-installed
 
 bench: $(VENV)/.dev-installed
 	$(BIN)/python -m benchmarks
+
+bench-all: $(VENV)/.dev-installed
+	$(BIN)/python -m benchmarks --all
 
 conformance: $(VENV)/.conformance-installed
 	$(BIN)/python -m conformance $(MONGOENGINE)

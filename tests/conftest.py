@@ -16,6 +16,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from lazymig.testing.mongod import ServerUnavailable
+from tests.support.clients import kept_client
 from tests.support.commands import CommandLog
 from tests.support.registry import restored_registry
 from tests.support.server import CLIENT_OPTIONS, URI_VARIABLE, running_server
@@ -32,6 +33,18 @@ settings.register_profile(
 )
 settings.register_profile("long", settings.get_profile("default"), max_examples=20_000)
 settings.load_profile(os.environ.get("LAZYMIG_PROFILE", "default"))
+
+
+_SERVERS = frozenset({"server_uri", "lazymig_mongod"})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a MongoDB server, whether it asks for it or is given it as a parameter."""
+    for item in items:
+        given = getattr(item, "callspec", None)
+        chosen = {str(value) for value in given.params.values()} if given is not None else set()
+        if _SERVERS.intersection(getattr(item, "fixturenames", ())) or "mongoengine_db" in chosen:
+            item.add_marker(pytest.mark.server)
 
 
 @pytest.fixture(autouse=True)
@@ -91,18 +104,26 @@ def database(client: MongoClient[Raw]) -> Iterator[Database[Raw]]:
 @pytest.fixture
 def mongoengine_db(server_uri: str, database: Database[Raw]) -> Iterator[Database[Raw]]:
     """MongoEngine's default alias on a fresh database of the real server; gives that database."""
-    mongoengine.connect(database.name, host=server_uri, **CLIENT_OPTIONS)
+    mongoengine.connect(
+        database.name, host=server_uri, mongo_client_class=kept_client, **CLIENT_OPTIONS
+    )
     yield database
     mongoengine.disconnect()
 
 
-@pytest.fixture
-def command_log(server_uri: str) -> Iterator[CommandLog]:
-    """The commands that its own `client`, and MongoEngine under `monitored_db`, send."""
+@pytest.fixture(scope="session")
+def _kept_log(server_uri: str) -> Iterator[CommandLog]:
     log = CommandLog()
     with MongoClient(server_uri, event_listeners=[log], **CLIENT_OPTIONS) as connected:
         log.client = connected
         yield log
+
+
+@pytest.fixture
+def command_log(_kept_log: CommandLog) -> CommandLog:
+    """The commands that its own `client`, and MongoEngine under `monitored_db`, send."""
+    _kept_log.clear()
+    return _kept_log
 
 
 @pytest.fixture
@@ -114,7 +135,11 @@ def monitored_db(
     The database that it gives belongs to an unmonitored client: preparations leave no trace.
     """
     mongoengine.connect(
-        database.name, host=server_uri, event_listeners=[command_log], **CLIENT_OPTIONS
+        database.name,
+        host=server_uri,
+        mongo_client_class=kept_client,
+        event_listeners=[command_log],
+        **CLIENT_OPTIONS,
     )
     yield database
     mongoengine.disconnect()

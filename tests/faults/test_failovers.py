@@ -22,7 +22,7 @@ from lazymig.testing.mongod import EmbeddedServer
 from tests.support.handlers import handler, model, rule
 from tests.support.items import Item, ItemMigration, done, fill, stored
 from tests.support.replica_set import ReplicaSet, replica_set
-from tests.support.server import CLIENT_OPTIONS
+from tests.support.server import CLIENT_OPTIONS, quick_server
 
 COUNT = 600
 CHUNK = 20
@@ -135,7 +135,7 @@ def test_loads_outlast_step_downs(members: ReplicaSet, members_db: Database[Any]
 @pytest.fixture(scope="module")
 def failing_server() -> Iterator[EmbeddedServer]:
     """A server that can be told to fail."""
-    with EmbeddedServer(arguments=("--setParameter", "enableTestCommands=1")) as server:
+    with quick_server("--setParameter", "enableTestCommands=1") as server:
         yield server
 
 

@@ -25,7 +25,7 @@ from lazymig.testing.mongod import EmbeddedServer
 from tests.support.handlers import handler, model, rule
 from tests.support.items import Item, ItemMigration, done, fill, stored
 from tests.support.proxy import Cut, CuttingProxy, never
-from tests.support.server import CLIENT_OPTIONS
+from tests.support.server import CLIENT_OPTIONS, quick_server
 
 AWAY = "the server is away"
 # The rules of an item in order, each in chunks of a third: its second chunk is this one of the run.
@@ -37,7 +37,7 @@ CHUNK = 10
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[EmbeddedServer]:
     """A server that may be killed."""
-    with EmbeddedServer() as server:
+    with quick_server() as server:
         yield server
 
 

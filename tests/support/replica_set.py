@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from lazymig.testing.mongod import EmbeddedServer
+from lazymig.testing.mongod import QUICK_DROPS, EmbeddedServer, memory_folder
 
 __all__ = ["ReplicaSet", "replica_set"]
 
@@ -78,7 +78,12 @@ def replica_set() -> Iterator[ReplicaSet]:
     :raises ServerUnavailable: there is no `mongod`.
     """
     with ExitStack() as stack:
-        members = [stack.enter_context(_Member(cache_gb=0.25)) for _ in range(3)]
+        options: dict[str, Any] = {
+            "arguments": QUICK_DROPS,
+            "folder": memory_folder(),
+            "cache_gb": 0.25,
+        }
+        members = [stack.enter_context(_Member(**options)) for _ in range(3)]
         started = ReplicaSet(members)
         stack.callback(started.client.close)
         yield started

@@ -10,19 +10,32 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from lazymig.testing.mongod import EmbeddedServer, ServerUnavailable
+from lazymig.testing.mongod import QUICK_DROPS, EmbeddedServer, ServerUnavailable, memory_folder
 
 URI_VARIABLE = "LAZYMIG_TEST_URI"
+# What was dropped is forgotten within seconds instead of five minutes: thousands of databases come
+# and go, and the server looks through all that it still holds.
+_FORGETFUL = (
+    *("--setParameter", "minSnapshotHistoryWindowInSeconds=5"),
+    "--wiredTigerEngineConfigString",
+    "file_manager=(close_handle_minimum=0,close_idle_time=5,close_scan_interval=2)",
+)
 CLIENT_OPTIONS: dict[str, Any] = {
     "serverSelectionTimeoutMS": 3000,
     "uuidRepresentation": "standard",
 }
 
 
+def quick_server(*arguments: str) -> EmbeddedServer:
+    """A server of one's own, not started yet, whose data lies in memory."""
+    return EmbeddedServer(arguments=(*QUICK_DROPS, *arguments), folder=memory_folder())
+
+
 @contextmanager
-def running_server() -> Iterator[str]:
+def running_server(own: EmbeddedServer | None = None) -> Iterator[str]:
     """Give the connection string of a server that answers; stop it if it is ours.
 
+    :param own: the one to start where none is named; by default one that suits many tests.
     :raises ServerUnavailable: there is none; the text says what is missing.
     """
     named = os.environ.get(URI_VARIABLE)
@@ -30,7 +43,7 @@ def running_server() -> Iterator[str]:
         _check_answers(named)
         yield named
         return
-    with EmbeddedServer() as server:
+    with own or quick_server(*_FORGETFUL) as server:
         yield server.uri
 
 

@@ -24,7 +24,7 @@ from lazymig.testing.mongod import EmbeddedServer, find_mongod
 from tests.support.commands import CommandLog
 from tests.support.items import RULES, Item, ItemMigration, done, fill, stored
 from tests.support.runner import ROOT, command
-from tests.support.server import CLIENT_OPTIONS
+from tests.support.server import CLIENT_OPTIONS, quick_server
 
 COUNT = 250
 NAME = "other"
@@ -150,7 +150,7 @@ def _as_user(folder: Path, role: dict[str, Any]) -> Iterator[CommandLog]:
     key = folder / "key"
     key.write_text("lazymig" * 10)
     key.chmod(stat.S_IRUSR)
-    with EmbeddedServer(arguments=("--auth", "--keyFile", str(key))) as server:
+    with quick_server("--auth", "--keyFile", str(key)) as server:
         with MongoClient(server.uri, **CLIENT_OPTIONS) as client:
             client.admin.command("createUser", "root", pwd=PASSWORD, roles=["root"])
         options: dict[str, Any] = {"username": "root", "password": PASSWORD}

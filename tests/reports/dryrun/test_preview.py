@@ -34,10 +34,9 @@ from lazymig.odm.plans import plan_for
 from lazymig.odm.schema import collection_of
 from lazymig.raw.differences import MISSING, Change
 from lazymig.reports.dryrun.preview import PreviewReport, QueryPlan, preview_of
-from lazymig.testing.mongod import EmbeddedServer
 from tests.support.commands import CommandLog
 from tests.support.handlers import ADD_ENABLED, copying, handler, model, rule
-from tests.support.server import CLIENT_OPTIONS
+from tests.support.server import CLIENT_OPTIONS, quick_server
 
 FIELDS: dict[str, Any] = {
     "enabled": BooleanField(),
@@ -908,7 +907,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     key = tmp_path_factory.mktemp("server") / "key"
     key.write_text("bGF6eW1pZw==" * 4)
     key.chmod(0o600)
-    with EmbeddedServer(arguments=["--auth", "--keyFile", str(key)]) as server:
+    with quick_server("--auth", "--keyFile", str(key)) as server:
         with MongoClient[Any](server.uri) as local:
             local.admin.command("createUser", "admin", pwd="admin", roles=["root"])
         yield server.uri
