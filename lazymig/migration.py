@@ -57,7 +57,7 @@ class DocumentMigration(MigrationHandler):
     :cvar on_error: what a load does with an old document that cannot be migrated: `"raise"` a
         `MigrationError`, or `"skip"` it: load it as it is stored if MongoEngine can, otherwise
         leave it out of the iteration. A save of it, and an operation that has to bring it up to
-        date first, raise or pass it over likewise.
+        date first, raise or skip it likewise.
     :cvar lazy_timeout: seconds that a load may wait for its write, within the limits of PyMongo,
         and after which it computes no further document; `None` for no other limit.
     :cvar see_through: whether queries see through pending rules; otherwise they are answered from

@@ -1,4 +1,4 @@
-"""What must not get into logs, reports, journals and errors: passwords, and stored content."""
+"""Redaction: no passwords and no stored content in logs, reports, journals and errors."""
 
 from __future__ import annotations
 

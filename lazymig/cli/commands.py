@@ -1,4 +1,4 @@
-"""What the commands have in common: their options, and how they begin and end."""
+"""The frame of the commands: common options, how a call begins and ends, its JSON."""
 
 from __future__ import annotations
 
@@ -124,5 +124,5 @@ def _carried_out(
     except KeyboardInterrupt:
         output.warn("interrupted")
         return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - each is told, and by its exit code told apart
+    except Exception as error:  # noqa: BLE001 - each is reported, and distinguished by its exit code
         return output.fail(error)

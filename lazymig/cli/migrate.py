@@ -35,8 +35,8 @@ from lazymig.rules.rule import Scope
 
 __all__ = ["Watch", "call_to_resume", "register", "result_of", "show_report"]
 
-# Refused documents that the summary of a run tells.
-_MOST_TOLD = 10
+# Refused documents that the summary of a run lists.
+_MOST_LISTED = 10
 
 _LATEST = "latest"
 
@@ -91,7 +91,7 @@ class _Job:
 
     @property
     def has_rules(self) -> bool:
-        """Whether there is something to apply; otherwise there will be no run."""
+        """Return whether there is something to apply; otherwise there will be no run."""
         plan = plan_for(self.target.model.migration_handler, self.target.model)
         return bool(plan.lazy if self.scope == "lazy" else plan.bulk)
 
@@ -133,7 +133,7 @@ class _Work:
 
     @property
     def is_fine(self) -> bool:
-        """Whether the runs of this call are done, and no document was refused."""
+        """Return whether the runs of this call are done, and no document was refused."""
         return not self.left and all(each.complete for each in self.reports)
 
     def result(self) -> dict[str, Any]:
@@ -290,11 +290,11 @@ def _agreed(output: Output, asked: Sequence[tuple[_Job, Run | None]]) -> bool:
             continue
         nodes = sorted(target.collection.database.client.nodes)
         hosts = ", ".join(f"{host}:{port}" for host, port in nodes)
-        output.tell(f"{target.name} in {target.collection.full_name} on {hosts}, {job.scope} rules")
-        output.tell(f"    {_beginning(run)}")
+        output.note(f"{target.name} in {target.collection.full_name} on {hosts}, {job.scope} rules")
+        output.note(f"    {_beginning(run)}")
         for rule in rules:
             count = "unknown" if rule.remaining is None else documents(rule.remaining)
-            output.tell(f"    {rule.name}: {count}")
+            output.note(f"    {rule.name}: {count}")
     return output.agrees("Write to the database?")
 
 
@@ -350,7 +350,7 @@ def _interrupted(output: Output, watch: Watch, work: _Work, code: int) -> int:
     watch.close()
     run_id = None if watch.last is None else watch.last.run_id
     if any(report.run_id == run_id for report in work.reports):
-        # The interrupt came before the next run had anything to tell.
+        # The interrupt came before the next run had anything to report.
         run_id = None
     words = call_to_resume(click.get_current_context(), run_id)
     output.warn(f"interrupted; what was done is noted, resume with {shlex.join(words)}")
@@ -426,14 +426,14 @@ def show_report(output: Output, report: MigrationReport) -> None:
     for rule in report.rules:
         if rule.covered_by is not None:
             output.indented(
-                f"{rule.name} is not applied again: run {rule.covered_by} has applied it to all "
+                f"{rule.name} is skipped: run {rule.covered_by} has applied it to all "
                 "documents, and its target does not show which are new since; --again applies it",
                 2,
                 "yellow",
             )
-    for error in report.errors[:_MOST_TOLD]:
+    for error in report.errors[:_MOST_LISTED]:
         output.indented(str(error), 2, "red")
-    more = len(report.errors) - _MOST_TOLD
+    more = len(report.errors) - _MOST_LISTED
     if more > 0:
         output.indented(f"and {more:,} more", 2, "red")
     if report.errors and report.nothing_to_resume:

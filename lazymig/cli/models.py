@@ -1,4 +1,4 @@
-"""From `package.module:Model` and `package.module` to models."""
+"""The models of a call, found by `package.module:Model` and `package.module`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make_importable(folder: Path) -> None:
 
 
 def is_migrated(model: Any) -> bool:
-    """Whether a model has rules, or had some: whether it names a handler."""
+    """Return whether a model has rules, or had some: whether it names a handler."""
     return getattr(model, "migration_handler", None) is not None
 
 
@@ -37,7 +37,7 @@ def find_models(names: Sequence[str], which: Which = "migrated") -> list[Any]:
     """The models of these names, in this order, each once.
 
     A module stands for all migrated models in it, those that it imports included. A class that has
-    its handler from another one of them is left out: the rules of that one concern its documents.
+    its handler from another one of them is left out: those rules are for its documents, too.
 
     :param which: `"migrated"`: a model that is named must have a handler. `"named"`: it need not.
         `"any"`: nor need those of a module.
@@ -78,7 +78,7 @@ def call_app(name: str) -> None:
     except (LazyMigError, PyMongoError):
         raise
     except Exception as error:
-        raise Misuse(f"{name} raises {type(error).__name__}: {error}; mend it") from error
+        raise Misuse(f"{name} raises {type(error).__name__}: {error}; fix it") from error
 
 
 def _imported(name: str) -> ModuleType:
@@ -97,7 +97,7 @@ def _imported(name: str) -> ModuleType:
         raise
     except (Exception, SystemExit) as error:
         raise Misuse(
-            f"{name} cannot be imported: {type(error).__name__}: {error}; mend it, --debug shows "
+            f"{name} cannot be imported: {type(error).__name__}: {error}; fix it, --debug shows "
             "where"
         ) from error
 

@@ -67,38 +67,40 @@ def register(group: click.Group) -> None:
         "--file", type=click.Path(path_type=Path), metavar="FILE", help="Where a new handler goes."
     )
     @click.option("--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
-    def new(
-        session: Session,
-        name: str | None,
-        from_diff: bool,
-        file: Path | None,
-        dry_run: bool,
-        **options: Any,
-    ) -> int:
+    def new(session: Session, name: str | None, file: Path | None, **options: Any) -> int:
         """Write the next rule into the handler's file.
 
         A model without a handler gets a new file.
 
-        NAME says in words what the rule does. With --from-diff it may be left out; it is put before
+        NAME is what the rule does, in words. With --from-diff it may be left out; it is put before
         the words of the rules if there are several.
         """
-        if from_diff:
-            targets = session.targets("named")
-            model = _only([target.model for target in targets])
-            rules = _proposed(model, name, options, session.settings.journal)
-            if not rules:
-                return _nothing(session.output)
-        else:
-            if name is None:
-                raise Misuse("a rule has no name; say in words what it does, or add --from-diff")
-            model = _only(session.models("named"))
-            rules = [_skeleton(model, name, options)]
+        made = _from_diff if options["from_diff"] else _from_name
+        model, rules = made(session, name, options)
+        if not rules:
+            return _nothing(session.output)
         edit = _edit(model, file, rules)
-        if not dry_run:
+        if not options["dry_run"]:
             edit.write()
             _format(session, edit.path)
-        _tell(session.output, edit, rules, written=not dry_run)
+        _tell(session.output, edit, rules, written=not options["dry_run"])
         return FINE
+
+
+def _from_diff(
+    session: Session, name: str | None, options: dict[str, Any]
+) -> tuple[Any, list[RuleSource]]:
+    model = _only([target.model for target in session.targets("named")])
+    return model, _proposed(model, name, options, session.settings.journal)
+
+
+def _from_name(
+    session: Session, name: str | None, options: dict[str, Any]
+) -> tuple[Any, list[RuleSource]]:
+    if name is None:
+        raise Misuse("a rule has no name; say in words what it does, or add --from-diff")
+    model = _only(session.models("named"))
+    return model, [_skeleton(model, name, options)]
 
 
 def _only(models: Sequence[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Where a command writes: results to standard output, all else to standard error.
+"""The output of a command: results to standard output, all else to standard error.
 
 Neither gets a secret. Text fits into 80 columns, and has colours on a terminal alone.
 """
@@ -33,7 +33,7 @@ __all__ = ["COLUMNS", "Output", "in_words", "line", "short_path"]
 COLUMNS = 80
 _NARROWEST = 10
 
-# What each log line of a run begins with, and what says that nothing but progress is told.
+# What each log line of a run begins with, and the logger of progress alone.
 _PROGRESS_LOGGER = "lazymig.operations.runs.progress"
 
 
@@ -42,7 +42,7 @@ class Output:
 
     :param result: the type of the result, which says how it becomes JSON.
     :param as_json: the result is to be JSON.
-    :param debug: errors are told with their traceback.
+    :param debug: errors are written with their traceback.
     """
 
     def __init__(self, result: Any = object, *, as_json: bool = False, debug: bool = False) -> None:
@@ -62,7 +62,7 @@ class Output:
             self.indented(text, 0)
 
     def indented(self, text: str, indent: int, style: str = "") -> None:
-        """Write a text, indented by some columns; what goes on in a next line by two more."""
+        """Write a text, indented by some columns; further lines by two more."""
         whole = line(text, style)
         console = self.console
         if "\n" in text or whole.cell_len > console.width - indent:
@@ -74,7 +74,7 @@ class Output:
             console.print(" " * (indent + 2 * bool(place)), part, sep="", soft_wrap=True)
 
     def call(self, before: str, words: Sequence[str], indent: int) -> None:
-        """Write a text and a command behind it that can be copied, on lines as a shell takes them.
+        """Write a text and a command after it that can be copied, on lines as a shell takes them.
 
         A word that is longer than a line is not broken.
         """
@@ -112,7 +112,7 @@ class Output:
         right: Sequence[int] = (),
         indent: int = 2,
     ) -> None:
-        """Write a table; what is too long for its column goes on below.
+        """Write a table; what is too long for its column continues below.
 
         :param right: the columns with numbers.
         """
@@ -154,9 +154,9 @@ class Output:
 
     def warn(self, text: str) -> None:
         """Write a line to standard error that does not end the command."""
-        self.tell(f"lazymig: {text}")
+        self.note(f"lazymig: {text}")
 
-    def tell(self, text: str) -> None:
+    def note(self, text: str) -> None:
         """Write a text to standard error."""
         sys.stderr.write(f"{printable(self.mask(text))}\n")
         sys.stderr.flush()
@@ -166,13 +166,13 @@ class Output:
         text, code = described(error)
         if self.debug:
             trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-            self.tell(trace.rstrip("\n"))
-        self.tell(f"lazymig: {text}")
+            self.note(trace.rstrip("\n"))
+        self.note(f"lazymig: {text}")
         return code
 
     @property
     def asks(self) -> bool:
-        """Whether somebody sits there who can be asked."""
+        """Return whether somebody sits there who can be asked."""
         return sys.stdin.isatty() and sys.stderr.isatty()
 
     def agrees(self, question: str) -> bool:
@@ -196,7 +196,7 @@ class Output:
         if logger.level == logging.NOTSET:
             # The application may have made all loggers talkative.
             logger.setLevel(logging.WARNING)
-        # The application's own handlers, set up by its import, would tell it once more.
+        # The application's own handlers, set up by its import, would write it once more.
         logger.propagate = False
         try:
             with warnings.catch_warnings():
@@ -215,7 +215,7 @@ class Output:
 
     @contextmanager
     def counting(self, what: str) -> Iterator[Callable[[int, int], object] | None]:
-        """A bar on a terminal, to be told how much is done and of how much; elsewhere `None`."""
+        """A bar on a terminal: a function of what is done and of how much; elsewhere `None`."""
         if not sys.stderr.isatty():
             yield None
             return

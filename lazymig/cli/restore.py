@@ -17,7 +17,7 @@ from lazymig.reports.texts import documents
 
 __all__ = ["register"]
 
-_MOST_TOLD = 10
+_MOST_LISTED = 10
 
 
 def register(group: click.Group) -> None:
@@ -30,7 +30,7 @@ def register(group: click.Group) -> None:
         """Put the documents of a backup back in place.
 
         PATH is the folder that was given to migrate --backup. A document that somebody has changed
-        since is left alone, and told; then the exit code is 1.
+        since is skipped, and listed; then the exit code is 1.
         """
         databases = session.databases()
         saved = [each for each in databases if (path / each.name).is_dir()] or databases
@@ -58,9 +58,9 @@ def _show(output: Output, report: RestoreReport) -> None:
     if not report.conflict_count:
         return
     output.indented(f"{documents(report.conflict_count)} left alone:", 0, "red")
-    for conflict in report.conflicts[:_MOST_TOLD]:
+    for conflict in report.conflicts[:_MOST_LISTED]:
         output.indented(f"{conflict.collection} {conflict.document_id!r}: {conflict.reason}", 4)
-    more = report.conflict_count - _MOST_TOLD
+    more = report.conflict_count - _MOST_LISTED
     if more > 0:
         output.indented(f"and {more:,} more", 4)
     output.indented("--force puts them back, too", 4)

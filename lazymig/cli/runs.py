@@ -89,7 +89,7 @@ def run_of(targets: Sequence[Target], run_id: str, journal: str) -> tuple[Target
 
 
 def is_run_of(target: Target, run: Run) -> bool:
-    """Whether a run over the collection of a model is one of this very model."""
+    """Return whether a run over the collection of a model is one of this very model."""
     return run.model == target.name and run.model_class in (target.full_name, None)
 
 
@@ -205,7 +205,7 @@ def _ask(
     *,
     limits: bool = False,
 ) -> int:
-    """Ask something of a run, and tell what is asked of it now.
+    """Ask something of a run, and write what is asked of it now.
 
     :param limits: the request is about limits alone.
     """
@@ -228,7 +228,7 @@ def _ask(
 
 
 def _names(found: Sequence[tuple[Book, Run]]) -> list[str]:
-    """The model of each run, with as much as tells models of one name apart."""
+    """The model of each run, with as much as distinguishes models of one name."""
     models: dict[str, set[tuple[str, str, str | None]]] = {}
     for book, run in found:
         models.setdefault(run.model, set()).add((book.database, run.collection, run.model_class))
@@ -243,12 +243,12 @@ def _names(found: Sequence[tuple[Book, Run]]) -> list[str]:
 def _show_short(output: Output, run: Run, name: str) -> None:
     output.indented(f"{run.id}  {run.state}  {name} ({run.scope})", 0, _style(run))
     lasted = in_words(((run.ended or run.heartbeat) - run.started).total_seconds())
-    told = [f"{_time(run.started)} UTC, {lasted}", f"modified {run.modified:,}"]
+    facts = [f"{_time(run.started)} UTC, {lasted}", f"modified {run.modified:,}"]
     if run.quarantined:
         still = "" if run.in_quarantine == run.quarantined else f" ({run.in_quarantine:,} still)"
-        told.append(f"quarantined {run.quarantined:,}{still}")
-    told.extend(text for text in (run.note, run.waiting, run.error) if text)
-    output.indented("; ".join(told), 4)
+        facts.append(f"quarantined {run.quarantined:,}{still}")
+    facts.extend(text for text in (run.note, run.waiting, run.error) if text)
+    output.indented("; ".join(facts), 4)
 
 
 def _show_one(output: Output, database: str, run: Run) -> None:

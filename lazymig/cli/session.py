@@ -60,7 +60,7 @@ class Target:
 
     @cached_property
     def exists(self) -> bool:
-        """Whether there is the collection, as far as that can be told."""
+        """Return whether there is the collection, as far as that can be found out."""
         return exists(self.collection)
 
 
@@ -188,9 +188,9 @@ class Session:
 
 
 def _parsed(uri: str, source: str) -> dict[str, Any]:
-    """A connection string, read; what is wrong with it is told without the password in it.
+    """A connection string, read; what is wrong with it is reported without its password.
 
-    :raises Misuse: it is none, or names no database.
+    :raises Misuse: it is invalid, or names no database.
     :raises ConnectionFailure: it names hosts by a DNS entry that cannot be found.
     """
     if _has_raw_at(uri):
@@ -210,7 +210,7 @@ def _parsed(uri: str, source: str) -> dict[str, Any]:
 
 
 def _has_raw_at(uri: str) -> bool:
-    """Whether there is an @ behind the hosts, which were cut short by a raw / then."""
+    """Return whether there is an @ after the hosts, which were cut short by a raw / then."""
     _scheme, _found, rest = uri.partition("://")
     _hosts, _slash, path = rest.partition("?")[0].partition("/")
     return "@" in path

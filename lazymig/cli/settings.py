@@ -1,4 +1,4 @@
-"""What a call works with: a configuration file, then the environment, then options; later wins."""
+"""The settings of a call: a configuration file, then the environment, then options; later wins."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _from_file(folder: Path) -> dict[str, dict[str, Any]]:
         except OSError as error:
             raise Misuse(f"{name} cannot be read: {error.strerror}; check its rights") from error
         except ValueError as error:
-            raise Misuse(f"{name} is no TOML: {error}; mend it") from error
+            raise Misuse(f"{name} is no TOML: {error}; fix it") from error
         table = content.get("tool", {}).get("lazymig")
         if table is None and name == _OWN_FILE:
             table = content
