@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 from bson import DBRef
@@ -123,20 +124,11 @@ class Examiner:
         :param decode: gives the raw document, anew each time.
         :raises pymongo.errors.PyMongoError: the connection; MongoEngine loads cached references.
         """
-        try:
-            document = self._build(decode())
-        except PyMongoError:
-            raise
-        except Exception as exc:
-            return self._dissected(decode(), exc)
-        try:
-            document.validate()
-        except PyMongoError:
-            raise
-        except Exception as exc:
-            found = self._dissected(decode(), exc)
-        else:
-            found = []
+        document, error = _attempt(lambda: self._build(decode()))
+        if error is not None:
+            return self._dissected(decode(), error)
+        _nothing, error = _attempt(document.validate)
+        found = [] if error is None else self._dissected(decode(), error)
         known = {problem.path for problem in found}
         found.extend(each for each in _read(document, "") if each.path not in known)
         return found
@@ -343,25 +335,26 @@ def _faults_of_embedded(field: Any, value: Mapping[str, Any], path: str) -> Iter
 
 
 def _own_faults(field: Any, value: Any, path: str) -> Iterator[Problem]:
+    kind: ProblemKind = "not_loadable"
+    loaded, error = _attempt(lambda: field.to_python(value))
+    if error is None and field.choices:
+        kind = "choices"
+        _nothing, error = _attempt(lambda: field._validate_choices(loaded))
+    if error is None:
+        kind = "invalid"
+        _nothing, error = _attempt(lambda: field._validate(loaded))
+    if error is not None:
+        yield _problem(path, kind, error, value)
+
+
+def _attempt(call: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    """What a call returns, and what it raises, unless that is an error of the connection."""
     try:
-        loaded = field.to_python(value)
+        return call(), None
     except PyMongoError:
         raise
     except Exception as exc:
-        yield _problem(path, "not_loadable", exc, value)
-        return
-    if field.choices:
-        try:
-            field._validate_choices(loaded)
-        except Exception as exc:
-            yield _problem(path, "choices", exc, value)
-            return
-    try:
-        field._validate(loaded)
-    except PyMongoError:
-        raise
-    except Exception as exc:
-        yield _problem(path, "invalid", exc, value)
+        return None, exc
 
 
 def _reported(model: Any, raw: Mapping[str, Any], error: Exception) -> Iterator[Problem]:
@@ -386,14 +379,11 @@ def _read(document: Any, prefix: str) -> Iterator[Problem]:
             # Reading it would take a new number from the sequence.
             continue
         path = f"{prefix}{field.db_field}"
-        try:
-            value = getattr(document, name)
-        except PyMongoError:
-            raise
-        except Exception as exc:
-            yield _problem(path, "unreadable", exc, None)
-            continue
-        yield from _read_inside(value, path)
+        value, error = _attempt(partial(getattr, document, name))
+        if error is not None:
+            yield _problem(path, "unreadable", error, None)
+        else:
+            yield from _read_inside(value, path)
 
 
 def _read_inside(value: Any, path: str) -> Iterator[Problem]:

@@ -42,15 +42,8 @@ __all__ = [
 Build = Callable[..., Any]
 
 
-class _LeftOut:
-    """The type of `LEFT_OUT`."""
-
-    def __repr__(self) -> str:
-        return "LEFT_OUT"
-
-
 # Stands for a document that an iteration passes over: deleted meanwhile, or skipped on an error.
-LEFT_OUT: Final = _LeftOut()
+LEFT_OUT: Final = object()
 
 
 class DocumentLeftOut(Exception):

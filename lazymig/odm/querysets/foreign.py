@@ -59,7 +59,7 @@ def settle_reaches(queryset: Any, pipeline: Any, max_time_ms: Any, comment: Any)
             rewrites = None if shown_as_stored(model) else rewrites_of(model)
             if rewrites is None:
                 continue
-            rules = rewrites.writing(None if reach.paths is None else tuple(reach.paths))
+            rules = rewrites.writing(reach.paths)
             if rules:
                 need = Need(f"aggregate() with {reach.stage} of {reach.collection!r}", rules)
                 search = Search(None, max_time_ms, comment)

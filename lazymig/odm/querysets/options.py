@@ -28,24 +28,6 @@ class OptionsQuerySet(SettlingQuerySet):
             return {}
         return self._lazymig_as_is(Need("a positional projection", frozenset()))
 
-    def _lazymig_as_is(self, need: Need, *, writes: bool = False) -> dict[str, Any]:
-        """Settle so that the filter may be sent unchanged, if a rule concerns it or the operation.
-
-        :return: the attributes of a queryset that sends it so; none if no rule is concerned.
-        """
-        rewrites = self._lazymig_rewrites()
-        if rewrites is None or self._none or self._empty or self._lazymig_settled:
-            return {}
-        query = super()._query
-        needs = [need, Need(need.operation, rewrites.concerning([query]))]
-        if not any(one.rules for one in needs):
-            return {}
-        changes = {"_lazymig_settled": True}
-        if not self._lazymig_still:
-            with self._lazymig_with(changes):
-                self._lazymig_bring_up(query, rewrites, needs, writes=writes)
-        return changes
-
     def _lazymig_for_hint(self, hint: Any) -> dict[str, Any]:
         """The attributes of a queryset with which a hinted query finds what it has to find.
 
@@ -58,12 +40,12 @@ class OptionsQuerySet(SettlingQuerySet):
             return {}
         paths = hinted_paths(self._document, hint)
         filtering = rewrites.concerning([super()._query])
-        if paths is not None and not filtering and not rewrites.writing(tuple(paths)):
+        if paths is not None and not filtering and not rewrites.writing(paths):
             return {}
         index = hinted_index(self._collection, hint)
         if index is None:
             return {}
-        rules = rewrites.writing(tuple(index.paths))
+        rules = rewrites.writing(index.paths)
         if index.holds is None or self._collation is not None:
             name = "a hint of an index that does not hold all documents"
             return self._lazymig_as_is(Need(name, rules))

@@ -47,8 +47,7 @@ class Rewrites:
         """The rules that may write one of these paths, or a path above or below it."""
         key = None if paths is None else tuple(paths)
         if key not in self._writing:
-            if len(self._writing) >= _MOST_KNOWN:
-                self._writing.clear()
+            _make_room(self._writing)
             self._writing[key] = frozenset(
                 index for index, rule in enumerate(self.footprints) if meet(rule.writes, key)
             )
@@ -81,8 +80,7 @@ class Rewrites:
         """
         key = rules, restarted
         if key not in self._needed:
-            if len(self._needed) >= _MOST_KNOWN:
-                self._needed.clear()
+            _make_room(self._needed)
             self._needed[key] = tuple(with_dependencies(self.footprints, rules, restarted))
         return self._needed[key]
 
@@ -152,6 +150,11 @@ def _rewrites_of(family: Family) -> Rewrites | None:
         name for _, rule in rules if rule.kind == "static" for name in _classes_in(rule.target)
     )
     return Rewrites(plans, Rewriter(steps), rules, footprints, classes)
+
+
+def _make_room(known: Any) -> None:
+    if len(known) >= _MOST_KNOWN:
+        known.clear()
 
 
 def _classes_in(target: Any) -> Iterator[str]:
@@ -230,8 +233,7 @@ def _log(model: Any, query: Any, seen: Any, rewrites: Rewrites) -> None:
     shape = tuple(sorted(query))
     if shape in rewrites.logged:
         return
-    if len(rewrites.logged) >= _MOST_KNOWN:
-        rewrites.logged.clear()
+    _make_room(rewrites.logged)
     rewrites.logged.add(shape)
     asked, sent = shape_of(query), shape_of(seen)
     logger.debug("%s: %r is asked as %r", model.__name__, asked, sent)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mongoengine import signals
-from mongoengine.errors import InvalidQueryError, OperationError
+from mongoengine.errors import InvalidQueryError, LookUpError, OperationError
 from pymongo.errors import OperationFailure
 
 from lazymig.engines.access import all_of
@@ -126,24 +126,25 @@ class SeeThroughQuerySet(OptionsQuerySet):
 
     def distinct(self, field: str) -> Any:
         """Return the distinct values of a field."""
-        queryset = self._lazymig_for_read(
-            f"distinct({field!r})", self._lazymig_paths([field]), where=True
-        )
-        return super(SeeThroughQuerySet, queryset).distinct(field)
+        return self._lazymig_over("distinct", field, where=True)
 
     def sum(self, field: str) -> Any:
         """Sum the values of a field."""
-        queryset = self._lazymig_for_read(
-            f"sum({field!r})", self._lazymig_paths([field]), collation=None, of_model=True
-        )
-        return super(SeeThroughQuerySet, queryset).sum(field)
+        return self._lazymig_over("sum", field, collation=None, of_model=True)
 
     def average(self, field: str) -> Any:
         """Average the values of a field."""
-        queryset = self._lazymig_for_read(
-            f"average({field!r})", self._lazymig_paths([field]), collation=None, of_model=True
-        )
-        return super(SeeThroughQuerySet, queryset).average(field)
+        return self._lazymig_over("average", field, collation=None, of_model=True)
+
+    def _lazymig_over(self, method: str, field: str, **options: Any) -> Any:
+        """Call MongoEngine's method for the values of one field, once these are settled."""
+        dotted = field.replace("__", ".")
+        try:
+            paths = self._fields_to_dbfields([dotted])
+        except LookUpError:
+            paths = [dotted]
+        queryset = self._lazymig_for_read(f"{method}({field!r})", paths, **options)
+        return getattr(super(SeeThroughQuerySet, queryset), method)(field)
 
     def aggregate(self, pipeline: Any, *suppl_pipeline: Any, **kwargs: Any) -> Any:
         """Run an aggregation over the documents that match."""

@@ -7,12 +7,12 @@ stored shapes says exactly what it asks for.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
 from bson import ObjectId
-from mongoengine.errors import LookUpError
 from mongoengine.queryset import transform
 
 from lazymig.engines.reading.labelled import labelled
@@ -27,6 +27,7 @@ from lazymig.odm.querysets.rewrites import (
     rewritten_filter,
 )
 from lazymig.odm.schema import field_path
+from lazymig.rules.dependencies import Paths
 from lazymig.updates.update import read_paths, written_paths
 
 __all__ = ["SettlingQuerySet", "sorted_paths"]
@@ -131,39 +132,10 @@ class SettlingQuerySet(FormerClassesQuerySet):
         if missed:
             self._lazymig_refused = {"_id": {"$nin": missed}}
 
-    def _lazymig_settle(
-        self,
-        operation: str,
-        paths: Iterable[str] | None,
-        *,
-        where: bool = False,
-        ordered: bool = False,
-    ) -> None:
-        """Settle the documents that match for an operation that reads.
-
-        :param paths: the paths that it reads; `None` for any.
-        :param where: it heeds `where()`.
-        :param ordered: it heeds the order.
-        """
-        rewrites = self._lazymig_rewrites()
-        if rewrites is None or self._none or self._empty or self._lazymig_settled:
-            return
-        try:
-            query = super()._query
-        except Exception:
-            # A query that cannot be built: MongoEngine says so in its own turn.
-            return
-        needs = [Need(operation, rewrites.writing(None if paths is None else tuple(paths)))]
-        if where:
-            needs.append(self._lazymig_need_of_where(rewrites))
-        if ordered:
-            needs.append(self._lazymig_need_of_order(rewrites, query))
-        self._lazymig_bring_up(query, rewrites, needs)
-
     def _lazymig_for_read(
         self,
         operation: str,
-        paths: Iterable[str] | None,
+        paths: Paths,
         *,
         where: bool = False,
         ordered: bool = False,
@@ -178,23 +150,29 @@ class SettlingQuerySet(FormerClassesQuerySet):
         :param of_model: MongoEngine reads the model's own collection for it.
         :param options: what it obeys in place of the queryset's own options.
         """
-        if self._lazymig_rewrites() is None or self._none or self._empty:
+        rewrites = self._lazymig_rewrites()
+        if rewrites is None or self._none or self._empty:
             return self
         queryset = self.clone()
         for name, value in options.items():
             setattr(queryset, f"_{name}", value)
         queryset._lazymig_of_model = of_model
-        queryset._lazymig_settle(operation, paths, where=where, ordered=ordered)
+        query = None
+        with suppress(Exception):
+            # Of a query that cannot be built MongoEngine says so in its own turn.
+            query = super(SettlingQuerySet, queryset)._query
+        if query is not None and not self._lazymig_settled:
+            needs = [Need(operation, rewrites.writing(paths))]
+            if where:
+                needs.append(queryset._lazymig_need_of_where(rewrites))
+            if ordered:
+                needs.append(queryset._lazymig_need_of_order(rewrites, query))
+            queryset._lazymig_bring_up(query, rewrites, needs)
         queryset._lazymig_still = True
         return queryset
 
     def _lazymig_for_write(
-        self,
-        operation: str,
-        written: Iterable[str] | None,
-        read: Iterable[str] | None,
-        *,
-        where: bool = False,
+        self, operation: str, written: Paths, read: Paths, *, where: bool = False
     ) -> Any:
         """A clone for a write, for which everything has been settled.
 
@@ -215,13 +193,7 @@ class SettlingQuerySet(FormerClassesQuerySet):
             queryset._lazymig_still = True
         return queryset
 
-    def _lazymig_for_upsert(
-        self,
-        written: Iterable[str] | None,
-        read: Iterable[str] | None = (),
-        *,
-        sets_class: bool = False,
-    ) -> Any:
+    def _lazymig_for_upsert(self, written: Paths, read: Paths, *, sets_class: bool = False) -> Any:
         """A clone whose filter is sent unchanged, as what an upsert inserts is taken from it.
 
         :param written: the paths that the upsert writes; `None` for any.
@@ -248,9 +220,7 @@ class SettlingQuerySet(FormerClassesQuerySet):
             queryset._lazymig_bring_up(query, rewrites, needs, writes=True)
         return queryset
 
-    def _lazymig_for_positional(
-        self, operation: str, written: Iterable[str] | None, read: Iterable[str] | None
-    ) -> Any:
+    def _lazymig_for_positional(self, operation: str, written: Paths, read: Paths) -> Any:
         """A clone for a write whose `$` stands for an array element that the filter has found.
 
         MongoDB takes no element from a condition below an `$or`, so the filter is sent as it is.
@@ -263,6 +233,24 @@ class SettlingQuerySet(FormerClassesQuerySet):
             for name, value in queryset._lazymig_as_is(need, writes=True).items():
                 setattr(queryset, name, value)
         return queryset
+
+    def _lazymig_as_is(self, need: Need, *, writes: bool = False) -> dict[str, Any]:
+        """Settle so that the filter may be sent unchanged, if a rule concerns it or the operation.
+
+        :return: the attributes of a queryset that sends it so; none if no rule is concerned.
+        """
+        rewrites = self._lazymig_rewrites()
+        if rewrites is None or self._none or self._empty or self._lazymig_settled:
+            return {}
+        query = super()._query
+        needs = [need, Need(need.operation, rewrites.concerning([query]))]
+        if not any(one.rules for one in needs):
+            return {}
+        changes = {"_lazymig_settled": True}
+        if not self._lazymig_still:
+            with self._lazymig_with(changes):
+                self._lazymig_bring_up(query, rewrites, needs, writes=writes)
+        return changes
 
     def _lazymig_needs_of_filter(
         self, rewritten: RewrittenFilter, rewrites: Rewrites
@@ -280,7 +268,7 @@ class SettlingQuerySet(FormerClassesQuerySet):
         paths = None if _finds_one(query) else self._lazymig_order()
         if not paths:
             return Need("order_by", frozenset())
-        rules = rewrites.writing(tuple(paths))
+        rules = rewrites.writing(paths)
         if not rules:
             return Need("order_by", rules)
         concerned = [path for path in paths if rewrites.writing((path,))]
@@ -297,19 +285,7 @@ class SettlingQuerySet(FormerClassesQuerySet):
         """A database path as the user wrote it, or would write it."""
         return self._lazymig_keys.get(path) or field_path(self._document, path)
 
-    def _lazymig_paths(self, fields: Iterable[str]) -> list[str]:
-        paths = []
-        for name in fields:
-            dotted = name.replace("__", ".")
-            try:
-                paths.extend(self._fields_to_dbfields([dotted]))
-            except LookUpError:
-                paths.append(dotted)
-        return paths
-
-    def _lazymig_touched(
-        self, update: Mapping[str, Any]
-    ) -> tuple[frozenset[str] | None, frozenset[str] | None]:
+    def _lazymig_touched(self, update: Mapping[str, Any]) -> tuple[Paths, Paths]:
         """The paths that an update writes, and those that it computes from; `None` for any."""
         raw = update.get("__raw__")
         changes = raw if isinstance(raw, list) else transform.update(self._document, **update)
@@ -320,12 +296,9 @@ class SettlingQuerySet(FormerClassesQuerySet):
             return None, None
 
 
-def _need_of_write(
-    rewrites: Rewrites, operation: str, written: Iterable[str] | None, read: Iterable[str] | None
-) -> Need:
-    changed = None if written is None else tuple(written)
-    rules = rewrites.using(changed) | rewrites.writing(None if read is None else tuple(read))
-    return Need(operation, rules, rewrites.asking(changed))
+def _need_of_write(rewrites: Rewrites, operation: str, written: Paths, read: Paths) -> Need:
+    rules = rewrites.using(written) | rewrites.writing(read)
+    return Need(operation, rules, rewrites.asking(written))
 
 
 def sorted_paths(order: Any) -> list[str]:

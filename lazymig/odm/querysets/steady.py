@@ -40,12 +40,13 @@ def requery_of(queryset: Any, family: Family, order: Sequence[str]) -> Requery |
 def _requery_of(queryset: Any, family: Family, order: Sequence[str]) -> Requery | None:
     query = queryset._query
     rules = [rule for plan in family.plans for rule in (*plan.lazy, *plan.bulk)]
+    writes: list[Any] = [rule.writes for rule in rules]
     limits = [plan.lazy_timeout for plan in family.plans if plan.lazy_timeout is not None]
     if not may_move(
         queryset._collection,
         query,
         order,
-        _union(rule.writes for rule in rules),
+        None if None in writes else frozenset().union(*writes),
         hinted=queryset._hint != -1,
         limit=min(limits, default=None),
     ):
@@ -72,15 +73,6 @@ def _requery_of(queryset: Any, family: Family, order: Sequence[str]) -> Requery 
 
     limit = abs(queryset._limit) if queryset._limit else None
     return Requery(ids, documents, queryset._skip or 0, limit, batch_of(queryset))
-
-
-def _union(sets: Any) -> frozenset[str] | None:
-    known: set[str] = set()
-    for paths in sets:
-        if paths is None:
-            return None
-        known |= paths
-    return frozenset(known)
 
 
 def _asked_again(queryset: Any) -> Any:
