@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from lazymig.query.expressions import expression_paths
 from lazymig.query.matching import query_paths
+from lazymig.raw.paths import root
 
 __all__ = ["Reach", "aggregated_paths", "reaches"]
 
@@ -27,11 +29,6 @@ _JOINING: Final[Mapping[str, tuple[str, ...]]] = {
 
 # These write whole documents.
 _WRITING: Final = frozenset({"$merge", "$out"})
-
-# These read fields that no string beginning with "$" names.
-_HIDDEN: Final = frozenset(
-    {"$accumulator", "$function", "$getField", "$setField", "$unsetField", "$where"}
-)
 
 
 def aggregated_paths(pipeline: Any) -> frozenset[str] | None:
@@ -128,19 +125,12 @@ def _read_by(name: str, body: Any) -> frozenset[str] | None:
         return computed | {str(body["localField"])}
     if name not in _SHAPING and name not in _PASSING:
         return None
-    paths = set()
-    for text in _strings(body):
-        if text in _HIDDEN or text.startswith(("$$ROOT", "$$CURRENT")):
-            return None
-        if text.startswith("$") and not text.startswith("$$"):
-            # Operators count as paths too: no field is named like one.
-            paths.add(text[1:])
     if name == "$match":
-        read = query_paths(body) if isinstance(body, Mapping) else None
-        return None if read is None else read | paths
-    if name in ("$project", "$sort") and isinstance(body, Mapping):
-        paths.update(str(key).partition(".")[0] for key in body)
-    return frozenset(paths)
+        return query_paths(body) if isinstance(body, Mapping) else None
+    paths = expression_paths(body)
+    if paths is not None and name in ("$project", "$sort") and isinstance(body, Mapping):
+        paths |= {root(str(key)) for key in body}
+    return paths
 
 
 def _read_by_facets(body: Any) -> frozenset[str] | None:
@@ -151,18 +141,6 @@ def _read_by_facets(body: Any) -> frozenset[str] | None:
             return None
         found |= paths
     return frozenset(found)
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield str(key)
-            yield from _strings(inner)
-    elif isinstance(value, (list, tuple)):
-        for inner in value:
-            yield from _strings(inner)
 
 
 def _includes(projection: Any) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lazymig.query.checks import Judge
+from lazymig.query.expressions import expression_paths
 from lazymig.query.operators import (
     LOGICAL,
     TOP_OPERATORS,
@@ -103,7 +104,10 @@ def _paths(query: Mapping[str, Any], prefix: str) -> Iterator[str]:
             reads = TOP_OPERATORS[name].reads
             if reads == "anything":
                 raise _CannotTell
-            yield from _expression_paths(value) if reads == "expression" else ()
+            named = expression_paths(value) if reads == "expression" else frozenset()
+            if named is None:
+                raise _CannotTell
+            yield from named
         elif not name.startswith("$") or is_reference(name):
             yield prefix + name
             yield from _inner_paths(prefix + name, value)
@@ -121,25 +125,3 @@ def _inner_paths(path: str, condition: Any) -> Iterator[str]:
         elif operator == "$elemMatch" and isinstance(operand, Mapping):
             yield from _paths(operand, path + ".")
             yield from _inner_paths(path, operand)
-
-
-def _expression_paths(expression: Any) -> Iterator[str]:
-    """Give the paths that an aggregation expression reads; variables read what defines them."""
-    if isinstance(expression, str):
-        if expression.startswith("$$"):
-            variable, _, path = expression[2:].partition(".")
-            if variable in {"ROOT", "CURRENT"}:
-                if not path:
-                    raise _CannotTell
-                yield path
-        elif expression.startswith("$"):
-            yield expression[1:]
-    elif isinstance(expression, Mapping):
-        for name, value in expression.items():
-            if name == "$getField":
-                raise _CannotTell
-            if name != "$literal":
-                yield from _expression_paths(value)
-    elif is_array(expression):
-        for item in expression:
-            yield from _expression_paths(item)

@@ -15,18 +15,11 @@ from lazymig.query.tree import Node
 from lazymig.raw.paths import model_path
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.updates.knowledge import ARRAY_TYPE, implies_presence
+from lazymig.updates.operators import OPERATORS
 from lazymig.updates.parents import ELEMENT, Parents, questions
 from lazymig.updates.update import NamedPath
 
 __all__ = ["check_list_paths"]
-
-# They change what is there; none of them makes a list of a sub-document.
-_WITHIN: Final = frozenset(
-    {
-        *("$addToSet", "$bit", "$currentDate", "$inc", "$max", "$min", "$mul"),
-        *("$pop", "$pull", "$pullAll", "$push"),
-    }
-)
 
 _OBJECT: Final = ("object", 3)
 
@@ -73,7 +66,7 @@ def _comes_to(rule: BoundRule, other: BoundRule, path: str) -> bool:
     if other.writes is None:
         return True
     operators = {each.operator for each in other.named_paths if model_path(each.path) == path}
-    if operators and operators <= _WITHIN:
+    if operators and all(OPERATORS[operator].changes_within for operator in operators):
         return False
     return any(path == written or path.startswith(f"{written}.") for written in other.writes)
 

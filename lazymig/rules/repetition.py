@@ -8,24 +8,10 @@ from typing import Any
 from lazymig.raw.paths import overlaps
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.rule import Scope
+from lazymig.updates.operators import OPERATORS
 from lazymig.updates.update import written_paths
 
 __all__ = ["is_repeatable", "may_be_repeated", "tells_what_is_left"]
-
-_REPEATABLE_OPERATORS = frozenset(
-    {
-        "$addToSet",
-        "$currentDate",
-        "$max",
-        "$min",
-        "$pull",
-        "$pullAll",
-        "$rename",
-        "$set",
-        "$setOnInsert",
-        "$unset",
-    }
-)
 
 # Variables of a pipeline that are no part of the document.
 _CONSTANTS = frozenset({"$$NOW", "$$REMOVE"})
@@ -37,7 +23,7 @@ def is_repeatable(update: Any) -> bool:
     :param update: operators or a pipeline, with no values left open.
     """
     if isinstance(update, Mapping):
-        return update.keys() <= _REPEATABLE_OPERATORS and not any(
+        return all(OPERATORS[operator].repeatable for operator in update) and not any(
             "$" in path for fields in update.values() for path in fields
         )
     written = written_paths(update)

@@ -1,7 +1,6 @@
-"""Convergence: whether it is proved that no document matches a target any more after its update.
+"""The convergence of rules: whether it is proved that no document matches after its update.
 
-The one door to the rooms that prove it: `knowledge`, `parents`, `aftermath` and
-`pipelines`.
+Its parts are `knowledge`, `parents`, `operators`, `aftermath` and `pipelines`.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ def _tree_of(target: Target) -> Node:
 
 
 def ends_match(target: Target, update: Any, array_filters: Any = None) -> bool:
-    """Tell whether it is proved that no document matches `target` any more after `update`.
+    """Return whether it is proved that no document matches `target` any more after `update`.
 
     `target` is a MongoDB query, or its tree, and `update` an update that `check_update` accepts.
     True means: for every document that matches, the server either rejects the update, or the
@@ -49,7 +48,7 @@ def ends_match(target: Target, update: Any, array_filters: Any = None) -> bool:
 
 
 def keeps_match(target: Target, update: Any, array_filters: Any = None) -> bool:
-    """Tell whether it is proved that every document matches `target` after `update`.
+    """Return whether it is proved that every document matches `target` after `update`.
 
     As in `ends_match`, without any assumption; a document that MongoDB refuses keeps its match.
     """
@@ -60,13 +59,13 @@ def keeps_match(target: Target, update: Any, array_filters: Any = None) -> bool:
 def facts_after(target: Target, update: Any) -> list[Fact]:
     """Return what is known of every document of a target after an update without array filters.
 
-    First without any assumption, then, if that may tell more, with all that `ends_match` assumes.
+    First without any assumption, then, if that may prove more, with all that `ends_match` assumes.
     """
     return [after for after, _ in _facts_after(_tree_of(target), update, None)]
 
 
 def leads_to(facts: Sequence[Fact], goal: Node) -> bool | None:
-    """Tell whether each document of which these facts are known matches a query, or none does.
+    """Return whether each document of which these facts are known matches a query, or none does.
 
     `None`: it is not the same for all, or could not be proved. That none does is proved as in
     `ends_match`, that each does as in `keeps_match`.
@@ -102,7 +101,7 @@ def _answers_after(
 def _facts_after(formula: Node, update: Any, array_filters: Any) -> Iterator[tuple[Fact, Parents]]:
     """Yield what is known of every updated document.
 
-    First without any assumption, then, if that may tell more, with all that can be assumed.
+    First without any assumption, then, if that may prove more, with all that can be assumed.
     """
     for assumed in (frozenset(), assumable(formula, update)):
         parents = Parents(formula, assumed)

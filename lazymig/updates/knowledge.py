@@ -1,7 +1,7 @@
-"""What is known of a document without having it, and what a formula answers over that.
+"""The knowledge of a document that is not at hand, and what a formula answers over it.
 
-Three-valued: True and False hold for every document of which the fact is known, None tells
-nothing. How the facts come about is told in `aftermath` and `pipelines`.
+Three-valued: True and False hold for every document of which the fact is known, None says nothing.
+The facts come from `aftermath` and `pipelines`.
 """
 
 from __future__ import annotations
@@ -11,16 +11,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final, TypeAlias
-from uuid import UUID
 
-import bson
-from bson import DBRef, Decimal128, Int64, ObjectId, Timestamp
+from bson import Decimal128, Int64, ObjectId, Timestamp
 
 from lazymig.query.checks import own_bracket
 from lazymig.query.operators import OPERATORS, comparands
 from lazymig.query.predicates import at_path, test_of
 from lazymig.query.tree import And, Compare, Node, Not, Or, conjuncts, fingerprint
-from lazymig.raw.encoding import ANY_UUID, ANY_VALUE
+from lazymig.raw.encoding import ANY_VALUE, as_read_back
 from lazymig.raw.values import (
     ARRAY,
     BOOL,
@@ -192,24 +190,11 @@ CONTAINERS: Final = frozenset({"object", "array"})
 
 def constant(value: Any) -> Value:
     """Return the fact that exactly `value` was stored, as it is read back from BSON."""
-    return Value(_as_stored(value))
-
-
-def _as_stored(value: Any) -> Any:
-    """Return `value` as it is read back; what cannot be known becomes ANY_VALUE."""
-    if value is ANY_VALUE or isinstance(value, UUID):
-        return value  # how a UUID is stored, the client decides: as binary data in any case
-    if isinstance(value, DBRef):
-        value = value.as_doc()
-    if isinstance(value, Mapping):
-        return {key: _as_stored(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_as_stored(item) for item in value]
-    return bson.decode(bson.encode({"v": value}, codec_options=ANY_UUID))["v"]
+    return Value(as_read_back(value))
 
 
 def is_present(fact: Fact | None) -> bool:
-    """Tell whether something is certainly stored where `fact` is known."""
+    """Return whether something is certainly stored where `fact` is known."""
     if isinstance(fact, OneOf):
         return all(map(is_present, fact.facts))
     if isinstance(fact, Document):
@@ -225,7 +210,7 @@ def implies_presence(
     parts: tuple[str, ...],
     may_be_array: Callable[[tuple[str, ...]], bool] = lambda _: False,
 ) -> bool:
-    """Tell whether only documents that have the path can match.
+    """Return whether only documents that have the path can match.
 
     `may_be_array` says it of the parents of the path, none of which is taken for an array by
     default; below an array, some element has the path.
@@ -240,7 +225,7 @@ def implies_presence(
 
 
 def ask(formula: Node, fact: Fact) -> bool | None:
-    """Answer the formula for every document of which `fact` is known; None: cannot tell."""
+    """Answer the formula for every document of which `fact` is known; None: not known."""
     if isinstance(formula, Compare):
         return _ask_leaf(fact, formula.path, formula)
     if isinstance(formula, Not):
@@ -388,7 +373,7 @@ def _ask_each(fact: Each, path: tuple[str, ...], leaf: Compare) -> bool | None:
 
 
 def _implies(stronger: Node, weaker: Node) -> bool:
-    """Tell whether each conjunct of `weaker` is one of `stronger`."""
+    """Return whether each conjunct of `weaker` is one of `stronger`."""
     given = {fingerprint(part) for part in conjuncts(stronger)}
     return given >= {fingerprint(part) for part in conjuncts(weaker)}
 
@@ -432,14 +417,14 @@ def _ask_lacks(fact: Lacks, path: tuple[str, ...], leaf: Compare) -> bool | None
 
 
 def _asks_elements(leaf: Compare) -> bool:
-    """Tell whether an array answers the leaf by its elements alone, and never as a whole."""
+    """Return whether an array answers the leaf by its elements alone, and never as a whole."""
     return OPERATORS[leaf.operator].by_elements and not any(
         own_bracket(comparand) in (ARRAY, None) for comparand in comparands(leaf)
     )
 
 
 def _lacks_values(fact: Lacks, values: Sequence[Any]) -> bool:
-    """Tell whether none of the values is an element."""
+    """Return whether none of the values is an element."""
     first, *others = conjuncts(fact.formula)
     if not isinstance(first, Compare) or first.path or first.operator not in ("$eq", "$in"):
         return False

@@ -1,4 +1,4 @@
-"""What lies above the paths that a rule names: sub-documents, or arrays of them.
+"""The parents of the paths that a rule names: sub-documents, or arrays of them.
 
 MongoDB treats a path through an array in several ways: operators refuse it, `$unset` does nothing,
 stages write each element. A proof has to hold for all of them.
@@ -13,6 +13,7 @@ from typing import Any, Final
 from lazymig.query.operators import comparands
 from lazymig.query.tree import And, Compare, Node, Not, Or, Path
 from lazymig.updates.knowledge import ARRAY_TYPE, BARREN, Document, Fact, ask, is_present
+from lazymig.updates.operators import OPERATORS
 from lazymig.updates.update import SET_STAGES, read_paths, unset_stage_paths
 
 __all__ = ["ELEMENT", "Parents", "Path", "assumable", "questions"]
@@ -36,7 +37,7 @@ class Parents:
     open_to_arrays: set[Path] = field(default_factory=set)
 
     def may_be_array(self, path: Path) -> bool:
-        """Tell whether a document that matches may have an array at a path."""
+        """Return whether a document that matches may have an array at a path."""
         if ELEMENT not in path and self.excludes(path, ARRAY_TYPE):
             return False
         if path in self.assumed:
@@ -46,11 +47,11 @@ class Parents:
         return True
 
     def holds_document(self, path: Path) -> bool:
-        """Tell whether there is a sub-document at a path, or in the array that is there."""
+        """Return whether there is a sub-document at a path, or in the array that is there."""
         return ELEMENT not in path and self.excludes(path, BARREN)
 
     def excludes(self, path: Path, fact: Fact) -> bool:
-        """Tell whether no document matches that has what `fact` says at a path without arrays."""
+        """Return whether no document matches that has what `fact` says at a path without arrays."""
         for name in reversed(path):
             fact = Document({name: fact}, exists=is_present(fact))
         return ask(self.target, fact) is False
@@ -65,7 +66,7 @@ def assumable(target: Node, update: Any) -> frozenset[Path]:
     asked = list(questions(target, (), positive=True))
     named = [*(path for path, _, _ in asked), *_update_paths(update)]
     parents = {path[:end] for path in named for end in range(1, len(path)) if _is_name(path[end])}
-    spoken_of = {path for path, leaf, positive in asked if not _is_neutral(leaf, positive)}
+    spoken_of = {path for path, leaf, positive in asked if not _is_neutral(leaf, positive=positive)}
     spoken_of |= {
         path[:end] for path in named for end in range(1, len(path)) if path[end].isdecimal()
     }
@@ -92,8 +93,8 @@ def questions(
             yield from questions(formula.inner, (*path, ELEMENT), positive=positive)
 
 
-def _is_neutral(leaf: Compare, positive: bool) -> bool:
-    """Tell whether a question about a parent leaves open, as most do, that it is a sub-document."""
+def _is_neutral(leaf: Compare, *, positive: bool) -> bool:
+    """Return whether a question about a parent leaves open that it is a sub-document."""
     if leaf.operator == "$exists":
         return True
     if leaf.operator == "$eq":
@@ -109,7 +110,7 @@ def _update_paths(update: Any) -> Iterator[Path]:
         for operator, fields in update.items():
             for path, value in fields.items():
                 yield _parts(path)
-                if operator == "$rename":
+                if OPERATORS[operator].moves:
                     yield _parts(value)
         return
     for stage in update:
