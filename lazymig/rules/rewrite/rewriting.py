@@ -282,7 +282,7 @@ def _chosen(clause: Leaf, value: Any) -> bool | None:
     """Answer at a glance whether a value is one of those that a leaf names; None: not known."""
     if clause.choices is None:
         return None
-    if type(value) not in _PLAIN and not (type(value) is int and clause.exact):
+    if type(value) not in _PLAIN and not (type(value) is int and clause.is_exact):
         return None
     return (identity(value) in clause.choices) is not clause.denied
 
