@@ -43,7 +43,7 @@ def rules_of(plan: Plan, scopes: Iterable[Scope]) -> Iterator[BoundRule]:
 
 def kind_of(rule: BoundRule) -> RuleKind:
     """What kind of rule it is; an effect outside of the document goes before all else."""
-    if getattr(rule, "once", False):
+    if rule.once is not None:
         return "once"
     return "by_hand" if rule.by_hand else rule.kind
 
