@@ -22,7 +22,7 @@ def register(group: click.Group) -> None:
         "--no-record", is_flag=True, help="Do not keep this look; nothing at all is written."
     )
     def status(session: Session, no_record: bool) -> int:
-        """Count the documents each rule still has to migrate, and the rate."""
+        """Count the documents each rule has to migrate, and the rate."""
         output = session.output
         journal = session.settings.journal
         targets = session.targets()

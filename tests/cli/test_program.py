@@ -396,8 +396,8 @@ def test_logging_is_left_as_it_was(shop):
 def test_an_error_that_nobody_knows(shop, database, monkeypatch):
     """An error of another kind is one line with a code of its own."""
     models.fill(database, 1)
-    monkeypatch.setattr(models.UserMigration, "get_status", lambda *_: {}["odd"])
-    result = shop("finish")
+    monkeypatch.setattr("lazymig.cli.status.look", lambda *_, **__: {}["odd"])
+    result = shop("status")
     assert result.code == 4
     assert result.error.startswith("KeyError: 'odd'; lazymig does not know this error")
 

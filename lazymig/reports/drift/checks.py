@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +23,7 @@ from lazymig.odm.indexes import untouched_collection
 from lazymig.operations.journal import JOURNAL
 from lazymig.redaction import excerpt
 from lazymig.reports.drift.documents import check_model, check_sample_size, documents_of
-from lazymig.reports.drift.evidence import Evidence, Faults, evidence_of
+from lazymig.reports.drift.evidence import Evidence, evidence_of, fault_keys
 from lazymig.reports.drift.findings import CheckFinding, CheckReport
 from lazymig.reports.dryrun.cures import Tried, Waiting, may_touch, plans_of, read_by_ids, try_rules
 
@@ -261,11 +262,13 @@ class _Check:
         tried = try_rules(self.collection, self.plans, read_by_ids(self.collection, ids))
         self.problems.extend(tried.problems)
         shown = self._shown_in(tried)
-        faults = Faults(lambda raw: shown[id(raw)])
+        wrong = {copy: fault_keys(problems) for copy, problems in shown.items()}
         cured = {}
         for key in chosen:
             keys = [key_of(one) for one in self.groups[key].tried]
-            names = tried.cured_by(keys, partial(_evidence, key, shown), faults)
+            names = tried.cured_by(
+                keys, partial(_evidence, key, shown), lambda raw: wrong.get(id(raw), Counter())
+            )
             if self.groups[key].refused_by.isdisjoint(names):
                 cured[key] = names
             else:

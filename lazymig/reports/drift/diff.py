@@ -29,7 +29,7 @@ from lazymig.reports.drift.counts import Count, RowCounts, count_rows
 from lazymig.reports.drift.detect import Detector
 from lazymig.reports.drift.documents import check_model, check_sample_size, documents_of
 from lazymig.reports.drift.drafts import Draft, UnknownClass
-from lazymig.reports.drift.evidence import Evidence, Faults
+from lazymig.reports.drift.evidence import Evidence, faults_by
 from lazymig.reports.drift.field_counts import FieldCounts
 from lazymig.reports.drift.findings import DriftExample, DriftReport, PathTypes
 from lazymig.reports.drift.layout import Layout
@@ -280,7 +280,7 @@ class _Comparison:
         tried = try_rules(self.collection, plans, read_by_ids(self.collection, wanted))
         self.problems.extend(tried.problems)
         with examining():
-            faults = Faults.by(Examiner(self.model), self.collection)
+            faults = faults_by(Examiner(self.model), self.collection)
             for number, ids in chosen.items():
                 keys = [key_of(one) for one in ids]
                 evidence = partial(self._evidence, drafts[number])
