@@ -10,7 +10,6 @@ from pymongo.collection import Collection
 
 from lazymig.engines.access import Raw, all_of, by_ids, decoded_each, ids_of, on_primary
 from lazymig.rules.bound_rule import BoundRule
-from lazymig.rules.once import CLAIM
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
 
@@ -49,19 +48,6 @@ class RuleStatus:
         return not self.static
 
 
-def _documents_of(plan: Plan, rule: BoundRule) -> dict[str, Any]:
-    return all_of(plan.inherited_concern.get(rule.name, plan.concern), rule.target)
-
-
-def _needed_by(plan: Plan, rule: BoundRule) -> dict[str, Any]:
-    """The documents for which a rule must not be deleted."""
-    if rule.once is None:
-        return _documents_of(plan, rule)
-    # What the owner of a claim has left when it died is taken out of a document by its rule alone.
-    concern = plan.inherited_concern.get(rule.name, plan.concern)
-    return all_of(concern, {"$or": [rule.target, {f"{CLAIM}.rule": rule.name}]})
-
-
 def status_of(collection: Collection[Any], plan: Plan) -> list[RuleStatus]:
     """One status for each rule, lazy rules first, each scope in order."""
     reader = on_primary(collection)
@@ -72,7 +58,7 @@ def status_of(collection: Collection[Any], plan: Plan) -> list[RuleStatus]:
             scope=rule.scope,
             remaining=None
             if rule.target is None
-            else reader.count_documents(_documents_of(plan, rule)),
+            else reader.count_documents(plan.reported_query_of(rule)),
             static=rule.kind == "static",
             converges=rule.converges,
             undetermined=rule.kind == "undetermined",
@@ -93,7 +79,7 @@ def find_active(collection: Collection[Any], plan: Plan) -> set[str]:
     active = {rule.name for rule in rules if rule.target is None}
     left = [rule for rule in rules if rule.target is not None]
     while left:
-        queries = [_needed_by(plan, rule) for rule in left]
+        queries = [plan.needing_query_of(rule) for rule in left]
         query = {"$or": queries} if len(queries) > 1 else queries[0]
         found = next(decoded_each(reader, query, limit=1), None)
         if found is None:

@@ -66,22 +66,38 @@ class Leaf(_Noted):
     """What stands after one path.
 
     `choices` are the values of an equality or `$in` without patterns, or, `denied`, of their
-    opposites; `meets_missing`: whether one of them is equal to what is missing, None: perhaps.
-    `exact`: those of them that are numbers are plain integers.
+    opposites.
     """
 
     path: str
     condition: Any
     choices: Mapping[Hashable, Any] | None = None
     denied: bool = False
-    meets_missing: bool | None = None
-    exact: bool = True
     opposite: Clause | None = field(init=False, default=None)
     needs: frozenset[str] | None = field(init=False, default=None)
     judge: Judge | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.roots = frozenset((self.path.partition(".")[0],))
+
+    @property
+    def meets_missing(self) -> bool | None:
+        """Whether one of the choices is equal to what is missing; None: perhaps."""
+        answer: bool | None = False
+        for value in (self.choices or {}).values():
+            if value is None:
+                return True
+            if bracket(value) is None:
+                answer = None
+        return answer
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether those of the choices that are numbers are plain integers."""
+        return all(
+            type(value) is int or bracket(value) not in (NUMBER, None)
+            for value in (self.choices or {}).values()
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -165,10 +181,7 @@ def leaf(path: str, condition: Any) -> Leaf:
     values, denied = _choices(condition)
     if values is None:
         return Leaf(("leaf", path, identity(condition)), path, condition)
-    choices = {identity(value): value for value in values}
-    exact = not any(map(_is_no_integer, values))
-    meets = _meets_missing(values)
-    return _choice(path, condition, choices, denied=denied, meets_missing=meets, exact=exact)
+    return _choice(path, condition, {identity(value): value for value in values}, denied=denied)
 
 
 def presence(path: str, *, exists: bool = True) -> Leaf:
@@ -203,31 +216,8 @@ def _choices(condition: Any) -> tuple[Sequence[Any] | None, bool]:
     return (None if any(map(is_regex, values)) else values), denied
 
 
-def _is_no_integer(value: Any) -> bool:
-    return type(value) is not int and bracket(value) in (NUMBER, None)
-
-
-def _meets_missing(values: Iterable[Any]) -> bool | None:
-    answer: bool | None = False
-    for value in values:
-        if value is None:
-            return True
-        if bracket(value) is None:
-            answer = None
-    return answer
-
-
-def _choice(
-    path: str,
-    condition: Any,
-    choices: Mapping[Hashable, Any],
-    *,
-    denied: bool,
-    meets_missing: bool | None,
-    exact: bool,
-) -> Leaf:
-    key = ("choice", path, denied, frozenset(choices))
-    return Leaf(key, path, condition, choices, denied, meets_missing, exact)
+def _choice(path: str, condition: Any, choices: Mapping[Hashable, Any], *, denied: bool) -> Leaf:
+    return Leaf(("choice", path, denied, frozenset(choices)), path, condition, choices, denied)
 
 
 def _merged(one: Leaf, other: Leaf) -> Leaf:
@@ -235,14 +225,8 @@ def _merged(one: Leaf, other: Leaf) -> Leaf:
     choices = {**(one.choices or {}), **(other.choices or {})}
     if len(choices) == len(one.choices or ()):
         return one
-    meets = one.meets_missing or other.meets_missing
-    if meets is False and None in (one.meets_missing, other.meets_missing):
-        meets = None
     condition = {"$nin" if one.denied else "$in": list(choices.values())}
-    exact = one.exact and other.exact
-    return _choice(
-        one.path, condition, choices, denied=one.denied, meets_missing=meets, exact=exact
-    )
+    return _choice(one.path, condition, choices, denied=one.denied)
 
 
 def every(parts: Iterable[Clause]) -> Clause:
@@ -328,13 +312,9 @@ def negated(clause: Clause) -> Clause:
         elif clause.choices is None or isinstance(opposite.get("$eq"), Mapping):
             clause.opposite = leaf(clause.path, opposite)
         else:
+            condition = opposite.get("$eq", opposite)
             clause.opposite = _choice(
-                clause.path,
-                opposite.get("$eq", opposite),
-                clause.choices,
-                denied=not clause.denied,
-                meets_missing=clause.meets_missing,
-                exact=clause.exact,
+                clause.path, condition, clause.choices, denied=not clause.denied
             )
     return clause.opposite
 

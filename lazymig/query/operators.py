@@ -28,7 +28,6 @@ __all__ = [
     "is_expression",
     "is_reference",
     "parse",
-    "parse_condition",
     "parse_element",
     "parse_or_opaque",
     "wants_presence",
@@ -87,16 +86,6 @@ def parse(query: Mapping[str, Any]) -> Node:
     return _query(query, nested=False)
 
 
-def parse_condition(path: Path, condition: Any) -> Node:
-    """Return the tree of what stands after a path: operators, a pattern or a value.
-
-    :raises ValueError: MongoDB would refuse it.
-    """
-    if is_expression(condition):
-        return _operations(path, condition)
-    return Compare(path, "$regex" if is_regex(condition) else "$eq", condition)
-
-
 def parse_element(operand: Mapping[str, Any]) -> Node:
     """Return the tree of the operand of `$elemMatch`: operators, or a query on sub-documents.
 
@@ -142,8 +131,9 @@ def wants_presence(operand: Any) -> bool:
         return bool(operand)
     if bracket(operand) != NUMBER:
         return True
-    number = operand.to_decimal() if isinstance(operand, Decimal128) else operand
-    return bool(number != 0)
+    if isinstance(operand, Decimal128):
+        return not operand.to_decimal().is_zero()
+    return bool(operand != 0)
 
 
 def comparands(leaf: Compare) -> list[Any]:
@@ -180,7 +170,8 @@ def _condition(name: Any, value: Any, *, nested: bool) -> Iterator[Node]:
         raise malformed((), name, "is no operator at the top of a query; use a path, or $and")
     else:
         path = tuple(name.split("."))
-        node = parse_condition(path, value)
+        operator = "$regex" if is_regex(value) else "$eq"
+        node = _operations(path, value) if is_expression(value) else Compare(path, operator, value)
         # An empty name on the path is cut differently by different parts of the server.
         yield node if all(path) else Opaque()
 

@@ -153,7 +153,7 @@ def _make_sight(family: Family) -> Sight | None:
     if not plans:
         return None
     rules = tuple((plan, rule) for plan in plans for rule in plan.starting)
-    steps = tuple(step_of(rule, all_of(plan.concern, rule.target)) for plan, rule in rules)
+    steps = tuple(step_of(rule, plan.query_of(rule)) for plan, rule in rules)
     footprints = tuple(footprint_of(rule, plan.concern, plans.index(plan)) for plan, rule in rules)
     classes = frozenset(
         name for _, rule in rules if rule.kind == "static" for name in _classes_in(rule.target)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pymongo.collection import Collection
 
-from lazymig.engines.access import Raw, all_of, by_ids, key_of, tolerant
+from lazymig.engines.access import Raw, by_ids, key_of, tolerant
 from lazymig.engines.scratch import Description, describe, read_raw
 from lazymig.errors import MigrationError
 from lazymig.odm.loading import builder_of
@@ -139,7 +139,7 @@ def some_ids(
     :param prefix: stages that pick the documents to choose from.
     """
     targets = [
-        all_of(plan.concern, rule.target)
+        plan.query_of(rule)
         for plan in plans
         for rule in rules_of(plan, _SCOPES)
         if rule.target is not None

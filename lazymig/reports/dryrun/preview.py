@@ -12,7 +12,7 @@ from typing import Any
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.access import Raw, all_of, is_mongomock, on_primary
+from lazymig.engines.access import Raw, is_mongomock, on_primary
 from lazymig.engines.scratch import Description, describe
 from lazymig.errors import RunOptionError
 from lazymig.odm.loading import Build
@@ -119,7 +119,7 @@ class _Counting:
     def rule(self, rule: BoundRule, trial: Trial) -> RulePreview:
         """The preview of the next rule."""
         problems = [*self._known_of(rule), *trial.problems_of(rule)]
-        query = all_of(self.plan.concern, rule.target)
+        query = self.plan.query_of(rule)
         remaining = reached = plan = None
         if rule.target is not None:
             remaining = self._count(query)
@@ -169,7 +169,7 @@ class _Counting:
         if rule.scope == "lazy" and rule.target is None:
             # Documents that do not load or validate get every rule.
             return [
-                opaque_step(each.name, all_of(self.plan.concern, each.target), each.writes)
+                opaque_step(each.name, self.plan.query_of(each), each.writes)
                 for each in self.plan.lazy
             ]
         if has_effects or (rule.scope == "lazy" and not self.plan.starts(rule)):

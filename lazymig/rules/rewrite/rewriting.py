@@ -34,7 +34,7 @@ from lazymig.query.clauses import (
 )
 from lazymig.query.context import both, either, simplified, without
 from lazymig.query.matching import compile_judge, query_paths
-from lazymig.query.operators import LOGICAL, NEAR, is_expression, is_reference, parse_condition
+from lazymig.query.operators import LOGICAL, NEAR, is_expression, is_reference, parse
 from lazymig.rules.rewrite.steps import Effect, Moved, Step, compile_step, opaque_step, step_of
 from lazymig.updates.knowledge import (
     Absent,
@@ -282,7 +282,7 @@ def _chosen(clause: Leaf, value: Any) -> bool | None:
     """Answer at a glance whether a value is one of those that a leaf names; None: not known."""
     if clause.choices is None:
         return None
-    if type(value) not in _PLAIN and not (type(value) is int and clause.exact):
+    if type(value) not in _PLAIN and not (type(value) is int and clause.is_exact):
         return None
     return (identity(value) in clause.choices) is not clause.denied
 
@@ -294,7 +294,7 @@ def _above(clause: Leaf, effects: Mapping[str, Effect], step: Step) -> Clause:
     """
     _judge(clause, step)
     parts = tuple(clause.path.split("."))
-    answer = ask(parse_condition(parts, clause.condition), _holding(parts))
+    answer = ask(parse({clause.path: clause.condition}), _holding(parts))
     if answer is None:
         reason = f"holds '{min(effects)}', which the rule writes"
         raise CannotRewrite(step.name, clause.path, reason)
