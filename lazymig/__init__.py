@@ -36,8 +36,8 @@ from lazymig.errors import (
 )
 
 if TYPE_CHECKING:
-    from lazymig.engines.bulk import MigrationReport, RuleReport
     from lazymig.engines.pending import RuleStatus
+    from lazymig.engines.report import MigrationReport, RuleReport
     from lazymig.migration import DocumentMigration
     from lazymig.odm.document import LazyMigrationMixin
     from lazymig.odm.querysets.queryset import LazyMigrationQuerySet
@@ -123,19 +123,19 @@ _HOMES = {
     "History": "operations.journal.history",
     "LazyMigrationMixin": "odm.document",
     "LazyMigrationQuerySet": "odm.querysets.queryset",
-    "MigrationReport": "engines.bulk",
+    "MigrationReport": "engines.report",
     "PreviewReport": "reports.dryrun.preview",
     "Progress": "operations.runs.progress",
     "ProgressBar": "operations.runs.progress",
     "ProgressLog": "operations.runs.progress",
-    "Quarantined": "operations.journal.history",
+    "Quarantined": "operations.journal.entries",
     "RestoreConflict": "operations.backup.restore",
     "RestoreReport": "operations.backup.restore",
     "RuleProposal": "reports.drift.proposals",
-    "RuleReport": "engines.bulk",
-    "RuleRun": "operations.journal.history",
+    "RuleReport": "engines.report",
+    "RuleRun": "operations.journal.rule_run",
     "RuleStatus": "engines.pending",
-    "Run": "operations.journal.history",
+    "Run": "operations.journal.entries",
     "RunOptions": "operations.runs.options",
     "as_stored": "odm.stored",
     "check_documents": "reports.drift.checks",
