@@ -170,8 +170,10 @@ def _condition(name: Any, value: Any, *, nested: bool) -> Iterator[Node]:
         raise malformed((), name, "is no operator at the top of a query; use a path, or $and")
     else:
         path = tuple(name.split("."))
-        operator = "$regex" if is_regex(value) else "$eq"
-        node = _operations(path, value) if is_expression(value) else Compare(path, operator, value)
+        if is_expression(value):
+            node = _operations(path, value)
+        else:
+            node = Compare(path, "$regex" if is_regex(value) else "$eq", value)
         # An empty name on the path is cut differently by different parts of the server.
         yield node if all(path) else Opaque()
 
