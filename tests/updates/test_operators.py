@@ -27,7 +27,7 @@ def _stamp(_before: Mapping[str, Any], document: Raw, path: str, _operand: Any) 
 
 
 @pytest.fixture
-def made_up(monkeypatch: pytest.MonkeyPatch) -> str:
+def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """An operator that MongoDB does not have, as a row: it writes a constant, whatever it gets."""
     row = UpdateOperator(
         leaves=lambda _target, parts, _operand: [(parts, constant("stamped"), True)],
@@ -36,7 +36,6 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> str:
         repeatable=True,
     )
     monkeypatch.setitem(OPERATORS, "$stamp", row)
-    return "$stamp"
 
 
 def test_an_operator_without_a_row_is_refused() -> None:

@@ -165,9 +165,9 @@ class _Paths:
     def of_update(self, update: Values) -> None:
         """Take in what the rule may set as its update."""
         for value in update:
-            if isinstance(value, Box) and value.kind == "mapping":
+            if _is_mapping(value):
                 self._of_operators(value)
-            elif isinstance(value, Box) and value.kind == "sequence":
+            elif _is_sequence(value):
                 self._of_pipeline(value)
             elif not isinstance(value, (Known, Prefix)) and value != Special("document"):
                 self._miss(self.tracer.origins.get("update"), "self.update")
@@ -177,24 +177,28 @@ class _Paths:
             said = f"`{otherwise}`" if origin is None or not origin[1] else _said(origin)
             self.unknown = f"the source does not name the paths of {said}"
 
+    def _entries(self, box: Box, name: str) -> Iterator[tuple[Any, Values, Origin | None]]:
+        """Yield what stands at each key that is known, and note that others are not."""
+        if box.opened is not None:
+            self._miss(box.opened, name)
+        for key, values in box.entries.items():
+            if isinstance(key, Known):
+                yield key.value, values, box.origins.get(key)
+            else:
+                self._miss(box.origins.get(key), name)
+
     def _of_operators(self, update: Box) -> None:
-        if update.opened is not None:
-            self._miss(update.opened, "self.update")
-        for key, values in update.entries.items():
-            if not isinstance(key, Known):
-                self._miss(update.origins.get(key), "self.update")
-                continue
-            operator = key.value
+        for operator, values, origin in self._entries(update, "self.update"):
             # MongoDB takes no update with a field beside the operators: it is refused as a whole.
             if not isinstance(operator, str) or not operator.startswith("$"):
                 continue
             for value in values:
-                if isinstance(value, Box) and value.kind == "mapping":
+                if _is_mapping(value):
                     if OPERATORS[operator].writes:
                         self._of_fields(operator, value)
                         self.named.update(_named_for_certain(operator, value))
                 elif not isinstance(value, (Known, Prefix)) and not _is_sequence(value):
-                    self._miss(update.origins.get(key), operator)
+                    self._miss(origin, operator)
 
     def _of_fields(self, operator: str, fields: Box) -> None:
         if fields.opened is not None:
@@ -233,20 +237,14 @@ class _Paths:
                 if not isinstance(stage, (Known, Prefix)):
                     self._miss(pipeline.origins.get(UNKNOWN), "a stage of self.update")
                 continue
-            if stage.opened is not None:
-                self._miss(stage.opened, "a stage of self.update")
-            for key, values in stage.entries.items():
-                if not isinstance(key, Known):
-                    self._miss(stage.origins.get(key), "a stage of self.update")
-                else:
-                    self._of_stage(key.value, values, stage.origins.get(key))
+            for entry in self._entries(stage, "a stage of self.update"):
+                self._of_stage(*entry)
 
     def _of_stage(self, name: Any, values: Values, origin: Origin | None) -> None:
         for value in values:
-            mapping = isinstance(value, Box) and value.kind == "mapping"
-            if name in SET_STAGES and isinstance(value, Box) and mapping:
+            if name in SET_STAGES and _is_mapping(value):
                 self._of_fields("$set", value)
-            elif name == "$unset" and _is_sequence(value) and isinstance(value, Box):
+            elif name == "$unset" and _is_sequence(value):
                 for path in value.all():
                     self._path(path, origin, name)
             elif name == "$unset":
@@ -292,8 +290,12 @@ def _is_text(value: Value) -> TypeGuard[Known]:
     return isinstance(value, Known) and type(value.value) is str
 
 
-def _is_sequence(value: Value) -> bool:
+def _is_sequence(value: Value) -> TypeGuard[Box]:
     return isinstance(value, Box) and value.kind == "sequence"
+
+
+def _is_mapping(value: Value) -> TypeGuard[Box]:
+    return isinstance(value, Box) and value.kind == "mapping"
 
 
 def check_declared(name: str, paths: Any) -> frozenset[str]:

@@ -87,7 +87,8 @@ class State:
 
     def put(self, box: Box, keys: Iterable[Value], values: Values, node: ast.AST | None) -> None:
         """Put values into a box, at each of the keys."""
-        self.read_all(values)
+        if DOCUMENT in values:
+            self.read_all()
         for key in keys:
             if box.add(key, values, self.origin(node)):
                 self.version += 1
