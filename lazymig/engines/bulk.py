@@ -95,7 +95,7 @@ class Work(Part):
     def _update_many(self, rule: BoundRule, evaluation: Evaluation, tally: Tally) -> None:
         """One update on the server; document by document only if the server refuses one.
 
-        An update that stops half-way does not tell which documents it has met: only one that
+        An update that stops half-way does not say which documents it has met: only one that
         they may meet again is sent this way, or one that a transaction undoes.
         """
         query = self.documents_of(rule.target)
@@ -159,7 +159,7 @@ class Work(Part):
         """
         paths = _paths_needed(rule, self.plan)
         pace = Pace()
-        # By its module's name: a patched one lets the other worker go on, where both are greenlets.
+        # By its module's name: a patched one lets the other worker work, where both are greenlets.
         alone = self.session is None and self.before_write is None
         turn = nullcontext() if alone else threading.Lock()
         terms = Terms(

@@ -58,8 +58,8 @@ def failure_of_rule(rule: BoundRule, document_id: Any, error: Exception) -> Migr
     failure = _failure(
         rule,
         document_id,
-        f"the rule raised {type(error).__name__}: {excerpt(error)}; mend the rule, or narrow its "
-        "target",
+        f"the rule raised {type(error).__name__}: {excerpt(error)}; correct the rule, or narrow "
+        "its target",
     )
     failure.__cause__ = bare(error)
     return failure
@@ -97,7 +97,7 @@ def failure_of_server(
     failure = _failure(
         rule,
         document_id,
-        f"MongoDB refused the update: {excerpt(error)}; mend the document or the rule",
+        f"MongoDB refused the update: {excerpt(error)}; correct the document or the rule",
     )
     failure.__cause__ = bare(cause)
     return failure

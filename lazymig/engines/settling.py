@@ -1,4 +1,4 @@
-"""The documents of an operation, brought up to date before it runs.
+"""The documents of an operation, settled: brought up to date before it runs.
 
 They are found by their `_id`s first, and the filter is not asked again: half-way through the rules
 it need not hold.
@@ -83,7 +83,7 @@ def find_old(
     :param plan: with those of its starting rules that matter.
     :param limit: no more than one more than these are looked for; `None` for all.
     :raises pymongo.errors.PyMongoError: the connection, the rights, the time of the search is over,
-        or a query is none.
+        or a query is invalid.
     """
     old = plan.query_of_any(plan.starting)
     found: Found = {}
