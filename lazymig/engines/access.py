@@ -1,4 +1,4 @@
-"""How the engines reach a collection: keys for `_id`s, read and write options, kinds of errors."""
+"""The access of the engines to a collection: keys for `_id`s, read and write options."""
 
 from __future__ import annotations
 
@@ -124,9 +124,9 @@ def writable(collection: Collection[Any]) -> Collection[Any]:
 
 
 def unhurried(collection: Collection[Any]) -> Collection[Any]:
-    """The collection with writes that wait for the primary alone, if it has no concern of its own.
+    """The collection with writes that wait for the primary alone, if it has none of its own.
 
-    For writes behind which a write to the majority is noted: that is acknowledged only when all
+    For writes after which a write to the majority is noted: that is acknowledged only when all
     before it are with the majority as well, so to wait for each would say nothing more.
     """
     if is_mongomock(collection) or collection.write_concern.document:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from contextvars import copy_context
@@ -95,7 +95,7 @@ class Work(Part):
     def _update_many(self, rule: BoundRule, evaluation: Evaluation, tally: Tally) -> None:
         """One update on the server; document by document only if the server refuses one.
 
-        An update that stops half-way does not tell which documents it has met: only one that
+        An update that stops half-way does not say which documents it has met: only one that
         they may meet again is sent this way, or one that a transaction undoes.
         """
         query = self.documents_of(rule.target)
@@ -159,7 +159,7 @@ class Work(Part):
         """
         paths = _paths_needed(rule, self.plan)
         pace = Pace()
-        # By its module's name: a patched one lets the other worker go on, where both are greenlets.
+        # By its module's name: a patched one lets the other worker work, where both are greenlets.
         alone = self.session is None and self.before_write is None
         turn = nullcontext() if alone else threading.Lock()
         terms = Terms(
@@ -195,25 +195,21 @@ class Work(Part):
         reader = BoundedReader(self.store, ids, None)
         while reader.left:
             broken = [each for each in reader.read() if self.is_broken(each)]
-            if broken:
-                self._rescue_some(rule, tally, outcome, broken)
-
-    def _rescue_some(
-        self, rule: BoundRule, tally: Tally, outcome: Outcome, broken: Sequence[Raw]
-    ) -> None:
-        assert self.is_broken is not None
-        counts = rescue_all(self, broken, self.is_broken, rule)
-        failed = {key_of(error.document_id) for each in counts.values() for error in each.errors}
-        for document in broken:
-            key = key_of(document["_id"])
-            outcome.unwritten.discard(key)
-            del outcome.failures[key]
-        query = self.store.query_of(rule, [each["_id"] for each in broken])
-        for document in self.store.find_ids(query):
-            if (key := key_of(document["_id"])) not in failed:
-                outcome.failures[key] = still_matches(rule, document["_id"])
-        tally.add(counts.pop(rule.name, Tally()))
-        tally.add(Tally(others=counts))
+            if not broken:
+                continue
+            counts = rescue_all(self, broken, self.is_broken, rule)
+            errors = (error for each in counts.values() for error in each.errors)
+            failed = {key_of(error.document_id) for error in errors}
+            for document in broken:
+                key = key_of(document["_id"])
+                outcome.unwritten.discard(key)
+                del outcome.failures[key]
+            query = self.store.query_of(rule, [each["_id"] for each in broken])
+            for document in self.store.find_ids(query):
+                if (key := key_of(document["_id"])) not in failed:
+                    outcome.failures[key] = still_matches(rule, document["_id"])
+            tally.add(counts.pop(rule.name, Tally()))
+            tally.add(Tally(others=counts))
 
     def _claim(self, rule: BoundRule, tally: Tally) -> None:
         """Let a once rule do its work on each matching document, one after the other."""

@@ -23,7 +23,7 @@ class RuleStatus:
 
     `remaining` counts the stored documents that the rule's target matches; it is `None` for an
     `undetermined` rule, whose target needs a document. `converges` is `None` where only the update
-    computed for a document can tell whether it ends the match. `quarantined` counts the documents
+    computed for a document shows whether it ends the match. `quarantined` counts the documents
     that bulk runs have refused by this rule and that still wait for it. `exists`: whether there is
     the collection at all.
     """

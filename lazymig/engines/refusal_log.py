@@ -12,7 +12,7 @@ from typing import Final
 from pymongo.collection import Collection
 
 from lazymig.engines.access import Raw, key_of
-from lazymig.engines.computed.recursion import was_told
+from lazymig.engines.computed.recursion import was_logged
 from lazymig.errors import MigrationError
 
 __all__ = ["log_refusal"]
@@ -31,7 +31,7 @@ def log_refusal(logger: logging.Logger, collection: Collection[Raw], error: Migr
         key_of(error.document_id),
     )
     number = hash(parts)
-    is_known = was_told(error)
+    is_known = was_logged(error)
     with _lock:
         is_known = is_known or number in _logged
         _logged[number] = None

@@ -55,26 +55,24 @@ def failure_of_rule(rule: BoundRule, document_id: Any, error: Exception) -> Migr
     """The error for a rule method that raised."""
     if isinstance(error, InvalidBSON):
         return undecodable(rule, document_id, error)
-    failure = _failure(
+    return _failure(
         rule,
         document_id,
-        f"the rule raised {type(error).__name__}: {excerpt(error)}; mend the rule, or narrow its "
-        "target",
+        f"the rule raised {type(error).__name__}: {excerpt(error)}; correct the rule, or narrow "
+        "its target",
+        error,
     )
-    failure.__cause__ = bare(error)
-    return failure
 
 
 def undecodable(rule: BoundRule, document_id: Any, error: Exception) -> MigrationFailed:
     """The error for a document of which the rule needs what Python cannot hold."""
-    failure = _failure(
+    return _failure(
         rule,
         document_id,
         f"{excerpt(error)}; correct what is stored, for example by a rule with a pipeline, which "
         "MongoDB computes, or let this rule do without it",
+        error,
     )
-    failure.__cause__ = bare(error)
-    return failure
 
 
 def too_large(rule: BoundRule, document_id: Any, size: int) -> MigrationFailed:
@@ -94,14 +92,16 @@ def failure_of_server(
 
     :param error: what it says of the document: an exception, or a text.
     """
-    failure = _failure(
-        rule,
-        document_id,
-        f"MongoDB refused the update: {excerpt(error)}; mend the document or the rule",
+    problem = f"MongoDB refused the update: {excerpt(error)}; correct the document or the rule"
+    return _failure(rule, document_id, problem, cause)
+
+
+def _failure(
+    rule: BoundRule, document_id: Any, problem: str, cause: Exception | None = None
+) -> MigrationFailed:
+    failure = MigrationFailed(
+        problem, model=rule.model_name, rule=rule.name, document_id=document_id
     )
-    failure.__cause__ = bare(cause)
+    if cause is not None:
+        failure.__cause__ = bare(cause)
     return failure
-
-
-def _failure(rule: BoundRule, document_id: Any, problem: str) -> MigrationFailed:
-    return MigrationFailed(problem, model=rule.model_name, rule=rule.name, document_id=document_id)

@@ -10,7 +10,7 @@ from pymongo.collection import Collection
 
 from lazymig import signals
 from lazymig.engines.computed.outcome import Outcome
-from lazymig.engines.computed.recursion import was_told
+from lazymig.engines.computed.recursion import was_logged
 from lazymig.errors import MigrationError
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
@@ -160,7 +160,7 @@ def conclude(
 ) -> RuleReport:
     """Log what a rule has done, send its signals, and report it."""
     for error in tally.errors:
-        logger.log(logging.DEBUG if was_told(error) else logging.ERROR, "%s", error)
+        logger.log(logging.DEBUG if was_logged(error) else logging.ERROR, "%s", error)
         signals.announce(
             signals.migration_failed,
             plan.doc_class,

@@ -25,7 +25,7 @@ def rescue_broken(
 ) -> dict[str, Tally]:
     """Do what a load does to the documents of a part that do not load or validate.
 
-    :param rules: the rules whose documents only that can tell.
+    :param rules: the rules whose documents show themselves only by that.
     :param is_broken: whether a raw document fails to load, or to validate, through the model.
     :return: what each lazy rule has done, by its name.
     """

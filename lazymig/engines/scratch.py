@@ -1,6 +1,6 @@
 """A scratch collection beside a collection: made like it, filled with copies, dropped afterwards.
 
-Its name tells when it was made, so that one which a dead process has left is dropped by the next.
+Its name says when it was made, so that one which a dead process has left is dropped by the next.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def scratch_like(
     there what it would refuse here. On mongomock it has none of them.
 
     :param documents: what `read_raw` has read; their validity is not asked for.
-    :raises pymongo.errors.OperationFailure: MongoDB refuses to make it; nothing is left behind.
+    :raises pymongo.errors.OperationFailure: MongoDB refuses to make it; nothing is left over.
     """
     database = collection.database
     now = _now(database)

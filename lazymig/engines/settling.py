@@ -1,4 +1,4 @@
-"""The documents of an operation, brought up to date before it runs.
+"""The documents of an operation, settled: brought up to date before it runs.
 
 They are found by their `_id`s first, and the filter is not asked again: half-way through the rules
 it need not hold.
@@ -19,6 +19,7 @@ from lazymig.engines.access import Raw, all_of, by_ids, key_of
 from lazymig.engines.loads.attempt import Job
 from lazymig.engines.loads.batch import BatchMigration
 from lazymig.engines.loads.failover import outlast_failover
+from lazymig.engines.reading.labelled import labelled
 from lazymig.engines.store import Store
 from lazymig.errors import MigrationError, MigrationFailed
 from lazymig.query.collations import coarsened, has_text
@@ -51,14 +52,10 @@ class Search:
 
     def find(self, collection: Collection[Any], query: Raw, limit: int = 0) -> Iterator[Any]:
         """The `_id`s of the documents that a query finds on the primary."""
-        store = Store(collection)
-        cursor = store.find_ids(query, limit=limit)
-        if self.max_time_ms is not None:
-            cursor = cursor.max_time_ms(self.max_time_ms)
+        place = labelled(collection, self.comment, self.max_time_ms)
+        cursor = Store(place).find_ids(query, limit=limit)
         if self.collation is not None:
             cursor = cursor.collation(self.collation)
-        if self.comment is not None and not store.is_imitation:
-            cursor = cursor.comment(self.comment)
         return (document["_id"] for document in cursor)
 
 
@@ -83,7 +80,7 @@ def find_old(
     :param plan: with those of its starting rules that matter.
     :param limit: no more than one more than these are looked for; `None` for all.
     :raises pymongo.errors.PyMongoError: the connection, the rights, the time of the search is over,
-        or a query is none.
+        or a query is invalid.
     """
     old = plan.query_of_any(plan.starting)
     found: Found = {}

@@ -48,7 +48,7 @@ FEW, _MOST, FIRST = 100, 250_000, 1000
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a walk has come: within a bracket of types, behind an `_id`.
+    """How far a walk has come: within a bracket of types, after an `_id`.
 
     `begun` is false at the start of the bracket; then `after` has no meaning.
     """
@@ -69,7 +69,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A part of a collection: its query, its number of documents, where the walk is behind it.
+    """A part of a collection: its query, its number of documents, where the walk is after it.
 
     `behind` is `None` for documents that were picked, beside the walk.
     """
@@ -99,7 +99,7 @@ class Chunk:
 class Walk:
     """Gives the chunks of a collection one after the other.
 
-    Documents that are inserted behind the position while the walk goes on are met; others are not.
+    Of the documents that are inserted meanwhile, those after the position are met.
 
     :param position: where to begin; `None` for the beginning.
     """
@@ -149,7 +149,7 @@ class Walk:
         return list(ids_of(self._reader, query, sort=order, skip=skip, limit=1))
 
     def _bracket_of(self, document_id: Any) -> int | None:
-        """The bracket of an `_id`, told by the server: BSON types and Python types differ.
+        """The bracket of an `_id`, asked of the server: BSON types and Python types differ.
 
         `None` if the document was deleted meanwhile.
         """
@@ -165,7 +165,7 @@ class Walk:
         left: dict[str, Any] = {"_id": lower}
         if _BRACKETS[bracket] in _UNDIVIDED:
             count = self._reader.count_documents(left)
-            # Behind null is nothing of any of these types.
+            # After null is nothing of any of these types.
             return Chunk(left, count, Position(bracket, True)) if count else None
         if not self._position.begun and _BRACKETS[bracket] == "number":
             # The first of all numbers, and no range finds it.

@@ -272,5 +272,5 @@ def test_a_refusal_says_what_mongodb_said_and_no_more() -> None:
 
     assert str(error) == (
         "User.migration01__mail: MongoDB refused the update: E11000 duplicate key; "
-        "mend the document or the rule (_id: 7)"
+        "correct the document or the rule (_id: 7)"
     )

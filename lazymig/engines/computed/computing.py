@@ -244,7 +244,7 @@ class Computation:
     ) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
         """A filter that has room in a command beside its update, with its variables if need be.
 
-        :raises _TooLarge: there is none.
+        :raises _TooLarge: there is no room.
         """
         update, array_filters = evaluation.update, evaluation.array_filters
         query = all_of(*conditions, *guard)
@@ -300,7 +300,7 @@ class Computation:
         return [write for write in found if write is not None]
 
     def _ask(self, writes: Sequence[Write]) -> Iterator[tuple[Write, bool | None]]:
-        """Whether documents would still match after the one update of these writes."""
+        """Say whether documents would still match after the one update of these writes."""
         ids = [write.document["_id"] for write in writes]
         still = [{"$match": self.store.query_of(self.rule.declared)}, {"$project": {"_id": 1}}]
         stages = [

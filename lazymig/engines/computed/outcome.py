@@ -1,4 +1,4 @@
-"""What is demanded of a rule that is computed, and what became of its documents."""
+"""The terms on which a rule is computed, and the outcome for its documents."""
 
 from __future__ import annotations
 

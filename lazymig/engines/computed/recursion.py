@@ -13,7 +13,7 @@ from lazymig.engines.driver_errors import waited_too_long
 from lazymig.errors import MigrationError, MigrationFailed
 from lazymig.rules.bound_rule import BoundRule
 
-__all__ = ["AtWork", "Circular", "Place", "circular", "place_of", "was_told"]
+__all__ = ["AtWork", "Circular", "Place", "circular", "place_of", "was_logged"]
 
 # A rule that loads another document, for which it loads another one. Each takes some forty frames
 # of the thousand that Python allows, and the application has its own.
@@ -31,7 +31,7 @@ _at_work: ContextVar[tuple[_Work, ...]] = ContextVar("lazymig_rules_at_work", de
 # The rules, with their models, that have come round to themselves, and those of which the log has
 # said it.
 _found: set[tuple[str, str | None]] = set()
-_told: set[tuple[str, str | None]] = set()
+_logged: set[tuple[str, str | None]] = set()
 
 
 class Circular(Exception):
@@ -75,7 +75,7 @@ def circular(
 
     :param cause: what the rule raised.
     :return: `None` if the rule has failed by itself.
-    :raises Circular: another document waits for this one, and need not be told the same.
+    :raises Circular: another document waits for this one, and need not hear the same.
     """
     nested = _depth(place) > 0
     if isinstance(cause, MigrationError):
@@ -102,14 +102,14 @@ def circular(
     return failure
 
 
-def was_told(error: MigrationError) -> bool:
+def was_logged(error: MigrationError) -> bool:
     """Return whether an error says of a rule what the log has said of it before."""
     if not isinstance(error.__cause__, Circular):
         return False
     rule = error.model, error.rule
-    told = rule in _told
-    _told.add(rule)
-    return told
+    known = rule in _logged
+    _logged.add(rule)
+    return known
 
 
 def _depth(work: tuple[Any, ...]) -> int:

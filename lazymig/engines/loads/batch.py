@@ -87,6 +87,8 @@ class BatchMigration:
     @property
     def failures(self) -> dict[int, Failure]:
         """What failed, by index in the batch."""
+        if not self.errors:
+            return {}
         return {
             index: Failure(self.documents[index], self.plan, self.errors[key])
             for index, key in self.keys.items()
@@ -252,7 +254,9 @@ class BatchMigration:
     def _announce_end(self) -> None:
         for error in self.errors.values():
             announce_failure(self.collection, self.plan, error)
-        applied = self.job.applied or {}
+        applied = self.job.applied
+        if not applied:
+            return
         for index, key in self.keys.items():
             if key in self.errors or key not in applied:
                 continue

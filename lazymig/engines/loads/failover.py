@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-# Seconds between two attempts, at first and at most; and how long they go on without a limit.
+# Seconds between two attempts, at first and at most; and how long they are made without a limit.
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 0.5
 _PATIENCE: Final = 30.0

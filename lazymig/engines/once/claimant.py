@@ -207,13 +207,12 @@ class Claimant:
         else:
             try:
                 evaluation = self._run(raw)
-            except Exception as exc:
+            except BaseException as exc:
                 self._release(own)
+                if not isinstance(exc, Exception):
+                    raise
                 self._fail(raw, failure_of_rule(self.rule, raw["_id"], exc))
                 return True
-            except BaseException:
-                self._release(own)
-                raise
             if not self._concerns(evaluation, raw):
                 self._release(own)
                 return True

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, Final
 
 from pymongo.collection import Collection
 
@@ -25,41 +26,29 @@ class _LabelledCollection(Collection[Any]):
             self._lazymig_max_time_ms,
         )
 
-    def find(self, *args: Any, **options: Any) -> Any:
-        """Return a cursor, as PyMongo's `find` does."""
-        if self._lazymig_max_time_ms:
-            options.setdefault("max_time_ms", self._lazymig_max_time_ms)
-        return super().find(*args, **self._lazymig_options(options))
 
-    def count_documents(self, *args: Any, **options: Any) -> int:
-        """Count, as PyMongo's `count_documents` does."""
-        return super().count_documents(*args, **self._lazymig_limited(options))
+def _labelling(name: str, limit: str | None) -> Any:
+    """PyMongo's method of this name, which is given the label besides.
 
-    def aggregate(self, *args: Any, **options: Any) -> Any:
-        """Run an aggregation, as PyMongo's `aggregate` does."""
-        return super().aggregate(*args, **self._lazymig_limited(options))
+    :param limit: the option that limits the time; `None` for a write, which has none.
+    """
+    plain = getattr(Collection, name)
 
-    def update_one(self, *args: Any, **options: Any) -> Any:
-        """Update one document, as PyMongo's `update_one` does."""
-        return super().update_one(*args, **self._lazymig_options(options))
-
-    def update_many(self, *args: Any, **options: Any) -> Any:
-        """Update many documents, as PyMongo's `update_many` does."""
-        return super().update_many(*args, **self._lazymig_options(options))
-
-    def bulk_write(self, *args: Any, **options: Any) -> Any:
-        """Write in bulk, as PyMongo's `bulk_write` does."""
-        return super().bulk_write(*args, **self._lazymig_options(options))
-
-    def _lazymig_options(self, options: dict[str, Any]) -> dict[str, Any]:
+    @functools.wraps(plain)
+    def method(self: _LabelledCollection, /, *args: Any, **options: Any) -> Any:
+        if limit is not None and self._lazymig_max_time_ms:
+            options.setdefault(limit, self._lazymig_max_time_ms)
         if self._lazymig_comment is not None:
             options.setdefault("comment", self._lazymig_comment)
-        return options
+        return plain(self, *args, **options)
 
-    def _lazymig_limited(self, options: dict[str, Any]) -> dict[str, Any]:
-        if self._lazymig_max_time_ms:
-            options.setdefault("maxTimeMS", self._lazymig_max_time_ms)
-        return self._lazymig_options(options)
+    return method
+
+
+_LIMITS: Final = {"find": "max_time_ms", "count_documents": "maxTimeMS", "aggregate": "maxTimeMS"}
+
+for _name in (*_LIMITS, "update_one", "update_many", "bulk_write"):
+    setattr(_LabelledCollection, _name, _labelling(_name, _LIMITS.get(_name)))
 
 
 def labelled(collection: Any, comment: Any, max_time_ms: int | None) -> Any:

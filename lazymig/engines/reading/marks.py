@@ -1,4 +1,4 @@
-"""Marks of the engines' own writes: whether one may have happened since a moment."""
+"""Marks of the engines' own writes, of which one may have happened since a moment."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Mark:
 
     @property
     def is_undisturbed(self) -> bool:
-        """Whether no engine was at work on the collection at the mark, nor has been since."""
+        """Return whether no engine was at work on the collection at the mark, or has been since."""
         return self._writes.started == self._finished
 
 

@@ -1,4 +1,4 @@
-"""Whether what rules write can move a document in the index that a query walks."""
+"""The movement of documents in the index that a query walks, by what rules write."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def may_move(
     *,
     hinted: bool,
 ) -> bool:
-    """Whether the collection has an index that the query may walk and that writes may change.
+    """Return whether there is an index that the query may walk and that writes may change.
 
     Costs one command. Indexes that cannot be listed are taken for such.
 
@@ -58,7 +58,7 @@ def _indexes_of(collection: Collection[Any], deadline: Deadline) -> list[Raw]:
 
 
 def _provides(index: Raw, order: Paths[str]) -> bool:
-    """Whether documents may come in this order as an index is walked.
+    """Return whether documents may come in this order as an index is walked.
 
     If not, all of them are read and sorted before the first one is sent.
     """
@@ -70,7 +70,7 @@ def _covers(name: str, path: str) -> bool:
 
 
 def can_move(index: Raw, read: Paths[str] | None, written: Paths[str] | None) -> bool:
-    """Whether writes can change an index, and a query can walk it.
+    """Return whether writes can change an index, and a query can walk it.
 
     :param index: its description, as `listIndexes` gives it.
     :param read: the dotted paths of the filter and the order; `None` for any.

@@ -42,7 +42,7 @@ class SteadyReader:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it is certain that nothing is left."""
+        """Return whether it is certain that nothing is left."""
         return self._pinned is None and not getattr(self.cursor, "alive", True)
 
     def take_one(self, size: int, requery: Callable[[], Requery | None]) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class SteadyReader:
         :param size: not more than the cursor's size of a batch; always the same.
         :param requery: says how the query is asked once more; `None`: no write can move a document
             in an index that it walks. It is called once, when this matters.
-        :raises pymongo.errors.PyMongoError: as a cursor does; the next call goes on.
+        :raises pymongo.errors.PyMongoError: as a cursor does; the next call continues.
         """
         if self._pinned is not None:
             return self._pinned.take()
@@ -71,8 +71,10 @@ class SteadyReader:
         first: list[dict[str, Any]] = []
         if self._mark is None:
             self._mark = Mark(self._collection)
-            first.extend(self._take(1))
+            first = self._take(1)
             self._steady = not self.cursor.cursor_id
+            if self.has_ended:
+                return first
         elif self._waiting < size and self._pin(self._mark, requery):
             return self.take(size, requery)
         raws = first + self._take(size - len(first))

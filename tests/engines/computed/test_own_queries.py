@@ -18,7 +18,7 @@ MESSAGE = "queries its own model"
 
 @pytest.fixture(autouse=True)
 def _forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recursion, "_told", set())
+    monkeypatch.setattr(recursion, "_logged", set())
     monkeypatch.setattr(recursion, "_found", set())
 
 

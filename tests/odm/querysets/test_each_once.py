@@ -716,7 +716,7 @@ def test_a_broken_connection_is_no_end(mongoengine_db, monkeypatch):
         if failing["left"]:
             failing["left"] -= 1
             raise AutoReconnect("lost")
-        original(self, lenient)
+        original(self, lenient=lenient)
 
     monkeypatch.setattr(pinned.Pinned, "_read_window", fails_at_first)
     found, errors = [], 0
