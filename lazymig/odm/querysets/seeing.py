@@ -51,7 +51,7 @@ class SeeThroughQuerySet(OptionsQuerySet):
             lines.append(f"None concerns this filter, which is sent as it is: {query!r}")
         else:
             lines.append(f"The filter {query!r} is sent as {dict(rewritten.query)!r}.")
-        lines.extend(f"Settled first, because {reason}." for reason in rewritten.unseen)
+        reasons = [str(reason) for reason in rewritten.unseen]
         needs = self._lazymig_needs_of_filter(rewritten, rewrites)
         for need, verb in (
             (self._lazymig_need_of_where(rewrites), "is asked"),
@@ -60,8 +60,10 @@ class SeeThroughQuerySet(OptionsQuerySet):
             if need.rules:
                 needs.append(need)
                 what = need.operation.replace("order_by ", "by ")
-                lines.append(f"Settled first, because it {verb} {what}.")
+                reasons.append(f"it {verb} {what}")
         if needs:
+            lines.append("Old documents are settled, that is, migrated before the query is sent.")
+            lines.extend(f"Settled first, because {reason}." for reason in reasons)
             wanted = frozenset().union(*(need.rules for need in needs))
             names = ", ".join(rewrites.names(rewrites.with_dependencies(wanted)))
             lines.append(f"Settled by: {names}.")

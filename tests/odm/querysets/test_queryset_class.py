@@ -124,6 +124,44 @@ def test_managers_migrate(any_db, case):
     assert stored(any_db["person"]) == [case.raw(1), new(2), new(3)]
 
 
+def test_a_queryset_that_is_made_by_hand_migrates(any_db):
+    """Whoever makes a queryset of a model, by whatever constructor, gets one that migrates."""
+
+    class Odd(QuerySet):
+        def __new__(cls, *_args):
+            return super().__new__(cls)
+
+        def __init__(self, document, collection):
+            self.odd = True
+            super().__init__(document, collection)
+
+    class OwnManager(QuerySetManager):
+        def __get__(self, instance, owner):
+            return Odd(owner, owner._get_collection()).filter(name="Bob")
+
+    model = old_people(any_db, MATCH)
+    model.bobs = OwnManager()
+
+    assert [as_raw(document) for document in model.bobs] == [new(2)]
+    assert model.bobs.odd
+    assert stored(any_db["person"]) == [MATCH.raw(1), new(2), MATCH.raw(3)]
+    by_hand = QuerySet(model, model._get_collection())
+    assert isinstance(by_hand, LazyMigrationQuerySet)
+    assert as_raw(by_hand.get(id=1)) == new(1)
+
+
+def test_the_meta_of_a_model_is_mongoengines_own(any_db):
+    """MongoEngine asks a model's meta at each assignment: it is of the kind of a plain model's."""
+
+    class Plain(Document):
+        name = StringField()
+
+    model = old_people(any_db, MATCH)
+
+    assert type(model._meta) is type(Plain._meta)
+    assert "queryset_class" not in model._meta
+
+
 def test_a_queryset_class_of_an_abstract_base_is_joined(any_db):
     """A queryset class that an abstract base declares is joined in the model."""
     any_db["person"].insert_one(MATCH.raw(1))
