@@ -1,4 +1,4 @@
-"""`lazymig check`: whether the stored documents load, validate and refer to what is there."""
+"""`lazymig check`: documents that do not load, are invalid, or refer to what is not there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lazymig diff`: how the stored documents differ from the model, and which rules would end it."""
+"""`lazymig diff`: the drift of the stored documents from the model, and rules that would end it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lazymig preview`: what a migration would do, without doing it."""
+"""`lazymig preview`: the effects of a migration, without doing it."""
 
 from __future__ import annotations
 

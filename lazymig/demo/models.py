@@ -75,7 +75,7 @@ class BlogPostMigration(DocumentMigration):
 
 
 class Content(EmbeddedDocument):
-    """What a blog post of today says."""
+    """The content of a blog post of today."""
 
     title = DictField()
     creation_date = DateTimeField()

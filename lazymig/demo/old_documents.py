@@ -1,4 +1,4 @@
-"""What the demonstration's database holds at first: old documents, and a few of today's shape.
+"""The documents of the demonstration's database: old ones, and a few of today's shape.
 
 They are inserted raw: today's models could not write the old shapes.
 """

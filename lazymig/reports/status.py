@@ -160,17 +160,22 @@ def look(
     samples, refusal = _samples(model, collection, statuses, journal, keep=keep)
     at = samples[-1].at if samples else client_now()
     last = samples[-2] if len(samples) > 1 else None
-    totals = _Totals(collection)
+    everyone = class_filter_of(model) if plan is None else _class_filter(plan)
+    filters = [everyone, *(_class_filter(plan, status.name) for status in statuses)]
+    totals: dict[str, int] = {}
+    for each in filters:
+        if repr(each) not in totals:
+            totals[repr(each)] = _count(collection, each)
     return ModelStanding(
         model=model.__name__,
         collection=str(collection.full_name),
         at=at,
         since=None if last is None else last.at,
         rules=tuple(
-            _standing(status, totals.of(_class_filter(plan, status.name)), last, at)
-            for status in statuses
+            _standing(status, totals[repr(class_filter)], last, at)
+            for status, class_filter in zip(statuses, filters[1:], strict=True)
         ),
-        total=totals.of(_class_filter(plan) if plan is not None else class_filter_of(model)),
+        total=totals[repr(everyone)],
         samples=tuple(samples),
         refusal=refusal,
     )
@@ -227,22 +232,13 @@ def documents_left(
     return on_primary(collection).count_documents({"$or": queries})
 
 
-class _Totals:
-    """The documents of some classes of a collection, each number asked for once."""
-
-    def __init__(self, collection: Collection[Any]) -> None:
-        self._reader = on_primary(collection)
-        self._counted: dict[str, int] = {}
-
-    def of(self, class_filter: Mapping[str, Any] | None) -> int:
-        key = repr(class_filter)
-        if key not in self._counted:
-            self._counted[key] = (
-                self._reader.count_documents(class_filter)
-                if class_filter
-                else self._reader.estimated_document_count()
-            )
-        return self._counted[key]
+def _count(collection: Collection[Any], class_filter: Mapping[str, Any] | None) -> int:
+    reader = on_primary(collection)
+    return (
+        reader.count_documents(class_filter)
+        if class_filter
+        else (reader.estimated_document_count())
+    )
 
 
 def _now(collection: Collection[Any]) -> datetime:

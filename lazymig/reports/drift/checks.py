@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -23,7 +24,7 @@ from lazymig.odm.indexes import untouched_collection
 from lazymig.operations.journal.journal import JOURNAL
 from lazymig.redaction import excerpt
 from lazymig.reports.drift.documents import check_model, check_sample_size, documents_of
-from lazymig.reports.drift.evidence import Evidence, Faults, evidence_of
+from lazymig.reports.drift.evidence import Evidence, evidence_of, fault_keys
 from lazymig.reports.drift.findings import CheckFinding, CheckReport
 from lazymig.reports.dryrun.cures import Tried, Waiting, may_touch, plans_of, read_by_ids, try_rules
 
@@ -204,9 +205,7 @@ class _Check:
     def _problems(self, batch: Sequence[Any]) -> Iterator[tuple[_Examined, list[Problem]]]:
         """Each document of a batch with all that is wrong in it."""
         examined = [self._examined(raw) for raw in batch]
-        dangling = self._dangling(examined)
-        for each in examined:
-            gone = dangling.get(key_of(each.document_id), [])
+        for each, gone in zip(examined, self._dangling(examined), strict=True):
             paths = {problem.path for problem in gone}
             # That what is not there cannot be loaded needs no second mention.
             others = [p for p in each.problems if p.kind != "not_loadable" or p.path not in paths]
@@ -232,17 +231,15 @@ class _Check:
         model = self.examiner.class_of(document)
         return _Examined(document["_id"], model, problems, references)
 
-    def _dangling(self, batch: Iterable[_Examined]) -> dict[Any, list[Problem]]:
-        """The references of a batch to documents that are not there, by key of the `_id`."""
+    def _dangling(self, batch: Sequence[_Examined]) -> list[list[Problem]]:
+        """For each document of a batch its references to documents that are not there."""
         wanted: dict[Any, dict[Any, Any]] = {}
         places: dict[Any, Collection[Any]] = {}
-        for each in batch:
-            for reference in each.references:
-                place = _place_of(reference)
-                key = key_of(reference.document_id)
-                if (place, key) not in self.known:
-                    places[place] = reference.database[reference.collection]
-                    wanted.setdefault(place, {})[key] = reference.document_id
+        for reference in itertools.chain.from_iterable(each.references for each in batch):
+            place, key = _place_of(reference)
+            if (place, key) not in self.known:
+                places[place] = reference.database[reference.collection]
+                wanted.setdefault(place, {})[key] = reference.document_id
         missing: set[Any] = set()
         for place, ids in wanted.items():
             there = set(_existing(places[place], list(ids.values())))
@@ -250,20 +247,10 @@ class _Check:
             if len(self.known) > _MOST_KNOWN:
                 self.known.clear()
             self.known.update((place, key) for key in there)
-        found: dict[Any, list[Problem]] = {}
-        for each in batch if missing else ():
-            for reference in each.references:
-                if (_place_of(reference), key_of(reference.document_id)) in missing:
-                    problem = Problem(
-                        reference.path,
-                        "dangling_reference",
-                        "DoesNotExist",
-                        f"{reference.database.name}.{reference.collection} has no document with "
-                        f"_id {reference.document_id!r}",
-                        reference.document_id,
-                    )
-                    found.setdefault(key_of(each.document_id), []).append(problem)
-        return found
+        return [
+            [_gone(reference) for reference in each.references if _place_of(reference) in missing]
+            for each in batch
+        ]
 
     # --- Cures ---
 
@@ -276,49 +263,31 @@ class _Check:
         tried = try_rules(self.collection, self.plans, read_by_ids(self.collection, ids))
         self.problems.extend(tried.problems)
         shown = self._shown_in(tried)
-        faults = Faults(lambda raw: shown[id(raw)])
+        wrong = {copy: fault_keys(problems) for copy, problems in shown.items()}
         cured = {}
         for key in chosen:
             keys = [key_of(one) for one in self.groups[key].tried]
-            names = tried.cured_by(keys, partial(_evidence, key, shown), faults)
+            names = tried.cured_by(
+                keys, partial(_evidence, key, shown), lambda raw: wrong.get(id(raw), Counter())
+            )
             if self.groups[key].refused_by.isdisjoint(names):
                 cured[key] = names
             else:
                 for one in self.groups[key].waiting:
-                    self.waiting.tell(one, names)
+                    self.waiting.note(one, names)
         self.problems.extend(self.waiting.problems)
         return cured
 
     def _shown_in(self, tried: Tried) -> dict[int, list[Problem]]:
         """What is wrong in each copy, before and after each change, by the copy's `id()`."""
-        copies: dict[int, Any] = {}
-        for raw in tried.after.values():
-            copies[id(raw)] = raw
-        for changes in tried.changes.values():
-            for _name, before, after in changes:
-                copies.update({id(before): before, id(after): after})
-        copies = {place: raw for place, raw in copies.items() if raw is not None}
+        changed = itertools.chain.from_iterable(tried.changes.values())
+        raws = [*tried.after.values(), *itertools.chain.from_iterable(each[1:] for each in changed)]
+        copies = list({id(raw): raw for raw in raws if raw is not None}.values())
         shown: dict[int, list[Problem]] = {}
-        for batch in _batched(list(copies.items())):
-            # A document of which there are several copies is examined with each by itself.
-            for layer in _layers(batch):
-                found = self._problems([raw for _place, raw in layer])
-                for (place, _raw), (_examined, problems) in zip(layer, found, strict=True):
-                    shown[place] = problems
+        for batch in _batched(copies):
+            for raw, (_examined, problems) in zip(batch, self._problems(batch), strict=True):
+                shown[id(raw)] = problems
         return shown
-
-
-def _layers(batch: Sequence[tuple[int, Any]]) -> list[list[tuple[int, Any]]]:
-    """Copies in groups, in each of which an `_id` comes once."""
-    layers: list[dict[Any, tuple[int, Any]]] = []
-    for each in batch:
-        key = key_of(each[1]["_id"])
-        layer = next((one for one in layers if key not in one), None)
-        if layer is None:
-            layer = {}
-            layers.append(layer)
-        layer[key] = each
-    return [list(layer.values()) for layer in layers]
 
 
 def _evidence(key: _Key, shown: Mapping[int, list[Problem]], raw: Any) -> Evidence:
@@ -331,9 +300,18 @@ def _evidence(key: _Key, shown: Mapping[int, list[Problem]], raw: Any) -> Eviden
     )
 
 
-def _place_of(reference: Reference) -> Any:
+def _place_of(reference: Reference) -> tuple[Any, Any]:
+    """Where a reference leads: the collection, and the key of the `_id`."""
     database = reference.database
-    return id(database.client), database.name, reference.collection
+    place = id(database.client), database.name, reference.collection
+    return place, key_of(reference.document_id)
+
+
+def _gone(reference: Reference) -> Problem:
+    document_id = reference.document_id
+    where = f"{reference.database.name}.{reference.collection}"
+    message = f"{where} has no document with _id {document_id!r}"
+    return Problem(reference.path, "dangling_reference", "DoesNotExist", message, document_id)
 
 
 def _existing(collection: Collection[Any], ids: list[Any]) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""What a proposed rule puts where nothing is, or in the place of a value that cannot stay."""
+"""The values that a proposed rule puts where nothing is, or in the place of a wrong one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EPOCH: Final = datetime(1970, 1, 1)
 
 
 def replacement_of(facts: FieldFacts) -> Replacement | None:
-    """What to put in the place of nothing, or of a value that cannot stay."""
+    """The value to put in the place of nothing, or of one that cannot stay."""
     default = facts.default()
     if default.known and not (facts.required and default.value in ([], {})):
         return None if facts.unique else Replacement(default.value)
@@ -81,7 +81,7 @@ def _embedded_placeholder(facts: ClassFacts) -> Any:
 
 
 def is_stored(default: Default) -> bool:
-    """Whether MongoEngine keeps the default: an empty one is taken out of documents on `save()`."""
+    """Return whether MongoEngine keeps the default: `save()` takes an empty one out."""
     if default.computed:
         return True
     return default.known and (bool(default.value) or isinstance(default.value, (int, float)))

@@ -30,7 +30,7 @@ from lazymig.reports.drift.counts import Count, RowCounts, count_rows
 from lazymig.reports.drift.detect import Detector
 from lazymig.reports.drift.documents import check_model, check_sample_size, documents_of
 from lazymig.reports.drift.drafts import Draft, UnknownClass
-from lazymig.reports.drift.evidence import Evidence, Faults
+from lazymig.reports.drift.evidence import Evidence, faults_by
 from lazymig.reports.drift.field_counts import FieldCounts
 from lazymig.reports.drift.findings import DriftExample, DriftReport, PathTypes
 from lazymig.reports.drift.layout import Layout
@@ -75,7 +75,7 @@ def diff(
     :param collection: a PyMongo collection; the model's own if not given. Indexes are compared for
         the model's own alone.
     :param journal: the name of the journal's collection, for what bulk runs have refused.
-    :return: findings, with a rule for each as far as one can be told, and the types at each path.
+    :return: findings, with a rule for each as far as one is known, and the types at each path.
     :raises TypeError: the model is no document class, or an abstract one.
     :raises RunOptionError: `sample_size` is no number of documents.
     :raises NotImplementedError: the collection is mongomock's.
@@ -108,7 +108,7 @@ class _Comparison:
         self.collection = collection
         self.prefix = documents_of(model, sample_size)
         self.classes = classes_of(model)
-        self.told_apart = self.classes[0].inherits
+        self.by_class = self.classes[0].inherits
         self.problems: list[str] = []
 
     def report(self) -> DriftReport:
@@ -116,12 +116,12 @@ class _Comparison:
         unknown = self._unknown_classes()
         layout = self._layout(unknown)
         rows = count_rows(self.collection, layout.expression, self.prefix)
-        if self.told_apart:
+        if self.by_class:
             unknown = [*unknown, *self._late_classes(rows, unknown)]
         counts = FieldCounts(
             layout,
             rows,
-            told_apart=self.told_apart,
+            by_class=self.by_class,
             narrowed=bool(document_parents(self.model)),
             exact=self.sample_size is None,
         )
@@ -177,7 +177,7 @@ class _Comparison:
             name = each["_id"]
             if name in known or not (name is None or isinstance(name, str)):
                 continue
-            if name is None and not self.told_apart:
+            if name is None and not self.by_class:
                 continue
             found.append((name, Count(each["documents"], (each["first"],))))
         found.sort(key=lambda item: -item[1].documents)
@@ -190,14 +190,14 @@ class _Comparison:
         self, rows: RowCounts, unknown: Sequence[UnknownClass]
     ) -> Iterator[UnknownClass]:
         """Those that another sample has shown."""
-        told = {each.name for each in unknown}
+        known = {each.name for each in unknown}
         for text, count in rows.classes.get(0, {}).items():
             name = text or None
-            if name not in told:
+            if name not in known:
                 yield UnknownClass(name, count, self._successors(name))
 
     def _successors(self, name: str | None) -> tuple[str, ...]:
-        if not self.told_apart:
+        if not self.by_class:
             return ()
         query = {"_cls": name} if name is not None else {"_cls": {"$exists": False}}
         keys: dict[str, None] = {}
@@ -219,7 +219,7 @@ class _Comparison:
         classes: list[tuple[ClassFacts, Sequence[str | None]]] = [
             (each, names[each.name]) for each in self.classes
         ]
-        return Layout(classes if self.told_apart else classes[:1], told_apart=self.told_apart)
+        return Layout(classes if self.by_class else classes[:1], by_class=self.by_class)
 
     # --- Indexes ---
 
@@ -242,14 +242,14 @@ class _Comparison:
         for index in extra:
             yield self._index("index_extra", index, "is in the database, but not declared")
 
-    def _index(self, kind: Any, index: Sequence[tuple[str, Any]], told: str) -> Draft:
+    def _index(self, kind: Any, index: Sequence[tuple[str, Any]], state: str) -> Draft:
         fields = [f"{name}{_DIRECTIONS.get(way, f' {way}')}" for name, way in index]
         path = ", ".join(fields)
         return Draft(
             kind=kind,
             classes=(self.classes[0].name,),
             path=path,
-            message=f"the index on {path} {told}",
+            message=f"the index on {path} {state}",
             count=0,
         )
 
@@ -281,7 +281,7 @@ class _Comparison:
         tried = try_rules(self.collection, plans, read_by_ids(self.collection, wanted))
         self.problems.extend(tried.problems)
         with examining():
-            faults = Faults.by(Examiner(self.model), self.collection)
+            faults = faults_by(Examiner(self.model), self.collection)
             for number, ids in chosen.items():
                 keys = [key_of(one) for one in ids]
                 evidence = partial(self._evidence, drafts[number])
@@ -304,7 +304,7 @@ class _Comparison:
             for number, names in enumerate(cured):
                 if refused_by & set(names) and drafts[number].evidence(document):
                     cured[number] = ()
-                    waiting.tell(raw["_id"], names)
+                    waiting.note(raw["_id"], names)
         self.problems.extend(waiting.problems)
         return cured
 

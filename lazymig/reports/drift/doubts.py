@@ -1,4 +1,4 @@
-"""Whether a new value says what the old one said: what MongoDB converts without complaint may not.
+"""Doubts that a new value says what the old one said: MongoDB converts much without complaint.
 
 A number of seconds becomes a day in January 1970, any text becomes true, a document with the keys
 of a list becomes the one item of a list. Who offers a rule for such values has to ask first.
@@ -29,7 +29,7 @@ _INTEGERS: Final = frozenset({"int", "long"})
 # days that were taken for milliseconds.
 _FIRST: Final = datetime(1980, 1, 1)
 _LAST: Final = datetime(2100, 1, 1)
-# A text tells the year itself.
+# A text names the year itself.
 _YEARS: Final = range(1800, 2201)
 
 # As many digits of a double come into a text.
@@ -144,15 +144,15 @@ def _of_bool(before: Any) -> str | None:
 
 
 def _of_number(before: Any, after: Any) -> str | None:
-    told = f"a {bson_type(before)} becomes a number that says something else"
+    doubt = f"a {bson_type(before)} becomes a number that says something else"
     if isinstance(before, bool):
         return None
     if isinstance(before, str):
         if bson_type(after) in _INTEGERS and re.match(_LEADING_ZERO, before):
-            return told
+            return doubt
     elif bson_type(before) not in _NUMBERS:
-        return told
-    return None if _as_decimal(before) == _as_decimal(after) else told
+        return doubt
+    return None if _as_decimal(before) == _as_decimal(after) else doubt
 
 
 def _as_decimal(value: Any) -> Decimal | None:

@@ -1,4 +1,4 @@
-"""What shows a finding in a document, and what else is wrong there: counted, to be compared.
+"""The evidence of a finding in a document, and the faults there: counted, to be compared.
 
 A rule is credited with what it changes of that; a rule that puts something wrong in the place of
 what it ends has cured nothing.
@@ -22,49 +22,51 @@ from lazymig.raw.values import is_array
 from lazymig.redaction import excerpt
 from lazymig.reports.drift.model_paths import ModelPath
 
-__all__ = ["Evidence", "FaultKey", "Faults", "evidence_of", "fault_keys", "values_at"]
+__all__ = ["Evidence", "FaultKey", "Faults", "evidence_of", "fault_keys", "faults_by", "values_at"]
 
 # What shows a finding in one document: equal for two documents only if nothing has changed.
 Evidence: TypeAlias = "Counter[Any]"
 # A fault: its path, its kind, and the value as it is stored.
 FaultKey: TypeAlias = "tuple[str, str, bytes]"
+# Gives what is wrong with a raw document.
+Faults: TypeAlias = "Callable[[Any], Counter[FaultKey]]"
 
 # Seen only where nothing else is wrong, so that they may show once something else is cured.
 _HIDDEN_BY_OTHERS: Final = frozenset({"not_decodable", "unreadable"})
 
 
 def values_at(
-    places: Sequence[ModelPath], name: str | None, document: Any, *, told_apart: bool
+    places: Sequence[ModelPath], name: str | None, document: Any, *, by_class: bool
 ) -> Iterator[Any]:
     """What a document has in some places: `MISSING` where the object is there without the field.
 
     :param places: fields, items of lists or maps, or with `name` objects, or what holds them, whose
         field of that name is meant.
-    :param told_apart: whether `_cls` distinguishes the classes of the documents themselves.
+    :param by_class: whether `_cls` distinguishes the classes of the documents themselves.
     """
     for place in places:
-        for value in _walk(document, place.chain, told_apart=told_apart):
+        for value in _walk(document, place.chain, by_class=by_class):
             if name is None:
                 yield value
             elif isinstance(value, Mapping):
                 yield value.get(name, MISSING)
 
 
-def _walk(value: Any, chain: Sequence[ModelPath], *, told_apart: bool) -> Iterator[Any]:
+def _walk(value: Any, chain: Sequence[ModelPath], *, by_class: bool) -> Iterator[Any]:
     if not chain:
         yield value
         return
     place, *rest = chain
     if place.role == "object":
         known = isinstance(value, Mapping) and (
-            (place.parent is None and not told_apart) or value.get("_cls") in place.names
+            (place.parent is None and not by_class) or value.get("_cls") in place.names
         )
         if known:
-            yield from _walk(value, rest, told_apart=told_apart)
+            yield from _walk(value, rest, by_class=by_class)
     elif place.role == "field":
         assert place.facts is not None
         inner = value.get(place.facts.stored, MISSING)
-        yield from _walk(inner, rest, told_apart=told_apart)
+        yield from _walk(inner, rest, by_class=by_class)
     else:
         assert place.parent is not None
         items: Iterable[Any] = ()
@@ -73,7 +75,7 @@ def _walk(value: Any, chain: Sequence[ModelPath], *, told_apart: bool) -> Iterat
         elif is_array(value):
             items = value
         for item in items:
-            yield from _walk(item, rest, told_apart=told_apart)
+            yield from _walk(item, rest, by_class=by_class)
 
 
 def evidence_of(values: Iterable[Any]) -> Evidence:
@@ -97,37 +99,28 @@ def _stored(value: Any) -> bytes:
         return repr(value).encode()
 
 
-class Faults:
-    """The faults of raw documents, each examined once; to be asked within `examining`.
+def faults_by(examiner: Examiner, collection: Collection[Any]) -> Faults:
+    """The faults that an examiner finds in documents as `read_raw` gives them, each examined once.
 
-    :param examine: gives what is wrong with a raw document.
+    To be asked within `examining`. A document that is gone, `None`, has no faults.
     """
+    # The documents are kept with their faults: an id is given again once its object is gone.
+    known: dict[int, tuple[Any, Counter[FaultKey]]] = {}
 
-    def __init__(self, examine: Callable[[Any], Iterable[Problem]]) -> None:
-        self._examine = examine
-        # The documents are kept with it: an id is given again once its object is gone.
-        self._known: dict[int, tuple[Any, Counter[FaultKey]]] = {}
+    def faults(raw: Any) -> Counter[FaultKey]:
+        if raw is not None and id(raw) not in known:
+            known[id(raw)] = raw, fault_keys(_problems(raw, examiner, collection))
+        return known[id(raw)][1] if raw is not None else Counter()
 
-    @classmethod
-    def by(cls, examiner: Examiner, collection: Collection[Any]) -> Faults:
-        """Those that an examiner finds in documents as `read_raw` gives them."""
+    return faults
 
-        def examine(raw: Any) -> Iterable[Problem]:
-            def decode() -> dict[str, Any]:
-                return readable(raw, collection, as_is=True)
 
-            try:
-                decode()
-            except BSONError as exc:
-                return [Problem("", "not_decodable", type(exc).__name__, excerpt(exc))]
-            return examiner.problems(decode)
+def _problems(raw: Any, examiner: Examiner, collection: Collection[Any]) -> Iterable[Problem]:
+    def decode() -> dict[str, Any]:
+        return readable(raw, collection, as_is=True)
 
-        return cls(examine)
-
-    def __call__(self, raw: Any) -> Counter[FaultKey]:
-        """The faults of a document; of one that is gone there are none."""
-        if raw is None:
-            return Counter()
-        if id(raw) not in self._known:
-            self._known[id(raw)] = raw, fault_keys(self._examine(raw))
-        return self._known[id(raw)][1]
+    try:
+        decode()
+    except BSONError as exc:
+        return [Problem("", "not_decodable", type(exc).__name__, excerpt(exc))]
+    return examiner.problems(decode)

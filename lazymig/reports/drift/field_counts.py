@@ -43,18 +43,18 @@ class FieldCount:
 class FieldCounts:
     """What was counted, with the model that its layout was made of, and where rules about it work.
 
-    :param told_apart: `_cls` tells the classes of the documents apart.
+    :param by_class: `_cls` distinguishes the classes of the documents.
     :param narrowed: the documents are those of a subclass: others may be in the collection.
     :param exact: every document was looked at.
     :ivar objects: the objects by path, one for each class.
     """
 
     def __init__(
-        self, layout: Layout, rows: RowCounts, *, told_apart: bool, narrowed: bool, exact: bool
+        self, layout: Layout, rows: RowCounts, *, by_class: bool, narrowed: bool, exact: bool
     ) -> None:
         self.layout = layout
         self.rows = rows
-        self.told_apart = told_apart
+        self.by_class = by_class
         self.narrowed = narrowed
         self.exact = exact
         self.fields = self._gather()
@@ -103,7 +103,7 @@ class FieldCounts:
             siblings = {name for each in objects for name in each.siblings}
             everyone = {each.owner.name for each in objects} == siblings
             if depth == 0:
-                everyone = not self.told_apart or (everyone and not self.narrowed)
+                everyone = not self.by_class or (everyone and not self.narrowed)
             if everyone:
                 conditions.append(None)
             elif depth == 0 and not former:
@@ -136,7 +136,7 @@ class FieldCounts:
         self, places: Sequence[ModelPath], name: str | None = None
     ) -> Callable[[Any], Iterator[Any]]:
         """What a raw document has in these places, see `values_at`."""
-        return partial(values_at, places, name, told_apart=self.told_apart)
+        return partial(values_at, places, name, by_class=self.by_class)
 
     def query(
         self,

@@ -121,7 +121,7 @@ class DriftFinding(Finding):
     """One thing in which the documents of some classes differ from the model.
 
     :ivar kind: what it is; see `KINDS`.
-    :ivar classes: the document classes concerned, by the names of their `_cls`.
+    :ivar classes: the document classes, by the names of their `_cls`.
     :ivar path: in database names; `[]` stands for the items of a list, `.*` for those of a map.
     :ivar message: one line in plain words.
     :ivar count: the documents in which it was found, of those that were looked at.
@@ -131,9 +131,9 @@ class DriftFinding(Finding):
         field's; `None` where it was not asked.
     :ivar values: for values outside of the choices, their texts and how many documents have them.
     :ivar candidates: likely successors of an unknown class, or the likely new name of a field.
-    :ivar query: finds the documents concerned; `None` where MongoDB has no such query.
+    :ivar query: finds the documents; `None` where MongoDB has no such query.
     :ivar cured_by: the names of the pending rules that cure it, in the order of application.
-    :ivar proposal: a rule that ends it; `None` if a pending rule does, or if none can be told.
+    :ivar proposal: a rule that ends it; `None` if a pending rule does, or if none is known.
     """
 
     kind: Kind
@@ -192,7 +192,7 @@ class FindingsReport(JsonValue, Readable, Generic[_Found]):
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was found."""
+        """Return whether nothing was found."""
         return not self.findings
 
     @property

@@ -31,7 +31,7 @@ class Layout:
     """The places of a model, and how the rows of a document are made.
 
     :param classes: the classes of the collection, each with the `_cls` values of its documents.
-    :param told_apart: whether `_cls` tells them apart; otherwise there is one class.
+    :param by_class: whether `_cls` distinguishes them; otherwise there is one class.
     :ivar places: all of them, outer ones first.
     :ivar unseen: paths beneath which nothing is looked at, since a class embeds itself there.
     """
@@ -40,12 +40,12 @@ class Layout:
         self,
         classes: Sequence[tuple[ClassFacts, Sequence[str | None]]],
         *,
-        told_apart: bool = True,
+        by_class: bool = True,
     ) -> None:
         self.places: list[ModelPath] = []
         self.unseen: list[str] = []
         self._objects = _Objects(self, None, classes)
-        self._told_apart = told_apart
+        self._by_class = by_class
 
     @property
     def roots(self) -> list[ModelPath]:
@@ -55,7 +55,7 @@ class Layout:
     @property
     def expression(self) -> Any:
         """The rows of a document, as an aggregation expression."""
-        if not self._told_apart:
+        if not self._by_class:
             return self._objects.branches[0].expression("$$ROOT", "$")
         return self._objects.expression("$$ROOT", "$")
 
@@ -180,7 +180,7 @@ class _Value:
 
     @property
     def has_inner(self) -> bool:
-        """Whether there are rows beside the value's own."""
+        """Return whether there are rows beside the value's own."""
         return self.objects is not None or self.items is not None
 
     def row(self, path: str) -> Any:

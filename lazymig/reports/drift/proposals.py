@@ -15,12 +15,13 @@ from lazymig.odm.fields import FieldFacts
 from lazymig.query.matching import compile_query
 from lazymig.raw.json_values import JsonValue
 from lazymig.reports.drift.layout import identifier_in
-from lazymig.reports.drift.sites import EXISTS, IS_MISSING, RuleSite
+from lazymig.reports.drift.sites import EXISTS, IS_MISSING, RuleSite, Update
 from lazymig.rules.rule import Scope
 from lazymig.updates.convergence import ends_match
 from lazymig.updates.update import check_update
 
 __all__ = [
+    "Conversion",
     "Replacement",
     "RuleProposal",
     "asked_about",
@@ -91,13 +92,29 @@ class Replacement:
     asks: bool = False
 
 
+_ASKED: Final = Replacement(asks=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """A conversion of values of a BSON type into one of a field's.
+
+    :ivar otherwise: what stands for values that `$convert` does not turn; `None`: it turns all.
+    """
+
+    facts: FieldFacts
+    kind: str
+    to: str
+    otherwise: Replacement | None
+
+
 def asked_about(proposal: RuleProposal, doubt: str) -> RuleProposal:
     """The same proposal with a question."""
     question = f"{doubt[:1].upper()}{doubt[1:]}: is it right?"
     return replace(proposal, comments=(*proposal.comments, question), asks=True)
 
 
-# --- The rules ----------------------------------------------------------------------------
+# --- The rules: each is `None` where MongoDB cannot name the path, or the value ---------------
 
 
 def filled(
@@ -107,9 +124,9 @@ def filled(
 
     :param others: conditions on fields beside it, by name.
     """
-    update, filters = site.operators("$set", replacement.value, IS_MISSING, others)
+    update = site.operators("$set", replacement.value, IS_MISSING, others)
     query = site.query(IS_MISSING, others)
-    return _proposal(f"add_{site.path}", query, update, filters, comment, replacement)
+    return _proposal(site, f"add_{site.path}", query, update, [comment], replacement)
 
 
 def cleared(
@@ -117,58 +134,52 @@ def cleared(
 ) -> RuleProposal | None:
     """Replace, or take away, the values for which a condition holds."""
     operator, value = ("$unset", True) if replacement.remove else ("$set", replacement.value)
-    update, filters = site.operators(operator, value, condition)
-    query = site.query(condition)
-    return _proposal(f"{verb}_{site.path}", query, update, filters, comment, replacement)
+    update = site.operators(operator, value, condition)
+    words = f"{verb}_{site.path}"
+    return _proposal(site, words, site.query(condition), update, [comment], replacement)
 
 
 def corrected(site: RuleSite, wrong: Any, right: Any, comment: str) -> RuleProposal | None:
     """Replace one value by another."""
     condition = {"$eq": wrong}
-    update, filters = site.operators("$set", right, condition)
+    update = site.operators("$set", right, condition)
     words = f"correct_{site.path}_{wrong}"
-    query = site.query(condition)
-    return _proposal(words, query, update, filters, comment, Replacement(asks=True))
+    return _proposal(site, words, site.query(condition), update, [comment], _ASKED)
 
 
 def pulled(
-    site: RuleSite, condition: Mapping[str, Any], comment: str, asks: bool = True
+    site: RuleSite, condition: Mapping[str, Any], comment: str, *, asks: bool = True
 ) -> RuleProposal | None:
     """Take the items for which a condition holds out of their list."""
     parent = site.place.parent
     assert parent is not None
     holder = replace(site, place=parent)
-    elements = {"$elemMatch": dict(condition)}
-    update, filters = holder.operators("$pull", dict(condition), elements)
+    update = holder.operators("$pull", dict(condition), {"$elemMatch": dict(condition)})
     words = f"pull_from_{holder.path}"
     query = site.query(condition)
-    return _proposal(words, query, update, filters, comment, Replacement(asks=asks))
+    return _proposal(site, words, query, update, [comment], Replacement(asks=asks))
 
 
 def removed(
     site: RuleSite, comments: Sequence[str], others: Mapping[str, Any] | None = None
 ) -> RuleProposal | None:
     """Take a field away."""
-    update, filters = site.operators("$unset", True, EXISTS, others)
+    update = site.operators("$unset", True, EXISTS, others)
     query = site.query(EXISTS, others)
-    words = f"remove_{site.path}"
-    return _proposal(words, query, update, filters, comments, Replacement(asks=True))
+    return _proposal(site, f"remove_{site.path}", query, update, comments, _ASKED)
 
 
 def renamed(site: RuleSite, new: str, comments: Sequence[str]) -> RuleProposal | None:
     """Give a field another name, where there is no field of that name yet."""
-    assert site.name is not None
-    others = {new: IS_MISSING}
+    old = site.name
+    assert old is not None
     *lists, level = site.levels()
-    update: Any
+    update: Update = {"$rename": {level.path: ".".join((*level.names[:-1], new))}}, None
     if lists:
-        old = site.name
         update = site.pipeline(lambda path: _with_name(path, old, new), of_object=True)
-    else:
-        update = {"$rename": {level.path: ".".join((*level.names[:-1], new))}}
     words = f"rename_{site.path}_to_{new}"
-    query = site.query(EXISTS, others)
-    return _proposal(words, query, update, None, comments, Replacement(asks=True))
+    query = site.query(EXISTS, {new: IS_MISSING})
+    return _proposal(site, words, query, update, comments, _ASKED)
 
 
 def _with_name(path: str, old: str, new: str) -> Any:
@@ -181,58 +192,61 @@ def _with_name(path: str, old: str, new: str) -> Any:
             "in": {"k": name, "v": "$$pair.v"},
         }
     }
-    concerned = {
-        "$and": [
-            {"$ne": [{"$type": f"{path}.{old}"}, "missing"]},
-            {"$eq": [{"$type": f"{path}.{new}"}, "missing"]},
-        ]
-    }
-    return {"$cond": [concerned, {"$arrayToObject": pairs}, path]}
+    is_free = {"$eq": [{"$type": f"{path}.{new}"}, "missing"]}
+    matches = {"$and": [_exists(f"{path}.{old}"), is_free]}
+    return {"$cond": [matches, {"$arrayToObject": pairs}, path]}
+
+
+def _exists(path: str) -> Any:
+    return {"$ne": [{"$type": path}, "missing"]}
 
 
 def converted(
-    site: RuleSite,
-    facts: FieldFacts,
-    kind: str,
-    condition: Mapping[str, Any],
-    to: str,
-    complete: bool,
-    replacement: Replacement,
-    comments: Sequence[str],
+    site: RuleSite, conversion: Conversion, condition: Mapping[str, Any], comments: Sequence[str]
 ) -> RuleProposal | None:
     """Convert values of another type.
 
-    :param kind: their BSON type; `condition` finds them.
-    :param complete: `$convert` turns all of them; otherwise `replacement` stands for the others.
+    :param condition: finds values of that type.
     """
+    kind, otherwise = conversion.kind, conversion.otherwise
 
     def change(path: str) -> Any:
-        value: Any = identifier_in(path) if facts.is_reference and kind == "object" else path
-        result: Any = {_CONVERTERS[to]: value}
-        if to == "bool" and kind == "string":
-            result = {"$in": [{"$toLower": {"$trim": {"input": path}}}, _YES]}
-        elif not complete:
-            attempt = {"$convert": {"input": value, "to": to, "onError": None}}
-            other = _literal(replacement.value)
-            if replacement.remove:
-                other = "$$REMOVE" if len(site.levels()) == 1 else None
-            result = {"$cond": [{"$eq": [attempt, None]}, other, result]}
-        if len(site.levels()) == 1:
-            return result
+        result = _converted(path, conversion, in_list=site.in_list)
         # The list has other elements as well.
-        return {"$cond": [{"$eq": [{"$type": path}, kind]}, result, path]}
+        return _if_of_type(path, kind, result) if site.in_list else result
 
     *lists, level = site.levels()
-    is_item = not level.names
-    update = site.pipeline(change, drop_null=is_item and not complete)
-    if lists and not complete and replacement.remove and not is_item:
+    update = site.pipeline(change, drop_null=not level.names and otherwise is not None)
+    if lists and level.names and otherwise is not None and otherwise.remove:
         # In an element of a list, MongoDB takes a field away only with the element made anew.
         name = level.names[-1]
         update = site.pipeline(
             lambda path: _without_null(path, name, change(f"{path}.{name}")), of_object=True
         )
     words = f"convert_{site.path}_from_{kind}"
-    return _proposal(words, site.query(condition), update, None, comments, replacement)
+    replacement = otherwise or Replacement(remove=True)
+    return _proposal(site, words, site.query(condition), update, comments, replacement)
+
+
+def _converted(path: str, conversion: Conversion, *, in_list: bool) -> Any:
+    """An expression for the converted value at a path."""
+    kind, to, otherwise = conversion.kind, conversion.to, conversion.otherwise
+    if to == "bool" and kind == "string":
+        return {"$in": [{"$toLower": {"$trim": {"input": path}}}, _YES]}
+    is_dbref = conversion.facts.is_reference and kind == "object"
+    value: Any = identifier_in(path) if is_dbref else path
+    result = {_CONVERTERS[to]: value}
+    if otherwise is None:
+        return result
+    attempt = {"$convert": {"input": value, "to": to, "onError": None}}
+    other = _literal(otherwise.value)
+    if otherwise.remove:
+        other = None if in_list else "$$REMOVE"
+    return {"$cond": [{"$eq": [attempt, None]}, other, result]}
+
+
+def _if_of_type(path: str, kind: str, value: Any) -> Any:
+    return {"$cond": [{"$eq": [{"$type": path}, kind]}, value, path]}
 
 
 def _without_null(path: str, name: str, value: Any) -> Any:
@@ -251,23 +265,18 @@ def _without_null(path: str, name: str, value: Any) -> Any:
             {"$mergeObjects": [path, {name: "$$new"}]},
         ]
     }
-    there = {"$ne": [{"$type": f"{path}.{name}"}, "missing"]}
-    return {"$cond": [there, {"$let": {"vars": {"new": value}, "in": new}}, path]}
+    result = {"$let": {"vars": {"new": value}, "in": new}}
+    return {"$cond": [_exists(f"{path}.{name}"), result, path]}
 
 
 def wrapped(
     site: RuleSite, kind: str, condition: Mapping[str, Any], comment: str
 ) -> RuleProposal | None:
     """Put single values of a type into lists."""
-
-    def change(path: str) -> Any:
-        if len(site.levels()) == 1:
-            return [path]
-        return {"$cond": [{"$eq": [{"$type": path}, kind]}, [path], path]}
-
-    update = site.pipeline(change)
-    query = site.query(condition)
-    return _proposal(f"wrap_{site.path}", query, update, None, comment, Replacement())
+    in_list = site.in_list
+    update = site.pipeline(lambda path: _if_of_type(path, kind, [path]) if in_list else [path])
+    words = f"wrap_{site.path}"
+    return _proposal(site, words, site.query(condition), update, [comment], Replacement())
 
 
 def reclassified(
@@ -280,10 +289,9 @@ def reclassified(
     """
     condition: Mapping[str, Any] = IS_MISSING if wrong is None else {"$eq": wrong}
     operator, value = ("$unset", True) if right is None else ("$set", right)
-    update, filters = site.operators(operator, value, condition)
+    update = site.operators(operator, value, condition)
     words = f"class_{wrong or 'missing'}_to_{right or 'none'}"
-    query = site.query(condition)
-    return _proposal(words, query, update, filters, comment, Replacement(asks=True))
+    return _proposal(site, words, site.query(condition), update, [comment], _ASKED)
 
 
 def _literal(value: Any) -> Any:
@@ -293,36 +301,35 @@ def _literal(value: Any) -> Any:
 
 
 def _proposal(
+    site: RuleSite,
     words: str,
     target: Mapping[str, Any],
-    update: Any,
-    filters: tuple[Mapping[str, Any], ...] | None,
-    comments: str | Sequence[str],
+    update: Update,
+    comments: Sequence[str],
     replacement: Replacement,
 ) -> RuleProposal | None:
-    lines = [comments] if isinstance(comments, str) else list(comments)
+    if not site.nameable:
+        return None
+    lines = [*comments]
     if replacement.comment is not None:
         lines.append(replacement.comment)
+    change, filters = update
     try:
         compile_query(target)
-        check_update(update, None if filters is None else list(filters))
+        check_update(change, None if filters is None else list(filters))
     except ValueError:
         # A path, or a value, that no rule can name.
         return None
-    lazy = ends_match(target, update, filters)
+    lazy = ends_match(target, change, filters)
     if not lazy:
         lines.append("A bulk rule: no load could tell that it has been applied.")
+    plain = re.sub(r"[^0-9A-Za-z]+", "_", words).strip("_")
     return RuleProposal(
-        words=_words_of(words),
+        words=plain[:_LONGEST_WORDS].rstrip("_"),
         scope="lazy" if lazy else "bulk",
         target=target,
-        update=update,
+        update=change,
         array_filters=filters,
         comments=tuple(lines),
         asks=replacement.asks,
     )
-
-
-def _words_of(text: str) -> str:
-    words = re.sub(r"[^0-9A-Za-z]+", "_", text).strip("_")
-    return words[:_LONGEST_WORDS].rstrip("_")

@@ -28,7 +28,7 @@ from lazymig.query.matching import compile_query
 from lazymig.redaction import excerpt
 from lazymig.reports.drift.doubts import doubt_about
 from lazymig.reports.drift.drafts import Draft
-from lazymig.reports.drift.evidence import Faults
+from lazymig.reports.drift.evidence import faults_by
 from lazymig.reports.drift.proposals import RuleProposal, asked_about
 from lazymig.reports.dryrun.cures import read_by_ids
 
@@ -94,7 +94,7 @@ class _Proof:
     def __init__(self, collection: Collection[Any], examiner: Examiner) -> None:
         self.collection = collection
         self.examiner = examiner
-        self.faults = Faults.by(examiner, collection)
+        self.faults = faults_by(examiner, collection)
         self.there: dict[Any, bool] = {}
 
     def doubt(self, draft: Draft, proposal: RuleProposal, documents: Sequence[Any]) -> str | None:

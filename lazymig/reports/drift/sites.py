@@ -12,10 +12,13 @@ from typing import Any, Final
 
 from lazymig.reports.drift.model_paths import ModelPath
 
-__all__ = ["EXISTS", "IS_MISSING", "ClassCondition", "RuleSite"]
+__all__ = ["EXISTS", "IS_MISSING", "ClassCondition", "RuleSite", "Update"]
 
 IS_MISSING: Final[Mapping[str, Any]] = {"$exists": False}
 EXISTS: Final[Mapping[str, Any]] = {"$exists": True}
+
+# An update, and its array filters.
+Update = tuple[Any, tuple[Mapping[str, Any], ...] | None]
 
 # The values of an object's `_cls` that a rule is for; `None` in it stands for no `_cls`.
 ClassCondition = tuple[str | None, ...]
@@ -61,8 +64,13 @@ class RuleSite:
         return f"{outer}.{self.name}" if outer else self.name
 
     @property
+    def in_list(self) -> bool:
+        """Return whether a list leads here."""
+        return len(self.levels()) > 1
+
+    @property
     def nameable(self) -> bool:
-        """Whether MongoDB's queries and updates can name the path."""
+        """Return whether MongoDB's queries and updates can name the path."""
         if any(
             each.role == "item" and each.parent and each.parent.is_map for each in self.place.chain
         ):
@@ -71,12 +79,6 @@ class RuleSite:
         return name is None or not (
             not name or "." in name or name.startswith("$") or name.isdecimal()
         )
-
-    def beside(self, name: str) -> RuleSite:
-        """The field of another name in the same object."""
-        parent = self.place if self.name is not None else self.place.parent
-        assert parent is not None
-        return replace(self, place=parent, name=name)
 
     def levels(self) -> list[_Level]:
         """The document itself, then the elements of each list on the way."""
@@ -117,7 +119,7 @@ class RuleSite:
         value: Any,
         condition: Mapping[str, Any],
         others: Mapping[str, Any] | None = None,
-    ) -> tuple[Any, tuple[Mapping[str, Any], ...] | None]:
+    ) -> Update:
         """An update that writes here where the condition holds, and its array filters."""
         *outer, level = self.levels()
         query = self._innermost(level, condition, others)
@@ -134,9 +136,9 @@ class RuleSite:
         return {operator: {path: value}}, tuple(filters) or None
 
     def pipeline(
-        self, change: Callable[[str], Any], of_object: bool = False, drop_null: bool = False
-    ) -> list[Mapping[str, Any]]:
-        """An update that computes the new value here from the old one.
+        self, change: Callable[[str], Any], *, of_object: bool = False, drop_null: bool = False
+    ) -> Update:
+        """An update that computes the new value here from the old one, and no array filters.
 
         :param change: makes an expression for the new value, of the path of the old one.
         :param of_object: not the field is to be changed, but the list element that has it.
@@ -146,9 +148,9 @@ class RuleSite:
         if of_object:
             inner[-1] = replace(inner[-1], names=inner[-1].names[:-1])
         if not inner:
-            return [{"$set": {first.path: change(f"${first.path}")}}]
-        value = self._mapped(inner, f"${first.path}", change, 1, drop_null)
-        return [{"$set": {first.path: value}}]
+            return [{"$set": {first.path: change(f"${first.path}")}}], None
+        value = self._mapped(inner, f"${first.path}", change, 1, drop_null=drop_null)
+        return [{"$set": {first.path: value}}], None
 
     def _mapped(
         self,
@@ -156,6 +158,7 @@ class RuleSite:
         values: str,
         change: Callable[[str], Any],
         number: int,
+        *,
         drop_null: bool,
     ) -> Any:
         """An expression for a list with each of its elements changed."""
@@ -163,16 +166,20 @@ class RuleSite:
         variable = "item" if number == 1 else f"item{number}"
         element = f"$${variable}"
         here = ".".join((element, *first.names))
-        new = self._mapped(inner, here, change, number + 1, drop_null) if inner else change(here)
+        new = (
+            self._mapped(inner, here, change, number + 1, drop_null=drop_null)
+            if inner
+            else change(here)
+        )
         for depth in reversed(range(len(first.names))):
             parent = ".".join((element, *first.names[:depth]))
             new = {"$mergeObjects": [parent, {first.names[depth]: new}]}
             if self.mixed or depth:
                 new = {"$cond": [{"$eq": [{"$type": parent}, "object"]}, new, parent]}
         for path, names in first.classes.items():
-            concerned = names["$in"] if isinstance(names, Mapping) else [names]
+            known = names["$in"] if isinstance(names, Mapping) else [names]
             name = {"$ifNull": [f"{element}.{path}", None]}
-            new = {"$cond": [{"$in": [name, concerned]}, new, element]}
+            new = {"$cond": [{"$in": [name, known]}, new, element]}
         result: Any = {"$map": {"input": values, "as": variable, "in": new}}
         if drop_null and not inner and not first.names:
             result = {"$filter": {"input": result, "cond": {"$ne": ["$$this", None]}}}

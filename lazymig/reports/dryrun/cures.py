@@ -1,4 +1,4 @@
-"""What pending rules would do about findings: tried on copies, the collection is only read."""
+"""The cures of findings: pending rules tried on copies; the collection is only read."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Tried:
 
 
 def plans_of(model: Any) -> list[Plan]:
-    """The plans of all handlers that concern documents of a model; empty if there is no rule."""
+    """The plans of all handlers for documents of a model; empty if there is no rule."""
     plans = []
     owners: set[Any] = set()
     for cls in (model, *document_subclasses(model)):
@@ -107,7 +107,7 @@ def plans_of(model: Any) -> list[Plan]:
 
 
 def may_touch(plans: Iterable[Plan], path: str) -> bool:
-    """Whether one of the rules may change what is at a path, or around or beneath it.
+    """Return whether one of the rules may change what is at a path, or around or beneath it.
 
     :param path: a path with marks for lists and maps; empty for the document as a whole.
     """
@@ -192,8 +192,8 @@ def try_rules(collection: Collection[Any], plans: Sequence[Plan], originals: lis
         for name, failed in rehearsal.failures.items():
             place = f"{plan.model_name}.{name}"
             failures[place] = {**failed, **failures.get(place, {})}
-        for name, told in rehearsal.raised.items():
-            raised[f"{plan.model_name}.{name}: {told}"] = None
+        for name, error in rehearsal.raised.items():
+            raised[f"{plan.model_name}.{name}: {error}"] = None
             tried.failed.update(rehearsal.copies)
     for failed in failures.values():
         tried.failed.update(failed)
@@ -213,7 +213,7 @@ class Waiting:
     """
 
     refused: dict[Any, tuple[Any, dict[str, str]]] = field(default_factory=dict)
-    _told: dict[str, set[Any]] = field(default_factory=dict)
+    _noted: dict[str, set[Any]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, collection: Collection[Any], plans: Iterable[Plan], journal: str) -> Waiting:
@@ -243,12 +243,12 @@ class Waiting:
         for first in range(0, len(ids), _BATCH):
             yield from read_by_ids(collection, ids[first : first + _BATCH])
 
-    def tell(self, document_id: Any, rules: Iterable[str]) -> None:
+    def note(self, document_id: Any, rules: Iterable[str]) -> None:
         """Note that something in a document is not cured by these rules for that reason."""
         key = key_of(document_id)
         _id, refused_by = self.refused[key]
         for name in refused_by.keys() & set(rules):
-            self._told.setdefault(refused_by[name], set()).add(key)
+            self._noted.setdefault(refused_by[name], set()).add(key)
 
     @property
     def problems(self) -> list[str]:
@@ -256,5 +256,5 @@ class Waiting:
         return [
             f"{place} was refused for {documents(len(keys))}, in quarantine since: what was found "
             "there is not cured by it"
-            for place, keys in sorted(self._told.items())
+            for place, keys in sorted(self._noted.items())
         ]

@@ -1,4 +1,4 @@
-"""What a run would do: counts and query plans of the rules, and their work on copies of a sample.
+"""The preview of a run: counts and query plans of the rules, and their work on copies of a sample.
 
 The collection itself is only read.
 """
@@ -65,7 +65,7 @@ def preview_of(
     scope: Scope | None = None,
     large: int = LARGE,
 ) -> PreviewReport:
-    """Tell what a run of the rules of a plan would do. The collection is only read.
+    """Say what a run of the rules of a plan would do. The collection is only read.
 
     A random sample of the documents that match is copied into a scratch collection, where MongoDB
     applies the rules in order. It is dropped before this returns or raises. No signals are sent.
@@ -75,7 +75,7 @@ def preview_of(
     :param scope: the rules of `"lazy"` or `"bulk"` alone; `None` for the lazy and then the bulk
         ones.
     :param large: the documents above which a collection scan is warned of.
-    :raises RunOptionError: `sample` or `scope` is none.
+    :raises RunOptionError: `sample` or `scope` is invalid.
     :raises pymongo.errors.PyMongoError: the connection, or the right to read.
     """
     if isinstance(sample, bool) or not isinstance(sample, int) or sample < 0:
@@ -128,7 +128,7 @@ class _Counting:
             except OperationFailure as exc:
                 problems.append(f"MongoDB does not explain its plan: {excerpt(exc)}")
             reached = self._reached(query, remaining)
-        self.earlier.extend(self._steps_of(rule, query, rule.name in rehearsal.not_run))
+        self.earlier.extend(self._steps_of(rule, query, has_effects=rule.name in rehearsal.not_run))
         return RulePreview(
             rule.name, rule.scope, kind_of(rule), remaining, reached, plan, tuple(problems)
         )
@@ -164,7 +164,7 @@ class _Counting:
             return None
         return remaining if rewritten is query else self._count(rewritten)
 
-    def _steps_of(self, rule: BoundRule, query: Raw, has_effects: bool) -> list[Step]:
+    def _steps_of(self, rule: BoundRule, query: Raw, *, has_effects: bool) -> list[Step]:
         """What a rule does to the documents of the later ones."""
         if rule.scope == "lazy" and rule.target is None:
             # Documents that do not load or validate get every rule.
@@ -176,7 +176,7 @@ class _Counting:
             return [opaque_step(rule.name, query, rule.writes)]
         try:
             return [step_of(rule, query, self.collection)]
-        except Exception:  # noqa: BLE001 - the rehearsal tells what the rule raises
+        except Exception:  # noqa: BLE001 - the rehearsal reports what the rule raises
             return [opaque_step(rule.name, query, rule.writes)]
 
     def _plan_of(self, query: Raw) -> QueryPlan | None:

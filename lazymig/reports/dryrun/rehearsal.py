@@ -1,4 +1,4 @@
-"""The rules of a plan at work on copies of a sample; the collection itself is only read."""
+"""The rehearsal: the rules of a plan at work on copies; the collection itself is only read."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def rules_of(plan: Plan, scopes: Iterable[Scope]) -> Iterator[BoundRule]:
 
 def kind_of(rule: BoundRule) -> RuleKind:
     """What kind of rule it is; an effect outside of the document goes before all else."""
-    if getattr(rule, "once", False):
+    if rule.once is not None:
         return "once"
     return "by_hand" if rule.by_hand else rule.kind
 
@@ -234,7 +234,7 @@ class Rehearsal:
         left: Mapping[Any, MigrationError],
         refused: dict[Any, Any],
     ) -> None:
-        """Do for copies that a rule was not applied to what a run does: mend the broken ones."""
+        """Do for copies that a rule was not applied to what a run does: repair the broken ones."""
         copies = {key: self.copies[key] for key in left}
         broken = {
             key: each for key, each in copies.items() if self._trouble(scratch, each) is not None
@@ -248,7 +248,7 @@ class Rehearsal:
         for each in self._matching(work, rule) if broken else ():
             if key_of(each.stored_id) not in refused:
                 self._refuse(rule, still_matches(rule, each.stored_id), refused)
-        self._tell_failures(rule)
+        self._report_failures(rule)
 
     def _apply(
         self,
@@ -261,7 +261,7 @@ class Rehearsal:
     ) -> dict[Any, MigrationError]:
         """Apply one rule; a document for which it fails gets no later one of this scope.
 
-        :return: the errors of copies that it was not applied to, though it may mend them.
+        :return: the errors of copies that it was not applied to, though it may repair them.
         """
         spared = not_by_ids(list(refused.values())) if refused else None
         work = Work(scratch, self.plan, scope, within, spared, demand=demand)
@@ -277,19 +277,19 @@ class Rehearsal:
             raise
         except Exception as exc:  # noqa: BLE001 - a rule may raise anything
             self.raised[rule.name] = f"it raised {type(exc).__name__}: {excerpt(exc)}"
-            self._tell(rule, self.raised[rule.name])
+            self._note(rule, self.raised[rule.name])
             self._read_again(scratch, rule)
             return {}
-        mends = scope == "lazy" and demand is None and not self.plan.starts(rule)
+        repairs = scope == "lazy" and demand is None and not self.plan.starts(rule)
         left = {}
         for error in tally.errors:
             key = key_of(error.document_id)
-            if mends and key in tally.unwritten:
+            if repairs and key in tally.unwritten:
                 left[key] = error
             else:
                 self._refuse(rule, error, refused)
         if not left:
-            self._tell_failures(rule)
+            self._report_failures(rule)
         if tally.matched or tally.errors:
             self._read_again(scratch, rule)
         if rule.target is not None and tally.matched and demand is None:
@@ -299,7 +299,7 @@ class Rehearsal:
                 if not each.problems and key_of(each.stored_id) not in left
             ]
             if again:
-                self._tell(
+                self._note(
                     rule,
                     f"it still matches {_of_samples(again, self.copies)} after it was applied; let "
                     "its update end the match of its target",
@@ -312,11 +312,11 @@ class Rehearsal:
         self.copies[key].problems.append(str(error))
         self.failures.setdefault(rule.name, {})[key] = error
 
-    def _tell_failures(self, rule: BoundRule) -> None:
-        """Tell for how many copies a rule failed, and why it did for the first."""
+    def _report_failures(self, rule: BoundRule) -> None:
+        """Report for how many copies a rule failed, and why it did for the first."""
         errors = list(self.failures.get(rule.name, {}).values())
         if errors:
-            self._tell(rule, f"it failed for {_of_samples(errors, self.copies)}: {errors[0]}")
+            self._note(rule, f"it failed for {_of_samples(errors, self.copies)}: {errors[0]}")
 
     def _matching(self, work: Work, rule: BoundRule) -> list[_Copy]:
         return list(self._found(work.collection, work.documents_of(rule.target)).values())
@@ -325,7 +325,7 @@ class Rehearsal:
         keys = {key_of(each) for each in ids_of(on_primary(scratch), query)}
         return {key: each for key, each in self.copies.items() if key in keys}
 
-    def _tell(self, rule: BoundRule, problem: str) -> None:
+    def _note(self, rule: BoundRule, problem: str) -> None:
         self.by_rule.setdefault(rule.name, []).append(problem)
 
     def _read_again(self, scratch: Collection[Any], rule: BoundRule) -> None:

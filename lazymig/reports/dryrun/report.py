@@ -38,9 +38,9 @@ class RulePreview(JsonValue, Readable):
         (the rule writes by itself) or `"once"` (it has effects outside of the document).
     :ivar remaining: the documents that its target matches now; `None` if it is undetermined.
     :ivar reached: the documents that it will match once the earlier rules have been applied, and
-        MongoDB has refused none; `None` where that cannot be told exactly.
+        MongoDB has refused none; `None` where that is not known exactly.
     :ivar plan: how its documents are found; `None` if it is undetermined, or where MongoDB does not
-        tell.
+        say.
     :ivar problems: what there is to know before a run; empty if nothing.
     """
 

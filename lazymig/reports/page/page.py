@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -20,9 +19,9 @@ from lazymig.operations.journal.history import History, Quarantined, Run, Sample
 from lazymig.operations.journal.journal import JOURNAL, client_now
 from lazymig.reports.drift.documents import check_model
 from lazymig.reports.drift.findings import CheckReport, DriftReport
-from lazymig.reports.page.charts import Bar, Span, Spark, bar_of, span_of, spark_of
+from lazymig.reports.page.charts import Span, Spark, bar_of, span_of, spark_of
 from lazymig.reports.page.html import template
-from lazymig.reports.status import ModelStanding, RuleStanding, documents_left, look
+from lazymig.reports.status import RuleStanding, documents_left, look
 
 __all__ = ["render_report", "write_report"]
 
@@ -137,62 +136,6 @@ def write_report(
 # --- What the page is made of ---
 
 
-@dataclass(frozen=True, slots=True)
-class _Waited:
-    """Seconds that a run has waited for one reason."""
-
-    reason: str
-    words: str
-    seconds: float
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Ran:
-    """A run, and its place on the time line."""
-
-    run: Run
-    end: datetime
-    seconds: float
-    bar: Bar
-    waited: tuple[_Waited, ...]
-    options: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Section:
-    """What is said of one model.
-
-    `left` of `total` documents are matched by a rule whose matches end; `at_least` so many where a
-    rule cannot be counted. `not_kept` says why the fresh sample is not in the journal.
-    """
-
-    standing: ModelStanding
-    handler: str | None
-    total: int
-    left: int
-    share: float
-    rules: tuple[tuple[RuleStanding, Spark | None], ...]
-    not_kept: str | None
-    runs: tuple[_Ran, ...]
-    runs_in_all: int
-    time: Span | None
-    quarantine: tuple[Quarantined, ...]
-    more_quarantined: bool
-    checks: Sequence[CheckReport]
-    drift: Sequence[DriftReport]
-
-    @property
-    def at_least(self) -> bool:
-        """Return whether a rule cannot be counted."""
-        return any(rule.status.undetermined for rule in self.standing.rules)
-
-    @property
-    def removable(self) -> list[str]:
-        """The rules that no stored document needs."""
-        return [rule.name for rule in self.standing.rules if rule.removable]
-
-
 def _by_model(
     given: Reports[Report] | None, names: Sequence[str], what: str
 ) -> dict[str, list[Report]]:
@@ -201,7 +144,7 @@ def _by_model(
     for report in reports:
         if report.model not in names:
             raise ValueError(
-                f"{what} has a report about {report.model}, which is none of the models; "
+                f"{what} has a report about {report.model}, which is not among the models; "
                 "give its model as well, or leave it out"
             )
         found.setdefault(report.model, []).append(report)
@@ -216,7 +159,12 @@ def _section(
     others: set[str],
     checks: Sequence[CheckReport],
     drift: Sequence[DriftReport],
-) -> _Section:
+) -> dict[str, Any]:
+    """What the template says of one model.
+
+    `left` of `total` documents are matched by a rule whose matches end; `at_least` so many where a
+    rule cannot be counted. `not_kept` says why the fresh sample is not in the journal.
+    """
     collection = untouched_collection(model)
     handler = getattr(model, "migration_handler", None)
     plan = None if handler is None else plan_for(handler, model)
@@ -230,31 +178,28 @@ def _section(
     shown = runs[:_MOST_RUNS]
     time = span_of(moment for run in shown for moment in (run.started, _end_of(run)))
     quarantine = _quarantine(history, runs)
-    plan = None if handler is None else plan_for(handler, model)
     left = documents_left(collection, plan, standing.rules)
     total = max(left, standing.total)
     refused = standing.refusal
-    return _Section(
-        standing=standing,
-        handler=None if handler is None else handler.__qualname__,
-        total=total,
-        left=left,
+    return {
+        "standing": standing,
+        "handler": None if handler is None else handler.__qualname__,
+        "total": total,
+        "left": left,
+        "at_least": any(rule.status.undetermined for rule in standing.rules),
         # Of no documents all is done.
-        share=(total - left) / total if left else 1.0,
-        rules=tuple((rule, _spark(rule, standing.samples)) for rule in standing.rules),
-        not_kept=(
-            None
-            if refused is None
-            else str((refused.details or {}).get("codeName") or f"code {refused.code}")
-        ),
-        runs=() if time is None else tuple(_ran(run, time) for run in shown),
-        runs_in_all=len(runs),
-        time=time,
-        quarantine=tuple(quarantine[:_MOST_QUARANTINED]),
-        more_quarantined=len(quarantine) > _MOST_QUARANTINED,
-        checks=checks,
-        drift=drift,
-    )
+        "share": (total - left) / total if left else 1.0,
+        "rules": [(rule, _spark(rule, standing.samples)) for rule in standing.rules],
+        "removable": [rule.name for rule in standing.rules if rule.removable],
+        "not_kept": refused and ((refused.details or {}).get("codeName") or f"code {refused.code}"),
+        "runs": [] if time is None else [_ran(run, time) for run in shown],
+        "runs_in_all": len(runs),
+        "time": time,
+        "quarantine": quarantine[:_MOST_QUARANTINED],
+        "more_quarantined": len(quarantine) > _MOST_QUARANTINED,
+        "checks": checks,
+        "drift": drift,
+    }
 
 
 def _spark(rule: RuleStanding, samples: Sequence[Sample]) -> Spark | None:
@@ -279,21 +224,20 @@ def _end_of(run: Run) -> datetime:
     return max(run.started, run.ended or run.heartbeat)
 
 
-def _ran(run: Run, time: Span) -> _Ran:
+def _ran(run: Run, time: Span) -> dict[str, Any]:
+    """A run, its place on the time line, and what it waited for: how long, for which share."""
     end = _end_of(run)
     seconds = (end - run.started).total_seconds()
-    return _Ran(
-        run=run,
-        end=end,
-        seconds=seconds,
-        bar=bar_of(run.started, end, time, (session.started for session in run.sessions[1:])),
-        waited=tuple(
-            _Waited(
-                reason, _REASONS.get(reason, ""), spent, min(1.0, spent / seconds) if seconds else 0
-            )
+    return {
+        "run": run,
+        "end": end,
+        "seconds": seconds,
+        "bar": bar_of(run.started, end, time, (session.started for session in run.sessions[1:])),
+        "waited": [
+            (reason, _REASONS.get(reason, ""), spent, min(1.0, spent / seconds) if seconds else 0.0)
             for reason, spent in sorted(run.waited.items(), key=lambda item: -item[1])
-        ),
-        options=tuple(
+        ],
+        "options": [
             (name, str(value).removesuffix(".0")) for name, value in run.options.items() if value
-        ),
-    )
+        ],
+    }
