@@ -115,44 +115,40 @@ __version__ = "0.1.0"
 
 # The module of each name that is imported when it is asked for.
 _HOMES = {
-    "CheckFinding": "reports.drift.findings",
-    "CheckReport": "reports.drift.findings",
-    "DocumentMigration": "migration",
-    "DriftFinding": "reports.drift.findings",
-    "DriftReport": "reports.drift.findings",
-    "History": "operations.journal.history",
-    "LazyMigrationMixin": "odm.document",
-    "LazyMigrationQuerySet": "odm.querysets.queryset",
-    "MigrationReport": "engines.report",
-    "PreviewReport": "reports.dryrun.preview",
-    "Progress": "operations.runs.progress",
-    "ProgressBar": "operations.runs.progress",
-    "ProgressLog": "operations.runs.progress",
-    "Quarantined": "operations.journal.entries",
-    "RestoreConflict": "operations.backup.restore",
-    "RestoreReport": "operations.backup.restore",
-    "RuleProposal": "reports.drift.proposals",
-    "RuleReport": "engines.report",
-    "RuleRun": "operations.journal.rule_run",
-    "RuleStatus": "engines.pending",
-    "Run": "operations.journal.entries",
-    "RunOptions": "operations.runs.options",
-    "as_stored": "odm.stored",
-    "check_documents": "reports.drift.checks",
-    "diff": "reports.drift.diff",
-    "once": "rules.once",
-    "render_report": "reports.page.page",
-    "restore": "operations.backup.restore",
-    "write_report": "reports.page.page",
+    name: module
+    for module, names in {
+        "engines.report": "MigrationReport RuleReport",
+        "engines.pending": "RuleStatus",
+        "migration": "DocumentMigration",
+        "odm.document": "LazyMigrationMixin",
+        "odm.querysets.queryset": "LazyMigrationQuerySet",
+        "odm.stored": "as_stored",
+        "operations.backup.restore": "RestoreConflict RestoreReport restore",
+        "operations.journal.entries": "Quarantined Run",
+        "operations.journal.history": "History",
+        "operations.journal.rule_run": "RuleRun",
+        "operations.runs.options": "RunOptions",
+        "operations.runs.progress": "Progress ProgressBar ProgressLog",
+        "reports.drift.checks": "check_documents",
+        "reports.drift.diff": "diff",
+        "reports.drift.findings": "CheckFinding CheckReport DriftFinding DriftReport",
+        "reports.drift.proposals": "RuleProposal",
+        "reports.dryrun.preview": "PreviewReport",
+        "reports.page.page": "render_report write_report",
+        "rules.once": "once",
+    }.items()
+    for name in names.split()
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:
+    # Type checkers know the names by the imports above, and that there are no others.
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from bson.errors import InvalidBSON, InvalidDocument
@@ -11,7 +12,7 @@ from pymongo.errors import BulkWriteError, OperationFailure
 
 from lazymig.errors import LazyMigError
 
-__all__ = ["bare", "excerpt", "shape_of", "without_secrets"]
+__all__ = ["bare", "excerpt", "in_texts", "shape_of", "without_secrets"]
 
 _URI = re.compile(r"\b(mongodb(?:\+srv)?)://\S+", re.IGNORECASE)
 
@@ -53,12 +54,17 @@ _STRUCTURAL: Final = frozenset(
 
 def without_secrets(value: Any) -> Any:
     """The value with every connection string in its texts, keys too, cut down to its scheme."""
+    return in_texts(value, partial(_URI.sub, r"\1://..."))
+
+
+def in_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """The value with every text in it changed, those of keys too; tuples become lists."""
     if isinstance(value, str):
-        return _URI.sub(r"\1://...", value)
+        return change(value)
     if isinstance(value, Mapping):
-        return {without_secrets(key): without_secrets(part) for key, part in value.items()}
+        return {in_texts(key, change): in_texts(part, change) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [without_secrets(part) for part in value]
+        return [in_texts(part, change) for part in value]
     return value
 
 

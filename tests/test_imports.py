@@ -99,9 +99,10 @@ def test_a_model_loads_no_runs_and_no_reports(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["frobnicate", "migrate_all"])
 def test_a_name_that_there_is_not(name: str) -> None:
-    """A name that is not public is an AttributeError, as of any module."""
+    """A name that is not public is an AttributeError, as of any module, and has no home."""
     import lazymig
 
+    assert set(lazymig._HOMES) < set(lazymig.__all__)
     with pytest.raises(AttributeError, match=f"module 'lazymig' has no attribute '{name}'"):
         getattr(lazymig, name)
 

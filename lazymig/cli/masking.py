@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, unquote_plus
+
+from lazymig.redaction import in_texts
 
 __all__ = ["Mask", "masked"]
 
@@ -62,10 +63,4 @@ class Mask:
 
     def data(self, value: Any) -> Any:
         """A value of JSON's types with every connection string in its texts masked."""
-        if isinstance(value, str):
-            return masked(value)
-        if isinstance(value, Mapping):
-            return {masked(str(key)): self.data(part) for key, part in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [self.data(part) for part in value]
-        return value
+        return in_texts(value, masked)

@@ -68,6 +68,8 @@ def run() -> MigrationReport:
 WRONG_USE = """
 from user import User, UserMigration
 
+from lazymig import frobnicate
+
 UserMigration(User).migrate_pending(chunk_sizes=100)
 """
 
@@ -177,5 +179,6 @@ def test_users_are_type_checked(installed: Path, tmp_path: Path) -> None:
         check=False,
     )
     errors = [line for line in checked.stdout.splitlines() if ": error:" in line]
-    assert [line.partition(":")[0] for line in errors] == ["wrong.py"], checked.stdout
-    assert "chunk_sizes" in errors[0]
+    assert [line.partition(":")[0] for line in errors] == ["wrong.py"] * 2, checked.stdout
+    assert "frobnicate" in errors[0]
+    assert "chunk_sizes" in errors[1]
