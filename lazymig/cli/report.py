@@ -38,9 +38,7 @@ def register(group: click.Group) -> None:
         help="Random documents to check and to compare; 0 leaves that out.",
     )
     @click.option("--all", "every", is_flag=True, help="Check and compare all documents.")
-    @click.option(
-        "--no-record", is_flag=True, help="Do not keep what is left in the journal, for charts."
-    )
+    @click.option("--no-record", is_flag=True, help="Do not keep what is left in the journal.")
     def report(
         session: Session, file: Path, title: str | None, sample: int, every: bool, no_record: bool
     ) -> int:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-import mongoengine
-import mongomock
 import pytest
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
-from lazymig import History, RuleStatus
-from lazymig.reports.status import _standing, look
+from lazymig import History
 from tests.cli.app import models
 from tests.cli.app.models import User, fill
 
@@ -122,22 +119,6 @@ def test_a_look_can_go_unnoted(shop, database):
     assert database.list_collection_names() == ["user"]
 
 
-def test_looks_at_other_collections(database):
-    """The looks at one collection of a model are none at another."""
-    for collection in (database.user, database.archive):
-        collection.insert_one({"_id": 1})
-    look(User, database.user)
-    assert look(User, database.archive).since is None
-    assert look(User, database.user).since is not None
-
-
-def test_a_total_that_is_too_low():
-    """The total may be an estimate: no share is below zero."""
-    status = RuleStatus("x", 1, "lazy", 5, static=True, converges=True, undetermined=False)
-    standing = _standing(status, 2, None, datetime(2026, 11, 21))
-    assert (standing.total, standing.done) == (5, 0.0)
-
-
 def test_a_look_that_cannot_be_kept(shop, database, monkeypatch):
     """Who may not write to the journal is told so, and gets the counts all the same."""
     fill(database, 2)
@@ -204,16 +185,6 @@ def test_a_handler_without_rules(shell, uri):
     shell.set(LAZYMIG_URI=uri, LAZYMIG_MODELS="shop")
     assert shell.json("status")["models"][0]["rules"] == []
     assert "its handler has no rules" in shell("status").out
-
-
-def test_a_look_without_a_server(mock_db):
-    """The function behind the command works on mongomock, too."""
-    fill(mock_db, 2)
-    assert isinstance(mongoengine.get_connection(), mongomock.MongoClient)
-    look(User, mock_db.user)
-    standing = look(User, mock_db.user)
-    assert standing.since is not None
-    assert [rule.remaining for rule in standing.rules] == [2, 2, 0]
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lazymig.raw.differences import MISSING
@@ -146,18 +147,12 @@ class Detector:
             f"{site.path!r} is stored in {documents(draft.count)}, {new!r} is missing in "
             f"{documents(missing)}."
         )
-        return Draft(
+        return replace(
+            draft,
             kind="rename",
-            classes=draft.classes,
-            path=draft.path,
             message=f"is {draft.path!r} the former name of {field.path!r}?",
-            count=draft.count,
-            ids=draft.ids,
-            values_in=draft.values_in,
-            types=draft.types,
             expected=expected_types(field.facts),
             candidates=(new,),
-            query=draft.query,
             proposal=renamed(site, new, [why, question]),
         )
 

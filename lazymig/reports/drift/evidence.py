@@ -45,28 +45,25 @@ def values_at(
     :param by_class: whether `_cls` distinguishes the classes of the documents themselves.
     """
     for place in places:
-        for value in _walk(document, place.chain, by_class=by_class):
+        # Without classes each document is one of the model's.
+        for value in _walk(document, place.chain if by_class else place.chain[1:]):
             if name is None:
                 yield value
             elif isinstance(value, Mapping):
                 yield value.get(name, MISSING)
 
 
-def _walk(value: Any, chain: Sequence[ModelPath], *, by_class: bool) -> Iterator[Any]:
+def _walk(value: Any, chain: Sequence[ModelPath]) -> Iterator[Any]:
     if not chain:
         yield value
         return
     place, *rest = chain
     if place.role == "object":
-        known = isinstance(value, Mapping) and (
-            (place.parent is None and not by_class) or value.get("_cls") in place.names
-        )
-        if known:
-            yield from _walk(value, rest, by_class=by_class)
+        if isinstance(value, Mapping) and value.get("_cls") in place.names:
+            yield from _walk(value, rest)
     elif place.role == "field":
         assert place.facts is not None
-        inner = value.get(place.facts.stored, MISSING)
-        yield from _walk(inner, rest, by_class=by_class)
+        yield from _walk(value.get(place.facts.stored, MISSING), rest)
     else:
         assert place.parent is not None
         items: Iterable[Any] = ()
@@ -75,7 +72,7 @@ def _walk(value: Any, chain: Sequence[ModelPath], *, by_class: bool) -> Iterator
         elif is_array(value):
             items = value
         for item in items:
-            yield from _walk(item, rest, by_class=by_class)
+            yield from _walk(item, rest)
 
 
 def evidence_of(values: Iterable[Any]) -> Evidence:

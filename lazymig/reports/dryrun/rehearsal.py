@@ -324,11 +324,9 @@ class Rehearsal:
             self._note(rule, f"it failed for {_of_samples(errors, self.copies)}: {errors[0]}")
 
     def _matching(self, work: Work, rule: BoundRule) -> list[_Copy]:
-        return list(self._found(work.collection, work.documents_of(rule.target)).values())
-
-    def _found(self, scratch: Collection[Any], query: Raw) -> Mapping[Any, _Copy]:
-        keys = {key_of(each) for each in ids_of(on_primary(scratch), query)}
-        return {key: each for key, each in self.copies.items() if key in keys}
+        query = work.documents_of(rule.target)
+        keys = {key_of(each) for each in ids_of(on_primary(work.collection), query)}
+        return [each for key, each in self.copies.items() if key in keys]
 
     def _note(self, rule: BoundRule, problem: str) -> None:
         self.by_rule.setdefault(rule.name, []).append(problem)
@@ -355,18 +353,15 @@ class Rehearsal:
             return None
         # What a model looks up while it validates must not be migrated by that.
         with as_stored(root_of(self.plan.doc_class)):
+            what = "it does not load"
             try:
                 document = self.build(readable(each.raw, collection, as_is=True))
-            except PyMongoError:
-                raise
-            except Exception as exc:  # noqa: BLE001 - whatever a model raises
-                return f"it does not load: {type(exc).__name__}: {exc}"
-            try:
+                what = "it is not valid"
                 document.validate(clean=False)
             except PyMongoError:
                 raise
             except Exception as exc:  # noqa: BLE001 - whatever a model raises
-                return f"it is not valid: {type(exc).__name__}: {exc}"
+                return f"{what}: {type(exc).__name__}: {exc}"
         return None
 
 
