@@ -50,7 +50,7 @@ docs: $(VENV)/.dev-installed
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 bench: $(VENV)/.dev-installed
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --seconds 170
 
 bench-all: $(VENV)/.dev-installed
 	$(BIN)/python -m benchmarks --all

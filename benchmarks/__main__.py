@@ -1,9 +1,12 @@
-"""The command: which benchmarks, how often, how large; the table, and the figures as JSON."""
+"""The command: which benchmarks, how often, how large; table, verdict, and figures as JSON."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import secrets
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,14 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import mongoengine
+from pymongo import MongoClient
 from pymongo.database import Database
 
 from benchmarks import bulk, importing, loading, queries, runs
 from benchmarks.data import ALIAS
+from benchmarks.machine import Circumstances, circumstances
 from benchmarks.measure import Benchmark, Row, measured
+from lazymig.testing.mongod import EmbeddedServer
 from tests.support.server import CLIENT_OPTIONS, running_server
 
-__all__ = ["BENCHMARKS", "connected", "main"]
+__all__ = ["BENCHMARKS", "HEADLINES", "connected", "main"]
 
 BENCHMARKS: dict[str, Callable[[Database[Any], float], Benchmark]] = {
     "import": importing.importing,
@@ -44,6 +50,18 @@ BENCHMARKS: dict[str, Callable[[Database[Any], float], Benchmark]] = {
     "count-missing": queries.counting_missing,
 }
 
+# What users pay day by day: loads of new and of old documents, bulk runs, queries.
+HEADLINES = (
+    "iterate",
+    "no-rules",
+    "get",
+    "stale",
+    "bulk-static",
+    "bulk-computed",
+    "query-built",
+    "query-iterate",
+)
+
 
 @contextmanager
 def connected(uri: str) -> Iterator[Database[Any]]:
@@ -61,17 +79,53 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print a line for each comparison, and write the JSON file that is asked for."""
     options = _options(arguments)
     rows: list[Row] = []
-    print(_line("what", "against", "ratio", "best", "limit", "", "medians"))
-    with running_server() as uri:
-        for name in options.names or BENCHMARKS:
+    started = time.monotonic()
+    # With the options of MongoDB itself and on disk, as in production.
+    with running_server(EmbeddedServer()) as uri:
+        around = _circumstances(uri)
+        print(*around.lines(), f"seed {options.seed}", "", sep="\n")
+        print(_line("what", "against", "ratio", "best", "limit", "", "medians"))
+        names = _chosen(options)
+        for number, name in enumerate(names):
+            # What a benchmark leaves of its share of the time goes to those after it.
+            left = options.seconds - (time.monotonic() - started)
+            begun = time.monotonic()
             with connected(uri) as database:
                 benchmark = BENCHMARKS[name](database, options.scale)
-                for row in measured(benchmark, options.repeat):
+                share = left / (len(names) - number) - (time.monotonic() - begun)
+                for row in measured(benchmark, options.repeat, options.seed, share):
                     rows.append(row)
                     print(_formatted(row), flush=True)
+    verdict = _verdict(rows)
+    print(f"\n{verdict}; {time.monotonic() - started:.0f} s")
     if options.json is not None:
-        figures = [{**asdict(row), "verdict": row.verdict} for row in rows]
+        figures = {
+            **asdict(around),
+            "seed": options.seed,
+            "rows": [{**asdict(row), "verdict": row.verdict} for row in rows],
+            "verdict": verdict,
+        }
         options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def _circumstances(uri: str) -> Circumstances:
+    client: MongoClient[Any]
+    with MongoClient(uri, **CLIENT_OPTIONS) as client:
+        return circumstances(str(client.server_info()["version"]))
+
+
+def _chosen(options: argparse.Namespace) -> Sequence[str]:
+    if options.names:
+        names: Sequence[str] = options.names
+        return names
+    return tuple(BENCHMARKS) if options.all else HEADLINES
+
+
+def _verdict(rows: Sequence[Row]) -> str:
+    over = [row.what for row in rows if row.verdict != "ok"]
+    if not over:
+        return f"ok: all {len(rows)} rows are within their limits"
+    return f"over: {len(over)} of {len(rows)} rows: {'; '.join(over)}"
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -80,7 +134,23 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         description="Costs as ratios of medians; 'best' is the ratio of the fastest runs.",
     )
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHMARKS)} (default: all)"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"which: {', '.join(BENCHMARKS)} (default: the main ones)",
+    )
+    parser.add_argument("--all", action="store_true", help="all of them")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=math.inf,
+        help="for all benchmarks together: fewer turns, three at least (default: no limit)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=secrets.randbelow(2**32),
+        help="repeat the order of an earlier run, which has printed its seed",
     )
     parser.add_argument("--repeat", type=int, default=11, help="timed turns (default: 11)")
     parser.add_argument(

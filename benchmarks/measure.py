@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import random
 import statistics
 import time
@@ -11,6 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 __all__ = ["Benchmark", "Comparison", "Row", "Side", "measured"]
+
+# Timed turns that a median needs.
+_FEWEST = 3
 
 
 def _nothing() -> None:
@@ -77,15 +81,21 @@ class Row:
         return "ok" if self.ratio <= self.limit else "over"
 
 
-def measured(benchmark: Benchmark, repeat: int) -> list[Row]:
+def measured(benchmark: Benchmark, repeat: int, seed: int, seconds: float = math.inf) -> list[Row]:
     """Time every side `repeat` times, in an order shuffled anew for each turn.
 
     One more turn at the start warms up and is dropped.
+
+    :param seed: what the order is drawn from, so that it can be repeated.
+    :param seconds: after so long no turn is begun any more, once three are timed.
     """
+    ends = time.monotonic() + seconds
     times: dict[str, list[float]] = {side.name: [] for side in benchmark.sides}
     order = list(benchmark.sides)
-    shuffle = random.Random(benchmark.name).shuffle
+    shuffle = random.Random(f"{seed} {benchmark.name}").shuffle
     for turn in range(repeat + 1):
+        if turn > _FEWEST and time.monotonic() > ends:
+            break
         shuffle(order)
         for side in order:
             seconds = _timed(side)

@@ -38,8 +38,14 @@ settings.load_profile(os.environ.get("LAZYMIG_PROFILE", "default"))
 _SERVERS = frozenset({"server_uri", "lazymig_mongod"})
 
 
+# Folders of the tests that take longest: they come first, so that none is left at the end, when
+# the other processes have nothing more to do.
+_FIRST = ("equivalence", "faults", "packaging", "demo")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs a MongoDB server, whether it asks for it or is given it as a parameter."""
+    items.sort(key=lambda item: item.path.parent.name not in _FIRST)
     for item in items:
         given = getattr(item, "callspec", None)
         chosen = {str(value) for value in given.params.values()} if given is not None else set()

@@ -7,7 +7,7 @@ import json
 import pytest
 from mongoengine import Document
 
-from benchmarks.__main__ import BENCHMARKS, connected, main
+from benchmarks.__main__ import BENCHMARKS, HEADLINES, connected, main
 from benchmarks.measure import Benchmark, Comparison, Side, measured
 
 TINY = 0.002
@@ -59,21 +59,52 @@ def test_turns():
         Side("other", lambda: None, factor=0.0),
     )
     comparisons = (Comparison("nothing", "other", "one", 0.5),)
-    (row,) = measured(Benchmark("idle", sides, comparisons), repeat=3)
+    (row,) = measured(Benchmark("idle", sides, comparisons), repeat=3, seed=1)
     assert calls == ["prepare", "run"] * 4
     assert (row.ratio, row.best, row.seconds, row.verdict) == (0.0, 0.0, 0.0, "ok")
 
 
+def test_time_is_short():
+    """When the time is up, three turns have been timed and no more is begun."""
+    calls = []
+    measured(Benchmark("idle", (Side("one", lambda: calls.append(1)),), ()), 9, seed=1, seconds=0)
+    assert len(calls) == 1 + 3
+
+
+def test_order():
+    """The order of the sides is that of the seed: the same again, and another with another seed."""
+
+    def order_of(seed):
+        calls = []
+        sides = tuple(Side(name, lambda name=name: calls.append(name)) for name in "abc")
+        measured(Benchmark("idle", sides, ()), repeat=20, seed=seed)
+        return calls
+
+    assert order_of(1) == order_of(1)
+    assert order_of(1) != order_of(2)
+
+
 def test_command(server_uri, monkeypatch, capsys, tmp_path):
-    """The command prints a line for each comparison and writes the same rows as JSON."""
+    """The command prints circumstances, a line for each comparison and a verdict, and JSON."""
     monkeypatch.setenv("LAZYMIG_TEST_URI", server_uri)
     figures = tmp_path / "figures.json"
-    main(["get", "stale", "--repeat", "1", "--scale", str(TINY), "--json", str(figures)])
-    lines = capsys.readouterr().out.splitlines()
-    rows = json.loads(figures.read_text(encoding="utf-8"))
-    assert len(lines) == len(rows) + 1 == 4
-    assert all(line.startswith(row["what"]) for line, row in zip(lines[1:], rows, strict=True))
-    assert all(row["verdict"] in line for line, row in zip(lines[1:], rows, strict=True))
+    words = ["--repeat", "1", "--scale", str(TINY), "--seed", "7", "--json", str(figures)]
+    main(["get", "stale", *words])
+    machine, versions, seed, _, _, *lines, _, verdict = capsys.readouterr().out.splitlines()
+    written = json.loads(figures.read_text(encoding="utf-8"))
+    rows = written["rows"]
+    assert written["processor"] in machine
+    assert all(f"{name} {version}" in versions for name, version in written["versions"].items())
+    assert seed == "seed 7"
+    assert len(lines) == len(rows) == 3
+    assert all(line.startswith(row["what"]) for line, row in zip(lines, rows, strict=True))
+    assert all(row["verdict"] in line for line, row in zip(lines, rows, strict=True))
+    assert verdict.startswith(written["verdict"])
+
+
+def test_headlines():
+    """The main benchmarks are some of all."""
+    assert set(HEADLINES) < set(BENCHMARKS)
 
 
 @pytest.mark.parametrize("arguments", [["no-such"], ["--repeat", "0"]])

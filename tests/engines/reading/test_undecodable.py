@@ -18,7 +18,7 @@ from lazymig.engines.bulk import Work
 from lazymig.odm.plans import plan_for
 from lazymig.rules.rule import Scope
 from tests.support.handlers import copying, handler, model, rule
-from tests.support.odd import KINDS, TOO_LATE, odd_value, with_broken_text
+from tests.support.oddities import KINDS, TOO_LATE, odd_value, with_broken_text
 
 COUNT = 250
 ODD = 3
