@@ -14,7 +14,7 @@ from typing import Any
 import mongoengine
 from pymongo.database import Database
 
-from benchmarks import bulk, loading, queries, runs
+from benchmarks import bulk, importing, loading, queries, runs
 from benchmarks.data import ALIAS
 from benchmarks.measure import Benchmark, Row, measured
 from tests.support.server import CLIENT_OPTIONS, running_server
@@ -22,6 +22,7 @@ from tests.support.server import CLIENT_OPTIONS, running_server
 __all__ = ["BENCHMARKS", "connected", "main"]
 
 BENCHMARKS: dict[str, Callable[[Database[Any], float], Benchmark]] = {
+    "import": importing.importing,
     "iterate": loading.iterating,
     "iterate-wide": loading.iterating_wide,
     "no-rules": loading.without_rules,

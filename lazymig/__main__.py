@@ -1,8 +1,27 @@
-"""`python -m lazymig`: the program `lazymig`."""
+"""The program `lazymig`, also as `python -m lazymig`; one line where its libraries are missing."""
 
 from __future__ import annotations
 
-from lazymig.cli.main import main
+import sys
+
+from lazymig.errors import MissingExtra, check_extra
+
+__all__ = ["main"]
+
+_LIBRARIES = ("click", "rich", *(("tomli",) if sys.version_info < (3, 11) else ()))
+
+
+def main() -> None:
+    """Run the program and end the process; with 2, as for a wrong call, where it cannot be run."""
+    try:
+        check_extra("the command line", *_LIBRARIES)
+    except MissingExtra as error:
+        sys.stderr.write(f"lazymig: {error}\n")
+        sys.exit(2)
+    from lazymig.cli.main import main as program  # noqa: PLC0415 - it imports these libraries
+
+    program()
+
 
 if __name__ == "__main__":
     main()

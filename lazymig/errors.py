@@ -1,19 +1,21 @@
-"""The exceptions of lazymig, and nothing else.
+"""The exceptions of lazymig, and their remedies as data.
 
 LazyMigError
 ├── RuleDefinitionError (ValueError)   a handler or a rule is written wrongly
 │   └── UpdateQueryError               a rule's update would be refused by MongoDB or by the model
 ├── RunOptionError (ValueError)        an option of a bulk run has a value that it cannot have
 ├── SettleLimitExceeded                an operation needs too many documents brought up to date
-├── RunError                           a bulk run cannot begin, go on or be controlled
+├── RunError                           a bulk run cannot begin, be resumed or be controlled
 │   ├── CollectionLocked               another bulk run holds the lease of the collection
 │   ├── LeaseLost                      this run no longer holds it
-│   ├── RunTakenOver                   another process has gone on with this run
+│   ├── RunTakenOver                   another process has resumed this run
 │   ├── RunNotFound                    the journal has no such run
 │   ├── RunNotActive                   the run has ended, or the process that ran it is gone
-│   ├── RuleChanged                    the run to go on with has begun with other rules
+│   ├── RuleChanged                    the run to resume has begun with other rules
+│   ├── BackupFailed                   the backup of a chunk cannot be written
 │   └── WorkerFailed                   a chunk has ended one worker after the other
-├── BackupUnreadable                   a backup is not there, damaged, or of something else
+├── BackupUnreadable                   a backup is missing, damaged, or of something else
+├── MissingExtra (ImportError)         a library of the extra lazymig[cli] is not installed
 ├── HandlerFileError                   a handler's source file cannot be found, read or edited
 └── MigrationError                     a document could not be brought up to date
     ├── MigrationFailed                the update was refused, the rule raised or is in vain
@@ -27,9 +29,11 @@ ConvergenceWarning (UserWarning)       a lazy rule that a match alone must not s
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, Final, Literal
 
 __all__ = [
     "BackupFailed",
@@ -44,6 +48,9 @@ __all__ = [
     "MigrationFailed",
     "MigrationInProgress",
     "MigrationTimeout",
+    "MissingExtra",
+    "Remedy",
+    "RemedyKind",
     "RuleChanged",
     "RuleDefinitionError",
     "RunError",
@@ -54,7 +61,66 @@ __all__ = [
     "SettleLimitExceeded",
     "UpdateQueryError",
     "WorkerFailed",
+    "check_extra",
 ]
+
+RemedyKind = Literal[
+    "again",
+    "list_runs",
+    "new_run",
+    "resume",
+    "resume_first",
+    "resume_or_again",
+    "resume_this",
+    "stop",
+    "wait",
+]
+
+# The command line has a table of its own, of commands.
+_AS_CALLS: Final[Mapping[RemedyKind, str]] = {
+    "again": "again=True applies it again",
+    "list_runs": "History(...).runs() lists the runs",
+    "new_run": "a call without resume begins a new run",
+    "resume": "resume with resume=True",
+    "resume_first": (
+        "resume it with {migrate}(resume='{run}') first, which leaves what is in quarantine, and "
+        "retry that then"
+    ),
+    "resume_or_again": (
+        "resume it with {migrate}(resume='{run}'), or pass again=True if these documents may get "
+        "it twice"
+    ),
+    "resume_this": "resume it with resume=True",
+    "stop": (
+        "wait for it, or stop it with {history}.stop('{run}'); if that process is dead, begin "
+        "again after that time"
+    ),
+    "wait": "wait for it, or stop it; if that process is dead, begin again after that time",
+}
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What to do about a run: a kind of step, and what it is about.
+
+    `str` words it as a call of the library; the command line words it as a command.
+
+    :ivar run: the id of the run.
+    :ivar scope: the scope of the run.
+    :ivar journal: the name of the journal's collection, `None` for the default one.
+    """
+
+    kind: RemedyKind
+    run: str | None = None
+    scope: Literal["lazy", "bulk"] = "bulk"
+    journal: str | None = None
+
+    def __str__(self) -> str:
+        return _AS_CALLS[self.kind].format(
+            run=self.run,
+            migrate="migrate_all" if self.scope == "bulk" else "migrate_pending",
+            history="History(...)" if self.journal is None else f"History(..., {self.journal!r})",
+        )
 
 
 class LazyMigError(Exception):
@@ -91,7 +157,7 @@ class RuleDefinitionError(LazyMigError, ValueError):
 
 
 class UpdateQueryError(RuleDefinitionError):
-    """A rule's update is none, or writes a path that the model does not know."""
+    """A rule's update is invalid, or writes a path that the model does not know."""
 
 
 class RunOptionError(LazyMigError, ValueError):
@@ -110,7 +176,7 @@ class SettleLimitExceeded(LazyMigError):
     """An operation needs more old documents brought up to date first than `settle_limit` allows.
 
     Nothing was written. `model`, `operation` and `rules` are names, `documents` is the number of
-    documents that would have to be brought up to date; counting stops soon behind the limit.
+    documents that would have to be brought up to date; counting stops soon after the limit.
     """
 
     def __init__(
@@ -131,22 +197,38 @@ class SettleLimitExceeded(LazyMigError):
 
 
 class RunError(LazyMigError):
-    """A bulk run cannot begin, go on or be controlled.
+    """A bulk run cannot begin, be resumed or be controlled.
 
     `collection` is the name of the run's collection, with its database, and `run` the run's id;
-    each is `None` where it is not known.
+    each is `None` where it is not known. `problem` is the text without `remedy`, which is `None`
+    where no call of lazymig helps.
     """
 
-    def __init__(self, problem: str, *, collection: str | None = None, run: Any = None) -> None:
+    def __init__(
+        self,
+        problem: str,
+        *,
+        collection: str | None = None,
+        run: Any = None,
+        remedy: Remedy | None = None,
+    ) -> None:
         self.collection = collection
         self.run = run
-        super().__init__(problem)
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(problem if remedy is None else f"{problem}; {remedy}")
+
+    def worded(self, remedy_as: Callable[[Remedy], str]) -> str:
+        """Return the text, with the remedy, if there is one, as a function words it."""
+        if self.remedy is None:
+            return self.problem
+        return f"{self.problem}; {remedy_as(self.remedy)}"
 
 
 class CollectionLocked(RunError):
     """Another bulk run holds the lease of the collection; nothing was written.
 
-    `holder` tells who: `host`, `pid`, `journal`, `run`, `note`. `expires` is the time, naive UTC by
+    `holder` says who: `host`, `pid`, `journal`, `run`, `note`. `expires` is the time, naive UTC by
     the server's clock, at which the lease ends if its holder does not renew it.
     """
 
@@ -157,10 +239,12 @@ class CollectionLocked(RunError):
         collection: str | None = None,
         holder: Mapping[str, Any] | None = None,
         expires: datetime | None = None,
+        remedy: Remedy | None = None,
     ) -> None:
         self.holder: Mapping[str, Any] = dict(holder or {})
         self.expires = expires
-        super().__init__(problem, collection=collection, run=self.holder.get("run"))
+        run = self.holder.get("run")
+        super().__init__(problem, collection=collection, run=run, remedy=remedy)
 
 
 class LeaseLost(RunError):
@@ -168,7 +252,7 @@ class LeaseLost(RunError):
 
 
 class RunTakenOver(RunError):
-    """Another process has gone on with this run, or its entry was deleted; this one must end."""
+    """Another process has resumed this run, or its entry was deleted; this one must end."""
 
 
 class RunNotFound(RunError):
@@ -198,7 +282,7 @@ class BackupFailed(RunError):
 
 
 class BackupUnreadable(LazyMigError):
-    """A backup is not there, damaged, or of something else; nothing was written.
+    """A backup is missing, damaged, or of something else; nothing was written.
 
     `path` is the file or folder.
     """
@@ -221,8 +305,32 @@ class HandlerFileError(LazyMigError):
         super().__init__(problem if self.path is None else f"{self.path}: {problem}")
 
 
+class MissingExtra(LazyMigError, ImportError):
+    """A library that only the extra `lazymig[cli]` brings is not installed.
+
+    `name` is that of the library.
+    """
+
+    def __init__(self, problem: str, *, name: str) -> None:
+        super().__init__(
+            f"{problem} needs {name}, which is not installed; run pip install 'lazymig[cli]'"
+        )
+        self.name = name
+
+
+def check_extra(what: str, *libraries: str) -> None:
+    """See that libraries of the extra `lazymig[cli]` are installed, without importing them.
+
+    :param what: what needs them.
+    :raises MissingExtra: one is not.
+    """
+    for library in libraries:
+        if find_spec(library) is None:
+            raise MissingExtra(what, name=library)
+
+
 class RuleChanged(RunError):
-    """The run to go on with has begun with other rules, or with another text of one of them."""
+    """The run to resume has begun with other rules, or with another text of one of them."""
 
 
 class WorkerFailed(RunError):

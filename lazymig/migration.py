@@ -1,4 +1,8 @@
-"""DocumentMigration: what users subclass to write rules, and call to run and to watch them."""
+"""DocumentMigration: what users subclass to write rules, and call to run and to watch them.
+
+Runs and reports are imported by the calls that need them: a web process that loads documents alone
+does not pay for them.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +15,25 @@ from mongoengine import Document
 from mongoengine.errors import DoesNotExist
 
 from lazymig.engines.access import as_bytes, on_primary
-from lazymig.engines.bulk import MigrationReport
 from lazymig.engines.deadline import without_client_limit
-from lazymig.engines.pending import RuleStatus
 from lazymig.engines.reading.decoding import decode
 from lazymig.engines.sessions import check_no_transaction
-from lazymig.errors import RunNotFound, RunOptionError
+from lazymig.errors import Remedy, RunNotFound, RunOptionError
 from lazymig.odm.handler import MigrationHandler
 from lazymig.odm.loading import Source, builder_of, is_broken, load_batch
 from lazymig.odm.plans import family_for, plan_for
 from lazymig.odm.schema import collection_of, id_of
-from lazymig.operations.journal.collection import JOURNAL
-from lazymig.operations.runs.options import Options, RunOptions
-from lazymig.operations.runs.retrying import retry_quarantined
-from lazymig.operations.runs.runner import carry_out
-from lazymig.reports.dryrun.preview import PreviewReport, preview_of
-from lazymig.reports.status import active_rules, standing_of
+from lazymig.operations.journal import JOURNAL
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from lazymig.engines.bulk import MigrationReport
+    from lazymig.engines.pending import RuleStatus
+    from lazymig.operations.runs.options import RunOptions
+    from lazymig.reports.dryrun.preview import PreviewReport
 
 __all__ = ["DocumentMigration"]
 
@@ -163,11 +165,13 @@ class DocumentMigration(MigrationHandler):
         chosen = self._collection_or(collection)
         if not ObjectId.is_valid(str(run_id)):
             raise RunNotFound(
-                f"{self._doc_class.__name__}: {run_id!r} is no run's id; "
-                "History(...).runs() lists the runs",
+                f"{self._doc_class.__name__}: {run_id!r} is no run's id",
                 collection=str(chosen.full_name),
                 run=run_id,
+                remedy=Remedy("list_runs"),
             )
+        from lazymig.operations.runs.retrying import retry_quarantined  # noqa: PLC0415
+
         return retry_quarantined(
             chosen, self._plan(), self._is_broken(), ObjectId(str(run_id)), journal
         )
@@ -179,7 +183,7 @@ class DocumentMigration(MigrationHandler):
         sample: int = 20,
         scope: Literal["lazy", "bulk"] | None = None,
     ) -> PreviewReport:
-        """Tell what a run would do: counts, query plans, and samples before and after.
+        """Report what a run would do: counts, query plans, and samples before and after.
 
         The rules are tried on copies, in a scratch collection that is dropped afterwards. The
         collection itself is only read.
@@ -193,6 +197,8 @@ class DocumentMigration(MigrationHandler):
         """
         self._check("preview")
         chosen = self._collection_or(collection)
+        from lazymig.reports.dryrun.preview import preview_of  # noqa: PLC0415
+
         with without_client_limit(chosen.database):
             return preview_of(
                 self._plan(),
@@ -214,6 +220,8 @@ class DocumentMigration(MigrationHandler):
             waits for, and those that cannot be asked about, because their target needs a document.
             Where the collection does not exist, all are.
         """
+        from lazymig.reports.status import active_rules  # noqa: PLC0415
+
         plan = self._plan()
         active = active_rules(self._collection_or(collection), plan, journal)
         names = [rule.name for rule in (*plan.lazy, *plan.bulk)]
@@ -229,9 +237,14 @@ class DocumentMigration(MigrationHandler):
         :param journal: the name of the journal's collection, for what is in quarantine.
         :return: one `RuleStatus` for each rule, lazy ones first, each scope in order.
         """
+        from lazymig.reports.status import standing_of  # noqa: PLC0415
+
         return standing_of(self._collection_or(collection), self._plan(), journal)
 
     def _carry_out(self, scope: Scope, collection: Any, options: RunOptions) -> MigrationReport:
+        from lazymig.operations.runs.options import Options  # noqa: PLC0415
+        from lazymig.operations.runs.runner import carry_out  # noqa: PLC0415
+
         # Before the collection is looked up: MongoEngine makes indexes with that.
         self._check("migrate_all" if scope == "bulk" else "migrate_pending")
         return carry_out(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import re
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime, timezone
@@ -19,25 +20,41 @@ import lazymig
 from lazymig import errors
 
 
-@pytest.mark.parametrize(
-    ("error", "bases"),
-    [
-        (errors.RuleDefinitionError, (errors.LazyMigError, ValueError)),
-        (errors.UpdateQueryError, (errors.RuleDefinitionError,)),
-        (errors.MigrationError, (errors.LazyMigError,)),
-        (errors.MigrationFailed, (errors.MigrationError,)),
-        (errors.MigrationConflict, (errors.MigrationError,)),
-        (errors.MigrationInProgress, (errors.MigrationError,)),
-        (errors.MigrationTimeout, (errors.MigrationError,)),
-        (errors.ConvergenceWarning, (UserWarning,)),
-    ],
-)
-def test_the_tree_is_the_documented_one(error: type, bases: tuple[type, ...]) -> None:
-    """Each exception has the bases that the module's tree draws, and is public."""
-    assert all(issubclass(error, base) for base in bases)
-    assert getattr(lazymig, error.__name__) is error
-    assert errors.__doc__ is not None
-    assert error.__name__ in errors.__doc__
+def _classes() -> dict[str, type[Exception]]:
+    """Each exception that the module defines, public or not."""
+    return {
+        name: value
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, Exception)
+    }
+
+
+def _drawn() -> dict[str, set[str]]:
+    """The names of the bases of each exception, as the module's docstring draws them."""
+    found: dict[str, set[str]] = {}
+    above: list[str] = []
+    for line in str(errors.__doc__).splitlines():
+        drawn = re.match(r"([│├└─ ]*)(\w+)(?: \((\w+)\))?(?: {2,}|$)", line)
+        if drawn is not None:
+            marks, name, more = drawn.groups()
+            above[len(marks) // 4 :] = [name]
+            bases = {above[-2] if len(above) > 1 else "", more or ""} - {""}
+            found[name] = bases or {"Exception"}
+    return found
+
+
+def test_the_tree_is_the_documented_one() -> None:
+    """The module's docstring draws each exception below its base, and no other."""
+    assert _drawn() == {
+        name: {base.__name__ for base in kind.__bases__} for name, kind in _classes().items()
+    }
+
+
+def test_every_exception_is_public() -> None:
+    """`__all__` has each exception of the module; what a program may catch is in `lazymig`."""
+    assert errors.__all__ == sorted({*_classes(), "Remedy", "RemedyKind", "check_extra"})
+    for name in set(_classes()) - {"HandlerFileError"}:
+        assert getattr(lazymig, name) is getattr(errors, name)
 
 
 def test_a_definition_error_says_where_and_what() -> None:
@@ -83,14 +100,16 @@ ARGUMENTS = {
     "until": datetime(2020, 1, 2, tzinfo=timezone.utc),
     "owner": "host:1:a",
     "path": Path("saved"),
+    "name": "rich",
+    "remedy": errors.Remedy("stop", run="6b08", journal="notes"),
 }
 
 
 def _errors_of_all_kinds() -> list[Exception]:
     """Each exception of the module, once with all its arguments and once with the needed alone."""
-    made = []
-    for name in errors.__all__:
-        kind: Any = getattr(errors, name)
+    made: list[Exception] = []
+    kinds: list[Any] = list(_classes().values())
+    for kind in kinds:
         parameters = inspect.signature(kind.__init__).parameters.values()
         named = [each for each in parameters if each.kind is each.KEYWORD_ONLY]
         given = ["is bad"] if len(named) < len(parameters) - 1 else []

@@ -5,11 +5,10 @@ from __future__ import annotations
 import click
 
 from lazymig.cli.commands import ALLOW_PENDING, command
-from lazymig.cli.failures import FINDINGS, FINE
-from lazymig.cli.output import Output
+from lazymig.cli.reporting import show_findings
+from lazymig.cli.results import CheckResult
 from lazymig.cli.session import Session
-from lazymig.reports.drift.checks import CheckFinding, CheckReport, check_documents
-from lazymig.reports.dryrun.report import documents
+from lazymig.reports.drift.checks import check_documents
 
 __all__ = ["register"]
 
@@ -17,7 +16,7 @@ __all__ = ["register"]
 def register(group: click.Group) -> None:
     """Add the command."""
 
-    @command(group, "check")
+    @command(group, "check", CheckResult)
     @click.option(
         "--sample",
         type=click.IntRange(1),
@@ -48,35 +47,4 @@ def register(group: click.Group) -> None:
                     journal=session.settings.journal,
                 )
             reports.append(report)
-        fine = not any(report.uncured if allow_pending else report.findings for report in reports)
-        output = session.output
-        if output.as_json:
-            output.data({"ok": fine, "models": [report.to_dict() for report in reports]})
-        else:
-            for place, report in enumerate(reports):
-                if place:
-                    output.print("")
-                _show(output, report)
-        return FINE if fine else FINDINGS
-
-
-def _show(output: Output, report: CheckReport) -> None:
-    output.print(f"{report.model} in {report.collection}: {documents(report.documents)} checked")
-    if report.ok:
-        output.indented("nothing is wrong", 2, "green")
-    for finding in report.findings:
-        _show_finding(output, finding)
-    for problem in report.problems:
-        output.indented(f"note: {problem}", 2, "yellow")
-
-
-def _show_finding(output: Output, finding: CheckFinding) -> None:
-    place = f"{finding.model}.{finding.path}" if finding.path else finding.model
-    style = "yellow" if finding.cured_by else "red"
-    output.indented(f"{place}: {finding.kind} in {documents(finding.count)}", 2, style)
-    output.indented(f"{finding.error}: {finding.message}", 4)
-    ids = ", ".join(repr(one) for one in finding.ids)
-    more = " and others" if finding.count > len(finding.ids) else ""
-    output.indented(f"_id {ids}{more}", 4, "dim")
-    if finding.cured_by:
-        output.indented(f"cured by the pending {', '.join(finding.cured_by)}", 4)
+        return show_findings(session.output, reports, allow_pending=allow_pending)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +12,10 @@ import click
 
 from lazymig.cli.failures import INTERRUPTED
 from lazymig.cli.output import Output
+from lazymig.cli.schemas import schema_of_command
 from lazymig.cli.session import Session
 
-__all__ = ["ALLOW_PENDING", "COMMON", "EITHER_SCOPE", "Amount", "command"]
+__all__ = ["ALLOW_PENDING", "COMMON", "EITHER_SCOPE", "Amount", "command", "schema"]
 
 Function = Callable[..., int]
 
@@ -56,31 +58,59 @@ COMMON: tuple[Callable[[Function], Function], ...] = (
 """The options of each command that works with models or a database."""
 
 
-def command(
-    group: click.Group, name: str, *, has_json: bool = True
-) -> Callable[[Function], click.Command]:
+def command(group: click.Group, name: str, result: Any) -> Callable[[Function], click.Command]:
     """Make a command of a function that takes a session and its own options, and gives a code.
 
-    :param has_json: the command reports, so it takes `--json`.
+    :param result: the type of the result: what `--json` writes; see `lazymig.cli.results`.
     """
 
     def decorate(function: Function) -> click.Command:
         @functools.wraps(function)
-        def run(debug: bool, as_json: bool = False, **options: Any) -> int:
+        def run(debug: bool, as_json: bool, **options: Any) -> int:
             settings = {
                 key: options.pop(key) for key in ("models", "uri", "alias", "app", "journal")
             }
-            return _carried_out(function, Output(as_json=as_json, debug=debug), settings, options)
+            output = Output(result, as_json=as_json, debug=debug)
+            return _carried_out(function, output, settings, options)
 
         wrapped: Any = run
-        for option in reversed(COMMON):
+        for option in (*_JSON, *reversed(COMMON)):
             wrapped = option(wrapped)
-        if has_json:
-            flag = click.option("--json", "as_json", is_flag=True, help="Write the result as JSON.")
-            wrapped = flag(wrapped)
-        return group.command(name)(wrapped)
+        made = group.command(name)(wrapped)
+        _RESULTS[made] = result
+        return made
 
     return decorate
+
+
+def schema(called: click.Command, path: str) -> dict[str, Any]:
+    """Return the JSON schema of what a command writes with `--json`.
+
+    :param path: the words that call it.
+    """
+    return schema_of_command(path, _RESULTS[called])
+
+
+def _write_schema(context: click.Context, _option: click.Parameter, value: bool) -> None:
+    if value:
+        found = schema(context.command, context.command_path)
+        click.echo(json.dumps(found, indent=2))
+        context.exit()
+
+
+_RESULTS: dict[click.Command, Any] = {}
+
+_JSON: tuple[Callable[[Function], Function], ...] = (
+    click.option(
+        "--json-schema",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_write_schema,
+        help="Write the schema of that JSON, and do nothing else.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Write the result as JSON."),
+)
 
 
 def _carried_out(

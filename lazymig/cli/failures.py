@@ -1,9 +1,10 @@
-"""What went wrong, in one line with the remedy, and the exit code that says which kind it is."""
+"""Failures of a call: one line with the remedy for each, and an exit code for each kind."""
 
 from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from typing import Final
 
 import click
@@ -21,7 +22,11 @@ from lazymig.errors import (
     BackupUnreadable,
     HandlerFileError,
     LazyMigError,
+    MissingExtra,
+    Remedy,
+    RemedyKind,
     RuleDefinitionError,
+    RunError,
     RunNotFound,
     RunOptionError,
 )
@@ -35,8 +40,9 @@ __all__ = [
     "INTERRUPTED",
     "USAGE",
     "Misuse",
-    "in_commands",
-    "told",
+    "as_command",
+    "described",
+    "one_line",
 ]
 
 FINE: Final = 0
@@ -50,28 +56,34 @@ INTERRUPTED: Final = 130
 _USAGE_ERRORS = (
     BackupUnreadable,
     HandlerFileError,
+    MissingExtra,
     RuleDefinitionError,
     RunNotFound,
     RunOptionError,
 )
 
-# The library names its own calls as remedies; here these are commands.
-_AS_COMMANDS = {
-    # `migrate` itself says how to go on, with the options of the call.
-    "everything up to here is done and noted, go on with resume=True": (
-        "everything up to here is done and noted"
+# The command of each remedy; the library has a table of its calls.
+_AS_COMMANDS: Final[Mapping[RemedyKind, str]] = {
+    "again": "--again applies it again",
+    "list_runs": "lazymig runs lists the runs",
+    "new_run": "a call without --resume begins a new run",
+    "resume": "resume with lazymig migrate --resume",
+    "resume_first": (
+        "resume it with lazymig migrate --resume {run} first, which leaves what is in quarantine, "
+        "and retry that then"
     ),
-    "History(...).runs() lists the runs": "lazymig runs lists the runs",
-    "go on with it by resume=True": "go on with it by lazymig migrate --resume",
-    "or say again=True": "or say --again",
-    "a call without resume begins": "a call without --resume begins",
-    "go on with resume=True": "go on with lazymig migrate --resume",
-    "begin again with resume=True": "begin again with lazymig migrate --resume",
-    "without resume": "without --resume",
+    "resume_or_again": (
+        "resume it with lazymig migrate --resume {run}, or pass --again if these documents may get "
+        "it twice"
+    ),
+    # Only `migrate` runs into this; it knows the options of the call.
+    "resume_this": "the command that resumes it follows",
+    "stop": (
+        "wait for it, or stop it with lazymig stop {run}{journal}; if that process is dead, begin "
+        "again after that time"
+    ),
+    "wait": "wait for it, or stop it; if that process is dead, begin again after that time",
 }
-
-_GO_ON = re.compile(r"go on with it by migrate_\w+\(resume='(\w+)'\)")
-_STOP = re.compile(r"History\(\.\.\.(?:, (?P<journal>'[^']*'))?\)\.stop\('(?P<run>\w+)'\)")
 
 # The options that have another name here.
 _OPTIONS = {"executor": "workers", "sample_size": "sample"}
@@ -79,7 +91,7 @@ _OPTIONS = {"executor": "workers", "sample_size": "sample"}
 _AUTHENTICATION_FAILED = 18
 _UNAUTHORIZED = 13
 
-# Behind these words the driver repeats itself: the whole topology, or the server's whole answer.
+# After these words the driver repeats itself: the whole topology, or the server's whole answer.
 _REPEATED = re.compile(
     r" \(configured timeouts:|, Timeout: [\d.]+s|, Topology Description:|, full error:"
 )
@@ -91,41 +103,37 @@ class Misuse(click.ClickException):
     exit_code = USAGE
 
 
-def told(error: Exception) -> tuple[str, int]:
-    """One line for an error, and the exit code."""
-    text, code = _told(error)
-    return in_commands(text), code
+def described(error: Exception) -> tuple[str, int]:
+    """Return one line for an error, with its remedy as a command, and the exit code."""
+    text, code = _described(error)
+    return one_line(text), code
 
 
-def in_commands(text: str) -> str:
-    """A message of the library as one line, with commands in the place of its calls."""
-    for call, command in _AS_COMMANDS.items():
-        text = text.replace(call, command)
-    text = _GO_ON.sub(r"go on with it by lazymig migrate --resume \1", text)
-    return " ".join(_STOP.sub(_stop, text).split())
+def one_line(text: str) -> str:
+    """Return a text in one line; what is not printable stays, so that secrets are still found."""
+    return " ".join(text.split())
 
 
-def _stop(found: re.Match[str]) -> str:
-    journal = found["journal"]
-    more = [] if journal is None else ["--journal", journal[1:-1]]
-    return shlex.join(["lazymig", "stop", found["run"], *more])
+def as_command(remedy: Remedy) -> str:
+    """Return a remedy of the library, worded as a command."""
+    journal = "" if remedy.journal is None else f" --journal {shlex.quote(remedy.journal)}"
+    return _AS_COMMANDS[remedy.kind].format(run=remedy.run, journal=journal)
 
 
-def _told(error: Exception) -> tuple[str, int]:
+def _described(error: Exception) -> tuple[str, int]:
     if isinstance(error, click.ClickException):
         return error.format_message(), error.exit_code
     if isinstance(error, RunOptionError) and error.option:
         option = _OPTIONS.get(error.option, error.option)
         return f"--{option.replace('_', '-')}: {error.problem}", USAGE
-    if isinstance(error, _USAGE_ERRORS):
-        return str(error), USAGE
     if isinstance(error, LazyMigError):
-        return str(error), FINDINGS
+        text = error.worded(as_command) if isinstance(error, RunError) else str(error)
+        return text, USAGE if isinstance(error, _USAGE_ERRORS) else FINDINGS
     if isinstance(error, NotConnected):
         remedy = "name the database with --uri and --alias, or the module that connects with --app"
         return f"{error}; {remedy}", USAGE
     if isinstance(error, PyMongoError):
-        return _told_of_database(error)
+        return _of_database(error)
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}; check the path and its rights", USAGE
     remedy = "lazymig does not know this error, --debug shows where it comes from"
@@ -133,7 +141,7 @@ def _told(error: Exception) -> tuple[str, int]:
     return f"{type(error).__name__}: {text}; {remedy}", FAULT
 
 
-def _told_of_database(error: PyMongoError) -> tuple[str, int]:
+def _of_database(error: PyMongoError) -> tuple[str, int]:
     whole = excerpt(error) if isinstance(error, OperationFailure) else str(error)
     text = _REPEATED.split(whole, maxsplit=1)[0].rstrip(".")
     if isinstance(error, (InvalidURI, ConfigurationError)):

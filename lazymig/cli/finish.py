@@ -1,10 +1,11 @@
-"""`lazymig finish`: whether nothing is pending, and which lines of the handlers can go."""
+"""`lazymig finish`: what is pending, and the lines of the handlers that can go."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
@@ -14,7 +15,9 @@ from lazymig.cli.output import Output, short_path
 from lazymig.cli.session import Session, Target
 from lazymig.engines.pending import RuleStatus
 from lazymig.errors import HandlerFileError
-from lazymig.reports.dryrun.report import documents
+from lazymig.raw.json_values import NOT_IN_JSON, JsonValue
+from lazymig.reports.texts import documents
+from lazymig.rules.rule import Scope
 
 if TYPE_CHECKING:
     from lazymig.codegen.handler_file import Lines
@@ -22,71 +25,67 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 
-@dataclass
-class _Standing:
-    """The rules of one model, and where those are written that can go."""
+@dataclass(frozen=True, slots=True)
+class PendingRule(JsonValue):
+    """A rule that a stored document needs, or may need."""
 
-    target: Target
-    pending: list[RuleStatus]
-    removable: list[RuleStatus]
-    lines: list[Lines] = field(default_factory=list)
-    problem: str | None = None
-
-    @property
-    def handler(self) -> Any:
-        return self.target.model.migration_handler
-
-    def lines_of(self, rule: RuleStatus) -> list[Lines]:
-        return [each for each in self.lines if each.rule == rule.name]
-
-    def find_lines(self) -> None:
-        # Only this command pays for the import.
-        from lazymig.codegen.handler_file import removable_lines  # noqa: PLC0415
-
-        try:
-            self.lines = removable_lines(self.handler, [rule.name for rule in self.removable])
-        except HandlerFileError as error:
-            self.problem = f"the lines are not shown: {error}"
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "model": self.target.name,
-            "collection": str(self.target.collection.full_name),
-            "handler": self.handler.__qualname__,
-            "pending": [
-                {"rule": rule.name, "scope": rule.scope, "remaining": rule.remaining}
-                for rule in self.pending
-            ],
-            "quarantined": {
-                rule.name: rule.quarantined for rule in self.pending if rule.quarantined
-            },
-            "removable": [
-                {
-                    "rule": rule.name,
-                    "scope": rule.scope,
-                    "places": [_place_to_dict(lines) for lines in self.lines_of(rule)],
-                }
-                for rule in self.removable
-            ],
-        }
+    rule: str
+    scope: Scope
+    remaining: int | None
 
 
-def _place_to_dict(lines: Lines) -> dict[str, Any]:
-    return {
-        "handler": lines.handler,
-        "file": str(lines.path),
-        "first": lines.first,
-        "last": lines.last,
-        "text": lines.text,
-        "empties": lines.empties,
-        "others": list(lines.others),
-    }
+@dataclass(frozen=True, slots=True)
+class Place(JsonValue):
+    """The lines of a rule in a handler's file, see `lazymig.codegen`."""
+
+    handler: str
+    file: str
+    first: int
+    last: int
+    text: str
+    empties: bool
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RemovableRule(JsonValue):
+    """A rule that no stored document needs, and where it is written."""
+
+    rule: str
+    scope: Scope
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion(JsonValue):
+    """What is pending of a model's rules, and what can go.
+
+    :ivar quarantined: documents that wait in quarantine, by rule.
+    :ivar exists: whether there is a collection.
+    :ivar problem: why the lines of rules are not known; `None` if they are.
+    """
+
+    model: str
+    collection: str
+    handler: str
+    pending: tuple[PendingRule, ...]
+    quarantined: Mapping[str, int]
+    removable: tuple[RemovableRule, ...]
+    exists: bool = field(metadata=NOT_IN_JSON)
+    problem: str | None = field(metadata=NOT_IN_JSON)
+
+
+class FinishResult(TypedDict):
+    """What `finish` writes."""
+
+    ok: bool
+    models: list[Completion]
 
 
 def register(group: click.Group) -> None:
     """Add the command."""
 
-    @command(group, "finish")
+    @command(group, "finish", FinishResult)
     def finish(session: Session) -> int:
         """Show the rules that can be deleted.
 
@@ -94,22 +93,20 @@ def register(group: click.Group) -> None:
         """
         targets = session.targets()
         session.warn_of_missing(targets)
-        standings = _standings(targets, session.settings.journal)
-        for standing in standings:
-            standing.find_lines()
-        fine = all(each.target.exists and not each.pending for each in standings)
+        found = _completions(targets, session.settings.journal)
+        fine = all(each.exists and not each.pending for each in found)
         output = session.output
         if output.as_json:
-            output.data({"ok": fine, "models": [each.to_dict() for each in standings]})
+            output.data({"ok": fine, "models": found})
         else:
-            for place, standing in enumerate(standings):
+            for place, each in enumerate(found):
                 if place:
                     output.print("")
-                _show(output, standing)
+                _show(output, each)
         return FINE if fine else FINDINGS
 
 
-def _standings(targets: Sequence[Target], journal: str) -> list[_Standing]:
+def _completions(targets: Sequence[Target], journal: str) -> list[Completion]:
     """What is pending, and what can go: what no other one of the models needs either.
 
     Of a collection that does not exist nothing is known.
@@ -123,43 +120,78 @@ def _standings(targets: Sequence[Target], journal: str) -> list[_Standing]:
         for rule in rules
         if not rule.removable
     }
-    return [
-        _Standing(
-            target,
-            [rule for rule in rules if rule.remaining != 0 or rule.quarantined],
-            [
-                rule
-                for rule in rules
-                if rule.removable
-                and getattr(target.model.migration_handler, rule.name) not in needed
-            ],
-        )
-        for target, rules in statuses
+    return [_completion(target, rules, needed) for target, rules in statuses]
+
+
+def _completion(target: Target, rules: Sequence[RuleStatus], needed: set[Any]) -> Completion:
+    # Only this command pays for the import.
+    from lazymig.codegen.handler_file import removable_lines  # noqa: PLC0415
+
+    handler = target.model.migration_handler
+    pending = [rule for rule in rules if rule.remaining != 0 or rule.quarantined]
+    removable = [
+        rule for rule in rules if rule.removable and getattr(handler, rule.name) not in needed
     ]
+    lines: Sequence[Lines] = ()
+    problem = None
+    try:
+        lines = removable_lines(handler, [rule.name for rule in removable])
+    except HandlerFileError as error:
+        problem = f"the lines are not shown: {error}"
+    return Completion(
+        model=target.name,
+        collection=str(target.collection.full_name),
+        handler=handler.__qualname__,
+        pending=tuple(PendingRule(rule.name, rule.scope, rule.remaining) for rule in pending),
+        quarantined={rule.name: rule.quarantined for rule in pending if rule.quarantined},
+        removable=tuple(
+            RemovableRule(
+                rule.name,
+                rule.scope,
+                tuple(_place(each) for each in lines if each.rule == rule.name),
+            )
+            for rule in removable
+        ),
+        exists=target.exists,
+        problem=problem,
+    )
 
 
-def _show(output: Output, standing: _Standing) -> None:
-    output.print(f"{standing.target.name} in {standing.target.collection.full_name}")
-    for rule in standing.pending:
+def _place(lines: Lines) -> Place:
+    return Place(
+        lines.handler,
+        str(lines.path),
+        lines.first,
+        lines.last,
+        lines.text,
+        lines.empties,
+        lines.others,
+    )
+
+
+def _show(output: Output, found: Completion) -> None:
+    output.print(f"{found.model} in {found.collection}")
+    for rule in found.pending:
         left = "unknown" if rule.remaining is None else documents(rule.remaining)
-        waiting = "" if not rule.quarantined else f", {rule.quarantined:,} in quarantine"
-        output.indented(f"pending: {rule.name}, {left}{waiting}", 2, "red")
-    if not standing.target.exists:
+        waiting = found.quarantined.get(rule.rule)
+        more = "" if waiting is None else f", {waiting:,} in quarantine"
+        output.indented(f"pending: {rule.rule}, {left}{more}", 2, "red")
+    if not found.exists:
         output.indented("the collection does not exist", 2, "red")
-    elif not standing.pending:
+    elif not found.pending:
         output.indented("nothing is pending", 2, "green")
-    if standing.problem is not None:
-        output.indented(f"note: {standing.problem}", 2, "yellow")
-    for rule in standing.removable:
-        output.indented(f"can be deleted: {rule.name}", 2, "green")
-        for lines in standing.lines_of(rule):
-            _show_lines(output, lines)
+    if found.problem is not None:
+        output.indented(f"note: {found.problem}", 2, "yellow")
+    for removable in found.removable:
+        output.indented(f"can be deleted: {removable.rule}", 2, "green")
+        for place in removable.places:
+            _show_place(output, place)
 
 
-def _show_lines(output: Output, lines: Lines) -> None:
-    output.indented(f"{short_path(lines.path)}, lines {lines.first} to {lines.last}:", 4)
-    output.code(lines.text.splitlines(), 6)
-    if lines.others:
-        output.indented(f"note: it is a rule of {', '.join(lines.others)}, too", 4, "yellow")
-    if lines.empties:
-        output.indented(f"note: nothing else is left in {lines.handler} then", 4, "yellow")
+def _show_place(output: Output, place: Place) -> None:
+    output.indented(f"{short_path(Path(place.file))}, lines {place.first} to {place.last}:", 4)
+    output.code(place.text.splitlines(), 6)
+    if place.others:
+        output.indented(f"note: it is a rule of {', '.join(place.others)}, too", 4, "yellow")
+    if place.empties:
+        output.indented(f"note: nothing else is left in {place.handler} then", 4, "yellow")

@@ -17,6 +17,7 @@ from lazymig.cli.commands import EITHER_SCOPE, command
 from lazymig.cli.failures import FINDINGS, FINE, INTERRUPTED, Misuse
 from lazymig.cli.masking import masked
 from lazymig.cli.output import Output, in_words
+from lazymig.cli.results import MigrateResult
 from lazymig.cli.run_options import flags_of
 from lazymig.cli.runs import is_run_of, run_of
 from lazymig.cli.session import Session, Target
@@ -29,11 +30,10 @@ from lazymig.operations.journal.entries import Run
 from lazymig.operations.journal.history import History
 from lazymig.operations.runs.options import Options, RunOptions
 from lazymig.operations.runs.progress import Progress, ProgressBar, ProgressLog
-from lazymig.raw.differences import extended_json
-from lazymig.reports.dryrun.report import documents
+from lazymig.reports.texts import documents
 from lazymig.rules.rule import Scope
 
-__all__ = ["Watch", "call_to_go_on", "register", "report_to_dict", "show_report"]
+__all__ = ["Watch", "call_to_resume", "register", "result_of", "show_report"]
 
 # Refused documents that the summary of a run tells.
 _MOST_TOLD = 10
@@ -136,23 +136,23 @@ class _Work:
         """Whether the runs of this call are done, and no document was refused."""
         return not self.left and all(each.complete for each in self.reports)
 
-    def to_dict(self) -> dict[str, Any]:
-        """What was done, in JSON's types."""
+    def result(self) -> dict[str, Any]:
+        """What was done, for JSON; see `MigrateResult`."""
         return {
             "complete": self.is_fine,
-            "runs": [report_to_dict(report) for report in self.reports],
+            "runs": [result_of(report) for report in self.reports],
             "not_begun": [{"model": job.target.name, "scope": job.scope} for job in self.left],
         }
 
 
-def report_to_dict(report: MigrationReport) -> dict[str, Any]:
-    """A run in JSON's types; `_id`s are canonical Extended JSON."""
+def result_of(report: MigrationReport) -> dict[str, Any]:
+    """A run for JSON; see `ReportedRun`."""
     return {
         "model": report.model,
         "collection": report.collection,
         "scope": report.scope,
         "state": report.state,
-        "run": None if report.run_id is None else str(report.run_id),
+        "run": report.run_id,
         "nothing_to_resume": report.nothing_to_resume,
         "matched": report.matched,
         "modified": report.modified,
@@ -164,19 +164,19 @@ def report_to_dict(report: MigrationReport) -> dict[str, Any]:
                 "modified": rule.modified,
                 "refused": len(rule.errors),
                 "seconds": rule.seconds,
-                "covered_by": None if rule.covered_by is None else str(rule.covered_by),
+                "covered_by": rule.covered_by,
             }
             for rule in report.rules
         ],
-        "reopened": list(report.reopened),
-        "errors": [_error_to_dict(error) for error in report.errors],
+        "reopened": report.reopened,
+        "errors": [_result_of_error(error) for error in report.errors],
     }
 
 
-def _error_to_dict(error: MigrationError) -> dict[str, Any]:
+def _result_of_error(error: MigrationError) -> dict[str, Any]:
     return {
         "rule": error.rule,
-        "document_id": extended_json(error.document_id),
+        "document_id": error.document_id,
         "error": error.problem,
         "type": type(error).__name__,
     }
@@ -185,7 +185,7 @@ def _error_to_dict(error: MigrationError) -> dict[str, Any]:
 def register(group: click.Group) -> None:
     """Add the command."""
 
-    @command(group, "migrate")
+    @command(group, "migrate", MigrateResult)
     @click.option(
         "--scope",
         type=EITHER_SCOPE,
@@ -199,7 +199,7 @@ def register(group: click.Group) -> None:
         metavar="[RUN]",
         is_flag=False,
         flag_value=_LATEST,
-        help="Go on with the latest run that has not finished, or with this one; begin none.",
+        help="Resume the latest run that has not finished, or this one; begin none.",
     )
     @click.option(
         "--workers",
@@ -272,7 +272,7 @@ def _jobs(session: Session, scope: str, resume: str | None) -> list[_Job]:
 
 
 def _beginning(run: Run | None) -> str:
-    """Which run goes on, or that a new one begins."""
+    """Return the text that says which run is resumed, or that a new one begins."""
     if run is None:
         return "begins a new run"
     return f"resumes run {run.id}, {run.state}, of {run.started:%Y-%m-%d %H:%M:%S} UTC"
@@ -315,14 +315,14 @@ def _carry_out(output: Output, work: _Work, options: RunOptions) -> int:
     finally:
         watch.close()
     if output.as_json:
-        output.data(work.to_dict())
+        output.data(work.result())
     else:
         _show(output, work)
     return FINE if work.is_fine else FINDINGS
 
 
 def _show(output: Output, work: _Work) -> None:
-    """Write what became of the runs of a call, and how it goes on."""
+    """Write what became of the runs of a call, and how it is resumed."""
     context = click.get_current_context()
     for report in work.reports:
         if report.nothing_to_resume:
@@ -330,7 +330,7 @@ def _show(output: Output, work: _Work) -> None:
         if report.rules:
             show_report(output, report)
             if report.state != "finished":
-                output.call("go on with", call_to_go_on(context, report.run_id), 2)
+                output.call("resume with", call_to_resume(context, report.run_id), 2)
     if not any(job.has_rules for job in work.jobs):
         output.print("there is no rule to apply")
     for job in work.left:
@@ -341,8 +341,8 @@ def _show(output: Output, work: _Work) -> None:
         if isinstance(job.resume, str):
             output.print(
                 f"that was run {job.resume} alone; lazymig migrate --resume, without an id, "
-                "goes on with others that have not finished, and lazymig migrate begins those of "
-                "a call that have not begun"
+                "resumes others that have not finished, and lazymig migrate begins those of a call "
+                "that have not begun"
             )
 
 
@@ -352,17 +352,17 @@ def _interrupted(output: Output, watch: Watch, work: _Work, code: int) -> int:
     if any(report.run_id == run_id for report in work.reports):
         # The interrupt came before the next run had anything to tell.
         run_id = None
-    words = call_to_go_on(click.get_current_context(), run_id)
-    output.warn(f"interrupted; what was done is noted, go on with {shlex.join(words)}")
+    words = call_to_resume(click.get_current_context(), run_id)
+    output.warn(f"interrupted; what was done is noted, resume with {shlex.join(words)}")
     return code
 
 
-def call_to_go_on(context: click.Context, run_id: object) -> list[str]:
-    """The words of the command that goes on with a call, with all that was given to the call.
+def call_to_resume(context: click.Context, run_id: object) -> list[str]:
+    """The words of the command that resumes a call, with all that was given to the call.
 
     The password of a connection string is masked.
 
-    :param run_id: the run to go on with; without it the latest that has not finished.
+    :param run_id: the run to resume; without it the latest that has not finished.
     """
     resume = ["--resume", *([] if run_id is None else [str(run_id)])]
     return _call(context, "resume", "again", more=resume)

@@ -15,6 +15,7 @@ from lazymig.cli.commands import command
 from lazymig.cli.failures import FINE, Misuse
 from lazymig.cli.models import is_migrated
 from lazymig.cli.output import Output, short_path
+from lazymig.cli.results import NewResult
 from lazymig.cli.session import Session
 from lazymig.rules.rule import Scope
 
@@ -29,7 +30,7 @@ __all__ = ["register"]
 def register(group: click.Group) -> None:
     """Add the command."""
 
-    @command(group, "new")
+    @command(group, "new", NewResult)
     @click.argument("name", required=False)
     @click.option("--from-diff", is_flag=True, help="Write the rules that diff proposes.")
     @click.option(

@@ -13,21 +13,22 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lazymig.characters import printable
-from lazymig.cli.failures import in_commands, told
+from lazymig.cli.failures import as_command, described, one_line
 from lazymig.cli.masking import Mask, masked
+from lazymig.errors import Remedy
+from lazymig.raw.json_values import in_json
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["COLUMNS", "Output", "in_json", "in_words", "line", "short_path"]
+__all__ = ["COLUMNS", "Output", "in_words", "line", "short_path"]
 
 COLUMNS = 80
 _NARROWEST = 10
@@ -39,11 +40,13 @@ _PROGRESS_LOGGER = "lazymig.operations.runs.progress"
 class Output:
     """The streams of one command.
 
+    :param result: the type of the result, which says how it becomes JSON.
     :param as_json: the result is to be JSON.
     :param debug: errors are told with their traceback.
     """
 
-    def __init__(self, *, as_json: bool = False, debug: bool = False) -> None:
+    def __init__(self, result: Any = object, *, as_json: bool = False, debug: bool = False) -> None:
+        self._result = result
         self.as_json = as_json
         self.debug = debug
         self.mask = Mask()
@@ -143,7 +146,8 @@ class Output:
 
     def data(self, value: Any) -> None:
         """Write a result as JSON."""
-        sys.stdout.write(json.dumps(self.mask.data(value), indent=2, allow_nan=False))
+        written = self.mask.data(in_json(value, self._result))
+        sys.stdout.write(json.dumps(written, indent=2, allow_nan=False))
         sys.stdout.write("\n")
         # A reader that is gone must show here, where that is expected.
         sys.stdout.flush()
@@ -159,7 +163,7 @@ class Output:
 
     def fail(self, error: Exception) -> int:
         """Write an error to standard error, and give the exit code for it."""
-        text, code = told(error)
+        text, code = described(error)
         if self.debug:
             trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
             self.tell(trace.rstrip("\n"))
@@ -207,7 +211,7 @@ class Output:
     def _show_warning(
         self, message: Warning | str, category: type[Warning], *_place: Any, **_more: Any
     ) -> None:
-        self.warn(f"{category.__name__}: {in_commands(str(message))}")
+        self.warn(f"{category.__name__}: {one_line(str(message))}")
 
     @contextmanager
     def counting(self, what: str) -> Iterator[Callable[[int, int], object] | None]:
@@ -232,9 +236,17 @@ class _LogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
         try:
-            self._output.warn(in_commands(record.getMessage()))
+            self._output.warn(one_line(_message_of(record)))
         except Exception:  # noqa: BLE001 - as the handlers of the standard library
             self.handleError(record)
+
+
+def _message_of(record: logging.LogRecord) -> str:
+    """Return the message, with remedies as commands; other handlers may get the record, too."""
+    if not isinstance(record.args, tuple):
+        return record.getMessage()
+    values = tuple(as_command(one) if isinstance(one, Remedy) else one for one in record.args)
+    return str(record.msg) % values if values else str(record.msg)
 
 
 def _console(*, stderr: bool = False) -> Console:
@@ -250,11 +262,6 @@ def line(text: str, style: str = "") -> Text:
     from rich.text import Text  # noqa: PLC0415
 
     return Text(printable(masked(text)), style=style, overflow="fold")
-
-
-def in_json(value: Any) -> Any:
-    """A time as JSON has it: ISO 8601, UTC. Naive times are UTC, as the journal has them."""
-    return f"{value:%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z" if isinstance(value, datetime) else value
 
 
 def short_path(path: Path) -> str:

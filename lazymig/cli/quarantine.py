@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import click
 
 from lazymig.cli.commands import command
 from lazymig.cli.failures import FINDINGS, FINE
-from lazymig.cli.migrate import report_to_dict, show_report
-from lazymig.cli.output import Output, in_json
+from lazymig.cli.migrate import result_of, show_report
+from lazymig.cli.output import Output
+from lazymig.cli.results import QuarantineResult, RetryResult
 from lazymig.cli.runs import books_of, find_run, run_of
 from lazymig.cli.session import Session
-from lazymig.errors import RunError
 from lazymig.operations.journal.entries import Quarantined
-from lazymig.raw.differences import extended_json
 
 __all__ = ["register"]
-
-
-def _to_dict(database: str, entry: Quarantined) -> dict[str, Any]:
-    return {
-        "run": str(entry.run),
-        "collection": f"{database}.{entry.collection}",
-        "rule": entry.rule,
-        "document_id": extended_json(entry.document_id),
-        "error": entry.error,
-        "type": entry.type,
-        "at": in_json(entry.at),
-    }
 
 
 def register(group: click.Group) -> None:
@@ -39,7 +25,7 @@ def register(group: click.Group) -> None:
     def quarantine() -> None:
         """List documents that runs have refused, or try them again."""
 
-    @command(quarantine, "list")
+    @command(quarantine, "list", QuarantineResult)
     @click.argument("run", required=False)
     @click.option(
         "--limit",
@@ -66,37 +52,35 @@ def register(group: click.Group) -> None:
             ]
             found = sorted(every, key=lambda each: each[1].at, reverse=True)[:limit]
         if session.output.as_json:
-            session.output.data({"quarantined": [_to_dict(*each) for each in found]})
+            session.output.data({"quarantined": [_named(*each) for each in found]})
         else:
             _show(session.output, found)
         return FINDINGS if found else FINE
 
-    @command(quarantine, "retry")
+    @command(quarantine, "retry", RetryResult)
     @click.argument("run")
     def retry(session: Session, run: str) -> int:
-        """Apply the rule that failed once more, and those behind it.
+        """Apply the rule that failed once more, and the rules after it.
 
         RUN is the beginning of the id of the run that has refused the documents. If it has not
-        finished, go on with it first, by migrate --resume.
+        finished, resume it first, with migrate --resume.
         """
         journal = session.settings.journal
         target, found = run_of(session.targets(), run, journal)
-        if not found.active and found.state != "finished":
-            # The library would name its own call as the remedy.
-            raise RunError(
-                f"run {found.id} of {found.model} is {found.state}; go on with it first by "
-                f"lazymig migrate --resume {found.id}",
-                run=found.id,
-            )
         report = target.migration.retry_quarantined(found.id, target.collection, journal=journal)
         if session.output.as_json:
-            session.output.data({"run": report_to_dict(report)})
+            session.output.data({"run": result_of(report)})
         elif report.rules:
-            # The run itself has finished: there is nothing to go on with.
+            # The run itself has finished: there is nothing to resume.
             show_report(session.output, replace(report, state="finished"))
         else:
             session.output.print(f"run {found.id} has no document in quarantine")
         return FINE if report.complete else FINDINGS
+
+
+def _named(database: str, entry: Quarantined) -> Quarantined:
+    """The same with the database in the collection's name."""
+    return replace(entry, collection=f"{database}.{entry.collection}")
 
 
 def _show(output: Output, found: list[tuple[str, Quarantined]]) -> None:

@@ -8,6 +8,7 @@ import click
 
 from lazymig.cli.commands import command
 from lazymig.cli.failures import FINE, Misuse
+from lazymig.cli.results import ReportResult
 from lazymig.cli.session import Session
 from lazymig.reports.drift.checks import check_documents
 from lazymig.reports.drift.diff import diff
@@ -18,7 +19,7 @@ __all__ = ["register"]
 def register(group: click.Group) -> None:
     """Add the command."""
 
-    @command(group, "report")
+    @command(group, "report", ReportResult)
     @click.option(
         "--html",
         "file",

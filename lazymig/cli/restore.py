@@ -3,46 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from lazymig.cli.commands import command
 from lazymig.cli.failures import FINDINGS, FINE
 from lazymig.cli.output import Output, in_words
+from lazymig.cli.results import RestoreResult
 from lazymig.cli.session import Session
 from lazymig.operations.backup.reader import check_backup
 from lazymig.operations.backup.restore import RestoreReport, restore
-from lazymig.raw.differences import extended_json
-from lazymig.reports.dryrun.report import documents
+from lazymig.reports.texts import documents
 
 __all__ = ["register"]
 
 _MOST_TOLD = 10
 
 
-def _to_dict(report: RestoreReport) -> dict[str, Any]:
-    return {
-        "restored": report.restored,
-        "unchanged": report.unchanged,
-        "conflict_count": report.conflict_count,
-        "conflicts": [
-            {
-                "collection": conflict.collection,
-                "document_id": extended_json(conflict.document_id),
-                "reason": conflict.reason,
-            }
-            for conflict in report.conflicts
-        ],
-        "collections": list(report.collections),
-        "seconds": report.seconds,
-    }
-
-
 def register(group: click.Group) -> None:
     """Add the command."""
 
-    @command(group, "restore")
+    @command(group, "restore", RestoreResult)
     @click.argument("path", type=click.Path(path_type=Path))
     @click.option("--force", is_flag=True, help="Put back what was changed or deleted since, too.")
     def restoring(session: Session, path: Path, force: bool) -> int:
@@ -62,7 +43,7 @@ def register(group: click.Group) -> None:
             with session.output.counting(f"restoring {database.name}") as bar:
                 reports.append(restore(path, database, force=force, progress=bar))
         if session.output.as_json:
-            session.output.data({"databases": [_to_dict(report) for report in reports]})
+            session.output.data({"databases": reports})
         else:
             for report in reports:
                 _show(session.output, report)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,18 +14,19 @@ from pymongo.database import Database
 
 from lazymig.cli.commands import command
 from lazymig.cli.failures import FINE, Misuse
-from lazymig.cli.output import Output, in_json, in_words
+from lazymig.cli.output import Output, in_words
+from lazymig.cli.results import RunResult, RunsResult
 from lazymig.cli.run_options import flag_of, flags_of, limits_in_words
 from lazymig.cli.session import Session, Target
-from lazymig.errors import RunNotFound
+from lazymig.errors import Remedy, RunNotFound
 from lazymig.operations.declared import declarations
 from lazymig.operations.journal.entries import Run
 from lazymig.operations.journal.history import History
 from lazymig.operations.journal.rule_run import RuleRun
 from lazymig.operations.throttling.limits import CHANGEABLE, Limits
-from lazymig.reports.dryrun.report import documents
+from lazymig.reports.texts import documents
 
-__all__ = ["Book", "books_of", "find_run", "is_run_of", "register", "run_of", "run_to_dict"]
+__all__ = ["Book", "books_of", "find_run", "is_run_of", "register", "run_of"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def find_run(books: Sequence[Book], run_id: str) -> tuple[Book, Run]:
         if str(run.id).startswith(run_id.lower())
     ]
     if not found:
-        raise RunNotFound(f"there is no run {run_id}; lazymig runs lists the runs", run=run_id)
+        raise RunNotFound(f"there is no run {run_id}", run=run_id, remedy=Remedy("list_runs"))
     if len(found) > 1:
         raise RunNotFound(
             f"several runs have an id that begins with {run_id}; give more of it", run=run_id
@@ -92,49 +93,9 @@ def is_run_of(target: Target, run: Run) -> bool:
     return run.model == target.name and run.model_class in (target.full_name, None)
 
 
-def run_to_dict(database: str, run: Run) -> dict[str, Any]:
-    """A run in JSON's types; `_id`s of documents are canonical Extended JSON."""
-    return {
-        "id": str(run.id),
-        "model": run.model,
-        "model_class": run.model_class,
-        "collection": f"{database}.{run.collection}",
-        "handler": run.handler,
-        "scope": run.scope,
-        "state": run.state,
-        "host": run.host,
-        "pid": run.pid,
-        "note": run.note,
-        "started": in_json(run.started),
-        "ended": in_json(run.ended),
-        "heartbeat": in_json(run.heartbeat),
-        "matched": run.matched,
-        "modified": run.modified,
-        "quarantined": run.quarantined,
-        "in_quarantine": run.in_quarantine,
-        "complete": run.complete,
-        "reopened": list(run.reopened),
-        "waiting": run.waiting,
-        "waited": dict(run.waited),
-        "error": run.error,
-        "options": dict(run.options),
-        "control": {
-            "action": run.control.action,
-            "limits": dict(run.control.limits),
-            "by": run.control.by,
-        },
-        "sessions": [
-            {
-                "host": session.host,
-                "pid": session.pid,
-                "started": in_json(session.started),
-                "note": session.note,
-                "options": dict(session.options),
-            }
-            for session in run.sessions
-        ],
-        "rules": [rule.to_dict() for rule in run.rules],
-    }
+def _named(database: str, run: Run) -> Run:
+    """The same with the database in the collection's name."""
+    return replace(run, collection=f"{database}.{run.collection}")
 
 
 def _books(session: Session) -> list[Book]:
@@ -155,7 +116,7 @@ def register(group: click.Group) -> None:
     _register_runs(group)
     _register_requests(group)
 
-    @command(group, "slow")
+    @command(group, "slow", RunResult)
     @click.argument("run")
     @flags_of((name, each) for name, each in declarations(Limits).items() if each.changes)
     def slow(session: Session, run: str, **limits: float | None) -> int:
@@ -173,7 +134,7 @@ def register(group: click.Group) -> None:
 
 
 def _register_runs(group: click.Group) -> None:
-    @command(group, "runs")
+    @command(group, "runs", RunsResult)
     @click.argument("run", required=False)
     @click.option(
         "--limit",
@@ -196,7 +157,7 @@ def _register_runs(group: click.Group) -> None:
             every = [(book, each) for book in books for each in book.history.runs(limit)]
             found = sorted(every, key=lambda each: each[1].started, reverse=True)[:limit]
         if output.as_json:
-            output.data({"runs": [run_to_dict(book.database, each) for book, each in found]})
+            output.data({"runs": [_named(book.database, each) for book, each in found]})
         elif run is not None:
             book, one = found[0]
             _show_one(output, book.database, one)
@@ -209,7 +170,7 @@ def _register_runs(group: click.Group) -> None:
 
 
 def _register_requests(group: click.Group) -> None:
-    @command(group, "pause")
+    @command(group, "pause", RunResult)
     @click.argument("run")
     def pause(session: Session, run: str) -> int:
         """Let a run wait until it is resumed or stopped.
@@ -218,21 +179,21 @@ def _register_requests(group: click.Group) -> None:
         """
         return _ask(session, run, lambda history, run_id: history.pause(run_id, _me()))
 
-    @command(group, "resume")
+    @command(group, "resume", RunResult)
     @click.argument("run")
     def resume(session: Session, run: str) -> int:
-        """Let a paused run go on.
+        """Let a paused run continue.
 
-        RUN is the beginning of its id. One that has ended goes on by migrate --resume.
+        RUN is the beginning of its id. One that has ended is resumed by migrate --resume.
         """
         return _ask(session, run, lambda history, run_id: history.resume(run_id, _me()))
 
-    @command(group, "stop")
+    @command(group, "stop", RunResult)
     @click.argument("run")
     def stop(session: Session, run: str) -> int:
-        """Let a run end behind its current chunk.
+        """Let a run end after its current chunk.
 
-        RUN is the beginning of its id. It goes on by migrate --resume.
+        RUN is the beginning of its id. It can be resumed by migrate --resume.
         """
         return _ask(session, run, lambda history, run_id: history.stop(run_id, _me()))
 
@@ -253,7 +214,7 @@ def _ask(
     output = session.output
     asked = book.history.run(run.id)
     if output.as_json:
-        output.data({"run": run_to_dict(book.database, asked)})
+        output.data({"run": _named(book.database, asked)})
         return FINE
     control = asked.control
     given = limits_in_words(control.limits)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lazymig.cli.failures import Misuse
-from lazymig.operations.journal.collection import JOURNAL
+from lazymig.operations.journal import JOURNAL
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -5,15 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mongoengine
 from pymongo.database import Database
 
 from lazymig.demo.old_documents import FEWER, THOUSANDS, Amounts
-from lazymig.demo.page import Page
-from lazymig.demo.story import tell
+from lazymig.demo.story import show
 from lazymig.testing.mongod import EmbeddedServer, ServerUnavailable
+
+if TYPE_CHECKING:
+    from lazymig.demo.page import Page
 
 _DATABASE = "lazymig_demo"
 
@@ -48,18 +50,17 @@ def _database(page: Page) -> Iterator[tuple[Database[dict[str, Any]], Amounts]]:
 
 def main() -> int:
     """Run the demonstration; return the exit code."""
-    page = Page()
-    page.title("lazymig: old documents load in today's shape")
     try:
+        from lazymig.demo.page import Page  # noqa: PLC0415 - it needs what an extra brings
+
+        page = Page()
+        page.title("lazymig: old documents load in today's shape")
         with _database(page) as (database, amounts):
-            tell(page, database, amounts)
+            show(page, database, amounts)
     except ModuleNotFoundError as error:
-        if error.name != "mongomock":
+        if error.name not in ("mongomock", "rich"):
             raise
-        print(
-            "Neither a MongoDB server nor mongomock is installed; run pip install 'lazymig[demo]'.",
-            file=sys.stderr,
-        )
+        print(f"{error.name} is not installed; run pip install 'lazymig[demo]'.", file=sys.stderr)
         return 1
     return 0
 

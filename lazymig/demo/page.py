@@ -1,18 +1,19 @@
-"""Plain text for a terminal of 80 columns: numbered steps, paragraphs, tables, documents."""
+"""The demonstration's page for a terminal of 80 columns: numbered steps, tables, documents."""
 
 from __future__ import annotations
 
-import textwrap
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any
 
-__all__ = ["COLUMNS", "Page"]
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
 
-COLUMNS = 80
-_INDENT = "  "
+__all__ = ["Page"]
 
 
 class Page:
@@ -20,32 +21,29 @@ class Page:
 
     def __init__(self) -> None:
         self._steps = 0
+        self._console = Console(width=80, highlight=False, markup=False, emoji=False)
 
-    def title(self, text: str) -> None:
-        """Write the title of the whole page."""
-        print(text)
-        print("=" * len(text))
+    def title(self, text: str, underline: str = "=") -> None:
+        """Write a heading."""
+        self._console.print(f"{text}\n{underline * len(text)}")
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
         """Write a numbered heading, then what the block writes, then the seconds it took."""
         self._steps += 1
-        heading = f"{self._steps}. {title}"
-        print(f"\n{heading}\n{'-' * len(heading)}", flush=True)
+        self._console.print()
+        self.title(f"{self._steps}. {title}", "-")
         started = time.perf_counter()
         yield
-        print(f"\n{_INDENT}({time.perf_counter() - started:.2f} s)", flush=True)
+        self._write(f"\n({time.perf_counter() - started:.2f} s)")
 
     def text(self, text: str) -> None:
         """Write a paragraph."""
-        print()
-        print(textwrap.fill(text, COLUMNS))
+        self._write(f"\n{text}", indent=0)
 
     def source(self, *lines: str) -> None:
         """Write code that is shown, not run."""
-        print()
-        for line in lines:
-            print(f"{_INDENT}{line}")
+        self._write("\n" + "\n".join(lines))
 
     def code(self, *lines: str) -> None:
         """Write what the application runs."""
@@ -53,34 +51,31 @@ class Page:
 
     def result(self, text: str) -> None:
         """Write what came out of the code above it."""
-        print(textwrap.fill(text, COLUMNS, initial_indent=_INDENT, subsequent_indent=_INDENT))
+        self._write(text)
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Write a table; numbers are aligned to the right."""
-        cells = [[_cell(value) for value in row] for row in rows]
-        widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
-        numeric = [all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(heads))]
-        print()
-        for line in (list(heads), ["-" * width for width in widths], *cells):
-            parts = [
-                text.rjust(width) if right else text.ljust(width)
-                for text, width, right in zip(line, widths, numeric, strict=True)
-            ]
-            print(f"{_INDENT}{'  '.join(parts)}".rstrip())
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for number, head in enumerate(heads):
+            is_number = all(isinstance(row[number], (int, float)) for row in rows)
+            table.add_column(head, justify="right" if is_number else "left")
+        for row in rows:
+            table.add_row(*map(_cell, row))
+        self._write("")
+        self._write(table)
 
     def before_and_after(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         """Write two states of one document side by side."""
-        left = ["stored before", "", *_document(before)]
-        right = ["stored after", "", *_document(after)]
-        height = max(len(left), len(right))
-        width = COLUMNS // 2 - len(_INDENT)
-        print()
-        for old, new in zip(_filled(left, height), _filled(right, height), strict=True):
-            print(f"{_INDENT}{old.ljust(width)}{_INDENT}{new}".rstrip())
+        table = Table("stored before", "stored after", box=None, pad_edge=False, expand=True)
+        shown = (json.dumps(each, indent=2, default=_plain) for each in (before, after))
+        table.add_row(*shown)
+        self._write("")
+        self._write(table)
 
-
-def _filled(lines: list[str], height: int) -> list[str]:
-    return lines + [""] * (height - len(lines))
+    def _write(self, what: str | Table, *, indent: int = 2) -> None:
+        shown = Text(what) if isinstance(what, str) else what
+        for segments in self._console.render_lines(Padding(shown, (0, 0, 0, indent)), pad=False):
+            self._console.print("".join(each.text for each in segments).rstrip(), soft_wrap=True)
 
 
 def _cell(value: Any) -> str:
@@ -89,23 +84,5 @@ def _cell(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _document(value: Mapping[str, Any], indent: str = "") -> list[str]:
-    """A document, one field a line."""
-    lines = [f"{indent}{{"] if not indent else []
-    inner = f"{indent}  "
-    for name, item in value.items():
-        if isinstance(item, Mapping):
-            lines += [f"{inner}{name}: {{", *_document(item, inner), f"{inner}}}"]
-        else:
-            lines.append(f"{inner}{name}: {_scalar(item)}")
-    return lines if indent else [*lines, "}"]
-
-
-def _scalar(value: Any) -> str:
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M}"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return f'"{value}"'
-    return str(value)
+def _plain(value: Any) -> str:
+    return f"{value:%Y-%m-%d %H:%M}"

@@ -1,9 +1,9 @@
-"""What the demonstration does, step by step, on a database that MongoEngine is connected to."""
+"""The steps of the demonstration, on a database that MongoEngine is connected to."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mongoengine.errors import MongoEngineException
 from pymongo.database import Database
@@ -11,14 +11,17 @@ from pymongo.database import Database
 from lazymig import MigrationReport, as_stored
 from lazymig.demo.models import BlogPost, BlogPostMigration, User, UserMigration
 from lazymig.demo.old_documents import Amounts, insert_documents
-from lazymig.demo.page import Page
 
-__all__ = ["tell"]
+if TYPE_CHECKING:
+    from lazymig.demo.page import Page
+
+__all__ = ["show"]
 
 _POST = 42
+_MODELS = ((User, UserMigration), (BlogPost, BlogPostMigration))
 
 
-def tell(page: Page, database: Database[dict[str, Any]], amounts: Amounts) -> None:
+def show(page: Page, database: Database[dict[str, Any]], amounts: Amounts) -> None:
     """Run every step and show what it did."""
     with page.step("Old documents"):
         _old_documents(page, database, amounts)
@@ -70,7 +73,7 @@ def _rules(page: Page) -> None:
     )
     statuses = [
         (model.__name__, status.name, status.scope, status.remaining)
-        for model, handler in ((User, UserMigration), (BlogPost, BlogPostMigration))
+        for model, handler in _MODELS
         for status in handler(model).get_status()
     ]
     page.table(("model", "rule", "runs", "documents left"), statuses)
@@ -124,13 +127,7 @@ def _migrate_pending(page: Page, database: Database[dict[str, Any]]) -> None:
         "UserMigration(User).migrate_pending()",
         "BlogPostMigration(BlogPost).migrate_pending()",
     )
-    _show_reports(
-        page,
-        [
-            UserMigration(User).migrate_pending(),
-            BlogPostMigration(BlogPost).migrate_pending(),
-        ],
-    )
+    _show_reports(page, [handler(model).migrate_pending() for model, handler in _MODELS])
     _show_counts(page, database)
     page.text("Now PyMongo counts every user too:")
     page.code('db.user.count_documents({"enabled": True})')
@@ -146,13 +143,13 @@ def _migrate_all(page: Page, database: Database[dict[str, Any]]) -> None:
 
 
 def _report(page: Page) -> None:
-    for model, handler in ((User, UserMigration), (BlogPost, BlogPostMigration)):
+    for model, handler in _MODELS:
         page.code(f"{handler.__name__}({model.__name__}).get_deprecated()")
         for kind, names in handler(model).get_deprecated().items():
             page.result(f"{kind}: {', '.join(names) or 'none'}")
     left = sum(
         status.remaining or 0
-        for model, handler in ((User, UserMigration), (BlogPost, BlogPostMigration))
+        for model, handler in _MODELS
         for status in handler(model).get_status()
     )
     page.text(f"Documents that a rule still matches: {left}. All six rules may be deleted.")

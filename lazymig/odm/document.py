@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from mongoengine import EmbeddedDocument
 from mongoengine.base import BaseDocument
 
+import lazymig.odm.querysets.queryset  # noqa: F401 - it joins itself to MongoEngine's querysets
 from lazymig.engines.reading.decoding import Undecoded
 from lazymig.errors import RuleDefinitionError
 from lazymig.odm.handler import MigrationHandler
@@ -48,7 +49,7 @@ class LazyMigrationMixin(SavingDocument):
     database and loaded again. Without a handler, or once a handler has no rules left, the model
     is a plain MongoEngine model.
 
-    :raises TypeError: the mixin stands behind Document, or in an EmbeddedDocument.
+    :raises TypeError: the mixin is listed after Document, or by an EmbeddedDocument.
     :raises RuleDefinitionError: the handler or one of its rules is written wrongly.
     """
 
@@ -122,7 +123,7 @@ def _check_bases(cls: type) -> None:
     if order.index(LazyMigrationMixin) > order.index(BaseDocument):
         bases = ", ".join(base.__name__ for base in cls.__bases__ if base is not LazyMigrationMixin)
         raise TypeError(
-            f"{cls.__name__}: LazyMigrationMixin stands behind Document, where it would not see "
+            f"{cls.__name__}: LazyMigrationMixin is listed after Document, where it would not see "
             f"documents being loaded; write class {cls.__name__}(LazyMigrationMixin, {bases})"
         )
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import bson
 from bson import Int64, json_util
@@ -40,6 +40,17 @@ MISSING: Final = Missing.MISSING
 """Stands in a `Change` for a value that is not there; null is a value."""
 
 
+class _ValuesInJson(TypedDict, total=False):
+    before: Any
+    after: Any
+
+
+class ChangeInJson(_ValuesInJson):
+    """A `Change` in JSON's types; a value that is missing is left out."""
+
+    path: str
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One difference: a dotted path, and what was there `before` and `after`, or `MISSING`."""
@@ -48,15 +59,17 @@ class Change:
     before: Any
     after: Any
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> ChangeInJson:
         """The change in JSON's types; `before` or `after` is left out where it is missing.
 
         Values are in canonical Extended JSON, which `bson.json_util.loads` reads.
         """
-        values = {"before": self.before, "after": self.after}
-        return {"path": self.path} | {
-            name: extended_json(value) for name, value in values.items() if value is not MISSING
-        }
+        change: ChangeInJson = {"path": self.path}
+        if self.before is not MISSING:
+            change["before"] = extended_json(self.before)
+        if self.after is not MISSING:
+            change["after"] = extended_json(self.after)
+        return change
 
     @property
     def texts(self) -> tuple[str, str]:

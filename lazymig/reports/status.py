@@ -1,27 +1,47 @@
-"""Where the rules of a model stand: what they have left, who waits for them, and which can go.
+"""The standing of a model's rules: what they have left, who waits for them, and which can go.
 
-Reads only: a collection or database that does not exist is not made by looking at it.
+`status`, `finish`, `get_deprecated()` and the page ask here. A collection or database that does not
+exist is not made by looking at it; only the journal is written, with what was counted.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Annotated, Any
 
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.access import ids_of, key_of, on_primary
+from lazymig.engines.access import all_of, ids_of, is_mongomock, key_of, on_primary
 from lazymig.engines.pending import RuleStatus, find_active, status_of
+from lazymig.odm.plans import plan_for
+from lazymig.operations.journal import JOURNAL
+from lazymig.operations.journal.collection import client_now
+from lazymig.operations.journal.entries import Sample
+from lazymig.operations.journal.history import History
+from lazymig.operations.journal.journal import Journal
 from lazymig.operations.journal.refusals import refusals
+from lazymig.raw.json_values import NOT_IN_JSON, Bounds, JsonValue
+from lazymig.reports.drift.documents import class_filter_of
 from lazymig.rules.plan import Plan
+from lazymig.rules.rule import Scope
 
-__all__ = ["active_rules", "exists", "standing_of"]
+__all__ = [
+    "ModelStanding",
+    "RuleStanding",
+    "active_rules",
+    "documents_left",
+    "exists",
+    "look",
+    "standing_of",
+]
 
 
 def exists(collection: Collection[Any]) -> bool:
-    """Whether there is a collection, as far as that can be found out.
+    """Return whether there is a collection, as far as that can be found out.
 
     Who may not list the collections may read this one all the same.
 
@@ -34,7 +54,7 @@ def exists(collection: Collection[Any]) -> bool:
 
 
 def _holds_some(collection: Collection[Any]) -> bool:
-    """Whether there is a collection; the list of all is asked for only if this one is empty."""
+    """Return whether there is a collection; all are listed only if this one is empty."""
     return any(True for _ in ids_of(on_primary(collection), {}, limit=1)) or exists(collection)
 
 
@@ -73,3 +93,188 @@ def _waiting(collection: Collection[Any], plan: Plan, journal: str) -> Counter[s
     """How many documents wait in quarantine for each rule; several runs may have refused one."""
     pairs = {(each.rule, key_of(each.document_id)) for each in refusals(collection, plan, journal)}
     return Counter(name for name, _key in pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleStanding(JsonValue):
+    """Where one rule stands.
+
+    :ivar remaining: documents that its target matches; `None` if the target needs a document.
+    :ivar total: documents that the rule is for.
+    :ivar done: the share of them that it does not match, from 0 to 1; `None` if unknown.
+    :ivar rate: documents per second that were brought up to date since the last look; below 0 if
+        more old ones came; `None` if unknown.
+    :ivar quarantined: documents that bulk runs have refused by it and that still wait for it.
+    :ivar removable: no document needs it any more.
+    """
+
+    name: str
+    scope: Scope
+    remaining: int | None
+    total: int
+    done: Annotated[float, Bounds(0, 1)] | None
+    rate: float | None
+    quarantined: int
+    removable: bool
+    status: RuleStatus = field(metadata=NOT_IN_JSON)
+
+    @property
+    def lasts(self) -> bool:
+        """Return whether documents may go on to match once it was applied: a bulk rule's alone."""
+        return self.scope == "bulk" and self.status.converges is False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStanding(JsonValue):
+    """Where the rules of a model stand.
+
+    :ivar collection: its name, with the database.
+    :ivar at: the time of this look, naive UTC by the server.
+    :ivar since: the time of the last look, `None` if there was none.
+    :ivar total: the documents of the model; of a whole collection an estimate.
+    :ivar samples: the looks so far, the oldest first, this one at the end; empty without rules.
+    :ivar refusal: why this look could not be kept; `None` if it was, or was not to be.
+    """
+
+    model: str
+    collection: str
+    at: datetime
+    since: datetime | None
+    rules: tuple[RuleStanding, ...]
+    total: int = field(metadata=NOT_IN_JSON)
+    samples: tuple[Sample, ...] = field(metadata=NOT_IN_JSON)
+    refusal: OperationFailure | None = field(default=None, metadata=NOT_IN_JSON)
+
+
+def look(
+    model: Any, collection: Collection[Any], *, journal: str = JOURNAL, keep: bool = True
+) -> ModelStanding:
+    """Count what each rule of a model has left, and compare that with the last look.
+
+    :param model: a document class, with or without rules.
+    :param collection: the collection of the model.
+    :param journal: the name of the journal's collection, where looks are kept.
+    :param keep: keep this one. Of a collection that does not exist none is kept.
+    :raises pymongo.errors.PyMongoError: the connection, or the right to read.
+    """
+    handler = getattr(model, "migration_handler", None)
+    plan = None if handler is None else plan_for(handler, model)
+    statuses = [] if plan is None else standing_of(collection, plan, journal)
+    samples, refusal = _samples(model, collection, statuses, journal, keep=keep)
+    at = samples[-1].at if samples else client_now()
+    last = samples[-2] if len(samples) > 1 else None
+    totals = _Totals(collection)
+    return ModelStanding(
+        model=model.__name__,
+        collection=str(collection.full_name),
+        at=at,
+        since=None if last is None else last.at,
+        rules=tuple(
+            _standing(status, totals.of(_class_filter(plan, status.name)), last, at)
+            for status in statuses
+        ),
+        total=totals.of(_class_filter(plan) if plan is not None else class_filter_of(model)),
+        samples=tuple(samples),
+        refusal=refusal,
+    )
+
+
+def _samples(
+    model: Any,
+    collection: Collection[Any],
+    statuses: Sequence[RuleStatus],
+    journal: str,
+    *,
+    keep: bool,
+) -> tuple[list[Sample], OperationFailure | None]:
+    """The samples of a model, a fresh one at the end, and why that was not kept."""
+    if not statuses:
+        return [], None
+    samples = [
+        sample
+        for sample in History(collection.database, journal).samples(model)
+        if sample.collection == collection.name
+    ]
+    remaining = {status.name: status.remaining for status in statuses}
+    # The clocks may differ, and time must not run back.
+    at = max([_now(collection), *(sample.at for sample in samples[-1:])])
+    samples.append(Sample(model.__name__, collection.name, at, remaining))
+    # A look at what is not there would make the journal, and its database.
+    if keep and all(status.exists for status in statuses):
+        try:
+            Journal(collection.database, journal).sample(model.__name__, collection.name, remaining)
+        except OperationFailure as refusal:
+            # Whoever may only read gets the counts all the same.
+            return samples, refusal
+    return samples, None
+
+
+def _class_filter(plan: Plan | None, rule: str | None = None) -> Any:
+    """The condition on `_cls` of the documents of a plan, or of one of its rules."""
+    assert plan is not None
+    return plan.concern if rule is None else plan.inherited_concern.get(rule, plan.concern)
+
+
+def documents_left(
+    collection: Collection[Any], plan: Plan | None, rules: Sequence[RuleStanding]
+) -> int:
+    """The documents that a rule matches, and will not match once it was applied; each once."""
+    matching = {rule.name: rule.remaining for rule in rules if rule.remaining and not rule.lasts}
+    if plan is None or len(matching) < 2:
+        return sum(matching.values())
+    queries = [
+        all_of(_class_filter(plan, rule.name), rule.target)
+        for rule in (*plan.lazy, *plan.bulk)
+        if rule.name in matching
+    ]
+    return on_primary(collection).count_documents({"$or": queries})
+
+
+class _Totals:
+    """The documents of some classes of a collection, each number asked for once."""
+
+    def __init__(self, collection: Collection[Any]) -> None:
+        self._reader = on_primary(collection)
+        self._counted: dict[str, int] = {}
+
+    def of(self, class_filter: Mapping[str, Any] | None) -> int:
+        key = repr(class_filter)
+        if key not in self._counted:
+            self._counted[key] = (
+                self._reader.count_documents(class_filter)
+                if class_filter
+                else self._reader.estimated_document_count()
+            )
+        return self._counted[key]
+
+
+def _now(collection: Collection[Any]) -> datetime:
+    """The time, naive UTC, by the clock that looks are kept with."""
+    if is_mongomock(collection):
+        return client_now()
+    time: datetime = collection.database.client.admin.command("hello")["localTime"]
+    return time.replace(tzinfo=None)
+
+
+def _standing(status: RuleStatus, total: int, last: Sample | None, at: datetime) -> RuleStanding:
+    remaining = status.remaining
+    done = rate = None
+    if remaining is not None:
+        # The total may be an estimate.
+        total = max(total, remaining)
+        if status.exists:
+            done = (total - remaining) / total if remaining else 1.0
+        before = None if last is None else last.remaining.get(status.name)
+        if last is not None and before is not None and at > last.at:
+            rate = (before - remaining) / (at - last.at).total_seconds()
+    return RuleStanding(
+        name=status.name,
+        scope=status.scope,
+        remaining=remaining,
+        total=total,
+        done=done,
+        rate=rate,
+        quarantined=status.quarantined,
+        removable=status.removable,
+        status=status,
+    )

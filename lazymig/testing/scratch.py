@@ -19,7 +19,7 @@ from lazymig.errors import LazyMigError
 from lazymig.odm.loading import Source, builder_of, load_batch
 from lazymig.odm.plans import family_of, owner_of, plan_for, root_of
 from lazymig.odm.schema import collection_of, document_subclasses, is_concrete
-from lazymig.operations.journal.collection import JOURNAL
+from lazymig.operations.journal import JOURNAL
 from lazymig.rules.plan import Family, Plan
 from lazymig.testing.fields import fields_of
 

@@ -20,26 +20,22 @@ import pytest
 from click.testing import CliRunner
 from pymongo.database import Database
 
+from lazymig.cli.commands import schema
 from lazymig.cli.main import main
 from lazymig.cli.settings import VARIABLES
 from tests.cli.app import models
 
 ROOT = Path(__file__).parents[2]
-SCHEMAS = ROOT / "lazymig" / "cli" / "schemas"
 PASSWORD = "s3cr3t-p4ssw0rd"
 USER = f"{models.__name__}:User"
-
-# Commands that give the same.
-_SCHEMA_OF = dict.fromkeys(("pause", "resume", "stop", "slow"), "run")
 
 
 def schema_of(*words: str) -> dict[str, Any]:
     """The schema of the JSON that a command gives."""
-    name = "-".join(words)
-    schema: dict[str, Any] = json.loads(
-        (SCHEMAS / f"{_SCHEMA_OF.get(name, name)}.json").read_text()
-    )
-    return schema
+    called: Any = main
+    for word in words:
+        called = called.commands[word]
+    return schema(called, " ".join(("lazymig", *words)))
 
 
 @dataclass(frozen=True)

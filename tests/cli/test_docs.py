@@ -58,7 +58,7 @@ def common_names() -> set[str]:
     for option in COMMON:
         command = option(command)
     names = {name for option in click.command()(command).params for name in option.opts}
-    return names | {"--json"}
+    return names | {"--json", "--json-schema"}
 
 
 def test_every_command_has_a_section():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import logging
+from typing import get_args
 
 import pymongo.errors
 import pytest
 from mongoengine.connection import ConnectionFailure
 
-import lazymig
 from lazymig import errors
 from lazymig.cli import failures
-from lazymig.cli.failures import DATABASE, FAULT, FINDINGS, USAGE, Misuse, in_commands, told
+from lazymig.cli.failures import DATABASE, FAULT, FINDINGS, USAGE, Misuse, as_command, described
+from lazymig.cli.output import Output
+from lazymig.errors import Remedy
 
 
 @pytest.mark.parametrize(
@@ -26,7 +28,7 @@ from lazymig.cli.failures import DATABASE, FAULT, FINDINGS, USAGE, Misuse, in_co
         (errors.RunOptionError("no; do", option="executor"), USAGE, "--workers: no; do"),
         (errors.RuleDefinitionError("no; do", model="User"), USAGE, "User: no; do"),
         (errors.RunNotFound("no run; look"), USAGE, "no run; look"),
-        (errors.BackupUnreadable("torn; mend", path="x"), USAGE, "x: torn; mend"),
+        (errors.BackupUnreadable("torn; fix", path="x"), USAGE, "x: torn; fix"),
         (errors.HandlerFileError("gone; look", path="x"), USAGE, "x: gone; look"),
         (errors.CollectionLocked("held; wait"), FINDINGS, "held; wait"),
         (errors.RunNotActive("ended"), FINDINGS, "ended"),
@@ -58,34 +60,68 @@ from lazymig.cli.failures import DATABASE, FAULT, FINDINGS, USAGE, Misuse, in_co
 )
 def test_each_kind_of_error(error, code, text):
     """An error's kind decides the exit code; the driver's repetitions are cut off."""
-    line, given = told(error)
+    line, given = described(error)
     assert given == code
     assert line.startswith(text)
     assert "\n" not in line
 
 
 @pytest.mark.parametrize(
-    ("call", "command"),
+    ("remedy", "call", "command"),
     [
-        ("stop it with History(...).stop('6b08'); if", "stop it with lazymig stop 6b08; if"),
+        (Remedy("list_runs"), "History(...).runs() lists", "lazymig runs lists"),
+        (Remedy("again"), "again=True applies", "--again applies"),
+        (Remedy("new_run"), "a call without resume begins", "a call without --resume begins"),
+        (Remedy("resume"), "resume with resume=True", "resume with lazymig migrate --resume"),
         (
-            "stop it with History(..., 'my notes').stop('6b08'); if",
-            "stop it with lazymig stop 6b08 --journal 'my notes'; if",
+            Remedy("resume_or_again", run="6b08"),
+            "resume it with migrate_all(resume='6b08'), or pass again=True",
+            "resume it with lazymig migrate --resume 6b08, or pass --again",
         ),
-        ("begin again with resume=True", "begin again with lazymig migrate --resume"),
+        (
+            Remedy("resume_first", run="6b08", scope="lazy"),
+            "resume it with migrate_pending(resume='6b08') first",
+            "resume it with lazymig migrate --resume 6b08 first",
+        ),
+        (Remedy("resume_this"), "resume it with resume=True", "the command that resumes it"),
+        (
+            Remedy("stop", run="6b08"),
+            "wait for it, or stop it with History(...).stop('6b08'); if",
+            "wait for it, or stop it with lazymig stop 6b08; if",
+        ),
+        (
+            Remedy("stop", run="6b08", journal="my notes"),
+            "wait for it, or stop it with History(..., 'my notes').stop('6b08'); if",
+            "wait for it, or stop it with lazymig stop 6b08 --journal 'my notes'; if",
+        ),
+        (Remedy("wait"), "wait for it, or stop it; if", "wait for it, or stop it; if"),
     ],
 )
-def test_a_run_is_stopped_by_a_command(call, command):
-    """The call that stops a run is told as the command, with the journal if it is another."""
-    assert in_commands(call) == command
+def test_a_remedy_is_a_call_or_a_command(remedy, call, command):
+    """The library words a remedy as its own call, the command line words the same as a command."""
+    assert str(remedy).startswith(call)
+    assert as_command(remedy).startswith(command)
+    error = errors.RunError("bad", remedy=remedy)
+    assert str(error) == f"bad; {remedy}"
+    assert described(error) == (f"bad; {as_command(remedy)}", FINDINGS)
 
 
-def test_calls_are_told_as_commands():
-    """Remedies that name a call of the library name the command instead, and such calls exist."""
-    sources = "".join(
-        " ".join(path.read_text(encoding="utf-8").replace('"', "").split()).replace(" f", " ")
-        for path in Path(lazymig.__file__).parent.glob("[!c]*/**/*.py")
-    )
-    for call, command in failures._AS_COMMANDS.items():
-        assert call in sources
-        assert in_commands(f"a\n b {call}!") == f"a b {command}!"
+def test_each_remedy_has_a_call_and_a_command():
+    """No kind of remedy is left out of one of the two tables."""
+    kinds = set(get_args(errors.RemedyKind))
+    assert set(errors._AS_CALLS) == set(failures._AS_COMMANDS) == kinds
+
+
+def test_log_lines_name_commands(capsys):
+    """A log line that has a remedy names the command, however its values are given."""
+    output = Output()
+    logger = logging.getLogger("lazymig.tests")
+    with output.listening():
+        logger.warning("%s: %s", "here", Remedy("again"))
+        logger.warning("%(place)s: 100 %%", {"place": "here"})
+        logger.warning("100 % here")
+    assert capsys.readouterr().err.splitlines() == [
+        "lazymig: here: --again applies it again",
+        "lazymig: here: 100 %",
+        "lazymig: 100 % here",
+    ]

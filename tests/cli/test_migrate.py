@@ -9,7 +9,7 @@ import pytest
 
 from lazymig import DocumentMigration, History
 from lazymig.cli.main import main
-from lazymig.cli.migrate import _options, call_to_go_on
+from lazymig.cli.migrate import _options, call_to_resume
 from lazymig.cli.output import Output
 from lazymig.operations.journal.lease import Lease
 from tests.cli.app import models
@@ -187,7 +187,7 @@ def test_refused_documents(shop, database):
         result.out.split()
     )
     assert f"lazymig quarantine list {run}" in result.out
-    assert f"go on with lazymig migrate --resume {run}" in result.out
+    assert f"resume with lazymig migrate --resume {run}" in result.out
     assert "User, bulk rules: not begun" in result.out
 
 
@@ -305,12 +305,12 @@ def test_an_interrupt_says_how_to_go_on(shop, database, monkeypatch):
         result = shop("migrate", "--yes")
         assert (result.code, result.out) == (code, "")
         assert result.error == (
-            "interrupted; what was done is noted, go on with lazymig migrate --resume --yes"
+            "interrupted; what was done is noted, resume with lazymig migrate --resume --yes"
         )
 
 
 def test_how_to_go_on_has_the_options_of_the_call(shop, database):
-    """The command that goes on with a run can be copied, and has all options of the call."""
+    """The command that resumes a run can be copied, and has all options of the call."""
     fill(database, 3)
     shop.set(**{FAULTY: "1"})
     given = [
@@ -322,7 +322,7 @@ def test_how_to_go_on_has_the_options_of_the_call(shop, database):
     assert result.code == 1
     (run,) = History(database, "notes").runs()
     assert result.err.count("--resume") == 0
-    _, found, rest = result.out.partition("go on with ")
+    _, found, rest = result.out.partition("resume with ")
     assert found
     command = re.match(r"(?:.*\\\n)*.*", rest)[0]
     assert "\\\n" in command
@@ -344,7 +344,7 @@ def test_how_to_go_on_keeps_the_password(shell, uri, database):
     called = main.commands["migrate"].make_context(
         "migrate", ["--uri", secret, "--note", "-x", "-m", "a", "-m", "b"], context
     )
-    words = call_to_go_on(called, None)
+    words = call_to_resume(called, None)
     shown = secret.replace(PASSWORD, "***")
     assert words == [
         *("lazymig", "migrate", "--resume", "--models", "a", "--models", "b", "--uri", shown),
@@ -362,7 +362,7 @@ def test_a_run_that_has_finished_is_not_gone_on_with(shop, database, monkeypatch
     monkeypatch.setattr(DocumentMigration, "migrate_all", migrate_all)
     result = shop("migrate", "--yes")
     assert result.code == 130
-    assert result.err.splitlines()[-1].endswith("go on with lazymig migrate --resume --yes")
+    assert result.err.splitlines()[-1].endswith("resume with lazymig migrate --resume --yes")
 
 
 def test_what_is_resumed_and_what_is_begun(shop, database, monkeypatch):

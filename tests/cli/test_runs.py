@@ -11,7 +11,7 @@ from lazymig import History
 from lazymig.cli.runs import books_of, find_run, run_of
 from lazymig.cli.session import Target
 from lazymig.errors import RunNotFound
-from lazymig.operations.journal.collection import JOURNAL
+from lazymig.operations.journal import JOURNAL
 from tests.cli.app import models
 from tests.cli.app.models import FAULTY, User, UserMigration, fill
 
@@ -141,13 +141,13 @@ def test_a_run_is_asked_from_elsewhere(shop, database):
 
 
 def test_a_run_that_has_ended(shop, database):
-    """Nothing can be asked of a run that has ended; the remedy is the command that goes on."""
+    """Nothing can be asked of a run that has ended; the remedy is the command that resumes it."""
     with a_run_at_work(database) as run:
         shop("stop", run)
     for command in ("pause", "resume", "stop"):
         result = shop(command, run)
         assert result.code == 1
-        assert result.error.endswith("is stopped; go on with it by lazymig migrate --resume")
+        assert result.error.endswith("is stopped; resume with lazymig migrate --resume")
     assert shop("migrate", "--yes", "--resume").code == 0
     assert shop("slow", run, "--nice", "1").error.endswith("is finished")
 
@@ -243,8 +243,8 @@ def test_trying_once_more(shop, database):
     assert "is not among the models" in result.error
 
 
-def test_a_run_that_has_not_finished_is_gone_on_with_first(shop, database):
-    """A retry of a run that has failed is refused with the command that goes on with the run."""
+def test_a_run_that_has_not_finished_is_resumed_first(shop, database):
+    """A retry of a run that has failed is refused with the command that resumes the run."""
     fill(database, 3)
     shop.set(**{FAULTY: "1"})
     shop("migrate", "--yes", "--scope", "lazy")
@@ -252,9 +252,7 @@ def test_a_run_that_has_not_finished_is_gone_on_with_first(shop, database):
     shop.set(**{FAULTY: ""})
     result = shop("quarantine", "retry", run)
     assert result.code == 1
-    assert result.error.endswith(
-        f"is failed; go on with it first by lazymig migrate --resume {run}"
-    )
+    assert f"not finished; resume it with lazymig migrate --resume {run} first" in result.error
     assert shop("migrate", "--yes", "--resume", run).code == 1
     assert database.user.count_documents({"first": "Ada"}) == 2
     assert shop("quarantine", "retry", run).code == 0

@@ -11,7 +11,7 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from lazymig import History, RuleStatus
-from lazymig.cli.status import _standing, look
+from lazymig.reports.status import _standing, look
 from tests.cli.app import models
 from tests.cli.app.models import User, fill
 
@@ -124,6 +124,8 @@ def test_a_look_can_go_unnoted(shop, database):
 
 def test_looks_at_other_collections(database):
     """The looks at one collection of a model are none at another."""
+    for collection in (database.user, database.archive):
+        collection.insert_one({"_id": 1})
     look(User, database.user)
     assert look(User, database.archive).since is None
     assert look(User, database.user).since is not None

@@ -165,7 +165,7 @@ def test_the_bar(shop, database):
 
 @pytest.mark.usefixtures("python_signals")
 def test_ctrl_c_is_an_orderly_end(shop, database):
-    """Ctrl-C ends the run behind its chunk, with code 130, and what is told goes on with it."""
+    """Ctrl-C ends the run after its chunk, with code 130, and names the command that resumes it."""
     fill(database, 2000)
     slow = ("--max-rate", "200", "--chunk-size", "100")
     with terminal(shop, "migrate", "--yes", *slow) as call:
@@ -177,7 +177,7 @@ def test_ctrl_c_is_an_orderly_end(shop, database):
     assert run.state == "stopped"
     options = "--yes --max-rate 200 --chunk-size 100"
     (told,) = [line for line in call.text.splitlines() if "--resume" in line]
-    assert told.endswith(f"go on with lazymig migrate --resume {run.id} {options}")
+    assert told.endswith(f"resume with lazymig migrate --resume {run.id} {options}")
     assert shop("migrate", "--yes", "--resume", run.id).code == 0
     assert History(database).run(run.id).state == "finished"
     assert database.user.count_documents({"first": "Ada"}) == 2000

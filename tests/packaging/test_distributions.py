@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import venv
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -98,28 +100,62 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+class Light(NamedTuple):
+    """An environment in which lazymig alone was installed, at first: its programs, and what it is.
+
+    `libraries` are those that are installed besides pip's own, `program` is a call of `lazymig`.
+    """
+
+    programs: Path
+    distribution: Path
+    libraries: set[str]
+    program: subprocess.CompletedProcess[str]
+
+
 @pytest.fixture(scope="session", params=["whl", "tar.gz"])
-def installed(
+def light(
     request: pytest.FixtureRequest, distributions: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """The folder of the programs of an empty environment in which one of them is installed."""
+) -> Light:
+    """An empty environment in which one of the distributions is installed, without extras."""
     (distribution,) = distributions.glob(f"*.{request.param}")
     environment = tmp_path_factory.mktemp("environment")
     venv.create(environment, with_pip=True)
     programs = environment / "bin"
     _run(programs / "python", "-m", "pip", "install", "-q", distribution, cwd=environment)
-    return programs
+    frozen = _run(programs / "python", "-m", "pip", "freeze", cwd=environment)
+    call = [programs / "lazymig", "--version"]
+    program = subprocess.run(
+        call, capture_output=True, text=True, check=False, env=_clean_environment()
+    )
+    libraries = {re.split("[ =]", line)[0].lower() for line in frozen.splitlines()}
+    return Light(programs, distribution, libraries, program)
+
+
+@pytest.fixture(scope="session")
+def installed(light: Light) -> Path:
+    """The programs of the environment, once the extra `cli` is installed there, too."""
+    extra = f"{light.distribution}[cli]"
+    _run(light.programs / "python", "-m", "pip", "install", "-q", extra, cwd=light.programs)
+    return light.programs
+
+
+def test_an_application_installs_little(light: Light) -> None:
+    """Without extras MongoEngine, PyMongo and blinker are all, and the program names the extra."""
+    assert light.libraries == {"blinker", "dnspython", "lazymig", "mongoengine", "pymongo"}
+    assert (light.program.returncode, light.program.stdout) == (2, "")
+    assert "run pip install 'lazymig[cli]'" in light.program.stderr
+    assert len(light.program.stderr.splitlines()) == 1
 
 
 def test_the_program_knows_its_version(installed: Path, tmp_path: Path) -> None:
-    """`lazymig --version`, installed alone, tells the version; so does `python -m lazymig`."""
+    """`lazymig --version`, with the extra, gives the version; so does `python -m lazymig`."""
     assert lazymig.__version__ in _run(installed / "lazymig", "--version", cwd=tmp_path)
     told = _run(installed / "python", "-m", "lazymig", "--version", cwd=tmp_path)
     assert lazymig.__version__ in told
 
 
 def test_the_demonstration_runs(installed: Path, tmp_path: Path) -> None:
-    """`lazymig demo` works where nothing is installed but lazymig, and a `mongod` is on PATH."""
+    """`lazymig demo` works with `lazymig[cli]` alone, where a `mongod` is on PATH."""
     path = f"{find_mongod().parent}{os.pathsep}{os.environ['PATH']}"
     assert "migrate_pending" in _run(installed / "lazymig", "demo", cwd=tmp_path, PATH=path)
 

@@ -16,8 +16,9 @@ from pymongo import MongoClient
 from lazymig.operations.journal.collection import client_now
 from lazymig.operations.journal.entries import NewRun
 from lazymig.operations.journal.journal import Journal
-from lazymig.reports.drift.checks import CheckReport, check_documents
-from lazymig.reports.drift.diff import DriftReport, diff
+from lazymig.reports.drift.checks import check_documents
+from lazymig.reports.drift.diff import diff
+from lazymig.reports.drift.findings import CheckReport, DriftReport
 from lazymig.reports.page.page import render_report
 from tests.support.handlers import handler, model, rule
 from tests.support.registry import restored_registry

@@ -24,10 +24,10 @@ from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 
 from lazymig.engines.access import is_mongomock
+from lazymig.operations.journal import JOURNAL
 from lazymig.operations.journal.records import understood
 
 __all__ = [
-    "JOURNAL",
     "UNAUTHORIZED",
     "client_now",
     "ensure_indexes",
@@ -38,8 +38,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-JOURNAL: Final = "lazymig_journal"
 
 UNAUTHORIZED: Final = 13
 """The code of the error for a missing right."""

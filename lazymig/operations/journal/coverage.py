@@ -16,7 +16,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 
 from lazymig.engines.access import Raw
-from lazymig.errors import RunError
+from lazymig.errors import Remedy, RunError
 from lazymig.operations.journal.collection import journal_collection, lease_collection
 from lazymig.operations.journal.entries import RunEntry
 from lazymig.operations.journal.records import FORMAT, is_newer
@@ -114,20 +114,20 @@ class Coverage:
             if mark.get("done") is not True and not self._is_done(rule, digest, mark):
                 raise RunError(
                     f"{self._of['model']}.{rule.name}: run {marked_by} has applied the rule to a "
-                    f"part of {self._place}, and its target does not show to which; go on with it "
-                    f"by migrate_all(resume='{marked_by}'), or say again=True if these documents "
-                    "may get it twice",
+                    f"part of {self._place}, and its target does not show to which",
                     collection=self._place,
                     run=marked_by,
+                    remedy=Remedy("resume_or_again", run=str(marked_by)),
                 )
             covered[rule.name] = marked_by
             logger.warning(
-                "%s.%s: run %s has applied the rule to all of %s, and its target does not show "
-                "which documents are new since; it is not applied again, unless by again=True",
+                "%s.%s: run %s has applied the rule to all of %s, and its target does not "
+                "show which documents are new since, so it is skipped; %s",
                 self._of["model"],
                 rule.name,
                 marked_by,
                 self._place,
+                Remedy("again"),
             )
         return covered
 

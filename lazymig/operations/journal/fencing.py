@@ -19,7 +19,7 @@ from pymongo.collection import Collection
 from pymongo.errors import AutoReconnect
 
 from lazymig.engines.access import Raw, all_of, is_mongomock
-from lazymig.errors import LeaseLost
+from lazymig.errors import LeaseLost, Remedy
 from lazymig.operations.journal.collection import lease_collection
 
 __all__ = ["Fence", "WriteFenced", "fenced"]
@@ -89,9 +89,9 @@ class Fence:
             now: datetime = entry["now"]
             return now
         raise LeaseLost(
-            f"{self._place}: another run has taken the lease, or its entry was deleted; begin "
-            "again with resume=True, which goes on after the last checkpoint",
+            f"{self._place}: another run has taken the lease, or its entry was deleted",
             collection=self._place,
+            remedy=Remedy("resume"),
         )
 
 

@@ -12,9 +12,10 @@ from bson import ObjectId
 from pymongo.database import Database
 
 from lazymig.engines.access import Raw
-from lazymig.errors import RunError, RunNotActive, RunNotFound
+from lazymig.errors import Remedy, RunError, RunNotActive, RunNotFound
 from lazymig.odm.schema import collection_of
-from lazymig.operations.journal.collection import JOURNAL, leases_of, now_in
+from lazymig.operations.journal import JOURNAL
+from lazymig.operations.journal.collection import leases_of, now_in
 from lazymig.operations.journal.entries import KEEP_RUNS, Quarantined, Run, Sample
 from lazymig.operations.journal.journal import Journal
 from lazymig.operations.journal.records import checked_run, understood
@@ -67,7 +68,7 @@ class History:
         name = self._entries.full_name
         if not found:
             raise RunNotFound(
-                f"{name}: there is no run {run_id}; History(...).runs() lists the runs", run=run_id
+                f"{name}: there is no run {run_id}", run=run_id, remedy=Remedy("list_runs")
             )
         if len(found) > 1:
             raise RunNotFound(
@@ -214,9 +215,9 @@ class History:
         digits = run_id.lower()
         if not _HEX.fullmatch(digits):
             raise RunNotFound(
-                f"{self._entries.full_name}: {run_id!r} is no run's id; "
-                "History(...).runs() lists the runs",
+                f"{self._entries.full_name}: {run_id!r} is no run's id",
                 run=run_id,
+                remedy=Remedy("list_runs"),
             )
         return {
             "$gte": ObjectId(digits.ljust(_ID_DIGITS, "0")),
@@ -241,11 +242,11 @@ class History:
             problem = f"gives no sign of life since {run.heartbeat:%Y-%m-%d %H:%M:%S} UTC"
         else:
             problem = f"is {run.state}" if not run.active else "has just ended"
-        remedy = "" if run.state == "finished" else "; go on with it by resume=True"
         raise RunNotActive(
-            f"{self._full_name(run)}: run {run.id} {problem}{remedy}",
+            f"{self._full_name(run)}: run {run.id} {problem}",
             collection=self._full_name(run),
             run=run.id,
+            remedy=None if run.state == "finished" else Remedy("resume"),
         )
 
     def _full_name(self, run: Run) -> str:

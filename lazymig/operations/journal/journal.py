@@ -17,9 +17,9 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from lazymig.engines.access import Raw, is_mongomock
-from lazymig.errors import RunNotActive, RunNotFound, RunTakenOver
+from lazymig.errors import Remedy, RunNotActive, RunNotFound, RunTakenOver
+from lazymig.operations.journal import JOURNAL
 from lazymig.operations.journal.collection import (
-    JOURNAL,
     client_now,
     ensure_indexes,
     journal_collection,
@@ -216,10 +216,10 @@ class Journal:
         stored = self.collection.find_one({"_id": run_id, "kind": "run", "collection": collection})
         if stored is None:
             raise RunNotFound(
-                f"the journal has no run {run_id} over {collection}; History(...).runs() lists the "
-                "runs",
+                f"the journal has no run {run_id} over {collection}",
                 collection=self._full_name(collection),
                 run=run_id,
+                remedy=Remedy("list_runs"),
             )
         return RunEntry.read(checked_run(stored, self.collection.full_name))
 
@@ -299,8 +299,9 @@ class Journal:
         if run is None:
             raise RunNotFound(
                 f"{mine['model']}: the journal has no {mine['scope']} run {run_id} over "
-                f"{what['collection']}; History(...).runs() lists the runs",
+                f"{what['collection']}",
                 **what,
+                remedy=Remedy("list_runs"),
             )
         checked_run(run, self.collection.full_name)
         if run["state"] == "finished":
@@ -333,7 +334,7 @@ class Journal:
         elif now.get("token") is None:
             what = "its lease expired, and another run has taken the collection"
         else:
-            what = f"{now.get('host')} (pid {now.get('pid')}) has gone on with it"
+            what = f"{now.get('host')} (pid {now.get('pid')}) has resumed it"
         return RunTakenOver(
             f"{self._full_name(collection)}: run {run_id} is no longer this process's: {what}",
             collection=self._full_name(collection),

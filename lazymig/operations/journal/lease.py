@@ -20,8 +20,9 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from lazymig.engines.access import Raw, is_mongomock
-from lazymig.errors import CollectionLocked, LeaseLost
-from lazymig.operations.journal.collection import JOURNAL, lease_collection
+from lazymig.errors import CollectionLocked, LeaseLost, Remedy
+from lazymig.operations.journal import JOURNAL
+from lazymig.operations.journal.collection import lease_collection
 from lazymig.operations.journal.fencing import Fence
 from lazymig.operations.journal.records import FORMAT, fault_of
 from lazymig.operations.journal.succession import end_predecessors
@@ -185,10 +186,10 @@ class Lease(AbstractContextManager[Any]):
         else:
             problem = "the lease is not held"
         raise LeaseLost(
-            f"{self._full_name}: {problem}; begin again with resume=True, which goes on after "
-            "the last checkpoint",
+            f"{self._full_name}: {problem}",
             collection=self._full_name,
             run=self._holder["run"],
+            remedy=Remedy("resume"),
         )
 
     def release(self) -> None:
@@ -272,15 +273,18 @@ class Lease(AbstractContextManager[Any]):
         who = f"{holder.get('host')} (pid {holder.get('pid')})"
         note = f", note {holder['note']!r}" if holder.get("note") else ""
         journal = holder.get("journal", JOURNAL)
-        history = "History(...)" if journal == JOURNAL else f"History(..., {journal!r})"
-        end = f"stop it with {history}.stop({str(run)!r})" if run is not None else "stop it"
+        remedy = Remedy(
+            "wait" if run is None else "stop",
+            run=str(run),
+            journal=None if journal == JOURNAL else journal,
+        )
         return CollectionLocked(
             f"{self._full_name}: a bulk run{f' {run}' if run is not None else ''} on {who}{note} "
-            f"holds the lease until {_text(expires)}, and renews it while it lives; wait for it, "
-            f"or {end}; if that process is dead, begin again after that time",
+            f"holds the lease until {_text(expires)}, and renews it while it lives",
             collection=self._full_name,
             holder=holder,
             expires=expires,
+            remedy=remedy,
         )
 
     def _renew(self) -> None:

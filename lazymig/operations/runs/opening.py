@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from bson import ObjectId
 
 from lazymig.engines.bulk import MigrationReport, RuleReport
-from lazymig.errors import MigrationError, RuleChanged, RunError, RunNotActive
+from lazymig.errors import MigrationError, Remedy, RuleChanged, RunError, RunNotActive
 from lazymig.operations.journal.coverage import Coverage, is_marked
 from lazymig.operations.journal.entries import NewRun, RunEntry
 from lazymig.operations.journal.refusals import refusals
@@ -77,11 +77,11 @@ class Opening:
         entry = self._resume()
         if entry is None:
             logger.warning(
-                "%s: no run of the %s rules over %s is unfinished, so there is nothing to resume; "
-                "a call without resume begins a new run",
+                "%s: no run of the %s rules over %s is unfinished, so none is resumed; %s",
                 self.context.name,
                 self.context.scope,
                 self.context.full_name,
+                Remedy("new_run"),
             )
             return self._report(waiting=self._waiting(None), nothing_to_resume=True)
         return self._go_on(entry)
@@ -128,9 +128,10 @@ class Opening:
             raise RuleChanged(
                 f"{self.context.name}: run {entry.id} has begun with the rules "
                 f"{'; '.join(rule.name for rule in entry.rules)}, but the handler has "
-                f"{'; '.join(self.names)} now; begin a new run, without resume",
+                f"{'; '.join(self.names)} now",
                 collection=self.context.full_name,
                 run=entry.id,
+                remedy=Remedy("new_run"),
             )
         self._warn_of_missing_backup(entry)
         steps = self._steps(entry)

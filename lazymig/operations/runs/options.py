@@ -12,7 +12,7 @@ from bson import ObjectId
 
 from lazymig.errors import RunOptionError
 from lazymig.operations.declared import declarations, name_of, option, plain
-from lazymig.operations.journal.collection import JOURNAL
+from lazymig.operations.journal import JOURNAL
 from lazymig.operations.runs.progress import Progress
 from lazymig.operations.throttling.limits import Limits
 

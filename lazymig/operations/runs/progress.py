@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bson import ObjectId
 
 from lazymig.characters import in_one_line
-from lazymig.errors import RunOptionError
+from lazymig.errors import MissingExtra, RunOptionError, check_extra
 from lazymig.rules.rule import Scope
 
 if TYPE_CHECKING:
@@ -173,12 +173,15 @@ class ProgressBar(_Display):
 
     It is drawn by the thread that reports, on standard error unless `console` is another one.
     Standard output stays as it is. A terminal that is gone ends the bar, not the run.
+
+    :raises MissingExtra: rich is not installed.
     """
 
     def __init__(
         self, console: Console | None = None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         super().__init__()
+        check_extra("a progress bar", "rich")
         self._console = console
         self._clock = clock
         self._live: Live | None = None
@@ -278,6 +281,15 @@ def _is_terminal() -> bool:
     return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
+def _display() -> ProgressBar | ProgressLog:
+    if _is_terminal():
+        try:
+            return ProgressBar()
+        except MissingExtra as error:
+            logger.warning("%s; the progress is logged", error)
+    return ProgressLog()
+
+
 @contextmanager
 def reporter(
     progress: bool | Callable[[Progress], object] | None,
@@ -292,7 +304,7 @@ def reporter(
     if progress is None or progress is False:
         yield lambda _: None
     elif progress is True:
-        with ProgressBar() if _is_terminal() else ProgressLog() as display:
+        with _display() as display:
             yield display
     elif callable(progress):
         yield progress

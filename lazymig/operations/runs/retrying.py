@@ -25,7 +25,7 @@ from lazymig.engines.bulk import (
     rescue_broken,
 )
 from lazymig.engines.refusals import failure_of_server, still_matches
-from lazymig.errors import MigrationFailed, RuleChanged, RunError
+from lazymig.errors import MigrationFailed, Remedy, RuleChanged, RunError
 from lazymig.operations.journal.entries import RunEntry
 from lazymig.operations.journal.fencing import fenced
 from lazymig.operations.journal.journal import Journal
@@ -290,13 +290,11 @@ def _check_finished(journal: Journal, collection: Collection[Any], entry: RunEnt
     """What is left of a run would apply to the retried documents what the retry has applied."""
     if journal.collection.find_one({"_id": entry.id, "state": "finished"}, {"_id": 1}) is not None:
         return
-    call = "migrate_all" if entry.scope == "bulk" else "migrate_pending"
     raise RunError(
-        f"{entry.model}: run {entry.id} over {collection.full_name} has not finished; go on with "
-        f"it by {call}(resume='{entry.id}') first, which leaves alone what is in quarantine, and "
-        "retry that then",
+        f"{entry.model}: run {entry.id} over {collection.full_name} has not finished",
         collection=str(collection.full_name),
         run=entry.id,
+        remedy=Remedy("resume_first", run=str(entry.id), scope=entry.scope),
     )
 
 

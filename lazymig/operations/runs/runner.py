@@ -16,7 +16,7 @@ from lazymig.engines.access import Raw, is_mongomock, key_of
 from lazymig.engines.bulk import MigrationReport, Tally, announce, conclude
 from lazymig.engines.once.claims import release_expired
 from lazymig.engines.scratch import describe
-from lazymig.errors import MigrationError, RunOptionError
+from lazymig.errors import MigrationError, Remedy, RunOptionError
 from lazymig.operations.backup.writer import BackupWriter
 from lazymig.operations.journal.coverage import Coverage, is_marked
 from lazymig.operations.journal.journal import Journal
@@ -189,12 +189,12 @@ class _Runner:
         persistently(partial(self.journal.finish, entry, state, error))
         if state != "finished":
             logger.warning(
-                "%s: run %s %s: %s; everything up to here is done and noted, go on with "
-                "resume=True",
+                "%s: run %s %s: %s; everything up to here is done and noted; %s",
                 self.context.name,
                 entry.id,
                 state,
                 error,
+                Remedy("resume_this"),
             )
         report = report_of(self.context, steps, state, entry.id, carried)
         return replace(report, reopened=reopened)

@@ -23,7 +23,7 @@ from lazymig.engines.bulk import Tally, Work
 from lazymig.engines.deadline import without_client_limit
 from lazymig.engines.outages import is_away
 from lazymig.engines.walk import Chunk
-from lazymig.errors import RunOptionError, WorkerFailed
+from lazymig.errors import Remedy, RunOptionError, WorkerFailed
 from lazymig.odm.connections import Address, address_of, collection_at
 from lazymig.odm.plans import plan_for
 from lazymig.operations.journal.fencing import Fence, fenced
@@ -219,8 +219,9 @@ class Workers:
             raise WorkerFailed(
                 f"{self._plan.model_name}.{out.task.rule}: {out.deaths} workers died, one after "
                 f"the other, at the documents {out.chunk.within}; look for what ends them "
-                "(memory?), then go on with resume=True",
+                "(memory?)",
                 collection=f"{self._address.database}.{self._address.collection}",
+                remedy=Remedy("resume"),
             ) from death
         if isinstance(death, BrokenExecutor) and out.executor is self._executor:
             self._replace_executor()

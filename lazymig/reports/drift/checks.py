@@ -20,11 +20,11 @@ from lazymig.engines.scratch import read_raw, readable
 from lazymig.odm.examining import Examiner, Problem, ProblemKind, Reference, examining
 from lazymig.odm.fields import bson_type
 from lazymig.odm.indexes import untouched_collection
-from lazymig.operations.journal.collection import JOURNAL
-from lazymig.raw.differences import extended_json
+from lazymig.operations.journal import JOURNAL
 from lazymig.redaction import excerpt
 from lazymig.reports.drift.documents import check_model, check_sample_size, documents_of
 from lazymig.reports.drift.evidence import Evidence, Faults, evidence_of
+from lazymig.reports.drift.findings import CheckFinding, CheckReport
 from lazymig.reports.dryrun.cures import Tried, Waiting, may_touch, plans_of, read_by_ids, try_rules
 
 __all__ = ["CheckFinding", "CheckReport", "check_documents"]
@@ -39,104 +39,6 @@ _MOST_TRIED = 25
 
 # What is called with the documents done, and those to do in all.
 _Callback = Callable[[int, int], object]
-
-
-@dataclass(frozen=True, slots=True)
-class CheckFinding:
-    """The same fault in some documents.
-
-    :ivar model: the document class, by the name in `_cls`.
-    :ivar path: the field, in database names; ``[]`` stands for the items of a list, ``.*`` for
-        those of a map; empty for the document as a whole.
-    :ivar kind: what is wrong: `"not_decodable"`, `"unknown_class"`, `"unknown_field"`,
-        `"not_loadable"`, `"required"`, `"choices"`, `"invalid"`, `"unreadable"` or
-        `"dangling_reference"`.
-    :ivar error: the name of the exception's class.
-    :ivar message: what was said of the first document.
-    :ivar value: what it has in the field.
-    :ivar count: the documents.
-    :ivar ids: the ids of ten of them at most.
-    :ivar cured_by: the names of the pending rules that cure it, in the order of application.
-    """
-
-    model: str
-    path: str
-    kind: ProblemKind
-    error: str
-    message: str
-    value: Any
-    count: int
-    ids: tuple[Any, ...]
-    cured_by: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The finding in JSON's types; value and ids are canonical Extended JSON."""
-        return {
-            "model": self.model,
-            "path": self.path,
-            "kind": self.kind,
-            "error": self.error,
-            "message": self.message,
-            "value": extended_json(self.value),
-            "count": self.count,
-            "ids": [extended_json(one) for one in self.ids],
-            "cured_by": list(self.cured_by),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class CheckReport:
-    """What a check has found.
-
-    :ivar model: the model's name.
-    :ivar collection: database and collection.
-    :ivar documents: the documents that were checked.
-    :ivar sample_size: what was asked for; `None` for the whole collection.
-    :ivar findings: the frequent ones first.
-    :ivar problems: what could not be looked at, and which pending rules fail; empty if nothing.
-    """
-
-    model: str
-    collection: str
-    documents: int
-    sample_size: int | None
-    findings: tuple[CheckFinding, ...]
-    problems: tuple[str, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing was found."""
-        return not self.findings
-
-    @property
-    def uncured(self) -> tuple[CheckFinding, ...]:
-        """The findings that no pending rule cures."""
-        return tuple(each for each in self.findings if not each.cured_by)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report in JSON's types."""
-        return {
-            "model": self.model,
-            "collection": self.collection,
-            "documents": self.documents,
-            "sample_size": self.sample_size,
-            "ok": self.ok,
-            "findings": [each.to_dict() for each in self.findings],
-            "problems": list(self.problems),
-        }
-
-    def __str__(self) -> str:
-        """Some lines of plain text."""
-        lines = [f"{self.model} in {self.collection}: {self.documents:,} documents checked"]
-        if self.ok:
-            lines.append("nothing is wrong")
-        for each in self.findings:
-            place = f"{each.model}.{each.path}" if each.path else each.model
-            lines.append(f"{place}: {each.kind} in {each.count:,}: {each.message}")
-            if each.cured_by:
-                lines.append(f"    cured by the pending {', '.join(each.cured_by)}")
-        lines.extend(self.problems)
-        return "\n".join(lines)
 
 
 def check_documents(

@@ -7,7 +7,6 @@ the model is reported, each with the rule that would end it. The collection is o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -24,18 +23,19 @@ from lazymig.odm.schema import (
     document_parents,
     document_subclasses,
 )
-from lazymig.operations.journal.collection import JOURNAL
-from lazymig.raw.differences import MISSING, extended_json
+from lazymig.operations.journal import JOURNAL
+from lazymig.raw.differences import MISSING
 from lazymig.redaction import excerpt
+from lazymig.reports.drift.counts import Count, RowCounts, count_rows
+from lazymig.reports.drift.detect import Detector
 from lazymig.reports.drift.documents import check_model, check_sample_size, documents_of
+from lazymig.reports.drift.drafts import Draft, UnknownClass
 from lazymig.reports.drift.evidence import Evidence, Faults
-from lazymig.reports.drift.findings import Draft, DriftExample, DriftFinding, UnknownClass
-from lazymig.reports.drift.ground import Ground
-from lazymig.reports.drift.judging import Judge
-from lazymig.reports.drift.likeness import successors
-from lazymig.reports.drift.proposals import RuleProposal
+from lazymig.reports.drift.field_counts import FieldCounts
+from lazymig.reports.drift.findings import DriftExample, DriftReport, PathTypes
+from lazymig.reports.drift.layout import Layout
 from lazymig.reports.drift.proving import prove
-from lazymig.reports.drift.shapes import Count, Layout, Tally, tally_of
+from lazymig.reports.drift.similarity import successors
 from lazymig.reports.dryrun.cures import (
     Waiting,
     may_touch,
@@ -46,7 +46,7 @@ from lazymig.reports.dryrun.cures import (
 )
 from lazymig.rules.plan import Plan
 
-__all__ = ["DriftReport", "PathTypes", "diff"]
+__all__ = ["diff"]
 
 _MOST_CLASSES = 100
 _MOST_EXAMPLES = 3
@@ -56,96 +56,6 @@ _CLASS_SAMPLE = 50
 
 # What PyMongo's directions are called in a message.
 _DIRECTIONS = {1: "", -1: " descending"}
-
-
-@dataclass(frozen=True, slots=True)
-class PathTypes:
-    """What is stored at one path of a model.
-
-    :ivar path: in database names; `[]` stands for the items of a list, `.*` for those of a map.
-    :ivar classes: the document classes in which it was seen.
-    :ivar types: documents by BSON type; `"missing"` counts those that have its parent alone.
-    :ivar examples: the `_id` of a document for each type.
-    """
-
-    path: str
-    classes: tuple[str, ...]
-    types: Mapping[str, int]
-    examples: Mapping[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The path in JSON's types; `_id`s are canonical Extended JSON."""
-        return {
-            "path": self.path,
-            "classes": list(self.classes),
-            "types": dict(self.types),
-            "examples": {name: extended_json(each) for name, each in self.examples.items()},
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class DriftReport:
-    """How the stored documents differ from the model.
-
-    :ivar model: the model's name.
-    :ivar collection: database and collection.
-    :ivar documents: the documents that were looked at.
-    :ivar sample_size: what was asked for; `None` for the whole collection.
-    :ivar findings: in the order in which their rules have to run.
-    :ivar paths: what is stored at each path that the model knows.
-    :ivar problems: what could not be looked at, and which pending rules fail; empty if nothing.
-    """
-
-    model: str
-    collection: str
-    documents: int
-    sample_size: int | None
-    findings: tuple[DriftFinding, ...]
-    paths: tuple[PathTypes, ...]
-    problems: tuple[str, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing was found."""
-        return not self.findings
-
-    @property
-    def uncured(self) -> tuple[DriftFinding, ...]:
-        """The findings that no pending rule cures."""
-        return tuple(each for each in self.findings if not each.cured_by)
-
-    @property
-    def proposals(self) -> tuple[RuleProposal, ...]:
-        """The rules that the findings offer, in the order in which they have to run."""
-        return tuple(each.proposal for each in self.findings if each.proposal is not None)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report in JSON's types."""
-        return {
-            "model": self.model,
-            "collection": self.collection,
-            "documents": self.documents,
-            "sample_size": self.sample_size,
-            "ok": self.ok,
-            "findings": [each.to_dict() for each in self.findings],
-            "paths": [each.to_dict() for each in self.paths],
-            "problems": list(self.problems),
-        }
-
-    def __str__(self) -> str:
-        """Some lines of plain text."""
-        lines = [f"{self.model} against {self.collection}: {self.documents:,} documents"]
-        if self.ok:
-            lines.append("no drift")
-        for each in self.findings:
-            lines.append(f"{each.kind}: {each.message}")
-            if each.cured_by:
-                lines.append(f"    cured by the pending {', '.join(each.cured_by)}")
-            elif each.proposal is not None:
-                asks = ", with a question" if each.proposal.asks else ""
-                lines.append(f"    a rule is proposed: {each.proposal.words}{asks}")
-        lines.extend(self.problems)
-        return "\n".join(lines)
 
 
 def diff(
@@ -168,10 +78,17 @@ def diff(
     :return: findings, with a rule for each as far as one can be told, and the types at each path.
     :raises TypeError: the model is no document class, or an abstract one.
     :raises RunOptionError: `sample_size` is no number of documents.
+    :raises NotImplementedError: the collection is mongomock's.
     :raises pymongo.errors.PyMongoError: the connection, or the right to read.
     """
     check_model(model)
     check_sample_size(sample_size)
+    if collection is None:
+        collection = untouched_collection(model)
+    if is_mongomock(collection):
+        raise NotImplementedError(
+            "diff counts by expressions that mongomock does not know; use a MongoDB server"
+        )
     return _Comparison(model, sample_size, collection, journal).report()
 
 
@@ -182,42 +99,36 @@ class _Comparison:
         self,
         model: Any,
         sample_size: int | None,
-        collection: Collection[Any] | None,
+        collection: Collection[Any],
         journal: str,
     ) -> None:
         self.model = model
         self.sample_size = sample_size
         self.journal = journal
-        own = untouched_collection(model)
-        self.collection: Collection[Any] = own if collection is None else collection
-        self.is_own = self.collection.full_name == own.full_name
+        self.collection = collection
+        self.prefix = documents_of(model, sample_size)
         self.classes = classes_of(model)
         self.told_apart = self.classes[0].inherits
         self.problems: list[str] = []
-
-    @property
-    def prefix(self) -> list[dict[str, Any]]:
-        """The stages that pick the documents, anew each time: mongomock uses them up."""
-        return documents_of(self.model, self.sample_size)
 
     def report(self) -> DriftReport:
         """Count, judge, and look up what the findings need."""
         unknown = self._unknown_classes()
         layout = self._layout(unknown)
-        tally = tally_of(self.collection, layout, self.prefix)
+        rows = count_rows(self.collection, layout.expression, self.prefix)
         if self.told_apart:
-            unknown = [*unknown, *self._late_classes(tally, unknown)]
-        ground = Ground(
+            unknown = [*unknown, *self._late_classes(rows, unknown)]
+        counts = FieldCounts(
             layout,
-            tally,
+            rows,
             told_apart=self.told_apart,
             narrowed=bool(document_parents(self.model)),
             exact=self.sample_size is None,
         )
-        judge = Judge(ground, unknown, self._is_there)
-        drafts = [*judge.drafts(), *self._indexes()]
+        detector = Detector(counts, unknown, self._is_there)
+        drafts = [*detector.drafts(), *self._indexes()]
         for place in layout.roots:
-            left_out = tally.left_out.get(place.index)
+            left_out = rows.left_out.get(place.index)
             if left_out:
                 self.problems.append(
                     f"{place.owner.name}: {left_out:,} more unknown fields are not listed"
@@ -233,19 +144,19 @@ class _Comparison:
         return DriftReport(
             model=self.model.__name__,
             collection=str(self.collection.full_name),
-            documents=sum(tally.documents(place) for place in layout.roots)
-            + sum(count.documents for count in tally.classes.get(0, {}).values()),
+            documents=sum(rows.documents(place) for place in layout.roots)
+            + sum(count.documents for count in rows.classes.get(0, {}).values()),
             sample_size=self.sample_size,
             findings=tuple(findings),
             paths=tuple(
                 PathTypes(
-                    spot.path,
-                    spot.seen,
-                    spot.type_counts,
-                    {name: count.ids[0] for name, count in sorted(spot.types.items())},
+                    field.path,
+                    field.seen,
+                    field.type_counts,
+                    {name: count.ids[0] for name, count in sorted(field.types.items())},
                 )
-                for spot in ground.spots
-                if spot.types
+                for field in counts.fields
+                if field.types
             ),
             problems=tuple(self.problems),
         )
@@ -276,11 +187,11 @@ class _Comparison:
         ]
 
     def _late_classes(
-        self, tally: Tally, unknown: Sequence[UnknownClass]
+        self, rows: RowCounts, unknown: Sequence[UnknownClass]
     ) -> Iterator[UnknownClass]:
         """Those that another sample has shown."""
         told = {each.name for each in unknown}
-        for text, count in tally.classes.get(0, {}).items():
+        for text, count in rows.classes.get(0, {}).items():
             name = text or None
             if name not in told:
                 yield UnknownClass(name, count, self._successors(name))
@@ -302,18 +213,18 @@ class _Comparison:
     def _layout(self, unknown: Sequence[UnknownClass]) -> Layout:
         """Documents of an unknown class are held against its likeliest successor."""
         names: dict[str, list[str | None]] = {each.name: [each.name] for each in self.classes}
-        for stranger in unknown:
-            if stranger.successors:
-                names[stranger.successors[0]].append(stranger.name)
+        for each_class in unknown:
+            if each_class.successors:
+                names[each_class.successors[0]].append(each_class.name)
         classes: list[tuple[ClassFacts, Sequence[str | None]]] = [
             (each, names[each.name]) for each in self.classes
         ]
-        return Layout(classes if self.told_apart else classes[:1], self.told_apart)
+        return Layout(classes if self.told_apart else classes[:1], told_apart=self.told_apart)
 
     # --- Indexes ---
 
     def _indexes(self) -> Iterator[Draft]:
-        if not self.is_own or is_mongomock(self.collection):
+        if self.collection.full_name != untouched_collection(self.model).full_name:
             return
         try:
             missing, extra = compare_indexes(self.model)
@@ -345,9 +256,7 @@ class _Comparison:
     # --- What the findings need ---
 
     def _aggregate(self, stages: Sequence[Mapping[str, Any]]) -> list[Any]:
-        options: dict[str, Any] = {}
-        if not is_mongomock(self.collection):
-            options = {"allowDiskUse": True, "collation": {"locale": "simple"}}
+        options: dict[str, Any] = {"allowDiskUse": True, "collation": {"locale": "simple"}}
         return list(tolerant(self.collection).aggregate([*stages], **options))
 
     def _is_there(self, query: Mapping[str, Any]) -> bool:
@@ -402,7 +311,7 @@ class _Comparison:
     def _prove(self, drafts: Sequence[Draft]) -> None:
         """Let those proposals ask that make something worse on copies."""
         with examining():
-            prove(self.collection, Examiner(self.model), drafts, lambda: self.prefix)
+            prove(self.collection, Examiner(self.model), drafts, self.prefix)
 
     def _examples(self, drafts: Sequence[Draft]) -> list[tuple[DriftExample, ...]]:
         """For each finding some documents, with the value that shows it."""

@@ -1,4 +1,4 @@
-"""Which documents a report is about: those of a model, or a sample of them."""
+"""The documents that a report is about: those of a model, or a sample of them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from lazymig.errors import RunOptionError
 from lazymig.odm.plans import legacy_names
 from lazymig.odm.schema import class_names, document_parents, is_concrete
 
-__all__ = ["check_model", "check_sample_size", "documents_of"]
+__all__ = ["check_model", "check_sample_size", "class_filter_of", "documents_of"]
 
 
 def check_model(model: Any) -> None:
-    """Refuse what is no model.
+    """Reject what is no model.
 
     :raises TypeError: it is no Document class, or an abstract one.
     """
@@ -21,7 +21,7 @@ def check_model(model: Any) -> None:
 
 
 def check_sample_size(sample_size: Any) -> None:
-    """Refuse what is no number of documents.
+    """Reject what is no number of documents.
 
     :raises RunOptionError: neither `None` nor a number from 1 on.
     """
@@ -34,16 +34,18 @@ def check_sample_size(sample_size: Any) -> None:
         )
 
 
+def class_filter_of(model: Any) -> dict[str, Any] | None:
+    """The condition on `_cls` for the documents of a subclass; `None` for those of a root."""
+    if not document_parents(model):
+        return None
+    former = legacy_names(model) if hasattr(model, "migration_handler") else ()
+    return {"_cls": {"$in": [*class_names(model), *former]}}
+
+
 def documents_of(model: Any, sample_size: int | None) -> list[dict[str, Any]]:
-    """The stages that pick the documents of a model: those of a subclass are told by `_cls`."""
-    stages: list[dict[str, Any]] = []
-    if document_parents(model):
-        names = [*class_names(model), *_former_names(model)]
-        stages.append({"$match": {"_cls": {"$in": names}}})
+    """The stages that pick the documents of a model, or a random sample of them."""
+    class_filter = class_filter_of(model)
+    stages: list[dict[str, Any]] = [] if class_filter is None else [{"$match": class_filter}]
     if sample_size is not None:
         stages.append({"$sample": {"size": sample_size}})
     return stages
-
-
-def _former_names(model: Any) -> tuple[str, ...]:
-    return legacy_names(model) if hasattr(model, "migration_handler") else ()

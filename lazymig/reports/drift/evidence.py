@@ -20,7 +20,7 @@ from lazymig.raw.differences import MISSING
 from lazymig.raw.encoding import ANY_UUID
 from lazymig.raw.values import is_array
 from lazymig.redaction import excerpt
-from lazymig.reports.drift.shapes import Place
+from lazymig.reports.drift.model_paths import ModelPath
 
 __all__ = ["Evidence", "FaultKey", "Faults", "evidence_of", "fault_keys", "values_at"]
 
@@ -34,28 +34,23 @@ _HIDDEN_BY_OTHERS: Final = frozenset({"not_decodable", "unreadable"})
 
 
 def values_at(
-    places: Sequence[Place], name: str | None, told_apart: bool, document: Any
+    places: Sequence[ModelPath], name: str | None, document: Any, *, told_apart: bool
 ) -> Iterator[Any]:
     """What a document has in some places: `MISSING` where the object is there without the field.
 
     :param places: fields, items of lists or maps, or with `name` objects, or what holds them, whose
         field of that name is meant.
-    :param told_apart: whether `_cls` tells the classes of the documents themselves apart.
+    :param told_apart: whether `_cls` distinguishes the classes of the documents themselves.
     """
     for place in places:
-        chain: list[Place] = []
-        here: Place | None = place
-        while here is not None:
-            chain.insert(0, here)
-            here = here.parent
-        for value in _walk(document, chain, told_apart):
+        for value in _walk(document, place.chain, told_apart=told_apart):
             if name is None:
                 yield value
             elif isinstance(value, Mapping):
                 yield value.get(name, MISSING)
 
 
-def _walk(value: Any, chain: Sequence[Place], told_apart: bool) -> Iterator[Any]:
+def _walk(value: Any, chain: Sequence[ModelPath], *, told_apart: bool) -> Iterator[Any]:
     if not chain:
         yield value
         return
@@ -65,10 +60,11 @@ def _walk(value: Any, chain: Sequence[Place], told_apart: bool) -> Iterator[Any]
             (place.parent is None and not told_apart) or value.get("_cls") in place.names
         )
         if known:
-            yield from _walk(value, rest, told_apart)
+            yield from _walk(value, rest, told_apart=told_apart)
     elif place.role == "field":
         assert place.facts is not None
-        yield from _walk(value.get(place.facts.stored, MISSING), rest, told_apart)
+        inner = value.get(place.facts.stored, MISSING)
+        yield from _walk(inner, rest, told_apart=told_apart)
     else:
         assert place.parent is not None
         items: Iterable[Any] = ()
@@ -77,7 +73,7 @@ def _walk(value: Any, chain: Sequence[Place], told_apart: bool) -> Iterator[Any]
         elif is_array(value):
             items = value
         for item in items:
-            yield from _walk(item, rest, told_apart)
+            yield from _walk(item, rest, told_apart=told_apart)
 
 
 def evidence_of(values: Iterable[Any]) -> Evidence:

@@ -1,18 +1,29 @@
-"""What `diff` finds, as values: findings, and drafts of them."""
+"""The findings of `diff` and of `check_documents`, and their reports, as values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Generic, Literal, TypeAlias, TypeVar, get_args
 
-from lazymig.odm.fields import FieldFacts
-from lazymig.raw.differences import MISSING, extended_json
-from lazymig.reports.drift.evidence import Evidence, evidence_of
+from lazymig.odm.examining import ProblemKind
+from lazymig.raw.json_values import JsonValue
 from lazymig.reports.drift.proposals import RuleProposal
-from lazymig.reports.drift.shapes import Count
+from lazymig.reports.texts import Line, Readable, documents
 
-__all__ = ["KINDS", "Draft", "DriftExample", "DriftFinding", "Kind", "UnknownClass"]
+__all__ = [
+    "KINDS",
+    "CheckFinding",
+    "CheckReport",
+    "DriftExample",
+    "DriftFinding",
+    "DriftReport",
+    "Finding",
+    "FindingsReport",
+    "Kind",
+    "PathTypes",
+    "ValueCount",
+]
 
 Kind = Literal[
     "unknown_class",
@@ -28,36 +39,85 @@ Kind = Literal[
     "index_extra",
 ]
 
-KINDS: Final[tuple[Kind, ...]] = (
-    "unknown_class",
-    "rename",
-    "wrong_type",
-    "null",
-    "outside_choices",
-    "unknown_field",
-    "missing_default",
-    "missing_required",
-    "missing_null",
-    "index_missing",
-    "index_extra",
-)
-"""The kinds of findings, in the order in which their rules have to run."""
+# A value's text, and how many documents have it.
+ValueCount: TypeAlias = Annotated[tuple[str, int], ("value", "count")]
+
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+"""The kinds of findings of `diff`, in the order in which their rules have to run."""
 
 
 @dataclass(frozen=True, slots=True)
-class DriftExample:
+class Finding(JsonValue, Readable):
+    """One thing that is wrong in some documents; see `CheckFinding` and `DriftFinding`."""
+
+    kind: str
+    path: str
+    message: str
+    count: int
+    cured_by: tuple[str, ...]
+
+    def lines(self) -> Iterator[Line]:
+        """What it is, `_id`s of documents that show it, and the remedy."""
+        first, *rest = self._said()
+        yield Line(first, 2, "yellow" if self.cured_by else "red")
+        yield from (Line(text, 4) for text in rest)
+        ids = self._ids()
+        if ids:
+            more = " and others" if self.count > len(ids) else ""
+            yield Line(f"_id {', '.join(map(repr, ids))}{more}", 4, "dim")
+        if self.cured_by:
+            yield Line(f"cured by the pending {', '.join(self.cured_by)}", 4)
+
+    def _said(self) -> tuple[str, ...]:
+        return (f"{self.kind}: {self.message}",)
+
+    def _ids(self) -> tuple[Any, ...]:
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckFinding(Finding):
+    """The same fault in some documents.
+
+    :ivar model: the document class, by the name in `_cls`.
+    :ivar path: the field, in database names; `[]` stands for the items of a list, `.*` for those of
+        a map; empty for the document as a whole.
+    :ivar kind: what is wrong: `"not_decodable"`, `"unknown_class"`, `"unknown_field"`,
+        `"not_loadable"`, `"required"`, `"choices"`, `"invalid"`, `"unreadable"` or
+        `"dangling_reference"`.
+    :ivar error: the name of the exception's class.
+    :ivar message: what was said of the first document.
+    :ivar value: what it has in the field.
+    :ivar count: the documents.
+    :ivar ids: the ids of ten of them at most.
+    :ivar cured_by: the names of the pending rules that cure it, in the order of application.
+    """
+
+    kind: ProblemKind
+    model: str
+    error: str
+    value: Any
+    ids: tuple[Any, ...]
+
+    def _said(self) -> tuple[str, ...]:
+        place = f"{self.model}.{self.path}" if self.path else self.model
+        what = f"{place}: {self.kind} in {documents(self.count)}"
+        return what, f"{self.error}: {self.message}"
+
+    def _ids(self) -> tuple[Any, ...]:
+        return self.ids
+
+
+@dataclass(frozen=True, slots=True)
+class DriftExample(JsonValue):
     """A stored document with what was found: its `_id`, and the value, `None` if it is missing."""
 
-    document_id: Any
+    document_id: Any = field(metadata={"json": "id"})
     value: Any = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The example in canonical Extended JSON."""
-        return {"id": extended_json(self.document_id), "value": extended_json(self.value)}
 
 
 @dataclass(frozen=True, slots=True)
-class DriftFinding:
+class DriftFinding(Finding):
     """One thing in which the documents of some classes differ from the model.
 
     :ivar kind: what it is; see `KINDS`.
@@ -78,103 +138,121 @@ class DriftFinding:
 
     kind: Kind
     classes: tuple[str, ...]
-    path: str
-    message: str
-    count: int
     types: Mapping[str, int]
     expected: tuple[str, ...]
     convertible: bool | None
-    values: tuple[tuple[str, int], ...]
+    values: tuple[ValueCount, ...]
     examples: tuple[DriftExample, ...]
     candidates: tuple[str, ...]
     query: Mapping[str, Any] | None
-    cured_by: tuple[str, ...]
     proposal: RuleProposal | None
 
-    def to_dict(self) -> dict[str, Any]:
-        """The finding in JSON's types; query and values are canonical Extended JSON."""
-        return {
-            "kind": self.kind,
-            "classes": list(self.classes),
-            "path": self.path,
-            "message": self.message,
-            "count": self.count,
-            "types": dict(self.types),
-            "expected": list(self.expected),
-            "convertible": self.convertible,
-            "values": [{"value": value, "count": count} for value, count in self.values],
-            "examples": [each.to_dict() for each in self.examples],
-            "candidates": list(self.candidates),
-            "query": None if self.query is None else extended_json(self.query),
-            "cured_by": list(self.cured_by),
-            "proposal": None if self.proposal is None else self.proposal.to_dict(),
-        }
+    def lines(self) -> Iterator[Line]:
+        """What it is, `_id`s of documents that show it, and the remedy."""
+        yield from Finding.lines(self)
+        if self.proposal is not None:
+            asks = ", with a question" if self.proposal.asks else ""
+            yield Line(f"proposed rule: {self.proposal.words}{asks}", 4)
+
+    def _ids(self) -> tuple[Any, ...]:
+        return tuple(each.document_id for each in self.examples)
 
 
 @dataclass(frozen=True, slots=True)
-class UnknownClass:
-    """Documents of the collection whose `_cls` names no class of the model.
+class PathTypes(JsonValue):
+    """What is stored at one path of a model.
 
-    :ivar name: the value; `None` for documents without one.
-    :ivar successors: names of likely classes, the likeliest first.
+    :ivar path: in database names; `[]` stands for the items of a list, `.*` for those of a map.
+    :ivar classes: the document classes in which it was seen.
+    :ivar types: documents by BSON type; `"missing"` counts those that have its parent alone.
+    :ivar examples: the `_id` of a document for each type.
     """
 
-    name: str | None
-    count: Count
-    successors: tuple[str, ...]
-
-
-@dataclass(slots=True)
-class Draft:
-    """A finding that is not finished: examples and cures are looked up for all at once.
-
-    :ivar ids: documents that show it.
-    :ivar values_in: what a raw document has where the finding is, `MISSING` for an absent field;
-        `None` where the finding is not about documents.
-    :ivar shows: whether such a value shows the finding.
-    :ivar facts: what the model says of the field, where it knows it.
-    """
-
-    kind: Kind
-    classes: tuple[str, ...]
     path: str
-    message: str
-    count: int
-    ids: Sequence[Any] = ()
-    values_in: Callable[[Any], Iterable[Any]] | None = None
-    shows: Callable[[Any], bool] = lambda value: value is not MISSING
-    facts: FieldFacts | None = None
-    types: Mapping[str, int] = field(default_factory=dict)
-    expected: tuple[str, ...] = ()
-    convertible: bool | None = None
-    values: tuple[tuple[str, int], ...] = ()
-    candidates: tuple[str, ...] = ()
-    query: Mapping[str, Any] | None = None
-    proposal: RuleProposal | None = None
+    classes: tuple[str, ...]
+    types: Mapping[str, int]
+    examples: Mapping[str, Any]
 
-    def evidence(self, document: Any) -> Evidence:
-        """What shows the finding in a raw document; empty if it is not there."""
-        if self.values_in is None:
-            return evidence_of(())
-        return evidence_of(each for each in self.values_in(document) if self.shows(each))
 
-    def finished(
-        self, examples: tuple[DriftExample, ...], cured_by: tuple[str, ...]
-    ) -> DriftFinding:
-        """The finding."""
-        return DriftFinding(
-            kind=self.kind,
-            classes=self.classes,
-            path=self.path,
-            message=self.message,
-            count=self.count,
-            types=self.types,
-            expected=self.expected,
-            convertible=self.convertible,
-            values=self.values,
-            examples=examples,
-            candidates=self.candidates,
-            query=self.query,
-            cured_by=cured_by,
-            proposal=None if cured_by else self.proposal,
-        )
+_Found = TypeVar("_Found", bound=Finding)
+
+
+@dataclass(frozen=True, slots=True)
+class FindingsReport(JsonValue, Readable, Generic[_Found]):
+    """What was found in the documents of a model; see `CheckReport` and `DriftReport`."""
+
+    derived: ClassVar[tuple[str, ...]] = ("ok",)
+
+    model: str
+    collection: str
+    documents: int
+    sample_size: int | None
+    findings: tuple[_Found, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+    @property
+    def uncured(self) -> tuple[_Found, ...]:
+        """The findings that no pending rule cures."""
+        return tuple(each for each in self.findings if not each.cured_by)
+
+    def _lines(self, head: str, none: str, *remarks: str) -> Iterator[Line]:
+        yield Line(head)
+        if self.ok:
+            yield Line(none, 2, "green")
+        for finding in self.findings:
+            yield from finding.lines()
+        yield from (Line(remark, 2) for remark in remarks)
+        yield from (Line(f"note: {problem}", 2, "yellow") for problem in self.problems)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport(FindingsReport[CheckFinding]):
+    """What a check has found.
+
+    :ivar model: the model's name.
+    :ivar collection: database and collection.
+    :ivar documents: the documents that were checked.
+    :ivar sample_size: what was asked for; `None` for the whole collection.
+    :ivar findings: the frequent ones first.
+    :ivar problems: what could not be looked at, and which pending rules fail; empty if nothing.
+    """
+
+    findings: tuple[CheckFinding, ...]
+
+    def lines(self) -> Iterator[Line]:
+        """The report, line by line."""
+        head = f"{self.model} in {self.collection}: {documents(self.documents)} checked"
+        return self._lines(head, "nothing is wrong")
+
+
+@dataclass(frozen=True, slots=True)
+class DriftReport(FindingsReport[DriftFinding]):
+    """How the stored documents differ from the model.
+
+    :ivar model: the model's name.
+    :ivar collection: database and collection.
+    :ivar documents: the documents that were looked at.
+    :ivar sample_size: what was asked for; `None` for the whole collection.
+    :ivar findings: in the order in which their rules have to run.
+    :ivar problems: what could not be looked at, and which pending rules fail; empty if nothing.
+    :ivar paths: what is stored at each path that the model knows.
+    """
+
+    findings: tuple[DriftFinding, ...]
+    paths: tuple[PathTypes, ...]
+
+    @property
+    def proposals(self) -> tuple[RuleProposal, ...]:
+        """The rules that the findings offer, in the order in which they have to run."""
+        return tuple(each.proposal for each in self.findings if each.proposal is not None)
+
+    def lines(self) -> Iterator[Line]:
+        """The report, line by line."""
+        head = f"{self.model} against {self.collection}: {documents(self.documents)} compared"
+        hint = ("lazymig new --from-diff writes the proposed rules",) if self.proposals else ()
+        return self._lines(head, "no drift", *hint)

@@ -7,25 +7,22 @@ in lists of them. What lies in a map has no path that a rule could name: nothing
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from lazymig.odm.fields import FieldFacts
 from lazymig.query.matching import compile_query
-from lazymig.raw.differences import extended_json
-from lazymig.reports.drift.shapes import Place, identifier_in
+from lazymig.raw.json_values import JsonValue
+from lazymig.reports.drift.layout import identifier_in
+from lazymig.reports.drift.sites import EXISTS, IS_MISSING, RuleSite
 from lazymig.rules.rule import Scope
 from lazymig.updates.convergence import ends_match
 from lazymig.updates.update import check_update
 
 __all__ = [
-    "EXISTS",
-    "IS_MISSING",
-    "ClassCondition",
     "Replacement",
     "RuleProposal",
-    "Site",
     "asked_about",
     "cleared",
     "converted",
@@ -37,12 +34,6 @@ __all__ = [
     "renamed",
     "wrapped",
 ]
-
-IS_MISSING: Final[Mapping[str, Any]] = {"$exists": False}
-EXISTS: Final[Mapping[str, Any]] = {"$exists": True}
-
-# The values of an object's `_cls` that a rule concerns; `None` in it stands for no `_cls`.
-ClassCondition = tuple[str | None, ...]
 
 _LONGEST_WORDS = 48
 
@@ -62,10 +53,10 @@ _YES: Final = ["1", "on", "t", "true", "y", "yes"]
 
 
 @dataclass(frozen=True, slots=True)
-class RuleProposal:
+class RuleProposal(JsonValue):
     """A rule as data, to be written down as source code.
 
-    :ivar words: what comes behind `migrationNN__`.
+    :ivar words: what comes after `migrationNN__`.
     :ivar scope: `"lazy"`, or `"bulk"` where lazymig cannot prove that the update ends the match of
         its target, so that a load must not start it.
     :ivar comments: why there should be such a rule, in lines to be written above it.
@@ -85,19 +76,6 @@ class RuleProposal:
         prefix = "allmigration" if self.scope == "bulk" else "migration"
         return f"{prefix}{number:02}__{self.words}"
 
-    def to_dict(self) -> dict[str, Any]:
-        """The proposal in JSON's types; target, update and filters are canonical Extended JSON."""
-        filters = None if self.array_filters is None else list(self.array_filters)
-        return {
-            "words": self.words,
-            "scope": self.scope,
-            "target": extended_json(self.target),
-            "update": extended_json(self.update),
-            "array_filters": extended_json(filters),
-            "comments": list(self.comments),
-            "asks": self.asks,
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
@@ -113,194 +91,6 @@ class Replacement:
     asks: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Level:
-    """A document, or the elements of a list: class conditions and a path relative to it."""
-
-    classes: Mapping[str, Any]
-    names: tuple[str, ...]
-
-    @property
-    def path(self) -> str:
-        return ".".join(self.names)
-
-    def around(self, query: Mapping[str, Any]) -> dict[str, Any]:
-        """The query for what is here, of the one for the elements of the list that is here."""
-        elements = {"$elemMatch": query}
-        return {**self.classes, self.path: elements} if self.names else elements
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where a rule works: a field, or the items of a list, in the documents of some classes.
-
-    :ivar place: a place of the layout; with `name`, an object whose field of that name is meant.
-    :ivar conditions: for each object that leads to it, which classes; `None` for all.
-    :ivar strangers: whether lists on the way may hold other things than documents.
-    """
-
-    place: Place
-    conditions: tuple[ClassCondition | None, ...]
-    name: str | None = None
-    strangers: bool = False
-
-    @property
-    def path(self) -> str:
-        """The path, with `[]` for the elements of lists."""
-        outer = self.place.path
-        if self.name is None:
-            return outer
-        return f"{outer}.{self.name}" if outer else self.name
-
-    @property
-    def nameable(self) -> bool:
-        """Whether MongoDB's queries and updates can name the path."""
-        places = []
-        place: Place | None = self.place
-        while place is not None:
-            places.append(place)
-            place = place.parent
-        if any(each.role == "item" and each.parent and each.parent.is_map for each in places):
-            return False
-        name = self.name
-        return name is None or not (
-            not name or "." in name or name.startswith("$") or name.isdecimal()
-        )
-
-    def beside(self, name: str) -> Site:
-        """The field of another name in the same object."""
-        parent = self.place if self.name is not None else self.place.parent
-        assert parent is not None
-        return replace(self, place=parent, name=name)
-
-    def levels(self) -> list[_Level]:
-        """The document itself, then the elements of each list on the way."""
-        chain: list[Place] = []
-        place: Place | None = self.place
-        while place is not None:
-            chain.insert(0, place)
-            place = place.parent
-        levels: list[_Level] = []
-        classes: dict[str, Any] = {}
-        names: list[str] = []
-        conditions = iter(self.conditions)
-        for each in chain:
-            if each.role == "object":
-                condition = next(conditions)
-                if condition is not None:
-                    classes[".".join((*names, "_cls"))] = _one_of(condition)
-            elif each.role == "item":
-                levels.append(_Level(classes, tuple(names)))
-                classes, names = {}, []
-            else:
-                assert each.facts is not None
-                names.append(each.facts.stored)
-        if self.name is not None:
-            names.append(self.name)
-        levels.append(_Level(classes, tuple(names)))
-        return levels
-
-    def query(self, condition: Mapping[str, Any], others: Mapping[str, Any] | None = None) -> Any:
-        """The query for documents in which the condition holds here.
-
-        :param others: conditions on fields beside this one, by name.
-        """
-        *outer, inner = self.levels()
-        query = self._innermost(inner, condition, others)
-        for level in reversed(outer):
-            query = level.around(query)
-        return query
-
-    def operators(
-        self,
-        operator: str,
-        value: Any,
-        condition: Mapping[str, Any],
-        others: Mapping[str, Any] | None = None,
-    ) -> tuple[Any, tuple[Mapping[str, Any], ...] | None]:
-        """An update that writes here where the condition holds, and its array filters."""
-        *outer, level = self.levels()
-        query = self._innermost(level, condition, others)
-        path = level.path
-        filters: list[Mapping[str, Any]] = []
-        for number, holder in reversed(list(enumerate(outer, start=1))):
-            name = "item" if len(outer) == 1 else f"item{number}"
-            if level.names:
-                filters.insert(0, {f"{name}.{key}": part for key, part in query.items()})
-            else:
-                filters.insert(0, {name: query})
-            path = ".".join(part for part in (holder.path, f"$[{name}]", path) if part)
-            query, level = holder.around(query), holder
-        return {operator: {path: value}}, tuple(filters) or None
-
-    def pipeline(
-        self, change: Callable[[str], Any], of_object: bool = False, drop_null: bool = False
-    ) -> list[Mapping[str, Any]]:
-        """An update that computes the new value here from the old one.
-
-        :param change: makes an expression for the new value, of the path of the old one.
-        :param of_object: not the field is to be changed, but the list element that has it.
-        :param drop_null: items that become null are taken out of their list.
-        """
-        first, *inner = self.levels()
-        if of_object:
-            inner[-1] = replace(inner[-1], names=inner[-1].names[:-1])
-        if not inner:
-            return [{"$set": {first.path: change(f"${first.path}")}}]
-        value = self._mapped(inner, f"${first.path}", change, 1, drop_null)
-        return [{"$set": {first.path: value}}]
-
-    def _mapped(
-        self,
-        levels: Sequence[_Level],
-        values: str,
-        change: Callable[[str], Any],
-        number: int,
-        drop_null: bool,
-    ) -> Any:
-        """An expression for a list with each of its elements changed."""
-        first, *inner = levels
-        variable = "item" if number == 1 else f"item{number}"
-        element = f"$${variable}"
-        here = ".".join((element, *first.names))
-        new = self._mapped(inner, here, change, number + 1, drop_null) if inner else change(here)
-        for depth in reversed(range(len(first.names))):
-            parent = ".".join((element, *first.names[:depth]))
-            new = {"$mergeObjects": [parent, {first.names[depth]: new}]}
-            if self.strangers or depth:
-                new = {"$cond": [{"$eq": [{"$type": parent}, "object"]}, new, parent]}
-        for path, names in first.classes.items():
-            concerned = names["$in"] if isinstance(names, Mapping) else [names]
-            name = {"$ifNull": [f"{element}.{path}", None]}
-            new = {"$cond": [{"$in": [name, concerned]}, new, element]}
-        result: Any = {"$map": {"input": values, "as": variable, "in": new}}
-        if drop_null and not inner and not first.names:
-            result = {"$filter": {"input": result, "cond": {"$ne": ["$$this", None]}}}
-        if number > 1:
-            # Not each element of the outer list need have the inner one.
-            result = {"$cond": [{"$isArray": values}, result, values]}
-        return result
-
-    def _innermost(
-        self, level: _Level, condition: Mapping[str, Any], others: Mapping[str, Any] | None
-    ) -> dict[str, Any]:
-        if not level.names:
-            return dict(condition)
-        *outer, _name = level.names
-        query = dict(level.classes)
-        if outer and condition == IS_MISSING:
-            # Where there is no parent there is nothing to be missed in it.
-            query[".".join(outer)] = {"$type": "object"}
-        query[level.path] = dict(condition)
-        for name, other in (others or {}).items():
-            query[".".join((*outer, name))] = dict(other)
-        return query
-
-
-def _one_of(names: ClassCondition) -> Any:
-    return names[0] if len(names) == 1 else {"$in": list(names)}
-
-
 def asked_about(proposal: RuleProposal, doubt: str) -> RuleProposal:
     """The same proposal with a question."""
     question = f"{doubt[:1].upper()}{doubt[1:]}: is it right?"
@@ -311,7 +101,7 @@ def asked_about(proposal: RuleProposal, doubt: str) -> RuleProposal:
 
 
 def filled(
-    site: Site, replacement: Replacement, comment: str, others: Mapping[str, Any] | None = None
+    site: RuleSite, replacement: Replacement, comment: str, others: Mapping[str, Any] | None = None
 ) -> RuleProposal | None:
     """Put a value where none is.
 
@@ -323,7 +113,7 @@ def filled(
 
 
 def cleared(
-    site: Site, condition: Mapping[str, Any], replacement: Replacement, verb: str, comment: str
+    site: RuleSite, condition: Mapping[str, Any], replacement: Replacement, verb: str, comment: str
 ) -> RuleProposal | None:
     """Replace, or take away, the values for which a condition holds."""
     operator, value = ("$unset", True) if replacement.remove else ("$set", replacement.value)
@@ -332,7 +122,7 @@ def cleared(
     return _proposal(f"{verb}_{site.path}", query, update, filters, comment, replacement)
 
 
-def corrected(site: Site, wrong: Any, right: Any, comment: str) -> RuleProposal | None:
+def corrected(site: RuleSite, wrong: Any, right: Any, comment: str) -> RuleProposal | None:
     """Replace one value by another."""
     condition = {"$eq": wrong}
     update, filters = site.operators("$set", right, condition)
@@ -342,7 +132,7 @@ def corrected(site: Site, wrong: Any, right: Any, comment: str) -> RuleProposal 
 
 
 def pulled(
-    site: Site, condition: Mapping[str, Any], comment: str, asks: bool = True
+    site: RuleSite, condition: Mapping[str, Any], comment: str, asks: bool = True
 ) -> RuleProposal | None:
     """Take the items for which a condition holds out of their list."""
     parent = site.place.parent
@@ -356,7 +146,7 @@ def pulled(
 
 
 def removed(
-    site: Site, comments: Sequence[str], others: Mapping[str, Any] | None = None
+    site: RuleSite, comments: Sequence[str], others: Mapping[str, Any] | None = None
 ) -> RuleProposal | None:
     """Take a field away."""
     update, filters = site.operators("$unset", True, EXISTS, others)
@@ -365,7 +155,7 @@ def removed(
     return _proposal(words, query, update, filters, comments, Replacement(asks=True))
 
 
-def renamed(site: Site, new: str, comments: Sequence[str]) -> RuleProposal | None:
+def renamed(site: RuleSite, new: str, comments: Sequence[str]) -> RuleProposal | None:
     """Give a field another name, where there is no field of that name yet."""
     assert site.name is not None
     others = {new: IS_MISSING}
@@ -401,7 +191,7 @@ def _with_name(path: str, old: str, new: str) -> Any:
 
 
 def converted(
-    site: Site,
+    site: RuleSite,
     facts: FieldFacts,
     kind: str,
     condition: Mapping[str, Any],
@@ -466,7 +256,7 @@ def _without_null(path: str, name: str, value: Any) -> Any:
 
 
 def wrapped(
-    site: Site, kind: str, condition: Mapping[str, Any], comment: str
+    site: RuleSite, kind: str, condition: Mapping[str, Any], comment: str
 ) -> RuleProposal | None:
     """Put single values of a type into lists."""
 
@@ -481,7 +271,7 @@ def wrapped(
 
 
 def reclassified(
-    site: Site, wrong: str | None, right: str | None, comment: str
+    site: RuleSite, wrong: str | None, right: str | None, comment: str
 ) -> RuleProposal | None:
     """Give the documents of one class to another.
 

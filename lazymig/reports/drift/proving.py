@@ -8,14 +8,14 @@ applied in a scratch collection. The collection itself is only read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure, PyMongoError
 
-from lazymig.engines.access import by_ids, is_mongomock, key_of, tolerant
+from lazymig.engines.access import by_ids, key_of, tolerant
 from lazymig.engines.scratch import (
     Description,
     describe,
@@ -27,8 +27,8 @@ from lazymig.odm.examining import Examiner, Problem
 from lazymig.query.matching import compile_query
 from lazymig.redaction import excerpt
 from lazymig.reports.drift.doubts import doubt_about
+from lazymig.reports.drift.drafts import Draft
 from lazymig.reports.drift.evidence import Faults
-from lazymig.reports.drift.findings import Draft
 from lazymig.reports.drift.proposals import RuleProposal, asked_about
 from lazymig.reports.dryrun.cures import read_by_ids
 
@@ -44,19 +44,18 @@ def prove(
     collection: Collection[Any],
     examiner: Examiner,
     drafts: Iterable[Draft],
-    prefix: Callable[[], list[dict[str, Any]]],
+    prefix: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Let each proposal of these findings ask that has not stood the trial; within `examining`.
+    """Let each proposal of these findings ask that has not passed on copies; within `examining`.
 
-    :param prefix: gives stages that pick the documents.
+    :param prefix: stages that pick the documents.
     :raises pymongo.errors.PyMongoError: the connection.
     """
-    wanted = [(draft, draft.proposal) for draft in drafts if _is_certain(draft.proposal)]
-    if not wanted:
-        return
-    trial = _Trial(collection, examiner)
-    for draft, proposal in wanted:
-        assert proposal is not None
+    proof = _Proof(collection, examiner)
+    for draft in drafts:
+        proposal = draft.proposal
+        if proposal is None or proposal.asks:
+            continue
         judge = compile_query(proposal.target).judge
         documents = [
             raw
@@ -64,26 +63,19 @@ def prove(
             # A finding may be in documents that are another rule's: those of a former name.
             if judge(readable(raw, collection)) is not False
         ]
-        doubt = trial.doubt(draft, proposal, documents)
+        doubt = proof.doubt(draft, proposal, documents)
         if doubt is not None:
             draft.proposal = asked_about(proposal, doubt)
-
-
-def _is_certain(proposal: RuleProposal | None) -> bool:
-    return proposal is not None and not proposal.asks
 
 
 def _chosen(
     collection: Collection[Any],
     draft: Draft,
     proposal: RuleProposal,
-    prefix: Callable[[], list[dict[str, Any]]],
+    prefix: Sequence[Mapping[str, Any]],
 ) -> list[Any]:
     """The `_id`s of documents to try a proposal on: those of the finding, and extreme values."""
     ids = [*draft.ids]
-    if is_mongomock(collection):
-        # It knows few of the types that queries name.
-        return ids
     found: dict[str, Any] = {"$match": proposal.target}
     ends: list[list[dict[str, Any]]] = [[{"$limit": _MOST_TRIED}]]
     if draft.kind == "wrong_type":
@@ -91,12 +83,12 @@ def _chosen(
         path = draft.path.replace("[]", "")
         ends += [[{"$sort": {path: way}}, {"$limit": 1}] for way in (1, -1)]
     for end in ends:
-        stages = [*prefix(), found, *end, {"$project": {"_id": 1}}]
+        stages = [*prefix, found, *end, {"$project": {"_id": 1}}]
         ids.extend(each["_id"] for each in tolerant(collection).aggregate(stages))
     return ids
 
 
-class _Trial:
+class _Proof:
     """Proposals at work on copies, one after the other."""
 
     def __init__(self, collection: Collection[Any], examiner: Examiner) -> None:
@@ -119,7 +111,7 @@ class _Trial:
             return f"tried on a copy, MongoDB refuses it ({code})"
         except PyMongoError:
             raise
-        except Exception as exc:  # noqa: BLE001 - mongomock does not know all operators
+        except Exception as exc:  # noqa: BLE001 - a copy may hold what PyMongo does not write
             return f"it could not be tried ({type(exc).__name__}: {excerpt(exc)})"
         for raw in documents:
             key = key_of(raw["_id"])
@@ -131,7 +123,7 @@ class _Trial:
 
     def _after(self, proposal: RuleProposal, documents: Sequence[Any]) -> Mapping[Any, Any]:
         """The documents as the rule would leave them, by the keys of their `_id`s."""
-        if isinstance(proposal.update, list) and not is_mongomock(self.collection):
+        if isinstance(proposal.update, list):
             return self._shown(proposal, documents)
         filters = None if proposal.array_filters is None else list(proposal.array_filters)
         with scratch_like(self.collection, self._description, documents) as scratch:

@@ -20,8 +20,8 @@ from lazymig.odm.schema import document_subclasses
 from lazymig.operations.journal.refusals import refusals
 from lazymig.raw.paths import overlaps
 from lazymig.reports.drift.evidence import Evidence, Faults
-from lazymig.reports.dryrun.report import documents
-from lazymig.reports.dryrun.trial import Trial, rules_of
+from lazymig.reports.dryrun.rehearsal import Rehearsal, rules_of
+from lazymig.reports.texts import documents
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
 
@@ -178,23 +178,23 @@ def try_rules(collection: Collection[Any], plans: Sequence[Plan], originals: lis
         present = [raw for raw in tried.after.values() if raw is not None]
         if not present:
             break
-        trial = Trial(plan, builder_of(plan.doc_class), _SCOPES)
-        trial.run(collection, description, partial(list, present))
-        for problem in trial.problems:
+        rehearsal = Rehearsal(plan, builder_of(plan.doc_class), _SCOPES)
+        rehearsal.run(collection, description, partial(list, present))
+        for problem in rehearsal.problems:
             if problem not in tried.problems:
                 tried.problems.append(problem)
         tried.order.extend(
             rule.name for rule in rules_of(plan, _SCOPES) if rule.name not in tried.order
         )
-        for key, copied in trial.copies.items():
+        for key, copied in rehearsal.copies.items():
             tried.after[key] = copied.raw
             tried.changes.setdefault(key, []).extend(copied.changes)
-        for name, failed in trial.failures.items():
+        for name, failed in rehearsal.failures.items():
             place = f"{plan.model_name}.{name}"
             failures[place] = {**failed, **failures.get(place, {})}
-        for name, told in trial.raised.items():
+        for name, told in rehearsal.raised.items():
             raised[f"{plan.model_name}.{name}: {told}"] = None
-            tried.failed.update(trial.copies)
+            tried.failed.update(rehearsal.copies)
     for failed in failures.values():
         tried.failed.update(failed)
         first = next(iter(failed.values()))

@@ -17,14 +17,14 @@ from lazymig.engines.scratch import Description, describe
 from lazymig.errors import RunOptionError
 from lazymig.odm.loading import Build
 from lazymig.redaction import excerpt
+from lazymig.reports.dryrun.rehearsal import Rehearsal, kind_of, rules_of
 from lazymig.reports.dryrun.report import (
     PreviewReport,
     QueryPlan,
     RulePreview,
     SamplePreview,
-    documents,
 )
-from lazymig.reports.dryrun.trial import Trial, kind_of, rules_of
+from lazymig.reports.texts import documents
 from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.rewrite.rewriting import (
@@ -85,16 +85,16 @@ def preview_of(
     scopes: tuple[Scope, ...] = ("lazy", "bulk") if scope is None else (scope,)
     description = describe(collection)
     total = on_primary(collection).estimated_document_count()
-    trial = Trial(plan, builder, scopes)
-    trial.run(collection, description, partial(trial.sampled, collection, sample))
+    rehearsal = Rehearsal(plan, builder, scopes)
+    rehearsal.run(collection, description, partial(rehearsal.sampled, collection, sample))
     counted = _Counting(collection, plan, description, total, large)
     return PreviewReport(
         model=plan.model_name,
         collection=str(collection.full_name),
         total=total,
-        rules=tuple(counted.rule(each, trial) for each in rules_of(plan, scopes)),
-        samples=trial.samples(),
-        problems=tuple(trial.problems),
+        rules=tuple(counted.rule(each, rehearsal) for each in rules_of(plan, scopes)),
+        samples=rehearsal.samples(),
+        problems=tuple(rehearsal.problems),
     )
 
 
@@ -116,9 +116,9 @@ class _Counting:
         self.large = large
         self.earlier: list[Step] = []
 
-    def rule(self, rule: BoundRule, trial: Trial) -> RulePreview:
+    def rule(self, rule: BoundRule, rehearsal: Rehearsal) -> RulePreview:
         """The preview of the next rule."""
-        problems = [*self._known_of(rule), *trial.problems_of(rule)]
+        problems = [*self._known_of(rule), *rehearsal.problems_of(rule)]
         query = all_of(self.plan.concern, rule.target)
         remaining = reached = plan = None
         if rule.target is not None:
@@ -128,7 +128,7 @@ class _Counting:
             except OperationFailure as exc:
                 problems.append(f"MongoDB does not explain its plan: {excerpt(exc)}")
             reached = self._reached(query, remaining)
-        self.earlier.extend(self._steps_of(rule, query, rule.name in trial.not_run))
+        self.earlier.extend(self._steps_of(rule, query, rule.name in rehearsal.not_run))
         return RulePreview(
             rule.name, rule.scope, kind_of(rule), remaining, reached, plan, tuple(problems)
         )
@@ -176,7 +176,7 @@ class _Counting:
             return [opaque_step(rule.name, query, rule.writes)]
         try:
             return [step_of(rule, query, self.collection)]
-        except Exception:  # noqa: BLE001 - the trial tells what the rule raises
+        except Exception:  # noqa: BLE001 - the rehearsal tells what the rule raises
             return [opaque_step(rule.name, query, rule.writes)]
 
     def _plan_of(self, query: Raw) -> QueryPlan | None:

@@ -1,21 +1,23 @@
-"""What a preview tells: values that are frozen, print themselves, and turn into JSON's types."""
+"""The report of a preview, as values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lazymig.raw.differences import Change, extended_json
+from lazymig.raw.differences import MISSING, Change
+from lazymig.raw.json_values import JsonValue
+from lazymig.reports.texts import Line, Readable, documents
 from lazymig.rules.rule import Scope
 
-__all__ = ["PreviewReport", "QueryPlan", "RuleKind", "RulePreview", "SamplePreview", "documents"]
+__all__ = ["PreviewReport", "QueryPlan", "RuleKind", "RulePreview", "SamplePreview"]
 
 RuleKind = Literal["static", "dynamic", "by_hand", "undetermined", "once"]
 
 
 @dataclass(frozen=True, slots=True)
-class QueryPlan:
+class QueryPlan(JsonValue):
     """How MongoDB finds the documents of a rule.
 
     :ivar summary: where it starts, such as `"IXSCAN enabled_1"` or `"COLLSCAN"`.
@@ -27,13 +29,9 @@ class QueryPlan:
     indexes: tuple[str, ...] = ()
     warning: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """The plan in JSON's types."""
-        return {"summary": self.summary, "indexes": list(self.indexes), "warning": self.warning}
-
 
 @dataclass(frozen=True, slots=True)
-class RulePreview:
+class RulePreview(JsonValue, Readable):
     """What a run would find for one rule.
 
     :ivar kind: `"static"`, `"dynamic"`, `"undetermined"` (the target needs a document), `"by_hand"`
@@ -54,27 +52,14 @@ class RulePreview:
     plan: QueryPlan | None
     problems: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """The preview of the rule in JSON's types."""
-        return {
-            "name": self.name,
-            "scope": self.scope,
-            "kind": self.kind,
-            "remaining": self.remaining,
-            "reached": self.reached,
-            "plan": None if self.plan is None else self.plan.to_dict(),
-            "problems": list(self.problems),
-        }
-
-    def format(self) -> str:
-        """Some lines of plain text."""
-        lines = [f"{self.name} ({self.scope}, {self.kind}): {self._counted()}"]
+    def lines(self) -> Iterator[Line]:
+        """The counts, the plan, and what there is to know."""
+        yield Line(f"{self.name} ({self.scope}, {self.kind}): {self._counted()}", 0, "bold")
         if self.plan is not None:
-            lines.append(f"    plan: {self.plan.summary}")
+            yield Line(f"plan: {self.plan.summary}", 4, "dim")
             if self.plan.warning is not None:
-                lines.append(f"    warning: {self.plan.warning}")
-        lines.extend(f"    {problem}" for problem in self.problems)
-        return "\n".join(lines)
+                yield Line(f"warning: {self.plan.warning}", 4, "yellow")
+        yield from (Line(problem, 4, "yellow") for problem in self.problems)
 
     def _counted(self) -> str:
         if self.remaining is None:
@@ -86,12 +71,9 @@ class RulePreview:
             return text
         return f"{text} now, and {self.reached:,} once the earlier rules have been applied"
 
-    def __str__(self) -> str:
-        return self.format()
-
 
 @dataclass(frozen=True, slots=True)
-class SamplePreview:
+class SamplePreview(JsonValue, Readable):
     """What would become of one stored document.
 
     :ivar document_id: its `_id`.
@@ -112,37 +94,29 @@ class SamplePreview:
     problem: str | None = None
     not_run: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """The sample in JSON's types; values are in canonical Extended JSON.
+    @property
+    def says_something(self) -> bool:
+        """Return whether there is more to say of it than that it stays as it is."""
+        return bool(self.changes or self.not_run) or self.problem is not None
 
-        `bson.json_util.loads` reads it.
-        """
-        return {
-            "document_id": extended_json(self.document_id),
-            "rules": list(self.rules),
-            "before": extended_json(self.before),
-            "after": None if self.after is None else extended_json(self.after),
-            "changes": [change.to_dict() for change in self.changes],
-            "problem": self.problem,
-            "not_run": list(self.not_run),
-        }
-
-    def format(self) -> str:
-        """Some lines of plain text."""
-        lines = [f"_id {self.document_id!r}: {', '.join(self.rules) or 'no rule changes it'}"]
-        lines.extend(f"    {change}" for change in self.changes)
+    def lines(self) -> Iterator[Line]:
+        """The rules that change it, and the differences: removed and added values."""
+        rules = ", ".join(self.rules) or "no rule changes it"
+        yield Line(f"_id {self.document_id!r}: {rules}", 0, "bold")
+        for change in self.changes:
+            before, after = change.texts
+            if change.before is not MISSING:
+                yield Line(f"- {change.path}: {before}", 4, "red")
+            if change.after is not MISSING:
+                yield Line(f"+ {change.path}: {after}", 4, "green")
         if self.not_run:
-            lines.append(f"    not run on copies: {', '.join(self.not_run)}")
+            yield Line(f"not run on copies: {', '.join(self.not_run)}", 4, "yellow")
         if self.problem is not None:
-            lines.append(f"    problem: {self.problem}")
-        return "\n".join(lines)
-
-    def __str__(self) -> str:
-        return self.format()
+            yield Line(f"problem: {self.problem}", 4, "red")
 
 
 @dataclass(frozen=True, slots=True)
-class PreviewReport:
+class PreviewReport(JsonValue, Readable):
     """What a run would do to a collection.
 
     :ivar model: the model's name.
@@ -160,42 +134,23 @@ class PreviewReport:
     samples: tuple[SamplePreview, ...] = ()
     problems: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """The report in JSON's types; values of documents are in canonical Extended JSON."""
-        return {
-            "model": self.model,
-            "collection": self.collection,
-            "total": self.total,
-            "rules": [rule.to_dict() for rule in self.rules],
-            "samples": [sample.to_dict() for sample in self.samples],
-            "problems": list(self.problems),
-        }
-
-    def format(self) -> str:
-        """The report in plain text, for a terminal.
+    def lines(self) -> Iterator[Line]:
+        """The rules, then the samples.
 
         Of the samples that stay as they are without a problem there is only the number.
         """
-        told = [
-            sample
-            for sample in self.samples
-            if sample.changes or sample.problem is not None or sample.not_run
-        ]
-        blocks = [
-            f"{self.model} in {self.collection}: about {documents(self.total)}",
-            *(rule.format() for rule in self.rules),
-        ]
+        yield Line(f"{self.model} in {self.collection}: about {documents(self.total)}")
+        for rule in self.rules:
+            yield Line("")
+            yield from rule.lines()
+        changed = [sample for sample in self.samples if sample.says_something]
         if self.samples:
-            same = len(self.samples) - len(told)
-            blocks.append(f"{documents(len(self.samples))} sampled; {same} would stay as is")
-        blocks.extend(sample.format() for sample in told)
-        blocks.extend(f"Note: {problem}" for problem in self.problems)
-        return "\n\n".join(blocks)
-
-    def __str__(self) -> str:
-        return self.format()
-
-
-def documents(count: int) -> str:
-    """A number of documents in words."""
-    return "1 document" if count == 1 else f"{count:,} documents"
+            same = len(self.samples) - len(changed)
+            yield Line("")
+            yield Line(f"{documents(len(self.samples))} sampled; {same} would stay as is")
+        for sample in changed:
+            yield Line("")
+            yield from sample.lines()
+        for problem in self.problems:
+            yield Line("")
+            yield Line(f"note: {problem}", 0, "yellow")

@@ -1,4 +1,4 @@
-"""Where the lines and bars of a report's charts are. Knows no database and no HTML."""
+"""The places of the lines and bars of a page's charts. Knows no database and no HTML."""
 
 from __future__ import annotations
 
@@ -6,17 +6,12 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Final
+from typing import ClassVar
 
-__all__ = ["Bar", "Curve", "Point", "Span", "bar_of", "burn_down", "compact", "span_of"]
+__all__ = ["Bar", "Point", "Span", "Spark", "bar_of", "span_of", "spark_of"]
 
 # When, and how many documents were left; `None` where that is not known.
 Point = tuple[datetime, int | None]
-
-# The steps at which an axis may end, in powers of ten.
-_STEPS: Final = (1, 1.5, 2, 3, 4, 5, 6, 8, 10)
-
-_UNITS: Final = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,32 +36,25 @@ def span_of(moments: Iterable[datetime]) -> Span | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
-    """A burn-down in the units of its view box, `WIDTH` by `HEIGHT`.
+class Spark:
+    """What was left over time, as a small line in a view box of `WIDTH` by `HEIGHT`.
 
     :ivar lines: for each stretch without a gap the points of a polyline, as SVG writes them.
-    :ivar areas: the same, closed along the zero line.
     :ivar dots: stretches of a single point, and the last point of all.
-    :ivar grid: heights of the horizontal lines with what they are labelled.
     :ivar first: the earliest known number, `last` the latest, each with its time.
     :ivar samples: how many numbers are known.
     """
 
     lines: tuple[str, ...]
-    areas: tuple[str, ...]
     dots: tuple[tuple[str, str], ...]
-    grid: tuple[tuple[str, str], ...]
     first: tuple[datetime, int]
     last: tuple[datetime, int]
     samples: int
 
-    WIDTH: ClassVar[int] = 320
-    HEIGHT: ClassVar[int] = 116
-    # Of the plot itself: right of it the grid's labels are, below it those of the time.
-    LEFT: ClassVar[int] = 4
-    RIGHT: ClassVar[int] = 280
-    TOP: ClassVar[int] = 8
-    BOTTOM: ClassVar[int] = 92
+    WIDTH: ClassVar[int] = 120
+    HEIGHT: ClassVar[int] = 26
+    # Left free on each side, so that a dot on the edge is whole.
+    MARGIN: ClassVar[int] = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +66,8 @@ class Bar:
     marks: tuple[str, ...]
 
 
-def burn_down(points: Sequence[Point], span: Span) -> Curve | None:
-    """The curve of what was left over time.
+def spark_of(points: Sequence[Point], span: Span) -> Spark | None:
+    """The line of what was left over time.
 
     :param points: the oldest first.
     :param span: what the width stands for.
@@ -89,24 +77,29 @@ def burn_down(points: Sequence[Point], span: Span) -> Curve | None:
     most = max((left for _moment, left in known), default=0)
     if not most:
         return None
-    top = _ceiling(most)
+    width, height = (size - 2 * Spark.MARGIN for size in (Spark.WIDTH, Spark.HEIGHT))
     stretches = [
-        _thinned([(_across(span, moment), _up(left, top)) for moment, left in stretch])
-        for stretch in _stretches(points)
+        _thinned(
+            [
+                (
+                    Spark.MARGIN + span.share(moment) * width,
+                    Spark.MARGIN + (1 - left / most) * height,
+                )
+                for moment, left in stretch
+                if left is not None
+            ]
+        )
+        for is_known, stretch in itertools.groupby(points, lambda point: point[1] is not None)
+        if is_known
     ]
-    bottom = _text(Curve.BOTTOM)
-    lines = [stretch for stretch in stretches if len(stretch) > 1]
     alone = [stretch[0] for stretch in stretches if len(stretch) == 1]
-    last = stretches[-1][-1]
-    labels = [top, top // 2, 0] if top % 2 == 0 else [top, 0]
-    return Curve(
-        lines=tuple(_polyline(stretch) for stretch in lines),
-        areas=tuple(
-            f"{_text(stretch[0][0])},{bottom} {_polyline(stretch)} {_text(stretch[-1][0])},{bottom}"
-            for stretch in lines
+    return Spark(
+        lines=tuple(
+            " ".join(f"{_text(x)},{_text(y)}" for x, y in stretch)
+            for stretch in stretches
+            if len(stretch) > 1
         ),
-        dots=tuple((_text(x), _text(y)) for x, y in dict.fromkeys((*alone, last))),
-        grid=tuple((_text(_up(label, top)), compact(label)) for label in labels),
+        dots=tuple((_text(x), _text(y)) for x, y in dict.fromkeys((*alone, stretches[-1][-1]))),
         first=known[0],
         last=known[-1],
         samples=len(known),
@@ -127,28 +120,6 @@ def bar_of(start: datetime, end: datetime, span: Span, marks: Iterable[datetime]
     )
 
 
-def compact(number: int) -> str:
-    """A number in few characters, as it is good for round ones: 950, 1.5k, 20k, 3M."""
-    for size, unit in _UNITS:
-        if number >= size:
-            return f"{number / size:g}{unit}"
-    return str(number)
-
-
-def _ceiling(number: int) -> int:
-    power = 1
-    while power * 10 < number:
-        power *= 10
-    tops = (step * power for step in _STEPS)
-    return next(int(top) for top in tops if top >= number and top == int(top))
-
-
-def _stretches(points: Sequence[Point]) -> Iterable[list[tuple[datetime, int]]]:
-    for is_known, stretch in itertools.groupby(points, lambda point: point[1] is not None):
-        if is_known:
-            yield [(moment, left) for moment, left in stretch if left is not None]
-
-
 def _thinned(stretch: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """At most four points for each unit of width: the outermost in time and in height."""
     kept: list[tuple[float, float]] = []
@@ -158,18 +129,6 @@ def _thinned(stretch: list[tuple[float, float]]) -> list[tuple[float, float]]:
         ends = {0, len(there) - 1, heights.index(min(heights)), heights.index(max(heights))}
         kept.extend(there[place] for place in sorted(ends))
     return kept
-
-
-def _across(span: Span, moment: datetime) -> float:
-    return Curve.LEFT + span.share(moment) * (Curve.RIGHT - Curve.LEFT)
-
-
-def _up(left: int, top: int) -> float:
-    return Curve.BOTTOM - left / top * (Curve.BOTTOM - Curve.TOP)
-
-
-def _polyline(stretch: Iterable[tuple[float, float]]) -> str:
-    return " ".join(f"{_text(x)},{_text(y)}" for x, y in stretch)
 
 
 def _text(number: float) -> str:

@@ -1,4 +1,4 @@
-"""A page that says how far the migrations of models are, to be attached to a deploy.
+"""The page that says how far the migrations of models are, to be attached to a deploy.
 
 One HTML file without scripts that loads nothing: rules and what they have left, over time, runs,
 refused documents, and what `diff` and `check_documents` have found.
@@ -7,37 +7,24 @@ refused documents, and what `diff` and `check_documents` have found.
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from bson import ObjectId, json_util
-from bson.json_util import RELAXED_JSON_OPTIONS
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from pymongo.collection import Collection
-from pymongo.errors import OperationFailure
-
-from lazymig.engines.access import all_of, on_primary
-from lazymig.engines.pending import RuleStatus
 from lazymig.odm.indexes import untouched_collection
 from lazymig.odm.plans import plan_for
-from lazymig.operations.journal.collection import JOURNAL, client_now
+from lazymig.operations.journal import JOURNAL
+from lazymig.operations.journal.collection import client_now
 from lazymig.operations.journal.entries import Quarantined, Run, Sample
 from lazymig.operations.journal.history import History
-from lazymig.operations.journal.journal import Journal
-from lazymig.raw.encoding import ANY_UUID
-from lazymig.redaction import without_secrets
-from lazymig.reports.drift.checks import CheckReport
-from lazymig.reports.drift.diff import DriftReport
-from lazymig.reports.drift.documents import check_model, documents_of
-from lazymig.reports.page.charts import Bar, Curve, Point, Span, bar_of, burn_down, span_of
-from lazymig.reports.status import standing_of
-from lazymig.rules.plan import Plan
+from lazymig.reports.drift.documents import check_model
+from lazymig.reports.drift.findings import CheckReport, DriftReport
+from lazymig.reports.page.charts import Bar, Span, Spark, bar_of, span_of, spark_of
+from lazymig.reports.page.html import template
+from lazymig.reports.status import ModelStanding, RuleStanding, documents_left, look
 
 __all__ = ["render_report", "write_report"]
 
@@ -48,19 +35,6 @@ Reports = Sequence[Report] | Mapping[Any, Report]
 _MOST_RUNS = 20
 _MOST_QUARANTINED = 20
 _MOST_FINDINGS = 100
-_LONGEST_TEXT = 1000
-_LONGEST_VALUE = 300
-
-_JSON = RELAXED_JSON_OPTIONS.with_options(uuid_representation=ANY_UUID.uuid_representation)
-
-# Names of fields whose values nobody should read in a report.
-_SECRET = re.compile(
-    r"passw|pwd|passphrase|secret|token|credential|api[-_]?key|private[-_]?key", re.IGNORECASE
-)
-_NOT_SHOWN = "(not shown)"
-
-# Name and password in an address of any kind; `without_secrets` cuts those of MongoDB.
-_LOGIN = re.compile(r"(?<=://)[^\s/]+@")
 
 _REASONS: Final = {
     "flag_file": "a flag file was there",
@@ -95,10 +69,12 @@ def render_report(
     :param title: the heading; "Migration report" if not given.
     :param journal: the name of the journal's collection.
     :param keep: whether the sample is kept.
+    :raises MissingExtra: jinja2 is not installed.
     :raises TypeError: a model is no document class, or an abstract one.
     :raises ValueError: a report of `checks` or `drift` is about none of the models.
     :raises pymongo.errors.PyMongoError: the connection, or the right to read.
     """
+    page = template()
     for model in models:
         check_model(model)
     names = [model.__name__ for model in models]
@@ -115,7 +91,6 @@ def render_report(
         )
         for model in models
     ]
-    page = _environment().get_template("report.html.j2")
     return page.render(
         title=title or "Migration report",
         made=client_now(),
@@ -165,24 +140,6 @@ def write_report(
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
-    """A rule of a model, with its place in the journal's samples.
-
-    `share` of the `total` documents that it concerns is done; `None` where it cannot be told.
-    `lasting`: its documents may go on to match once it was applied.
-    """
-
-    status: RuleStatus
-    total: int
-    share: float | None
-    curve: Curve | None
-
-    @property
-    def lasting(self) -> bool:
-        return _lasts(self.status)
-
-
-@dataclass(frozen=True, slots=True)
 class _Waited:
     """Seconds that a run has waited for one reason."""
 
@@ -209,21 +166,15 @@ class _Section:
     """What is said of one model.
 
     `left` of `total` documents are matched by a rule whose matches end; `at_least` so many where a
-    rule cannot be counted. `former` are rules that the samples alone know. `kept` says why the
-    fresh sample is not in the journal.
+    rule cannot be counted. `not_kept` says why the fresh sample is not in the journal.
     """
 
-    model: str
-    collection: str
+    standing: ModelStanding
     handler: str | None
     total: int
     left: int
-    at_least: bool
     share: float
-    rules: tuple[_Rule, ...]
-    former: tuple[tuple[str, Curve | None], ...]
-    samples: int
-    sampled: Span | None
+    rules: tuple[tuple[RuleStanding, Spark | None], ...]
     not_kept: str | None
     runs: tuple[_Ran, ...]
     runs_in_all: int
@@ -234,9 +185,14 @@ class _Section:
     drift: Sequence[DriftReport]
 
     @property
+    def at_least(self) -> bool:
+        """Return whether a rule cannot be counted."""
+        return any(rule.status.undetermined for rule in self.standing.rules)
+
+    @property
     def removable(self) -> list[str]:
         """The rules that no stored document needs."""
-        return [rule.status.name for rule in self.rules if rule.status.removable]
+        return [rule.name for rule in self.standing.rules if rule.removable]
 
 
 def _by_model(
@@ -266,13 +222,8 @@ def _section(
     collection = untouched_collection(model)
     handler = getattr(model, "migration_handler", None)
     plan = None if handler is None else plan_for(handler, model)
-    counted = _Counted(model, collection, plan, journal)
+    standing = look(model, collection, journal=journal, keep=keep)
     history = History(collection.database, journal)
-    not_kept = None
-    samples: list[Sample] = []
-    if counted.statuses:
-        samples, not_kept = _samples(model, collection, counted.statuses, journal, keep=keep)
-    sampled = span_of(sample.at for sample in samples)
     runs = [
         run
         for run in history.runs(limit=None, collection=collection.name)
@@ -281,28 +232,23 @@ def _section(
     shown = runs[:_MOST_RUNS]
     time = span_of(moment for run in shown for moment in (run.started, _end_of(run)))
     quarantine = _quarantine(history, runs)
-    left = counted.left()
-    total = max(left, counted.total())
+    plan = None if handler is None else plan_for(handler, model)
+    left = documents_left(collection, plan, standing.rules)
+    total = max(left, standing.total)
+    refused = standing.refusal
     return _Section(
-        model=model.__name__,
-        collection=str(collection.full_name),
+        standing=standing,
         handler=None if handler is None else handler.__qualname__,
         total=total,
         left=left,
-        at_least=any(status.undetermined for status in counted.statuses),
-        share=_share(left, total),
-        rules=tuple(
-            _rule(status, counted.total(status.name), _curve(samples, status.name, sampled))
-            for status in counted.statuses
+        # Of no documents all is done.
+        share=(total - left) / total if left else 1.0,
+        rules=tuple((rule, _spark(rule, standing.samples)) for rule in standing.rules),
+        not_kept=(
+            None
+            if refused is None
+            else str((refused.details or {}).get("codeName") or f"code {refused.code}")
         ),
-        former=tuple(
-            (name, _curve(samples, name, sampled))
-            for name in dict.fromkeys(name for sample in samples for name in sample.remaining)
-            if name not in {status.name for status in counted.statuses}
-        ),
-        samples=len(samples),
-        sampled=sampled,
-        not_kept=not_kept,
         runs=() if time is None else tuple(_ran(run, time) for run in shown),
         runs_in_all=len(runs),
         time=time,
@@ -313,113 +259,12 @@ def _section(
     )
 
 
-@dataclass
-class _Counted:
-    """What is counted in the collection of a model; each number is asked for once."""
-
-    model: Any
-    collection: Collection[Any]
-    plan: Plan | None
-    journal: str
-    statuses: list[RuleStatus] = field(init=False)
-    totals: dict[str, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.plan is None:
-            self.statuses = []
-        else:
-            self.statuses = standing_of(self.collection, self.plan, self.journal)
-
-    def total(self, rule: str | None = None) -> int:
-        """The documents that a rule concerns, or those of the model; of a collection estimated."""
-        concern = self._concern(rule)
-        key = repr(concern)
-        if key not in self.totals:
-            reader = on_primary(self.collection)
-            self.totals[key] = (
-                reader.count_documents(concern) if concern else reader.estimated_document_count()
-            )
-        return self.totals[key]
-
-    def left(self) -> int:
-        """The documents that a rule matches, and will not match once it was applied."""
-        matching = {
-            status.name: status.remaining
-            for status in self.statuses
-            if status.remaining and not _lasts(status)
-        }
-        if self.plan is None or len(matching) < 2:
-            return sum(matching.values())
-        queries = [
-            all_of(self._concern(rule.name), rule.target)
-            for rule in (*self.plan.lazy, *self.plan.bulk)
-            if rule.name in matching
-        ]
-        return on_primary(self.collection).count_documents({"$or": queries})
-
-    def _concern(self, rule: str | None) -> Mapping[str, Any] | None:
-        if self.plan is None:
-            stages = documents_of(self.model, None)
-            return stages[0]["$match"] if stages else None
-        if rule is None:
-            return self.plan.concern
-        return self.plan.inherited_concern.get(rule, self.plan.concern)
-
-
-def _samples(
-    model: Any,
-    collection: Collection[Any],
-    statuses: Sequence[RuleStatus],
-    journal: str,
-    *,
-    keep: bool,
-) -> tuple[list[Sample], str | None]:
-    """The samples of a model, the oldest first, a fresh one at the end; why that is not kept."""
-    remaining = {status.name: status.remaining for status in statuses}
-    refused = None
-    # Of a collection that does not exist nothing is known, and looking makes no journal beside it.
-    keep = keep and all(status.exists for status in statuses)
-    if keep:
-        try:
-            Journal(collection.database, journal).sample(model.__name__, collection.name, remaining)
-        except OperationFailure as exc:
-            # Whoever may only read gets the page all the same.
-            refused = str((exc.details or {}).get("codeName") or f"code {exc.code}")
-    kept = [
-        sample
-        for sample in History(collection.database, journal).samples(model)
-        if sample.collection == collection.name
-    ]
-    if keep and refused is None:
-        return kept, None
-    # The clocks may differ, and time must not run back.
-    now = max([client_now(), *(sample.at for sample in kept[-1:])])
-    return [*kept, Sample(model.__name__, collection.name, now, remaining)], refused
-
-
-def _lasts(status: RuleStatus) -> bool:
-    """Whether a rule may be done with documents that it matches: a bulk rule alone may be."""
-    return status.scope == "bulk" and status.converges is False
-
-
-def _rule(status: RuleStatus, total: int, curve: Curve | None) -> _Rule:
-    if status.remaining is None or _lasts(status) or not status.exists:
-        return _Rule(status, total, None, curve)
-    # The total may be an estimate.
-    total = max(total, status.remaining)
-    return _Rule(status, total, _share(status.remaining, total), curve)
-
-
-def _share(left: int, total: int) -> float:
-    """How much is done, from 0 to 1; of no documents all is."""
-    return (total - left) / total if left else 1.0
-
-
-def _curve(samples: Iterable[Sample], rule: str, span: Span | None) -> Curve | None:
-    if span is None:
+def _spark(rule: RuleStanding, samples: Sequence[Sample]) -> Spark | None:
+    """What a rule had left over time, while it has some left."""
+    span = span_of(sample.at for sample in samples)
+    if span is None or not rule.remaining:
         return None
-    points: list[Point] = [(each.at, each.remaining.get(rule)) for each in samples]
-    return burn_down(points, span)
+    return spark_of([(each.at, each.remaining.get(rule.name)) for each in samples], span)
 
 
 def _quarantine(history: History, runs: Iterable[Run]) -> list[Quarantined]:
@@ -454,94 +299,3 @@ def _ran(run: Run, time: Span) -> _Ran:
             (name, str(value).removesuffix(".0")) for name, value in run.options.items() if value
         ),
     )
-
-
-# --- How it is written ---
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("lazymig.reports.page", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_readable,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        clipped=partial(_clipped, longest=_LONGEST_VALUE),
-        duration=_duration,
-        json=_json,
-        moment=_moment,
-        number="{:,}".format,
-        percent=_percent,
-        secret=_is_secret,
-    )
-    return environment
-
-
-def _readable(value: Any) -> Any:
-    """What every text goes through before it is escaped.
-
-    What cannot be seen, or turns the text around it, is written as an escape; HTML could not even
-    hold some of it.
-    """
-    if not isinstance(value, str) or hasattr(value, "__html__"):
-        return value
-    return "".join(
-        char
-        if char.isprintable() or char in "\n\t"
-        else char.encode("unicode_escape").decode("ascii")
-        for char in _clipped(value, _LONGEST_TEXT)
-    )
-
-
-def _clipped(text: str, longest: int) -> str:
-    # Secrets first: half an address is none that could be recognized.
-    text = _LOGIN.sub("...@", without_secrets(text))
-    return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"
-
-
-def _json(value: Any) -> str:
-    """A stored value: Extended JSON, but for an ObjectId, which is shown as in the shell."""
-    if isinstance(value, ObjectId):
-        return f'ObjectId("{value}")'
-    return json_util.dumps(_without_fields(value), json_options=_JSON, ensure_ascii=False)
-
-
-def _without_fields(value: Any) -> Any:
-    """The value without what is in fields that are named after secrets, at any depth."""
-    if isinstance(value, Mapping):
-        return {
-            name: _NOT_SHOWN if _SECRET.search(str(name)) else _without_fields(inner)
-            for name, inner in value.items()
-        }
-    return [_without_fields(item) for item in value] if isinstance(value, list) else value
-
-
-def _is_secret(path: str) -> bool:
-    return _SECRET.search(path) is not None
-
-
-def _moment(moment: datetime) -> str:
-    """A time of the journal, which is UTC."""
-    return moment.isoformat(" ", "seconds")
-
-
-def _duration(seconds: float) -> str:
-    """Seconds in the two largest units that there are."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    rest = round(seconds)
-    parts: list[tuple[int, str]] = []
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, rest = divmod(rest, size)
-        if count or parts:
-            parts.append((count, unit))
-    return " ".join(f"{count} {unit}" for count, unit in parts[:2] if count)
-
-
-def _percent(share: float) -> str:
-    """A share, rounded down: 100 % is said of what is done alone."""
-    # Of 0.57 a float has a little less.
-    return f"{int(share * 1000 + 1e-6) / 10:g} %"

@@ -1,6 +1,6 @@
 """Documents in quarantine that are tried once more: when that may be done, and what it leaves.
 
-And how a run is named, to retry it or to go on with it.
+And how a run is named, to retry it or to resume it.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _left(database: Database[Any], report: Any) -> dict[Any, str]:
     return {entry.document_id: entry.rule for entry in found}
 
 
-def test_a_run_that_has_not_finished_is_gone_on_with_first(mongoengine_db: Database[Any]) -> None:
+def test_a_run_that_has_not_finished_is_resumed_first(mongoengine_db: Database[Any]) -> None:
     """A retry of a failed run is refused; `resume` and then the retry do each rule once."""
     rules = handler(allmigration01__n=COUNT_N, allmigration02__w=COUNT_W)
     migration = _migration(mongoengine_db, rules)
@@ -97,7 +97,7 @@ def test_a_run_that_has_not_finished_is_gone_on_with_first(mongoengine_db: Datab
 
 
 @pytest.mark.parametrize("state", ["stopped", "running"])
-def test_a_run_that_was_stopped_or_killed_is_gone_on_with_first(
+def test_a_run_that_was_stopped_or_killed_is_resumed_first(
     mongoengine_db: Database[Any], state: str
 ) -> None:
     """Whatever has kept a run from its end, a retry of it is refused, and nothing is migrated."""
@@ -112,7 +112,7 @@ def test_a_run_that_was_stopped_or_killed_is_gone_on_with_first(
     # A killed run's entry says until the end of time that it runs.
     mongoengine_db["lazymig_journal"].update_one({"_id": report.run_id}, {"$set": {"state": state}})
     _mend(mongoengine_db, 7)
-    with pytest.raises(RunError, match="has not finished; go on with it by migrate_pending"):
+    with pytest.raises(RunError, match="has not finished; resume it with migrate_pending"):
         migration.retry_quarantined(report.run_id)
     assert _left(mongoengine_db, report) == {7: "migration01__turn"}
     assert mongoengine_db["post"].find_one({"_id": 7}) == {"_id": 7, "v": 1, "n": 0, "w": 0}

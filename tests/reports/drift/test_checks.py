@@ -40,7 +40,8 @@ from pymongo.database import Database
 
 from lazymig.errors import RunOptionError
 from lazymig.reports.drift import checks
-from lazymig.reports.drift.checks import CheckFinding, CheckReport, check_documents
+from lazymig.reports.drift.checks import check_documents
+from lazymig.reports.drift.findings import CheckFinding, CheckReport
 from tests.support.commands import CommandLog
 from tests.support.handlers import ADD_ENABLED, handler, model, rule
 
@@ -510,7 +511,7 @@ def test_the_examples_are_among_the_copies(
     (problem,) = report.problems
     assert problem.startswith(f"a pending rule fails for {failed} of ")
     assert "Post.migration03__split_name: the rule raised " in problem
-    assert problem in str(report).splitlines()
+    assert f"  note: {problem}" in str(report).splitlines()
 
 
 def test_where_another_rule_fails_nothing_is_cured(mongoengine_db: Database[Any]) -> None:

@@ -26,7 +26,8 @@ from mongoengine import (
 )
 from pymongo.database import Database
 
-from lazymig.reports.drift.diff import DriftReport, diff
+from lazymig.reports.drift.diff import diff
+from lazymig.reports.drift.findings import DriftReport
 from tests.support.handlers import handler, rule
 
 Raw = dict[str, Any]

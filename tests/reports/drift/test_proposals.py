@@ -191,9 +191,11 @@ def test_a_document_in_a_map_gets_no_rule(mongoengine_db: Database[Any]) -> None
     assert (finding.path, finding.proposal) == ("f.*", None)
 
 
-def test_a_default_that_the_field_does_not_take_is_a_question(any_db: Database[Any]) -> None:
+def test_a_default_that_the_field_does_not_take_is_a_question(
+    mongoengine_db: Database[Any],
+) -> None:
     """The default that a rule would write is validated as well."""
-    any_db["post"].insert_one({"_id": 1})
+    mongoengine_db["post"].insert_one({"_id": 1})
     (finding,) = diff(model(None, f=StringField(default="z", choices=["a"]))).findings
     assert finding.proposal is not None
     assert finding.proposal.asks

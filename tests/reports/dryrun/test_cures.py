@@ -226,7 +226,7 @@ CASES: dict[str, tuple[Any, Any, Any, Any]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_who_is_credited(mongoengine_db: Database[Any], name: str) -> None:
-    """A rule cures what the trial showed it to change at the finding, by `diff` and by check."""
+    """A rule cures what the rehearsal has shown at the finding, by `diff` and by check."""
     fields, document, rules, cures = CASES[name]
     mongoengine_db["post"].insert_one({"_id": 1, **document})
     post = model(handler(**rules), **fields)

@@ -1039,7 +1039,7 @@ def test_the_report_is_plain_text(mongoengine_db: Database[Any]) -> None:
         "    not run on the samples, because it writes by itself",
         "2 documents sampled; 0 would stay as is",
         "_id 1: migration01__enable",
-        "    enabled: (missing) -> True",
+        "    + enabled: True",
         "    problem: Post.allmigration01__raise: the rule raised",
     ):
         assert part in text

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 import pytest
 from bson import ObjectId
@@ -25,13 +26,18 @@ from mongoengine import (
 from pymongo.collation import Collation
 from pymongo.database import Database
 
-from lazymig.odm.fields import classes_of
-from lazymig.reports.drift import shapes
-from lazymig.reports.drift.shapes import Layout, Place, Tally, tally_of
+from lazymig.odm.fields import bson_type, classes_of
+from lazymig.reports.drift import counts
+from lazymig.reports.drift.counts import RowCounts, count_rows
+from lazymig.reports.drift.layout import Layout
+from lazymig.reports.drift.model_paths import ModelPath
 from tests.support.commands import CommandLog
 
 # Each one makes MongoDB read a large expression.
 EXAMPLES = 60 if settings().max_examples <= 100 else settings().max_examples // 20
+
+
+ABSENT: Final = object()
 
 
 class Shade(EmbeddedDocument):
@@ -69,6 +75,64 @@ class Heavy(Thing):
 
 def _layout(model: Any = Thing) -> Layout:
     return Layout([(facts, (facts.name,)) for facts in classes_of(model)])
+
+
+def rows_in(layout: Layout, document: dict[str, Any]) -> Iterator[str]:
+    """The rows of a document, made in memory of the model's paths; without what `$convert` says."""
+    return _rows_of_object(layout, None, document)
+
+
+def _beneath(layout: Layout, parent: ModelPath | None) -> list[ModelPath]:
+    return [each for each in layout.places if each.parent is parent]
+
+
+def _rows_of_object(
+    layout: Layout, holder: ModelPath | None, document: dict[str, Any]
+) -> Iterator[str]:
+    name = document.get("_cls")
+    for place in _beneath(layout, holder):
+        if name in place.names:
+            break
+    else:
+        yield _row(0 if holder is None else holder.index, ".", "!", _text_of(name)[:200])
+        return
+    yield _row(place.index, ".")
+    known = {"_cls"}
+    for field in _beneath(layout, place):
+        assert field.facts is not None
+        known.add(field.facts.stored)
+        yield from _rows_of_value(layout, field, document.get(field.facts.stored, ABSENT))
+    if not place.owner.lenient:
+        for key in document.keys() - known:
+            yield _row(place.index, bson_type(document[key]), "?", key)
+
+
+def _rows_of_value(layout: Layout, place: ModelPath, value: Any) -> Iterator[str]:
+    kind = "missing" if value is ABSENT else bson_type(value)
+    facts = place.facts
+    assert facts is not None
+    is_known = facts.types is None or kind in facts.types
+    absent = kind in ("missing", "null", "undefined")
+    if facts.choices is not None and not absent and is_known and value not in facts.choices:
+        yield _row(place.index, kind, "o", _text_of(value)[:200])
+    else:
+        yield _row(place.index, kind)
+    beneath = _beneath(layout, place)
+    if beneath and beneath[0].role == "object" and kind == "object":
+        yield from _rows_of_object(layout, place, value)
+    elif beneath and beneath[0].role == "item" and kind == ("object" if place.is_map else "array"):
+        items = value.values() if place.is_map else value
+        yield from {row for item in items for row in _rows_of_value(layout, beneath[0], item)}
+
+
+def _row(index: int, *parts: str) -> str:
+    return "\0".join((str(index), *parts))
+
+
+def _text_of(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, (str, int, float)) else ""
 
 
 def _plain(row: str) -> str:
@@ -123,17 +187,17 @@ DOCUMENTS = st.fixed_dictionaries(
 def test_the_rows_in_memory_are_those_of_the_server(
     database: Database[Any], documents: list[dict[str, Any]]
 ) -> None:
-    """For any documents the server makes the rows that `Layout.rows` makes in memory."""
+    """For any documents the server makes the rows that the paths of the model ask for."""
     collection = database["thing"]
     collection.delete_many({})
     collection.insert_many([{**each, "_id": number} for number, each in enumerate(documents)])
     layout = _layout()
     answered = collection.aggregate([{"$project": {"rows": layout.expression}}])
     rows = {each["_id"]: sorted(map(_plain, each["rows"])) for each in answered}
-    assert rows == {each["_id"]: sorted(layout.rows(each)) for each in collection.find()}
+    assert rows == {each["_id"]: sorted(rows_in(layout, each)) for each in collection.find()}
 
 
-def _types(tally: Tally, layout: Layout, path: str) -> dict[str, int]:
+def _types(tally: RowCounts, layout: Layout, path: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for place in layout.places:
         if place.path == path and place.facts is not None:
@@ -142,20 +206,20 @@ def _types(tally: Tally, layout: Layout, path: str) -> dict[str, int]:
     return found
 
 
-def _tally(collection: Any) -> tuple[Tally, Layout]:
+def _tally(collection: Any) -> tuple[RowCounts, Layout]:
     layout = _layout()
-    return tally_of(collection, layout, []), layout
+    return count_rows(collection, layout.expression, []), layout
 
 
-def test_documents_are_counted_by_type_at_each_path(any_db: Database[Any]) -> None:
+def test_documents_are_counted_by_type_at_each_path(database: Database[Any]) -> None:
     """At each path a document counts once for each type, however many items of it there are."""
-    any_db["thing"].insert_many(
+    database["thing"].insert_many(
         [
             {"_cls": "Thing", "a": "x", "shades": [{"n": "x"}, {"n": "y"}, {"n": 1}, "z"]},
             {"_cls": "Thing.Heavy", "a": None, "weight": 1, "grid": [[1.5, "x"], 2]},
         ]
     )
-    tally, layout = _tally(any_db["thing"])
+    tally, layout = _tally(database["thing"])
     assert _types(tally, layout, "a") == {"string": 1, "null": 1}
     assert _types(tally, layout, "shades[]") == {"object": 1, "string": 1}
     assert _types(tally, layout, "shades[].n") == {"string": 1, "int": 1}
@@ -189,14 +253,14 @@ def test_a_collation_of_the_collection_joins_no_names(database: Database[Any]) -
 
 
 def test_names_without_end_are_kept_up_to_a_bound(
-    any_db: Database[Any], monkeypatch: pytest.MonkeyPatch
+    database: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of too many unknown fields the frequent ones are kept, and the others counted."""
-    monkeypatch.setattr(shapes, "_MOST_UNKNOWN", 3)
+    monkeypatch.setattr(counts, "_MOST_UNKNOWN", 3)
     documents: list[dict[str, Any]] = [{"_cls": "Thing", f"k{number}": 1} for number in range(20)]
     documents += [{"_cls": "Thing", "often": 1, "k7": 1}] * 2
-    any_db["thing"].insert_many([{**each, "_id": n} for n, each in enumerate(documents)])
-    tally, layout = _tally(any_db["thing"])
+    database["thing"].insert_many([{**each, "_id": n} for n, each in enumerate(documents)])
+    tally, layout = _tally(database["thing"])
     root = layout.roots[0].index
     assert len(tally.unknown[root]) == 3
     assert {"often", "k7"} < set(tally.unknown[root])
@@ -204,20 +268,20 @@ def test_names_without_end_are_kept_up_to_a_bound(
 
 
 def test_values_without_end_are_kept_up_to_a_bound(
-    any_db: Database[Any], monkeypatch: pytest.MonkeyPatch
+    database: Database[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of too many values outside of the choices the frequent ones are kept."""
-    monkeypatch.setattr(shapes, "_MOST_VALUES", 2)
+    monkeypatch.setattr(counts, "_MOST_VALUES", 2)
     kinds = [f"k{number}" for number in range(20)] + ["often"] * 5
-    any_db["thing"].insert_many([{"_cls": "Thing", "kind": kind} for kind in kinds])
-    tally, layout = _tally(any_db["thing"])
+    database["thing"].insert_many([{"_cls": "Thing", "kind": kind} for kind in kinds])
+    tally, layout = _tally(database["thing"])
     (place,) = [each for each in layout.places if each.path == "kind" and _owner(each) == "Thing"]
     assert len(tally.outside[place.index]) <= 2 * 2
     assert tally.outside[place.index]["string", "often"].documents == 5
     assert tally.types[place.index]["string"].documents == len(kinds)
 
 
-def _owner(place: Place) -> str:
+def _owner(place: ModelPath) -> str:
     return place.owner.name
 
 

@@ -32,7 +32,7 @@ from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
 
-__all__ = ["Trial", "kind_of", "rules_of"]
+__all__ = ["Rehearsal", "kind_of", "rules_of"]
 
 
 def rules_of(plan: Plan, scopes: Iterable[Scope]) -> Iterator[BoundRule]:
@@ -79,7 +79,7 @@ class _Copy:
     problems: list[str] = field(default_factory=list)
 
 
-class Trial:
+class Rehearsal:
     """The rules at work on copies of a sample.
 
     `failures` has, by the name of a rule, the errors of the copies for which it failed, by the key
@@ -102,7 +102,7 @@ class Trial:
         self.copies: dict[Any, _Copy] = {}
 
     def problems_of(self, rule: BoundRule) -> Iterator[str]:
-        """What the trial has shown of a rule."""
+        """What the rehearsal has shown of a rule."""
         if rule.name in self.not_run:
             yield f"not run on the samples, because {self.not_run[rule.name]}"
         yield from self.by_rule.get(rule.name, ())

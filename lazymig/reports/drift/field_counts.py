@@ -1,4 +1,4 @@
-"""What was counted, field by field, and the sites of rules about the fields."""
+"""The counts field by field, and the sites of rules about the fields."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from functools import partial
 from typing import Any
 
 from lazymig.odm.fields import FieldFacts
+from lazymig.reports.drift.counts import Count, Flag, RowCounts, merge
 from lazymig.reports.drift.evidence import values_at
-from lazymig.reports.drift.proposals import ClassCondition, Site
-from lazymig.reports.drift.shapes import Count, Flag, Layout, Place, Tally
+from lazymig.reports.drift.layout import Layout
+from lazymig.reports.drift.model_paths import ModelPath
+from lazymig.reports.drift.sites import ClassCondition, RuleSite
 
-__all__ = ["Ground", "Spot", "merge"]
+__all__ = ["FieldCount", "FieldCounts"]
 
 
 @dataclass
-class Spot:
+class FieldCount:
     """One field of the model, however many classes have it, with what was counted there."""
 
-    places: list[Place]
+    places: list[ModelPath]
     facts: FieldFacts
     path: str
     types: dict[str, Count]
@@ -29,7 +31,7 @@ class Spot:
 
     @property
     def is_item(self) -> bool:
-        """Whether these are the items of a list or map."""
+        """Return whether these are the items of a list or map."""
         return self.places[0].role == "item"
 
     @property
@@ -38,8 +40,8 @@ class Spot:
         return {name: count.documents for name, count in sorted(self.types.items())}
 
 
-class Ground:
-    """A tally with the model that its layout was made of, and where rules about it work.
+class FieldCounts:
+    """What was counted, with the model that its layout was made of, and where rules about it work.
 
     :param told_apart: `_cls` tells the classes of the documents apart.
     :param narrowed: the documents are those of a subclass: others may be in the collection.
@@ -48,21 +50,21 @@ class Ground:
     """
 
     def __init__(
-        self, layout: Layout, tally: Tally, *, told_apart: bool, narrowed: bool, exact: bool
+        self, layout: Layout, rows: RowCounts, *, told_apart: bool, narrowed: bool, exact: bool
     ) -> None:
         self.layout = layout
-        self.tally = tally
+        self.rows = rows
         self.told_apart = told_apart
         self.narrowed = narrowed
         self.exact = exact
-        self.spots = self._gather()
-        self.objects: dict[str, list[Place]] = {}
+        self.fields = self._gather()
+        self.objects: dict[str, list[ModelPath]] = {}
         for place in layout.places:
             if place.role == "object":
                 self.objects.setdefault(place.path, []).append(place)
 
-    def _gather(self) -> list[Spot]:
-        spots: dict[Any, Spot] = {}
+    def _gather(self) -> list[FieldCount]:
+        fields: dict[Any, FieldCount] = {}
         for place in self.layout.places:
             if place.facts is None:
                 continue
@@ -73,23 +75,23 @@ class Ground:
                 assert place.parent.facts is not None
                 source = place.parent.facts
             key = (place.path, id(source.source))
-            spot = spots.get(key)
-            if spot is None:
-                spot = spots[key] = Spot([], place.facts, place.path, {}, {}, {}, ())
-            spot.places.append(place)
-            types = self.tally.types.get(place.index, {})
-            merge(spot.types, types)
-            for kind, flags in self.tally.converts.get(place.index, {}).items():
-                merge(spot.converts.setdefault(kind, {}), flags)
-            merge(spot.outside, self.tally.outside.get(place.index, {}))
+            field = fields.get(key)
+            if field is None:
+                field = fields[key] = FieldCount([], place.facts, place.path, {}, {}, {}, ())
+            field.places.append(place)
+            types = self.rows.types.get(place.index, {})
+            merge(field.types, types)
+            for kind, flags in self.rows.converts.get(place.index, {}).items():
+                merge(field.converts.setdefault(kind, {}), flags)
+            merge(field.outside, self.rows.outside.get(place.index, {}))
             if types:
                 name = place.objects[0].owner.name
-                if name not in spot.seen:
-                    spot.seen = (*spot.seen, name)
-        return list(spots.values())
+                if name not in field.seen:
+                    field.seen = (*field.seen, name)
+        return list(fields.values())
 
     def _conditions(
-        self, places: Sequence[Place], former: bool
+        self, places: Sequence[ModelPath], *, former: bool
     ) -> tuple[ClassCondition | None, ...]:
         """For each object on the way to these places: the classes to name, `None` if none.
 
@@ -110,33 +112,35 @@ class Ground:
                 conditions.append(tuple(dict.fromkeys(n for each in objects for n in each.names)))
         return tuple(conditions)
 
-    def site(self, places: Sequence[Place], name: str | None = None, former: bool = False) -> Site:
+    def site(
+        self, places: Sequence[ModelPath], name: str | None = None, *, former: bool = False
+    ) -> RuleSite:
         """Where a rule about these places works; with `name`, about a field in these objects.
 
         :param former: in documents of former classes as well.
         """
-        return Site(places[0], self._conditions(places, former), name, self._strange(places))
+        return RuleSite(
+            places[0], self._conditions(places, former=former), name, self._is_mixed(places)
+        )
 
-    def _strange(self, places: Sequence[Place]) -> bool:
-        """Whether lists on the way hold, or may hold, other things than documents."""
-        for place in places:
-            outer = place.parent
-            while outer is not None:
-                kinds = self.tally.types.get(outer.index, {}).keys() - {"object"}
-                if outer.role == "item" and (kinds or not self.exact):
-                    return True
-                outer = outer.parent
-        return False
+    def _is_mixed(self, places: Sequence[ModelPath]) -> bool:
+        """Return whether lists on the way hold, or may hold, other things than documents."""
+        return any(
+            not self.exact or self.rows.types.get(outer.index, {}).keys() - {"object"}
+            for place in places
+            for outer in place.chain[:-1]
+            if outer.role == "item"
+        )
 
     def values_in(
-        self, places: Sequence[Place], name: str | None = None
+        self, places: Sequence[ModelPath], name: str | None = None
     ) -> Callable[[Any], Iterator[Any]]:
         """What a raw document has in these places, see `values_at`."""
-        return partial(values_at, places, name, self.told_apart)
+        return partial(values_at, places, name, told_apart=self.told_apart)
 
     def query(
         self,
-        places: Sequence[Place],
+        places: Sequence[ModelPath],
         condition: Mapping[str, Any],
         name: str | None = None,
         others: Mapping[str, Any] | None = None,
@@ -146,15 +150,4 @@ class Ground:
         :param others: conditions on fields beside it, by name.
         """
         site = self.site(places, name, former=True)
-        query: Mapping[str, Any] | None = site.query(condition, others) if site.nameable else None
-        return query
-
-
-def merge(counts: dict[Any, Count], others: Mapping[Any, Count]) -> None:
-    """Take other counts in."""
-    for key, count in others.items():
-        known = counts.get(key)
-        if known is None:
-            counts[key] = Count(count.documents, count.ids)
-        else:
-            known.add(count)
+        return site.query(condition, others) if site.nameable else None
