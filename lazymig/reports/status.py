@@ -18,7 +18,8 @@ from pymongo.errors import OperationFailure
 from lazymig.engines.access import all_of, ids_of, is_mongomock, key_of, on_primary
 from lazymig.engines.pending import RuleStatus, find_active, status_of
 from lazymig.odm.plans import plan_for
-from lazymig.operations.journal.collection import JOURNAL, client_now
+from lazymig.operations.journal import JOURNAL
+from lazymig.operations.journal.collection import client_now
 from lazymig.operations.journal.entries import Sample
 from lazymig.operations.journal.history import History
 from lazymig.operations.journal.journal import Journal

@@ -11,7 +11,7 @@ from lazymig import History
 from lazymig.cli.runs import books_of, find_run, run_of
 from lazymig.cli.session import Target
 from lazymig.errors import RunNotFound
-from lazymig.operations.journal.collection import JOURNAL
+from lazymig.operations.journal import JOURNAL
 from tests.cli.app import models
 from tests.cli.app.models import FAULTY, User, UserMigration, fill
 

@@ -23,8 +23,8 @@ from lazymig.errors import LeaseLost, RunOptionError
 from lazymig.operations.backup.chain import UNKNOWN, Chain, Origin
 from lazymig.operations.backup.files import batched, digest, stored_now
 from lazymig.operations.backup.reader import BackupReader, opened_backup
+from lazymig.operations.journal import JOURNAL
 from lazymig.operations.journal.collection import (
-    JOURNAL,
     UNAUTHORIZED,
     journal_collection,
 )

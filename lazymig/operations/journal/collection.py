@@ -28,7 +28,6 @@ from lazymig.operations.journal import JOURNAL
 from lazymig.operations.journal.records import understood
 
 __all__ = [
-    "JOURNAL",
     "UNAUTHORIZED",
     "client_now",
     "ensure_indexes",

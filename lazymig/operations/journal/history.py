@@ -14,7 +14,8 @@ from pymongo.database import Database
 from lazymig.engines.access import Raw
 from lazymig.errors import Remedy, RunError, RunNotActive, RunNotFound
 from lazymig.odm.schema import collection_of
-from lazymig.operations.journal.collection import JOURNAL, leases_of, now_in
+from lazymig.operations.journal import JOURNAL
+from lazymig.operations.journal.collection import leases_of, now_in
 from lazymig.operations.journal.entries import KEEP_RUNS, Quarantined, Run, Sample
 from lazymig.operations.journal.journal import Journal
 from lazymig.operations.journal.records import checked_run, understood

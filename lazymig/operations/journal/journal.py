@@ -18,8 +18,8 @@ from pymongo.database import Database
 
 from lazymig.engines.access import Raw, is_mongomock
 from lazymig.errors import Remedy, RunNotActive, RunNotFound, RunTakenOver
+from lazymig.operations.journal import JOURNAL
 from lazymig.operations.journal.collection import (
-    JOURNAL,
     client_now,
     ensure_indexes,
     journal_collection,

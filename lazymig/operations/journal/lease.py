@@ -21,7 +21,8 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from lazymig.engines.access import Raw, is_mongomock
 from lazymig.errors import CollectionLocked, LeaseLost, Remedy
-from lazymig.operations.journal.collection import JOURNAL, lease_collection
+from lazymig.operations.journal import JOURNAL
+from lazymig.operations.journal.collection import lease_collection
 from lazymig.operations.journal.fencing import Fence
 from lazymig.operations.journal.records import FORMAT, fault_of
 from lazymig.operations.journal.succession import end_predecessors

@@ -1,7 +1,8 @@
 """RuleRun: how far a run is with one rule, from its chunks to the journal and the reports.
 
 The names of its fields are those of the stored keys. A new counter is a field with a default here,
-which entries of earlier versions are read with, and a line of `RuleStep.count`.
+which entries of earlier versions are read with, a line of `RuleStep.count`, and for JSON one of
+`RuleOfRun` in cli/results.py.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from lazymig.engines.access import Raw
-from lazymig.raw.differences import extended_json
 from lazymig.raw.elements import known_again
 
 __all__ = ["RuleRun"]
@@ -54,11 +54,6 @@ class RuleRun:
         """The sub-document of a run entry."""
         return {name: getattr(self, name) for name in _NAMES}
 
-    def to_dict(self) -> dict[str, Any]:
-        """What users are shown of it, in JSON's types; `last_id` is canonical Extended JSON."""
-        shown = {name: getattr(self, name) for name in _NAMES if name not in _INTERNAL}
-        return {**shown, "last_id": extended_json(self.last_id)}
-
     @property
     def last_id(self) -> Any:
         """The `_id` of the last document that is done; `None` before the first."""
@@ -81,4 +76,3 @@ class RuleRun:
 
 
 _NAMES = tuple(field.name for field in fields(RuleRun))
-_INTERNAL = frozenset({"digest", "at", "repeatable"})

@@ -18,7 +18,8 @@ from pymongo.errors import OperationFailure
 
 from lazymig.engines.access import Raw, is_mongomock
 from lazymig.engines.driver_errors import is_away
-from lazymig.operations.journal.collection import JOURNAL, journal_collection
+from lazymig.operations.journal import JOURNAL
+from lazymig.operations.journal.collection import journal_collection
 from lazymig.redaction import excerpt
 
 __all__ = ["end_predecessors"]

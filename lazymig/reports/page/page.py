@@ -15,7 +15,8 @@ from typing import Any, Final, TypeVar
 
 from lazymig.odm.indexes import untouched_collection
 from lazymig.odm.plans import plan_for
-from lazymig.operations.journal.collection import JOURNAL, client_now
+from lazymig.operations.journal import JOURNAL
+from lazymig.operations.journal.collection import client_now
 from lazymig.operations.journal.entries import Quarantined, Run, Sample
 from lazymig.operations.journal.history import History
 from lazymig.reports.drift.documents import check_model

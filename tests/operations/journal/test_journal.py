@@ -19,7 +19,8 @@ from pymongo.errors import OperationFailure
 
 from lazymig import errors
 from lazymig.errors import MigrationConflict, MigrationFailed
-from lazymig.operations.journal.collection import JOURNAL, client_now
+from lazymig.operations.journal import JOURNAL
+from lazymig.operations.journal.collection import client_now
 from lazymig.operations.journal.entries import Control, NewRun, RunEntry
 from lazymig.operations.journal.journal import Journal
 from lazymig.operations.journal.retention import forget, prune
