@@ -175,7 +175,7 @@ def test_ctrl_c_is_an_orderly_end(shop, database):
     assert (code, out) == (130, "")
     (run,) = History(database).runs()
     assert run.state == "stopped"
-    options = "--yes --max-rate 200 --chunk-size 100"
+    options = "--yes --chunk-size 100 --max-rate 200"
     (told,) = [line for line in call.text.splitlines() if "--resume" in line]
     assert told.endswith(f"resume with lazymig migrate --resume {run.id} {options}")
     assert shop("migrate", "--yes", "--resume", run.id).code == 0
