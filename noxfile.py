@@ -16,6 +16,7 @@ VERSIONS = [
 @nox.session(python=["3.10", "3.11", "3.12", "3.13"])
 @nox.parametrize(("mongoengine", "pymongo"), VERSIONS, ids=["oldest", "newest"])
 def tests(session: nox.Session, mongoengine: str, pymongo: str) -> None:
-    """Run the tests, or those that are named behind `--`."""
+    """Run the tests, or those that are named after `--`."""
     session.install(".[test]", f"mongoengine=={mongoengine}", f"pymongo=={pymongo}")
-    session.run("python", "-m", "pytest", *session.posargs)
+    shared = ("--numprocesses", "auto", "--dist", "worksteal")
+    session.run("python", "-m", "pytest", *shared, *session.posargs)
