@@ -6,7 +6,7 @@ import re
 from typing import Final
 from unicodedata import category
 
-__all__ = ["in_one_line", "printable"]
+__all__ = ["cut", "in_one_line", "printable"]
 
 # Controls, and what is not seen but changes what is: directions of writing, line separators.
 _SPELLED_OUT: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -30,6 +30,11 @@ def printable(text: str) -> str:
 def in_one_line(text: str) -> str:
     """Return the printable text in one line, with single blanks."""
     return printable(" ".join(text.split()))
+
+
+def cut(text: str, longest: int) -> str:
+    """Return the text, with dots for its end if it has more characters than `longest`."""
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def _shown(character: str) -> str:

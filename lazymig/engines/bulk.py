@@ -31,7 +31,7 @@ from lazymig.engines.report import MigrationReport, RuleReport, Tally, announce,
 from lazymig.engines.rescuing import rescue_all, rescue_broken
 from lazymig.engines.store import write_each
 from lazymig.raw.elements import StoredValue
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.repetition import is_repeatable
 from lazymig.rules.rule import Evaluation, Scope

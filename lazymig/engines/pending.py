@@ -10,7 +10,7 @@ from pymongo.collection import Collection
 
 from lazymig.engines.access import Raw, all_of, by_ids, decoded_each, ids_of, on_primary
 from lazymig.query.joining import any_of
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
 

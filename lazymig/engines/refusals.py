@@ -8,7 +8,7 @@ from bson.errors import InvalidBSON
 
 from lazymig.errors import MigrationFailed
 from lazymig.redaction import bare, excerpt
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 
 __all__ = [
     "failure_of_rule",

@@ -12,7 +12,7 @@ from lazymig import signals
 from lazymig.engines.computed.outcome import Outcome
 from lazymig.engines.computed.recursion import was_logged
 from lazymig.errors import MigrationError
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
 

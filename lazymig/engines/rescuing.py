@@ -11,7 +11,7 @@ from lazymig.engines.part import Part
 from lazymig.engines.reading.decoding import named
 from lazymig.engines.refusals import undecodable
 from lazymig.engines.report import Tally
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Family
 
 __all__ = ["rescue_all", "rescue_broken"]

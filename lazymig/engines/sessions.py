@@ -13,7 +13,7 @@ from pymongo.synchronous import client_session
 
 from lazymig.engines.driver_errors import is_transient
 from lazymig.errors import MigrationError, MigrationFailed, RunError
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 
 __all__ = [
     "check_no_transaction",

@@ -27,7 +27,7 @@ from lazymig.engines.access import (
 from lazymig.engines.driver_errors import is_document_error
 from lazymig.engines.sessions import session_of
 from lazymig.query.joining import all_of, any_of
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 
 __all__ = ["Store", "Written", "write_each"]

@@ -29,7 +29,7 @@ from lazymig.odm.references import watch_references
 from lazymig.odm.saving import SavingDocument
 from lazymig.odm.schema import document_subclasses, is_concrete
 from lazymig.odm.stored import shown_as_stored
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 
 __all__ = ["LazyMigrationMixin"]
 

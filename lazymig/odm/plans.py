@@ -24,8 +24,10 @@ from lazymig.odm.schema import (
     shard_key_of,
     stores_no_null,
 )
+from lazymig.rules.binding import bind
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.cycles import certain_cycles
-from lazymig.rules.discovery import BoundRule, bind, discover
+from lazymig.rules.discovery import discover
 from lazymig.rules.list_paths import check_list_paths
 from lazymig.rules.order import held_back, starting_rules
 from lazymig.rules.plan import Family, Plan

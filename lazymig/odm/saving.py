@@ -175,7 +175,7 @@ def _look_at(family: Family) -> _Rules:
     if touched and family.only is None:
         # Whose rules a document obeys.
         touched |= {"_cls"}
-    targets = [all_of(plan.concern, rule.target) for plan in family.plans for rule in plan.starting]
+    targets = [plan.query_of(rule) for plan in family.plans for rule in plan.starting]
     return _Rules(written, touched, {"$or": targets})
 
 

@@ -1,1 +1,1 @@
-"""A query: what it asks, whether a document matches it, which paths it reads. Pure."""
+"""The queries: what they ask, whether a document matches, which paths they read. Pure."""

@@ -1,4 +1,4 @@
-"""Which paths of the stored documents an aggregation reads, as far as that can be told."""
+"""The paths of the stored documents that an aggregation reads, as far as they are known."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from lazymig.query.expressions import expression_paths
 from lazymig.query.matching import query_paths
+from lazymig.raw.paths import root
 
 __all__ = ["Reach", "aggregated_paths", "reaches"]
 
-# Behind one of these stages nothing is left of a document but what the stage names.
+# After one of these stages nothing is left of a document but what the stage names.
 _SHAPING: Final = frozenset({"$bucket", "$bucketAuto", "$count", "$group", "$sortByCount"})
 
 # These hand on every field, or, as `$project`, may do so.
@@ -28,17 +30,12 @@ _JOINING: Final[Mapping[str, tuple[str, ...]]] = {
 # These write whole documents.
 _WRITING: Final = frozenset({"$merge", "$out"})
 
-# These read fields that no string beginning with "$" names.
-_HIDDEN: Final = frozenset(
-    {"$accumulator", "$function", "$getField", "$setField", "$unsetField", "$where"}
-)
-
 
 def aggregated_paths(pipeline: Any) -> frozenset[str] | None:
     """Return paths that include all that a pipeline reads of the documents that enter it.
 
     :param pipeline: a list of stages.
-    :return: dotted paths; `None` if it reads whole documents, or if that cannot be told.
+    :return: dotted paths; `None` if it reads whole documents, or if that is not known.
     """
     if not isinstance(pipeline, Sequence) or not all(
         isinstance(stage, Mapping) and len(stage) == 1 for stage in pipeline
@@ -99,7 +96,7 @@ def reaches(pipeline: Any) -> Iterator[Reach]:
             named = body if isinstance(body, Mapping) else {"coll": body}
             inner = named.get("pipeline") or []
             if isinstance(inner, Sequence):
-                # Its documents go on to the stages behind it.
+                # Its documents go on to the stages after it.
                 paths = aggregated_paths([*inner, *pipeline[index + 1 :]])
                 yield from _reach(name, named.get("coll"), paths)
                 yield from reaches(inner)
@@ -128,19 +125,12 @@ def _read_by(name: str, body: Any) -> frozenset[str] | None:
         return computed | {str(body["localField"])}
     if name not in _SHAPING and name not in _PASSING:
         return None
-    paths = set()
-    for text in _strings(body):
-        if text in _HIDDEN or text.startswith(("$$ROOT", "$$CURRENT")):
-            return None
-        if text.startswith("$") and not text.startswith("$$"):
-            # Operators count as paths too: no field is named like one.
-            paths.add(text[1:])
     if name == "$match":
-        read = query_paths(body) if isinstance(body, Mapping) else None
-        return None if read is None else read | paths
-    if name in ("$project", "$sort") and isinstance(body, Mapping):
-        paths.update(str(key).partition(".")[0] for key in body)
-    return frozenset(paths)
+        return query_paths(body) if isinstance(body, Mapping) else None
+    paths = expression_paths(body)
+    if paths is not None and name in ("$project", "$sort") and isinstance(body, Mapping):
+        paths |= {root(str(key)) for key in body}
+    return paths
 
 
 def _read_by_facets(body: Any) -> frozenset[str] | None:
@@ -153,20 +143,8 @@ def _read_by_facets(body: Any) -> frozenset[str] | None:
     return frozenset(found)
 
 
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield str(key)
-            yield from _strings(inner)
-    elif isinstance(value, (list, tuple)):
-        for inner in value:
-            yield from _strings(inner)
-
-
 def _includes(projection: Any) -> bool:
-    """Whether a projection names what it keeps, instead of what it leaves out."""
+    """Return whether a projection names what it keeps, instead of what it leaves out."""
     return isinstance(projection, Mapping) and any(
         key != "_id" and value not in (0, False) and not isinstance(value, Mapping)
         for key, value in projection.items()

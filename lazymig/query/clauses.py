@@ -1,6 +1,7 @@
-"""A query as a tree that can be simplified and written back as a query.
+"""The clauses of a query, which can be simplified and written back as a query.
 
-Every form keeps MongoDB's meaning exactly, for arrays too. What updates do to a query is told in
+Unlike the tree of `operators` they keep what they were written as, and what MongoDB would refuse.
+Every form keeps MongoDB's meaning exactly, for arrays too. What updates do to a query is said in
 `rewriting`, and which clauses exclude each other in `context`.
 """
 
@@ -12,9 +13,15 @@ from typing import Any, Final, TypeAlias, cast
 
 from bson.errors import BSONError
 
+from lazymig.query.checks import Judge, is_regex
 from lazymig.query.matching import query_paths
-from lazymig.query.operators import is_expression, is_regex, wants_presence
-from lazymig.query.predicates import Judge
+from lazymig.query.operators import (
+    LOGICAL,
+    OPERATORS,
+    is_expression,
+    is_reference,
+    wants_presence,
+)
 from lazymig.raw.encoding import encoded
 from lazymig.raw.values import NUMBER, bracket
 
@@ -40,63 +47,76 @@ __all__ = [
 
 
 @dataclass(slots=True, eq=False)
-class Leaf:
-    """What stands behind one path. Like all clauses, equal ones have equal keys.
+class _Noted:
+    """What is noted of a clause: a key that equal ones share, how large it is, what it reads.
+
+    `says` and `heeds` are for `facts`.
+    """
+
+    key: Hashable
+    depth: int = field(init=False, default=1)
+    leaves: int = field(init=False, default=1)
+    roots: Roots = field(init=False, default=None)
+    says: frozenset[Hashable] | None = field(init=False, default=None)
+    heeds: frozenset[Hashable] | None = field(init=False, default=None)
+
+
+@dataclass(slots=True, eq=False)
+class Leaf(_Noted):
+    """What stands after one path.
 
     `choices` are the values of an equality or `$in` without patterns, or, `denied`, of their
-    opposites; `meets_missing` tells whether one of them is equal to what is missing, None: perhaps.
-    `exact`: those of them that are numbers are plain integers.
+    opposites.
     """
 
     path: str
     condition: Any
-    key: Hashable
     choices: Mapping[Hashable, Any] | None = None
     denied: bool = False
-    meets_missing: bool | None = None
-    exact: bool = True
-    depth: int = 1
-    leaves: int = 1
-    roots: Roots = field(init=False)
     opposite: Clause | None = field(init=False, default=None)
-    tells: frozenset[Hashable] | None = field(init=False, default=None)
-    hears: frozenset[Hashable] | None = field(init=False, default=None)
     needs: frozenset[str] | None = field(init=False, default=None)
     judge: Judge | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.roots = frozenset((self.path.partition(".")[0],))
 
+    @property
+    def meets_missing(self) -> bool | None:
+        """Whether one of the choices is equal to what is missing; None: perhaps."""
+        answer: bool | None = False
+        for value in (self.choices or {}).values():
+            if value is None:
+                return True
+            if bracket(value) is None:
+                answer = None
+        return answer
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether those of the choices that are numbers are plain integers."""
+        return all(
+            type(value) is int or bracket(value) not in (NUMBER, None)
+            for value in (self.choices or {}).values()
+        )
+
 
 @dataclass(slots=True, eq=False)
-class Fragment:
+class Fragment(_Noted):
     """An operator on the whole document; `reads` are its paths, None if it does not say which."""
 
     operator: str
     operand: Any
     reads: frozenset[str] | None
-    key: Hashable
-    depth: int = 1
-    leaves: int = 1
-    roots: Roots = field(init=False)
-    tells: frozenset[Hashable] | None = field(init=False, default=None)
-    hears: frozenset[Hashable] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        paths = self.reads
-        self.roots = None if paths is None else frozenset(path.partition(".")[0] for path in paths)
+        if self.reads is not None:
+            self.roots = frozenset(path.partition(".")[0] for path in self.reads)
 
 
 @dataclass(slots=True, eq=False)
-class _Joined:
+class _Joined(_Noted):
     parts: tuple[Clause, ...]
-    key: Hashable
-    depth: int = field(init=False)
-    leaves: int = field(init=False)
-    roots: Roots = field(init=False)
     settled: bool = field(init=False, default=False)
-    tells: frozenset[Hashable] | None = field(init=False, default=None)
-    hears: frozenset[Hashable] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.depth = 1 + max([part.depth for part in self.parts], default=0)
@@ -115,16 +135,10 @@ class Some(_Joined):
 
 
 @dataclass(slots=True, eq=False)
-class Negation:
+class Negation(_Noted):
     """The part does not hold."""
 
     part: Clause
-    key: Hashable
-    depth: int = field(init=False)
-    leaves: int = field(init=False)
-    roots: Roots = field(init=False)
-    tells: frozenset[Hashable] | None = field(init=False, default=None)
-    hears: frozenset[Hashable] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.depth, self.leaves = 1 + self.part.depth, self.part.leaves
@@ -145,16 +159,10 @@ Roots: TypeAlias = "frozenset[str] | None"
 
 Clause: TypeAlias = "Leaf | Fragment | Every | Some | Negation"
 
-TRUE: Final = Every((), True)
-FALSE: Final = Some((), False)
+TRUE: Final = Every(True, ())
+FALSE: Final = Some(False, ())
 
-_SEPARABLE: Final = frozenset(
-    {"$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists", "$type", "$size"}
-    | {"$mod", "$all", "$elemMatch", "$not"}
-)
-"""Operators that mean the same alone as beside others behind the same path."""
-
-_LOGICAL: Final = ("$and", "$or", "$nor")
+_SEPARABLE: Final = frozenset(name for name, row in OPERATORS.items() if row.separable)
 # An index scan without bounds; `{"$nor": [{}]}` and `$alwaysFalse` are collection scans (6.0).
 _NOTHING: Final[Mapping[str, Any]] = {"_id": {"$in": []}}
 
@@ -172,13 +180,11 @@ def leaf(path: str, condition: Any) -> Leaf:
             condition = operand
     values, denied = _choices(condition)
     if values is None:
-        return Leaf(path, condition, ("leaf", path, identity(condition)))
-    choices = {identity(value): value for value in values}
-    exact = not any(map(_is_no_integer, values))
-    return _choice(path, choices, denied, _meets_missing(values), exact, condition)
+        return Leaf(("leaf", path, identity(condition)), path, condition)
+    return _choice(path, condition, {identity(value): value for value in values}, denied=denied)
 
 
-def presence(path: str, exists: bool = True) -> Leaf:
+def presence(path: str, *, exists: bool = True) -> Leaf:
     """Return the clause that something, or nothing, is stored at a path."""
     return leaf(path, {"$exists": exists})
 
@@ -210,30 +216,8 @@ def _choices(condition: Any) -> tuple[Sequence[Any] | None, bool]:
     return (None if any(map(is_regex, values)) else values), denied
 
 
-def _is_no_integer(value: Any) -> bool:
-    return type(value) is not int and bracket(value) in (NUMBER, None)
-
-
-def _meets_missing(values: Iterable[Any]) -> bool | None:
-    answer: bool | None = False
-    for value in values:
-        if value is None:
-            return True
-        if bracket(value) is None:
-            answer = None
-    return answer
-
-
-def _choice(
-    path: str,
-    choices: Mapping[Hashable, Any],
-    denied: bool,
-    meets_missing: bool | None,
-    exact: bool,
-    condition: Any,
-) -> Leaf:
-    key = ("choice", path, denied, frozenset(choices))
-    return Leaf(path, condition, key, choices, denied, meets_missing, exact)
+def _choice(path: str, condition: Any, choices: Mapping[Hashable, Any], *, denied: bool) -> Leaf:
+    return Leaf(("choice", path, denied, frozenset(choices)), path, condition, choices, denied)
 
 
 def _merged(one: Leaf, other: Leaf) -> Leaf:
@@ -241,12 +225,8 @@ def _merged(one: Leaf, other: Leaf) -> Leaf:
     choices = {**(one.choices or {}), **(other.choices or {})}
     if len(choices) == len(one.choices or ()):
         return one
-    meets = one.meets_missing or other.meets_missing
-    if meets is False and None in (one.meets_missing, other.meets_missing):
-        meets = None
     condition = {"$nin" if one.denied else "$in": list(choices.values())}
-    exact = one.exact and other.exact
-    return _choice(one.path, choices, one.denied, meets, exact, condition)
+    return _choice(one.path, condition, choices, denied=one.denied)
 
 
 def every(parts: Iterable[Clause]) -> Clause:
@@ -261,7 +241,7 @@ def every(parts: Iterable[Clause]) -> Clause:
         return next(iter(found.values()))
     if not found:
         return TRUE
-    return Every(tuple(found.values()), ("every", frozenset([one.key for one in found.values()])))
+    return Every(("every", frozenset([one.key for one in found.values()])), tuple(found.values()))
 
 
 def some(parts: Iterable[Clause]) -> Clause:
@@ -279,10 +259,10 @@ def some(parts: Iterable[Clause]) -> Clause:
     kept = _unabsorbed(list(found.values()))
     if len(kept) == 1:
         return kept[0]
-    return Some(tuple(kept), ("some", frozenset([one.key for one in kept]))) if kept else FALSE
+    return Some(("some", frozenset([one.key for one in kept])), tuple(kept)) if kept else FALSE
 
 
-def _put(clause: Clause, found: dict[Hashable, Clause], denied: bool) -> None:
+def _put(clause: Clause, found: dict[Hashable, Clause], *, denied: bool) -> None:
     """Add a clause to others, in the place of one that it can be joined with."""
     if isinstance(clause, Leaf) and clause.choices is not None and clause.denied is denied:
         place = clause.path
@@ -324,21 +304,17 @@ def negated(clause: Clause) -> Clause:
     if clause is TRUE:
         return FALSE
     if not isinstance(clause, Leaf):
-        return Negation(clause, ("not", clause.key))
+        return Negation(("not", clause.key), clause)
     if clause.opposite is None:
         opposite = _opposite(clause.condition)
         if opposite is None:
-            clause.opposite = Negation(clause, ("not", clause.key))
+            clause.opposite = Negation(("not", clause.key), clause)
         elif clause.choices is None or isinstance(opposite.get("$eq"), Mapping):
             clause.opposite = leaf(clause.path, opposite)
         else:
+            condition = opposite.get("$eq", opposite)
             clause.opposite = _choice(
-                clause.path,
-                clause.choices,
-                not clause.denied,
-                clause.meets_missing,
-                clause.exact,
-                opposite.get("$eq", opposite),
+                clause.path, condition, clause.choices, denied=not clause.denied
             )
     return clause.opposite
 
@@ -353,12 +329,10 @@ def _opposite(condition: Any) -> dict[str, Any] | None:
         return {"$exists": not wants_presence(operand)}
     if operator == "$not":
         return operand if isinstance(operand, dict) and is_expression(operand) else None
-    if operator not in _OPPOSITES or is_regex(operand):  # MongoDB takes no pattern for $ne
+    row = OPERATORS.get(operator)
+    if row is None or row.opposite is None or is_regex(operand):  # $ne takes no pattern
         return None
-    return {_OPPOSITES[operator]: operand}
-
-
-_OPPOSITES: Final = {"$eq": "$ne", "$ne": "$eq", "$in": "$nin", "$nin": "$in"}
+    return {row.opposite: operand}
 
 
 def conjuncts(clause: Clause) -> tuple[Clause, ...]:
@@ -375,7 +349,7 @@ def read(query: Mapping[str, Any]) -> Clause:
 
 
 def _read(name: str, value: Any) -> Clause:
-    if not name.startswith("$") or name in ("$ref", "$id", "$db"):
+    if not name.startswith("$") or is_reference(name):
         if is_expression(value) and len(value) > 1 and _SEPARABLE.issuperset(value):
             return every(_read(name, {operator: operand}) for operator, operand in value.items())
         if value == {"$not": {"$exists": False}}:
@@ -383,11 +357,11 @@ def _read(name: str, value: Any) -> Clause:
             return leaf(name, {"$exists": True})
         return leaf(name, value)
     key = ("fragment", name, identity(value))
-    if name not in _LOGICAL:
-        return Fragment(name, value, query_paths({name: value}), key)
+    if name not in LOGICAL:
+        return Fragment(key, name, value, query_paths({name: value}))
     well_formed = isinstance(value, (list, tuple)) and value
     if not well_formed or not all(isinstance(one, Mapping) for one in value):
-        return Fragment(name, value, frozenset(), key)
+        return Fragment(key, name, value, frozenset())
     if name == "$and":
         return every(map(read, value))
     either = some(map(read, value))

@@ -7,19 +7,19 @@ from typing import Any, Final
 
 from bson import DBRef
 
-from lazymig.query.operators import is_expression
+from lazymig.query.operators import OPERATORS, is_expression
 
 __all__ = ["coarsened", "has_text"]
 
 # No collation has a say in what these compare.
-_BLIND: Final = frozenset({"$exists", "$type", "$regex", "$options", "$size", "$mod"})
+_BLIND: Final = frozenset(name for name, row in OPERATORS.items() if row.collation == "blind")
 
 # What is equal by its characters is equal under every collation.
-_EQUAL: Final = frozenset({"$eq", "$in", "$all"})
+_EQUAL: Final = frozenset(name for name, row in OPERATORS.items() if row.collation == "equal")
 
 
 def has_text(query: Any) -> bool:
-    """Whether a query compares with strings, so that a collation may change its answer."""
+    """Return whether a query compares with strings, so that a collation may change its answer."""
     if isinstance(query, Mapping):
         return any(has_text(value) for name, value in query.items() if name not in _BLIND)
     if isinstance(query, (list, tuple, set, frozenset)):

@@ -1,4 +1,4 @@
-"""A clause of a query beside others that hold: what of it is needless, and what is impossible.
+"""The clauses of a query beside others that hold: what of it is needless, and what is impossible.
 
 Everything is proved for arrays as well: `{a: 1}` and `{a: 2}` do not exclude each other. Only
 `_cls` is known to hold one name, for MongoEngine writes it.
@@ -7,7 +7,6 @@ Everything is proved for arrays as well: `{a: 1}` and `{a: 2}` do not exclude ea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from lazymig.query.clauses import (
@@ -23,15 +22,14 @@ from lazymig.query.clauses import (
     negated,
     some,
 )
-from lazymig.query.facts import Given, asks_presence, hears, needs, tells
-from lazymig.query.operators import is_expression
+from lazymig.query.facts import Given, asks_presence, heeds, needs, says
 
 __all__ = ["both", "either", "simplified", "without"]
 
 # Conditions. In larger clauses only those parts are looked at that something new is known about.
 _SMALL: Final = 16
 
-# What became simpler may tell of what was looked at before.
+# What became simpler may bear on what was looked at before.
 _PASSES: Final = 3
 
 
@@ -46,12 +44,12 @@ def simplified(clause: Clause) -> Clause:
 
 def both(target: Clause, clause: Clause) -> Clause:
     """Return that target and clause hold."""
-    rest = _assuming(clause, Given(conjuncts(target)), _is_small(clause))
+    rest = _assuming(clause, Given(conjuncts(target)), afresh=_is_small(clause))
     if rest is FALSE:
         return FALSE
     parts = conjuncts(target)
     given = conjuncts(rest)
-    if not tells(rest).isdisjoint(hears(target)):
+    if not says(rest).isdisjoint(heeds(target)):
         parts = tuple(part for part in parts if not any(_implies(one, part) for one in given))
     return _settled(every([*parts, rest]))
 
@@ -59,7 +57,7 @@ def both(target: Clause, clause: Clause) -> Clause:
 def either(target: Clause, clause: Clause) -> Clause:
     """Return that target or clause holds."""
     given = Given(conjuncts(negated(target)))
-    return _settled(some([target, _assuming(clause, given, _is_small(clause))]))
+    return _settled(some([target, _assuming(clause, given, afresh=_is_small(clause))]))
 
 
 def without(clause: Clause, target: Clause) -> Clause:
@@ -71,20 +69,20 @@ def without(clause: Clause, target: Clause) -> Clause:
             others = some([part for part in clause.parts if id(part) not in chosen])
             return _settled(some([*apart, without(others, target)]))
     left = target
-    if not tells(clause).isdisjoint(hears(target)) or not _is_settled(target):
+    if not says(clause).isdisjoint(heeds(target)) or not _is_settled(target):
         left = _assuming(target, Given(conjuncts(clause)))
     left = negated(left)
-    rest = _assuming(clause, Given(conjuncts(left)), _is_small(clause))
+    rest = _assuming(clause, Given(conjuncts(left)), afresh=_is_small(clause))
     return _settled(every([rest, left]))
 
 
 def _is_small(clause: Clause) -> bool:
-    """Return whether to look at each part again: what else is given may tell more by now."""
+    """Return whether to look at each part again: what else is given may say more by now."""
     return clause.leaves <= _SMALL
 
 
 def _exclude_each_other(part: Clause, target: Clause) -> bool:
-    if tells(part).isdisjoint(hears(target)):
+    if says(part).isdisjoint(heeds(target)):
         return False
     return _assuming(target, Given(conjuncts(part))) is FALSE
 
@@ -102,7 +100,7 @@ def _is_settled(clause: Clause) -> bool:
     return not isinstance(clause, Negation) or _is_settled(clause.part)
 
 
-def _assuming(clause: Clause, given: Given, afresh: bool = False) -> Clause:
+def _assuming(clause: Clause, given: Given, *, afresh: bool = False) -> Clause:
     """Return a clause that is equal to `clause` wherever all of `given` hold, and simpler.
 
     :param afresh: look at each part, whatever is known about it.
@@ -110,12 +108,12 @@ def _assuming(clause: Clause, given: Given, afresh: bool = False) -> Clause:
     if not afresh and _is_settled(clause) and not given.concerns(clause):
         return clause
     if isinstance(clause, Every):
-        clause = _every_assuming(clause, given, afresh)
+        clause = _every_assuming(clause, given, afresh=afresh)
     elif isinstance(clause, Some):
-        parts = [_assuming(part, given, afresh) for part in clause.parts]
+        parts = [_assuming(part, given, afresh=afresh) for part in clause.parts]
         clause = _settled(some(parts)) if _differ(parts, clause.parts) else _settled(clause)
     elif isinstance(clause, Negation):
-        part = _assuming(clause.part, given, afresh)
+        part = _assuming(clause.part, given, afresh=afresh)
         clause = clause if part is clause.part else negated(part)
     return _answered(clause, given)
 
@@ -124,7 +122,7 @@ def _differ(parts: Sequence[Clause], others: Sequence[Clause]) -> bool:
     return any(part is not other for part, other in zip(parts, others, strict=True))
 
 
-def _every_assuming(clause: Every, given: Given, afresh: bool) -> Clause:
+def _every_assuming(clause: Every, given: Given, *, afresh: bool) -> Clause:
     """Simplify the parts, each beside the others and what is given.
 
     One after the other: of two parts that imply each other, one has to stay.
@@ -141,7 +139,7 @@ def _every_assuming(clause: Every, given: Given, afresh: bool) -> Clause:
                 beside = True
             given.remove([part])
             parts[place] = TRUE
-            simple = _assuming(part, given, afresh)
+            simple = _assuming(part, given, afresh=afresh)
             if simple is FALSE:
                 return FALSE
             # Several where a part has become a clause of its own.
@@ -170,13 +168,13 @@ def _answered(clause: Clause, given: Given) -> Clause:
     if any(_excludes(one, clause) for one in about if not isinstance(one, Some)):
         return FALSE
     for union in given.unions:
-        if not tells(union).isdisjoint(hears(clause)) and _excludes(union, clause):
+        if not says(union).isdisjoint(heeds(clause)) and _excludes(union, clause):
             return FALSE
     return clause
 
 
 def _is_impossible(clause: Leaf) -> bool:
-    """Tell whether a leaf holds for no document at all: `$in` or `$all` of nothing."""
+    """Return whether a leaf holds for no document at all: `$in` or `$all` of nothing."""
     condition = clause.condition
     return isinstance(condition, dict) and any(
         operator in ("$in", "$all") and isinstance(operand, (list, tuple)) and not operand
@@ -199,7 +197,7 @@ def _implies(given: Clause, clause: Clause) -> bool:
 
 
 def _excludes(given: Clause, clause: Clause) -> bool:
-    """Tell whether it is proved that no document satisfies both."""
+    """Return whether it is proved that no document satisfies both."""
     if isinstance(given, Some):
         return all(_assuming(clause, Given(conjuncts(part))) is FALSE for part in given.parts)
     if isinstance(given, Negation):
@@ -225,50 +223,34 @@ def _excludes(given: Clause, clause: Clause) -> bool:
 
 
 def _leaves_no_class(clause: Leaf, given: Sequence[Clause]) -> bool:
-    """Tell whether a condition on `_cls` and those that are given allow no name together."""
+    """Return whether a condition on `_cls` and those that are given allow no name together."""
     if clause.path != "_cls":
         return False
     allowed: frozenset[str] | None = None
     denied: frozenset[str] = frozenset()
     for one in (clause, *given):
         names = _class_names(one) if isinstance(one, Leaf) and one.path == "_cls" else None
-        if names is None:
+        if names is None or not isinstance(one, Leaf):
             continue
-        if names.denied:
-            denied |= names.names
+        if one.denied:
+            denied |= names
         else:
-            allowed = names.names if allowed is None else allowed & names.names
+            allowed = names if allowed is None else allowed & names
     return allowed is not None and allowed <= denied
 
 
 def _names_only_classes_of(given: Leaf, clause: Leaf) -> bool:
     ours, theirs = _class_names(given), _class_names(clause)
-    if ours is None or theirs is None or ours.denied:
+    if ours is None or theirs is None or given.denied:
         return False
-    return ours.names.isdisjoint(theirs.names) if theirs.denied else ours.names <= theirs.names
+    return ours.isdisjoint(theirs) if clause.denied else ours <= theirs
 
 
-@dataclass(frozen=True, slots=True)
-class _Names:
-    """The names that a condition on `_cls` allows, or those that it denies."""
-
-    names: frozenset[str]
-    denied: bool
-
-
-def _class_names(clause: Leaf) -> _Names | None:
-    condition = clause.condition
-    operator, operand = "$eq", condition
-    if is_expression(condition):
-        if len(condition) != 1:
-            return None
-        ((operator, operand),) = condition.items()
-    if operator in ("$eq", "$ne"):
-        names = [operand]
-    elif operator in ("$in", "$nin") and isinstance(operand, (list, tuple)):
-        names = list(operand)
-    else:
-        return None
-    if not all(isinstance(name, str) for name in names):
-        return None
-    return _Names(frozenset(names), denied=operator in ("$ne", "$nin"))
+def _class_names(clause: Leaf) -> frozenset[str] | None:
+    """Return the names that a condition on `_cls` allows, or those that it denies."""
+    names = None if clause.choices is None else clause.choices.values()
+    return (
+        None
+        if names is None or not all(isinstance(one, str) for one in names)
+        else frozenset(names)
+    )

@@ -1,4 +1,4 @@
-"""What clauses tell about documents: marks by which those are found that may say something new.
+"""The marks of clauses, by which those are found that may say something new about another one.
 
 Two clauses have a mark in common if one of them, given, may make the other one needless or
 impossible; whether it does is for `context` to prove.
@@ -12,18 +12,16 @@ from typing import Any, Final
 
 from lazymig.query.clauses import Clause, Every, Leaf, Negation, Some, conjuncts, negated
 from lazymig.query.matching import compile_judge
-from lazymig.query.operators import is_expression
+from lazymig.query.operators import OPERATORS, is_expression
 
-__all__ = ["Given", "asks_presence", "hears", "needs", "tells"]
+__all__ = ["Given", "asks_presence", "heeds", "needs", "says"]
 
 # Of an array on the way, they ask for one element that answers; others ask it of all elements.
-_POSITIVE: Final = frozenset(
-    {"$eq", "$gt", "$gte", "$lt", "$lte", "$in", "$type", "$size", "$mod", "$all", "$elemMatch"}
-)
+_POSITIVE: Final = frozenset(name for name, row in OPERATORS.items() if row.positive)
 _THERE, _MISSING, _TOGETHER = "there", "missing", "together"
 _VALUE, _ONE_OF, _NONE_OF = "value", "one of", "none of"
 
-# Values of one condition that are told apart; of more there is one mark.
+# Values of one condition that have marks of their own; of more there is one mark.
 _MANY: Final = 8
 
 
@@ -63,21 +61,21 @@ def _fails_on_nothing(clause: Leaf) -> bool:
         return False
 
 
-def tells(clause: Clause) -> frozenset[Hashable]:
+def says(clause: Clause) -> frozenset[Hashable]:
     """Return the marks of what a clause says, where it is given."""
-    if clause.tells is None:
-        own = frozenset(_tells(clause))
-        clause.tells = own.union(*map(tells, clause.parts)) if isinstance(clause, Every) else own
-    return clause.tells
+    if clause.says is None:
+        own = frozenset(_says(clause))
+        clause.says = own.union(*map(says, clause.parts)) if isinstance(clause, Every) else own
+    return clause.says
 
 
-def _tells(clause: Clause) -> Iterator[Hashable]:
+def _says(clause: Clause) -> Iterator[Hashable]:
     yield clause.key
     if isinstance(clause, Leaf):
         if clause.choices is None:
             yield negated(clause).key
         else:
-            yield from _values_told(clause.path, clause.choices, clause.denied)
+            yield from _values_said(clause.path, clause.choices, denied=clause.denied)
         if asks_presence(clause, exists=False):
             yield _MISSING, clause.path
         for path in needs(clause):
@@ -85,16 +83,16 @@ def _tells(clause: Clause) -> Iterator[Hashable]:
     elif isinstance(clause, Some):
         # It says what all of its parts say.
         if clause.parts:
-            yield from tells(clause.parts[0])
+            yield from says(clause.parts[0])
     elif isinstance(clause, Negation):
         yield _denied_mark(clause)
 
 
-def _values_told(path: str, choices: Mapping[Hashable, Any], denied: bool) -> Iterator[Hashable]:
+def _values_said(path: str, choices: Mapping[Hashable, Any], *, denied: bool) -> Iterator[Hashable]:
     """Yield marks of the values of a leaf.
 
-    What is one of some values says something about a leaf that names all of them; what is none of
-    some, about one that names no others.
+    What is one of some values says something about a leaf that names all of them; what is not one
+    of some, about one that names no others.
     """
     if path == "_cls":
         yield _VALUE, path
@@ -107,7 +105,7 @@ def _values_told(path: str, choices: Mapping[Hashable, Any], denied: bool) -> It
         yield from ((_NONE_OF, path, value) for value in choices)
 
 
-def _values_heard(path: str, choices: Mapping[Hashable, Any]) -> Iterator[Hashable]:
+def _values_heeded(path: str, choices: Mapping[Hashable, Any]) -> Iterator[Hashable]:
     if path == "_cls":
         yield _VALUE, path
         return
@@ -131,20 +129,20 @@ def _denied_mark(clause: Negation) -> Hashable:
     return _TOGETHER, chosen.key
 
 
-def hears(clause: Clause) -> frozenset[Hashable]:
+def heeds(clause: Clause) -> frozenset[Hashable]:
     """Return the marks of what may say something new about a clause, or about a part of it."""
-    if clause.hears is None:
-        own = frozenset(_hears(clause))
+    if clause.heeds is None:
+        own = frozenset(_heeds(clause))
         parts = clause.parts if isinstance(clause, (Every, Some)) else ()
-        clause.hears = own.union(*map(hears, parts))
-    return clause.hears
+        clause.heeds = own.union(*map(heeds, parts))
+    return clause.heeds
 
 
-def _hears(clause: Clause) -> Iterator[Hashable]:
+def _heeds(clause: Clause) -> Iterator[Hashable]:
     yield clause.key
     if isinstance(clause, Leaf):
         if clause.choices is not None:
-            yield from _values_heard(clause.path, clause.choices)
+            yield from _values_heeded(clause.path, clause.choices)
         if asks_presence(clause, exists=True) or asks_presence(clause, exists=False):
             yield _THERE, clause.path
         for path in needs(clause):
@@ -153,7 +151,7 @@ def _hears(clause: Clause) -> Iterator[Hashable]:
         for part in clause.parts:
             yield _TOGETHER, part.key
     elif isinstance(clause, Negation):
-        yield from hears(clause.part)
+        yield from heeds(clause.part)
 
 
 class Given:
@@ -169,7 +167,7 @@ class Given:
     def add(self, clauses: Iterable[Clause]) -> None:
         """Take up more of them."""
         for clause in _single(clauses):
-            for mark in tells(clause):
+            for mark in says(clause):
                 self._by_mark.setdefault(mark, []).append(clause)
             if isinstance(clause, Some):
                 self.unions.append(clause)
@@ -177,22 +175,22 @@ class Given:
     def remove(self, clauses: Iterable[Clause]) -> None:
         """Take some back that were added."""
         for clause in _single(clauses):
-            for mark in tells(clause):
-                told = self._by_mark[mark]
-                if len(told) == 1:
+            for mark in says(clause):
+                said = self._by_mark[mark]
+                if len(said) == 1:
                     del self._by_mark[mark]
                 else:
-                    told.remove(clause)
+                    said.remove(clause)
             if isinstance(clause, Some):
                 self.unions.remove(clause)
 
     def concerns(self, clause: Clause) -> bool:
         """Return whether one of them may say something new about a clause, or a part of it."""
-        return not self._by_mark.keys().isdisjoint(hears(clause))
+        return not self._by_mark.keys().isdisjoint(heeds(clause))
 
     def about(self, clause: Clause) -> Iterator[Clause]:
         """Yield those that may say something about a clause as a whole."""
-        marks: Iterable[Hashable] = hears(clause) if isinstance(clause, Leaf) else [clause.key]
+        marks: Iterable[Hashable] = heeds(clause) if isinstance(clause, Leaf) else [clause.key]
         if isinstance(clause, Every):
             keys = [part.key for part in clause.parts]
             marks = [clause.key, *keys, *((_TOGETHER, key) for key in keys)]

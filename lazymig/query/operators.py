@@ -1,343 +1,117 @@
-"""The query operators on one value: each reads its operand once and gives a `Test`.
+"""The query operators, one row each, and the reading of a query into its tree.
 
-Operators that contain other operators are put together in matching.py.
+A row says how an operator is read, how it is checked on one value, and what else follows from it.
+How the checks work is in `checks`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from datetime import datetime
-from operator import ge, gt, le, lt
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
 
-from bson import DBRef, Decimal128, Int64, ObjectId
+from bson import Decimal128
 
-from lazymig.query import patterns
-from lazymig.query.predicates import Judge, Test
-from lazymig.raw.values import (
-    HIDDEN,
-    MAX_KEY,
-    MIN_KEY,
-    MISSING,
-    NULL,
-    NUMBER,
-    REGEX,
-    STRING,
-    TYPE_ALIASES,
-    Unjudgeable,
-    bracket,
-    compare,
-    equal,
-    is_array,
-    is_nan,
-    may_have_code,
-    stored_date,
-)
+from lazymig.query import checks
+from lazymig.query.checks import Test, is_regex, malformed
+from lazymig.query.tree import And, Compare, Node, Not, Opaque, Or, Path
+from lazymig.raw.values import NUMBER, STRING, bracket, is_array
 
 __all__ = [
-    "PRESENT",
-    "VALUE_OPERATORS",
-    "equality",
-    "freeze",
+    "LOGICAL",
+    "NEAR",
+    "OPERATORS",
+    "TOP_OPERATORS",
+    "Operator",
+    "asks_elements",
+    "comparands",
     "is_expression",
-    "is_regex",
-    "malformed",
-    "regular_expression",
-    "unjudged_test",
+    "is_reference",
+    "parse",
+    "parse_element",
+    "parse_or_opaque",
     "wants_presence",
 ]
 
-_NUMBER_CODES: Final = (1, 16, 18, 19)
-_TYPE_NUMBERS: Final = frozenset(TYPE_ALIASES.values())
-_NATIVE_NUMBERS: Final[frozenset[type]] = frozenset({int, float, Int64})
-_ALIKE: Final[tuple[frozenset[type], ...]] = (
-    _NATIVE_NUMBERS,
-    frozenset({str}),
-    frozenset({bool}),
-    frozenset({ObjectId}),
-)
-_UNORDERED: Final = frozenset({"$gt", "$lt"})
+LOGICAL: Final = ("$and", "$or", "$nor")
 
 
-def malformed(path: str, operator: str, problem: str) -> ValueError:
-    """Build the error for a refused query: `problem` says what is wrong; what to do."""
-    where = f"{path!r}: {operator}" if path else operator
-    return ValueError(f"{where} {problem}")
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """What there is to know of an operator that stands after a path.
 
-
-def is_regex(value: Any) -> bool:
-    """Say whether `value` is sent to MongoDB as a regular expression."""
-    return bracket(value) == REGEX
-
-
-def freeze(value: Any, path: str) -> Any:
-    """Copy a constant of a query, its containers included, into plain comparable values.
-
-    Raises:
-        ValueError: MongoDB cannot store the value.
+    `read` gives the tree of path, operator and operand, given all operators beside it; `test` gives
+    the check on one value. `compares`: the operand is one value, or a list of values, to compare
+    with. `brackets` are those of which it looks at the value, not the type alone, besides those of
+    what it compares with; None: they are not known, so nothing is proved by a type. `separable`: it
+    means the same alone as beside others on the path. `positive`: of an array on the way it asks
+    for one element that answers, not for all. `by_elements`: an array answers by its elements,
+    `grows`: so that more elements only add to the answers. `opposite` is the operator that holds
+    where this one does not. `collation`: whether one has no say (`blind`), or leaves what is equal
+    by its characters equal (`equal`).
     """
-    if isinstance(value, DBRef):
-        value = value.as_doc()
-    if isinstance(value, Mapping):
-        for name in value:
-            if not isinstance(name, str) or "\x00" in name:
-                raise ValueError(
-                    f"{path!r}: {name!r} is no field name; use a string without null bytes"
-                )
-        return {str(name): freeze(item, path) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [freeze(item, path) for item in value]
-    if type(value) is datetime:
-        return stored_date(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        if not -(2**63) <= value < 2**63:
-            raise ValueError(f"{path!r}: {value} has more than 64 bits; use Decimal128")
-        return int(value)
-    return value
+
+    read: Callable[[Path, str, Any, Mapping[str, Any]], Node]
+    test: Callable[[Compare], Test] | None = None
+    compares: Literal["value", "list"] | None = None
+    brackets: frozenset[int] | None = None
+    separable: bool = False
+    positive: bool = False
+    by_elements: bool = False
+    grows: bool = False
+    opposite: str | None = None
+    collation: Literal["blind", "equal"] | None = None
 
 
-def unjudged_test() -> Test:
-    """Build a test that leaves all to MongoDB."""
-    return Test("unjudged", lambda _: None, judged=False)
+@dataclass(frozen=True, slots=True)
+class TopOperator:
+    """What there is to know of an operator on the whole document; MongoDB alone answers it.
+
+    `inside`: it may stand inside `$elemMatch`. `reads`: what it reads, namely nothing of the
+    document, the paths of an expression, or paths that it does not name.
+    """
+
+    inside: bool = True
+    reads: Literal["nothing", "expression", "anything"] = "nothing"
 
 
-# --- Equality and order -----------------------------------------------------------------
+# --- Reading a query --------------------------------------------------------------------
 
 
-def equality(constant: Any) -> Test:
-    """Build the test `{path: constant}`, for a frozen constant."""
-    own = bracket(constant)
-    if own is None:
-        return unjudged_test()
-    if own == NULL:
-        return Test("null", _is_null)
-    return Test("equal", _equality_check(constant, own), constant)
+def parse(query: Mapping[str, Any]) -> Node:
+    """Return the tree of a query; what is compared with is checked only where it is compiled.
+
+    :raises ValueError: MongoDB would refuse the query; the message names path and operator.
+    """
+    return _query(query, nested=False)
 
 
-def _is_null(value: Any) -> bool | None:
-    if value is None or value is MISSING:
-        return True
-    return None if bracket(value) is None else False
+def parse_element(operand: Mapping[str, Any]) -> Node:
+    """Return the tree of the operand of `$elemMatch`: operators, or a query on sub-documents.
+
+    :raises ValueError: MongoDB would refuse it.
+    """
+    return _operations((), operand) if asks_elements(operand) else _query(operand, nested=True)
 
 
-def _equality_check(constant: Any, own: int) -> Judge:
-    def same(value: Any) -> bool | None:
-        theirs = bracket(value)
-        if theirs != own:
-            return None if theirs is None else False
-        try:
-            return equal(value, constant)
-        except Unjudgeable:
-            return None
-
-    quick = _quick_types(constant)
-
-    def quickly_same(value: Any) -> bool | None:
-        return value == constant if type(value) in quick else same(value)
-
-    return quickly_same if quick else same
+def parse_or_opaque(reader: Callable[[Mapping[str, Any]], Node], query: Mapping[str, Any]) -> Node:
+    """Return the tree of a part of an update, which may hold values that are not known yet."""
+    try:
+        return reader(query)
+    except ValueError:
+        return Opaque()
 
 
-def _quick_types(constant: Any) -> frozenset[type]:
-    """Give the types whose values Python compares with `constant` as the server does."""
-    for types in _ALIKE:
-        if type(constant) in types:
-            return frozenset() if types is _NATIVE_NUMBERS and is_nan(constant) else types
-    return frozenset()
-
-
-_HOLDS: Final[dict[str, Callable[[Any, Any], bool]]] = {
-    "$gt": gt,
-    "$gte": ge,
-    "$lt": lt,
-    "$lte": le,
-}
-
-
-def _order(path: str, operator: str, operand: Any) -> Test:
-    if is_regex(operand):
-        raise malformed(path, operator, "cannot compare with a regular expression; use $regex")
-    constant = freeze(operand, path)
-    own = bracket(constant)
-    if own is None:
-        return unjudged_test()
-    inclusive = operator not in _UNORDERED
-    if own == NULL:
-        return equality(None) if inclusive else Test("never", _never_known)
-    if own in {MIN_KEY, MAX_KEY}:
-        beyond = operator[:3] == ("$gt" if own == MIN_KEY else "$lt")
-        return Test("extreme", _extreme_check(own, beyond, inclusive))
-    if own == NUMBER and is_nan(constant):
-        return equality(constant) if inclusive else Test("never", _never_known)
-    return Test(operator, _order_check(constant, own, _HOLDS[operator]), constant)
-
-
-def _never_known(value: Any) -> bool | None:
-    return None if bracket(value) is None else False
-
-
-def _extreme_check(own: int, beyond: bool, inclusive: bool) -> Judge:
-    def check(value: Any) -> bool | None:
-        theirs = bracket(value)
-        if theirs is None:
-            return None
-        return inclusive if theirs == own else beyond
-
-    return check
-
-
-def _order_check(constant: Any, own: int, holds: Callable[[Any, Any], bool]) -> Judge:
-    quick = _quick_types(constant)
-
-    def check(value: Any) -> bool | None:
-        if type(value) in quick:
-            return holds(value, constant)  # NaN: False, as on the server
-        theirs = bracket(value)
-        if theirs != own:
-            return None if theirs is None else False
-        if own == NUMBER and is_nan(value):
-            return False
-        try:
-            return holds(compare(value, constant), 0)
-        except Unjudgeable:
-            return None
-
-    return check
-
-
-def _equals(path: str, _operator: str, operand: Any) -> Test:
-    return equality(freeze(operand, path))
-
-
-# --- Presence, type, size, remainder ----------------------------------------------------
-
-
-def wants_presence(operand: Any) -> bool:
-    """Say whether `{"$exists": operand}` asks for presence: any value but false, null and zero."""
-    if bracket(operand) == NUMBER:
-        return not _is_zero(operand)
-    return operand is not None and operand is not False
-
-
-PRESENT: Final = Test("exists", lambda value: None if value is HIDDEN else value is not MISSING)
-"""`{"$exists": True}`."""
-
-
-def _is_zero(number: Any) -> bool:
-    if isinstance(number, Decimal128):
-        return number.to_decimal().is_zero()
-    return bool(number == 0)
-
-
-def _type(path: str, operator: str, operand: Any) -> Test:
-    wanted = list(operand) if is_array(operand) else [operand]
-    if not wanted:
-        raise malformed(path, operator, "names no type; name at least one")
-    codes: frozenset[int] = frozenset()
-    for item in wanted:
-        codes |= _codes_of(item, path, operator)
-    return Test("type", lambda value: may_have_code(value, codes), codes)
-
-
-def _codes_of(item: Any, path: str, operator: str) -> frozenset[int]:
-    if isinstance(item, str):
-        if item == "number":
-            return frozenset(_NUMBER_CODES)
-        if item in TYPE_ALIASES:
-            return frozenset({TYPE_ALIASES[item]})
-    elif bracket(item) == NUMBER:
-        number = _integral(item)
-        if number in _TYPE_NUMBERS:
-            return frozenset({number})
-    raise malformed(
-        path,
-        operator,
-        f"does not know the type {item!r}; use an alias such as 'string', or 1 to 19",
-    )
-
-
-def _integral(number: Any) -> int | None:
-    """Give the int that a number stands for; None if there is none."""
-    if bracket(number) != NUMBER:
-        return None
-    if isinstance(number, Decimal128):
-        decimal = number.to_decimal()
-        exact = decimal.is_finite() and decimal == decimal.to_integral_value()
-        return int(decimal) if exact else None
-    return int(number) if math.isfinite(number) and int(number) == number else None
-
-
-def _size(path: str, operator: str, operand: Any) -> Test:
-    size = _integral(operand)
-    if size is None or not 0 <= size < 2**31:
-        raise malformed(path, operator, f"is {operand!r}; use a whole number from 0")
-
-    def check(value: Any) -> bool | None:
-        if is_array(value):
-            return len(value) == size
-        return _never_known(value)
-
-    return Test("size", check, size, spreads=False)
-
-
-def _truncated(number: Any) -> int | None:
-    """Cut the fraction off a number, if it has 64 bits."""
-    if isinstance(number, Decimal128):
-        decimal = number.to_decimal()
-        whole = int(decimal) if decimal.is_finite() and decimal.adjusted() < 20 else None
-    else:
-        whole = int(number) if math.isfinite(number) else None
-    return whole if whole is not None and -(2**63) <= whole < 2**63 else None
-
-
-def _mod(path: str, operator: str, operand: Any) -> Test:
-    pair = list(operand) if is_array(operand) else []
-    numbers = [_truncated(item) if bracket(item) == NUMBER else None for item in pair]
-    if len(numbers) != 2 or numbers[0] is None or numbers[1] is None or not numbers[0]:
-        raise malformed(
-            path, operator, f"is {operand!r}; use [divisor, remainder], two numbers, divisor not 0"
-        )
-    divisor, remainder = abs(numbers[0]), numbers[1]
-
-    def check(value: Any) -> bool | None:
-        if bracket(value) != NUMBER:
-            return _never_known(value)
-        dividend = _truncated(value)
-        if dividend is None:
-            return False
-        rest = abs(dividend) % divisor
-        return (rest if dividend >= 0 else -rest) == remainder
-
-    return Test("mod", check)
-
-
-# --- Sets and patterns ------------------------------------------------------------------
-
-
-def _in(path: str, operator: str, operand: Any) -> Test:
-    if not is_array(operand):
-        raise malformed(path, operator, f"is {operand!r}; use a list")
-    strings: set[str] = set()
-    others: list[Test] = []
-    for item in operand:
-        if is_regex(item):
-            others.append(regular_expression(path, operator, item))
-            continue
-        constant = freeze(item, path)
-        if is_expression(constant):
-            raise malformed(path, operator, "contains an operator; use values, or $or")
-        if type(constant) is str:
-            strings.add(constant)
-        else:
-            others.append(equality(constant))
-    check = _membership(frozenset(strings), tuple(test.check for test in others))
-    judged = all(test.judged for test in others)
-    return Test("in", check, (frozenset(strings), tuple(others)), judged=judged)
+def asks_elements(operand: Mapping[str, Any]) -> bool:
+    """Return whether the operand of `$elemMatch` has operators on the element, and no query."""
+    if not is_expression(operand) or any(map(is_reference, operand)):
+        return False
+    first = next(iter(operand))
+    return first not in LOGICAL and first not in TOP_OPERATORS and first != "$comment"
 
 
 def is_expression(value: Any) -> bool:
-    """Say whether MongoDB takes `value` for operators; a reference (`$ref`, `$id`) is a value."""
+    """Return whether MongoDB takes a value for operators; a DBRef is a value."""
     if not isinstance(value, Mapping):
         return False
     first = next(iter(value), "")
@@ -346,70 +120,236 @@ def is_expression(value: Any) -> bool:
     return first.startswith("$") and not ("$ref" in value and "$id" in value)
 
 
-def _membership(strings: frozenset[str], others: tuple[Judge, ...]) -> Judge:
-    def check(value: Any) -> bool | None:
-        result: bool | None = False
-        if type(value) is str:
-            if value in strings:
-                return True
-        elif strings:
-            own = bracket(value)
-            if own is None:
-                result = None
-            elif own == STRING and str.__str__(value) in strings:
-                return True
-        for other in others:
-            answer = other(value)
-            if answer:
-                return True
-            if answer is None:
-                result = None
-        return result
-
-    return check
+def is_reference(name: str) -> bool:
+    """Return whether a name that begins with `$` is a field of a DBRef, and no operator."""
+    return name in ("$ref", "$id", "$db")
 
 
-def regular_expression(path: str, operator: str, pattern: Any, options: str | None = None) -> Test:
-    """Build the test of a pattern: a string with `$options`, a `re.Pattern` or a bson `Regex`.
+def wants_presence(operand: Any) -> bool:
+    """Return whether `{"$exists": operand}` asks for presence, as all but false, null and zero."""
+    if isinstance(operand, bool) or operand is None:
+        return bool(operand)
+    if bracket(operand) != NUMBER:
+        return True
+    if isinstance(operand, Decimal128):
+        return not operand.to_decimal().is_zero()
+    return bool(operand != 0)
 
-    Raises:
-        ValueError: MongoDB refuses the pattern or its options.
-    """
-    source = patterns.pattern_source(pattern)
-    if source is None:
-        raise malformed(path, operator, "is not UTF-8; use a pattern of text")
-    text, flags = source
-    problem = patterns.pattern_problem(text, flags)
-    if options is not None:
-        problem = patterns.options_problem(options) or problem
-        flags |= patterns.flags_of(options)
-    if problem:
+
+def comparands(leaf: Compare) -> list[Any]:
+    """Return the values that a question compares with: none for `$type`, `$size` and the like."""
+    compares = OPERATORS[leaf.operator].compares
+    if compares == "list" and isinstance(leaf.operand, (list, tuple)):
+        return list(leaf.operand)
+    return [] if compares is None else [leaf.operand]
+
+
+def _query(query: Any, *, nested: bool) -> Node:
+    """Read a query; `nested`: inside `$elemMatch`."""
+    if not isinstance(query, Mapping):
+        raise ValueError(f"A query is a mapping, not {query!r}; use {{path: condition}}")
+    return _joined([one for item in query.items() for one in _condition(*item, nested=nested)])
+
+
+def _joined(parts: list[Node]) -> Node:
+    return parts[0] if len(parts) == 1 else And(tuple(parts))
+
+
+def _condition(name: Any, value: Any, *, nested: bool) -> Iterator[Node]:
+    if not isinstance(name, str) or "\x00" in name:
+        raise ValueError(f"{name!r} is no path; use a string without null bytes")
+    if name == "$comment":
+        return
+    if name in LOGICAL:
+        yield _logical(name, value, nested=nested)
+    elif name in TOP_OPERATORS:
+        if nested and not TOP_OPERATORS[name].inside:
+            raise malformed((), name, "stands inside $elemMatch; move it to the top of the query")
+        yield Opaque()
+    elif name.startswith("$") and not is_reference(name):
+        raise malformed((), name, "is no operator at the top of a query; use a path, or $and")
+    else:
+        path = tuple(name.split("."))
+        if is_expression(value):
+            node = _operations(path, value)
+        else:
+            node = Compare(path, "$regex" if is_regex(value) else "$eq", value)
+        # An empty name on the path is cut differently by different parts of the server.
+        yield node if all(path) else Opaque()
+
+
+def _logical(name: str, value: Any, *, nested: bool) -> Node:
+    if not is_array(value) or not value:
+        raise malformed((), name, f"is {value!r}; use a list of at least one query")
+    for item in value:
+        if not isinstance(item, Mapping):
+            raise malformed((), name, f"contains {item!r}; use queries only")
+    parts = [_query(item, nested=nested) for item in value]
+    if name == "$or":
+        return parts[0] if len(parts) == 1 else Or(tuple(parts))
+    return _joined(parts if name == "$and" else [Not(part) for part in parts])
+
+
+def _operations(path: Path, operators: Mapping[str, Any]) -> Node:
+    if "$options" in operators and "$regex" not in operators:
+        raise malformed(path, "$options", "needs a $regex beside it; add one")
+    parts = []
+    for operator, operand in operators.items():
+        row = OPERATORS.get(operator)
+        if row is None:
+            remedy = "correct its name" if str(operator).startswith("$") else "use operators only"
+            problem = f"is no operator that a path can have; {remedy}"
+            raise malformed(path, str(operator), problem)
+        if operator != "$options":
+            parts.append(row.read(path, operator, operand, operators))
+    return _joined(parts)
+
+
+# --- How the operators are read ---------------------------------------------------------
+
+
+def _compared(path: Path, operator: str, operand: Any, _beside: Mapping[str, Any]) -> Node:
+    return Compare(path, operator, operand)
+
+
+def _opaque(_path: Path, _operator: str, _operand: Any, _beside: Mapping[str, Any]) -> Node:
+    return Opaque()
+
+
+def _distance(path: Path, operator: str, _operand: Any, beside: Mapping[str, Any]) -> Node:
+    if not any("ear" in name for name in beside):
+        problem = "is no operator that a path can have; correct its name"
         raise malformed(path, operator, problem)
-    translated = patterns.translate(text, flags)
-    linear = translated is not None and translated.is_linear
-    return Test("regex", _pattern_check(text, translated), judged=linear)
+    return Opaque()
 
 
-def _pattern_check(text: str, translated: patterns.Translated | None) -> Judge:
-    def check(value: Any) -> bool | None:
-        own = bracket(value)
-        if own == STRING:
-            return None if translated is None else translated.judge(value)
-        if own == REGEX:  # equality: the stored flags are not known
-            return None if value.pattern == text or type(value.pattern) is not str else False
-        return None if own is None else False
+def _pattern(path: Path, operator: str, pattern: Any, beside: Mapping[str, Any]) -> Node:
+    options = beside.get("$options")
+    if not is_regex(pattern) and not isinstance(pattern, str):
+        raise malformed(path, operator, f"is {pattern!r}; use a pattern")
+    if "$options" in beside and not isinstance(options, str):
+        raise malformed(path, "$options", f"is {options!r}; use a string of letters")
+    if options is not None and not isinstance(pattern, str) and pattern.flags:
+        problem = "stands beside a pattern that has flags; use one of them"
+        raise malformed(path, "$options", problem)
+    return Compare(path, operator, pattern, options)
 
-    return check
+
+def _exists(path: Path, operator: str, operand: Any, _beside: Mapping[str, Any]) -> Node:
+    present = Compare(path, operator, True)
+    return present if wants_presence(operand) else Not(present)
 
 
-VALUE_OPERATORS: Final[dict[str, Callable[[str, str, Any], Test]]] = {
-    "$eq": _equals,
-    "$gt": _order,
-    "$gte": _order,
-    "$lt": _order,
-    "$lte": _order,
-    "$type": _type,
-    "$size": _size,
-    "$mod": _mod,
-    "$in": _in,
+def _not_equal(path: Path, operator: str, operand: Any, _beside: Mapping[str, Any]) -> Node:
+    if is_regex(operand):
+        problem = "cannot take a regular expression; use $not"
+        raise malformed(path, operator, problem)
+    return Not(Compare(path, "$eq", operand))
+
+
+def _in(path: Path, operator: str, operand: Any, _beside: Mapping[str, Any]) -> Node:
+    if not is_array(operand):
+        raise malformed(path, operator, f"is {operand!r}; use a list")
+    if any(map(is_expression, operand)):
+        raise malformed(path, operator, "contains an operator; use values, or $or")
+    return Compare(path, "$in", operand)
+
+
+def _not_in(path: Path, operator: str, operand: Any, beside: Mapping[str, Any]) -> Node:
+    return Not(_in(path, operator, operand, beside))
+
+
+def _negation(path: Path, operator: str, operand: Any, _beside: Mapping[str, Any]) -> Node:
+    if is_regex(operand):
+        return Not(Compare(path, "$regex", operand))
+    if not isinstance(operand, Mapping) or not operand:
+        problem = f"is {operand!r}; use operators or a regular expression"
+        raise malformed(path, operator, problem)
+    return Not(_operations(path, operand))
+
+
+def _every(path: Path, operator: str, operand: Any, _beside: Mapping[str, Any]) -> Node:
+    if not is_array(operand):
+        raise malformed(path, operator, f"is {operand!r}; use a list")
+    if not operand:
+        return Or(())
+    first = operand[0]
+    if isinstance(first, Mapping) and next(iter(first), "") == "$elemMatch":
+        if not all(isinstance(item, Mapping) and "$elemMatch" in item for item in operand):
+            raise malformed(path, operator, "mixes $elemMatch with values; use one kind")
+        return _joined([_element(path, "$elemMatch", item["$elemMatch"], {}) for item in operand])
+    for item in operand:
+        if is_expression(item) and not any(map(is_reference, item)):
+            problem = "contains an operator; use values, or $elemMatch only"
+            raise malformed(path, operator, problem)
+    kinds = ["$regex" if is_regex(item) else "$eq" for item in operand]
+    return _joined([Compare(path, kind, item) for kind, item in zip(kinds, operand, strict=True)])
+
+
+def _element(path: Path, operator: str, operand: Any, _beside: Mapping[str, Any]) -> Node:
+    if not isinstance(operand, Mapping):
+        problem = f"is {operand!r}; use a query or operators"
+        raise malformed(path, operator, problem)
+    with checks.at(path if asks_elements(operand) else ()):
+        return Compare(path, operator, operand, inner=parse_element(operand))
+
+
+# --- The rows ---------------------------------------------------------------------------
+
+_ONLY_BY_MONGODB: Final = (
+    *("$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear"),
+    *("$geoWithin", "$geoIntersects", "$within", "$near", "$nearSphere", "$geoNear"),
+)
+_PLAIN: Final = Operator(_compared, brackets=frozenset(), separable=True, positive=True)
+_VALUE: Final = replace(_PLAIN, compares="value", by_elements=True, grows=True)
+_ORDER: Final = replace(_VALUE, test=checks.order)
+
+OPERATORS: Final[Mapping[Any, Operator]] = {
+    "$eq": replace(_VALUE, test=checks.equals, opposite="$ne", collation="equal"),
+    "$ne": Operator(_not_equal, separable=True, opposite="$eq"),
+    "$gt": _ORDER,
+    "$gte": _ORDER,
+    "$lt": _ORDER,
+    "$lte": _ORDER,
+    "$in": replace(
+        _VALUE, read=_in, test=checks.among, compares="list", opposite="$nin", collation="equal"
+    ),
+    "$nin": Operator(_not_in, separable=True, opposite="$in"),
+    "$exists": replace(
+        _PLAIN, read=_exists, test=checks.presence, positive=False, grows=True, collation="blind"
+    ),
+    "$type": replace(_PLAIN, test=checks.of_type, collation="blind"),
+    "$size": replace(_PLAIN, test=checks.size, collation="blind"),
+    "$mod": replace(
+        _PLAIN,
+        test=checks.remainder,
+        brackets=frozenset({NUMBER}),
+        by_elements=True,
+        collation="blind",
+    ),
+    "$all": replace(_PLAIN, read=_every, collation="equal"),
+    "$elemMatch": replace(_PLAIN, read=_element),
+    "$not": Operator(_negation, separable=True),
+    "$regex": Operator(
+        _pattern,
+        checks.pattern,
+        brackets=frozenset({STRING}),
+        by_elements=True,
+        collation="blind",
+    ),
+    "$options": Operator(_opaque, collation="blind"),
+    **dict.fromkeys(_ONLY_BY_MONGODB, Operator(_opaque)),
+    **dict.fromkeys(("$maxDistance", "$minDistance"), Operator(_distance)),
+}
+
+NEAR: Final = frozenset({"$near", "$nearSphere", "$geoNear"})
+
+TOP_OPERATORS: Final[Mapping[Any, TopOperator]] = {
+    "$expr": TopOperator(inside=False, reads="expression"),
+    "$jsonSchema": TopOperator(reads="anything"),
+    "$text": TopOperator(inside=False, reads="anything"),
+    "$where": TopOperator(inside=False, reads="anything"),
+    "$sampleRate": TopOperator(),
+    "$alwaysTrue": TopOperator(),
+    "$alwaysFalse": TopOperator(),
 }

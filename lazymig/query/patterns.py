@@ -76,7 +76,7 @@ def options_problem(options: str) -> str | None:
 
 
 def pattern_problem(text: str, flags: int) -> str | None:
-    """Say what the server finds wrong with a pattern, as far as it can be told, or None."""
+    """Say what the server finds wrong with a pattern, as far as it is known, or None."""
     if "\x00" in text:
         return "contains a null byte, which MongoDB refuses; take it out"
     if flags & re.LOCALE:
@@ -115,7 +115,7 @@ def translate(text: str, flags: int) -> Translated | None:
     if flags & re.IGNORECASE and not text.isascii():
         return None
     try:
-        # PCRE's \d \w \s \b know ASCII only, unless told otherwise.
+        # PCRE's \d \w \s \b know ASCII only, unless asked otherwise.
         pattern = re.compile(text, (flags & ~re.UNICODE) | re.ASCII)
     except re.error:
         return None
@@ -148,7 +148,7 @@ class Translated:
     is_linear: bool
 
     def judge(self, value: str) -> bool | None:
-        """Whether the pattern is found in a string; None: MongoDB has to be asked."""
+        """Return whether the pattern is found in a string; None: MongoDB has to be asked."""
         if len(value) > self.longest or (self.ascii_only and not value.isascii()):
             return None
         return self.find(value) is not None
@@ -186,7 +186,7 @@ _EACH_PLACE: Final = _Effort(power=1)
 
 
 def _effort_of(text: str) -> tuple[bool, _Effort]:
-    """Whether a pattern is found at the start of a string alone, and the effort of its search.
+    """Return whether a pattern is found only where a string starts, and the effort of its search.
 
     Each repetition of an open number is taken to try all lengths, and each alternative to be tried.
     """

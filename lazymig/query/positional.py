@@ -1,7 +1,7 @@
 """The positional operator `$`, which stands for the array element that a filter has found.
 
 MongoDB takes it from an array condition of the filter that is not below an `$or`, so the filter has
-to go out as the user wrote it.
+to be sent as the user wrote it.
 """
 
 from __future__ import annotations

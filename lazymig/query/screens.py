@@ -1,20 +1,21 @@
-"""Which documents of a batch might match: the hot path, run for every batch that is loaded.
+"""The screen of a query: the hot path, run for every batch that is loaded.
 
-A screen gives the indexes of the documents that may match, or that cannot be told; one list
-comprehension per condition, without a call per document. What survives is judged elsewhere.
+A screen gives the indexes of the documents that match, or perhaps do; one list comprehension
+per condition, without a call per document. What survives is judged elsewhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
+from operator import gt, itemgetter, lt
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from bson import DBRef, Int64
 from bson.son import SON
 
-from lazymig.query.predicates import All, At, Judge, Node, Not, Test, Unjudged
+from lazymig.query.checks import Judge, Test
+from lazymig.query.tree import And, Compare, Node, Not, Opaque
 from lazymig.raw.values import (
     HIDDEN,
     MISSING,
@@ -41,7 +42,7 @@ _ONLY_DICT: Final = frozenset({dict})
 _NUMBERS: Final = frozenset({int, float, Int64})
 _STRINGS: Final = frozenset({str})
 
-# The order in which the conditions of a query are tried: what tells old from new comes first.
+# The order in which the conditions of a query are tried: what old documents alone have is first.
 _ABSENCE, _VALUE, _PRESENCE, _EXCLUSION, _CLASS, _CHOICE = range(6)
 
 
@@ -78,15 +79,15 @@ def screen_of(tree: Node, judge: Judge) -> Screen:
 
 
 def _screened(node: Node, *, negated: bool) -> _Ranked | None:
-    if isinstance(node, At):
+    if isinstance(node, Compare):
         return _at(node, negated=negated)
     if isinstance(node, Not):
         return _screened(node.part, negated=not negated)
-    if isinstance(node, Unjudged):
+    if isinstance(node, Opaque):
         return None
     parts = [_screened(part, negated=negated) for part in node.parts]
     known = [part for part in parts if part is not None]
-    if isinstance(node, All) is not negated:
+    if isinstance(node, And) is not negated:
         return _one_after_another(known)
     return _either(known) if known and len(known) == len(parts) else None
 
@@ -124,11 +125,12 @@ def _either(parts: list[_Ranked]) -> _Ranked:
 # --- One condition ----------------------------------------------------------------------
 
 
-def _at(leaf: At, *, negated: bool) -> _Ranked | None:
-    *outer, name = leaf.path.split(".")
-    answer = leaf.test.check(MISSING)
-    absent = answer is not negated
-    found = _in_field(name, leaf.test, absent=absent, negated=negated)
+def _at(leaf: Compare, *, negated: bool) -> _Ranked | None:
+    *outer, name = leaf.path
+    test = leaf.test  # compiled with the judge
+    assert test is not None
+    absent = test.check(MISSING) is not negated
+    found = _in_field(name, test, absent=absent, negated=negated)
     if found is None:
         return None
     screen = found.screen
@@ -227,7 +229,7 @@ def _dropped_if_negated(test: Test) -> frozenset[type]:
 
 
 def _has_code(own: type, codes: frozenset[int]) -> bool:
-    """Say whether some value of a type may be stored with one of the type numbers `codes`."""
+    """Return whether some value of a type may be stored with one of the type numbers `codes`."""
     if own is int:
         return not codes.isdisjoint({16, 18})
     return TYPE_CODES[own] in codes or _twin_in(own, codes)
@@ -249,9 +251,8 @@ def _ordered(
         quick -= {float}  # NaN is not ordered: it passes the negation, whatever the bound
     strict = test.kind in {"$gt", "$lt"}
     upward = test.kind in {"$gt", "$lte"}  # `$lte` is what is not greater
-    build = _above if upward else _beneath
-    wanted = strict is not negated
-    return _Ranked(_VALUE, build(constant, _Form(name, quick, dropped, wanted, absent)))
+    form = _Form(name, quick, dropped, strict is not negated, absent)
+    return _Ranked(_VALUE, _beyond(gt if upward else lt, constant, form))
 
 
 # --- The comprehensions -----------------------------------------------------------------
@@ -271,117 +272,41 @@ def _presence(name: str, *, wanted: bool) -> _Ranked:
 
 
 def _by_type(name: str, dropped: frozenset[type], *, absent: bool) -> Screen:
-    def settled(values: list[Any]) -> bool:
-        return dropped.issuperset(map(type, values))
-
-    def one_by_one(documents: Sequence[Mapping[str, Any]]) -> list[int]:
-        return [
-            i
-            for i, document in enumerate(documents)
-            if (type(document[name]) not in dropped if name in document else absent)
-        ]
-
-    return _unless(name, settled, one_by_one)
+    return _membership(frozenset(), _Form(name, frozenset(), dropped, wanted=True, absent=absent))
 
 
 def _membership(members: frozenset[Any], form: _Form) -> Screen:
     name, quick, dropped, wanted, absent = form
-    known = quick | dropped if wanted else quick
-    none_survives = members.isdisjoint if wanted else members.issuperset
-
-    def settled(values: list[Any]) -> bool:
-        return known.issuperset(map(type, values)) and none_survives(values)
-
-    def one_by_one(documents: Sequence[Mapping[str, Any]]) -> list[int]:
-        return [
-            i
-            for i, document in enumerate(documents)
-            if (
-                (
-                    (value in members) is wanted
-                    if type(value := document[name]) in quick
-                    else type(value) not in dropped
-                )
-                if name in document
-                else absent
+    return lambda documents: [
+        i
+        for i, document in enumerate(documents)
+        if (
+            (
+                (value in members) is wanted
+                if type(value := document[name]) in quick
+                else type(value) not in dropped
             )
-        ]
+            if name in document
+            else absent
+        )
+    ]
 
-    return _unless(name, settled, one_by_one)
 
-
-def _beneath(bound: Any, form: _Form) -> Screen:
+def _beyond(holds: Callable[[Any, Any], bool], bound: Any, form: _Form) -> Screen:
     name, quick, dropped, wanted, absent = form
-    ordered = quick - {float}
-
-    def settled(values: list[Any]) -> bool:
-        if not ordered.issuperset(map(type, values)):
-            return False
-        return bool(min(values) >= bound if wanted else max(values) < bound)
-
-    def one_by_one(documents: Sequence[Mapping[str, Any]]) -> list[int]:
-        return [
-            i
-            for i, document in enumerate(documents)
-            if (
-                (
-                    (value < bound) is wanted
-                    if type(value := document[name]) in quick
-                    else type(value) not in dropped
-                )
-                if name in document
-                else absent
+    return lambda documents: [
+        i
+        for i, document in enumerate(documents)
+        if (
+            (
+                holds(value, bound) is wanted
+                if type(value := document[name]) in quick
+                else type(value) not in dropped
             )
-        ]
-
-    return _unless(name, settled, one_by_one)
-
-
-def _above(bound: Any, form: _Form) -> Screen:
-    name, quick, dropped, wanted, absent = form
-    ordered = quick - {float}
-
-    def settled(values: list[Any]) -> bool:
-        if not ordered.issuperset(map(type, values)):
-            return False
-        return bool(max(values) <= bound if wanted else min(values) > bound)
-
-    def one_by_one(documents: Sequence[Mapping[str, Any]]) -> list[int]:
-        return [
-            i
-            for i, document in enumerate(documents)
-            if (
-                (
-                    (value > bound) is wanted
-                    if type(value := document[name]) in quick
-                    else type(value) not in dropped
-                )
-                if name in document
-                else absent
-            )
-        ]
-
-    return _unless(name, settled, one_by_one)
-
-
-def _unless(name: str, settled: Callable[[list[Any]], bool], one_by_one: Screen) -> Screen:
-    """Look at the field's values as a whole first, in C; one by one only if that does not do.
-
-    Measured: 0.03 to 0.045 instead of 0.05 to 0.07 microseconds per up-to-date document.
-    """
-    value_of = itemgetter(name)
-
-    def screen(documents: Sequence[Mapping[str, Any]]) -> list[int]:
-        if not documents:
-            return []
-        try:
-            if settled([*map(value_of, documents)]):
-                return []
-        except (KeyError, TypeError):  # missing somewhere; not hashable
-            return one_by_one(documents)
-        return one_by_one(documents)
-
-    return screen
+            if name in document
+            else absent
+        )
+    ]
 
 
 def _below(parent: str, inner_screen: Screen, *, absent: bool) -> Screen:

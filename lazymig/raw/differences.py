@@ -1,25 +1,28 @@
-"""What differs between two raw documents, field by field. Knows no database.
+"""The differences between two raw documents, field by field. Knows no database.
 
-Values are told apart as MongoDB stores them: by their BSON, not by Python's `==`.
+Values are compared as MongoDB stores them: by their BSON, not by Python's `==`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import Enum
-from typing import Any, Final
+from itertools import zip_longest
+from typing import Any, NamedTuple, TypeAlias
 
 import bson
 from bson import Int64, json_util
 from bson.json_util import CANONICAL_JSON_OPTIONS
 
+from lazymig.characters import cut
 from lazymig.raw.elements import StoredValue
 from lazymig.raw.encoding import ANY_UUID
-from lazymig.raw.values import is_array
+from lazymig.raw.values import MISSING, is_array
 
-__all__ = ["MISSING", "Change", "Missing", "diff_documents", "extended_json"]
+__all__ = ["MISSING", "Change", "Difference", "diff_documents", "differences", "extended_json"]
+
+Path: TypeAlias = "tuple[str | int, ...]"
 
 _JSON = CANONICAL_JSON_OPTIONS.with_options(uuid_representation=ANY_UUID.uuid_representation)
 
@@ -27,17 +30,12 @@ _JSON = CANONICAL_JSON_OPTIONS.with_options(uuid_representation=ANY_UUID.uuid_re
 _LONGEST_TEXT = 100
 
 
-class Missing(Enum):
-    """The type of `MISSING`."""
+class Difference(NamedTuple):
+    """One path at which two values differ, and what each has there, or `MISSING`."""
 
-    MISSING = "missing"
-
-    def __repr__(self) -> str:
-        return "MISSING"
-
-
-MISSING: Final = Missing.MISSING
-"""Stands in a `Change` for a value that is not there; null is a value."""
+    path: Path
+    first: Any
+    second: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,8 @@ def diff_documents(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple
     :return: the changes, sorted by key at each level and by index in arrays.
     :raises bson.errors.BSONError: a value that BSON does not know.
     """
-    return tuple(_changes((), before, after))
+    found = sorted(differences(before, after, _same), key=lambda one: one.path)
+    return tuple(Change(".".join(map(str, path)), *values) for path, *values in found)
 
 
 def extended_json(value: Any) -> Any:
@@ -89,26 +88,26 @@ def extended_json(value: Any) -> Any:
     return json.loads(json_util.dumps(named, json_options=_JSON))
 
 
-def _changes(place: tuple[str, ...], before: Any, after: Any) -> Iterator[Change]:
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
-        for name in sorted(before.keys() | after.keys()):
-            inner = before.get(name, MISSING), after.get(name, MISSING)
-            yield from _changes((*place, name), *inner)
-    elif is_array(before) and is_array(after):
-        for index in range(max(len(before), len(after))):
-            inner = _item(before, index), _item(after, index)
-            yield from _changes((*place, str(index)), *inner)
-    elif not _same(before, after):
-        yield Change(".".join(place), before, after)
+def differences(
+    first: Any, second: Any, same: Callable[[Any, Any], bool], path: Path = ()
+) -> Iterator[Difference]:
+    """Yield the paths at which two values differ, in the order of the names of the first.
 
-
-def _item(array: Any, index: int) -> Any:
-    return array[index] if index < len(array) else MISSING
+    :param same: whether two values are equal that are not both documents, nor both arrays, and of
+        which none is missing.
+    """
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        for name in dict.fromkeys((*first, *second)):
+            here = first.get(name, MISSING), second.get(name, MISSING)
+            yield from differences(*here, same, (*path, name))
+    elif is_array(first) and is_array(second):
+        for index, here in enumerate(zip_longest(first, second, fillvalue=MISSING)):
+            yield from differences(*here, same, (*path, index))
+    elif first is MISSING or second is MISSING or not same(first, second):
+        yield Difference(path, first, second)
 
 
 def _same(before: Any, after: Any) -> bool:
-    if before is MISSING or after is MISSING:
-        return False
     return _stored(before) == _stored(after)
 
 
@@ -117,8 +116,7 @@ def _stored(value: Any) -> bytes:
 
 
 def _text(value: Any) -> str:
-    text = _whole_text(value)
-    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 3]}..."
+    return cut(_whole_text(value), _LONGEST_TEXT)
 
 
 def _whole_text(value: Any) -> str:

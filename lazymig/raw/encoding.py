@@ -1,14 +1,16 @@
-"""Whether BSON can encode a value, and a stand-in for values that are not known yet."""
+"""The encoding of values as BSON, and a stand-in for values that are not known yet."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any, Final
+from uuid import UUID
 
 import bson
+from bson import DBRef
 from bson.codec_options import CodecOptions
 
-__all__ = ["ANY_UUID", "ANY_VALUE", "AnyValue", "encoded"]
+__all__ = ["ANY_UUID", "ANY_VALUE", "AnyValue", "as_read_back", "encoded"]
 
 
 class AnyValue:
@@ -44,3 +46,16 @@ def encoded(value: Any) -> Hashable:
     except ValueError:
         # A UUID is refused by default. It equals no `Binary`, as far as is known here.
         return "with a UUID", bson.encode({"": value}, codec_options=ANY_UUID)
+
+
+def as_read_back(value: Any) -> Any:
+    """Return a value as it is read back after it was stored; what is not known is ANY_VALUE."""
+    if value is ANY_VALUE or isinstance(value, UUID):
+        return value  # how a UUID is stored, the client decides: as binary data in any case
+    if isinstance(value, DBRef):
+        value = value.as_doc()
+    if isinstance(value, Mapping):
+        return {key: as_read_back(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_read_back(item) for item in value]
+    return bson.decode(bson.encode({"v": value}, codec_options=ANY_UUID))["v"]

@@ -1,12 +1,12 @@
-"""Dotted paths into documents."""
+"""The dotted paths into documents."""
 
 from __future__ import annotations
 
-__all__ = ["model_path", "overlaps"]
+__all__ = ["model_path", "overlaps", "root"]
 
 
 def overlaps(path: str, other: str) -> bool:
-    """Whether two dotted paths are the same, or one lies below the other."""
+    """Return whether two dotted paths are the same, or one lies below the other."""
     return path == other or path.startswith(f"{other}.") or other.startswith(f"{path}.")
 
 
@@ -15,3 +15,8 @@ def model_path(path: str) -> str:
     first, *others = path.split(".")
     names = (part for part in others if not (part.startswith("$") or part.isdecimal()))
     return ".".join((first, *names))
+
+
+def root(path: str) -> str:
+    """Return the top-level field of a path."""
+    return path.partition(".")[0]

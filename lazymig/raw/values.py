@@ -1,7 +1,7 @@
-"""BSON values as PyMongo decodes them: their types, type brackets, order and equality.
+"""The BSON values as PyMongo decodes them: their types, type brackets, order and equality.
 
-Every answer is the server's (MongoDB 6.0) or none at all: what the decoded value does not
-tell any more raises `Unjudgeable`. Queries and operators are no concern of this module.
+Every answer is the server's (MongoDB 6.0) or none at all: what the decoded value does not show
+any more raises `Unjudgeable`. Queries and operators are not looked at.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from decimal import Context, Decimal
+from enum import Enum
 from typing import Any, Final
 from uuid import UUID
 
@@ -34,6 +35,8 @@ __all__ = [
     "TYPE_ALIASES",
     "TYPE_BRACKETS",
     "TYPE_CODES",
+    "TYPE_NAMES",
+    "Missing",
     "Unjudgeable",
     "bracket",
     "compare",
@@ -49,17 +52,20 @@ __all__ = [
 
 
 class Unjudgeable(Exception):
-    """The decoded values do not tell what the server would say of the stored ones."""
+    """The decoded values do not show what the server would say of the stored ones."""
 
 
 class _Unordered(Unjudgeable):
     """The values differ, but which one is greater is not known."""
 
 
-class _Missing:
-    """The type of `MISSING`: there is nothing at the path."""
+class Missing(Enum):
+    """The type of `MISSING`."""
 
-    __slots__ = ()
+    MISSING = "missing"
+
+    def __repr__(self) -> str:
+        return "MISSING"
 
 
 class _Hidden:
@@ -68,7 +74,9 @@ class _Hidden:
     __slots__ = ()
 
 
-MISSING: Final = _Missing()
+MISSING: Final = Missing.MISSING
+"""Stands for a value that is not there; null is a value."""
+
 HIDDEN: Final = _Hidden()
 
 # The server's canonical types: only values of one bracket are compared with each other.
@@ -90,83 +98,47 @@ CODE: Final = 60
 SCOPED_CODE: Final = 65
 MAX_KEY: Final = 127
 
-TYPE_BRACKETS: Final[dict[type, int]] = {
-    _Missing: ABSENT,
-    type(None): NULL,
-    bool: BOOL,
-    int: NUMBER,
-    float: NUMBER,
-    Int64: NUMBER,
-    Decimal128: NUMBER,
-    str: STRING,
-    dict: DOCUMENT,
-    SON: DOCUMENT,
-    DBRef: DOCUMENT,
-    list: ARRAY,
-    tuple: ARRAY,
-    bytes: BINARY,
-    Binary: BINARY,
-    UUID: BINARY,
-    ObjectId: OBJECT_ID,
-    datetime: DATE,
-    DatetimeMS: DATE,
-    Timestamp: TIMESTAMP,
-    Regex: REGEX,
-    re.Pattern: REGEX,
-    MinKey: MIN_KEY,
-    MaxKey: MAX_KEY,
-}
+# The bracket and the BSON type number of Python types; of `int` the value decides the number.
+_TYPES: Final[tuple[tuple[int, int | None, tuple[type, ...]], ...]] = (
+    (ABSENT, None, (Missing,)),
+    (NULL, 10, (type(None),)),
+    (NUMBER, None, (int,)),
+    (NUMBER, 1, (float,)),
+    (NUMBER, 18, (Int64,)),
+    (NUMBER, 19, (Decimal128,)),
+    (STRING, 2, (str,)),
+    (DOCUMENT, 3, (dict, SON, DBRef)),
+    (ARRAY, 4, (list, tuple)),
+    (BINARY, 5, (bytes, Binary, UUID)),
+    (OBJECT_ID, 7, (ObjectId,)),
+    (BOOL, 8, (bool,)),
+    (DATE, 9, (datetime, DatetimeMS)),
+    (REGEX, 11, (Regex, re.Pattern)),
+    (TIMESTAMP, 17, (Timestamp,)),
+    (MIN_KEY, -1, (MinKey,)),
+    (MAX_KEY, 127, (MaxKey,)),
+)
+
+TYPE_BRACKETS: Final = {own: place for place, _, types in _TYPES for own in types}
 """The bracket of every type whose values all share one; `Code` has two."""
 
-TYPE_CODES: Final[dict[type, int]] = {
-    float: 1,
-    str: 2,
-    dict: 3,
-    SON: 3,
-    DBRef: 3,
-    list: 4,
-    tuple: 4,
-    bytes: 5,
-    Binary: 5,
-    UUID: 5,
-    ObjectId: 7,
-    bool: 8,
-    datetime: 9,
-    DatetimeMS: 9,
-    type(None): 10,
-    Regex: 11,
-    re.Pattern: 11,
-    Timestamp: 17,
-    Int64: 18,
-    Decimal128: 19,
-    MinKey: -1,
-    MaxKey: 127,
-}
+TYPE_CODES: Final = {own: code for _, code, types in _TYPES if code is not None for own in types}
 """The BSON type number of every type whose values all share one; `int` and `Code` have two."""
 
-TYPE_ALIASES: Final[dict[str, int]] = {
-    "double": 1,
-    "string": 2,
-    "object": 3,
-    "array": 4,
-    "binData": 5,
-    "undefined": 6,
-    "objectId": 7,
-    "bool": 8,
-    "date": 9,
-    "null": 10,
-    "regex": 11,
-    "dbPointer": 12,
-    "javascript": 13,
-    "symbol": 14,
-    "javascriptWithScope": 15,
-    "int": 16,
-    "timestamp": 17,
-    "long": 18,
-    "decimal": 19,
+_ALIASES: Final = (
+    *("double", "string", "object", "array", "binData", "undefined", "objectId", "bool", "date"),
+    *("null", "regex", "dbPointer", "javascript", "symbol", "javascriptWithScope", "int"),
+    *("timestamp", "long", "decimal"),
+)
+TYPE_ALIASES: Final = {
+    **{name: code for code, name in enumerate(_ALIASES, start=1)},
     "minKey": -1,
     "maxKey": 127,
 }
+"""The BSON type number of every alias that `$type` knows."""
+
+TYPE_NAMES: Final = {code: name for name, code in TYPE_ALIASES.items()}
+"""The alias of every BSON type number."""
 
 # PyMongo decodes the deprecated type to the same Python type as the living one.
 _DEPRECATED_TWINS: Final[dict[type | None, int]] = {type(None): 6, str: 14, DBRef: 12}
@@ -178,7 +150,7 @@ _OTHER_BASES: Final = (datetime, DatetimeMS, Timestamp, Regex, MinKey, MaxKey, D
 
 
 def _base(value: Any) -> type | None:
-    """Give the BSON-encodable type that `value` is encoded as; None if there is none known."""
+    """Return the BSON-encodable type that `value` is encoded as; None if none is known."""
     own = type(value)
     if own in TYPE_BRACKETS or own is Code:
         return own
@@ -188,7 +160,7 @@ def _base(value: Any) -> type | None:
 
 
 def bracket(value: Any) -> int | None:
-    """Give the type bracket of `value`; None if it is of no known BSON type."""
+    """Return the type bracket of `value`; None if it is of no known BSON type."""
     known = TYPE_BRACKETS.get(type(value))
     if known is not None:
         return known
@@ -201,11 +173,11 @@ def bracket(value: Any) -> int | None:
 
 
 def type_code(value: Any) -> int | None:
-    """Give the BSON type number of `value` (0: missing); None if it is of no known BSON type."""
+    """Return the BSON type number of `value` (0: missing); None if it is of no known BSON type."""
     base = _base(value)
     if base is None:
         return None
-    if base is _Missing:
+    if base is Missing:
         return 0
     if base is int:
         return 16 if -(2**31) <= value < 2**31 else 18
@@ -215,7 +187,7 @@ def type_code(value: Any) -> int | None:
 
 
 def may_have_code(value: Any, codes: frozenset[int]) -> bool | None:
-    """Say whether the stored value has one of the BSON type numbers `codes`; None: unknown."""
+    """Return whether the stored value has one of the BSON type numbers `codes`; None: unknown."""
     code = type_code(value)
     if code is None:
         return None
@@ -225,17 +197,17 @@ def may_have_code(value: Any, codes: frozenset[int]) -> bool | None:
 
 
 def is_array(value: Any) -> bool:
-    """Say whether `value` is stored as an array."""
+    """Return whether `value` is stored as an array."""
     return type(value) is list or bracket(value) == ARRAY
 
 
 def is_document(value: Any) -> bool:
-    """Say whether `value` is stored as a document; a `DBRef` is one."""
+    """Return whether `value` is stored as a document; a `DBRef` is one."""
     return type(value) is dict or bracket(value) == DOCUMENT
 
 
 def field(document: Any, name: str) -> Any:
-    """Give the value of a document's field, `MISSING`, or `HIDDEN` where decoding lost it."""
+    """Return the value of a document's field, `MISSING`, or `HIDDEN` where decoding lost it."""
     if not isinstance(document, DBRef):
         return document.get(name, MISSING)
     if (name == "$id" and document.id is None) or (name == "$db" and document.database is None):
@@ -247,7 +219,7 @@ def field(document: Any, name: str) -> Any:
 
 
 def is_nan(value: Any) -> bool:
-    """Say whether a number is NaN, of whatever numeric type."""
+    """Return whether a number is NaN, of whatever numeric type."""
     if isinstance(value, float):
         return math.isnan(value)
     return isinstance(value, Decimal128) and value.to_decimal().is_nan()
@@ -285,21 +257,17 @@ def _order(left: Any, right: Any) -> int:
 def _compare_documents(left: Any, right: Any) -> int:
     if isinstance(left, DBRef) or isinstance(right, DBRef):
         raise Unjudgeable  # decoding lost the order of the fields
-    for (left_name, left_value), (right_name, right_value) in zip(
-        left.items(), right.items(), strict=False
-    ):
-        brackets = _known(left_value), _known(right_value)
-        order = (
-            _order(*brackets) or _order(left_name, right_name) or compare(left_value, right_value)
-        )
-        if order:
-            return order
-    return _order(len(left), len(right))
+    return _compare_items(list(left.items()), list(right.items()))
 
 
 def _compare_arrays(left: Any, right: Any) -> int:
-    for left_value, right_value in zip(left, right, strict=False):
-        order = _order(_known(left_value), _known(right_value)) or compare(left_value, right_value)
+    return _compare_items([("", value) for value in left], [("", value) for value in right])
+
+
+def _compare_items(left: list[tuple[str, Any]], right: list[tuple[str, Any]]) -> int:
+    for (name, value), (other_name, other) in zip(left, right, strict=False):
+        order = _order(_known(value), _known(other)) or _order(name, other_name)
+        order = order or compare(value, other)
         if order:
             return order
     return _order(len(left), len(right))
@@ -335,7 +303,7 @@ def _compare_uuid(left: Any, right: Any) -> int:
 
 
 def _stored_forms(value: UUID, subtype: int) -> list[Binary]:
-    """Give the binaries of a subtype that a UUID is stored as, in each representation."""
+    """Return the binaries of a subtype that a UUID is stored as, in each representation."""
     forms = [Binary.from_uuid(value, representation) for representation in _REPRESENTATIONS]
     return [form for form in forms if form.subtype == subtype]
 
@@ -367,7 +335,7 @@ def _milliseconds(value: Any) -> int:
 
 
 def stored_date(value: datetime) -> datetime:
-    """Give a date as PyMongo decodes it by default: UTC without a time zone, in milliseconds."""
+    """Return a date as PyMongo decodes it by default: UTC without a time zone, in milliseconds."""
     if value.tzinfo is not None:
         value = value.astimezone(timezone.utc).replace(tzinfo=None)
     return value.replace(microsecond=value.microsecond // 1000 * 1000)
@@ -425,18 +393,16 @@ def _known(value: Any) -> int:
 def compare(left: Any, right: Any) -> int:
     """Order two values of one bracket as the server does: negative, zero or positive.
 
-    Raises:
-        Unjudgeable: the decoded values do not tell.
+    :raises Unjudgeable: the decoded values do not show it.
     """
     compare_alike = _COMPARE.get(_known(left))
     return compare_alike(left, right) if compare_alike else 0
 
 
 def equal(left: Any, right: Any) -> bool:
-    """Say whether two values of one bracket are equal to the server.
+    """Return whether two values of one bracket are equal to the server.
 
-    Raises:
-        Unjudgeable: the decoded values do not tell.
+    :raises Unjudgeable: the decoded values do not show it.
     """
     if not isinstance(left, DBRef) and not isinstance(right, DBRef):
         try:
@@ -456,7 +422,7 @@ def equal(left: Any, right: Any) -> bool:
 
 
 def _lost_fields(reference: Any, other: Any) -> bool:
-    """Say whether it matters that null and missing `$id` and `$db` are decoded alike."""
+    """Return whether it matters that null and missing `$id` and `$db` are decoded alike."""
     if not isinstance(reference, DBRef):
         return False
     return reference.id is None or (reference.database is None and "$db" in _fields(other))

@@ -1,1 +1,1 @@
-"""What a rule means: pure, without a database and without MongoEngine."""
+"""The meaning of rules: pure, without a database and without MongoEngine."""

@@ -1,4 +1,4 @@
-"""Lazy rules that bring documents back under the target of an earlier one."""
+"""The lazy rules that bring documents back under the target of an earlier one."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final
 
-from lazymig.rules.discovery import BoundRule
+from lazymig.query.tree import Node
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import feeds
 from lazymig.updates.convergence import ends_match, facts_after, leads_to
-from lazymig.updates.formulas import Formula, parse
 from lazymig.updates.knowledge import Fact
 
 __all__ = ["certain_cycles", "may_be_reopened"]
@@ -36,18 +36,18 @@ def certain_cycles(lazy: Sequence[BoundRule]) -> Iterator[tuple[BoundRule, Bound
 
 
 def _is_left_nothing(later: BoundRule, rule: BoundRule) -> bool:
-    """Whether an earlier rule ends the match of a later one, of documents that both match.
+    """Return whether an earlier rule ends the match of a later one, of documents that both match.
 
     As where both look for what a document does not have yet.
     """
-    if later.target is None or rule.update is None or rule.matcher is None:
+    if rule.update is None or rule.matcher is None or later.matcher is None:
         return False
-    if later.matcher is None or any("$[" in named.path for named in rule.named_paths):
+    if any("$[" in named.path for named in rule.named_paths):
         return False
     return (
         bool(rule.matcher.judge({}))
         and bool(later.matcher.judge({}))
-        and ends_match(later.target, rule.update)
+        and ends_match(later.matcher.tree, rule.update)
     )
 
 
@@ -62,7 +62,7 @@ def _answers(lazy: Sequence[BoundRule]) -> Iterator[tuple[BoundRule, BoundRule, 
 
     And whether all documents of the later one match it then, or none; `None` where that differs.
     """
-    targets: list[tuple[BoundRule, Formula]] = []
+    targets: list[tuple[BoundRule, Node]] = []
     for later in lazy:
         facts: list[Fact] | None = None
         for rule, target in targets:
@@ -70,14 +70,14 @@ def _answers(lazy: Sequence[BoundRule]) -> Iterator[tuple[BoundRule, BoundRule, 
                 continue
             facts = _facts_after(later) if facts is None else facts
             yield rule, later, leads_to(facts, target) if facts else None
-        if later.target is not None:
-            targets.append((later, parse(later.target)))
+        if later.matcher is not None:
+            targets.append((later, later.matcher.tree))
 
 
 def _facts_after(rule: BoundRule) -> list[Fact]:
     """What is known of the documents of a rule after it; nothing where the document decides."""
-    if rule.update is None or rule.target is None:
+    if rule.update is None or rule.matcher is None:
         return []
     if any("$[" in named.path for named in rule.named_paths):
         return []
-    return facts_after(rule.target, rule.update)
+    return facts_after(rule.matcher.tree, rule.update)

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from lazymig.query.matching import query_paths
 from lazymig.raw.paths import overlaps
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 
 __all__ = ["Footprint", "Paths", "footprint_of", "meet", "with_dependencies"]
 
@@ -28,7 +27,7 @@ class Footprint:
     """The paths that a rule touches.
 
     `conditions` decide whether it is applied, `inputs` are what its update is computed from.
-    `chain` tells apart the rules of handlers for different classes of one collection.
+    `chain` distinguishes the rules of handlers for different classes of one collection.
     """
 
     conditions: Paths
@@ -38,21 +37,20 @@ class Footprint:
 
 
 def footprint_of(
-    rule: BoundRule, concern: Mapping[str, Any] | None = None, chain: int = 0
+    rule: BoundRule, class_filter: Mapping[str, Any] | None = None, chain: int = 0
 ) -> Footprint:
     """The footprint of a rule that a match starts.
 
-    :param concern: the condition on `_cls` that is part of its target, if there is one.
+    :param class_filter: the condition on `_cls` that is part of its target, if there is one.
     """
-    asked = None if rule.target is None else query_paths(rule.target)
-    conditions = None
-    if rule.reads is not None and asked is not None:
-        conditions = rule.reads | asked | (_ANY_CLASS if concern else frozenset())
-    return Footprint(conditions, rule.inputs, rule.writes, chain)
+    reads = rule.reads
+    if reads is not None and class_filter:
+        reads |= _ANY_CLASS
+    return Footprint(reads, rule.inputs, rule.writes, chain)
 
 
 def meet(paths: Paths, others: Paths) -> bool:
-    """Whether one of these paths is one of the others, or lies above or below one."""
+    """Return whether one of these paths is one of the others, or lies above or below one."""
     if paths is None or others is None:
         known = others if paths is None else paths
         return known is None or any(path != "_id" for path in known)
@@ -142,7 +140,7 @@ def _roots(rule: Footprint) -> set[str] | None:
 
 
 def _order_matters(earlier: Footprint, later: Footprint) -> bool:
-    """Whether one of two rules may write what the other touches."""
+    """Return whether one of two rules may write what the other touches."""
     return _uses(later, earlier.writes) or any(
         meet(later.writes, paths) for paths in (earlier.conditions, earlier.inputs)
     )
@@ -153,7 +151,7 @@ def _uses(rule: Footprint, paths: Paths) -> bool:
 
 
 def _is_restored(footprints: Sequence[Footprint], found: set[int], index: int) -> bool:
-    """Whether a later one among those found may make this rule match again.
+    """Return whether a later one among those found may make this rule match again.
 
     Then the rules after it that write what it asks for may be all that keeps it from matching.
     """

@@ -1,4 +1,4 @@
-"""What a rule sees as `self.doc`: the stored document, read-only, and a record of what was read.
+"""The document that a rule sees as `self.doc`: the stored one, read-only; what was read is noted.
 
 Also what it sees while there is none: a stand-in that stops the rule at the first look.
 """

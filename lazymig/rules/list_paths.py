@@ -1,4 +1,4 @@
-"""Paths of updates that go through a list of the model by a name, which MongoDB does not follow.
+"""The paths of updates through a list of the model by a name, which MongoDB does not follow.
 
 A target may: `items.qty` finds documents with such an element. An update of operators may not, it
 has to name elements: `items.$[].qty`. Old documents may have a sub-document in place of the list,
@@ -7,26 +7,19 @@ so a rule whose target says so, or that a later one makes a list of, is left alo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from lazymig.errors import UpdateQueryError
+from lazymig.query.tree import Node
 from lazymig.raw.paths import model_path
-from lazymig.rules.discovery import BoundRule
-from lazymig.updates.formulas import parse
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.updates.knowledge import ARRAY_TYPE, implies_presence
+from lazymig.updates.operators import OPERATORS
 from lazymig.updates.parents import ELEMENT, Parents, questions
 from lazymig.updates.update import NamedPath
 
 __all__ = ["check_list_paths"]
-
-# They change what is there; none of them makes a list of a sub-document.
-_WITHIN: Final = frozenset(
-    {
-        *("$addToSet", "$bit", "$currentDate", "$inc", "$max", "$min", "$mul"),
-        *("$pop", "$pull", "$pullAll", "$push"),
-    }
-)
 
 _OBJECT: Final = ("object", 3)
 
@@ -41,40 +34,39 @@ def check_list_paths(
     :raises UpdateQueryError: a rule has such a path.
     """
     for rule in rules:
-        if rule.target is None:
+        if rule.matcher is None:
             # What its documents look like is not known.
             continue
         for named in sorted(rule.named_paths, key=str):
             for path in filter(None, (named.path, named.destination)):
                 crossed = list_crossed(path)
-                if crossed is None or _is_document(rule.target, model_path(crossed)):
+                if crossed is None or _is_document(rule.matcher.tree, model_path(crossed)):
                     continue
                 if not any(_comes_to(rule, other, model_path(crossed)) for other in rules):
                     problem = _problem(named, path, crossed, list_crossed)
                     raise UpdateQueryError(problem, model=model, rule=rule.name)
 
 
-def _is_document(target: Mapping[str, Any], path: str) -> bool:
-    """Whether a target says that its documents have a sub-document at a path."""
-    formula = parse(target)
-    for parts, leaf, positive in questions(formula, (), positive=True):
+def _is_document(target: Node, path: str) -> bool:
+    """Return whether a target says that its documents have a sub-document at a path."""
+    for parts, leaf, positive in questions(target, (), positive=True):
         asked = leaf.operand if isinstance(leaf.operand, list) else [leaf.operand]
         if positive and leaf.operator == "$type" and any(kind in _OBJECT for kind in asked):
             names = ".".join(part for part in parts if part != ELEMENT)
             if model_path(names) == path:
                 return True
     place = tuple(path.split("."))
-    return implies_presence(formula, place) and Parents(formula).excludes(place, ARRAY_TYPE)
+    return implies_presence(target, place) and Parents(target).excludes(place, ARRAY_TYPE)
 
 
 def _comes_to(rule: BoundRule, other: BoundRule, path: str) -> bool:
-    """Whether another rule, which may come later, may put a list at a path."""
+    """Return whether another rule, which may come later, may put a list at a path."""
     if other is rule or (other.scope == rule.scope and other.number < rule.number):
         return False
     if other.writes is None:
         return True
     operators = {each.operator for each in other.named_paths if model_path(each.path) == path}
-    if operators and operators <= _WITHIN:
+    if operators and all(OPERATORS[operator].changes_within for operator in operators):
         return False
     return any(path == written or path.startswith(f"{written}.") for written in other.writes)
 

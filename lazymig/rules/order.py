@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from lazymig.query.joining import any_of
 from lazymig.query.matching import compile_query, query_paths
 from lazymig.raw.paths import overlaps
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 
 __all__ = ["commute", "held_back", "starting_rules"]
 
@@ -64,15 +65,13 @@ class _Order:
                 _target_of(other) for other in self._awaited[each.name] if other.name not in undone
             ]
             if targets:
-                others = targets[0] if len(targets) == 1 else {"$or": targets}
-                left_out.append({"$and": [_target_of(each), others]})
+                left_out.append({"$and": [_target_of(each), any_of(targets)]})
         own, nothing_of = _target_of(rule), {"$nor": left_out}
         target = {"$and": [own, nothing_of]} if "$nor" in own else {**own, **nothing_of}
         return replace(
             rule,
             target=target,
             matcher=compile_query(target),
-            reads=query_paths(target),
             plain=rule,
         )
 
@@ -108,7 +107,7 @@ def held_back(
 def commute(
     earlier: BoundRule, later: BoundRule, always_read: frozenset[str] | None = frozenset()
 ) -> bool:
-    """Whether it makes no difference which of two rules is applied first, as far as is known.
+    """Return whether it is known to make no difference which of two rules is applied first.
 
     :param always_read: paths that every rule reads besides, `None` if they are not known.
     """
@@ -126,7 +125,7 @@ def _read_by(rule: BoundRule, always_read: frozenset[str] | None) -> frozenset[s
 
 
 def _meet(paths: frozenset[str] | None, others: frozenset[str] | None) -> bool:
-    """Whether two sets of paths have one in common; `None` stands for any path."""
+    """Return whether two sets of paths have one in common; `None` stands for any path."""
     if paths is None or others is None:
         return paths != frozenset() and others != frozenset()
     return any(overlaps(path, other) for path in paths for other in others)

@@ -8,10 +8,9 @@ from typing import Any, Literal
 
 from lazymig.query.joining import all_of, any_of
 from lazymig.raw.paths import overlaps
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.dependencies import footprint_of, with_dependencies
-from lazymig.rules.discovery import BoundRule
 from lazymig.rules.once import CLAIM
-from lazymig.updates.formulas import parse
 from lazymig.updates.knowledge import implies_presence
 
 __all__ = ["Family", "Plan", "feeds", "full_name"]
@@ -53,7 +52,7 @@ class Plan:
 
     @property
     def model_class(self) -> str:
-        """The model's name with its module, which tells it from others of the same name."""
+        """The model's name with its module, which distinguishes it from others of the same name."""
         return full_name(self.doc_class)
 
     @property
@@ -62,12 +61,12 @@ class Plan:
         return tuple(rule for rule in self.lazy if not self.starts(rule))
 
     def starts(self, rule: BoundRule) -> bool:
-        """Whether a match starts a lazy rule, for some documents at least."""
+        """Return whether a match starts a lazy rule, for some documents at least."""
         return any(each.name == rule.name for each in self.starting)
 
     @property
     def claims(self) -> bool:
-        """Whether a rule leaves its claim in documents for the time of its work."""
+        """Return whether a rule leaves its claim in documents for the time of its work."""
         return any(rule.once is not None for rule in (*self.lazy, *self.bulk))
 
     def query_of(self, rule: BoundRule) -> dict[str, Any]:
@@ -141,7 +140,7 @@ class Plan:
         return replace(self, starting=concerned)
 
     def may_rescue(self, carried: Sequence[str] | None, excluded: Sequence[str]) -> bool:
-        """Whether a rule that no match starts may write a path which a projection carries."""
+        """Return whether a rule that no match starts may write what a projection carries."""
         return any(_writes_carried(rule, carried, excluded) for rule in self.started_by_errors)
 
 
@@ -156,7 +155,7 @@ def full_name(model: Any) -> str:
 
 
 def feeds(rule: BoundRule, later: BoundRule) -> bool:
-    """Whether a rule may write what the target of another one reads."""
+    """Return whether a rule may write what the target of another one reads."""
     if rule.writes is None or later.reads is None:
         return True
     return any(overlaps(path, read) for path in rule.writes for read in later.reads)
@@ -165,7 +164,7 @@ def feeds(rule: BoundRule, later: BoundRule) -> bool:
 def _writes_carried(
     rule: BoundRule, carried: Sequence[str] | None, excluded: Sequence[str]
 ) -> bool:
-    """Whether what a projection shows may be another once the rule was applied."""
+    """Return whether what a projection shows may be another once the rule was applied."""
     if rule.writes is None:
         return True
     for path in rule.writes:
@@ -181,9 +180,9 @@ def _writes_carried(
 
 def _brings_forth_parent(rule: BoundRule, path: str) -> bool:
     parent, _, _name = path.rpartition(".")
-    if not parent or rule.target is None or path not in (rule.creates or ()):
+    if not parent or rule.matcher is None or path not in (rule.creates or ()):
         return False
-    return not implies_presence(parse(rule.target), tuple(parent.split(".")))
+    return not implies_presence(rule.matcher.tree, tuple(parent.split(".")))
 
 
 @dataclass(frozen=True, eq=False)

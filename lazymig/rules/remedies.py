@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 
 __all__ = ["how_to_converge"]
 

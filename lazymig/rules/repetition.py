@@ -1,4 +1,4 @@
-"""May an update be applied to a document twice? Pure: no database, no MongoEngine."""
+"""The updates that may be applied to a document twice. Pure: no database, no MongoEngine."""
 
 from __future__ import annotations
 
@@ -6,38 +6,24 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lazymig.raw.paths import overlaps
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.rule import Scope
+from lazymig.updates.operators import OPERATORS
 from lazymig.updates.update import written_paths
 
 __all__ = ["is_repeatable", "may_be_repeated", "tells_what_is_left"]
-
-_REPEATABLE_OPERATORS = frozenset(
-    {
-        "$addToSet",
-        "$currentDate",
-        "$max",
-        "$min",
-        "$pull",
-        "$pullAll",
-        "$rename",
-        "$set",
-        "$setOnInsert",
-        "$unset",
-    }
-)
 
 # Variables of a pipeline that are no part of the document.
 _CONSTANTS = frozenset({"$$NOW", "$$REMOVE"})
 
 
 def is_repeatable(update: Any) -> bool:
-    """Whether a second application provably leaves a document as the first one has made it.
+    """Return whether a second application provably leaves a document as the first one has made it.
 
     :param update: operators or a pipeline, with no values left open.
     """
     if isinstance(update, Mapping):
-        return update.keys() <= _REPEATABLE_OPERATORS and not any(
+        return all(OPERATORS[operator].repeatable for operator in update) and not any(
             "$" in path for fields in update.values() for path in fields
         )
     written = written_paths(update)
@@ -50,9 +36,9 @@ def is_repeatable(update: Any) -> bool:
 
 
 def may_be_repeated(rule: BoundRule, scope: Scope) -> bool | None:
-    """Whether an application that was interrupted may be begun anew: nothing is written twice.
+    """Return whether an interrupted application may be begun anew: nothing is written twice.
 
-    `None` where only the updates computed for the documents can tell.
+    `None` where only the updates computed for the documents decide.
     """
     if rule.converges is True or rule.once is not None:
         return True
@@ -64,9 +50,9 @@ def may_be_repeated(rule: BoundRule, scope: Scope) -> bool | None:
 
 
 def tells_what_is_left(rule: BoundRule, scope: Scope) -> bool | None:
-    """Whether the target finds the documents that an application has not reached yet.
+    """Return whether the target finds the documents that an application has not reached yet.
 
-    `None` where only the updates computed for the documents can tell.
+    `None` where only the updates computed for the documents decide.
     """
     if rule.target is None:
         return False

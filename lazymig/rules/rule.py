@@ -25,7 +25,7 @@ class _Frame:
 
     __slots__ = ("asked", "collection", "document", "status")
 
-    def __init__(self, document: Any, collection: Any, status: bool) -> None:
+    def __init__(self, document: Any, collection: Any, *, status: bool) -> None:
         self.document = document
         self.collection = collection
         self.status = status
@@ -143,7 +143,7 @@ def evaluate(
         given = MissingDocument() if rule.once is None else None
     elif not isinstance(document, SymbolicDocument):
         given = read = ReadDocument(document)
-    frame = _Frame(given, collection, status)
+    frame = _Frame(given, collection, status=status)
     handler._frame = frame  # noqa: SLF001 - its own module's class
     complete = True
     try:

@@ -1,4 +1,4 @@
-"""A document whose every value is "some value": what a rule is looked at with when there is none.
+"""The document whose every value is "some value": what a rule is looked at with when there is none.
 
 The rule is run once for each of its branches, so that all that it may write is seen.
 """
@@ -19,7 +19,7 @@ __all__ = ["Decisions", "SymbolicDocument", "SymbolicValue", "settle_symbols"]
 
 
 class Decisions:
-    """What a rule that asks about unknown values is told, so that each of its branches is seen."""
+    """The answers that a rule gets about unknown values, so that each of its branches is seen."""
 
     # A rule with more questions in a row than this is judged by its documents alone.
     _MOST = 6
@@ -134,7 +134,7 @@ def settle_symbols(value: Any) -> Any:
 
 
 def _is_settled(value: Code | DBRef) -> bool:
-    """Whether a value with parts of its own can be encoded: none of them is symbolic."""
+    """Return whether a value with parts of its own can be encoded: none of them is symbolic."""
     try:
         bson.encode({"": value}, codec_options=ANY_UUID)
     except (DocumentNeeded, InvalidDocument):

@@ -1,4 +1,4 @@
-"""Whether the update of a static rule differs from call to call, as a random value does."""
+"""The variation of static updates that differ from call to call, as a random value does."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PRECISION = timedelta(milliseconds=1)
 
 
 def varies_by_call(rule: Rule, handler_class: type[RuleHandler], doc_class: Any) -> bool:
-    """Call a static rule some times, and tell whether what it sets differs by more than the time.
+    """Call a static rule some times: return whether what it sets differs by more than the time.
 
     A date that goes with the clock, as `datetime.now()` does, stands for the time of the migration:
     that is one for many documents.

@@ -1,4 +1,4 @@
-"""For users' own tests: old documents in, documents of today's shape out, and checks in between.
+"""The test kit for users: old documents in, documents of today's shape out, and checks in between.
 
 The names are imported when they are asked for, so that the pytest plugin costs next to nothing.
 """

@@ -1,4 +1,4 @@
-"""What a test says about the rules of a model, with failures that name paths and values."""
+"""The assertions of a test about the rules of a model; failures name paths and values."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from mongoengine.errors import ValidationError
 
 from lazymig.engines.access import Raw, all_of
 from lazymig.odm.loading import builder_of
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.testing.scratch import Scope, Scratch, plans_of, scratch
-from lazymig.testing.shapes import Difference, differences, told
+from lazymig.testing.shapes import compared, described
 
 __all__ = ["assert_idempotent", "assert_lazy_equals_bulk", "assert_migrates"]
 
@@ -30,7 +30,7 @@ def assert_migrates(model: Any, before: Raw, after: Raw, *, scope: Scope = "lazy
     :param after: the document as it should be stored. An `_id` that one of the two lacks is that
         of the other; if both lack it, it is supplied.
     :param scope: as in `migrated`.
-    :raises AssertionError: it is not so; the message tells each path that differs.
+    :raises AssertionError: it is not so; the message names each path that differs.
     :raises MigrationError: a rule failed.
     """
     __tracebackhide__ = True
@@ -40,12 +40,12 @@ def assert_migrates(model: Any, before: Raw, after: Raw, *, scope: Scope = "lazy
         applied = place.apply(scope)
         (stored,) = place.read()
         expected = {"_id": stored["_id"], **after}
-        found = differences(expected, stored, place.codec_options)
+        found = compared(expected, stored, place.codec_options)
     problems = []
     if found:
         problems.append(
             f"what is stored is not what was expected, at {_counted(len(found))}\n"
-            + told(found, ("expected", "stored"), before)
+            + described(found, ("expected", "stored"), before)
         )
     problems.extend(_faults(model, stored))
     if problems:
@@ -66,7 +66,7 @@ def assert_idempotent(model: Any, raw: Raw, *, scope: Scope = "all") -> None:
 
     :param raw: as in `migrated`.
     :param scope: as in `migrated`; which rules are applied, and have to be done.
-    :raises AssertionError: it is not so; the message tells the rule, or each path that differs.
+    :raises AssertionError: it is not so; the message names the rule, or each path that differs.
     :raises MigrationError: a rule failed.
     """
     __tracebackhide__ = True
@@ -77,11 +77,11 @@ def assert_idempotent(model: Any, raw: Raw, *, scope: Scope = "all") -> None:
         problems = _still_matching(place, scope, once)
         applied = place.apply(scope)
         (twice,) = place.read()
-        found = differences(once, twice, place.codec_options)
+        found = compared(once, twice, place.codec_options)
     if found:
         problems.append(
             f"{', '.join(applied)} changed the document again\n"
-            + told(found, ("once", "twice"), raw)
+            + described(found, ("once", "twice"), raw)
         )
     if problems:
         raise AssertionError(
@@ -96,7 +96,7 @@ def assert_lazy_equals_bulk(model: Any, raws: Sequence[Raw]) -> None:
     rules take from the clock may differ by as long as that took.
 
     :param raws: as in `migrated`, each of them.
-    :raises AssertionError: it is not so; the message tells each document and path that differs.
+    :raises AssertionError: it is not so; the message names each document and path that differs.
     :raises MigrationError: a rule failed.
     """
     __tracebackhide__ = True
@@ -114,11 +114,11 @@ def assert_lazy_equals_bulk(model: Any, raws: Sequence[Raw]) -> None:
     for document, loaded, bulk in pairs:
         # Dates are stored in milliseconds.
         apart = took + timedelta(milliseconds=1)
-        found: list[Difference] = differences(loaded, bulk, codec_options, apart=apart)
+        found = compared(loaded, bulk, codec_options, apart=apart)
         if found:
             problems.append(
                 _headed(model, document["_id"], "loads and migrate_pending() store two things\n")
-                + told(found, ("loaded", "in bulk"), document)
+                + described(found, ("loaded", "in bulk"), document)
             )
     if problems:
         raise AssertionError("\n".join(problems))
@@ -149,7 +149,7 @@ def _faults(model: Any, stored: dict[str, Any]) -> Iterator[str]:
 
 
 def _still_matching(place: Scratch, scope: Scope, stored: Raw) -> list[str]:
-    """What is wrong with the rules of a scope that match the one stored document."""
+    """The problems of the rules of a scope that match the one stored document."""
     found = []
     for plan in plans_of(place.model):
         for rule in (*plan.lazy, *plan.bulk):
@@ -173,7 +173,7 @@ def _still_matching(place: Scratch, scope: Scope, stored: Raw) -> list[str]:
 
 
 def _waits(place: Scratch, plan: Plan, rule: BoundRule, query: Raw) -> bool:
-    """Whether a rule is held back for the document of a query."""
+    """Return whether a rule is held back for the document of a query."""
     starting = next(each for each in plan.starting if each.name == rule.name)
     if starting.plain is None:
         return False

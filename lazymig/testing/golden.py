@@ -1,4 +1,4 @@
-"""Golden files: old documents, and what the rules make of them, as extended JSON in a folder."""
+"""The golden files: old documents, and what rules make of them, as extended JSON in a folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bson.binary import UuidRepresentation
 
 from lazymig.testing.assertions import assert_migrates
 from lazymig.testing.scratch import Scope, scratch
-from lazymig.testing.shapes import differences
+from lazymig.testing.shapes import compared
 
 __all__ = ["GoldenCase", "golden_cases"]
 
@@ -88,7 +88,7 @@ class GoldenCase:
             codec_options = place.codec_options
         if "after" in content:
             expected = {**_decoded(content["after"]), "_id": after["_id"]}
-            if not differences(expected, after, codec_options):
+            if not compared(expected, after, codec_options):
                 return False
         if "_id" not in before:
             del after["_id"]

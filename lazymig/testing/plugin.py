@@ -89,7 +89,7 @@ class _GoldenFile(pytest.File):
 
 
 class _GoldenTest(pytest.Function):
-    """The test of one golden file; a failure is told by paths of documents, not lines of code."""
+    """The test of one golden file; a failure names paths of documents, not lines of code."""
 
     def reportinfo(self) -> tuple[Path, None, str]:
         return self.path, None, self.name

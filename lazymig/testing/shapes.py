@@ -1,37 +1,26 @@
-"""Two raw documents side by side: at which paths they differ, and how to say it."""
+"""The differences of two raw documents for a test: what counts as equal, and the lines on them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import bson
 from bson.codec_options import CodecOptions
 from bson.errors import BSONError
 
-from lazymig.raw.values import MISSING, TYPE_ALIASES, is_array, type_code
+from lazymig.characters import cut
+from lazymig.raw.differences import Difference, Path, differences
+from lazymig.raw.values import MISSING, TYPE_NAMES, is_array, type_code
 
-__all__ = ["Difference", "differences", "told"]
+__all__ = ["compared", "described"]
 
-Path: TypeAlias = "tuple[str | int, ...]"
-
-_TYPE_NAMES: Final = {code: name for name, code in TYPE_ALIASES.items()}
 _LONGEST_VALUE: Final = 200
 _MOST_PATHS: Final = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One path at which two documents differ, and what each has there, or `MISSING`."""
-
-    path: Path
-    first: Any
-    second: Any
-
-
-def differences(
+def compared(
     first: Mapping[str, Any],
     second: Mapping[str, Any],
     codec_options: CodecOptions[Any],
@@ -47,61 +36,34 @@ def differences(
     :param codec_options: how the values are encoded.
     :param apart: dates that are no further apart count as equal.
     """
-    same = _Sameness(codec_options, apart)
-    return list(_compare((), first, second, same))
 
-
-def _compare(path: Path, first: Any, second: Any, same: _Sameness) -> Iterator[Difference]:
-    if isinstance(first, Mapping) and isinstance(second, Mapping):
-        for name in dict.fromkeys((*first, *second)):
-            here = first.get(name, MISSING), second.get(name, MISSING)
-            yield from _compare((*path, name), *here, same)
-    elif is_array(first) and is_array(second):
-        for index in range(max(len(first), len(second))):
-            inner = [one[index] if index < len(one) else MISSING for one in (first, second)]
-            yield from _compare((*path, index), inner[0], inner[1], same)
-    elif not same(first, second):
-        yield Difference(path, first, second)
-
-
-@dataclass(frozen=True, slots=True)
-class _Sameness:
-    """Whether two values that are not both documents, nor both arrays, are stored alike."""
-
-    codec_options: CodecOptions[Any]
-    apart: timedelta
-
-    def __call__(self, first: Any, second: Any) -> bool:
-        if first is MISSING or second is MISSING:
-            return first is second
-        if _is_integer(first) and _is_integer(second):
-            return bool(first == second)
+    def same(one: Any, other: Any) -> bool:
+        if _is_integer(one) and _is_integer(other):
+            return bool(one == other)
         try:
-            stored = [
-                bson.encode({"": value}, codec_options=self.codec_options)
-                for value in (first, second)
-            ]
+            ours = bson.encode({"": one}, codec_options=codec_options)
+            theirs = bson.encode({"": other}, codec_options=codec_options)
         except (BSONError, OverflowError, TypeError, ValueError):
-            return bool(first == second)
-        return stored[0] == stored[1] or self._are_close(*map(bson.decode, stored))
+            return bool(one == other)
+        return ours == theirs or _are_close(bson.decode(ours)[""], bson.decode(theirs)[""], apart)
 
-    def _are_close(self, first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-        one, other = first[""], second[""]
-        if not (isinstance(one, datetime) and isinstance(other, datetime)):
-            return False
-        return abs(one - other) <= self.apart
+    return list(differences(first, second, same))
+
+
+def _are_close(one: Any, other: Any, apart: timedelta) -> bool:
+    return isinstance(one, datetime) and isinstance(other, datetime) and abs(one - other) <= apart
 
 
 def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def told(
+def described(
     found: Sequence[Difference], labels: tuple[str, str], before: Mapping[str, Any] | None = None
 ) -> str:
-    """Lines that tell each difference: its path, and behind the labels what is there.
+    """Lines that describe each difference: its path, and after the labels what is there.
 
-    :param before: a document of which the values at the same paths are told as well.
+    :param before: a document of which the values at the same paths are described as well.
     """
     width = max(len(label) for label in (*labels, "before")) + 1
     lines: list[str] = []
@@ -110,7 +72,7 @@ def told(
         if before is not None:
             values.insert(0, ("before", _at(before, difference.path)))
         lines.append("  " + ".".join(map(str, difference.path)))
-        lines.extend(f"    {label + ':':<{width}} {_described(value)}" for label, value in values)
+        lines.extend(f"    {label + ':':<{width}} {_with_type(value)}" for label, value in values)
     if len(found) > _MOST_PATHS:
         lines.append(f"  and {len(found) - _MOST_PATHS} more")
     return "\n".join(lines)
@@ -128,12 +90,9 @@ def _at(document: Any, path: Path) -> Any:
     return document
 
 
-def _described(value: Any) -> str:
+def _with_type(value: Any) -> str:
     if value is MISSING:
         return "missing"
     code = type_code(value)
-    name = type(value).__name__ if code is None else _TYPE_NAMES[code]
-    text = repr(value)
-    if len(text) > _LONGEST_VALUE:
-        text = f"{text[:_LONGEST_VALUE]}..."
-    return f"{text} ({name})"
+    name = type(value).__name__ if code is None else TYPE_NAMES[code]
+    return f"{cut(repr(value), _LONGEST_VALUE)} ({name})"

@@ -1,4 +1,4 @@
-"""From documents of today to those of old shapes: rules undone, as far as their targets say how.
+"""The way from documents of today to old shapes: rules undone, as far as their targets say how.
 
 What a rule's target asks for is put into the document; what its update brings is taken away.
 """
@@ -15,20 +15,21 @@ from typing import Any, Final, TypeAlias
 from bson import Regex
 from hypothesis import strategies as st
 
-from lazymig.query.matching import compile_query
+from lazymig.query.matching import compile_judge
+from lazymig.query.predicates import judge_of
+from lazymig.query.tree import And, Compare, Node, Not, Or, Path, conjuncts
 from lazymig.raw.paths import overlaps
 from lazymig.raw.values import MISSING, is_array
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.testing.fields import field_at, plain
 from lazymig.testing.values import SCALARS, Strategy, Values, values_of_type
-from lazymig.updates.formulas import All, Formula, Leaf, Not, conjuncts, parse, parse_element_query
+from lazymig.updates.operators import OPERATORS
 from lazymig.updates.update import SET_STAGES, assignments, removed_paths
 
 __all__ = ["Old", "undo_some"]
 
 Draw: TypeAlias = Callable[[Strategy], Any]
 Raw: TypeAlias = "dict[str, Any]"
-Path: TypeAlias = "tuple[str, ...]"
 
 _STEPS: Final[dict[type, Any]] = {int: 1, float: 1.0, datetime: timedelta(days=1)}
 
@@ -85,12 +86,12 @@ def undo_some(draw: Draw, document: Raw, rules: Sequence[BoundRule], old: Old) -
 def _may_be_undone(rule: BoundRule) -> bool:
     if rule.target is None or rule.by_hand:
         return False
-    # Whose fields a document has, if a rule changes its class, only a constant tells.
+    # Whose fields a document has, if a rule changes its class, only a constant says.
     return rule.update is not None or "_cls" not in (rule.writes or ())
 
 
 def _depends(later: BoundRule, rule: BoundRule) -> bool:
-    """Whether a later rule is known to touch what a rule writes."""
+    """Return whether a later rule is known to touch what a rule writes."""
     touched = (later.writes or frozenset()) | (later.reads or frozenset())
     return any(overlaps(path, other) for path in rule.writes or () for other in touched)
 
@@ -112,13 +113,12 @@ class _Undoing:
         rule = self.rule
         if dict(_sets(rule.update)).get("_cls", document.get("_cls")) != document.get("_cls"):
             return None
-        assert rule.target is not None
         assert rule.matcher is not None
         document = copy.deepcopy(document)
         self._move_back(document)
         self._take_away(document)
         self._bring_back(document)
-        self._fulfil(document, parse(rule.target), True)
+        self._fulfil(document, rule.matcher.tree)
         known = all(_has(document, path) for path in rule.inputs or ())
         return document if known and rule.matcher.judge(document) is True else None
 
@@ -167,7 +167,13 @@ class _Undoing:
     # --- Meeting the target ---------------------------------------------------------------
 
     def _fulfil(
-        self, document: Raw, formula: Formula, wanted: bool, prefix: Path = (), base: Path = ()
+        self,
+        document: Raw,
+        formula: Node,
+        prefix: Path = (),
+        base: Path = (),
+        *,
+        wanted: bool = True,
     ) -> None:
         """Change a document so that a formula holds, or does not, as far as that can be done.
 
@@ -177,24 +183,26 @@ class _Undoing:
         :param base: the path of the element in `document`.
         """
         if isinstance(formula, Not):
-            self._fulfil(document, formula.part, not wanted, prefix, base)
-        elif isinstance(formula, All):
+            self._fulfil(document, formula.part, prefix, base, wanted=not wanted)
+        elif isinstance(formula, (And, Or)):
             # What has to be there comes first, so that what it must not be is said of a value.
             parts = sorted(conjuncts(formula), key=lambda part: isinstance(part, Not))
-            if parts and not wanted:
+            if isinstance(formula, Or):
+                parts = list(formula.parts)
+            if parts and wanted is isinstance(formula, Or):
                 parts = [self.draw(st.sampled_from(parts))]
             for part in parts:
-                self._fulfil(document, part, wanted, prefix, base)
-        elif isinstance(formula, Leaf):
+                self._fulfil(document, part, prefix, base, wanted=wanted)
+        elif isinstance(formula, Compare):
             leaf = replace(formula, path=(*base, *formula.path))
-            self._answer(document, leaf, wanted, (*prefix, *formula.path))
+            self._answer(document, leaf, (*prefix, *formula.path), wanted=wanted)
 
-    def _answer(self, document: Raw, leaf: Leaf, wanted: bool, place: Path) -> None:
+    def _answer(self, document: Raw, leaf: Compare, place: Path, *, wanted: bool) -> None:
         """Change what stands at one path until the question on it has the answer that is wanted."""
-        judge = compile_query({".".join(leaf.path): leaf.condition()}).judge
+        judge = judge_of(leaf)
         if judge(document) is wanted:
             return
-        for value in self._proposals(leaf, wanted, place):
+        for value in self._proposals(leaf, place, wanted=wanted):
             trial = copy.deepcopy(document)
             if value is MISSING:
                 _remove(trial, leaf.path)
@@ -205,7 +213,7 @@ class _Undoing:
                 document.update(trial)
                 return
 
-    def _proposals(self, leaf: Leaf, wanted: bool, place: Path) -> Iterator[Any]:
+    def _proposals(self, leaf: Compare, place: Path, *, wanted: bool) -> Iterator[Any]:
         """What might be put at the path, the likeliest first; `MISSING` to take it away."""
         chosen = self.old.chosen.get(".".join(place))
         if chosen is not None:
@@ -228,12 +236,13 @@ class _Undoing:
             if not values.is_empty:
                 yield self.draw(values)
 
-    def _element(self, leaf: Leaf, place: Path) -> list[Any]:
+    def _element(self, leaf: Compare, place: Path) -> list[Any]:
         """An array with one element that answers an `$elemMatch`."""
+        assert leaf.inner is not None
         known = self.old.at(place)
         drawn = None if known is None else self.draw(known)
         holder: Raw = {"element": drawn[0] if is_array(drawn) and drawn else {}}
-        self._fulfil(holder, parse_element_query(leaf.operand), True, place, ("element",))
+        self._fulfil(holder, leaf.inner, place, ("element",))
         return [holder["element"]]
 
     def _put(self, document: Raw, path: Path, value: Any, place: Path | None = None) -> None:
@@ -256,7 +265,7 @@ class _Undoing:
             self._put(inner, left, value, place)
 
 
-def _answers(leaf: Leaf) -> Strategy:
+def _answers(leaf: Compare) -> Strategy:
     """Values for which a leaf holds, mostly."""
     operator, operand = leaf.operator, leaf.operand
     if operator == "$type":
@@ -266,7 +275,7 @@ def _answers(leaf: Leaf) -> Strategy:
     if operator == "$eq":
         return _equal_to(operand)
     if operator == "$regex":
-        return _matching(operand, str(leaf.extra.get("$options", "")))
+        return _matching(operand, str(leaf.options or ""))
     if operator == "$mod":
         return st.integers(0, 5).map(lambda times: int(operand[0]) * times + int(operand[1]))
     step = _STEPS.get(type(operand))
@@ -300,8 +309,9 @@ def _matching(pattern: Any, options: str) -> Strategy:
 def _sets(update: Any) -> Iterator[tuple[str, Any]]:
     """The paths that a static update sets, and what to; an expression, in a pipeline."""
     if isinstance(update, Mapping):
-        for operator in ("$set", "$currentDate"):
-            yield from update.get(operator, {}).items()
+        for operator, fields in update.items():
+            if OPERATORS[operator].replaces:
+                yield from fields.items()
     for stage in update if isinstance(update, list) else ():
         ((name, value),) = stage.items()
         if name in SET_STAGES:
@@ -312,7 +322,8 @@ def _sets(update: Any) -> Iterator[tuple[str, Any]]:
 def _moves(update: Any) -> dict[str, str]:
     """New names by old ones: what an update renames, be it by `$set` and `$unset` of a pipeline."""
     if isinstance(update, Mapping):
-        return dict(update.get("$rename", {}))
+        moving = (fields for operator, fields in update.items() if OPERATORS[operator].moves)
+        return {source: goal for fields in moving for source, goal in fields.items()}
     removed = removed_paths(update or {})
     return {
         expression[1:]: path
@@ -357,4 +368,4 @@ def _remove(document: Raw, path: Path) -> None:
 
 
 def _has(document: Raw, path: str) -> bool:
-    return compile_query({path: {"$exists": True}}).judge(document) is True
+    return compile_judge({path: {"$exists": True}})(document) is True

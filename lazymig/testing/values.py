@@ -210,7 +210,7 @@ def _with_class(name: str, reference: DBRef) -> dict[str, Any]:
 
 
 def _accepts(one: Any, value: Any) -> bool:
-    """Whether a field takes a value; what a document as a whole says is asked later."""
+    """Return whether a field takes a value; what a document as a whole says is asked later."""
     try:
         one.validate(value)
         if one.validation is not None:

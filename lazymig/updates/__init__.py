@@ -1,1 +1,1 @@
-"""An update: whether it is valid, which paths it writes, what is known after it. Pure."""
+"""An update: its checks, the paths that it writes, what is known after it. Pure."""

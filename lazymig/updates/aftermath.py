@@ -1,49 +1,31 @@
-"""What is known of every document once an update of operators has run.
+"""The knowledge of every document that an update of operators leaves.
 
-Nothing is executed: the operators and the target that found the documents tell all. Pipelines
-are read in `pipelines`.
+Nothing is executed: it follows from the rows of the operators and the target that found the
+documents. Pipelines are read in `pipelines`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
-from bson import Decimal128, Int64
-
-from lazymig.raw.encoding import ANY_VALUE
-from lazymig.raw.values import ARRAY, REGEX
-from lazymig.updates.formulas import (
-    All,
-    Formula,
-    Leaf,
-    Not,
-    conjuncts,
-    own_bracket,
-    parse,
-    parse_element_query,
-)
+from lazymig.query.operators import parse, parse_or_opaque
+from lazymig.query.tree import And, Compare, Node, Not, Opaque, Or
 from lazymig.updates.knowledge import (
-    ABSENT,
     ARRAY_TYPE,
     CONTAINERS,
-    NUMBERS,
     PRESENT,
     UNKNOWN,
     Arrays,
     Document,
     Each,
     Fact,
-    Holds,
     Lacks,
-    OneOf,
     Typed,
-    Value,
-    constant,
-    implies_presence,
     is_present,
 )
+from lazymig.updates.operators import OPERATORS
 from lazymig.updates.parents import ELEMENT, Parents, Path
 from lazymig.updates.update import filter_identifiers
 
@@ -58,48 +40,30 @@ def after_operators(
     `parents` knows the target. MongoDB refuses to write a path through an array that no positional
     component names, with one exception: `$unset` has no effect there.
     """
-    target = parents.target
     after = Document({}, exists=True)
     conditions = {next(filter_identifiers(one)): _element_condition(one) for one in array_filters}
     writing = _Writing(parents, conditions)
     for operator, fields in update.items():
-        for path, value in fields.items():
-            parts = tuple(path.split("."))
-            if operator == "$rename":
-                # If the source was absent, nothing happens, the destination included.
-                writing.insert(after, parts, ABSENT)
-                is_there = implies_presence(target, parts)
-                moved = PRESENT if is_there else UNKNOWN
-                writing.insert(after, tuple(value.split(".")), moved, refused=is_there)
-            elif operator == "$unset" and parts[-1].isdecimal():
-                writing.insert(after, parts, UNKNOWN)  # an element becomes null
-            elif operator == "$unset" and parts[-1].startswith("$"):
-                writing.insert(after, parts, Value(None))
-            elif operator != "$setOnInsert":
-                fact = _operator_fact(operator, value, target, parts)
-                if isinstance(fact, Lacks):
-                    fact = replace(fact, nested=parents.may_be_array((*_plain(parts), ELEMENT)))
-                writing.insert(after, parts, fact, refused=operator != "$unset")
+        leaves = OPERATORS[operator].leaves
+        for path, operand in fields.items():
+            for parts, fact, refused in leaves(parents.target, tuple(path.split(".")), operand):
+                writing.insert(after, parts, writing.in_array(fact, parts), refused=refused)
     return after
 
 
-def _plain(parts: Path) -> Path:
-    return tuple(ELEMENT if part.startswith("$") else part for part in parts)
-
-
-def _element_condition(array_filter: Mapping[str, Any]) -> Formula:
+def _element_condition(array_filter: Mapping[str, Any]) -> Node:
     """Parse `{'e.qty': ...}` as a query on one element, `{'qty': ...}`."""
 
-    def without_identifier(formula: Formula) -> Formula:
-        if isinstance(formula, Leaf):
+    def without_identifier(formula: Node) -> Node:
+        if isinstance(formula, Compare):
             return replace(formula, path=formula.path[1:])
         if isinstance(formula, Not):
             return Not(without_identifier(formula.part))
-        if isinstance(formula, All):
-            return All(tuple(map(without_identifier, formula.parts)))
-        return None
+        if isinstance(formula, (And, Or)):
+            return type(formula)(tuple(map(without_identifier, formula.parts)))
+        return formula
 
-    return without_identifier(parse(array_filter))
+    return without_identifier(parse_or_opaque(parse, array_filter))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +71,14 @@ class _Writing:
     """How facts are noted: what the target says of parents, and the array filters by identifier."""
 
     parents: Parents
-    conditions: Mapping[str, Formula]
+    conditions: Mapping[str, Node]
+
+    def in_array(self, fact: Fact, parts: Path) -> Fact:
+        """Return the same fact; of elements that are gone, with whether others may be arrays."""
+        if not isinstance(fact, Lacks):
+            return fact
+        plain = (ELEMENT if part.startswith("$") else part for part in parts)
+        return replace(fact, nested=self.parents.may_be_array((*plain, ELEMENT)))
 
     def insert(
         self,
@@ -129,7 +100,9 @@ class _Writing:
         if not rest:
             document.children[head] = fact
         elif rest[0].startswith("$["):
-            document.children[head] = self._insert_elements(known, rest, fact, refused, here)
+            document.children[head] = self._insert_elements(
+                known, rest, fact, here, refused=refused
+            )
         elif rest[0] == "$":
             document.children[head] = ARRAY_TYPE
         elif rest[0].isdecimal():
@@ -148,7 +121,7 @@ class _Writing:
             )
 
     def _insert_elements(
-        self, known: Fact | None, rest: Path, fact: Fact, refused: bool, above: Path
+        self, known: Fact | None, rest: Path, fact: Fact, above: Path, *, refused: bool
     ) -> Fact:
         """Return what is known of an array when `rest`, beginning with $[] or $[e], is written."""
         selector = rest[0]
@@ -163,85 +136,5 @@ class _Writing:
         identifier = selector[2:-1]
         ignored = isinstance(element, Document) and element.array is not Arrays.NONE
         nested = ignored or (bool(identifier) and self.parents.may_be_array(here))
-        condition = self.conditions.get(identifier)
+        condition = self.conditions.get(identifier, Opaque())
         return Each(selector, condition, element, bool(identifier), nested)
-
-
-def _operator_fact(operator: str, value: Any, target: Formula, parts: tuple[str, ...]) -> Fact:
-    """Return what is known at the path `parts` once `operator` was applied with `value`."""
-    if operator == "$inc":
-        return _sum(target, parts, value)
-    if operator in _VALUE_FACTS:
-        return _VALUE_FACTS[operator](value)
-    return _FIXED_FACTS[operator]
-
-
-def _sum(target: Formula, parts: tuple[str, ...], value: Any) -> Fact:
-    """Add, where the target says what the number was; a stored array is rejected."""
-    known = [
-        part.operand if part.operator == "$in" else [part.operand]
-        for part in conjuncts(target)
-        if isinstance(part, Leaf) and part.path == parts and part.operator in ("$eq", "$in")
-    ]
-    if not known or not all(map(_is_small_integer, [value, *known[0]])):
-        return Typed(NUMBERS)
-    # 1 also finds 1.0 and NumberLong(1): the sum may have any numeric type.
-    return OneOf(
-        tuple(
-            Value(number)
-            for total in (before + value for before in known[0])
-            for number in (int(total), Int64(total), float(total), Decimal128(str(total)))
-        )
-    )
-
-
-def _is_small_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**30
-
-
-def _current_date(value: Any) -> Fact:
-    if value is ANY_VALUE:
-        return Typed(frozenset({"date", "timestamp"}))
-    stamp = isinstance(value, Mapping) and value.get("$type") == "timestamp"
-    return Typed(frozenset({"timestamp" if stamp else "date"}))
-
-
-def _pushed(value: Any) -> Fact:
-    if not (isinstance(value, Mapping) and "$each" in value):
-        return Holds((constant(value).value,))
-    each = value["$each"]
-    if "$slice" in value or not isinstance(each, list):
-        return Holds(())
-    return Holds(tuple(constant(one).value for one in each))
-
-
-def _pulled(value: Any) -> Fact:
-    if isinstance(value, Mapping):
-        formula = parse_element_query(value)
-        # A query without conditions pulls sub-documents only.
-        return UNKNOWN if next(conjuncts(formula), None) is None else Lacks(formula)
-    if own_bracket(value) in (ARRAY, REGEX, None):
-        return UNKNOWN
-    return Lacks(Leaf((), "$in", [value]))
-
-
-def _all_pulled(value: Any) -> Fact:
-    return Lacks(Leaf((), "$in", value)) if isinstance(value, list) else UNKNOWN
-
-
-_VALUE_FACTS: Final[Mapping[str, Callable[[Any], Fact]]] = {
-    "$set": constant,
-    "$currentDate": _current_date,
-    "$push": _pushed,
-    "$addToSet": _pushed,
-    "$pull": _pulled,
-    "$pullAll": _all_pulled,
-}
-_FIXED_FACTS: Final[Mapping[str, Fact]] = {
-    "$unset": ABSENT,
-    "$mul": Typed(NUMBERS),
-    "$min": PRESENT,
-    "$max": PRESENT,
-    "$bit": Typed(frozenset({"int", "long"})),
-    "$pop": UNKNOWN,
-}

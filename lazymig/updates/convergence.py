@@ -1,16 +1,16 @@
-"""Convergence: whether it is proved that no document matches a target any more after its update.
+"""The convergence of rules: whether it is proved that no document matches after its update.
 
-The one door to the rooms that prove it: `formulas`, `knowledge`, `parents`, `aftermath` and
-`pipelines`.
+Its parts are `knowledge`, `parents`, `operators`, `aftermath` and `pipelines`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
+from lazymig.query.operators import parse
+from lazymig.query.tree import Node
 from lazymig.updates.aftermath import after_operators
-from lazymig.updates.formulas import Formula, parse
 from lazymig.updates.knowledge import Fact, ask
 from lazymig.updates.parents import Parents, Path, assumable
 from lazymig.updates.pipelines import after_pipeline
@@ -18,13 +18,21 @@ from lazymig.updates.pipelines import after_pipeline
 __all__ = ["assumed_parents", "ends_match", "facts_after", "keeps_match", "leads_to"]
 
 
-def ends_match(target: Mapping[str, Any], update: Any, array_filters: Any = None) -> bool:
-    """Tell whether it is proved that no document matches `target` any more after `update`.
+Target: TypeAlias = "Mapping[str, Any] | Node"
+"""A MongoDB query, or what was parsed of it before."""
 
-    `target` is a MongoDB query and `update` an update that `check_update` accepts. True means: for
-    every document that matches, the server either rejects the update, or the updated document does
-    not match. False means that this is not so, or could not be proved. Raises ValueError for a
-    malformed target.
+
+def _tree_of(target: Target) -> Node:
+    return parse(target) if isinstance(target, Mapping) else target
+
+
+def ends_match(target: Target, update: Any, array_filters: Any = None) -> bool:
+    """Return whether it is proved that no document matches `target` any more after `update`.
+
+    `target` is a MongoDB query, or its tree, and `update` an update that `check_update` accepts.
+    True means: for every document that matches, the server either rejects the update, or the
+    updated document does not match. False means that this is not so, or could not be proved. Raises
+    ValueError for a malformed target.
 
     One assumption is made, and only where nothing can be proved without it (`assumed_parents` gives
     its paths): above a dotted path of the target or of the update there is no array, and in an
@@ -39,8 +47,8 @@ def ends_match(target: Mapping[str, Any], update: Any, array_filters: Any = None
     return any(answer is False for answer, _ in _answers_after(target, update, array_filters))
 
 
-def keeps_match(target: Mapping[str, Any], update: Any, array_filters: Any = None) -> bool:
-    """Tell whether it is proved that every document matches `target` after `update`.
+def keeps_match(target: Target, update: Any, array_filters: Any = None) -> bool:
+    """Return whether it is proved that every document matches `target` after `update`.
 
     As in `ends_match`, without any assumption; a document that MongoDB refuses keeps its match.
     """
@@ -48,16 +56,16 @@ def keeps_match(target: Mapping[str, Any], update: Any, array_filters: Any = Non
     return answer is True
 
 
-def facts_after(target: Mapping[str, Any], update: Any) -> list[Fact]:
+def facts_after(target: Target, update: Any) -> list[Fact]:
     """Return what is known of every document of a target after an update without array filters.
 
-    First without any assumption, then, if that may tell more, with all that `ends_match` assumes.
+    First without any assumption, then, if that may prove more, with all that `ends_match` assumes.
     """
-    return [after for after, _ in _facts_after(parse(target), update, None)]
+    return [after for after, _ in _facts_after(_tree_of(target), update, None)]
 
 
-def leads_to(facts: Sequence[Fact], goal: Formula) -> bool | None:
-    """Tell whether each document of which these facts are known matches a query, or none does.
+def leads_to(facts: Sequence[Fact], goal: Node) -> bool | None:
+    """Return whether each document of which these facts are known matches a query, or none does.
 
     `None`: it is not the same for all, or could not be proved. That none does is proved as in
     `ends_match`, that each does as in `keeps_match`.
@@ -82,20 +90,18 @@ def assumed_parents(
 
 
 def _answers_after(
-    target: Mapping[str, Any], update: Any, array_filters: Any
+    target: Target, update: Any, array_filters: Any
 ) -> Iterator[tuple[bool | None, set[Path]]]:
     """Yield what every updated document answers to the target, and the paths that it relies on."""
-    formula = parse(target)
+    formula = _tree_of(target)
     for after, parents in _facts_after(formula, update, array_filters):
         yield ask(formula, after), parents.relied
 
 
-def _facts_after(
-    formula: Formula, update: Any, array_filters: Any
-) -> Iterator[tuple[Fact, Parents]]:
+def _facts_after(formula: Node, update: Any, array_filters: Any) -> Iterator[tuple[Fact, Parents]]:
     """Yield what is known of every updated document.
 
-    First without any assumption, then, if that may tell more, with all that can be assumed.
+    First without any assumption, then, if that may prove more, with all that can be assumed.
     """
     for assumed in (frozenset(), assumable(formula, update)):
         parents = Parents(formula, assumed)

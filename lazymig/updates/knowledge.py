@@ -1,7 +1,7 @@
-"""What is known of a document without having it, and what a formula answers over that.
+"""The knowledge of a document that is not at hand, and what a formula answers over it.
 
-Three-valued: True and False hold for every document of which the fact is known, None tells
-nothing. How the facts come about is told in `aftermath` and `pipelines`.
+Three-valued: True and False hold for every document of which the fact is known, None says nothing.
+The facts come from `aftermath` and `pipelines`.
 """
 
 from __future__ import annotations
@@ -11,34 +11,22 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final, TypeAlias
-from uuid import UUID
 
-import bson
-from bson import DBRef, Decimal128, Int64, ObjectId, Timestamp
+from bson import Decimal128, Int64, ObjectId, Timestamp
 
-from lazymig.query.matching import compile_judge
-from lazymig.raw.encoding import ANY_UUID, ANY_VALUE
+from lazymig.query.checks import own_bracket
+from lazymig.query.operators import OPERATORS, comparands
+from lazymig.query.predicates import at_path, test_of
+from lazymig.query.tree import And, Compare, Node, Not, Or, conjuncts, fingerprint
+from lazymig.raw.encoding import ANY_VALUE, as_read_back
 from lazymig.raw.values import (
     ARRAY,
     BOOL,
     NULL,
-    NUMBER,
     REGEX,
     STRING,
     bracket,
     is_array,
-)
-from lazymig.updates.formulas import (
-    COMPARISONS,
-    All,
-    Formula,
-    Leaf,
-    Not,
-    comparands,
-    conjuncts,
-    fingerprint,
-    own_bracket,
-    parse_element_query,
 )
 
 __all__ = [
@@ -139,7 +127,7 @@ class Each:
     """
 
     selector: str
-    condition: Formula
+    condition: Node
     element: Fact
     filtered: bool
     nested: bool
@@ -159,7 +147,7 @@ class Lacks:
     `nested`: elements may be arrays.
     """
 
-    formula: Formula
+    formula: Node
     nested: bool = True
 
 
@@ -202,24 +190,11 @@ CONTAINERS: Final = frozenset({"object", "array"})
 
 def constant(value: Any) -> Value:
     """Return the fact that exactly `value` was stored, as it is read back from BSON."""
-    return Value(_as_stored(value))
-
-
-def _as_stored(value: Any) -> Any:
-    """Return `value` as it is read back; what cannot be known becomes ANY_VALUE."""
-    if value is ANY_VALUE or isinstance(value, UUID):
-        return value  # how a UUID is stored, the client decides: as binary data in any case
-    if isinstance(value, DBRef):
-        value = value.as_doc()
-    if isinstance(value, Mapping):
-        return {key: _as_stored(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_as_stored(item) for item in value]
-    return bson.decode(bson.encode({"v": value}, codec_options=ANY_UUID))["v"]
+    return Value(as_read_back(value))
 
 
 def is_present(fact: Fact | None) -> bool:
-    """Tell whether something is certainly stored where `fact` is known."""
+    """Return whether something is certainly stored where `fact` is known."""
     if isinstance(fact, OneOf):
         return all(map(is_present, fact.facts))
     if isinstance(fact, Document):
@@ -231,11 +206,11 @@ def is_present(fact: Fact | None) -> bool:
 
 
 def implies_presence(
-    target: Formula,
+    target: Node,
     parts: tuple[str, ...],
     may_be_array: Callable[[tuple[str, ...]], bool] = lambda _: False,
 ) -> bool:
-    """Tell whether only documents that have the path can match.
+    """Return whether only documents that have the path can match.
 
     `may_be_array` says it of the parents of the path, none of which is taken for an array by
     default; below an array, some element has the path.
@@ -249,22 +224,23 @@ def implies_presence(
     return ask(target, without) is False
 
 
-def ask(formula: Formula, fact: Fact) -> bool | None:
-    """Answer the formula for every document of which `fact` is known; None: cannot tell."""
-    if isinstance(formula, Leaf):
+def ask(formula: Node, fact: Fact) -> bool | None:
+    """Answer the formula for every document of which `fact` is known; None: not known."""
+    if isinstance(formula, Compare):
         return _ask_leaf(fact, formula.path, formula)
     if isinstance(formula, Not):
         answer = ask(formula.part, fact)
         return None if answer is None else not answer
-    if isinstance(formula, All):
-        answers = [ask(part, fact) for part in formula.parts]
-        if False in answers:
-            return False
-        return None if None in answers else True
+    if isinstance(formula, (And, Or)):
+        answers = {ask(part, fact) for part in formula.parts}
+        ends = isinstance(formula, Or)
+        if ends in answers:
+            return ends
+        return None if None in answers else not ends
     return None
 
 
-def _ask_leaf(fact: Fact | None, path: tuple[str, ...], leaf: Leaf) -> bool | None:
+def _ask_leaf(fact: Fact | None, path: tuple[str, ...], leaf: Compare) -> bool | None:
     """Answer `leaf` where `path` is what remains of its path beneath `fact`."""
     if isinstance(fact, Document):
         return _ask_document(fact, path, leaf)
@@ -291,7 +267,7 @@ def _ask_leaf(fact: Fact | None, path: tuple[str, ...], leaf: Leaf) -> bool | No
     return None
 
 
-def _ask_document(fact: Document, path: tuple[str, ...], leaf: Leaf) -> bool | None:
+def _ask_document(fact: Document, path: tuple[str, ...], leaf: Compare) -> bool | None:
     if path:
         answer = _ask_leaf(fact.child(path[0]), path[1:], leaf)
         if fact.array is Arrays.NONE:
@@ -310,7 +286,8 @@ def _ask_document(fact: Document, path: tuple[str, ...], leaf: Leaf) -> bool | N
     if fact.array is Arrays.ANY:
         return None
     if leaf.operator == "$elemMatch":
-        inner = parse_element_query(leaf.operand)
+        inner = leaf.inner
+        assert inner is not None
         element = replace(fact, array=Arrays.NONE)
         fails = ask(inner, element) is False and ask(inner, NESTED) is False
         return False if fails else None
@@ -319,18 +296,18 @@ def _ask_document(fact: Document, path: tuple[str, ...], leaf: Leaf) -> bool | N
     return False if answer is False and _ask_nested((), leaf) is False else None
 
 
-def _ask_nested(path: tuple[str, ...], leaf: Leaf) -> bool | None:
+def _ask_nested(path: tuple[str, ...], leaf: Compare) -> bool | None:
     """Answer for an array as a whole: its elements are not looked at; its fields are numbers."""
     if path:
         return None if path[0].isdecimal() else _judge({}, path, leaf)
-    if leaf.operator in ("$size", "$elemMatch"):
+    if not test_of(leaf).spreads:
         return None
     if any(own_bracket(comparand) in (ARRAY, None) for comparand in comparands(leaf)):
         return None
     return _judge({"v": []}, (), leaf)
 
 
-def _ask_barren(path: tuple[str, ...], leaf: Leaf) -> bool | None:
+def _ask_barren(path: tuple[str, ...], leaf: Compare) -> bool | None:
     if path:
         return False if not path[0].isdecimal() and _judge({}, path, leaf) is False else None
     if leaf.operator == "$type" and leaf.operand in ("object", ["object"], 3, [3]):
@@ -343,12 +320,11 @@ def _agreed(answers: Iterable[bool | None]) -> bool | None:
     return distinct.pop() if len(distinct) == 1 else None
 
 
-def _judge(document: Mapping[str, Any], path: tuple[str, ...], leaf: Leaf) -> bool | None:
-    judge = compile_judge({".".join(("v", *path)): leaf.condition()})
-    return judge(document)
+def _judge(document: Mapping[str, Any], path: tuple[str, ...], leaf: Compare) -> bool | None:
+    return at_path(("v", *path), test_of(leaf))(document)
 
 
-def _ask_typed(types: frozenset[str], path: tuple[str, ...], leaf: Leaf) -> bool | None:
+def _ask_typed(types: frozenset[str], path: tuple[str, ...], leaf: Compare) -> bool | None:
     if path and types & CONTAINERS:
         return None
     if leaf.operator == "$exists":
@@ -362,27 +338,28 @@ def _ask_typed(types: frozenset[str], path: tuple[str, ...], leaf: Leaf) -> bool
         return None
     # The samples are all the values there are of null and bool, and no others.
     open_brackets = set(map(bracket, samples)) - {NULL, BOOL}
-    asked = set(map(own_bracket, comparands(leaf)))
-    if leaf.operator == "$mod":
-        asked.add(NUMBER)
-    if leaf.operator == "$regex" or REGEX in asked:
-        asked.add(STRING)
+    looked_at = OPERATORS[leaf.operator].brackets
+    if looked_at is None:
+        return None
+    asked = looked_at.union(map(own_bracket, comparands(leaf)))
+    if REGEX in asked:
+        asked |= {STRING}
     return None if None in asked or asked & open_brackets else answer
 
 
-def _ask_each(fact: Each, path: tuple[str, ...], leaf: Leaf) -> bool | None:
+def _ask_each(fact: Each, path: tuple[str, ...], leaf: Compare) -> bool | None:
     """Answer False where no element satisfies the leaf; an empty array forbids any True."""
     element = fact.element
     if path:
         if path[0].isdecimal() or _judge({}, path, leaf) is not False:
             return None
-        inner: Formula = replace(leaf, path=path)
+        inner: Node = replace(leaf, path=path)
         if isinstance(element, Document):
             element = replace(element, array=Arrays.NONE)  # no path goes into an array in an array
     elif leaf.operator == "$exists":
         return True
-    elif leaf.operator == "$elemMatch":
-        inner = parse_element_query(leaf.operand)
+    elif leaf.inner is not None:
+        inner = leaf.inner
         if fact.nested and ask(inner, NESTED) is not False:
             return None
     elif _asks_elements(leaf):
@@ -395,13 +372,13 @@ def _ask_each(fact: Each, path: tuple[str, ...], leaf: Leaf) -> bool | None:
     return False if untouched_fail and ask(inner, element) is False else None
 
 
-def _implies(stronger: Formula, weaker: Formula) -> bool:
-    """Tell whether each conjunct of `weaker` is one of `stronger`."""
+def _implies(stronger: Node, weaker: Node) -> bool:
+    """Return whether each conjunct of `weaker` is one of `stronger`."""
     given = {fingerprint(part) for part in conjuncts(stronger)}
     return given >= {fingerprint(part) for part in conjuncts(weaker)}
 
 
-def _ask_holds(fact: Holds, path: tuple[str, ...], leaf: Leaf) -> bool | None:
+def _ask_holds(fact: Holds, path: tuple[str, ...], leaf: Compare) -> bool | None:
     if not path and leaf.operator == "$exists":
         return True
     if not path and leaf.operator == "$type":
@@ -409,9 +386,8 @@ def _ask_holds(fact: Holds, path: tuple[str, ...], leaf: Leaf) -> bool | None:
     if not path and leaf.operator == "$size" and leaf.operand == 0:
         return False if fact.elements else None
     # More elements can only add to the answers of these, and Python's yes stays a yes.
-    monotone = leaf.operator in (*COMPARISONS, "$in", "$exists")
     if (
-        not monotone
+        not OPERATORS[leaf.operator].grows
         or any(part.isdecimal() for part in path)
         or any(map(is_array, comparands(leaf)))
     ):
@@ -419,16 +395,16 @@ def _ask_holds(fact: Holds, path: tuple[str, ...], leaf: Leaf) -> bool | None:
     return _judge({"v": list(fact.elements)}, path, leaf) or None
 
 
-def _ask_lacks(fact: Lacks, path: tuple[str, ...], leaf: Leaf) -> bool | None:
+def _ask_lacks(fact: Lacks, path: tuple[str, ...], leaf: Compare) -> bool | None:
     """Answer False where whatever satisfies the leaf satisfies what no element does."""
     if _judge({}, path, leaf) is not False:
         return None
     if path:
         if path[0].isdecimal():
             return None
-        inner: Formula = replace(leaf, path=path)
-    elif leaf.operator == "$elemMatch":
-        inner = parse_element_query(leaf.operand)
+        inner: Node = replace(leaf, path=path)
+    elif leaf.inner is not None:
+        inner = leaf.inner
         if fact.nested and ask(inner, NESTED) is not False:
             return None
     elif not _asks_elements(leaf):
@@ -440,17 +416,17 @@ def _ask_lacks(fact: Lacks, path: tuple[str, ...], leaf: Leaf) -> bool | None:
     return False if _implies(inner, fact.formula) else None
 
 
-def _asks_elements(leaf: Leaf) -> bool:
-    """Tell whether an array answers the leaf by its elements alone, and never as a whole."""
-    return leaf.operator in (*COMPARISONS, "$in", "$regex", "$mod") and not any(
+def _asks_elements(leaf: Compare) -> bool:
+    """Return whether an array answers the leaf by its elements alone, and never as a whole."""
+    return OPERATORS[leaf.operator].by_elements and not any(
         own_bracket(comparand) in (ARRAY, None) for comparand in comparands(leaf)
     )
 
 
 def _lacks_values(fact: Lacks, values: Sequence[Any]) -> bool:
-    """Tell whether none of the values is an element."""
+    """Return whether none of the values is an element."""
     first, *others = conjuncts(fact.formula)
-    if not isinstance(first, Leaf) or first.path or first.operator not in ("$eq", "$in"):
+    if not isinstance(first, Compare) or first.path or first.operator not in ("$eq", "$in"):
         return False
     if others:
         return False  # they leave some of the values where they are
@@ -461,4 +437,4 @@ def _lacks_values(fact: Lacks, values: Sequence[Any]) -> bool:
 
 
 def _fingerprint_of_value(value: Any) -> Any:
-    return fingerprint(Leaf((), "$eq", value))
+    return fingerprint(Compare((), "$eq", value))

@@ -1,4 +1,4 @@
-"""What lies above the paths that a rule names: sub-documents, or arrays of them.
+"""The parents of the paths that a rule names: sub-documents, or arrays of them.
 
 MongoDB treats a path through an array in several ways: operators refuse it, `$unset` does nothing,
 stages write each element. A proof has to hold for all of them.
@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-from lazymig.updates.formulas import All, Formula, Leaf, Not, comparands, parse_element_query
+from lazymig.query.operators import comparands
+from lazymig.query.tree import And, Compare, Node, Not, Or, Path
 from lazymig.updates.knowledge import ARRAY_TYPE, BARREN, Document, Fact, ask, is_present
+from lazymig.updates.operators import OPERATORS
 from lazymig.updates.update import SET_STAGES, read_paths, unset_stage_paths
 
 __all__ = ["ELEMENT", "Parents", "Path", "assumable", "questions"]
-
-Path: TypeAlias = "tuple[str, ...]"
 
 ELEMENT: Final = "$[]"
 """The component of a path that stands for the elements of an array."""
@@ -31,13 +31,13 @@ class Parents:
     may have an array.
     """
 
-    target: Formula
+    target: Node
     assumed: frozenset[Path] = frozenset()
     relied: set[Path] = field(default_factory=set)
     open_to_arrays: set[Path] = field(default_factory=set)
 
     def may_be_array(self, path: Path) -> bool:
-        """Tell whether a document that matches may have an array at a path."""
+        """Return whether a document that matches may have an array at a path."""
         if ELEMENT not in path and self.excludes(path, ARRAY_TYPE):
             return False
         if path in self.assumed:
@@ -47,17 +47,17 @@ class Parents:
         return True
 
     def holds_document(self, path: Path) -> bool:
-        """Tell whether there is a sub-document at a path, or in the array that is there."""
+        """Return whether there is a sub-document at a path, or in the array that is there."""
         return ELEMENT not in path and self.excludes(path, BARREN)
 
     def excludes(self, path: Path, fact: Fact) -> bool:
-        """Tell whether no document matches that has what `fact` says at a path without arrays."""
+        """Return whether no document matches that has what `fact` says at a path without arrays."""
         for name in reversed(path):
             fact = Document({name: fact}, exists=is_present(fact))
         return ask(self.target, fact) is False
 
 
-def assumable(target: Formula, update: Any) -> frozenset[Path]:
+def assumable(target: Node, update: Any) -> frozenset[Path]:
     """Return the parents that may be taken for sub-documents.
 
     They are those above the dotted paths that target and update name, except where the target
@@ -66,7 +66,7 @@ def assumable(target: Formula, update: Any) -> frozenset[Path]:
     asked = list(questions(target, (), positive=True))
     named = [*(path for path, _, _ in asked), *_update_paths(update)]
     parents = {path[:end] for path in named for end in range(1, len(path)) if _is_name(path[end])}
-    spoken_of = {path for path, leaf, positive in asked if not _is_neutral(leaf, positive)}
+    spoken_of = {path for path, leaf, positive in asked if not _is_neutral(leaf, positive=positive)}
     spoken_of |= {
         path[:end] for path in named for end in range(1, len(path)) if path[end].isdecimal()
     }
@@ -78,24 +78,23 @@ def _is_name(part: str) -> bool:
 
 
 def questions(
-    formula: Formula, prefix: Path, *, positive: bool
-) -> Iterator[tuple[Path, Leaf, bool]]:
+    formula: Node, prefix: Path, *, positive: bool
+) -> Iterator[tuple[Path, Compare, bool]]:
     """Yield each condition of a formula with its path, and whether it is asked for or ruled out."""
     if isinstance(formula, Not):
         yield from questions(formula.part, prefix, positive=not positive)
-    elif isinstance(formula, All):
+    elif isinstance(formula, (And, Or)):
         for part in formula.parts:
             yield from questions(part, prefix, positive=positive)
-    elif isinstance(formula, Leaf):
+    elif isinstance(formula, Compare):
         path = (*prefix, *formula.path)
         yield path, formula, positive
-        if formula.operator == "$elemMatch" and isinstance(formula.operand, Mapping):
-            inner = parse_element_query(formula.operand)
-            yield from questions(inner, (*path, ELEMENT), positive=positive)
+        if formula.inner is not None:
+            yield from questions(formula.inner, (*path, ELEMENT), positive=positive)
 
 
-def _is_neutral(leaf: Leaf, positive: bool) -> bool:
-    """Tell whether a question about a parent leaves open, as most do, that it is a sub-document."""
+def _is_neutral(leaf: Compare, *, positive: bool) -> bool:
+    """Return whether a question about a parent leaves open that it is a sub-document."""
     if leaf.operator == "$exists":
         return True
     if leaf.operator == "$eq":
@@ -111,7 +110,7 @@ def _update_paths(update: Any) -> Iterator[Path]:
         for operator, fields in update.items():
             for path, value in fields.items():
                 yield _parts(path)
-                if operator == "$rename":
+                if OPERATORS[operator].moves:
                     yield _parts(value)
         return
     for stage in update:

@@ -1,7 +1,7 @@
-"""What is known of every document once the stages of an update pipeline have run.
+"""The knowledge of every document that the stages of an update pipeline leave.
 
-Nothing is executed: the stages, their expressions and the target that found the documents tell
-all. Updates of operators are read in `aftermath`.
+Nothing is executed: it follows from the stages, their expressions and the target that found the
+documents. Updates of operators are read in `aftermath`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from lazymig.query.operators import is_expression
 from lazymig.raw.encoding import ANY_VALUE, AnyValue
+from lazymig.raw.values import TYPE_ALIASES
 from lazymig.updates.knowledge import (
     ABSENT,
     ARRAY_TYPE,
@@ -176,7 +177,7 @@ def _inputs(argument: Any) -> list[Any]:
 
 
 def _is_never_null(expression: Any, state: _Stages) -> bool:
-    """Tell whether an expression gives something other than null for every document."""
+    """Return whether an expression gives something other than null for every document."""
     if isinstance(expression, str) and expression.startswith("$") and expression[1:2] != "$":
         parts = tuple(expression[1:].split("."))
         if state.original and state.document.child(parts[0]) is None:
@@ -324,15 +325,6 @@ _NULL_OF_NULL: Final = frozenset(
 # What `$convert` gives, by the name or the number of a type.
 _CONVERSIONS: Final[Mapping[Any, str]] = {
     key: name
-    for number, name in (
-        (1, "double"),
-        (2, "string"),
-        (7, "objectId"),
-        (8, "bool"),
-        (9, "date"),
-        (16, "int"),
-        (18, "long"),
-        (19, "decimal"),
-    )
-    for key in (name, number)
+    for name in ("double", "string", "objectId", "bool", "date", "int", "long", "decimal")
+    for key in (name, TYPE_ALIASES[name])
 }

@@ -1,6 +1,6 @@
-"""Updates before they run: are they well-formed, and which paths do they write.
+"""The checks of an update before it runs, and the paths that it writes, reads and names.
 
-What an update does to the documents that a target finds is told in `convergence`.
+What an update does to the documents that a target finds is the subject of `convergence`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from typing import Any, Final
 import bson
 from bson.errors import BSONError
 
+from lazymig.characters import cut
+from lazymig.query.expressions import expression_paths
 from lazymig.query.operators import is_expression
 from lazymig.raw.encoding import ANY_UUID, ANY_VALUE
 from lazymig.raw.paths import model_path
 from lazymig.redaction import excerpt
+from lazymig.updates.operators import OPERATORS
 
 __all__ = [
     "SET_STAGES",
@@ -38,18 +41,11 @@ SET_STAGES: Final = ("$set", "$addFields")
 """The stages of a pipeline that write fields."""
 
 
-_OPERATORS: Final = frozenset(
-    {
-        *("$set", "$unset", "$setOnInsert", "$rename", "$currentDate"),
-        *("$inc", "$mul", "$min", "$max", "$bit"),
-        *("$push", "$addToSet", "$pop", "$pull", "$pullAll"),
-    }
-)
 _REPLACE_STAGES: Final = ("$replaceRoot", "$replaceWith")
 _STAGES: Final = (*SET_STAGES, "$unset", "$project", *_REPLACE_STAGES)
 
 
-# --- Is it well-formed? -----------------------------------------------------------------
+# --- Checks -----------------------------------------------------------------------------
 
 
 def check_update(update: Any, array_filters: Any = None) -> None:
@@ -92,9 +88,9 @@ def _check_operators(update: Mapping[str, Any]) -> None:
         )
     written: list[tuple[str, str]] = []
     for operator, fields in update.items():
-        if operator not in _OPERATORS:
+        if operator not in OPERATORS:
             raise ValueError(
-                f"{operator} is not an update operator; use one of {', '.join(sorted(_OPERATORS))}"
+                f"{operator} is not an update operator; use one of {', '.join(sorted(OPERATORS))}"
             )
         if not isinstance(fields, Mapping) or not fields:
             raise ValueError(
@@ -103,25 +99,26 @@ def _check_operators(update: Mapping[str, Any]) -> None:
         for path, value in fields.items():
             _check_path(operator, path)
             written.append((operator, path))
-            if operator == "$rename":
-                _check_rename(path, value)
+            if OPERATORS[operator].moves:
+                _check_move(operator, path, value)
                 written.append((operator, value))
             _check_encodes(operator, path, value)
     _check_conflicts(written)
 
 
-def _check_rename(source: str, destination: Any) -> None:
+def _check_move(operator: str, source: str, destination: Any) -> None:
     if not isinstance(destination, str):
         raise ValueError(
-            f"$rename of '{source}' is given {_brief(destination)}; give the new path as a string"
+            f"{operator} of '{source}' is given {_brief(destination)}; "
+            "give the new path as a string"
         )
-    _check_path("$rename", destination)
+    _check_path(operator, destination)
     if source == destination:
-        raise ValueError(f"$rename of '{source}' to itself; give another path, or drop it")
+        raise ValueError(f"{operator} of '{source}' to itself; give another path, or drop it")
     for path in (source, destination):
         if any(part.startswith("$") for part in path.split(".")):
             raise ValueError(
-                f"$rename with the positional path '{path}'; "
+                f"{operator} with the positional path '{path}'; "
                 "in elements of arrays nothing can be renamed, use a pipeline with $map"
             )
 
@@ -265,19 +262,18 @@ def _without_any(value: Any) -> Any:
 
 
 def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return cut(repr(value), 60)
 
 
 def _names(names: Any) -> str:
     return ", ".join(f"'{name}'" for name in names) or "nothing"
 
 
-# --- Which paths does it write? ----------------------------------------------------------
+# --- Paths -----------------------------------------------------------------------------
 
 
 def written_paths(update: Any) -> frozenset[str] | None:
-    """Return the dotted paths that a well-formed update may change; None: cannot tell.
+    """Return the dotted paths that a well-formed update may change; None: not known.
 
     Positional components and array indexes are left out: `items.$[e].qty` gives `items.qty`, so
     that paths compare with a model's. `$setOnInsert` writes nothing, for nothing is upserted.
@@ -292,7 +288,7 @@ def written_paths(update: Any) -> frozenset[str] | None:
 
 @dataclass(frozen=True, slots=True)
 class NamedPath:
-    """A path as an update operator names it; `destination` is that of `$rename`."""
+    """A path as an update operator names it; `destination` is where `$rename` moves it."""
 
     operator: str
     path: str
@@ -304,9 +300,9 @@ def named_paths(update: Any) -> frozenset[NamedPath]:
     if not isinstance(update, Mapping):
         return frozenset()
     return frozenset(
-        NamedPath(operator, path, value if operator == "$rename" else None)
+        NamedPath(operator, path, value if OPERATORS[operator].moves else None)
         for operator, fields in update.items()
-        if operator != "$setOnInsert"
+        if OPERATORS[operator].writes
         for path, value in fields.items()
     )
 
@@ -314,24 +310,10 @@ def named_paths(update: Any) -> frozenset[NamedPath]:
 def read_paths(update: Any) -> frozenset[str] | None:
     """Return the paths whose values an update puts elsewhere: those that a pipeline names.
 
-    None if they cannot be told, as with `$$ROOT` or `$getField`. Operators compute from nothing but
+    None if they are not known, as with `$$ROOT` or `$getField`. Operators compute from nothing but
     the paths that they write.
     """
-    found: set[str] = set()
-    left: list[Any] = [update] if isinstance(update, (list, tuple)) else []
-    while left:
-        value = left.pop()
-        if isinstance(value, Mapping):
-            if "$getField" in value:
-                return None
-            left.extend(value.values())
-        elif isinstance(value, (list, tuple)):
-            left.extend(value)
-        elif isinstance(value, str) and value.startswith(("$$ROOT", "$$CURRENT")):
-            return None
-        elif isinstance(value, str) and value.startswith("$") and not value.startswith("$$"):
-            found.add(value[1:])
-    return frozenset(found)
+    return expression_paths(update) if isinstance(update, (list, tuple)) else frozenset()
 
 
 def filtered_paths(update: Any, array_filters: Any) -> frozenset[str]:
@@ -362,7 +344,7 @@ def removed_paths(update: Any) -> frozenset[str]:
 
 
 def created_paths(update: Any) -> frozenset[str] | None:
-    """Return the paths that are meant to be there after `update`; None: cannot tell.
+    """Return the paths that are meant to be there after `update`; None: not known.
 
     These are all written paths but those taken away. A field that a pipeline sets in one stage and
     unsets in a later one is not among them.
@@ -379,14 +361,13 @@ def created_paths(update: Any) -> frozenset[str] | None:
 
 
 def _changes(update: Any) -> Iterator[tuple[bool, str | None]]:
-    """Yield (takes away?, path) in the order of execution; the path None: cannot tell."""
+    """Yield (takes away?, path) in the order of execution; the path None: not known."""
     if isinstance(update, Mapping):
         for operator, fields in update.items():
-            if operator == "$setOnInsert":
-                continue
-            for path, value in fields.items():
-                yield operator in ("$unset", "$rename"), model_path(path)
-                if operator == "$rename":
+            row = OPERATORS[operator]
+            for path, value in fields.items() if row.writes else ():
+                yield row.removes, model_path(path)
+                if row.moves:
                     yield False, model_path(value)
         return
     for stage in update:

@@ -48,6 +48,9 @@ TOLD = {
     ),
     "union": ([{"$unionWith": "b"}, {"$group": {"_id": "$a"}}], {"a"}, {"x"}),
     "facets": ([{"$facet": {"n": [COUNT], "a": [{"$sortByCount": "$a"}]}}], {"a"}, {"x"}),
+    "root's field": ([{"$group": {"_id": "$$ROOT.a"}}], {"a"}, {"x"}),
+    "current": ([{"$group": {"_id": "$$CURRENT.a"}}], {"a"}, {"x"}),
+    "literal": ([{"$group": {"_id": {"$ifNull": ["$a", {"$literal": "$x"}]}}}], {"a"}, {"x"}),
     "new field": ([{"$set": {"n": "$a"}}, {"$group": {"_id": "$n"}}], {"a"}, {"x"}),
 }
 
@@ -69,8 +72,6 @@ UNTOLD = {
     "only the id left out": [{"$project": {"_id": 0}}],
     "nested, perhaps left out": [{"$project": {"a": {"b": 0}}}],
     "root": [{"$group": {"_id": None, "all": {"$push": "$$ROOT"}}}],
-    "root's field": [{"$group": {"_id": "$$ROOT.a"}}],
-    "current": [{"$group": {"_id": "$$CURRENT.a"}}],
     "hidden": [{"$group": {"_id": {"$getField": "a"}}}],
     "where": [{"$match": {"$where": "this.a"}}, {"$count": "n"}],
     "whole documents, joined": [{"$lookup": {"from": "b", "as": "b", "pipeline": []}}],

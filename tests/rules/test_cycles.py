@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from lazymig.rules.binding import bind
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.cycles import certain_cycles, may_be_reopened
-from lazymig.rules.discovery import BoundRule, bind, discover
+from lazymig.rules.discovery import discover
 from tests.support.handlers import copying, handler, rule
 
 

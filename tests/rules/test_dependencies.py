@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from lazymig.rules.binding import bind
 from lazymig.rules.dependencies import Footprint, footprint_of, meet, with_dependencies
-from lazymig.rules.discovery import bind, discover
+from lazymig.rules.discovery import discover
 from tests.support.handlers import handler, rule
 
 Flat = Mapping[str, int]

@@ -9,7 +9,9 @@ import pytest
 
 import lazymig
 from lazymig.errors import RuleDefinitionError, UpdateQueryError
-from lazymig.rules.discovery import BoundRule, bind, discover
+from lazymig.rules.binding import bind
+from lazymig.rules.bound_rule import BoundRule
+from lazymig.rules.discovery import discover
 from lazymig.rules.document import ReadDocument
 from lazymig.rules.once import CLAIM, OnceOptions, once, once_options
 from lazymig.rules.rule import RuleHandler

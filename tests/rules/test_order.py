@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from lazymig.rules.discovery import BoundRule, bind, discover
+from lazymig.rules.binding import bind
+from lazymig.rules.bound_rule import BoundRule
+from lazymig.rules.discovery import discover
 from lazymig.rules.order import commute, held_back, starting_rules
 from lazymig.rules.rule import RuleHandler
 from tests.support.handlers import copying, rule

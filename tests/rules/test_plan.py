@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from lazymig.raw.paths import overlaps
-from lazymig.rules.discovery import bind, discover
+from lazymig.rules.binding import bind
+from lazymig.rules.discovery import discover
+from lazymig.rules.once import once
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.rule import RuleHandler
 from tests.support.handlers import rule
@@ -39,6 +41,12 @@ def _unset(path: str) -> Any:
     return rule({path: {"$exists": True}}, {"$unset": {path: ""}})
 
 
+def _sent(self: Any) -> None:
+    self.target, self.update = {"b": {"$exists": True}}, {"$unset": {"b": ""}}
+    if self.status:
+        return
+
+
 def _named(found: dict[int, list[Any]]) -> dict[int, list[str]]:
     return {index: [each.name for each in rules] for index, rules in found.items()}
 
@@ -57,6 +65,28 @@ def _named(found: dict[int, list[Any]]) -> dict[int, list[str]]:
 def test_paths_overlap_where_one_holds_the_other(path: str, other: str, expected: bool) -> None:
     """Paths overlap if they are the same or one lies below the other, by whole names."""
     assert overlaps(path, other) is expected
+
+
+def test_a_plan_gives_the_queries_of_its_rules() -> None:
+    """The filter on classes is part of each query, wider in reports; a claim keeps a once rule."""
+    old = {"$exists": True}
+    plan = replace(
+        _plan_of(migration01__a=_unset("a"), migration02__b=once(_sent)),
+        concern={"_cls": "Post"},
+        inherited_concern={"migration02__b": {"_cls": {"$in": ["Post", "Note"]}}},
+    )
+    first, second = plan.lazy
+    assert plan.query_of(first) == {"_cls": "Post", "a": old}
+    assert plan.query_of_any([first]) == plan.query_of(first)
+    assert plan.query_of_any([first, second]) == {
+        "_cls": "Post",
+        "$or": [{"a": old}, {"b": old}],
+    }
+    wider = {"_cls": {"$in": ["Post", "Note"]}}
+    assert plan.reported_query_of(second) == {**wider, "b": old}
+    assert plan.needing_query_of(first) == plan.query_of(first)
+    left_behind = {"_lazymig.rule": "migration02__b"}
+    assert plan.needing_query_of(second) == {**wider, "$or": [{"b": old}, left_behind]}
 
 
 def test_judging_finds_the_rules_of_each_document() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from lazymig.rules.discovery import bind, discover
+from lazymig.rules.binding import bind
+from lazymig.rules.discovery import discover
 from lazymig.rules.rule import RuleHandler
 
 _numbers = itertools.count()

@@ -12,7 +12,7 @@ from bson import Binary, DBRef, Decimal128, Int64, ObjectId
 from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions
 
-from lazymig.testing.shapes import differences, told
+from lazymig.testing.shapes import compared, described
 
 OPTIONS: CodecOptions[Any] = CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
 DAY = datetime(2020, 1, 1)
@@ -21,7 +21,7 @@ SOME_UUID = uuid.UUID(int=1)
 
 
 def _paths(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    found = differences(first, second, OPTIONS)
+    found = compared(first, second, OPTIONS)
     return [".".join(map(str, difference.path)) for difference in found]
 
 
@@ -91,15 +91,15 @@ def test_dates_may_be_apart_where_that_is_allowed() -> None:
     allowance = timedelta(seconds=1)
     near = {"path": DAY + timedelta(seconds=1)}
     far = {"path": DAY + timedelta(seconds=2)}
-    assert differences({"path": DAY}, near, OPTIONS, apart=allowance) == []
-    assert len(differences({"path": DAY}, far, OPTIONS, apart=allowance)) == 1
-    assert len(differences({"path": 1.0}, {"path": 1.5}, OPTIONS, apart=allowance)) == 1
+    assert compared({"path": DAY}, near, OPTIONS, apart=allowance) == []
+    assert len(compared({"path": DAY}, far, OPTIONS, apart=allowance)) == 1
+    assert len(compared({"path": 1.0}, {"path": 1.5}, OPTIONS, apart=allowance)) == 1
 
 
 def test_a_difference_is_told_with_values_and_types() -> None:
     """Each difference is told by its path, and behind each label value and BSON type."""
-    found = differences({"n": {"m": 1}}, {"n": {"m": True}, "x": Int64(2**40)}, OPTIONS)
-    assert told(found, ("expected", "stored"), {"n": {"m": "1"}}).splitlines() == [
+    found = compared({"n": {"m": 1}}, {"n": {"m": True}, "x": Int64(2**40)}, OPTIONS)
+    assert described(found, ("expected", "stored"), {"n": {"m": "1"}}).splitlines() == [
         "  n.m",
         "    before:   '1' (string)",
         "    expected: 1 (int)",
@@ -114,7 +114,7 @@ def test_a_difference_is_told_with_values_and_types() -> None:
 def test_what_is_told_stays_short() -> None:
     """Long values are cut, and beyond 20 paths the rest is only counted."""
     first = {f"path{number}": "x" * 1000 for number in range(30)}
-    lines = told(differences(first, {}, OPTIONS), ("one", "two")).splitlines()
+    lines = described(compared(first, {}, OPTIONS), ("one", "two")).splitlines()
     assert lines[-1] == "  and 10 more"
     assert len(lines) == 20 * 3 + 1
     assert max(map(len, lines)) < 250

@@ -18,7 +18,8 @@ from pymongo.collection import Collection
 
 from lazymig import DocumentMigration
 from lazymig.query.matching import compile_query
-from lazymig.rules.discovery import bind, discover
+from lazymig.rules.binding import bind
+from lazymig.rules.discovery import discover
 from lazymig.rules.rewrite.rewriting import compile_step, rewrite
 from lazymig.updates.convergence import ends_match
 

@@ -33,7 +33,7 @@ from lazymig.engines.refusals import (
 from lazymig.engines.store import Store
 from lazymig.query.matching import compile_query
 from lazymig.raw.encoding import ANY_UUID
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.document import ReadDocument
 from lazymig.rules.rule import Evaluation
 from lazymig.updates.forecast import Forecast

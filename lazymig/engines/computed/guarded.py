@@ -25,7 +25,7 @@ from lazymig.engines.store import Store
 from lazymig.errors import MigrationConflict
 from lazymig.raw.encoding import ANY_UUID
 from lazymig.raw.paths import overlaps
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.repetition import is_repeatable
 from lazymig.rules.rule import Evaluation
 from lazymig.updates.update import written_paths

@@ -11,7 +11,7 @@ from pymongo.errors import PyMongoError
 from lazymig.engines.access import Raw, key_of
 from lazymig.engines.driver_errors import waited_too_long
 from lazymig.errors import MigrationError, MigrationFailed
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 
 __all__ = ["AtWork", "Circular", "Place", "circular", "place_of", "was_logged"]
 

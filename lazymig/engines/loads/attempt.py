@@ -23,7 +23,7 @@ from lazymig.engines.sessions import not_in_a_transaction
 from lazymig.engines.store import Store
 from lazymig.errors import MigrationError
 from lazymig.raw.paths import overlaps
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 
 __all__ = ["Attempt", "Job"]

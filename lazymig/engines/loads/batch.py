@@ -24,7 +24,7 @@ from lazymig.engines.refusal_log import log_refusal
 from lazymig.engines.sessions import not_at_a_snapshot, raise_if_aborted
 from lazymig.errors import MigrationError, MigrationTimeout
 from lazymig.redaction import bare
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 
 __all__ = ["BatchMigration", "Failure", "announce_failure"]

@@ -17,7 +17,7 @@ from lazymig.engines.loads.rounds import Reading, Rounds, Stale
 from lazymig.engines.reading.decoding import Undecoded
 from lazymig.engines.store import Store
 from lazymig.query.joining import any_of
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.repetition import may_be_repeated
 

@@ -22,7 +22,7 @@ from lazymig.engines.reading.decoding import decode, judge
 from lazymig.engines.reading.marks import marks_writes
 from lazymig.engines.refusals import failure_of_rule, failure_of_server, still_matches
 from lazymig.errors import MigrationConflict, MigrationError
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan, feeds
 
 __all__ = ["Rejudged", "rejudge", "written_back"]

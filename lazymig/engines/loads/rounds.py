@@ -14,7 +14,7 @@ from lazymig.engines.loads.batch import BatchMigration, Failure, announce_failur
 from lazymig.engines.loads.rejudging import rejudge, written_back
 from lazymig.engines.reading.decoding import Undecoded, decode
 from lazymig.engines.store import Store
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.once import CLAIM
 from lazymig.rules.plan import Family, Plan
 

@@ -17,7 +17,7 @@ from pymongo.collection import Collection
 from lazymig.engines.access import Raw, all_of, key_of
 from lazymig.engines.store import Store
 from lazymig.errors import MigrationInProgress
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.once import CLAIM, OnceOptions
 
 __all__ = [

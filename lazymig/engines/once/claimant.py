@@ -49,7 +49,7 @@ from lazymig.engines.store import Store
 from lazymig.errors import MigrationFailed, UpdateQueryError
 from lazymig.query.matching import compile_query
 from lazymig.redaction import excerpt
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.once import CLAIM
 from lazymig.rules.rule import Evaluation
 

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.rule import Evaluation
 
 __all__ = ["Place", "Unwritten", "at_work_on", "is_at_work_on", "unwritten"]

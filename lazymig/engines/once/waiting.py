@@ -13,7 +13,7 @@ from lazymig.engines.deadline import Deadline
 from lazymig.engines.once.claim import Held, look, options_of
 from lazymig.engines.store import Store
 from lazymig.errors import MigrationInProgress
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 
 __all__ = ["wait_for"]
 

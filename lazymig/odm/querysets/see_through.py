@@ -13,8 +13,8 @@ from lazymig.engines.settling import Found, Refusal, Search, find_old, rules_mat
 from lazymig.errors import SettleLimitExceeded
 from lazymig.odm.plans import family_of
 from lazymig.redaction import shape_of
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.dependencies import Footprint, Paths, footprint_of, meet, with_dependencies
-from lazymig.rules.discovery import BoundRule
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.rewrite.rewriter import Rewriter
 from lazymig.rules.rewrite.rewriting import CannotRewrite, simplify, step_of
@@ -153,7 +153,7 @@ def _make_sight(family: Family) -> Sight | None:
     if not plans:
         return None
     rules = tuple((plan, rule) for plan in plans for rule in plan.starting)
-    steps = tuple(step_of(rule, all_of(plan.concern, rule.target)) for plan, rule in rules)
+    steps = tuple(step_of(rule, plan.query_of(rule)) for plan, rule in rules)
     footprints = tuple(footprint_of(rule, plan.concern, plans.index(plan)) for plan, rule in rules)
     classes = frozenset(
         name for _, rule in rules if rule.kind == "static" for name in _classes_in(rule.target)

@@ -24,7 +24,7 @@ from lazymig.operations.backup.files import MISSING, by_elements, digest, raw_ba
 from lazymig.operations.backup.writer import BackupWriter
 from lazymig.raw.elements import RawDocument, scanned
 from lazymig.redaction import excerpt
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
 

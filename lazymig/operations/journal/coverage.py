@@ -19,7 +19,7 @@ from pymongo.database import Database
 from lazymig.engines.access import Raw
 from lazymig.errors import RunError
 from lazymig.operations.journal.journal import RunEntry, journal_collection, lease_collection
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.rule import Scope
 
 __all__ = ["Coverage", "is_marked"]

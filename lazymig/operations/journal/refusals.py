@@ -36,7 +36,7 @@ from lazymig.odm.stored import as_stored
 from lazymig.operations.journal.journal import Journal, RunEntry
 from lazymig.operations.journal.records import understood
 from lazymig.raw.elements import known_again
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.once import CLAIM
 from lazymig.rules.plan import Plan
 

@@ -15,7 +15,7 @@ from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions
 from bson.errors import BSONError
 
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 
 __all__ = ["digest_of"]
 

@@ -18,7 +18,7 @@ from lazymig.operations.journal.refusals import refusals
 from lazymig.operations.runs.digest import digest_of
 from lazymig.operations.runs.options import Options
 from lazymig.operations.runs.steps import Step, report_of
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.repetition import tells_what_is_left
 from lazymig.rules.rule import Scope

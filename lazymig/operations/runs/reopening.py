@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pymongo.collection import Collection
 
-from lazymig.engines.access import Raw, all_of, on_primary
+from lazymig.engines.access import Raw, on_primary
 from lazymig.rules.cycles import may_be_reopened
 from lazymig.rules.plan import Plan
 
@@ -19,9 +19,8 @@ def reopened_rules(collection: Collection[Raw], plan: Plan) -> tuple[str, ...]:
     :raises pymongo.errors.PyMongoError: the connection or the rights.
     """
     reader = on_primary(collection)
-    found = []
-    for rule in may_be_reopened(plan.lazy):
-        concern = plan.inherited_concern.get(rule.name, plan.concern)
-        if reader.find_one(all_of(concern, rule.target), {"_id": 1}) is not None:
-            found.append(rule.name)
-    return tuple(found)
+    return tuple(
+        rule.name
+        for rule in may_be_reopened(plan.lazy)
+        if reader.find_one(plan.reported_query_of(rule), {"_id": 1}) is not None
+    )

@@ -36,7 +36,7 @@ from lazymig.operations.runs.transactions import (
     has_transactions,
     on_its_own,
 )
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.repetition import may_be_repeated, tells_what_is_left
 

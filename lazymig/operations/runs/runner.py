@@ -67,7 +67,7 @@ from lazymig.operations.runs.transactions import (
 from lazymig.operations.runs.workers import Workers
 from lazymig.operations.throttling.throttle import PACING, Throttle
 from lazymig.redaction import excerpt
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.repetition import may_be_repeated, tells_what_is_left
 from lazymig.rules.rule import Scope

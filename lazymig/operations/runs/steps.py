@@ -12,7 +12,7 @@ from pymongo.collection import Collection
 from lazymig.engines.bulk import MigrationReport, RuleReport, Tally
 from lazymig.engines.walk import Chunk, Position
 from lazymig.errors import MigrationError
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.repetition import may_be_repeated, tells_what_is_left
 from lazymig.rules.rule import Scope

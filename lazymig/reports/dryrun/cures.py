@@ -14,7 +14,6 @@ from pymongo.collection import Collection
 from lazymig.engines.access import (
     Description,
     Raw,
-    all_of,
     by_ids,
     describe,
     key_of,
@@ -147,7 +146,7 @@ def some_ids(
     :param prefix: stages that pick the documents to choose from.
     """
     targets = [
-        all_of(plan.concern, rule.target)
+        plan.query_of(rule)
         for plan in plans
         for rule in rules_of(plan, _SCOPES)
         if rule.target is not None

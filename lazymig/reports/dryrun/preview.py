@@ -12,7 +12,7 @@ from typing import Any
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.access import Description, Raw, all_of, describe, is_mongomock, on_primary
+from lazymig.engines.access import Description, Raw, describe, is_mongomock, on_primary
 from lazymig.errors import RunOptionError
 from lazymig.odm.loading import Build
 from lazymig.redaction import excerpt
@@ -24,7 +24,7 @@ from lazymig.reports.dryrun.report import (
     documents,
 )
 from lazymig.reports.dryrun.trial import Trial, kind_of, rules_of
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.rewrite.rewriting import (
     CannotRewrite,
@@ -118,7 +118,7 @@ class _Counting:
     def rule(self, rule: BoundRule, trial: Trial) -> RulePreview:
         """The preview of the next rule."""
         problems = [*self._known_of(rule), *trial.problems_of(rule)]
-        query = all_of(self.plan.concern, rule.target)
+        query = self.plan.query_of(rule)
         remaining = reached = plan = None
         if rule.target is not None:
             remaining = self._count(query)
@@ -168,7 +168,7 @@ class _Counting:
         if rule.scope == "lazy" and rule.target is None:
             # Documents that do not load or validate get every rule.
             return [
-                opaque_step(each.name, all_of(self.plan.concern, each.target), each.writes)
+                opaque_step(each.name, self.plan.query_of(each), each.writes)
                 for each in self.plan.lazy
             ]
         if has_effects or (rule.scope == "lazy" and not self.plan.starts(rule)):

@@ -33,7 +33,7 @@ from lazymig.odm.stored import as_stored
 from lazymig.raw.differences import diff_documents
 from lazymig.redaction import excerpt
 from lazymig.reports.dryrun.report import RuleKind, SamplePreview
-from lazymig.rules.discovery import BoundRule
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
 
@@ -48,7 +48,7 @@ def rules_of(plan: Plan, scopes: Iterable[Scope]) -> Iterator[BoundRule]:
 
 def kind_of(rule: BoundRule) -> RuleKind:
     """What kind of rule it is; an effect outside of the document goes before all else."""
-    if getattr(rule, "once", False):
+    if rule.once is not None:
         return "once"
     return "by_hand" if rule.by_hand else rule.kind
 

@@ -10,8 +10,8 @@ from uuid import UUID
 
 from bson import ObjectId, Regex
 
-from lazymig.query.clauses import Clause, Every, Leaf, Negation, Some
-from lazymig.query.matching import query_paths
+from lazymig.query.matching import copied, query_paths
+from lazymig.query.operators import LOGICAL, is_reference
 from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, is_concerned, rewrite
 
 __all__ = ["Rewriter"]
@@ -27,7 +27,6 @@ _SCALARS: Final = frozenset(
 )
 
 _UNKNOWN: Final = object()
-_LOGICAL: Final = ("$and", "$or", "$nor")
 
 
 class Rewriter:
@@ -39,9 +38,9 @@ class Rewriter:
 
     def __init__(self, steps: tuple[Step, ...]) -> None:
         self.steps = steps
-        self._read_by_targets = frozenset(
-            root for step in steps for root in _roots_read(step.condition)
-        )
+        read = [step.condition.roots for step in steps]
+        # None if one of them may read any path.
+        self._read_by_targets = None if None in read else frozenset().union(*filter(None, read))
         self._known: dict[Hashable, Mapping[str, Any] | CannotRewrite | None] = {}
         self._writing: dict[str, list[int]] = {}
         # Those of which it is not known what they write.
@@ -53,7 +52,7 @@ class Rewriter:
                 self._writing.setdefault(root, []).append(number)
 
     def is_concerned(self, query: Mapping[str, Any]) -> bool:
-        """Tell whether a rule writes a path that the query reads."""
+        """Return whether a rule writes a path that the query reads."""
         if not self._opaque and not any(
             name.startswith("$") or name.partition(".")[0] in self._writing for name in query
         ):
@@ -99,8 +98,9 @@ class Rewriter:
         return _replaced(query, asked, seen)
 
     def _meets_a_target(self, name: str) -> bool:
-        """Tell whether a condition may rule out what a target asks for, such as another class."""
-        return name in _LOGICAL or name.partition(".")[0] in self._read_by_targets
+        """Return whether a condition may rule out what a target asks for, such as another class."""
+        known = self._read_by_targets
+        return known is None or name in LOGICAL or name.partition(".")[0] in known
 
     def _learned(
         self, key: Hashable, asked: Mapping[str, Any]
@@ -114,7 +114,7 @@ class Rewriter:
             known = refusal.with_traceback(None)
         else:
             # The values in there are the caller's, who may change them.
-            known = None if seen is asked else _copied(seen)
+            known = None if seen is asked else copied(seen)
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
         self._known[key] = known
@@ -125,7 +125,7 @@ def _roots_of(query: Mapping[str, Any]) -> set[str] | None:
     """Return the first components of the paths that a query reads; None: it does not say which."""
     roots: set[str] = set()
     for name, value in query.items():
-        if name in _LOGICAL:
+        if name in LOGICAL:
             for part in value if isinstance(value, (list, tuple)) else ():
                 inner = _roots_of(part) if isinstance(part, Mapping) else set()
                 if inner is None:
@@ -133,23 +133,12 @@ def _roots_of(query: Mapping[str, Any]) -> set[str] | None:
                 roots |= inner
             continue
         paths: frozenset[str] | None = frozenset((name,))
-        if name.startswith("$") and name not in ("$ref", "$id", "$db"):
+        if name.startswith("$") and not is_reference(name):
             paths = query_paths({name: value})
         if paths is None:
             return None
         roots.update(path.partition(".")[0] for path in paths)
     return roots
-
-
-def _roots_read(clause: Clause) -> Iterator[str]:
-    """Yield the first components of the paths that the leaves of a clause ask about."""
-    if isinstance(clause, Leaf):
-        yield clause.path.partition(".")[0]
-    elif isinstance(clause, Negation):
-        yield from _roots_read(clause.part)
-    elif isinstance(clause, (Every, Some)):
-        for part in clause.parts:
-            yield from _roots_read(part)
 
 
 def _replaced(
@@ -161,7 +150,7 @@ def _replaced(
         if name not in asked:
             result[name] = value
         elif seen.keys().isdisjoint(result):
-            result.update(_copied(seen))
+            result.update(copied(seen))
     return result
 
 
@@ -179,11 +168,3 @@ def _key(value: Any) -> Hashable | None:
     else:
         return None
     return None if None in items else (kind, *items)
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _copied(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_copied(item) for item in value]
-    return value

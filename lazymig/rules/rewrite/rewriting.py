@@ -1,8 +1,8 @@
-"""A query over new shapes, as the query over stored shapes that finds the same documents.
+"""The query over new shapes as the query over stored shapes that finds the same documents.
 
 For a rule with target T and update U, the query Q becomes `(T and Q[U]) or (not T and Q)`, where
 Q[U] is Q with the paths that U writes replaced by what U puts there; a weakest precondition. What
-cannot be said exactly is refused, never guessed. The tree of a query is told in `clauses`.
+cannot be said exactly is refused, never guessed. Its clauses are described in `clauses`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from bson import ObjectId
 
+from lazymig.query.checks import Judge
 from lazymig.query.clauses import (
     FALSE,
     TRUE,
@@ -33,10 +34,8 @@ from lazymig.query.clauses import (
 )
 from lazymig.query.context import both, either, simplified, without
 from lazymig.query.matching import compile_judge, query_paths
-from lazymig.query.operators import is_expression
-from lazymig.query.predicates import Judge
+from lazymig.query.operators import LOGICAL, NEAR, is_expression, is_reference, parse
 from lazymig.rules.rewrite.steps import Effect, Moved, Step, compile_step, opaque_step, step_of
-from lazymig.updates.formulas import parse_condition
 from lazymig.updates.knowledge import (
     Absent,
     Document,
@@ -66,7 +65,7 @@ _DEEPEST: Final = 80  # MongoDB 6.0 parses queries up to a depth of 100.
 
 
 class CannotRewrite(Exception):
-    """No query over stored shapes is known to be the same: the caller has to settle instead."""
+    """No query over stored shapes is known to be the same: migrate the documents first."""
 
     def __init__(self, rule: str, path: str, reason: str) -> None:
         super().__init__(f"{rule}: '{path}' {reason}; bring the documents up to date first")
@@ -88,7 +87,7 @@ def rewrite(
 
     As in `convergence`, the parents on a rule's dotted paths are taken for sub-documents, and
     `_cls` for one name. Constants are compared under the simple collation: who asks under another
-    one has to settle.
+    one has to settle: to migrate the documents concerned first.
     """
     if not is_concerned(query, steps):
         return query
@@ -119,24 +118,16 @@ def simplify(query: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def is_concerned(query: Mapping[str, Any], steps: Sequence[Step]) -> bool:
-    """Tell whether a rule writes a path that the query reads, whatever that makes of the answer."""
-    return not _nothing_in_common(query, steps) and any(_concerns(step, query) for step in steps)
-
-
-def _nothing_in_common(query: Mapping[str, Any], steps: Sequence[Step]) -> bool:
-    """Tell at a glance that no step writes what the query reads; False may mean nothing."""
-    roots = [name.partition(".")[0] for name in query]
-    if any(root.startswith("$") for root in roots):
-        return False
-    return all(step.effects is not None and step.roots.isdisjoint(roots) for step in steps)
+    """Return whether a rule writes a path that the query reads, whatever the answer then is."""
+    return any(_concerns(step, query) for step in steps)
 
 
 def _concerns(step: Step, query: Mapping[str, Any]) -> bool:
     for name, value in query.items():
-        if not name.startswith("$") or name in ("$ref", "$id", "$db"):
+        if not name.startswith("$") or is_reference(name):
             if step.touches(name):
                 return True
-        elif name in ("$and", "$or", "$nor"):
+        elif name in LOGICAL:
             if isinstance(value, (list, tuple)) and any(
                 _concerns(step, one) for one in value if isinstance(one, Mapping)
             ):
@@ -263,7 +254,7 @@ def _updated_leaf(clause: Leaf, step: Step) -> Clause:
 def _beneath(clause: Leaf, place: str, effect: Value | Absent | Moved, step: Step) -> Clause:
     """Update a leaf on a written path, or on one beneath it."""
     if isinstance(effect, Moved):
-        if is_expression(clause.condition) and not clause.condition.keys().isdisjoint(_NEAR):
+        if is_expression(clause.condition) and not clause.condition.keys().isdisjoint(NEAR):
             raise CannotRewrite(step.name, clause.path, "is asked for its distance")
         moved = leaf(effect.source + clause.path[len(place) :], clause.condition)
         if effect.certain:
@@ -291,12 +282,9 @@ def _chosen(clause: Leaf, value: Any) -> bool | None:
     """Answer at a glance whether a value is one of those that a leaf names; None: not known."""
     if clause.choices is None:
         return None
-    if type(value) not in _PLAIN and not (type(value) is int and clause.exact):
+    if type(value) not in _PLAIN and not (type(value) is int and clause.is_exact):
         return None
     return (identity(value) in clause.choices) is not clause.denied
-
-
-_NEAR: Final = frozenset({"$near", "$nearSphere", "$geoNear"})
 
 
 def _above(clause: Leaf, effects: Mapping[str, Effect], step: Step) -> Clause:
@@ -306,7 +294,7 @@ def _above(clause: Leaf, effects: Mapping[str, Effect], step: Step) -> Clause:
     """
     _judge(clause, step)
     parts = tuple(clause.path.split("."))
-    answer = ask(parse_condition(parts, clause.condition), _holding(parts))
+    answer = ask(parse({clause.path: clause.condition}), _holding(parts))
     if answer is None:
         reason = f"holds '{min(effects)}', which the rule writes"
         raise CannotRewrite(step.name, clause.path, reason)

@@ -1,6 +1,6 @@
-"""Rules as queries see through them: a target, and what is known of what an update leaves.
+"""The rules as queries see through them: a target, and what is known of what an update leaves.
 
-What a step makes of a query is told in `rewriting`.
+What a step makes of a query is said in `rewriting`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from lazymig.query.clauses import TRUE, Clause, read
 from lazymig.query.context import simplified
 from lazymig.query.matching import compile_query
 from lazymig.raw.paths import overlaps
-from lazymig.rules.discovery import BoundRule
-from lazymig.updates.formulas import parse
+from lazymig.rules.bound_rule import BoundRule
 from lazymig.updates.knowledge import (
     ABSENT,
     UNKNOWN,
@@ -54,7 +53,7 @@ class Step:
     roots: frozenset[str]
 
     def touches(self, path: str) -> bool:
-        """Tell whether the rule may change what a condition on `path` answers."""
+        """Return whether the rule may change what a condition on `path` answers."""
         root = path.partition(".")[0]
         if self.effects is None:
             return root != "_id"
@@ -89,20 +88,19 @@ def compile_step(
     query that reads its paths is refused. Nothing is raised, and nothing is changed.
     """
     try:
-        compile_query(target)
+        tree = compile_query(target).tree
         check_update(update, array_filters)
     except ValueError:
         return opaque_step(name, None, None)
     if not isinstance(update, Mapping):
         return opaque_step(name, target, _pipeline_paths(update))
-    formula = parse(target)
     effects: dict[str, Effect] = {}
     for kind, fields in update.items():
         for path, value in fields.items():
             if kind == "$rename":
                 if _is_plain(path) and _is_plain(value):
                     effects[path] = ABSENT
-                    certain = implies_presence(formula, tuple(path.split(".")))
+                    certain = implies_presence(tree, tuple(path.split(".")))
                     effects[value] = Moved(path, certain)
                 else:
                     effects[_written_place(path)] = effects[_written_place(value)] = UNKNOWN
@@ -145,7 +143,7 @@ def _step(
 
 
 def _is_plain(path: str) -> bool:
-    """Tell whether a path names neither elements of an array nor, perhaps, their indexes."""
+    """Return whether a path names neither elements of an array nor, perhaps, their indexes."""
     return not any(part.isdecimal() or part.startswith("$") for part in path.split(".")[1:])
 
 

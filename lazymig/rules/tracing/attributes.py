@@ -1,4 +1,4 @@
-"""Attributes in a rule that is read and not run."""
+"""The attributes of values in a rule that is read and not run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from lazymig.rules.rule import RuleHandler
 from lazymig.rules.tracing.calls import TRUSTED, Calls
 from lazymig.rules.tracing.frames import Arguments
 from lazymig.rules.tracing.values import (
+    BOTH,
     DOCUMENT,
     HANDLER,
+    NONE,
     NOTHING,
     SCALARS,
     SOME,
@@ -29,37 +31,25 @@ from lazymig.rules.tracing.values import (
     Super,
     Value,
     Values,
+    is_object,
+    one,
 )
 
-__all__ = ["Attributes"]
-
+__all__ = ["CACHED", "PLAIN_METHODS", "Attributes"]
 
 # Methods of lists, mappings and strings, which change none of their arguments.
 PLAIN_METHODS: Final = frozenset(
     {name for kind in (dict, list, set, str, bytes, tuple, int, float) for name in dir(kind)}
 )
-
+CACHED: Final = type(functools.lru_cache(lambda: None))
 
 _CONTAINER_METHODS: Final = PLAIN_METHODS | set(dir(collections.deque)) | {"move_to_end"}
-
-
 _FIELDS: Final = ("doc", "collection", "status", "doc_class")
-
-
 _SETTINGS: Final = ("target", "update", "array_filters", "writes", "reads")
 
 
-_BOTH: Final[Values] = frozenset({Known(True), Known(False)})
-
-
-_NONE: Final[Values] = frozenset({Known(None)})
-
-
-CACHED: Final = type(functools.lru_cache(lambda: None))
-
-
 class Attributes(Calls):
-    """Tells what the attributes of values are."""
+    """Finds what the attributes of values may be."""
 
     def attribute(self, owner: Value, name: str, node: ast.AST | None) -> Values:
         """What an attribute may be."""
@@ -67,7 +57,7 @@ class Attributes(Calls):
             return self._handler_attribute(name, node)
         if owner is DOCUMENT:
             if hasattr(Mapping, name):
-                return frozenset({Method(DOCUMENT, name)})
+                return one(Method(DOCUMENT, name))
             self.tracer.read_all()
             return SOME
         if isinstance(owner, Box):
@@ -81,7 +71,7 @@ class Attributes(Calls):
             found = getattr(value, name, UNKNOWN)
             if found is UNKNOWN:
                 return NOTHING
-            return frozenset({Method(owner, name)}) if callable(found) else SOME
+            return one(Method(owner, name)) if callable(found) else SOME
         if isinstance(value, ModuleType):
             found = vars(value).get(name, UNKNOWN)
             assigned = self.tracer.assigned.get((id(vars(value)), name), NOTHING)
@@ -92,10 +82,9 @@ class Attributes(Calls):
             return self._class_attribute(value, name)
         found = inspect.getattr_static(value, name, UNKNOWN)
         if isinstance(found, FunctionType):
-            return frozenset({Bound(Known(found), owner)})
+            return one(Bound(Known(found), owner))
         if isinstance(found, property) and isinstance(found.fget, FunctionType):
-            first: Values = frozenset({owner})
-            return self.call_method(found.fget, Arguments([first]), node)
+            return self.call_method(found.fget, Arguments([one(owner)]), node)
         if found is not UNKNOWN and name in getattr(value, "__dict__", {}):
             return self.tracer.lifted_values(found)
         return SOME
@@ -103,31 +92,30 @@ class Attributes(Calls):
     def _class_attribute(self, cls: type, name: str) -> Values:
         found = inspect.getattr_static(cls, name, UNKNOWN)
         if isinstance(found, staticmethod):
-            return frozenset({Known(found.__func__)})
+            return one(Known(found.__func__))
         if isinstance(found, classmethod):
-            return frozenset({Bound(Known(found.__func__), Known(cls))})
+            return one(Bound(Known(found.__func__), Known(cls)))
         if found is UNKNOWN or isinstance(found, property):
             return SOME
         if isinstance(found, (FunctionType, type, enum.Enum)) or not hasattr(found, "__get__"):
             return self.tracer.lifted_values(found)
         if cls.__module__ in TRUSTED:
-            return frozenset({Known(getattr(cls, name))})
+            return one(Known(getattr(cls, name)))
         return SOME
 
     def _box_attribute(self, owner: Box, name: str, node: ast.AST | None) -> Values:
-        if owner.kind == "object":
+        if is_object(owner):
             found = owner.at(Known(name))
             cls = owner.made_by
             static = inspect.getattr_static(cls, name, UNKNOWN)
             if isinstance(static, FunctionType):
                 return found | {Bound(Known(static), owner)}
             if isinstance(static, property) and isinstance(static.fget, FunctionType):
-                first: Values = frozenset({owner})
-                return found | self.call_method(static.fget, Arguments([first]), node)
+                return found | self.call_method(static.fget, Arguments([one(owner)]), node)
             return found | (NOTHING if static is UNKNOWN else self._class_attribute(cls, name))
         if isinstance(owner.made_by, tuple) and name in owner.made_by:
             return owner.at(Known(owner.made_by.index(name)))
-        return frozenset({Method(owner, name)}) if name in _CONTAINER_METHODS else SOME
+        return one(Method(owner, name)) if name in _CONTAINER_METHODS else SOME
 
     def _handler_attribute(self, name: str, node: ast.AST | None) -> Values:
         tracer = self.tracer
@@ -135,9 +123,9 @@ class Attributes(Calls):
         if name in _FIELDS and static is vars(RuleHandler)[name]:
             return self._field(name)
         if name in _SETTINGS:
-            return tracer.attributes.get(name, NOTHING) | _NONE
+            return tracer.attributes.get(name, NOTHING) | NONE
         if name == "__class__":
-            return frozenset({Known(tracer.handler_class)})
+            return one(Known(tracer.handler_class))
         found = tracer.attributes.get(name, NOTHING)
         if static is UNKNOWN:
             if name.startswith("__") or hasattr(tracer.handler_class, "__getattr__"):
@@ -147,38 +135,41 @@ class Attributes(Calls):
 
     def _bound_to_handler(self, static: Any, node: ast.AST | None) -> Values:
         """What an attribute of the handler's class is when it is asked for on a handler."""
-        first: Values = frozenset({HANDLER})
+        given = Arguments([one(HANDLER)])
         if isinstance(static, FunctionType):
-            return frozenset({Bound(Known(static), HANDLER)})
+            return one(Bound(Known(static), HANDLER))
         if isinstance(static, staticmethod):
-            return frozenset({Known(static.__func__)})
+            return one(Known(static.__func__))
         if isinstance(static, classmethod):
-            return frozenset({Bound(Known(static.__func__), Known(self.tracer.handler_class))})
+            return one(Bound(Known(static.__func__), Known(self.tracer.handler_class)))
         if isinstance(static, property) and isinstance(static.fget, FunctionType):
-            return self.call_method(static.fget, Arguments([first]), node)
+            return self.call_method(static.fget, given, node)
         if isinstance(static, functools.cached_property):
-            return self.call(Known(static.func), Arguments([first]), node)
+            return self.call(Known(static.func), given, node)
         if isinstance(static, functools.partialmethod):
-            given = (first, *(self.tracer.lifted_values(one) for one in static.args))
-            named = tuple(
-                (name, self.tracer.lifted_values(one)) for name, one in static.keywords.items()
-            )
-            return frozenset({Partial(Known(static.func), given, named)})
+            first, named = self.partly_given(static)
+            return one(Partial(Known(static.func), (one(HANDLER), *first), tuple(named.items())))
         if isinstance(static, CACHED):
-            return frozenset({Bound(Known(static.__wrapped__), HANDLER)})
+            return one(Bound(Known(static.__wrapped__), HANDLER))
         if hasattr(static, "__get__") and not isinstance(static, type):
             # Whatever it is, it gets the handler.
             self.tracer.give_up(node)
         return self.tracer.lifted_values(static)
 
+    def partly_given(self, static: Any) -> tuple[list[Values], dict[str, Values]]:
+        """The arguments that a `functools.partial` has, by place and by name."""
+        lifted = self.tracer.lifted_values
+        named = {name: lifted(value) for name, value in static.keywords.items()}
+        return [lifted(value) for value in static.args], named
+
     def _field(self, name: str) -> Values:
         """One of the attributes that a handler has for its rules."""
         if name == "doc":
-            return frozenset({DOCUMENT})
+            return one(DOCUMENT)
         if name == "doc_class":
-            return frozenset({Known(self.tracer.doc_class)})
+            return one(Known(self.tracer.doc_class))
         self.tracer.asks.add(name)
-        return _BOTH if name == "status" else SOME
+        return BOTH if name == "status" else SOME
 
     def special(self, owner: Box, name: str, given: list[Values], node: ast.AST | None) -> Values:
         """Follow a special method of an object, such as the one for `owner[key]`."""
@@ -195,8 +186,7 @@ class Attributes(Calls):
         static = inspect.getattr_static(cls, name, None)
         if not isinstance(static, property) or not isinstance(static.fset, FunctionType):
             return False
-        first: Values = frozenset({HANDLER})
-        self.call_method(static.fset, Arguments([first, values]), node)
+        self.call_method(static.fset, Arguments([one(HANDLER), values]), node)
         return True
 
     def _super_attribute(self, owner: Super, name: str, node: ast.AST | None) -> Values:
@@ -207,7 +197,7 @@ class Attributes(Calls):
                 return SOME
             cls = box.made_by
         mro = cls.__mro__
-        after = mro[mro.index(owner.behind) + 1 :] if owner.behind in mro else mro
+        after = mro[mro.index(owner.after) + 1 :] if owner.after in mro else mro
         for base in after:
             if name not in vars(base):
                 continue
@@ -217,6 +207,6 @@ class Attributes(Calls):
                     return self._field(name)
                 return self._bound_to_handler(static, node)
             if isinstance(static, FunctionType):
-                return frozenset({Bound(Known(static), owner.first)})
+                return one(Bound(Known(static), owner.first))
             return SOME
         return SOME

@@ -1,16 +1,16 @@
-"""Calls of functions in a rule that is read and not run."""
+"""The calls of functions in a rule that is read and not run."""
 
 from __future__ import annotations
 
 import ast
-import dataclasses
+import operator
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
-from lazymig.rules.tracing.frames import Arguments, Frame
+from lazymig.rules.tracing.frames import Arguments, Code, Frame
 from lazymig.rules.tracing.source import FunctionNode, syntax_of
 from lazymig.rules.tracing.values import (
     DOCUMENT,
@@ -27,19 +27,21 @@ from lazymig.rules.tracing.values import (
     Prefix,
     Value,
     Values,
+    is_object,
     limited,
+    one,
+    positions_of,
+    reachable,
     shapes,
 )
 
 if TYPE_CHECKING:
     from lazymig.rules.tracing.statements import Tracer
 
-__all__ = ["Calls"]
-
+__all__ = ["TRUSTED", "Calls", "is_trusted"]
 
 # More calls within calls than this are not followed.
 _DEEPEST: Final = 25
-
 
 # Their functions change none of their arguments.
 TRUSTED: Final = sys.stdlib_module_names | {"bson", "dateutil", "mongoengine", "pymongo", "pytz"}
@@ -57,12 +59,11 @@ class Calls(ABC):
     def call_node(self, node: ast.Call) -> Values:
         """Follow a call in the source."""
         if isinstance(node.func, ast.Attribute):
-            owners = self.tracer.eval(node.func.value)
+            owners, name = self.tracer.eval(node.func.value), node.func.attr
             arguments = self._arguments(node)
-            found: Values = NOTHING
-            for owner in owners:
-                found |= self._call_attribute(owner, node.func.attr, arguments, node)
-            return found
+            return NOTHING.union(
+                *(self._call_attribute(owner, name, arguments, node) for owner in owners)
+            )
         functions = self.tracer.eval(node.func)
         return self.call_all(functions, self._arguments(node), node)
 
@@ -76,7 +77,7 @@ class Calls(ABC):
             return self.method(owner, name, arguments, node)
         if values == SOME and isinstance(owner, Box) and owner.kind != "object":
             # A method of a class of the user's, which may fill the container in.
-            return self.unknown(before([frozenset({owner})], arguments), node)
+            return self.unknown(arguments.after(one(owner)), node)
         return self.call_all(values, arguments, node)
 
     def _arguments(self, node: ast.Call) -> Arguments:
@@ -84,8 +85,7 @@ class Calls(ABC):
         for part in node.args:
             if isinstance(part, ast.Starred):
                 values = self.tracer.eval(part.value)
-                (only,) = values if len(values) == 1 else (None,)
-                positions = only.positions() if isinstance(only, Box) else None
+                positions = positions_of(values)
                 if positions is not None and not arguments.rest:
                     arguments.positional.extend(positions)
                 else:
@@ -115,10 +115,8 @@ class Calls(ABC):
         self, functions: Values, arguments: Arguments, node: ast.AST | None, mark: Any = None
     ) -> Values:
         """What any of the functions gives back."""
-        found: Values = NOTHING
-        for function in functions:
-            found |= self.call(function, arguments, node, mark)
-        return limited(found)
+        results = (self.call(function, arguments, node, mark) for function in functions)
+        return limited(NOTHING.union(*results))
 
     def call(
         self, function: Value, arguments: Arguments, node: ast.AST | None, mark: Any = None
@@ -128,21 +126,13 @@ class Calls(ABC):
             self.tracer.step(node)
         if isinstance(function, Function):
             parent = function.frame
-            return self._enter(
-                function.node,
-                parent,
-                parent.outside,
-                parent.globals,
-                parent.file,
-                arguments,
-                dict(function.defaults),
-                node,
-            )
+            code = Code(function.node, parent, parent.outside, parent.globals, parent.file)
+            return self._enter(code, arguments, dict(function.defaults), node)
         if isinstance(function, Bound):
-            first: Values = frozenset({function.first})
-            return self.call(function.function, before([first], arguments), node, mark)
+            whole = arguments.after(one(function.first))
+            return self.call(function.function, whole, node, mark)
         if isinstance(function, Partial):
-            whole = before(function.positional, arguments)
+            whole = arguments.after(*function.positional)
             whole.named = {**dict(function.named), **arguments.named}
             return self.call(function.function, whole, node, mark)
         if isinstance(function, Method):
@@ -150,7 +140,7 @@ class Calls(ABC):
         if isinstance(function, Known):
             return self.call_known(function.value, arguments, node, mark)
         if isinstance(function, Box):
-            if function.kind != "object":
+            if not is_object(function):
                 return NOTHING
             return self.call_all(self.attribute(function, "__call__", node), arguments, node)
         return self.unknown(arguments, node)
@@ -159,7 +149,7 @@ class Calls(ABC):
         self, function: FunctionType, arguments: Arguments, node: ast.AST | None = None
     ) -> Values:
         """Follow a call of a function that is written in Python."""
-        if is_own(function):
+        if _is_own(function):
             return SOME
         if is_trusted(function):
             return self.trusted(arguments, node, in_python=True)
@@ -183,54 +173,45 @@ class Calls(ABC):
         given = dict(zip(names[len(names) - len(values) :], values, strict=True))
         given.update(function.__kwdefaults__ or {})
         defaults = {name: self.tracer.lifted_values(value) for name, value in given.items()}
-        found: Values = NOTHING
-        for one in nodes:
-            found |= self._enter(
-                one,
-                None,
-                outside,
-                function.__globals__,
-                code.co_filename,
-                arguments,
-                defaults,
-                node,
+        module, file = function.__globals__, code.co_filename
+        return NOTHING.union(
+            *(
+                self._enter(Code(each, None, outside, module, file), arguments, defaults, node)
+                for each in nodes
             )
-        return found
+        )
 
     def _enter(
         self,
-        node: FunctionNode,
-        parent: Frame | None,
-        outside: Mapping[str, Values],
-        globals_: Mapping[str, Any],
-        file: str,
+        code: Code,
         arguments: Arguments,
         defaults: Mapping[str, Values],
         caller: ast.AST | None,
     ) -> Values:
         """Follow a function with its arguments."""
         tracer = self.tracer
-        parameters = self._parameters(node, arguments, defaults)
+        parameters = self._parameters(code.node, arguments, defaults)
+        place = code.node, code.parent, code.outside
         for frame in tracer.frames:
-            if frame.node is node and frame.parent is parent and frame.outside is outside:
-                # A function that calls itself gets all arguments at once; the next round tells.
+            if all(map(operator.is_, (frame.node, frame.parent, frame.outside), place)):
+                # A function that calls itself gets all arguments at once, in the next round.
                 for name, values in parameters.items():
                     tracer.widen(frame.parameters, name, values)
-                return given_back(frame)
+                return frame.given_back
         if len(tracer.frames) >= _DEEPEST:
             return self.unknown(arguments, caller)
         given = frozenset((name, shapes(values)) for name, values in parameters.items())
-        key = (id(node), id(parent), id(outside), given)
+        key = (*map(id, place), given)
         known = self.entered.get(key)
         if known is None:
-            known = self.entered[key] = Frame(key, node, parent, outside, globals_, file)
+            known = self.entered[key] = Frame(key, code)
         for name, values in parameters.items():
             tracer.widen(known.parameters, name, values)
         if known.done != tracer.version:
             before = tracer.version
             tracer.run(known)
             known.done = tracer.version if tracer.version == before else -1
-        return given_back(known)
+        return known.given_back
 
     def _parameters(
         self, node: FunctionNode, arguments: Arguments, defaults: Mapping[str, Values]
@@ -253,38 +234,39 @@ class Calls(ABC):
                 self.tracer.put(box, [Known(index)], values, None)
             if arguments.rest:
                 self.tracer.put(box, [UNKNOWN], arguments.rest, None)
-            found[spec.vararg.arg] = frozenset({box})
+            found[spec.vararg.arg] = one(box)
         if spec.kwarg is not None:
-            extra = {name: one for name, one in arguments.named.items() if name not in named}
-            mark = frozenset((name, shapes(one)) for name, one in extra.items())
+            extra = {name: given for name, given in arguments.named.items() if name not in named}
+            mark = frozenset((name, shapes(given)) for name, given in extra.items())
             box = self.tracer.fresh("mapping", spec.kwarg, mark)
             for name, values in extra.items():
                 self.tracer.put(box, [Known(name)], values, None)
             if arguments.others:
                 self.tracer.put(box, [UNKNOWN], arguments.others, None)
-            found[spec.kwarg.arg] = frozenset({box})
+            found[spec.kwarg.arg] = one(box)
         return found
 
     def unknown(self, arguments: Arguments, node: ast.AST | None) -> Values:
         """Code that cannot be seen: it may change all that it is handed."""
         self.tracer.reads_types = True
-        for values in arguments.all():
-            self.hand_out(values, node, opens=True)
-        return SOME.union(*(boxes(values) for values in arguments.all()))
+        return self._hand_over(arguments, node, opens=True)
 
     def trusted(
-        self, arguments: Arguments, node: ast.AST | None, in_python: bool = False
+        self, arguments: Arguments, node: ast.AST | None, *, in_python: bool = False
     ) -> Values:
         """Code that changes none of its arguments, and may keep them."""
         self.tracer.reads_types |= in_python
-        for values in arguments.all():
-            self.hand_out(values, node, opens=False)
-        return SOME.union(*(boxes(values) for values in arguments.all()))
+        return self._hand_over(arguments, node, opens=False)
 
-    def hand_out(self, values: Values, node: ast.AST | None, opens: bool) -> None:
+    def _hand_over(self, arguments: Arguments, node: ast.AST | None, *, opens: bool) -> Values:
+        given = NOTHING.union(*arguments.all())
+        self.hand_out(given, node, opens=opens)
+        return SOME.union(value for value in given if isinstance(value, Box))
+
+    def hand_out(self, values: Values, node: ast.AST | None, *, opens: bool) -> None:
         """Note that values are in the hands of other code."""
         tracer = self.tracer
-        for value in tracer.reachable(values):
+        for value in reachable(values):
             if value is HANDLER:
                 tracer.give_up(node)
             elif value is DOCUMENT:
@@ -292,7 +274,7 @@ class Calls(ABC):
             elif isinstance(value, Box):
                 if opens and value.kind != "object":
                     tracer.open(value, node)
-                tracer.leak(frozenset({value}))
+                tracer.leak(one(value))
             elif isinstance(value, (Function, Bound, Partial)) or (
                 isinstance(value, Known)
                 and isinstance(value.value, FunctionType)
@@ -317,25 +299,12 @@ class Calls(ABC):
         """Follow a call of a method that is not written in Python, or is not known."""
 
 
-def before(first: Iterable[Values], arguments: Arguments) -> Arguments:
-    return dataclasses.replace(arguments, positional=[*first, *arguments.positional])
-
-
-def given_back(frame: Frame) -> Values:
-    if frame.yields:
-        return frozenset({frame.yielded})
-    return frame.returns if isinstance(frame.node, ast.Lambda) else frame.returns | {Known(None)}
-
-
-def boxes(values: Values) -> Values:
-    return frozenset(value for value in values if isinstance(value, Box))
-
-
 def is_trusted(function: FunctionType) -> bool:
+    """Return whether a function changes none of its arguments, as one of a well-known library."""
     return (function.__module__ or "").partition(".")[0] in TRUSTED
 
 
-def is_own(function: FunctionType) -> bool:
-    """Whether a function is one of lazymig's own, which every handler has."""
+def _is_own(function: FunctionType) -> bool:
+    """Return whether a function is one of lazymig's own, which every handler has."""
     parts = (function.__module__ or "").split(".")
     return parts[0] == "lazymig" and parts[1:2] != ["demo"]

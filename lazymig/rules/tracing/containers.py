@@ -1,4 +1,4 @@
-"""Methods of containers and texts in a rule that is read and not run."""
+"""The methods of containers and texts in a rule that is read and not run."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import ast
 import enum
 import itertools
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from lazymig.rules.tracing.attributes import PLAIN_METHODS, Attributes
-from lazymig.rules.tracing.calls import before
 from lazymig.rules.tracing.frames import Arguments
-from lazymig.rules.tracing.state import may_be_key
 from lazymig.rules.tracing.values import (
     DOCUMENT,
+    NONE,
     NOTHING,
-    SCALARS,
     SOME,
     UNKNOWN,
     Box,
@@ -24,19 +22,16 @@ from lazymig.rules.tracing.values import (
     Value,
     Values,
     concatenated,
+    is_scalar,
     limited,
+    may_be_key,
+    one,
+    positions_of,
     shape,
     strings,
 )
 
-if TYPE_CHECKING:
-    from typing import TypeGuard
-
 __all__ = ["Containers"]
-
-
-_NONE: Final[Values] = frozenset({Known(None)})
-
 
 _CHANGING: Final = frozenset(
     {"add", "append", "clear", "extend", "insert", "pop", "popitem", "remove", "setdefault"}
@@ -54,12 +49,12 @@ class Containers(Attributes):
         if receiver is DOCUMENT:
             return self._document_method(name, arguments)
         if isinstance(receiver, Box) and receiver.kind == "mapping":
-            return self._mapping_method(receiver, name, arguments, node)
+            return self.mapping_method(receiver, name, arguments, node)
         if isinstance(receiver, Box) and receiver.kind == "sequence":
             return self._sequence_method(receiver, name, arguments, node)
         if isinstance(receiver, Known) and isinstance(receiver.value, str):
             return self._text_method(receiver, name, arguments, node)
-        if _is_scalar(receiver) and not hasattr(receiver.value, name):
+        if is_scalar(receiver) and not hasattr(receiver.value, name):
             return NOTHING
         if name in PLAIN_METHODS:
             found = self.trusted(arguments, node)
@@ -78,18 +73,19 @@ class Containers(Attributes):
         self.tracer.read_all()
         return SOME
 
-    def _mapping_method(
+    def mapping_method(
         self, box: Box, name: str, arguments: Arguments, node: ast.AST | None
     ) -> Values:
+        """Follow a call of a method of a mapping."""
         tracer = self.tracer
         given = arguments.positional
         keys = given[0] if given else arguments.rest
         default = NOTHING.union(*given[1:], arguments.rest, *arguments.named.values())
         if name in ("get", "pop", "__getitem__"):
-            return NOTHING.union(*(box.at(key) for key in keys)) | default | _NONE
+            return NOTHING.union(*(box.at(key) for key in keys)) | default | NONE
         if name in ("setdefault", "__setitem__"):
-            values = default or _NONE
-            tracer.put(box, [key for key in keys if may_be_key(key)], values, node)
+            values = default or NONE
+            tracer.put(box, filter(may_be_key, keys), values, node)
             return NOTHING.union(*(box.at(key) for key in keys)) | values
         if name in ("update", "__ior__"):
             for values in (*given, arguments.rest):
@@ -98,27 +94,27 @@ class Containers(Attributes):
                 tracer.put(box, [Known(keyword)], values, node)
             if arguments.others:
                 tracer.put(box, [UNKNOWN], SOME, node)
-            return frozenset({box})
+            return one(box)
         if name in ("copy", "__or__", "__ror__", "__copy__"):
             result = tracer.fresh("mapping", node, shape(box))
-            self.merge(result, frozenset({box}).union(*given), node)
-            return frozenset({result})
+            self.merge(result, one(box).union(*given), node)
+            return one(result)
         if name in ("keys", "values", "items"):
             result = tracer.fresh("sequence", node, (shape(box), name))
-            for key, values in entries(box):
-                held: Values = frozenset({key}) if name == "keys" else values
+            for key, values in _entries(box):
+                held = one(key) if name == "keys" else values
                 if name == "items":
                     pair = tracer.fresh("sequence", node, (shape(box), key))
-                    tracer.put(pair, [Known(0)], frozenset({key}), None)
+                    tracer.put(pair, [Known(0)], one(key), None)
                     tracer.put(pair, [Known(1)], values, None)
-                    held = frozenset({pair})
+                    held = one(pair)
                 tracer.put(result, [UNKNOWN], held, None)
-            return frozenset({result})
+            return one(result)
         if name == "popitem":
             return SOME
         if name in ("clear", "__delitem__", "__contains__", "__len__", "move_to_end"):
-            return _NONE
-        return self.unknown(before([frozenset({box})], arguments), node)
+            return NONE
+        return self.unknown(arguments.after(one(box)), node)
 
     def _sequence_method(
         self, box: Box, name: str, arguments: Arguments, node: ast.AST | None
@@ -128,24 +124,22 @@ class Containers(Attributes):
         added = given[-1] if given else NOTHING
         if name in ("append", "add", "insert", "appendleft"):
             tracer.put(box, [UNKNOWN], added, node)
-            return _NONE
+            return NONE
         if name in ("extend", "update", "extendleft", "__iadd__"):
             tracer.put(box, [UNKNOWN], tracer.elements(NOTHING.union(*given)), node)
-            return _NONE | {box}
+            return NONE | {box}
         if name in ("sort", "reverse"):
             tracer.put(box, [UNKNOWN], box.all(), node)
             self.trusted(arguments, node)
-            return _NONE
+            return NONE
         if name in ("pop", "popleft", "__getitem__"):
             return box.all()
         if name in ("copy", "union", "difference", "intersection", "symmetric_difference"):
-            result = tracer.fresh("sequence", node, shape(box))
             held = box.all() | tracer.elements(NOTHING.union(*given))
-            tracer.put(result, [UNKNOWN], held, node)
-            return frozenset({result})
+            return tracer.some_of(held, node, shape(box))
         if name in ("index", "count", "remove", "discard", "clear", "issubset", "issuperset"):
             return SOME
-        return self.unknown(before([frozenset({box})], arguments), node)
+        return self.unknown(arguments.after(one(box)), node)
 
     def _text_method(
         self, text: Known, name: str, arguments: Arguments, node: ast.AST | None
@@ -158,18 +152,16 @@ class Containers(Attributes):
                 (text.value.find(mark) for mark in "{}" if mark in text.value),
                 default=len(text.value),
             )
-            return frozenset({Prefix(text.value[:begin])}) if begin else SOME
+            return one(Prefix(text.value[:begin])) if begin else SOME
         given = arguments.positional
         if not (arguments.named or arguments.rest or arguments.others) and all(
-            isinstance(value, Known) and type(value.value) in SCALARS
-            for values in given
-            for value in values
+            is_scalar(value) for values in given for value in values
         ):
             function: Any = getattr(text.value, name, None)
             found: set[Value] = set()
             for chosen in itertools.islice(itertools.product(*given), 65):
                 try:
-                    result = function(*(one.value for one in chosen if isinstance(one, Known)))
+                    result = function(*(each.value for each in chosen if isinstance(each, Known)))
                 except Exception:  # noqa: BLE001, S112 - then it raises when the rule runs, too
                     continue
                 found.add(self.tracer.lift(result))
@@ -180,15 +172,15 @@ class Containers(Attributes):
     def _joined(self, mark: str, values: Values) -> Values:
         found: Values = NOTHING
         for value in values:
-            positions = value.positions() if isinstance(value, Box) else None
+            positions = positions_of(one(value))
             if positions is None:
                 if value is DOCUMENT:
                     self.tracer.read_all()
                 return SOME
-            text: Values = frozenset({Known("")})
+            text = one(Known(""))
             for index, part in enumerate(positions):
                 if index:
-                    text = concatenated(text, frozenset({Known(mark)}))
+                    text = concatenated(text, one(Known(mark)))
                 text = concatenated(text, strings(part))
             found |= text
         return found
@@ -204,16 +196,16 @@ class Containers(Attributes):
                 found.add(Prefix(before) if before else UNKNOWN)
             else:
                 found.add(text)
-        plain = [one.value for one in given if isinstance(one, Known)]
-        forms = [one.value for one in texts if isinstance(one, Known)]
+        plain = [each.value for each in given if isinstance(each, Known)]
+        forms = [each.value for each in texts if isinstance(each, Known)]
         if len(plain) < len(given) or len(forms) < len(texts):
             return frozenset(found)
         whole: set[Value] = set()
-        for form, one in itertools.product(forms, plain):
-            if type(one) not in (str, int):
+        for form, value in itertools.product(forms, plain):
+            if type(value) not in (str, int):
                 return frozenset(found)
             with suppress(TypeError, ValueError):
-                whole.add(Known(form % one))
+                whole.add(Known(form % value))
         return limited(frozenset(whole))
 
     def merge(self, box: Box, values: Values, node: ast.AST | None) -> None:
@@ -233,13 +225,13 @@ class Containers(Attributes):
                     box.factory = value.factory
             elif isinstance(value, Box) and value.kind == "sequence":
                 for pair in value.all():
-                    positions = pair.positions() if isinstance(pair, Box) else None
+                    positions = positions_of(one(pair))
                     if positions is None or len(positions) != 2:
                         tracer.put(box, [UNKNOWN], SOME, node)
                     else:
-                        keys = [key for key in positions[0] if may_be_key(key)]
+                        keys = filter(may_be_key, positions[0])
                         tracer.put(box, keys, positions[1], node)
-            elif not (isinstance(value, Known) and type(value.value) in SCALARS):
+            elif not is_scalar(value):
                 if value is DOCUMENT:
                     tracer.read_all()
                 tracer.put(box, [UNKNOWN], SOME, node)
@@ -249,15 +241,11 @@ class Containers(Attributes):
         if isinstance(value, Known):
             if isinstance(value.value, type) and issubclass(value.value, enum.Enum):
                 return frozenset(map(Known, value.value))
-            if type(value.value) in SCALARS:
+            if is_scalar(value):
                 return NOTHING
         return SOME
 
 
-def entries(box: Box) -> list[tuple[Value, Values]]:
+def _entries(box: Box) -> list[tuple[Value, Values]]:
     found = list(box.entries.items())
     return found if box.opened is None else [*found, (UNKNOWN, SOME)]
-
-
-def _is_scalar(value: Value) -> TypeGuard[Known]:
-    return isinstance(value, Known) and type(value.value) in SCALARS

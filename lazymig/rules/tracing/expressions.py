@@ -1,20 +1,20 @@
-"""Expressions of a rule that is read and not run."""
+"""The expressions of a rule that is read and not run."""
 
 from __future__ import annotations
 
 import ast
-import builtins
 import operator
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
-from lazymig.rules.tracing.frames import Arguments, Frame
-from lazymig.rules.tracing.state import State, may_be_key
+from lazymig.rules.tracing.conditions import compare, truth
+from lazymig.rules.tracing.frames import Arguments
+from lazymig.rules.tracing.state import State
 from lazymig.rules.tracing.values import (
+    BOTH,
     DOCUMENT,
-    HANDLER,
+    NONE,
     NOTHING,
-    SCALARS,
     SOME,
     UNKNOWN,
     Box,
@@ -24,12 +24,26 @@ from lazymig.rules.tracing.values import (
     Value,
     Values,
     concatenated,
+    is_object,
+    is_scalar,
     limited,
+    may_be_key,
+    one,
+    positions_of,
     shape,
     strings,
 )
 
-__all__ = ["Expressions"]
+if TYPE_CHECKING:
+    from lazymig.rules.tracing.statements import Tracer
+
+__all__ = ["Expressions", "defined"]
+
+_SUMS: Final[dict[Any, Any]] = {
+    ast.Add: operator.add,
+    ast.Mult: operator.mul,
+    ast.Sub: operator.sub,
+}
 
 
 class Expressions(State):
@@ -38,50 +52,19 @@ class Expressions(State):
     def eval(self, node: ast.expr) -> Values:
         """What an expression may be; what it does is noted."""
         self.step(node)
-        follow = self._EXPRESSIONS.get(type(node).__name__)
-        if follow is None:
-            self.give_up(node)
-            return NOTHING
-        found: Values = follow(self, node)
-        return found
-
-    def _constant(self, node: Any) -> Values:
-        return frozenset({Known(node.value)})
-
-    def _name(self, node: Any) -> Values:
-        return self.look_up(node.id)
-
-    def _attribute(self, node: Any) -> Values:
-        found: Values = NOTHING
-        for owner in self.eval(node.value):
-            found |= self.caller.attribute(owner, node.attr, node)
-        return found
-
-    def _subscript(self, node: Any) -> Values:
-        owners = self.eval(node.value)
-        keys = self.eval(node.slice)
-        if isinstance(node.slice, ast.Slice):
-            box = self.fresh("sequence", node)
-            plain = frozenset(owner for owner in owners if isinstance(owner, Box))
-            if plain:
-                self.put(box, [UNKNOWN], self.elements(plain), node)
-            others = SOME if owners - plain else NOTHING
-            return (frozenset({box}) if plain else NOTHING) | others
-        found: Values = NOTHING
-        for owner in owners:
-            found |= self.item(owner, keys, node)
-        return found
+        follow: Callable[[Any, Any], Values] = _EXPRESSIONS.get(type(node), _not_followed)
+        return follow(self, node)
 
     def item(self, owner: Value, keys: Values, node: ast.AST) -> Values:
         """What may be found at a key."""
         if owner is DOCUMENT:
             self.read(keys)
             return SOME
-        if isinstance(owner, Known) and type(owner.value) in SCALARS - {str, bytes}:
+        if is_scalar(owner) and not isinstance(owner.value, (str, bytes)):
             return NOTHING
         if not isinstance(owner, Box):
             return SOME
-        if owner.kind == "object":
+        if is_object(owner):
             return self.caller.special(owner, "__getitem__", [keys], node)
         found: Values = NOTHING
         for key in keys:
@@ -97,49 +80,32 @@ class Expressions(State):
             found |= there
         return found
 
-    def _slice(self, node: Any) -> Values:
-        for part in (node.lower, node.upper, node.step):
-            if part is not None:
-                self.eval(part)
-        return SOME
-
-    def _call(self, node: Any) -> Values:
-        return self.caller.call_node(node)
-
-    def _binary(self, node: Any) -> Values:
-        return self.combined(node.op, self.eval(node.left), self.eval(node.right), node)
-
     def combined(self, op: ast.operator, left: Values, right: Values, node: ast.AST) -> Values:
         """What may come of an operation on two values."""
-        if DOCUMENT in left | right:
-            self.read_all()
+        self.read_all(left | right)
         # With None the operation raises.
-        left, right = left - _NONE, right - _NONE
+        left, right = left - NONE, right - NONE
         if not left or not right:
             return NOTHING
         boxes = frozenset(value for value in left | right if isinstance(value, Box))
-        if any(isinstance(value, Box) and value.kind == "object" for value in boxes):
+        if any(map(is_object, boxes)):
             # Its class may give the operation any meaning.
             self.give_up(node)
         found: Values = NOTHING
         if boxes and isinstance(op, ast.BitOr):
             result = self.fresh("mapping", node)
             self.caller.merge(result, left | right, node)
-            found |= {result}
-            if left | right == boxes:
-                return found
+            found = one(result)
         elif boxes and isinstance(op, (ast.Add, ast.Mult)):
-            result = self.fresh("sequence", node)
-            self.put(result, [UNKNOWN], self.elements(boxes), node)
-            if UNKNOWN in left | right:
-                self.put(result, [UNKNOWN], SOME, node)
-            found |= {result}
-            if left | right == boxes:
-                return found
+            unknown = SOME if UNKNOWN in left | right else NOTHING
+            found = self.some_of(self.elements(boxes) | unknown, node)
+        if found and left | right == boxes:
+            return found
         ours, theirs = _small_numbers(left), _small_numbers(right)
         if ours and theirs and type(op) in _SUMS:
             compute = _SUMS[type(op)]
-            return limited(frozenset(Known(compute(one, two)) for one in ours for two in theirs))
+            sums = (compute(mine, other) for mine in ours for other in theirs)
+            return limited(frozenset(map(Known, sums)))
         texts = frozenset(value for value in left if _is_text(value))
         if left - texts - boxes:
             found |= SOME
@@ -149,170 +115,6 @@ class Expressions(State):
             return found | self.caller.formatted(texts, right, node)
         return found | SOME
 
-    def _boolean(self, node: Any) -> Values:
-        found: Values = NOTHING
-        for part in node.values:
-            verdict = self.truth(part)
-            values = self.eval(part)
-            last = part is node.values[-1]
-            if last or verdict is None or verdict is isinstance(node.op, ast.Or):
-                found |= values
-            if not last and verdict is isinstance(node.op, ast.Or):
-                break
-        return found
-
-    def _unary(self, node: Any) -> Values:
-        values = self.eval(node.operand)
-        if isinstance(node.op, ast.Not):
-            if DOCUMENT in values:
-                self.read_all()
-            return _BOTH
-        if all(isinstance(value, Known) and type(value.value) is int for value in values):
-            if isinstance(node.op, ast.USub):
-                return frozenset(Known(-one.value) for one in values if isinstance(one, Known))
-            return values
-        return SOME
-
-    def _compare(self, node: Any) -> Values:
-        left = self.eval(node.left)
-        for op, comparator in zip(node.ops, node.comparators, strict=True):
-            right = self.eval(comparator)
-            if isinstance(op, (ast.In, ast.NotIn)):
-                if DOCUMENT in right:
-                    self.read(left)
-                if DOCUMENT in left:
-                    self.read_all()
-            elif isinstance(op, (ast.Is, ast.IsNot)):
-                # Of a stand-in for a value this is never true.
-                self.reads_types |= UNKNOWN in left | right
-            elif DOCUMENT in left | right:
-                self.read_all()
-            left = right
-        return _BOTH
-
-    def truth(self, test: ast.expr) -> bool | None:
-        """Follow a condition; return what it is, where it is the same whenever the rule runs."""
-        if isinstance(test, ast.BoolOp):
-            verdicts = [self.truth(part) for part in test.values]
-            decisive = isinstance(test.op, ast.Or)
-            if decisive in verdicts:
-                return decisive
-            return None if None in verdicts else not decisive
-        if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-            verdict = self.truth(test.operand)
-            return None if verdict is None else not verdict
-        values = self.eval(test)
-        if DOCUMENT in values:
-            self.read_all()
-        if isinstance(test, ast.Constant):
-            return bool(test.value)
-        if isinstance(test, ast.Compare):
-            return self._compared(test)
-        if isinstance(test, ast.Call):
-            return self.caller.told(test)
-        if isinstance(test, ast.Name) and self.is_settled(test):
-            outcomes = {_truth_of(value) for value in values}
-            return outcomes.pop() if len(outcomes) == 1 else None
-        return None
-
-    def _compared(self, test: ast.Compare) -> bool | None:
-        """The outcome of a comparison of two constants; of the model with a class, say."""
-        if len(test.ops) != 1 or not isinstance(
-            test.ops[0], (ast.Is, ast.IsNot, ast.Eq, ast.NotEq)
-        ):
-            return None
-        sides = (test.left, test.comparators[0])
-        if not all(self.is_settled(side) for side in sides):
-            return None
-        left, right = (self.eval(side) for side in sides)
-        if not left or not right:
-            return None
-        if not all(isinstance(value, Known) for value in left | right):
-            return None
-        if len(left) != 1 or len(right) != 1:
-            return None
-        (one,), (other,) = left, right
-        same = one == other
-        return same if isinstance(test.ops[0], (ast.Is, ast.Eq)) else not same
-
-    def is_settled(self, node: ast.expr) -> bool:
-        """Whether what an expression stands for is the same whenever the rule runs."""
-        if isinstance(node, ast.Constant):
-            return True
-        if isinstance(node, ast.Attribute):
-            return node.attr == "doc_class" and self.eval(node.value) == frozenset({HANDLER})
-        if not isinstance(node, ast.Name):
-            return False
-        root = self._root()
-        frame: Frame | None = self.frame
-        while frame is not None:
-            if node.id in frame.locals:
-                return node.id in {arg.arg for arg in frame.node.args.args} and (
-                    frame.names.get(node.id) == frame.cells.get(node.id)
-                )
-            frame = frame.parent
-        if node.id in root.outside:
-            return (id(root.outside), node.id) not in self.assigned
-        value = root.globals.get(node.id, getattr(builtins, node.id, None))
-        return isinstance(value, type) or callable(value)
-
-    def _conditional(self, node: Any) -> Values:
-        verdict = self.truth(node.test)
-        found: Values = NOTHING
-        if verdict is not False:
-            found |= self.eval(node.body)
-        if verdict is not True:
-            found |= self.eval(node.orelse)
-        return found
-
-    def _mapping(self, node: Any) -> Values:
-        box = self.fresh("mapping", node)
-        for key, value in zip(node.keys, node.values, strict=True):
-            if key is None:
-                self.caller.merge(box, self.eval(value), value)
-                continue
-            keys = self.eval(key)
-            values = self.eval(value)
-            where = value if all(isinstance(one, Known) for one in keys) else key
-            self.put(box, [one for one in keys if may_be_key(one)], values, where)
-        return frozenset({box})
-
-    def _sequence(self, node: Any) -> Values:
-        box = self.fresh("sequence", node)
-        plain = not any(isinstance(part, ast.Starred) for part in node.elts)
-        for index, part in enumerate(node.elts):
-            if isinstance(part, ast.Starred):
-                values = self.elements(self.eval(part.value))
-            else:
-                values = self.eval(part)
-            self.put(box, [Known(index) if plain else UNKNOWN], values, part)
-        return frozenset({box})
-
-    def _comprehension(self, node: Any) -> Values:
-        box = self.fresh("mapping" if isinstance(node, ast.DictComp) else "sequence", node)
-        hidden = {
-            part.id: self.frame.names.get(part.id)
-            for generator in node.generators
-            for part in ast.walk(generator.target)
-            if isinstance(part, ast.Name)
-        }
-        for generator in node.generators:
-            values = self.elements(self.eval(generator.iter))
-            self.assign(generator.target, values, generator.iter)
-            for condition in generator.ifs:
-                self.truth(condition)
-        if isinstance(node, ast.DictComp):
-            keys = [one for one in self.eval(node.key) if may_be_key(one)]
-            self.put(box, keys, self.eval(node.value), node.key)
-        else:
-            self.put(box, [UNKNOWN], self.eval(node.elt), node.elt)
-        for name, values_before in hidden.items():
-            if values_before is None:
-                self.frame.names.pop(name, None)
-            else:
-                self.frame.names[name] = values_before
-        return frozenset({box})
-
     def elements(self, values: Values) -> Values:
         """What one may meet in a walk through the values."""
         found: Values = NOTHING
@@ -320,74 +122,17 @@ class Expressions(State):
             if value is DOCUMENT:
                 self.read_all()
                 found |= SOME
-            elif isinstance(value, Box) and value.kind != "object":
-                found |= value.keys() if value.kind == "mapping" else value.all()
-            elif (isinstance(value, Known) and isinstance(value.value, str)) or (
-                isinstance(value, Known) and isinstance(value.value, range)
-            ):
-                found |= frozenset(map(Known, value.value[:50])) | (
-                    SOME if len(value.value) > 50 else NOTHING
-                )
-            elif isinstance(value, Box):
+            elif is_object(value):
                 inner = self.caller.special(value, "__iter__", [], None)
                 found |= self.elements(inner - {value}) | (SOME if value in inner else NOTHING)
+            elif isinstance(value, Box):
+                found |= value.keys() if value.kind == "mapping" else value.all()
+            elif isinstance(value, Known) and isinstance(value.value, (str, range)):
+                found |= frozenset(map(Known, value.value[:50]))
+                found |= SOME if len(value.value) > 50 else NOTHING
             else:
                 found |= self.caller.walked(value)
         return limited(found)
-
-    def _text(self, node: Any) -> Values:
-        found: Values = frozenset({Known("")})
-        for part in node.values:
-            if isinstance(part, ast.FormattedValue):
-                values = self.eval(part.value)
-                if DOCUMENT in values:
-                    self.read_all()
-                if part.format_spec is not None:
-                    self.eval(part.format_spec)
-                plain = part.format_spec is None and part.conversion == -1
-                found = concatenated(found, strings(values) if plain else SOME)
-            else:
-                found = concatenated(found, self.eval(part))
-        return found
-
-    def _lambda(self, node: Any) -> Values:
-        return frozenset({self._function(node)})
-
-    def _function(self, node: Any) -> Function:
-        arguments = node.args
-        given = [*arguments.posonlyargs, *arguments.args]
-        defaults = [
-            (arg.arg, self.eval(value))
-            for arg, value in zip(
-                given[len(given) - len(arguments.defaults) :], arguments.defaults, strict=True
-            )
-        ]
-        defaults += [
-            (arg.arg, self.eval(value))
-            for arg, value in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-            if value is not None
-        ]
-        return Function(node, self.frame, tuple(defaults))
-
-    def _named(self, node: Any) -> Values:
-        values = self.eval(node.value)
-        # It need not come to this part of the expression.
-        before = self.frame.names.get(node.target.id, NOTHING)
-        self.assign(node.target, values | before, node.value)
-        return values
-
-    def _starred(self, node: Any) -> Values:
-        return self.elements(self.eval(node.value))
-
-    def _yield(self, node: Any) -> Values:
-        if node.value is not None:
-            self.put(self.frame.yielded, [UNKNOWN], self.eval(node.value), node.value)
-        return SOME
-
-    def _yield_from(self, node: Any) -> Values:
-        values = self.elements(self.eval(node.value))
-        self.put(self.frame.yielded, [UNKNOWN], values, node.value)
-        return SOME
 
     def assign(self, target: ast.expr, values: Values, origin: ast.AST) -> None:
         """Follow the assignment of values to a target."""
@@ -395,17 +140,14 @@ class Expressions(State):
         if isinstance(target, ast.Name):
             self.set_name(target.id, values)
         elif isinstance(target, ast.Starred):
-            box = self.fresh("sequence", target)
-            self.put(box, [UNKNOWN], values, target)
-            self.assign(target.value, frozenset({box}), origin)
+            self.assign(target.value, self.some_of(values, target), origin)
         elif isinstance(target, (ast.Tuple, ast.List)):
             self._unpack(target.elts, values, origin)
         elif isinstance(target, ast.Attribute):
             for owner in self.eval(target.value):
                 self.set_attribute(owner, target.attr, values, origin)
         elif isinstance(target, ast.Subscript):
-            owners = self.eval(target.value)
-            keys = self.eval(target.slice)
+            owners, keys = self.eval(target.value), self.eval(target.slice)
             for owner in owners:
                 self.set_item(owner, keys, values, target.slice, origin)
         else:
@@ -416,54 +158,167 @@ class Expressions(State):
         by_place: list[Values] = [NOTHING for _ in targets]
         starred = any(isinstance(target, ast.Starred) for target in targets)
         for value in values:
-            positions = value.positions() if isinstance(value, Box) else None
+            positions = positions_of(one(value))
             if positions is None or starred or len(positions) != len(targets):
-                everything |= self.elements(frozenset({value}))
+                everything |= self.elements(one(value))
                 continue
             by_place = [had | new for had, new in zip(by_place, positions, strict=True)]
         for target, found in zip(targets, by_place, strict=True):
             self.assign(target, found | everything, origin)
 
-    _EXPRESSIONS: ClassVar[Mapping[str, Any]] = {
-        "Attribute": _attribute,
-        "BinOp": _binary,
-        "BoolOp": _boolean,
-        "Call": _call,
-        "Compare": _compare,
-        "Constant": _constant,
-        "Dict": _mapping,
-        "DictComp": _comprehension,
-        "GeneratorExp": _comprehension,
-        "IfExp": _conditional,
-        "JoinedStr": _text,
-        "Lambda": _lambda,
-        "List": _sequence,
-        "ListComp": _comprehension,
-        "Name": _name,
-        "NamedExpr": _named,
-        "Set": _sequence,
-        "SetComp": _comprehension,
-        "Slice": _slice,
-        "Starred": _starred,
-        "Subscript": _subscript,
-        "Tuple": _sequence,
-        "UnaryOp": _unary,
-        "Yield": _yield,
-        "YieldFrom": _yield_from,
+
+def _not_followed(tracer: Tracer, node: Any) -> Values:
+    tracer.give_up(node)
+    return NOTHING
+
+
+def _attribute(tracer: Tracer, node: Any) -> Values:
+    owners = tracer.eval(node.value)
+    return NOTHING.union(*(tracer.caller.attribute(owner, node.attr, node) for owner in owners))
+
+
+def _subscript(tracer: Tracer, node: Any) -> Values:
+    owners, keys = tracer.eval(node.value), tracer.eval(node.slice)
+    if not isinstance(node.slice, ast.Slice):
+        return NOTHING.union(*(tracer.item(owner, keys, node) for owner in owners))
+    plain = frozenset(owner for owner in owners if isinstance(owner, Box))
+    part = tracer.some_of(tracer.elements(plain), node) if plain else NOTHING
+    return part | (SOME if owners - plain else NOTHING)
+
+
+def _slice(tracer: Tracer, node: Any) -> Values:
+    for part in filter(None, (node.lower, node.upper, node.step)):
+        tracer.eval(part)
+    return SOME
+
+
+def _boolean(tracer: Tracer, node: Any) -> Values:
+    found: Values = NOTHING
+    for part in node.values:
+        verdict = truth(tracer, part)
+        values = tracer.eval(part)
+        last = part is node.values[-1]
+        if last or verdict is None or verdict is isinstance(node.op, ast.Or):
+            found |= values
+        if not last and verdict is isinstance(node.op, ast.Or):
+            break
+    return found
+
+
+def _unary(tracer: Tracer, node: Any) -> Values:
+    values = tracer.eval(node.operand)
+    if isinstance(node.op, ast.Not):
+        tracer.read_all(values)
+        return BOTH
+    if all(isinstance(value, Known) and type(value.value) is int for value in values):
+        if isinstance(node.op, ast.USub):
+            return frozenset(Known(-each.value) for each in values if isinstance(each, Known))
+        return values
+    return SOME
+
+
+def _conditional(tracer: Tracer, node: Any) -> Values:
+    verdict = truth(tracer, node.test)
+    found = NOTHING if verdict is False else tracer.eval(node.body)
+    return found if verdict is True else found | tracer.eval(node.orelse)
+
+
+def _mapping(tracer: Tracer, node: Any) -> Values:
+    box = tracer.fresh("mapping", node)
+    for key, value in zip(node.keys, node.values, strict=True):
+        if key is None:
+            tracer.caller.merge(box, tracer.eval(value), value)
+            continue
+        keys = tracer.eval(key)
+        values = tracer.eval(value)
+        where = value if all(isinstance(each, Known) for each in keys) else key
+        tracer.put(box, filter(may_be_key, keys), values, where)
+    return one(box)
+
+
+def _sequence(tracer: Tracer, node: Any) -> Values:
+    box = tracer.fresh("sequence", node)
+    plain = not any(isinstance(part, ast.Starred) for part in node.elts)
+    for index, part in enumerate(node.elts):
+        if isinstance(part, ast.Starred):
+            values = tracer.elements(tracer.eval(part.value))
+        else:
+            values = tracer.eval(part)
+        tracer.put(box, [Known(index) if plain else UNKNOWN], values, part)
+    return one(box)
+
+
+def _comprehension(tracer: Tracer, node: Any) -> Values:
+    box = tracer.fresh("mapping" if isinstance(node, ast.DictComp) else "sequence", node)
+    hidden = {
+        part.id: tracer.frame.names.get(part.id)
+        for generator in node.generators
+        for part in ast.walk(generator.target)
+        if isinstance(part, ast.Name)
     }
+    for generator in node.generators:
+        values = tracer.elements(tracer.eval(generator.iter))
+        tracer.assign(generator.target, values, generator.iter)
+        for condition in generator.ifs:
+            truth(tracer, condition)
+    if isinstance(node, ast.DictComp):
+        keys = tracer.eval(node.key)
+        tracer.put(box, filter(may_be_key, keys), tracer.eval(node.value), node.key)
+    else:
+        tracer.put(box, [UNKNOWN], tracer.eval(node.elt), node.elt)
+    for name, values_before in hidden.items():
+        if values_before is None:
+            tracer.frame.names.pop(name, None)
+        else:
+            tracer.frame.names[name] = values_before
+    return one(box)
 
 
-_SUMS: Final[dict[Any, Any]] = {
-    ast.Add: operator.add,
-    ast.Mult: operator.mul,
-    ast.Sub: operator.sub,
-}
+def _text(tracer: Tracer, node: Any) -> Values:
+    found = one(Known(""))
+    for part in node.values:
+        if isinstance(part, ast.FormattedValue):
+            values = tracer.eval(part.value)
+            tracer.read_all(values)
+            if part.format_spec is not None:
+                tracer.eval(part.format_spec)
+            plain = part.format_spec is None and part.conversion == -1
+            found = concatenated(found, strings(values) if plain else SOME)
+        else:
+            found = concatenated(found, tracer.eval(part))
+    return found
 
 
-_NONE: Final[Values] = frozenset({Known(None)})
+def defined(tracer: Tracer, node: Any) -> Function:
+    """The function that a definition, or a lambda, makes; its defaults are followed."""
+    spec = node.args
+    given = [*spec.posonlyargs, *spec.args]
+    pairs = [
+        *zip(given[len(given) - len(spec.defaults) :], spec.defaults, strict=True),
+        *zip(spec.kwonlyargs, spec.kw_defaults, strict=True),
+    ]
+    defaults = ((arg.arg, tracer.eval(value)) for arg, value in pairs if value is not None)
+    return Function(node, tracer.frame, tuple(defaults))
 
 
-_BOTH: Final[Values] = frozenset({Known(True), Known(False)})
+def _named(tracer: Tracer, node: Any) -> Values:
+    values = tracer.eval(node.value)
+    # It need not come to this part of the expression.
+    before = tracer.frame.names.get(node.target.id, NOTHING)
+    tracer.assign(node.target, values | before, node.value)
+    return values
+
+
+def _yield(tracer: Tracer, node: Any) -> Values:
+    if node.value is not None:
+        tracer.put(tracer.frame.yielded, [UNKNOWN], tracer.eval(node.value), node.value)
+    return SOME
+
+
+def _yield_from(tracer: Tracer, node: Any) -> Values:
+    values = tracer.elements(tracer.eval(node.value))
+    tracer.put(tracer.frame.yielded, [UNKNOWN], values, node.value)
+    return SOME
 
 
 def _is_position(key: Known) -> bool:
@@ -484,8 +339,32 @@ def _is_text(value: Value) -> bool:
     return isinstance(value, Prefix) or (isinstance(value, Known) and isinstance(value.value, str))
 
 
-def _truth_of(value: Value) -> bool | None:
-    if isinstance(value, Known):
-        plain = type(value.value) in (str, int, bool, float, type(None))
-        return bool(value.value) if plain else (True if callable(value.value) else None)
-    return None
+_EXPRESSIONS: Final[Mapping[type[ast.expr], Callable[[Any, Any], Values]]] = {
+    ast.Attribute: _attribute,
+    ast.BinOp: lambda tracer, node: tracer.combined(
+        node.op, tracer.eval(node.left), tracer.eval(node.right), node
+    ),
+    ast.BoolOp: _boolean,
+    ast.Call: lambda tracer, node: tracer.caller.call_node(node),
+    ast.Compare: compare,
+    ast.Constant: lambda _tracer, node: one(Known(node.value)),
+    ast.Dict: _mapping,
+    ast.DictComp: _comprehension,
+    ast.GeneratorExp: _comprehension,
+    ast.IfExp: _conditional,
+    ast.JoinedStr: _text,
+    ast.Lambda: lambda tracer, node: one(defined(tracer, node)),
+    ast.List: _sequence,
+    ast.ListComp: _comprehension,
+    ast.Name: lambda tracer, node: tracer.look_up(node.id),
+    ast.NamedExpr: _named,
+    ast.Set: _sequence,
+    ast.SetComp: _comprehension,
+    ast.Slice: _slice,
+    ast.Starred: lambda tracer, node: tracer.elements(tracer.eval(node.value)),
+    ast.Subscript: _subscript,
+    ast.Tuple: _sequence,
+    ast.UnaryOp: _unary,
+    ast.Yield: _yield,
+    ast.YieldFrom: _yield_from,
+}

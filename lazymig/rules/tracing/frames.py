@@ -1,17 +1,16 @@
-"""Functions that are followed: their names, their arguments, what they return."""
+"""The functions that are followed: their names, their arguments, what they return."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lazymig.rules.tracing.source import FunctionNode
-from lazymig.rules.tracing.values import NOTHING, Box, Origin, Values
+from lazymig.rules.tracing.values import NONE, NOTHING, Box, Origin, Values, one
 
-__all__ = ["Arguments", "Frame", "GaveUp"]
-
+__all__ = ["Arguments", "Code", "Frame", "GaveUp"]
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
@@ -37,6 +36,38 @@ class Arguments:
         """Every argument."""
         yield from (*self.positional, *self.named.values(), self.rest, self.others)
 
+    def at(self, place: int) -> Values:
+        """The argument at a place; nothing where there is none."""
+        return self.positional[place] if place < len(self.positional) else NOTHING
+
+    @property
+    def first(self) -> Values:
+        """The first argument, wherever it comes from."""
+        return self.at(0) | self.rest
+
+    def parameter(self, place: int, name: str) -> Values:
+        """What is given for a parameter, by place or by name."""
+        return self.named.get(name, self.rest | self.others) | self.at(place)
+
+    def after(self, *first: Values) -> Arguments:
+        """The same arguments after these."""
+        return replace(self, positional=[*first, *self.positional])
+
+    def without_first(self) -> Arguments:
+        """The same arguments without the first one."""
+        return replace(self, positional=self.positional[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A function as it is defined: its syntax, and where its names are looked up."""
+
+    node: FunctionNode
+    parent: Frame | None
+    outside: Mapping[str, Values]
+    globals: Mapping[str, Any]
+    file: str
+
 
 class Frame:
     """One function with one set of arguments: its names, and what it returns.
@@ -44,21 +75,13 @@ class Frame:
     `names` is what the names stand for at this point, `cells` what they may stand for at any.
     """
 
-    def __init__(
-        self,
-        key: Any,
-        node: FunctionNode,
-        parent: Frame | None,
-        outside: Mapping[str, Values],
-        globals_: Mapping[str, Any],
-        file: str,
-    ) -> None:
+    def __init__(self, key: Any, code: Code) -> None:
         self.key = key
-        self.node = node
-        self.parent = parent
-        self.outside = outside
-        self.globals = globals_
-        self.file = file
+        self.node = code.node
+        self.parent = code.parent
+        self.outside = code.outside
+        self.globals = code.globals
+        self.file = code.file
         self.parameters: dict[str, Values] = {}
         self.names: dict[str, Values] = {}
         self.cells: dict[str, Values] = {}
@@ -66,8 +89,20 @@ class Frame:
         self.done = -1
         self.exits: list[list[dict[str, Values]]] = []
         self.attempts: list[dict[str, Values]] = []
-        self.locals, self.shared, self.outer, self.yields = _names_of(node)
+        self.locals, self.shared, self.outer, self.yields = _names_of(code.node)
         self.yielded = Box("sequence")
+
+    @property
+    def root(self) -> Frame:
+        """The outermost function around this one."""
+        return self if self.parent is None else self.parent.root
+
+    @property
+    def given_back(self) -> Values:
+        """What a call of the function gives."""
+        if self.yields:
+            return one(self.yielded)
+        return self.returns if isinstance(self.node, ast.Lambda) else self.returns | NONE
 
 
 def _names_of(node: FunctionNode) -> tuple[set[str], set[str], set[str], bool]:

@@ -1,4 +1,4 @@
-"""The paths of a rule that is computed from a document: told by its source, or by its author."""
+"""The paths of a rule that is computed from a document, as its source or its author names them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, Final, TypeGuard
 
-from lazymig.raw.paths import model_path
+from lazymig.characters import cut
+from lazymig.query.expressions import Unnamed, named_path
+from lazymig.raw.paths import model_path, root
 from lazymig.rules.tracing.frames import GaveUp
+from lazymig.rules.tracing.state import MOST_STEPS
 from lazymig.rules.tracing.statements import Tracer
 from lazymig.rules.tracing.values import (
     NOTHING,
@@ -24,7 +27,9 @@ from lazymig.rules.tracing.values import (
     Special,
     Value,
     Values,
+    reachable,
 )
+from lazymig.updates.operators import OPERATORS
 from lazymig.updates.update import SET_STAGES, NamedPath
 
 __all__ = ["Traced", "check_declared", "is_read_within", "trace", "within"]
@@ -37,7 +42,7 @@ _TYPE_NAMES: Final = frozenset({"type", "hasattr", "getattr", "id"})
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """What the source of a rule tells of it, for every document.
+    """What the source of a rule says of it, for every document.
 
     `writes` and `creates` are the paths that its update may write, and those of them that it may
     leave there; `None` where they are not all known, and `unknown` says why. `named_paths` are
@@ -73,13 +78,13 @@ def trace(method: Callable[[Any], object], handler_class: type, doc_class: Any) 
     found = _Paths(tracer)
     found.of_update(update)
     known = found.unknown is None
-    # What asks for types may tell a list from what it was before.
+    # What asks for types may distinguish a list from what it was before.
     asks_types = tracer.reads_types or "isinstance" in _names_in(method.__code__)
     inputs = None if tracer.read_whole or found.reads_any else tracer.reads | found.reads
     return Traced(
         writes=frozenset(found.writes) if known else None,
         creates=frozenset(found.creates) if known else None,
-        inputs=None if inputs is None else frozenset(_top(key) for key in inputs),
+        inputs=None if inputs is None else frozenset(root(key) for key in inputs),
         sets_update=bool(update - {Known(None)}),
         asks=frozenset(tracer.asks),
         reads_types=tracer.reads_types,
@@ -95,7 +100,7 @@ def _without_source(method: FunctionType, tracer: Tracer, given_up: GaveUp) -> T
     place = f"{method.__qualname__} (line {code.co_firstlineno} of {Path(code.co_filename).name})"
     if not tracer.steps:
         reason = f"the source of {place} is not there to be read"
-    elif given_up.origin is not None and not tracer.is_exhausted:
+    elif given_up.origin is not None and tracer.steps <= MOST_STEPS:
         reason = f"{_said(given_up.origin)} cannot be followed"
     else:
         end = "" if given_up.origin is None else f": at {_said(given_up.origin)} it is given up"
@@ -122,14 +127,14 @@ def _inner(code: CodeType) -> Iterator[CodeType]:
 
 
 def _may_catch(code: CodeType) -> bool:
-    """Whether bytecode compares identities, matches patterns or catches exceptions."""
+    """Return whether bytecode compares identities, matches patterns or catches exceptions."""
     marks = ("IS_OP", "MATCH", "SETUP_FINALLY", "CHECK_EXC_MATCH", "POP_JUMP_IF_NONE", "NOT_NONE")
     said = any(mark in one.opname for one in dis.get_instructions(code) for mark in marks)
     return said or any(map(_may_catch, _inner(code)))
 
 
 def _raises(code: CodeType) -> bool:
-    """Whether bytecode has a `raise`."""
+    """Return whether bytecode has a `raise`."""
     own = any(one.opname == "RAISE_VARARGS" for one in dis.get_instructions(code))
     return own or any(map(_raises, _inner(code)))
 
@@ -140,13 +145,13 @@ def _said(origin: Origin) -> str:
         text = " ".join(ast.unparse(node).split())
     except (AttributeError, ValueError, RecursionError):
         text = "an expression"
-    text = text if len(text) <= 70 else f"{text[:67]}..."
+    text = cut(text, 70)
     line = getattr(node, "lineno", None)
     return f"`{text}`" if line is None else f"`{text}` (line {line} of {Path(file).name})"
 
 
 class _Paths:
-    """The paths of an update that is known as far as the source tells it."""
+    """The paths of an update that is known as far as the source says it."""
 
     def __init__(self, tracer: Tracer) -> None:
         self.tracer = tracer
@@ -170,7 +175,7 @@ class _Paths:
     def _miss(self, origin: Origin | None, otherwise: str) -> None:
         if self.unknown is None:
             said = f"`{otherwise}`" if origin is None or not origin[1] else _said(origin)
-            self.unknown = f"the source does not tell the paths of {said}"
+            self.unknown = f"the source does not name the paths of {said}"
 
     def _of_operators(self, update: Box) -> None:
         if update.opened is not None:
@@ -185,7 +190,7 @@ class _Paths:
                 continue
             for value in values:
                 if isinstance(value, Box) and value.kind == "mapping":
-                    if operator != "$setOnInsert":
+                    if OPERATORS[operator].writes:
                         self._of_fields(operator, value)
                         self.named.update(_named_for_certain(operator, value))
                 elif not isinstance(value, (Known, Prefix)) and not _is_sequence(value):
@@ -196,7 +201,7 @@ class _Paths:
             self._miss(fields.opened, operator)
         for key, values in fields.entries.items():
             self._path(key, fields.origins.get(key), operator)
-            if operator == "$rename":
+            if OPERATORS[operator].moves:
                 for value in values:
                     self._path(value, fields.origins.get(key), "$set")
 
@@ -213,16 +218,16 @@ class _Paths:
             self._miss(origin, operator)
             return
         # An update with such a path is refused.
-        if not all(path.split(".")) or path.startswith("$") or _top(path) == "_id":
+        if not all(path.split(".")) or path.startswith("$") or root(path) == "_id":
             return
         self.writes.add(model_path(path))
-        if operator not in ("$unset", "$rename"):
+        if not OPERATORS[operator].removes:
             self.creates.add(model_path(path))
 
     def _of_pipeline(self, pipeline: Box) -> None:
         if pipeline.opened is not None:
             self._miss(pipeline.opened, "self.update")
-        self._reads_of(self.tracer.reachable(pipeline.all()))
+        self._reads_of(reachable(pipeline.all()))
         for stage in pipeline.all():
             if not isinstance(stage, Box):
                 if not isinstance(stage, (Known, Prefix)):
@@ -256,17 +261,17 @@ class _Paths:
             if isinstance(value, Box):
                 texts = value.entries
             for text in texts:
-                if isinstance(text, Known):
-                    name = text.value
-                    if not isinstance(name, str) or not name.startswith("$"):
-                        continue
-                    if name == "$getField" or name.startswith(("$$ROOT", "$$CURRENT")):
-                        self.reads_any = True
-                    elif not isinstance(value, Box) and not name.startswith("$$"):
-                        self.reads.add(name[1:])
-                elif not isinstance(text, Box):
-                    # What is not known may be an expression.
+                if isinstance(text, Box):
+                    continue
+                try:
+                    path = named_path(text.value) if _is_text(text) else None
+                except Unnamed:
+                    path = None
                     self.reads_any = True
+                if path is not None and not isinstance(value, Box):
+                    self.reads.add(path)
+                # What is not known may be an expression.
+                self.reads_any |= not isinstance(text, Known)
 
 
 def _named_for_certain(operator: str, fields: Box) -> Iterator[NamedPath]:
@@ -276,7 +281,7 @@ def _named_for_certain(operator: str, fields: Box) -> Iterator[NamedPath]:
         origin = fields.origins.get(key)
         if origin is None or sites[id(origin[0])] > 1 or not _is_text(key):
             continue
-        goals = tuple(values) if operator == "$rename" else ()
+        goals = tuple(values) if OPERATORS[operator].moves else ()
         if not goals:
             yield NamedPath(operator, key.value)
         elif len(goals) == 1 and _is_text(goals[0]):
@@ -289,10 +294,6 @@ def _is_text(value: Value) -> TypeGuard[Known]:
 
 def _is_sequence(value: Value) -> bool:
     return isinstance(value, Box) and value.kind == "sequence"
-
-
-def _top(path: str) -> str:
-    return path.partition(".")[0]
 
 
 def check_declared(name: str, paths: Any) -> frozenset[str]:
@@ -312,7 +313,7 @@ def check_declared(name: str, paths: Any) -> frozenset[str]:
             raise ValueError(
                 f"names {path!r} in self.{name}; use dotted paths in database field names"
             )
-        if name == "writes" and _top(path) == "_id":
+        if name == "writes" and root(path) == "_id":
             raise ValueError(
                 f"names {path!r} in self.writes; the _id of a stored document cannot be changed"
             )
@@ -320,10 +321,10 @@ def check_declared(name: str, paths: Any) -> frozenset[str]:
 
 
 def within(path: str, known: Iterable[str]) -> bool:
-    """Whether a path is one of those that are known, or lies below one."""
+    """Return whether a path is one of those that are known, or lies below one."""
     return any(path == one or path.startswith(f"{one}.") for one in known)
 
 
 def is_read_within(key: str, inputs: Iterable[str]) -> bool:
-    """Whether a top-level key of a document belongs to the paths that a rule is known to read."""
-    return key == "_id" or any(_top(key) == _top(one) for one in inputs)
+    """Return whether a top-level key is one of the paths that a rule is known to read."""
+    return key == "_id" or any(root(key) == root(one) for one in inputs)

@@ -22,7 +22,7 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 def syntax_of(function: FunctionType) -> tuple[FunctionNode, ...]:
     """Return the syntax that a function was compiled from; empty where there is no source for it.
 
-    Lambdas that begin on one line and look alike cannot be told apart: all of them are returned.
+    Lambdas that begin on one line and look alike cannot be distinguished: all of them are returned.
     A decorator is not looked through: the function is the one that is called.
     """
     code = function.__code__
@@ -66,7 +66,7 @@ def _functions_in(text: str) -> dict[int, list[FunctionNode]]:
 
 
 def _is_syntax_of(node: FunctionNode, code: CodeType) -> bool:
-    """Whether a function may have been compiled from a node: a file may have been changed since."""
+    """Return whether a function may have been compiled from a node: its file may have changed."""
     if code.co_name != ("<lambda>" if isinstance(node, ast.Lambda) else node.name):
         return False
     names = [arg.arg for arg in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]

@@ -1,4 +1,4 @@
-"""What is found out about one rule, while it is followed."""
+"""The state of a rule that is followed: all that has been found out about it."""
 
 from __future__ import annotations
 
@@ -12,27 +12,31 @@ from lazymig.rules.tracing.values import (
     DOCUMENT,
     HANDLER,
     NOTHING,
-    SCALARS,
     SOME,
     UNKNOWN,
     Box,
     Known,
     Origin,
-    Prefix,
     Value,
     Values,
     is_mapping,
+    is_object,
+    is_scalar,
     limited,
+    may_be_key,
+    one,
 )
 
 if TYPE_CHECKING:
-    from lazymig.rules.tracing.models import Caller
+    from lazymig.rules.tracing.callers import Caller
 
-__all__ = ["State"]
-
+__all__ = ["MOST_STEPS", "State"]
 
 # Steps and rounds after which a rule is too long to be read.
-_MOST_STEPS: Final = 12_000
+MOST_STEPS: Final = 12_000
+
+
+_DOCUMENT: Final = one(DOCUMENT)
 
 
 class State:
@@ -83,21 +87,32 @@ class State:
 
     def put(self, box: Box, keys: Iterable[Value], values: Values, node: ast.AST | None) -> None:
         """Put values into a box, at each of the keys."""
-        if DOCUMENT in values:
-            self.read_all()
+        self.read_all(values)
         for key in keys:
             if box.add(key, values, self.origin(node)):
                 self.version += 1
 
     def open(self, box: Box, node: ast.AST | None) -> None:
         """Note that a box, and all in it, was handed to code that cannot be seen."""
-        left = [box]
-        while left:
-            one = left.pop()
-            if one.opened is None:
-                one.opened = self.origin(node) or (ast.Constant(None), "")
-                self.version += 1
-                left.extend(value for value in one.all() if isinstance(value, Box))
+        if box.opened is None:
+            box.opened = self.origin(node) or (ast.Constant(None), "")
+            self.version += 1
+            for inner in box.all():
+                if isinstance(inner, Box):
+                    self.open(inner, node)
+
+    def some_of(self, values: Values, node: ast.AST | None, mark: Any = None) -> Values:
+        """Return a sequence that holds any of the values, at any place."""
+        box = self.fresh("sequence", node, mark)
+        self.put(box, [UNKNOWN], values, node)
+        return one(box)
+
+    def row_of(self, places: Iterable[Values], node: ast.AST | None, mark: Any = None) -> Values:
+        """Return a sequence of which it is known what is at each place."""
+        box = self.fresh("sequence", node, mark)
+        for index, values in enumerate(places):
+            self.put(box, [Known(index)], values, node)
+        return one(box)
 
     def read(self, keys: Values) -> None:
         """Note that fields of the document are read."""
@@ -110,9 +125,9 @@ class State:
             else:
                 self.read_all()
 
-    def read_all(self) -> None:
-        """Note that the document is read as a whole, or may be."""
-        if not self.read_whole:
+    def read_all(self, values: Values = _DOCUMENT) -> None:
+        """Note that the document is read as a whole, or may be, if it is one of the values."""
+        if DOCUMENT in values and not self.read_whole:
             self.read_whole = True
             self.version += 1
 
@@ -126,13 +141,8 @@ class State:
     def step(self, node: ast.AST) -> None:
         """Count one more step."""
         self.steps += 1
-        if self.is_exhausted:
+        if self.steps > MOST_STEPS:
             self.give_up(node)
-
-    @property
-    def is_exhausted(self) -> bool:
-        """Whether more steps were taken than a rule may have."""
-        return self.steps > _MOST_STEPS
 
     def lift(self, value: Any) -> Value:
         """Return an object from outside of the rule as a value; a container with what it holds."""
@@ -151,27 +161,27 @@ class State:
             if index >= 500:
                 box.add(UNKNOWN, SOME, None)
                 break
-            box.add(self.lift(key), frozenset({self.lift(item)}), None)
+            box.add(self.lift(key), one(self.lift(item)), None)
         return box
 
     def lifted_values(self, value: Any) -> Values:
         """The same, as a set of alternatives."""
-        return frozenset({self.lift(value)})
+        return one(self.lift(value))
 
     def look_up(self, name: str) -> Values:
         """What a name may stand for here."""
         frame: Frame | None = self.frame
+        assert frame is not None
         # The variable of a comprehension hides no name outside of it.
         if name in self.frame.locals and name in self.frame.names:
             found = self.frame.names[name]
             if name in self.frame.shared:
                 found |= self.frame.cells.get(name, NOTHING)
             return found
-        while frame is not None:
-            frame = frame.parent
-            if frame is not None and name in frame.cells:
+        while (frame := frame.parent) is not None:
+            if name in frame.cells:
                 return frame.cells[name]
-        root = self._root()
+        root = self.frame.root
         if name in root.outside:
             return root.outside[name] | self.assigned.get((id(root.outside), name), NOTHING)
         found = self.assigned.get((id(root.globals), name), NOTHING)
@@ -181,31 +191,19 @@ class State:
             return found | {Known(getattr(builtins, name))}
         return found | SOME
 
-    def _root(self) -> Frame:
-        frame = self.frame
-        while frame.parent is not None:
-            frame = frame.parent
-        return frame
-
     def set_name(self, name: str, values: Values) -> None:
         """Note an assignment to a name."""
-        frame = self.frame
-        if name not in frame.locals:
-            self._set_outer(name, values)
-            return
-        frame.names[name] = values
-        self.widen(frame.cells, name, values)
-        for attempt in frame.attempts:
-            attempt[name] = attempt.get(name, NOTHING) | values
-
-    def _set_outer(self, name: str, values: Values) -> None:
-        frame = self.frame.parent
+        frame: Frame | None = self.frame
+        if name in self.frame.locals:
+            self.frame.names[name] = values
+            for attempt in self.frame.attempts:
+                attempt[name] = attempt.get(name, NOTHING) | values
         while frame is not None:
             if name in frame.locals:
                 self.widen(frame.cells, name, values)
                 return
             frame = frame.parent
-        root = self._root()
+        root = self.frame.root
         holder: Any = root.outside if name in root.outside else root.globals
         self.widen(self.assigned, (id(holder), name), values)
 
@@ -221,14 +219,14 @@ class State:
         self, owner: Value, keys: Values, values: Values, key: ast.AST, origin: ast.AST
     ) -> None:
         """Follow `owner[key] = value`."""
-        if isinstance(owner, Box) and owner.kind == "object":
+        if is_object(owner):
             self.caller.special(owner, "__setitem__", [keys, values], origin)
             return
         if isinstance(owner, Box):
-            where = origin if all(isinstance(one, Known) for one in keys) else key
-            self.put(owner, [one for one in keys if may_be_key(one)], values, where)
+            where = origin if all(isinstance(each, Known) for each in keys) else key
+            self.put(owner, filter(may_be_key, keys), values, where)
             return
-        if isinstance(owner, Known) and type(owner.value) in SCALARS:
+        if is_scalar(owner):
             return
         self.leak(values)
         for box in tuple(self.leaked):
@@ -236,8 +234,7 @@ class State:
 
     def leak(self, values: Values) -> None:
         """Note that boxes are held by something that is not known, too."""
-        if DOCUMENT in values:
-            self.read_all()
+        self.read_all(values)
         for value in values:
             if isinstance(value, Box) and value not in self.leaked:
                 self.leaked.add(value)
@@ -249,28 +246,11 @@ class State:
         if owner is HANDLER and self.caller.set_by_property(name, values, origin):
             return
         if owner is HANDLER:
-            if DOCUMENT in values:
-                self.read_all()
+            self.read_all(values)
             if UNKNOWN in values:
                 self.origins.setdefault(name, (origin, self.frame.file))
             self.widen(self.attributes, name, values)
-        elif isinstance(owner, Box) and owner.kind == "object":
+        elif is_object(owner):
             self.put(owner, [Known(name)], values, origin)
         else:
             self.set_item(owner, SOME, values, origin, origin)
-
-    def reachable(self, values: Values) -> Values:
-        """The values and all that is in them."""
-        found: set[Value] = set()
-        left = list(values)
-        while left:
-            value = left.pop()
-            if value not in found:
-                found.add(value)
-                if isinstance(value, Box):
-                    left.extend(value.all())
-        return frozenset(found)
-
-
-def may_be_key(value: Value) -> bool:
-    return isinstance(value, (Known, Prefix)) or value is UNKNOWN

@@ -1,4 +1,4 @@
-"""Values of a rule that is read and not run: what each expression in it may be."""
+"""The values of a rule that is read and not run: what each expression in it may be."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeGuard
 
 if TYPE_CHECKING:
     from lazymig.rules.tracing.frames import Frame
     from lazymig.rules.tracing.source import FunctionNode
 
 __all__ = [
+    "BOTH",
     "DOCUMENT",
     "HANDLER",
+    "NONE",
     "NOTHING",
     "SCALARS",
     "SOME",
@@ -32,7 +34,13 @@ __all__ = [
     "Values",
     "concatenated",
     "is_mapping",
+    "is_object",
+    "is_scalar",
     "limited",
+    "may_be_key",
+    "one",
+    "positions_of",
+    "reachable",
     "shape",
     "shapes",
     "strings",
@@ -53,7 +61,7 @@ class Special:
 
 
 UNKNOWN: Final = Special("unknown")
-"""Some value that the source does not tell."""
+"""Some value that the source does not say."""
 
 DOCUMENT: Final = Special("document")
 """`self.doc`."""
@@ -125,9 +133,9 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Super:
-    """What `super()` gives: the attributes of `first` behind a class."""
+    """What `super()` gives: the attributes of `first` after a class."""
 
-    behind: type
+    after: type
     first: Value
 
 
@@ -199,6 +207,47 @@ Values: TypeAlias = "frozenset[Value]"
 
 NOTHING: Final[frozenset[Any]] = frozenset()
 SOME: Final[frozenset[Any]] = frozenset({UNKNOWN})
+NONE: Final[frozenset[Any]] = frozenset({Known(None)})
+BOTH: Final[frozenset[Any]] = frozenset({Known(True), Known(False)})
+
+
+def one(value: Value) -> Values:
+    """This value and no other."""
+    return frozenset({value})
+
+
+def is_scalar(value: Value) -> TypeGuard[Known]:
+    """Return whether a value is a constant of one of Python's own types."""
+    return isinstance(value, Known) and type(value.value) in SCALARS
+
+
+def is_object(value: Value) -> TypeGuard[Box]:
+    """Return whether a value is an object that the rule has made, of a class that can be read."""
+    return isinstance(value, Box) and value.kind == "object"
+
+
+def may_be_key(value: Value) -> bool:
+    """Return whether a value may be a key of a container."""
+    return isinstance(value, (Known, Prefix)) or value is UNKNOWN
+
+
+def positions_of(values: Values) -> list[Values] | None:
+    """What the one sequence holds, in order; `None` where it is not one, or that is not known."""
+    (only,) = values if len(values) == 1 else (None,)
+    return only.positions() if isinstance(only, Box) else None
+
+
+def reachable(values: Values) -> Values:
+    """The values and all that is in them."""
+    found: set[Value] = set()
+    left = list(values)
+    while left:
+        value = left.pop()
+        if value not in found:
+            found.add(value)
+            if isinstance(value, Box):
+                left.extend(value.all())
+    return frozenset(found)
 
 
 def limited(values: Values) -> Values:
@@ -210,12 +259,10 @@ def limited(values: Values) -> Values:
 
 def without_constants(values: Values) -> Values:
     """The values with `UNKNOWN` in place of every constant."""
-    kept = {value for value in values if not _is_scalar(value)}
-    return frozenset(kept) if len(kept) == len(values) else frozenset(kept) | SOME
-
-
-def _is_scalar(value: Value) -> bool:
-    return isinstance(value, Prefix) or (isinstance(value, Known) and type(value.value) in SCALARS)
+    kept = frozenset(
+        value for value in values if not (isinstance(value, Prefix) or is_scalar(value))
+    )
+    return kept if len(kept) == len(values) else kept | SOME
 
 
 def shape(value: Value) -> Any:
@@ -272,5 +319,5 @@ def concatenated(left: Values, right: Values) -> Values:
 
 
 def is_mapping(value: Any) -> bool:
-    """Whether an object is a plain mapping, whose contents may be looked at without any effect."""
+    """Return whether an object is a plain mapping, which can be read without any effect."""
     return isinstance(value, (dict, MappingProxyType)) and isinstance(value, Mapping)

@@ -15,7 +15,8 @@ from mongoengine import IntField
 
 from lazymig import DocumentMigration
 from lazymig.operations.runs.digest import digest_of
-from lazymig.rules.discovery import bind, discover
+from lazymig.rules.binding import bind
+from lazymig.rules.discovery import discover
 from tests.support.handlers import handler, model, rule
 
 ROOT = Path(__file__).parents[3]

@@ -19,7 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lazymig.errors import RuleDefinitionError, UpdateQueryError
-from lazymig.rules.discovery import BoundRule, bind, discover
+from lazymig.rules.binding import bind
+from lazymig.rules.bound_rule import BoundRule
+from lazymig.rules.discovery import discover
 from lazymig.rules.once import once
 from lazymig.rules.rule import Rule, RuleHandler, evaluate
 from lazymig.rules.tracing.paths import is_read_within, trace, within

@@ -1,0 +1,61 @@
+"""The paths that aggregation expressions name: one reader for queries, pipelines and sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+__all__ = ["HIDDEN", "Unnamed", "expression_paths", "named_path"]
+
+HIDDEN: Final = frozenset({"$accumulator", "$function", "$getField", "$where"})
+"""The operators that may read fields which no string beginning with `$` names."""
+
+
+class Unnamed(Exception):
+    """An expression reads the whole document, or fields that it does not name."""
+
+
+def named_path(text: str) -> str | None:
+    """Return the path that a string in an expression names; None: it names none.
+
+    Other variables than `$$ROOT` and `$$CURRENT` name what their definition has named already.
+
+    :raises Unnamed: the string stands for the whole document, or for an operator of `HIDDEN`.
+    """
+    if text in HIDDEN:
+        raise Unnamed
+    if not text.startswith("$$"):
+        return text[1:] if text.startswith("$") else None
+    variable, _, path = text[2:].partition(".")
+    if variable not in {"ROOT", "CURRENT"}:
+        return None
+    if not path:
+        raise Unnamed
+    return path
+
+
+def expression_paths(expression: Any) -> frozenset[str] | None:
+    """Return the dotted paths that an expression, or anything that holds some, reads.
+
+    None: it does not say which. What is a literal is not read.
+    """
+    try:
+        return frozenset(_paths(expression))
+    except Unnamed:
+        return None
+
+
+def _paths(expression: Any) -> Iterator[str]:
+    if isinstance(expression, str):
+        path = named_path(expression)
+        if path is not None:
+            yield path
+    elif isinstance(expression, Mapping):
+        for name, value in expression.items():
+            if name in HIDDEN:
+                raise Unnamed
+            if name != "$literal":
+                yield from _paths(value)
+    elif isinstance(expression, (list, tuple)):
+        for item in expression:
+            yield from _paths(item)
