@@ -7,23 +7,10 @@ from typing import Any
 
 import pytest
 from bson import Decimal128, Int64, ObjectId
-from pymongo import ReadPreference, UpdateOne, WriteConcern
+from pymongo import ReadPreference, WriteConcern
 from pymongo.database import Database
-from pymongo.errors import (
-    AutoReconnect,
-    BulkWriteError,
-    DuplicateKeyError,
-    ExecutionTimeout,
-    NetworkTimeout,
-    OperationFailure,
-    ServerSelectionTimeoutError,
-    WriteError,
-)
 
 from lazymig.engines.access import all_of, by_ids, key_of, on_primary, writable
-from lazymig.engines.driver_errors import is_document_error, waited_too_long
-from lazymig.engines.store import Store, write_each
-from tests.support.commands import CommandLog
 
 
 @pytest.mark.parametrize(
@@ -81,79 +68,3 @@ def test_writes_are_acknowledged(database: Database[Any]) -> None:
     assert writable(careless).write_concern == WriteConcern(w=1)
     journaled = database.get_collection("c", write_concern=WriteConcern(w=1, j=True))
     assert writable(journaled) is journaled
-
-
-def _bulk(*codes: int, concern: bool = False) -> BulkWriteError:
-    return BulkWriteError(
-        {
-            "writeErrors": [{"index": 0, "code": code} for code in codes],
-            "writeConcernErrors": [{"code": 64}] if concern else [],
-        }
-    )
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (ExecutionTimeout("x", code=50), True),
-        (NetworkTimeout("x"), True),
-        (_bulk(50), True),
-        (ServerSelectionTimeoutError("x"), False),
-        (AutoReconnect("x"), False),
-        (OperationFailure("x", code=13), False),
-        (_bulk(11000), False),
-    ],
-)
-def test_a_wait_that_was_too_long_is_told_from_a_lost_server(error: Any, expected: bool) -> None:
-    """Only a limit that ran out on a server that was there is a timeout of the migration."""
-    assert waited_too_long(error) is expected
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (WriteError("x", code=66), True),
-        (DuplicateKeyError("x", code=11000), True),
-        (_bulk(121), True),
-        (OperationFailure("x", code=166), True),
-        (OperationFailure("x", code=72), True),
-        (OperationFailure("x", code=13), False),
-        (OperationFailure("x", code=50), False),
-        (_bulk(concern=True), False),
-        (_bulk(50), False),
-    ],
-)
-def test_a_refused_document_is_told_from_a_refused_operation(error: Any, expected: bool) -> None:
-    """The rights, the write concern and time limits are nothing a document is to blame for."""
-    assert is_document_error(error) is expected
-
-
-def test_the_server_refuses_documents_by_write_errors(database: Database[Any]) -> None:
-    """What a real server answers to a duplicate key is a document's error."""
-    collection = database["c"]
-    collection.create_index("a", unique=True)
-    collection.insert_many([{"_id": 1, "a": 1}, {"_id": 2, "a": 2}])
-    with pytest.raises(BulkWriteError) as caught:
-        collection.bulk_write([UpdateOne({"_id": 1}, {"$set": {"a": 2}})])
-    assert is_document_error(caught.value)
-
-
-def test_an_answer_comes_at_once(database: Database[Any], command_log: CommandLog) -> None:
-    """A cursor over a known number of documents costs one command, at any number."""
-    posts = command_log.client[database.name]["c"]
-    database["c"].insert_many([{"_id": n} for n in range(500)])
-    assert len(list(Store(posts).find_ids({}, 500))) == 500
-    assert command_log.names == ["find"]
-
-
-@pytest.mark.parametrize("backend", ["database", "mock_db"])
-def test_a_refused_update_stops_no_other(request: Any, backend: str) -> None:
-    """Independent updates are all tried; counts and refusals are told apart by position."""
-    collection = request.getfixturevalue(backend)["c"]
-    collection.create_index("a", unique=True)
-    collection.insert_many([{"_id": n, "a": n} for n in range(4)])
-    queries = [{"_id": 0}, {"_id": 1, "a": 9}, {"_id": 2}, {"_id": 3}]
-    written = write_each(Store(collection), queries, {"$set": {"a": 3}}, None)
-    assert (written.matched, written.modified) == (1, 0)
-    assert sorted(written.refused) == [0, 2]
-    assert [each["a"] for each in collection.find().sort("_id")] == [0, 1, 2, 3]
