@@ -279,7 +279,7 @@ def _beginning(run: Run | None) -> str:
 
 
 def _agreed(output: Output, asked: Sequence[tuple[_Job, Run | None]]) -> bool:
-    """Say on standard error what is about to be written, and ask."""
+    """Say on standard error what is about to be written, and return whether the user agrees."""
     statuses: dict[Any, list[RuleStatus]] = {}
     for job, run in asked:
         target = job.target

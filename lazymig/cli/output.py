@@ -176,7 +176,7 @@ class Output:
         return sys.stdin.isatty() and sys.stderr.isatty()
 
     def agrees(self, question: str) -> bool:
-        """Ask on standard error, and read the answer; anything but yes is a no."""
+        """Ask on standard error; return whether the answer is yes."""
         sys.stderr.write(f"{printable(self.mask(question))} [y/N]: ")
         sys.stderr.flush()
         answer = sys.stdin.readline()

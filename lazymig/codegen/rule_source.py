@@ -133,7 +133,11 @@ class RuleSource:
                 comments.append(_READS_DOCUMENT)
         imports = [indent + line for line in literals.imports]
         return [
-            *(line for text in comments for line in _comment_lines(text, margin, ascii_only)),
+            *(
+                line
+                for text in comments
+                for line in _comment_lines(text, margin, ascii_only=ascii_only)
+            ),
             f"{margin}def {self.name}(self) -> None:",
             *([*imports, ""] if imports else []),
             *settings,
@@ -174,7 +178,7 @@ def declared_rule(name: str) -> Rule | None:
     return rules[0] if rules else None
 
 
-def _comment_lines(text: str, margin: str, ascii_only: bool) -> Iterator[str]:
+def _comment_lines(text: str, margin: str, *, ascii_only: bool) -> Iterator[str]:
     for paragraph in text.split("\n"):
         shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in paragraph)
         if ascii_only:

@@ -1,1 +1,1 @@
-"""What running rules over a whole collection in production needs."""
+"""Bulk runs in production: the runs, their journal, throttling, and backups."""

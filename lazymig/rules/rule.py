@@ -79,7 +79,7 @@ class RuleHandler:
 
     @property
     def status(self) -> bool:
-        """True while a report is being made: a rule that writes by itself must not write then."""
+        """Return whether a report is being made: a rule that writes by itself must not write then."""
         self._frame.asked.add("status")
         return self._frame.status
 

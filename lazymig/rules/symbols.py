@@ -29,7 +29,7 @@ class Decisions:
         self._next = 0
 
     def decide(self) -> bool:
-        """Answer the next question of this run: with yes, until it is time for no."""
+        """Return whether this run takes the next branch: yes, until it is time for no."""
         if self._next == len(self._taken):
             if len(self._taken) == self._MOST:
                 raise DocumentNeeded
@@ -38,7 +38,7 @@ class Decisions:
         return self._taken[self._next - 1]
 
     def turn(self) -> bool:
-        """Begin another run on the next branch; false when all have been seen."""
+        """Begin another run on the next branch; return whether there is one."""
         self._next = 0
         while self._taken and not self._taken[-1]:
             self._taken.pop()

@@ -258,7 +258,7 @@ class EmbeddedServer:
             self._process = None
 
     def _wait_until_listening(self, deadline: float) -> bool:
-        """Return True as soon as a connection is accepted, False if the process ended."""
+        """Return whether a connection was accepted, as soon as one is, or else the process ended."""
         assert self._port is not None
         while self._still_runs(deadline):
             try:
@@ -293,7 +293,7 @@ class EmbeddedServer:
                 raise
 
     def _still_runs(self, deadline: float) -> bool:
-        """Wait one polling interval, cut short by the end of the process.
+        """Wait one polling interval, cut short by the end of the process; return whether it runs.
 
         :raises ServerUnavailable: the deadline has passed.
         """

@@ -160,7 +160,7 @@ class Claimant:
         return (*self._namespace, key_of(document["_id"]))
 
     def take(self, document: Raw) -> bool:
-        """Claim a document and do all that the rule does; false if it cannot be claimed."""
+        """Claim a document and do all that the rule does; return whether it could be claimed."""
         remembered = unwritten.get(self.place_of(document), self.rule)
         try:
             claimed = self._claim(document, remembered)
@@ -244,7 +244,7 @@ class Claimant:
         return run() if self.pace.context is None else self.pace.context.run(run)
 
     def _write(self, raw: Raw, own: Raw, evaluation: Evaluation) -> bool:
-        """Write the update together with the release; false if the claim was lost to another."""
+        """Write the update with the release; return whether the claim was still this one's."""
         place = self.place_of(raw)
         problem = _problem_of(self.rule, evaluation)
         if problem is not None:

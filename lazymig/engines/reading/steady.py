@@ -90,7 +90,7 @@ class SteadyReader:
         return take(self.cursor, self._collection.codec_options, size)
 
     def _pin(self, mark: Mark, requery: Callable[[], Requery | None]) -> bool:
-        """Pin the rest of the result, before the server is asked on, if that is not safe."""
+        """Pin the rest of the result if reading on is not safe; return whether it was pinned."""
         if self._steady or mark.is_undisturbed:
             return False
         how = requery()

@@ -1,1 +1,1 @@
-"""What a bulk run may cost the database."""
+"""The limits of what a bulk run costs the database."""
