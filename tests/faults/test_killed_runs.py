@@ -11,7 +11,8 @@ import pytest
 from pymongo.database import Database
 
 from lazymig import CollectionLocked, History, restore
-from lazymig.operations.journal.journal import Journal
+from lazymig.operations.journal.collection import journal_collection
+from lazymig.operations.journal.succession import sessions_left
 from tests.support.items import RULES, Item, ItemMigration, done, fill, stored
 from tests.support.runner import ROOT, command
 
@@ -115,7 +116,7 @@ def test_the_backup_of_a_killed_run_restores_it(
     before = stored(mongoengine_db)
     _kill_at(server_uri, mongoengine_db, stage, occurrence, backup=str(tmp_path / "backup"))
     # A transaction that the killed process had open would be ended by the server, after a minute.
-    left = Journal(mongoengine_db).sessions_left("item")
+    left = sessions_left(journal_collection(mongoengine_db), "item")
     mongoengine_db.client.admin.command("killSessions", left)
     report = _restore(tmp_path / "backup", mongoengine_db)
     assert report.conflict_count == 0

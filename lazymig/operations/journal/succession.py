@@ -22,7 +22,7 @@ from lazymig.operations.journal import JOURNAL
 from lazymig.operations.journal.collection import journal_collection
 from lazymig.redaction import excerpt
 
-__all__ = ["end_predecessors"]
+__all__ = ["end_predecessors", "sessions_left"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def end_predecessors(database: Database[Any], collection: str, holders: Sequence
 
 
 def _kill_sessions(entries: Collection[Any], collection: str) -> None:
-    sessions = _sessions_left(entries, collection)
+    sessions = sessions_left(entries, collection)
     if not sessions:
         return
     try:
@@ -62,7 +62,7 @@ def _kill_sessions(entries: Collection[Any], collection: str) -> None:
         )
 
 
-def _sessions_left(entries: Collection[Any], collection: str) -> list[Raw]:
+def sessions_left(entries: Collection[Any], collection: str) -> list[Raw]:
     """The sessions of runs over a collection that have not ended, the newest first.
 
     Whoever holds the lease of the collection knows that their processes are dead.
