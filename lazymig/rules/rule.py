@@ -79,7 +79,7 @@ class RuleHandler:
 
     @property
     def status(self) -> bool:
-        """Return whether a report is being made: a rule that writes by itself must not write then."""
+        """Return whether a report is being made, so that a rule must not write by itself."""
         self._frame.asked.add("status")
         return self._frame.status
 

@@ -258,7 +258,7 @@ class EmbeddedServer:
             self._process = None
 
     def _wait_until_listening(self, deadline: float) -> bool:
-        """Return whether a connection was accepted, as soon as one is, or else the process ended."""
+        """Return whether a connection was accepted; not so once the process has ended."""
         assert self._port is not None
         while self._still_runs(deadline):
             try:

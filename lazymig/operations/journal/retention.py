@@ -1,4 +1,4 @@
-"""The retention of a journal: the oldest ended runs go, and every second one of many old samples."""
+"""The retention of a journal: the oldest ended runs go, and every second of many old samples."""
 
 from __future__ import annotations
 
