@@ -57,7 +57,7 @@ class Finding(JsonValue, Readable):
     cured_by: tuple[str, ...]
 
     def lines(self) -> Iterator[Line]:
-        """What it is, the `_id` of some documents that show it, and the remedy."""
+        """What it is, the ids of documents that show it, and the remedy."""
         first, *rest = self._said()
         yield Line(first, 2, "yellow" if self.cured_by else "red")
         yield from (Line(text, 4) for text in rest)
@@ -148,7 +148,7 @@ class DriftFinding(Finding):
     proposal: RuleProposal | None
 
     def lines(self) -> Iterator[Line]:
-        """What it is, the `_id` of some documents that show it, and the remedy."""
+        """What it is, the ids of documents that show it, and the remedy."""
         yield from Finding.lines(self)
         if self.proposal is not None:
             asks = ", with a question" if self.proposal.asks else ""
