@@ -98,9 +98,9 @@ def measured(benchmark: Benchmark, repeat: int, seed: int, seconds: float = math
             break
         shuffle(order)
         for side in order:
-            seconds = _timed(side)
+            taken = _timed(side)
             if turn:
-                times[side.name].append(seconds)
+                times[side.name].append(taken)
     return [
         _row(comparison, times[comparison.side], times[comparison.against])
         for comparison in benchmark.comparisons
