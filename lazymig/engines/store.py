@@ -63,7 +63,7 @@ class Store:
 
     def for_plan(self, plan: Plan) -> Store:
         """The same for the documents of a plan."""
-        return Store(writable(self.collection), plan.concern, plan.shard_key, self.session)
+        return Store(writable(self.collection), plan.class_filter, plan.shard_key, self.session)
 
     def with_concern(self, concern: WriteConcern) -> Store:
         """The same with another write concern."""

@@ -289,19 +289,19 @@ def _plan(
     handler_class: Any,
     model: Any,
     rules: tuple[BoundRule, ...],
-    concern: dict[str, Any] | None,
-    inherited_concern: dict[str, dict[str, Any] | None],
+    class_filter: dict[str, Any] | None,
+    inherited_filters: dict[str, dict[str, Any] | None],
 ) -> Plan:
     lazy = tuple(rule for rule in rules if rule.scope == "lazy")
-    starting = starting_rules(lazy, concern)
+    starting = starting_rules(lazy, class_filter)
     validates = handler_class.validate_on_load
     return Plan(
         doc_class=model,
         handler_class=handler_class,
         lazy=lazy,
         bulk=tuple(rule for rule in rules if rule.scope == "bulk"),
-        concern=concern,
-        inherited_concern=inherited_concern,
+        class_filter=class_filter,
+        inherited_filters=inherited_filters,
         on_error=handler_class.on_error,
         lazy_timeout=handler_class.lazy_timeout,
         validates=len(starting) < len(lazy) if validates is None else validates and bool(lazy),
@@ -380,17 +380,17 @@ def plan_for(handler_class: Any, model: Any) -> Plan:
         for cls in (model, *document_subclasses(model))
         if _handler_of(cls) is handler_class and owner_of(cls) is owner
     ]
-    return replace(plan, concern={"_cls": {"$in": names}}, inherited_concern={})
+    return replace(plan, class_filter={"_cls": {"$in": names}}, inherited_filters={})
 
 
 def _plan_of_other(handler_class: Any, model: Any) -> Plan:
     """The plan of a handler that is not the model's own: for calls by hand, on any Document."""
     rules = bind_rules(handler_class, model)
     _check_paths(rules, model)
-    concern = None
+    class_filter = None
     if document_parents(model):
-        concern = {"_cls": {"$in": [*class_names(model), *handler_class.legacy_classes]}}
-    return _plan(handler_class, model, rules, concern, {})
+        class_filter = {"_cls": {"$in": [*class_names(model), *handler_class.legacy_classes]}}
+    return _plan(handler_class, model, rules, class_filter, {})
 
 
 def family_for(handler_class: Any, model: Any) -> Family:

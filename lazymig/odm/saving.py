@@ -146,6 +146,6 @@ class _Rules:
 def _rules_of(family: Family) -> _Rules:
     starting = [(plan, rule) for plan in family.plans for rule in plan.starting]
     return _Rules(
-        tuple(footprint_of(rule, plan.concern) for plan, rule in starting),
+        tuple(footprint_of(rule, plan.class_filter) for plan, rule in starting),
         {"$or": [plan.query_of(rule) for plan, rule in starting]},
     )

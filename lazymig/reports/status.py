@@ -217,7 +217,9 @@ def _samples(
 def _class_filter(plan: Plan | None, rule: str | None = None) -> Any:
     """The condition on `_cls` of the documents of a plan, or of one of its rules."""
     assert plan is not None
-    return plan.concern if rule is None else plan.inherited_concern.get(rule, plan.concern)
+    return (
+        plan.class_filter if rule is None else plan.inherited_filters.get(rule, plan.class_filter)
+    )
 
 
 def documents_left(

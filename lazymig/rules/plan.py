@@ -20,8 +20,8 @@ __all__ = ["Family", "Plan", "feeds", "full_name"]
 class Plan:
     """The rules of one handler for one model.
 
-    `concern` is the condition on `_cls` that is part of every target, `None` where the handler
-    concerns every document of the collection. `inherited_concern` widens it to the documents of
+    `class_filter` is the condition on `_cls` that is part of every target, `None` where the handler
+    concerns every document of the collection. `inherited_filters` widens it to the documents of
     subclasses whose own handlers have inherited a rule, by the rule's name. `starting` are the
     lazy rules that a match starts, each without the documents for which it waits (see `order`);
     `lazy` has them with their own targets. `warned` are the names of rules whose match was found to
@@ -33,8 +33,8 @@ class Plan:
     handler_class: Any
     lazy: tuple[BoundRule, ...]
     bulk: tuple[BoundRule, ...]
-    concern: Mapping[str, Any] | None
-    inherited_concern: Mapping[str, Mapping[str, Any] | None]
+    class_filter: Mapping[str, Any] | None
+    inherited_filters: Mapping[str, Mapping[str, Any] | None]
     on_error: Literal["raise", "skip"]
     lazy_timeout: float | None
     validates: bool
@@ -71,15 +71,15 @@ class Plan:
 
     def query_of(self, rule: BoundRule) -> dict[str, Any]:
         """The query for the documents that a rule with a target has to change."""
-        return all_of(self.concern, rule.target)
+        return all_of(self.class_filter, rule.target)
 
     def query_of_any(self, rules: Sequence[BoundRule]) -> dict[str, Any]:
         """The query for the documents that one of these rules, all with targets, has to change."""
-        return all_of(self.concern, any_of([_target_of(rule) for rule in rules]))
+        return all_of(self.class_filter, any_of([_target_of(rule) for rule in rules]))
 
     def reported_query_of(self, rule: BoundRule) -> dict[str, Any]:
         """`query_of` for reports: with the documents of subclasses that inherit the rule."""
-        return all_of(self.inherited_concern.get(rule.name, self.concern), rule.target)
+        return all_of(self.inherited_filters.get(rule.name, self.class_filter), rule.target)
 
     def needing_query_of(self, rule: BoundRule) -> dict[str, Any]:
         """The query for the documents for which a rule with a target must not be deleted."""
@@ -87,7 +87,7 @@ class Plan:
         if rule.once is not None:
             # What the owner of a claim has left when it died is taken out by its rule alone.
             target = any_of([target, {f"{CLAIM}.rule": rule.name}])
-        return all_of(self.inherited_concern.get(rule.name, self.concern), target)
+        return all_of(self.inherited_filters.get(rule.name, self.class_filter), target)
 
     def judge(
         self, documents: Sequence[Mapping[str, Any]], among: Sequence[int] | None = None
@@ -126,7 +126,7 @@ class Plan:
             if _writes_carried(rule, carried, excluded)
         )
         if carrying not in self._narrowed:
-            footprints = [footprint_of(rule, self.concern) for rule in self.starting]
+            footprints = [footprint_of(rule, self.class_filter) for rule in self.starting]
             self._narrowed[carrying] = self.narrowed(with_dependencies(footprints, carrying))
         return self._narrowed[carrying]
 

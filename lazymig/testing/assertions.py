@@ -158,7 +158,7 @@ def _still_matching(place: Scratch, scope: Scope, stored: Raw) -> list[str]:
                 target = rule.evaluate(document=stored, collection=place.collection).target
             if scope not in (rule.scope, "all") or target is None:
                 continue
-            query = all_of({"_id": {"$eq": stored["_id"]}}, plan.concern, target)
+            query = all_of({"_id": {"$eq": stored["_id"]}}, plan.class_filter, target)
             if place.collection.find_one(query, {"_id": 1}) is None:
                 continue
             reason = "still matches after it was applied"

@@ -28,8 +28,8 @@ def _plan_of(*, validates: bool = False, **rules: Any) -> Plan:
         handler_class=handler,
         lazy=bound,
         bulk=(),
-        concern=None,
-        inherited_concern={},
+        class_filter=None,
+        inherited_filters={},
         on_error="raise",
         lazy_timeout=5,
         validates=validates,
@@ -72,8 +72,8 @@ def test_a_plan_gives_the_queries_of_its_rules() -> None:
     old = {"$exists": True}
     plan = replace(
         _plan_of(migration01__a=_unset("a"), migration02__b=once(_sent)),
-        concern={"_cls": "Post"},
-        inherited_concern={"migration02__b": {"_cls": {"$in": ["Post", "Note"]}}},
+        class_filter={"_cls": "Post"},
+        inherited_filters={"migration02__b": {"_cls": {"$in": ["Post", "Note"]}}},
     )
     first, second = plan.lazy
     assert plan.query_of(first) == {"_cls": "Post", "a": old}

@@ -145,7 +145,9 @@ def _rewrites_of(family: Family) -> Rewrites | None:
         return None
     rules = tuple((plan, rule) for plan in plans for rule in plan.starting)
     steps = tuple(step_of(rule, plan.query_of(rule)) for plan, rule in rules)
-    footprints = tuple(footprint_of(rule, plan.concern, plans.index(plan)) for plan, rule in rules)
+    footprints = tuple(
+        footprint_of(rule, plan.class_filter, plans.index(plan)) for plan, rule in rules
+    )
     classes = frozenset(
         name for _, rule in rules if rule.kind == "static" for name in _classes_in(rule.target)
     )

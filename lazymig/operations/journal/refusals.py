@@ -186,7 +186,7 @@ def _unsettled(
 
 
 def _documents_of(plan: Plan, rule: BoundRule) -> dict[str, Any]:
-    class_filter = plan.inherited_concern.get(rule.name, plan.concern)
+    class_filter = plan.inherited_filters.get(rule.name, plan.class_filter)
     if rule.once is None:
         # An empty target holds for all.
         return all_of(class_filter, rule.target)

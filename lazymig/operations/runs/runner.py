@@ -272,7 +272,9 @@ class _Runner:
         """Take out of documents what owners of claims have left when they died."""
         for rule in step.rules:
             if rule.once is not None:
-                release = partial(release_expired, self.context.collection, rule, self.plan.concern)
+                release = partial(
+                    release_expired, self.context.collection, rule, self.plan.class_filter
+                )
                 self.pacing.persistently(step, release)
 
 

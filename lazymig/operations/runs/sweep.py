@@ -128,7 +128,7 @@ class Sweep:
 
     def _look(self) -> list[Any]:
         """The `_id`s of documents that the rule still matches, at most one more than a few."""
-        query = all_of(self.context.plan.concern, self.step.rule.target)
+        query = all_of(self.context.plan.class_filter, self.step.rule.target)
         # All those of a run may be too many for one query.
         spared = {key_of(each) for each in self.work.quarantined(None)}
         most = self._few() + 1

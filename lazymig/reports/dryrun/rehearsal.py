@@ -174,10 +174,10 @@ class Rehearsal:
         found: dict[Any, Any] = {}
         if targets:
             from_targets = size if len(targets) == len(rules) else (size + 1) // 2
-            query = all_of(self.plan.concern, {"$or": targets})
+            query = all_of(self.plan.class_filter, {"$or": targets})
             self._draw(collection, query, from_targets, found)
         if len(targets) < len(rules):
-            self._draw(collection, all_of(self.plan.concern), size - len(found), found)
+            self._draw(collection, all_of(self.plan.class_filter), size - len(found), found)
         return list(found.values())
 
     def _draw(
