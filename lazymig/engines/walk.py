@@ -71,12 +71,12 @@ class Position:
 class Chunk:
     """A part of a collection: its query, its number of documents, where the walk is after it.
 
-    `behind` is `None` for documents that were picked, beside the walk.
+    `end` is `None` for documents that were picked, beside the walk.
     """
 
     within: Raw | None
     documents: int
-    behind: Position | None
+    end: Position | None
 
     @classmethod
     def of(cls, document_ids: Sequence[Any]) -> Chunk:
@@ -90,10 +90,10 @@ class Chunk:
         """
         parts = [document_ids[first : first + size] for first in range(0, len(document_ids), size)]
         chunks = [
-            Chunk(by_ids(ids), 0, self.behind and Position(self.behind.bracket, True, ids[-1]))
+            Chunk(by_ids(ids), 0, self.end and Position(self.end.bracket, True, ids[-1]))
             for ids in parts
         ]
-        return [*chunks[:-1], Chunk(by_ids(parts[-1]), self.documents, self.behind)]
+        return [*chunks[:-1], Chunk(by_ids(parts[-1]), self.documents, self.end)]
 
 
 class Walk:
@@ -119,8 +119,8 @@ class Walk:
         while self._last_bracket is not None and self._position.bracket <= self._last_bracket:
             chunk = self._in_bracket(size)
             if chunk is not None:
-                assert chunk.behind is not None
-                self._position = chunk.behind
+                assert chunk.end is not None
+                self._position = chunk.end
                 return chunk
             self._position = Position(self._position.bracket + 1)
         return None

@@ -96,7 +96,7 @@ def reaches(pipeline: Any) -> Iterator[Reach]:
             named = body if isinstance(body, Mapping) else {"coll": body}
             inner = named.get("pipeline") or []
             if isinstance(inner, Sequence):
-                # Its documents go on to the stages after it.
+                # Its documents reach the stages after it.
                 paths = aggregated_paths([*inner, *pipeline[index + 1 :]])
                 yield from _reach(name, named.get("coll"), paths)
                 yield from reaches(inner)

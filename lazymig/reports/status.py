@@ -120,7 +120,7 @@ class RuleStanding(JsonValue):
 
     @property
     def lasts(self) -> bool:
-        """Return whether documents may go on to match once it was applied: a bulk rule's alone."""
+        """Return whether documents may still match once it was applied: a bulk rule's alone."""
         return self.scope == "bulk" and self.status.converges is False
 
 

@@ -338,7 +338,7 @@ def _parts(path: str) -> Path:
 
 
 def _inside(value: Any, rest: Path) -> Iterator[tuple[Raw, Path]]:
-    """The documents in which a path goes on, each with what is left of it."""
+    """The documents in which a path continues, each with what is left of it."""
     if isinstance(value, dict):
         yield value, rest
     elif is_array(value):

@@ -50,7 +50,7 @@ MISSING = bytes(DIGEST_SIZE)
 EMPTY = bytes.fromhex("1f8b08000000000000ff0300") + bytes(8)
 
 # Documents per answer of the server: enough to make a round trip cheap, few enough that reading
-# and compressing go on side by side within a chunk.
+# and compressing happen side by side within a chunk.
 _BATCH = 2000
 
 # Documents, and their bytes, that are held in memory at once.

@@ -138,7 +138,7 @@ def restore(
         written, by this process or another one. All of it is looked at first: nothing is restored.
     :raises CollectionLocked: a bulk run, or another restore, is at work on a collection; those
         that came before are restored.
-    :raises LeaseLost: the lease could not be kept; doing it again goes on.
+    :raises LeaseLost: the lease could not be kept; doing it again continues.
     :raises RunError: it was called in a transaction, or within a time limit.
     :raises RunOptionError: it is no database of a server.
     :raises pymongo.errors.PyMongoError: the connection or the rights; documents that the server
@@ -224,7 +224,7 @@ class _Restore:
         if self._lease is not None and not self._lease.valid:
             raise LeaseLost(
                 f"{self._name}: the lease was lost while it was restored; restore again, which "
-                "goes on with the documents that are left",
+                "continues with the documents that are left",
                 collection=self._name,
             )
 

@@ -1,6 +1,6 @@
 """The fence of a lease: writes of a run do nothing once it has expired, by the server's clock.
 
-A process may be stopped at any line, for longer than its lease lasts, and go on without knowing it.
+A process may be stopped at any line, for longer than its lease lasts, and continue unaware of it.
 So the time at which the lease ends is part of what each update looks for. In a transaction the
 checkpoint is what does so, by its token.
 """

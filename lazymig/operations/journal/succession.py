@@ -1,6 +1,6 @@
 """The succession to a lease that has expired: what its former holders may have left is ended.
 
-A holder that was killed may have left a transaction. One that was only stopped goes on some day: it
+A holder that was killed may have left a transaction. One that was only stopped may continue: it
 must not find the entry of its run as it was, for by that it would write in a transaction.
 """
 

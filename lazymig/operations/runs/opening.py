@@ -201,8 +201,8 @@ class Opening:
             former.get("backup") for former in entry.former_options
         ):
             logger.warning(
-                "%s: run %s was begun with a backup, and goes on without one: what it changes from "
-                "now on cannot be restored",
+                "%s: run %s was begun with a backup, and continues without one: what it changes "
+                "from now on cannot be restored",
                 self.context.name,
                 entry.id,
             )
@@ -216,7 +216,7 @@ class Opening:
             raise RuleChanged(
                 f"{self.context.name}.{step.name}: the rule was edited since run "
                 f"{entry.id} applied it to a part of the documents, and its target does not "
-                "show which; put the rule back as it was to go on, or begin a new run, without "
+                "show which; put the rule back as it was to resume, or begin a new run, without "
                 "resume",
                 collection=self.context.full_name,
                 run=entry.id,

@@ -151,8 +151,7 @@ class Options(Limits):
         super().__post_init__()
         if self.again and self.resume:
             raise RunOptionError(
-                "excludes resume: that goes on with a run, which has its rules; leave one of them "
-                "out",
+                "excludes resume: that continues a run, which has its rules; leave one of them out",
                 option="again",
             )
         if self.backup is not None and self.executor is not None:

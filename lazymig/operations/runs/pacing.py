@@ -46,7 +46,7 @@ def patiently(name: str, work: Callable[[], T]) -> T:
 
 
 class Pacing:
-    """Lets a run go on when it may, keeps it alive while it waits, and lets others see it.
+    """Lets a run continue when it may, keeps it alive while it waits, and lets others see it.
 
     :param show: what progress is reported to.
     """

@@ -219,7 +219,7 @@ class ProgressBar(_Display):
                 live.console.print(picture)
         except OSError as error:
             self._is_gone = True
-            logger.warning("the progress bar ends, the run goes on: %s", error)
+            logger.warning("the progress bar ends, the run continues: %s", error)
 
     def _end(self, picture: RenderableType) -> None:
         """Leave a last picture; the next rule has a bar of its own."""

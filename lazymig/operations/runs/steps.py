@@ -53,7 +53,7 @@ class RuleStep:
 
     @property
     def at(self) -> Position | None:
-        """Where to go on; `None` at the beginning."""
+        """Where to continue; `None` at the beginning."""
         return None if self.state.at is None else Position.from_bson(self.state.at)
 
     @property
@@ -73,7 +73,7 @@ class RuleStep:
         now, counted = self.state, tallies.values()
         self.state = replace(
             now,
-            at=now.at if chunk.behind is None else chunk.behind.to_bson(),
+            at=now.at if chunk.end is None else chunk.end.to_bson(),
             done=now.done + chunk.documents,
             matched=now.matched + sum(tally.matched for tally in counted),
             modified=now.modified + sum(tally.modified for tally in counted),

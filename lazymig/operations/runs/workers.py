@@ -232,7 +232,7 @@ class Workers:
     def _replace_executor(self) -> None:
         if self._make is None:
             logger.warning(
-                "%s: a worker died and its pool is broken; the run goes on in this process. "
+                "%s: a worker died and its pool is broken; the run continues in this process. "
                 "Give executor= a callable that makes the pool, and a new one is made",
                 self._plan.model_name,
             )

@@ -21,10 +21,10 @@ class Limits(Checked):
     """What a bulk run may cost the database; `None` or 0 is no limit.
 
     - `max_rate`: documents matched, per second.
-    - `max_replication_lag`: seconds that a secondary may be behind the primary.
+    - `max_replication_lag`: seconds that a secondary may lag.
     - `max_latency`: seconds that the run's own small write, the checkpoint of a chunk, may take.
-    - `throttle`: asked before each chunk. Anything false: go on. A text: wait, with this reason.
-      A number: wait that many seconds, then go on. Anything else that is true: wait. A run that
+    - `throttle`: asked before each chunk. Anything false: continue. A text: wait, with this reason.
+      A number: wait that many seconds, then continue. Anything else that is true: wait. A run that
       waits for a text or for true asks again each second. What it raises stops the run.
     - `flag_file`: while this file exists, the run waits.
     - `nice`: seconds to sleep for each second of work; 0.5 sleeps half as long as the work took.
@@ -44,7 +44,7 @@ class Limits(Checked):
         "amount",
         unit="seconds",
         changes="replication lag limit",
-        help="Seconds that a secondary may be behind.",
+        help="Seconds that a secondary may lag.",
     )
     max_latency: float | None = option(
         None,

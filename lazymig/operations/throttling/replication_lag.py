@@ -119,11 +119,11 @@ def _by_status(command: Callable[[str], Raw], limit: float) -> float | None:
 
 
 def lag_of_status(status: Raw, delays: Mapping[Any, float] | None = None) -> float | None:
-    """The largest lag of a secondary behind the primary, from an answer of `replSetGetStatus`.
+    """The largest lag of a secondary, from an answer of `replSetGetStatus`.
 
     In seconds, by `optimeDate`, which MongoDB gives in whole seconds. Only members in the state
     SECONDARY count: not those that are down, recovering, starting or arbiters. `delays` holds, by
-    the member's `_id`, the seconds that a member is behind on purpose. 0 where no member counts;
+    the member's `_id`, the seconds that a member lags on purpose. 0 where no member counts;
     `None` where the answer knows no primary.
     """
     members = status.get("members", ())
@@ -150,7 +150,7 @@ def lag_of_status(status: Raw, delays: Mapping[Any, float] | None = None) -> flo
 
 
 def lag_of_hello(hello: Raw) -> float | None:
-    """The seconds by which a majority of the members is behind, from an answer of `hello`.
+    """The seconds by which a majority of the members lags, from an answer of `hello`.
 
     It is the age of the newest write that a majority has, seen from the newest write: a single
     slow member does not show. `None` where the answer does not have both.

@@ -94,7 +94,7 @@ class Throttle:
         )
 
     def change(self, **overrides: Any) -> None:
-        """Set limits anew while the run goes on; the others stay as they are.
+        """Set limits anew during the run; the others stay as they are.
 
         :raises RunOptionError: a name or a value that `Limits` does not know; nothing is changed.
         """

@@ -322,7 +322,7 @@ def _proposal(
         return None
     lazy = ends_match(target, change, filters)
     if not lazy:
-        lines.append("A bulk rule: no load could tell that it has been applied.")
+        lines.append("A bulk rule: no load could see that it has been applied.")
     plain = re.sub(r"[^0-9A-Za-z]+", "_", words).strip("_")
     return RuleProposal(
         words=plain[:_LONGEST_WORDS].rstrip("_"),

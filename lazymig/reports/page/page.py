@@ -39,7 +39,7 @@ _REASONS: Final = {
     "flag_file": "a flag file was there",
     "max_latency": "writes were slow",
     "max_rate": "the rate was kept",
-    "max_replication_lag": "secondaries were behind",
+    "max_replication_lag": "secondaries lagged",
     "nice": "time was left to others",
     "paused": "somebody had paused the run",
     "throttle": "the application asked for it",

@@ -67,8 +67,8 @@ def test_a_walk_meets_every_document_once(database, size):
         met += chunked
         # A run that is resumed goes on from what the journal has of its position.
         journal = Journal(database).collection
-        journal.replace_one({"_id": 1}, chunk.behind.to_bson() | {"_id": 1, "was": None}, True)
-        journal.update_one({"_id": 1}, {"$set": {"at": chunk.behind.to_bson()}})
+        journal.replace_one({"_id": 1}, chunk.end.to_bson() | {"_id": 1, "was": None}, True)
+        journal.update_one({"_id": 1}, {"$set": {"at": chunk.end.to_bson()}})
         walk = Walk(database.odd, Position.from_bson(journal.find_one({"_id": 1})["at"]))
     assert sorted(met) == sorted(documents)
 

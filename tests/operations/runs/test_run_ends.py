@@ -114,7 +114,7 @@ def test_a_walk_goes_on_between_the_parts_of_a_chunk(database: Database[Any], id
     chunk = Walk(database["post"]).next(10)
     assert chunk is not None
     first, *_ = chunk.split(ids, len(ids) // 2)
-    rest = Walk(database["post"], first.behind).next(10)
+    rest = Walk(database["post"], first.end).next(10)
     assert isinstance(rest, Chunk)
     assert [raw["_id"] for raw in database["post"].find(rest.within)] == ids[len(ids) // 2 :]
 
@@ -261,9 +261,9 @@ def test_a_backup_that_is_forgotten_is_told(
     rules = handler(allmigration01__x=_turn_by_document)
     migration = rules(_post(rules))
     migration.migrate_all(chunk_size=100, backup=tmp_path / "backup")
-    assert "goes on without one" not in caplog.text
+    assert "continues without one" not in caplog.text
     assert migration.migrate_all(chunk_size=100, resume=True).state == "finished"
-    assert "was begun with a backup, and goes on without one" in caplog.text
+    assert "was begun with a backup, and continues without one" in caplog.text
 
 
 def _tell_password(self: Any) -> None:
