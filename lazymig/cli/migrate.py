@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from lazymig.cli.commands import EITHER_SCOPE, command
 from lazymig.cli.failures import FINDINGS, FINE, INTERRUPTED, Misuse
 from lazymig.cli.masking import masked
-from lazymig.cli.output import Output, in_words
+from lazymig.cli.output import Output
 from lazymig.cli.results import MigrateResult
 from lazymig.cli.run_options import flags_of
 from lazymig.cli.runs import is_run_of, run_of
@@ -30,7 +30,7 @@ from lazymig.operations.journal.entries import Run
 from lazymig.operations.journal.history import History
 from lazymig.operations.runs.options import Options, RunOptions
 from lazymig.operations.runs.progress import Progress, ProgressBar, ProgressLog
-from lazymig.reports.texts import documents
+from lazymig.reports.texts import documents, duration
 from lazymig.rules.rule import Scope
 
 __all__ = ["Watch", "call_to_resume", "register", "result_of", "show_report"]
@@ -402,7 +402,7 @@ def show_report(output: Output, report: MigrationReport) -> None:
     style = "green" if report.complete else "red"
     output.indented(
         f"{report.model} in {report.collection}, {report.scope} rules: {report.state}, modified "
-        f"{report.modified:,} in {in_words(report.seconds)}",
+        f"{report.modified:,} in {duration(report.seconds)}",
         0,
         style,
     )

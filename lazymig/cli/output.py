@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["COLUMNS", "Output", "in_words", "line", "short_path"]
+__all__ = ["COLUMNS", "Output", "line", "short_path"]
 
 COLUMNS = 80
 _NARROWEST = 10
@@ -268,18 +268,3 @@ def short_path(path: Path) -> str:
     """A path, relative to the current folder where it lies in it."""
     folder = Path.cwd()
     return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
-
-
-def in_words(seconds: float) -> str:
-    """A duration in its two largest units."""
-    left = round(seconds)
-    if left < 1:
-        return f"{seconds:.2f} s"
-    parts = []
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
-        amount, left = divmod(left, size)
-        if amount:
-            parts.append(f"{amount} {unit}")
-        elif parts:
-            break
-    return " ".join(parts[:2])

@@ -8,12 +8,12 @@ import click
 
 from lazymig.cli.commands import command
 from lazymig.cli.failures import FINDINGS, FINE
-from lazymig.cli.output import Output, in_words
+from lazymig.cli.output import Output
 from lazymig.cli.results import RestoreResult
 from lazymig.cli.session import Session
 from lazymig.operations.backup.reader import check_backup
 from lazymig.operations.backup.restore import RestoreReport, restore
-from lazymig.reports.texts import documents
+from lazymig.reports.texts import documents, duration
 
 __all__ = ["register"]
 
@@ -53,7 +53,7 @@ def register(group: click.Group) -> None:
 def _show(output: Output, report: RestoreReport) -> None:
     output.print(
         f"{', '.join(report.collections)}: {documents(report.restored)} put back, "
-        f"{report.unchanged:,} as before already, in {in_words(report.seconds)}"
+        f"{report.unchanged:,} as before already, in {duration(report.seconds)}"
     )
     if not report.conflict_count:
         return

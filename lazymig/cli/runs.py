@@ -14,7 +14,7 @@ from pymongo.database import Database
 
 from lazymig.cli.commands import command
 from lazymig.cli.failures import FINE, Misuse
-from lazymig.cli.output import Output, in_words
+from lazymig.cli.output import Output
 from lazymig.cli.results import RunResult, RunsResult
 from lazymig.cli.run_options import flag_of, flags_of, limits_in_words
 from lazymig.cli.session import Session, Target
@@ -24,7 +24,7 @@ from lazymig.operations.journal.entries import Run
 from lazymig.operations.journal.history import History
 from lazymig.operations.journal.rule_run import RuleRun
 from lazymig.operations.throttling.limits import CHANGEABLE, Limits
-from lazymig.reports.texts import documents
+from lazymig.reports.texts import documents, duration
 
 __all__ = ["Book", "books_of", "find_run", "is_run_of", "register", "run_of"]
 
@@ -242,7 +242,7 @@ def _names(found: Sequence[tuple[Book, Run]]) -> list[str]:
 
 def _show_short(output: Output, run: Run, name: str) -> None:
     output.indented(f"{run.id}  {run.state}  {name} ({run.scope})", 0, _style(run))
-    lasted = in_words(((run.ended or run.heartbeat) - run.started).total_seconds())
+    lasted = duration(((run.ended or run.heartbeat) - run.started).total_seconds())
     facts = [f"{_time(run.started)} UTC, {lasted}", f"modified {run.modified:,}"]
     if run.quarantined:
         still = "" if run.in_quarantine == run.quarantined else f" ({run.in_quarantine:,} still)"
@@ -266,7 +266,7 @@ def _show_one(output: Output, database: str, run: Run) -> None:
         text = f"by process {session.pid} on {session.host} since {_time(session.started)}"
         output.indented(text, 2)
     given = ", ".join(f"{key} {value}" for key, value in run.options.items() if value is not None)
-    waited = ", ".join(f"{kind} {in_words(value)}" for kind, value in run.waited.items())
+    waited = ", ".join(f"{kind} {duration(value)}" for kind, value in run.waited.items())
     asked = ", ".join(f"{key} {value}" for key, value in run.control.limits.items())
     facts: tuple[tuple[str, str | None], ...] = (
         ("note", run.note),
