@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 
 import pytest
@@ -11,6 +12,12 @@ from benchmarks.__main__ import BENCHMARKS, HEADLINES, connected, main
 from benchmarks.measure import Benchmark, Comparison, Side, measured
 
 TINY = 0.002
+
+
+@pytest.fixture(autouse=True)
+def uncollected(monkeypatch):
+    """No collection of garbage between turns: of all that a test process holds it takes seconds."""
+    monkeypatch.setattr(gc, "collect", lambda: 0)
 
 
 def comparable(outcome):
