@@ -7,6 +7,7 @@ imported when a name is asked for, so that an application loads what it uses.
 from __future__ import annotations
 
 from importlib import import_module
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from lazymig import signals
@@ -141,12 +142,16 @@ _HOMES = {
 }
 
 
+_importing = RLock()
+
 if not TYPE_CHECKING:
     # Type checkers know the names by the imports above, and that there are no others.
     def __getattr__(name: str) -> Any:
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        # Threads that import parts of the package in different orders would wait for each other.
+        with _importing:
+            value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
         globals()[name] = value
         return value
 

@@ -76,8 +76,6 @@ _AS_COMMANDS: Final[Mapping[RemedyKind, str]] = {
         "resume it with lazymig migrate --resume {run}, or pass --again if these documents may get "
         "it twice"
     ),
-    # Only `migrate` runs into this; it knows the options of the call.
-    "resume_this": "the command that resumes it follows",
     "stop": (
         "wait for it, or stop it with lazymig stop {run}{journal}; if that process is dead, begin "
         "again after that time"

@@ -75,6 +75,7 @@ def register(group: click.Group) -> None:
         NAME is what the rule does, in words. With --from-diff it may be left out; it is put before
         the words of the rules if there are several.
         """
+        formatter = _formatter(session.settings.format)
         made = _from_diff if options["from_diff"] else _from_name
         model, rules = made(session, name, options)
         if not rules:
@@ -82,8 +83,8 @@ def register(group: click.Group) -> None:
         edit = _edit(model, file, rules)
         if not options["dry_run"]:
             edit.write()
-            _format(session, edit.path)
-        _tell(session.output, edit, rules, written=not options["dry_run"])
+            _format(session.output, formatter, edit.path)
+        _show(session.output, edit, rules, written=not options["dry_run"])
         return FINE
 
 
@@ -190,20 +191,32 @@ def _edit(model: Any, file: Path | None, rules: Sequence[RuleSource]) -> Edit:
     )
 
 
-def _format(session: Session, path: Path) -> None:
-    """Call the user's formatter, if there is one; the file is written whatever comes of it."""
-    command = session.settings.format
+def _formatter(command: str | None) -> list[str]:
+    """The words of the command that the settings name; none without one."""
     if command is None:
+        return []
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = []
+    if not words:
+        raise Misuse(f"format: {command!r} is not a command; name one, such as 'ruff format'")
+    return words
+
+
+def _format(output: Output, command: Sequence[str], path: Path) -> None:
+    """Call the user's formatter, if there is one; the file is written whatever comes of it."""
+    if not command:
         return
     try:
         # The settings of a project may name any command, as they may name any module to import.
         subprocess.run(  # noqa: S603
-            [*shlex.split(command), str(path)], check=True, capture_output=True, text=True
+            [*command, str(path)], check=True, capture_output=True, text=True
         )
-    except (OSError, ValueError, subprocess.CalledProcessError) as error:
-        output = getattr(error, "stderr", None) or str(error)
-        reason = next(iter(output.strip().splitlines()), "no reason given")
-        session.output.warn(f"{short_path(path)} is written, but not formatted: {reason}")
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = getattr(error, "stderr", None) or str(error)
+        reason = next(iter(said.strip().splitlines()), "no reason given")
+        output.warn(f"{short_path(path)} is written, but not formatted by {command[0]}: {reason}")
 
 
 def _beside(model: Any) -> Path:
@@ -242,7 +255,7 @@ def _to_dict(edit: Edit | None, rules: Sequence[RuleSource], *, written: bool) -
     }
 
 
-def _tell(output: Output, edit: Edit, rules: Sequence[RuleSource], *, written: bool) -> None:
+def _show(output: Output, edit: Edit, rules: Sequence[RuleSource], *, written: bool) -> None:
     if output.as_json:
         output.data(_to_dict(edit, rules, written=written))
         return

@@ -10,6 +10,7 @@ from lazymig.cli.commands import command
 from lazymig.cli.failures import FINE, Misuse
 from lazymig.cli.results import ReportResult
 from lazymig.cli.session import Session
+from lazymig.errors import check_extra
 from lazymig.reports.drift.checks import check_documents
 from lazymig.reports.drift.diff import diff
 
@@ -43,6 +44,7 @@ def register(group: click.Group) -> None:
         session: Session, file: Path, title: str | None, sample: int, every: bool, no_record: bool
     ) -> int:
         """Write an HTML page about the state of the migrations."""
+        check_extra("the HTML report", "jinja2")
         # Only this command pays for the import.
         from lazymig.reports.page.page import write_report  # noqa: PLC0415
 

@@ -84,7 +84,8 @@ class Declared:
     wrong with one that does not fit; whole numbers are from `least` to `most`. `help` is that of
     its flag on the command line; without it the command line has none, or one of its own. `journal`
     makes of its value what the journal records; `None`: nothing. `changes` is how a user calls it
-    who gives a run at work another value; `None`: that cannot be done.
+    who gives a run at work another value; `None`: that cannot be done. `waited` says why a run has
+    waited for a limit.
     """
 
     kind: Kind
@@ -94,6 +95,7 @@ class Declared:
     help: str | None
     journal: Callable[[Any], Any] | None
     changes: str | None = None
+    waited: str = ""
     least: int = 1
     most: float = math.inf
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timezone
 from functools import cache, partial
 from types import UnionType
 from typing import (
@@ -89,6 +89,10 @@ def in_json(value: Any, kind: Any) -> Any:
         return value
     if get_origin(kind) in (Union, UnionType):
         kind = next(each for each in get_args(kind) if each is not type(None))
+    inner = get_args(kind)
+    # First: stored data may be a date, and a SON has a `to_dict`.
+    if kind is Any or (inner and inner[-1] is Any):
+        return extended_json(value)
     if is_typeddict(kind):
         return _object_in_json(value, kind)
     if hasattr(value, "to_dict"):
@@ -97,9 +101,6 @@ def in_json(value: Any, kind: Any) -> Any:
         return time_in_json(value)
     if kind is ObjectId:
         return str(value)
-    inner = get_args(kind)
-    if kind is Any or (inner and inner[-1] is Any):
-        return extended_json(value)
     if get_origin(kind) is Annotated:
         mark = kind.__metadata__[0]
         if isinstance(mark, Bounds):
@@ -119,5 +120,7 @@ def _object_in_json(value: Any, kind: Any) -> dict[str, Any]:
 
 
 def time_in_json(moment: datetime) -> str:
-    """A naive time, UTC, as JSON has it: ISO 8601 with milliseconds."""
+    """A time as JSON has it: ISO 8601, UTC, with milliseconds; a naive one is UTC."""
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(timezone.utc)
     return f"{moment:%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"

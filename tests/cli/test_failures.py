@@ -83,7 +83,6 @@ def test_each_kind_of_error(error, code, text):
             "resume it with migrate_pending(resume='6b08') first",
             "resume it with lazymig migrate --resume 6b08 first",
         ),
-        (Remedy("resume_this"), "resume it with resume=True", "the command that resumes it"),
         (
             Remedy("stop", run="6b08"),
             "wait for it, or stop it with History(...).stop('6b08'); if",

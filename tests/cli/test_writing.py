@@ -85,7 +85,11 @@ def test_the_file_is_formatted_by_the_users_formatter(project):
     project.set(LAZYMIG_FORMAT="no-such-formatter --quick")
     result = project("new", "again", "--scope", "bulk")
     assert result.code == 0
-    assert "shop.py is written, but not formatted: " in result.err
+    assert "shop.py is written, but not formatted by no-such-formatter: " in result.err
+    project.set(LAZYMIG_FORMAT=" ")
+    result = project("new", "never", "--scope", "bulk")
+    assert (result.code, "never" in project.source()) == (2, False)
+    assert "format: ' ' is not a command" in result.err
     assert "def allmigration01__again" in project.source()
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any, ClassVar
 
-from bson import Int64
+import pytest
+from bson import SON, Int64, json_util
 
-from lazymig.raw.json_values import NOT_IN_JSON, JsonValue, json_fields
+from lazymig.raw.json_values import NOT_IN_JSON, JsonValue, json_fields, time_in_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +70,24 @@ def test_the_annotations_name_the_keys() -> None:
     assert list(json_fields(Outer)) == list(VALUE.to_dict())
     assert json_fields(Inner) == {"id": ("number", Any)}
     assert json_fields(Outer)["ok"] == ("ok", bool)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored(JsonValue):
+    value: Any
+    values: tuple[Any, ...]
+    named: Mapping[str, Any]
+
+
+@pytest.mark.parametrize("value", [datetime(2022, 1, 1), {"a": datetime(2022, 1, 1)}, SON(a=1)])
+def test_stored_data_is_no_text(value: Any) -> None:
+    """What is stored stays Extended JSON, a date or a SON at the top included."""
+    written = Stored(value, (value,), {"name": value}).to_dict()
+    expected = json.loads(json_util.dumps(value, json_options=json_util.CANONICAL_JSON_OPTIONS))
+    assert written == {"value": expected, "values": [expected], "named": {"name": expected}}
+
+
+def test_a_moment_with_a_time_zone_is_written_in_utc() -> None:
+    """An aware time is the same moment in the JSON."""
+    berlin = timezone(timedelta(hours=1))
+    assert time_in_json(datetime(2022, 1, 1, 13, tzinfo=berlin)) == "2022-01-01T12:00:00.000Z"

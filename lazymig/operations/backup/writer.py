@@ -306,7 +306,7 @@ class BackupWriter(AbstractContextManager["BackupWriter"]):
     # Opening
 
     def _open(self, files: BackupFiles, opened: ExitStack) -> None:
-        """Go on with the files that are there, once they are found sound; or begin them.
+        """Continue the files that are there, once they are found sound; or begin them.
 
         What does not count was being written when a run was killed, and is cut off.
         """

@@ -216,10 +216,10 @@ class Opening:
             raise RuleChanged(
                 f"{self.context.name}.{step.name}: the rule was edited since run "
                 f"{entry.id} applied it to a part of the documents, and its target does not "
-                "show which; put the rule back as it was to resume, or begin a new run, without "
-                "resume",
+                "show which; put the rule back as it was to resume it",
                 collection=self.context.full_name,
                 run=entry.id,
+                remedy=Remedy("new_run"),
             )
         logger.warning(
             "%s.%s: the rule was edited since run %s began; it begins anew, and its target decides "

@@ -1,6 +1,6 @@
 """The limits of a bulk run: what it may cost the database.
 
-A new kind of limit is a field here and a look in `throttle.py`; `RunOptions` names it for mypy.
+A new kind of limit is a field here, a look in `throttle.py`, and a name in `RunOptions`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Limits(Checked):
         unit="documents per second",
         changes="rate limit",
         help="Documents per second.",
+        waited="the rate was kept",
     )
     max_replication_lag: float | None = option(
         None,
@@ -45,6 +46,7 @@ class Limits(Checked):
         unit="seconds",
         changes="replication lag limit",
         help="Seconds that a secondary may lag.",
+        waited="secondaries lagged",
     )
     max_latency: float | None = option(
         None,
@@ -52,6 +54,7 @@ class Limits(Checked):
         unit="seconds",
         changes="latency limit",
         help="Seconds that the run's own small writes may take.",
+        waited="writes were slow",
     )
     nice: float = option(
         0.0,
@@ -59,15 +62,17 @@ class Limits(Checked):
         unit="the seconds to sleep for each second of work",
         changes="nice",
         help="Seconds to sleep for each second of work.",
+        waited="time was left to others",
     )
     throttle: Callable[[], object] | None = option(
         None,
         fits=lambda value: value is None or callable(value),
         problem="{} cannot be called; give a function without parameters",
         journal=name_of,
+        waited="the application asked for it",
     )
     flag_file: str | os.PathLike[str] | None = option(
-        None, "file", help="Wait while this file exists."
+        None, "file", help="Wait while this file exists.", waited="a flag file was there"
     )
 
     def __post_init__(self) -> None:

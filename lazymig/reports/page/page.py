@@ -15,10 +15,12 @@ from typing import Any, Final, TypeVar
 
 from lazymig.odm.indexes import untouched_collection
 from lazymig.odm.plans import plan_for
+from lazymig.operations.declared import declarations
 from lazymig.operations.journal import JOURNAL
 from lazymig.operations.journal.collection import client_now
 from lazymig.operations.journal.entries import Quarantined, Run, Sample
 from lazymig.operations.journal.history import History
+from lazymig.operations.throttling.limits import Limits
 from lazymig.reports.drift.documents import check_model
 from lazymig.reports.drift.findings import CheckReport, DriftReport
 from lazymig.reports.page.charts import Span, Spark, bar_of, span_of, spark_of
@@ -36,13 +38,8 @@ _MOST_QUARANTINED = 20
 _MOST_FINDINGS = 100
 
 _REASONS: Final = {
-    "flag_file": "a flag file was there",
-    "max_latency": "writes were slow",
-    "max_rate": "the rate was kept",
-    "max_replication_lag": "secondaries lagged",
-    "nice": "time was left to others",
     "paused": "somebody had paused the run",
-    "throttle": "the application asked for it",
+    **{name: declared.waited for name, declared in declarations(Limits).items()},
 }
 
 
