@@ -29,7 +29,7 @@ from lazymig.operations.journal.collection import (
     journal_collection,
 )
 from lazymig.operations.journal.lease import Lease
-from lazymig.operations.runs.outlasting import outlast
+from lazymig.operations.runs.outlasting import FIRST_PAUSE, PATIENCE, outlast
 from lazymig.operations.runs.transactions import on_its_own
 from lazymig.raw.elements import (
     RawDocument,
@@ -221,7 +221,14 @@ class _Restore:
             )
 
     def _check_lease(self) -> None:
-        if self._lease is not None and not self._lease.valid:
+        lease = self._lease
+        if lease is None:
+            return
+        until = time.monotonic() + PATIENCE
+        while not (lease.valid or lease.taken or time.monotonic() > until):
+            # The server was away; the lease's own thread renews it, unless another has taken it.
+            time.sleep(FIRST_PAUSE)
+        if not lease.valid:
             raise LeaseLost(
                 f"{self._name}: the lease was lost while it was restored; restore again, which "
                 "continues with the documents that are left",

@@ -47,8 +47,14 @@ class Coverage:
         self._place = f"{database.name}.{collection}"
 
     def begun(self, entry: RunEntry, rule: str, digest: str, journal: str) -> None:
-        """Note that a run is about to apply a rule; before its first write."""
+        """Note that a run is about to apply a rule; before its first write.
+
+        :raises RunError: a newer version has noted something of the rule.
+        """
         key = self._key(rule, digest)
+        mark = self._marks.find_one({"_id": key}) or {}
+        if is_newer(mark) is not None:
+            raise self._unreadable(rule, mark)
         self._marks.update_one(
             {"_id": key},
             {
@@ -98,14 +104,8 @@ class Coverage:
             if mark is None:
                 continue
             marked_by = mark.get("run")
-            newer = is_newer(mark)
-            if newer is not None:
-                raise RunError(
-                    f"{self._of['model']}.{rule.name}: what was noted of its application to "
-                    f"{self._place} cannot be read, because {newer}; use that version",
-                    collection=self._place,
-                    run=marked_by,
-                )
+            if is_newer(mark) is not None:
+                raise self._unreadable(rule.name, mark)
             if marked_by == run or self._ends_matches(rule, mark):
                 continue
             if again and run is not None and marked_by < run:
@@ -130,6 +130,14 @@ class Coverage:
                 Remedy("again"),
             )
         return covered
+
+    def _unreadable(self, rule: str, mark: Raw) -> RunError:
+        return RunError(
+            f"{self._of['model']}.{rule}: what was noted of its application to {self._place} "
+            f"cannot be read, because {is_newer(mark)}; use that version",
+            collection=self._place,
+            run=mark.get("run"),
+        )
 
     def _ends_matches(self, rule: BoundRule, mark: Raw) -> bool:
         """Return whether all that a run wrote by a rule ended its match, as far as is noted."""

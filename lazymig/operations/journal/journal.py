@@ -26,7 +26,7 @@ from lazymig.operations.journal.collection import (
 )
 from lazymig.operations.journal.entries import Control, NewRun, RunEntry, short
 from lazymig.operations.journal.quarantine import Quarantine
-from lazymig.operations.journal.records import FORMAT, checked_run, understood
+from lazymig.operations.journal.records import FORMAT, checked_run, refusing_newer, understood
 from lazymig.operations.journal.retention import add_sample, prune
 from lazymig.operations.journal.rule_run import RuleRun
 from lazymig.redaction import without_secrets
@@ -120,6 +120,7 @@ class Journal:
         :returns: `None` if there is none.
         :raises RunNotFound: there is no such run of this model, collection and scope.
         :raises RunNotActive: that run has finished.
+        :raises RunError: a newer version has begun the latest one.
         """
         self._ensure_indexes()
         mine = {"kind": "run", "collection": collection, "model": model, "scope": scope}
@@ -161,7 +162,9 @@ class Journal:
         :param waited: seconds that the run has waited, by reason.
         :raises RunTakenOver: the run is no longer ours.
         """
-        values = {f"rules.{position}": state.to_bson(), **_waits(None, waited)}
+        # Key by key: those that a later version has added to the rule stay as they are.
+        values = {f"rules.{position}.{key}": value for key, value in state.to_bson().items()}
+        values |= _waits(None, waited)
         return self._report(entry, values, "heartbeat", session)
 
     def hold(self, entry: RunEntry, session_id: Raw) -> None:
@@ -316,7 +319,8 @@ class Journal:
         """The newest run that has not finished, and that no later run has made needless."""
         found = self.collection.find({**mine, "state": {"$ne": "finished"}})
         found = found.sort([("started", -1), ("_id", -1)])
-        run = next(understood("run", found, self.collection.full_name), None)
+        name = self.collection.full_name
+        run = next(understood("run", refusing_newer(found, name), name), None)
         if run is None:
             return None
         later = {

@@ -13,7 +13,7 @@ from pymongo.collection import Collection
 from lazymig.engines.access import Raw, is_mongomock
 from lazymig.errors import MigrationError
 from lazymig.operations.journal.entries import Quarantined, RunEntry, short
-from lazymig.operations.journal.records import FORMAT, understood
+from lazymig.operations.journal.records import FORMAT, refusing_newer, understood
 from lazymig.raw.elements import known_again
 
 __all__ = ["Quarantine"]
@@ -76,10 +76,15 @@ class Quarantine:
         return map(Quarantined.read, understood("quarantine", found, self.entries.full_name))
 
     def by_rule(self, run_id: ObjectId) -> dict[str, list[Any]]:
-        """The `_id`s of the documents in the quarantine of a run, by the rule that failed."""
+        """The `_id`s of the documents in the quarantine of a run, by the rule that failed.
+
+        :raises RunError: a newer version has written one of the entries.
+        """
         found: dict[str, list[Any]] = {}
-        for each in self.find({"run": run_id}):
-            found.setdefault(each.rule, []).append(each.document_id)
+        entries = self.entries.find({"kind": "quarantine", "run": run_id}).sort("_id")
+        name = self.entries.full_name
+        for each in understood("quarantine", refusing_newer(entries, name), name):
+            found.setdefault(each["rule"], []).append(Quarantined.read(each).document_id)
         return found
 
     def ids(self, run_id: ObjectId, within: Raw | None = None) -> list[Any]:

@@ -14,9 +14,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from lazymig.engines.access import Raw
-from lazymig.errors import RunNotFound
+from lazymig.errors import RunError, RunNotFound
 
-__all__ = ["FORMAT", "checked_run", "fault_of", "is_newer", "understood"]
+__all__ = ["FORMAT", "checked_run", "fault_of", "is_newer", "refusing_newer", "understood"]
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ _RULE: Final = {
 def is_newer(record: Raw) -> str | None:
     """Say that a record is of a later format than this version knows; `None` where it is not."""
     found = record.get("format", FORMAT)
-    if isinstance(found, int) and found <= FORMAT:
+    if isinstance(found, (int, float)) and found <= FORMAT:
         return None
     return (
         f"its format is {found}, and this version of lazymig knows {FORMAT}: it was written by a "
@@ -110,6 +110,22 @@ def checked_run(entry: Raw, journal: str) -> Raw:
         f"{journal}: the record {entry['_id']} is no run that this version knows, because {fault}",
         run=entry["_id"],
     )
+
+
+def refusing_newer(records: Iterable[Raw], journal: str) -> Iterator[Raw]:
+    """The same records, where to leave one out would give a wrong answer.
+
+    :param journal: the full name of their collection.
+    :raises RunError: a newer version has written one.
+    """
+    for record in records:
+        newer = is_newer(record)
+        if newer is not None:
+            raise RunError(
+                f"{journal}: the record {record.get('_id')} cannot be read, because {newer}; "
+                "use that version"
+            )
+        yield record
 
 
 def understood(kind: str, records: Iterable[Raw], journal: str) -> Iterator[Raw]:

@@ -429,3 +429,12 @@ def test_a_lease_of_a_newer_version_is_not_taken(journal: Any) -> None:
         journal.update_one({"_id": "lease:post"}, {"$set": {"format": 2}})
         with pytest.raises(CollectionLocked, match="written by a newer lazymig; delete the entry"):
             Lease(journal, "post").acquire()
+
+
+def test_threads_exclude_each_other_on_mongomock(mock_db: Any) -> None:
+    """A second lease of a collection on mongomock is refused until the first is given back."""
+    first, second = (Lease(mock_db["lazymig_journal"], "post") for _ in range(2))
+    with first, pytest.raises(CollectionLocked, match="another thread"):
+        second.acquire()
+    with second:
+        assert second.valid

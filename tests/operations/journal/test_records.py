@@ -13,6 +13,7 @@ from pymongo.database import Database
 from lazymig import CollectionLocked, History, RuleRun, RunError, RunNotFound
 from tests.support.handlers import handler, model, rule
 
+NOW = datetime(2024, 1, 1)
 COUNT_UP = rule({}, {"$inc": {"n": 1}})
 TURN = rule({"v": 1}, {"$set": {"v": 2}})
 KEYS = [
@@ -139,3 +140,41 @@ def test_a_key_that_was_added_since_has_a_default(mongoengine_db: Database[Any])
     first = {key: stored[key] for key in ("name", "digest")}
     assert RuleRun.read({**first, "of_a_newer_version": 1}) == RuleRun(**first)
     assert History(mongoengine_db).run(run).rules == (RuleRun.read(stored),)
+
+
+def test_what_a_newer_version_has_begun_is_not_left_out_in_silence(
+    mongoengine_db: Database[Any],
+) -> None:
+    """An unfinished run, a quarantine and a mark of a later format are errors where they count."""
+    mongoengine_db["post"].insert_many([{"_id": number, "v": 1} for number in range(3)])
+    migration = _migration()
+    newer = "it was written by a newer"
+    run = migration.migrate_all().run_id
+    journal = mongoengine_db["lazymig_journal"]
+    entry = journal.find_one({"_id": run})
+    journal.insert_one({**entry, "_id": ObjectId(), "state": "failed", "format": 2})
+    with pytest.raises(RunError, match=newer):
+        migration.migrate_all(resume=True)
+    refused = {"collection": "post", "rule": "migration01__turn", "error": "e", "type": "E"}
+    journal.insert_one(
+        {"kind": "quarantine", "format": 2, "run": run, "document_id": 1, **refused, "at": NOW}
+    )
+    with pytest.raises(RunError, match=newer):
+        migration.retry_quarantined(run)
+    journal.update_many({"_id.kind": "coverage"}, {"$set": {"format": 2}})
+    with pytest.raises(RunError, match=newer):
+        migration.migrate_all(again=True)
+    assert journal.count_documents({"_id.kind": "coverage", "format": 2}) == 1
+
+
+def test_a_checkpoint_keeps_keys_of_later_versions(mongoengine_db: Database[Any]) -> None:
+    """A run that this version resumes keeps what a later one has added to its rules."""
+    mongoengine_db["post"].insert_many([{"_id": number, "v": 1} for number in range(3)])
+    migration = _migration()
+    run = migration.migrate_pending().run_id
+    journal = mongoengine_db["lazymig_journal"]
+    added = {"state": "stopped", "rules.0.added_later": 7, "rules.0.state": "running", "format": 1}
+    journal.update_one({"_id": run}, {"$set": added})
+    migration.migrate_pending(resume=run)
+    (rule_run,) = journal.find_one({"_id": run})["rules"]
+    assert (rule_run["added_later"], rule_run["state"]) == (7, "done")
