@@ -7,8 +7,10 @@ from typing import Any, Final
 
 __all__ = ["HIDDEN", "Unnamed", "expression_paths", "named_path"]
 
-HIDDEN: Final = frozenset({"$accumulator", "$function", "$getField", "$where"})
+HIDDEN: Final = frozenset({"$getField", "$where"})
 """The operators that may read fields which no string beginning with `$` names."""
+
+_SORTING: Final = frozenset({"$bottom", "$bottomN", "$top", "$topN"})
 
 
 class Unnamed(Exception):
@@ -54,6 +56,9 @@ def _paths(expression: Any) -> Iterator[str]:
         for name, value in expression.items():
             if name in HIDDEN:
                 raise Unnamed
+            if name in _SORTING and isinstance(value, Mapping):
+                # What they sort by are the names of fields.
+                yield from value.get("sortBy") or ()
             if name != "$literal":
                 yield from _paths(value)
     elif isinstance(expression, (list, tuple)):

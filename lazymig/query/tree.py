@@ -1,6 +1,6 @@
 """The tree of a query: questions on paths, joined by "and", "or" and "not".
 
-It is parsed once, in `operators`. `matching` compiles it, the facts on updates answer it.
+`operators` parses it, `matching` compiles it, the facts on updates answer it.
 """
 
 from __future__ import annotations

@@ -23,6 +23,9 @@ from lazymig.query.expressions import expression_paths
         ("$$ROOT.a", {"a"}),
         ("$$CURRENT.a.b", {"a.b"}),
         ([{"$set": {"a": "$b"}}, {"$unset": "c"}], {"b"}),
+        ({"$function": {"body": "", "args": ["$a"], "lang": "js"}}, {"a"}),
+        ({"$top": {"sortBy": {"a.b": -1}, "output": "$c"}}, {"a.b", "c"}),
+        ({"x": {"$bottomN": {"n": 2, "sortBy": {"a": 1, "b": -1}, "output": ["$c"]}}}, {*"abc"}),
         ({"$setField": {"field": "a", "input": "$b", "value": "$c"}}, {"b", "c"}),
     ],
 )
@@ -38,7 +41,6 @@ def test_each_path_that_is_read_is_named(expression: Any, paths: set[str]) -> No
         {"$mergeObjects": ["$$CURRENT", "$a"]},
         {"$getField": "a"},
         {"$ifNull": ["$a", {"$getField": {"field": "b", "input": "$a"}}]},
-        {"$function": {"body": "", "args": ["$a"], "lang": "js"}},
     ],
 )
 def test_what_is_not_named_is_not_known(expression: Any) -> None:

@@ -35,7 +35,7 @@ class Batches:
     :param reader: sees to it that the cursor gives each document once.
     """
 
-    __slots__ = ("_build", "_built", "_items", "_loading", "_taken", "cursor", "reader")
+    __slots__ = ("_build", "_built", "_items", "_loading", "_taken", "_whole", "cursor", "reader")
 
     def __init__(self, cursor: Any, reader: SteadyReader) -> None:
         self.cursor = cursor
@@ -43,6 +43,8 @@ class Batches:
         self._taken: list[Any] | None = None
         self._items: deque[Any] = deque()
         self._built = False
+        # Whether all of it has to be built at once: that stays so if it fails the first time.
+        self._whole = False
         self._loading: Loading | None = None
         self._build: Any = None
 
@@ -62,6 +64,8 @@ class Batches:
                     raise item
                 if item is not LEFT_OUT:
                     return item
+            elif self._whole:
+                self._build_all()
             else:
                 try:
                     document = self._build(items[0])
@@ -76,7 +80,8 @@ class Batches:
         """Append instances to a cache until it is full; what is raised is as from `next`."""
         while len(cache) < full:
             items = self._items
-            for _ in range(0 if self._built else min(full - len(cache), len(items))):
+            built_or_whole = self._built or self._whole
+            for _ in range(0 if built_or_whole else min(full - len(cache), len(items))):
                 try:
                     cache.append(self._build(items[0]))
                 except Exception:
@@ -104,8 +109,7 @@ class Batches:
         self._taken = None
         self._items = deque(items)
         self._built = False
-        if failed or loading.family.validates or loading.source.hide_id:
-            self._build_all()
+        self._whole = failed or loading.family.validates or loading.source.hide_id
 
     def _build_all(self) -> None:
         loading = self._loading

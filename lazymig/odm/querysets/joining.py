@@ -98,6 +98,14 @@ class AsStoredQuerySet(_Joined):
             state.pop(name, None)
         return state
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        # The model may have got rules, or have lost them, since the queryset was pickled.
+        pickled = type(self)
+        _fit(self, getattr(self._document, "_lazymig_live", None))
+        if type(self) is not pickled and isinstance(self, AsStoredQuerySet):
+            self._lazymig_begin()
+
     def __reduce__(self) -> tuple[Any, ...]:
         # The joined class exists only in memory: a pickle names the class that it was made of.
         return _new_joined, (self._lazymig_plain, self._lazymig_live), self.__getstate__()
@@ -143,6 +151,21 @@ def _new_joined(plain: type, live: bool) -> Any:
     return cls.__new__(cls)
 
 
+def _fit(queryset: Any, live: Any) -> None:
+    """Give a queryset the class that its model's documents are read by.
+
+    :param live: of the model; anything but a boolean for a model without the mixin.
+    """
+    joined = isinstance(queryset, AsStoredQuerySet)
+    if not isinstance(live, bool):
+        live = None
+    if (queryset._lazymig_live if joined else None) is live:
+        return
+    plain = vars(type(queryset)).get("_lazymig_plain", type(queryset))
+    if not issubclass(plain, AsStoredQuerySet):
+        queryset.__class__ = plain if live is None else _join(plain, live=live)
+
+
 def watch_querysets() -> None:
     """Have MongoEngine initialize querysets of models with the mixin as joined ones."""
     original = BaseQuerySet.__init__
@@ -152,13 +175,13 @@ def watch_querysets() -> None:
     @functools.wraps(original)
     def initialize(self: Any, document: Any, collection: Any) -> None:
         live = getattr(document, "_lazymig_live", None)
-        if live is None:
+        if live is None and not isinstance(self, AsStoredQuerySet):
             original(self, document, collection)
             return
-        if not isinstance(self, AsStoredQuerySet):
-            self.__class__ = _join(type(self), live=live)
+        _fit(self, live)
         original(self, document, collection)
-        self._lazymig_begin()
+        if isinstance(self, AsStoredQuerySet):
+            self._lazymig_begin()
 
     setattr(initialize, _WATCHED, True)
     BaseQuerySet.__init__ = initialize

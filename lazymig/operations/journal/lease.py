@@ -43,7 +43,17 @@ _ATTEMPTS = 3
 
 # The leases that are held on mongomock, by client and collection.
 _imitated: dict[tuple[int, str], Mapping[str, Any]] = {}
-_imitating = threading.Lock()
+
+
+def _imitate(entries: Collection[Any], name: str, holder: Mapping[str, Any]) -> None:
+    """Hold a lease among the threads of this process, the only ones that reach mongomock."""
+    found = _imitated.setdefault((id(entries.database.client), name), holder)
+    if found is not holder:
+        raise CollectionLocked(
+            f"{name}: another thread is at work on it; wait for it",
+            collection=name,
+            holder=found,
+        )
 
 
 class Lease(AbstractContextManager[Any]):
@@ -111,7 +121,8 @@ class Lease(AbstractContextManager[Any]):
             raise RuntimeError(f"the lease of {self.collection} is held already")
         self._taken = False
         if is_mongomock(self._entries):
-            self._imitate()
+            _imitate(self._entries, self._full_name, self._holder)
+            self._held, self._until = True, math.inf
             return
         asked = self._clock()
         entry = self._take()
@@ -129,22 +140,6 @@ class Lease(AbstractContextManager[Any]):
         except BaseException:
             self._stop_renewing()
             raise
-
-    def _imitate(self) -> None:
-        """Hold the lease among the threads of this process, the only ones that reach mongomock."""
-        with _imitating:
-            if self._place in _imitated:
-                raise CollectionLocked(
-                    f"{self._full_name}: another thread is at work on it; wait for it",
-                    collection=self._full_name,
-                    holder=_imitated[self._place],
-                )
-            _imitated[self._place] = self._holder
-        self._held, self._until = True, math.inf
-
-    @property
-    def _place(self) -> tuple[int, str]:
-        return id(self._entries.database.client), self._full_name
 
     def _succeed(self, holders: Sequence[Raw]) -> None:
         """End what those have left whose lease had expired, and forget them."""
@@ -222,8 +217,7 @@ class Lease(AbstractContextManager[Any]):
             return
         self._stop_renewing()
         if is_mongomock(self._entries):
-            with _imitating:
-                del _imitated[self._place]
+            _imitated.pop((id(self._entries.database.client), self._full_name))
             return
         try:
             with pymongo.timeout(self.seconds):

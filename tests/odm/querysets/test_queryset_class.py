@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import pickle
+from unittest.mock import MagicMock
 
 import pytest
 from mongoengine import BooleanField, Document, IntField, StringField, queryset_manager
 from mongoengine.queryset import QuerySet, QuerySetManager, QuerySetNoCache
+from pymongo.errors import OperationFailure
 
-from lazymig import DocumentMigration, LazyMigrationMixin, LazyMigrationQuerySet
+from lazymig import (
+    ConvergenceWarning,
+    DocumentMigration,
+    LazyMigrationMixin,
+    LazyMigrationQuerySet,
+)
+from lazymig.odm import loading
 from tests.support.doors import (
     ALL_DOORS,
     LOAD_ERROR,
@@ -21,7 +29,7 @@ from tests.support.doors import (
     person_model,
     stored,
 )
-from tests.support.handlers import ADD_ENABLED, handler, rule
+from tests.support.handlers import ADD_ENABLED, handler, model, rule
 
 
 class Polite(QuerySet):
@@ -478,3 +486,65 @@ def test_querysets_of_documents_migrate(mongoengine_db):
 
     stored_now = mongoengine_db["person"].find_one()
     assert stored_now == {"_id": 1, "name": "Eve", "enabled": True}
+
+
+def test_a_queryset_belongs_to_the_model_that_it_is_made_for(mongoengine_db):
+    """Made by hand with another model's class, or for no model at all, it is as its own model's."""
+    live, quiet = (
+        model(rules, name_of_class=name, meta={"collection": name}, enabled=BooleanField())
+        for name, rules in (("Live", handler(migration01__add=rule(*ADD_ENABLED))), ("Quiet", None))
+    )
+
+    class Plain(Document):
+        key = IntField(primary_key=True)
+        meta = {"collection": "Plain"}
+
+    for name in ("Live", "Quiet", "Plain"):
+        mongoengine_db[name].insert_one({"_id": 1})
+
+    def made(kind, of):
+        return list(type(kind.objects)(of, of._get_collection()))
+
+    assert [each.enabled for each in made(quiet, live)] == [True]
+    mongoengine_db["Live"].update_one({}, {"$unset": {"enabled": 1}})
+    assert [each.enabled for each in made(live, quiet)] == [None]
+    assert [each.key for each in made(live, Plain)] == [1]
+    assert type(QuerySet(MagicMock(), MagicMock())) is QuerySet
+
+
+def test_a_pickled_queryset_follows_its_model(mongoengine_db, monkeypatch):
+    """Rules that the model has got, or has lost, since a queryset was pickled count."""
+    mongoengine_db["person"].insert_one({"_id": 1})
+    with_rules = pickle.dumps(PickledPerson.objects(id=1))
+    monkeypatch.setattr(PickledPerson, "_lazymig_live", False)
+    without_rules = pickle.dumps(PickledPerson.objects(id=1))
+    assert [each.enabled for each in pickle.loads(with_rules)] == [None]
+    monkeypatch.undo()
+    assert [each.enabled for each in pickle.loads(without_rules)] == [True]
+
+
+def test_a_batch_that_failed_is_rescued_when_it_is_asked_for_again(mongoengine_db, monkeypatch):
+    """An error while a batch is rescued ends that try alone: the next one rescues it."""
+
+    class Rules(DocumentMigration):
+        validate_on_load = True
+
+        def migration01__text(self):
+            self.target = {"name": {"$exists": True}}
+            self.update = {"$set": {"name": "repaired"}}
+
+    with pytest.warns(ConvergenceWarning):
+        post = model(Rules, name=StringField())
+    mongoengine_db["post"].insert_many([{"_id": 1, "name": "ok"}, {"_id": 2, "name": 5}])
+    rescue, broken = loading.rescue, [1]
+
+    def fails_once(*given, **named):
+        if broken:
+            raise OperationFailure(f"broken {broken.pop()}")
+        return rescue(*given, **named)
+
+    monkeypatch.setattr(loading, "rescue", fails_once)
+    queryset = post.objects.order_by("key")
+    with pytest.raises(OperationFailure):
+        list(queryset)
+    assert [each.name for each in queryset] == ["ok", "repaired"]
