@@ -71,6 +71,7 @@ RemedyKind = Literal[
     "resume",
     "resume_first",
     "resume_or_again",
+    "resume_this",
     "stop",
     "wait",
 ]
@@ -89,6 +90,7 @@ _AS_CALLS: Final[Mapping[RemedyKind, str]] = {
         "resume it with {migrate}(resume='{run}'), or pass again=True if these documents may get "
         "it twice"
     ),
+    "resume_this": "resume it with resume=True",
     "stop": (
         "wait for it, or stop it with {history}.stop('{run}'); if that process is dead, begin "
         "again after that time"

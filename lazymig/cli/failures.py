@@ -76,6 +76,8 @@ _AS_COMMANDS: Final[Mapping[RemedyKind, str]] = {
         "resume it with lazymig migrate --resume {run}, or pass --again if these documents may get "
         "it twice"
     ),
+    # `migrate` itself shows the command, with the options of the call.
+    "resume_this": "it can be resumed",
     "stop": (
         "wait for it, or stop it with lazymig stop {run}{journal}; if that process is dead, begin "
         "again after that time"

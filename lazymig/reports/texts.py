@@ -45,7 +45,7 @@ def documents(count: int) -> str:
 def duration(seconds: float) -> str:
     """Seconds in the two largest units that there are."""
     if seconds < 10:
-        return f"{seconds:.{1 if seconds >= 1 else 2}f} s"
+        return f"{seconds:.{2 if 0 < seconds < 1 else 1}f} s"
     rest = round(seconds)
     parts: list[tuple[int, str]] = []
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):

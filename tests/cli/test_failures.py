@@ -72,6 +72,7 @@ def test_each_kind_of_error(error, code, text):
         (Remedy("list_runs"), "History(...).runs() lists", "lazymig runs lists"),
         (Remedy("again"), "again=True applies", "--again applies"),
         (Remedy("new_run"), "a call without resume begins", "a call without --resume begins"),
+        (Remedy("resume_this"), "resume it with resume=True", "it can be resumed"),
         (Remedy("resume"), "resume with resume=True", "resume with lazymig migrate --resume"),
         (
             Remedy("resume_or_again", run="6b08"),

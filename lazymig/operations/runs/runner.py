@@ -193,7 +193,7 @@ class _Runner:
                 entry.id,
                 state,
                 error,
-                Remedy("resume"),
+                Remedy("resume_this"),
             )
         report = report_of(self.context, steps, state, entry.id, carried)
         return replace(report, reopened=reopened)
