@@ -6,8 +6,8 @@ imported when a name is asked for, so that an application loads what it uses.
 
 from __future__ import annotations
 
+import threading
 from importlib import import_module
-from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from lazymig import signals
@@ -142,7 +142,7 @@ _HOMES = {
 }
 
 
-_importing = RLock()
+_importing = threading.RLock()
 
 if not TYPE_CHECKING:
     # Type checkers know the names by the imports above, and that there are no others.

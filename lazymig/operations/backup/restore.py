@@ -225,15 +225,15 @@ class _Restore:
         if lease is None:
             return
         until = time.monotonic() + PATIENCE
-        while not (lease.valid or lease.taken or time.monotonic() > until):
+        while not lease.valid:
+            if lease.taken or time.monotonic() > until:
+                raise LeaseLost(
+                    f"{self._name}: the lease was lost while it was restored; restore again, which "
+                    "continues with the documents that are left",
+                    collection=self._name,
+                )
             # The server was away; the lease's own thread renews it, unless another has taken it.
             time.sleep(FIRST_PAUSE)
-        if not lease.valid:
-            raise LeaseLost(
-                f"{self._name}: the lease was lost while it was restored; restore again, which "
-                "continues with the documents that are left",
-                collection=self._name,
-            )
 
     # Putting back
 

@@ -10,7 +10,7 @@ import pickle
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -212,7 +212,7 @@ class Workers:
             out.future.set_exception(exc)
 
     def _give_again(self, death: Exception) -> None:
-        """Give out again what a dead worker, or the pool that broke with it, had."""
+        """Give out again the first chunk, which a dead worker had, or the pool that broke."""
         out = self._out[0]
         out.deaths += 1
         if out.deaths >= _MOST_DEATHS:
@@ -225,9 +225,8 @@ class Workers:
             ) from death
         if isinstance(death, BrokenExecutor) and out.executor is self._executor:
             self._replace_executor()
-        for other in self._out:
-            if other is out or (other.future.done() and _died(other.future)):
-                self._submit(other)
+        # Alone: of several that were lost with one pool each would be blamed for its end.
+        self._submit(out)
 
     def _replace_executor(self) -> None:
         if self._make is None:
@@ -243,16 +242,10 @@ class Workers:
         self._executor = None
 
 
-def _died(future: Future[Any]) -> bool:
-    if future.cancelled():
-        return True
-    error = future.exception()
-    return isinstance(error, Exception) and _is_death(error)
-
-
 def _is_death(error: Exception) -> bool:
-    """Return whether a worker has died; Dask raises an exception of its own, KilledWorker."""
-    return isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker"
+    """Return whether a worker has died, or its pool has dropped the chunk; Dask: KilledWorker."""
+    lost = isinstance(error, (BrokenExecutor, CancelledError))
+    return lost or type(error).__name__ == "KilledWorker"
 
 
 def _check_picklable(plan: Plan, address: Address) -> None:

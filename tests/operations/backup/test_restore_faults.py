@@ -407,8 +407,21 @@ def test_a_lease_lost_ends_the_restore(database, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         answers = [True, False]
         patch.setattr(Lease, "valid", property(lambda lease: answers.pop(0)))
+        patch.setattr(Lease, "taken", property(lambda lease: True))
         with pytest.raises(LeaseLost, match="lost while it was restored; restore again"):
             restore(tmp_path, database)
     assert database.post.count_documents({"new": True}) == 1
     assert counts(restore(tmp_path, database)) == (1, 2, 0)
+    assert stored(database.post) == before
+
+
+def test_a_lease_that_is_renewed_late_is_waited_for(database, tmp_path, monkeypatch):
+    """A server that was away for longer than the lease lasts ends no restore."""
+    fill(database.post, 3)
+    before = stored(database.post)
+    run(tmp_path, database.post)
+    answers = [False, False, True]
+    monkeypatch.setattr(Lease, "valid", property(lambda lease: answers.pop(0)))
+    assert counts(restore(tmp_path, database)) == (3, 0, 0)
+    assert answers == []
     assert stored(database.post) == before
