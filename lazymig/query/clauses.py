@@ -66,38 +66,33 @@ class Leaf(_Noted):
     """What stands after one path.
 
     `choices` are the values of an equality or `$in` without patterns, or, `denied`, of their
-    opposites.
+    opposites; `meets_missing` says whether one of them is equal to what is missing, None: perhaps;
+    `is_exact`, whether those that are numbers are plain integers.
     """
 
     path: str
     condition: Any
     choices: Mapping[Hashable, Any] | None = None
     denied: bool = False
+    meets_missing: bool | None = field(init=False, default=False)
+    is_exact: bool = field(init=False, default=True)
     opposite: Clause | None = field(init=False, default=None)
     needs: frozenset[str] | None = field(init=False, default=None)
     judge: Judge | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.roots = frozenset((self.path.partition(".")[0],))
-
-    @property
-    def meets_missing(self) -> bool | None:
-        """Whether one of the choices is equal to what is missing; None: perhaps."""
-        answer: bool | None = False
+        # Once: there may be thousands, and both are asked for each time that the clause is met.
         for value in (self.choices or {}).values():
+            if type(value) is int:
+                continue
+            kind = bracket(value)
             if value is None:
-                return True
-            if bracket(value) is None:
-                answer = None
-        return answer
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether those of the choices that are numbers are plain integers."""
-        return all(
-            type(value) is int or bracket(value) not in (NUMBER, None)
-            for value in (self.choices or {}).values()
-        )
+                self.meets_missing = True
+            elif kind is None and self.meets_missing is False:
+                self.meets_missing = None
+            if kind in (NUMBER, None):
+                self.is_exact = False
 
 
 @dataclass(slots=True, eq=False)
