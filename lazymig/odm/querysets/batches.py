@@ -43,7 +43,7 @@ class Batches:
         self._taken: list[Any] | None = None
         self._items: deque[Any] = deque()
         self._built = False
-        # Whether all of it has to be built at once: that stays so if it fails the first time.
+        # Whether all of it is built at once: that stays so if it fails the first time.
         self._whole = False
         self._loading: Loading | None = None
         self._build: Any = None
@@ -70,8 +70,8 @@ class Batches:
                 try:
                     document = self._build(items[0])
                 except Exception:
-                    # It is met again there, and rescued with the rest.
-                    self._build_all()
+                    # It is met again, and rescued with the rest.
+                    self._whole = True
                     continue
                 items.popleft()
                 return document
@@ -80,8 +80,7 @@ class Batches:
         """Append instances to a cache until it is full; what is raised is as from `next`."""
         while len(cache) < full:
             items = self._items
-            built_or_whole = self._built or self._whole
-            for _ in range(0 if built_or_whole else min(full - len(cache), len(items))):
+            for _ in range(0 if self._whole else min(full - len(cache), len(items))):
                 try:
                     cache.append(self._build(items[0]))
                 except Exception:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from bson import ObjectId
@@ -70,10 +70,18 @@ class Quarantine:
             return
         self.entries.bulk_write(changes, ordered=False, session=session)
 
-    def find(self, query: Raw, order: Any = "_id") -> Iterator[Quarantined]:
-        """The refused documents that a query finds, in an order of their entries."""
-        found = self.entries.find({"kind": "quarantine", **query}).sort(order)
-        return map(Quarantined.read, understood("quarantine", found, self.entries.full_name))
+    def find(
+        self, query: Raw, order: Any = "_id", *, strict: bool = False
+    ) -> Iterator[Quarantined]:
+        """The refused documents that a query finds, in an order of their entries.
+
+        :param strict: what a newer version has written is an error, not left out.
+        :raises RunError: `strict`, and a newer version has written an entry.
+        """
+        name = self.entries.full_name
+        found: Iterable[Raw] = self.entries.find({"kind": "quarantine", **query}).sort(order)
+        known = refusing_newer(found, name) if strict else found
+        return map(Quarantined.read, understood("quarantine", known, name))
 
     def by_rule(self, run_id: ObjectId) -> dict[str, list[Any]]:
         """The `_id`s of the documents in the quarantine of a run, by the rule that failed.
@@ -81,10 +89,8 @@ class Quarantine:
         :raises RunError: a newer version has written one of the entries.
         """
         found: dict[str, list[Any]] = {}
-        entries = self.entries.find({"kind": "quarantine", "run": run_id}).sort("_id")
-        name = self.entries.full_name
-        for each in understood("quarantine", refusing_newer(entries, name), name):
-            found.setdefault(each["rule"], []).append(Quarantined.read(each).document_id)
+        for each in self.find({"run": run_id}, strict=True):
+            found.setdefault(each.rule, []).append(each.document_id)
         return found
 
     def ids(self, run_id: ObjectId, within: Raw | None = None) -> list[Any]:
