@@ -18,7 +18,7 @@ import mongoengine
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from benchmarks import bulk, importing, loading, queries, runs
+from benchmarks import bulk, importing, loading, pending, queries, runs
 from benchmarks.data import ALIAS
 from benchmarks.machine import Circumstances, circumstances
 from benchmarks.measure import Benchmark, Row, measured
@@ -48,6 +48,12 @@ BENCHMARKS: dict[str, Callable[[Database[Any], float], Benchmark]] = {
     "query-get": queries.getting,
     "count-covered": queries.counting_covered,
     "count-missing": queries.counting_missing,
+    "pending-find": pending.finding,
+    "pending-sort": pending.sorting,
+    "pending-write": pending.writing,
+    "pending-sum": pending.summing,
+    "pending-untouched": pending.untouched,
+    "pending-growth": pending.growing,
 }
 
 # What users pay day by day: loads of new and of old documents, bulk runs, queries.
