@@ -64,7 +64,7 @@ _TYPES: Final[Mapping[int, tuple[str, ...]]] = {
 """The aliases of the types of each bracket whose values can be greater or less than another."""
 
 _NOTHING: Final = ["missing", "null", "undefined"]
-_EMPTY: Final = {"$literal": {}}
+_EMPTY: Final[Expression] = {"$literal": {}}
 
 
 class _Inexpressible(Exception):
