@@ -2,7 +2,7 @@
 
 For a rule with target T and update U, the query Q becomes `(T and Q[U]) or (not T and Q)`, where
 Q[U] is Q with the paths that U writes replaced by what U puts there; a weakest precondition. What
-cannot be said exactly is refused, never guessed. Its clauses are described in `clauses`.
+cannot be said exactly is refused, never guessed. What Q becomes is kept small by `context`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,7 @@ from lazymig.query.clauses import (
     FALSE,
     TRUE,
     Clause,
-    Every,
-    Fragment,
-    Leaf,
-    Negation,
-    Some,
     every,
-    identity,
-    leaf,
     negated,
     presence,
     read,
@@ -33,8 +26,10 @@ from lazymig.query.clauses import (
     written,
 )
 from lazymig.query.context import both, either, simplified, without
-from lazymig.query.matching import compile_judge, query_paths
-from lazymig.query.operators import LOGICAL, NEAR, is_expression, is_reference, parse
+from lazymig.query.facts import judge
+from lazymig.query.matching import query_paths
+from lazymig.query.operators import LOGICAL, NEAR, is_reference
+from lazymig.query.tree import And, Leaf, Not, Opaque, Or, identity
 from lazymig.rules.rewrite.steps import Effect, Moved, Step, compile_step, opaque_step, step_of
 from lazymig.updates.knowledge import (
     Absent,
@@ -161,13 +156,13 @@ class _Pass:
         if known and step.roots.isdisjoint(clause.roots or ()):
             return False
         if isinstance(clause, Leaf):
-            found = self._touches.get(clause.path)
+            found = self._touches.get(clause.dotted)
             if found is None:
-                found = self._touches[clause.path] = step.touches(clause.path)
+                found = self._touches[clause.dotted] = step.touches(clause.dotted)
             return found
-        if isinstance(clause, Fragment):
+        if isinstance(clause, Opaque):
             return _reads_written(step, clause.reads) is not None
-        if isinstance(clause, Negation):
+        if isinstance(clause, Not):
             return self.touches(clause.part)
         found = self._touched.get(id(clause))
         if found is None:
@@ -176,9 +171,9 @@ class _Pass:
 
     def before(self, clause: Clause) -> Clause:
         """Return the clause that holds before the step where `clause` holds after it."""
-        if not isinstance(clause, (Every, Some)):
+        if not isinstance(clause, (And, Or)):
             return self._split(clause) if self.touches(clause) else clause
-        join = every if isinstance(clause, Every) else some
+        join = every if isinstance(clause, And) else some
         touched = [part for part in clause.parts if self.touches(part)]
         if not touched:
             return clause
@@ -210,8 +205,8 @@ class _Pass:
         """Return Q[U] of a clause: what it asks of a document that the step is about to update."""
         if not self.touches(clause):
             return clause
-        if isinstance(clause, (Every, Some)):
-            whole = isinstance(clause, Every)
+        if isinstance(clause, (And, Or)):
+            whole = isinstance(clause, And)
             end = FALSE if whole else TRUE
             parts = []
             for part in clause.parts:
@@ -222,31 +217,33 @@ class _Pass:
             if all(map(operator.is_, parts, clause.parts)):
                 return clause
             return every(parts) if whole else some(parts)
-        if isinstance(clause, Negation):
-            part = self.updated(clause.part)
-            return clause if part is clause.part else negated(part)
         if isinstance(clause, Leaf):
             known = self._updated.get(clause.key)
             if known is None:
                 known = self._updated[clause.key] = _updated_leaf(clause, self.step)
             return known
+        if isinstance(clause, Not):
+            part = self.updated(clause.part)
+            return clause if part is clause.part else negated(part)
+        assert isinstance(clause, Opaque)
         path = _reads_written(self.step, clause.reads)
         if path is not None:
-            raise CannotRewrite(self.step.name, path, f"is read by {clause.operator}")
+            reason = f"is in no query: {clause.problem}" if clause.problem else ""
+            raise CannotRewrite(self.step.name, path, reason or f"is read by {clause.name}")
         return clause
 
 
 def _updated_leaf(clause: Leaf, step: Step) -> Clause:
-    if not step.touches(clause.path):
+    if not step.touches(clause.dotted):
         return clause
     if step.effects is None:
-        raise CannotRewrite(step.name, clause.path, "may be written by this rule")
-    related = list(step.related(clause.path))
+        raise CannotRewrite(step.name, clause.dotted, "may be written by this rule")
+    related = list(step.related(clause.dotted))
     for place, effect in related:
         if isinstance(effect, Unknown):
             reason = f"depends on what the rule computes at '{place}'"
-            raise CannotRewrite(step.name, clause.path, reason)
-        if clause.path == place or clause.path.startswith(f"{place}."):
+            raise CannotRewrite(step.name, clause.dotted, reason)
+        if clause.dotted == place or clause.dotted.startswith(f"{place}."):
             return _beneath(clause, place, effect, step)
     return _above(clause, dict(related), step)
 
@@ -254,15 +251,15 @@ def _updated_leaf(clause: Leaf, step: Step) -> Clause:
 def _beneath(clause: Leaf, place: str, effect: Value | Absent | Moved, step: Step) -> Clause:
     """Update a leaf on a written path, or on one beneath it."""
     if isinstance(effect, Moved):
-        if is_expression(clause.condition) and not clause.condition.keys().isdisjoint(NEAR):
-            raise CannotRewrite(step.name, clause.path, "is asked for its distance")
-        moved = leaf(effect.source + clause.path[len(place) :], clause.condition)
+        if clause.operator in NEAR:
+            raise CannotRewrite(step.name, clause.dotted, "is asked for its distance")
+        moved = clause.at(effect.source + clause.dotted[len(place) :])
         if effect.certain:
             return moved
         stays = every([presence(effect.source, exists=False), clause])
         return some([both(presence(effect.source), moved), stays])
     answer = _chosen(clause, effect.value) if isinstance(effect, Value) else None
-    if answer is None or clause.path != place:
+    if answer is None or clause.dotted != place:
         document: Any = {}
         if isinstance(effect, Value):
             document = effect.value
@@ -270,7 +267,7 @@ def _beneath(clause: Leaf, place: str, effect: Value | Absent | Moved, step: Ste
                 document = {name: document}
         answer = _judge(clause, step)(document)
     if answer is None:
-        raise CannotRewrite(step.name, clause.path, "is asked what only MongoDB can judge")
+        raise CannotRewrite(step.name, clause.dotted, "is asked what only MongoDB can judge")
     return TRUE if answer else FALSE
 
 
@@ -293,11 +290,10 @@ def _above(clause: Leaf, effects: Mapping[str, Effect], step: Step) -> Clause:
     The parent is a sub-document then, before an `$unset` as well as after it.
     """
     _judge(clause, step)
-    parts = tuple(clause.path.split("."))
-    answer = ask(parse({clause.path: clause.condition}), _holding(parts))
+    answer = ask(clause, _holding(clause.path))
     if answer is None:
         reason = f"holds '{min(effects)}', which the rule writes"
-        raise CannotRewrite(step.name, clause.path, reason)
+        raise CannotRewrite(step.name, clause.dotted, reason)
     answered: Clause = TRUE if answer else FALSE
     sources: list[Clause] = []
     for effect in effects.values():
@@ -318,9 +314,7 @@ def _holding(parts: tuple[str, ...]) -> Document:
 
 
 def _judge(clause: Leaf, step: Step) -> Judge:
-    if clause.judge is None:
-        try:
-            clause.judge = compile_judge({clause.path: clause.condition})
-        except ValueError as error:
-            raise CannotRewrite(step.name, clause.path, f"is in no query: {error}") from error
-    return clause.judge
+    try:
+        return judge(clause)
+    except ValueError as error:
+        raise CannotRewrite(step.name, clause.dotted, f"is in no query: {error}") from error
