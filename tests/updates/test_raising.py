@@ -18,7 +18,21 @@ Raw = dict[str, Any]
 EXAMPLES = max(150, settings().max_examples // 20)
 
 _scalars = st.sampled_from(
-    [None, True, 0, 1, -3, 2.5, Int64(-(2**63)), Decimal128("NaN"), "", "a", "12", " b ", ObjectId()]
+    [
+        None,
+        True,
+        0,
+        1,
+        -3,
+        2.5,
+        Int64(-(2**63)),
+        Decimal128("NaN"),
+        "",
+        "a",
+        "12",
+        " b ",
+        ObjectId(),
+    ]
 )
 _values: Any = st.recursive(
     _scalars,
@@ -38,7 +52,9 @@ def _operators(inner: Any) -> Any:
 
     pairs = st.lists(inner, min_size=2, max_size=2)
     elements = st.one_of(inner, st.sampled_from(["$$this", "$$this.a", {"$toInt": "$$this"}]))
-    body = st.one_of(elements, of("$mergeObjects", st.tuples(elements, st.just({"z": 1})).map(list)))
+    body = st.one_of(
+        elements, of("$mergeObjects", st.tuples(elements, st.just({"z": 1})).map(list))
+    )
     one = "$size $toLower $toUpper $strLenCP $first $last $reverseArray $objectToArray $toInt"
     one += " $toString $toDate $toObjectId $toDouble $toLong $toDecimal $toBool $floor $ceil $not"
     types = st.sampled_from(["array", "object", "string", "int", "missing"])

@@ -26,11 +26,21 @@ from lazymig.query.clauses import (
     written,
 )
 from lazymig.query.context import both, either, simplified, without
+from lazymig.query.expressing import Expression, depth_of, expressed
+from lazymig.query.expressions import expression_paths
 from lazymig.query.facts import judge
 from lazymig.query.matching import query_paths
 from lazymig.query.operators import LOGICAL, NEAR, is_reference
 from lazymig.query.tree import And, Leaf, Not, Opaque, Or, identity
-from lazymig.rules.rewrite.steps import Effect, Moved, Step, compile_step, opaque_step, step_of
+from lazymig.rules.rewrite.effects import (
+    Computed,
+    Copied,
+    Effect,
+    Moved,
+    NoExpression,
+    over_effects,
+)
+from lazymig.rules.rewrite.steps import Step, compile_step, opaque_step, step_of
 from lazymig.updates.knowledge import (
     Absent,
     Document,
@@ -57,6 +67,7 @@ DEFAULT_LIMIT: Final = 200
 _MOST_WORK: Final = 4_000
 
 _DEEPEST: Final = 80  # MongoDB 6.0 parses queries up to a depth of 100.
+_DEEPEST_EXPRESSION: Final = 100  # And documents up to one of 200.
 
 
 class CannotRewrite(Exception):
@@ -226,11 +237,27 @@ class _Pass:
             part = self.updated(clause.part)
             return clause if part is clause.part else negated(part)
         assert isinstance(clause, Opaque)
-        path = _reads_written(self.step, clause.reads)
-        if path is not None:
-            reason = f"is in no query: {clause.problem}" if clause.problem else ""
-            raise CannotRewrite(self.step.name, path, reason or f"is read by {clause.name}")
+        return _updated_operator(clause, self.step)
+
+
+def _updated_operator(clause: Opaque, step: Step) -> Clause:
+    """Update what is asked of the whole document: expressions alone say what they read."""
+    path = _reads_written(step, clause.reads)
+    if path is None:
         return clause
+    if clause.name == "$expr" and clause.reads is not None and step.effects is not None:
+        try:
+            return _asked(over_effects(clause.value, step.effects), path, step)
+        except NoExpression:
+            pass
+    reason = f"is in no query: {clause.problem}" if clause.problem else ""
+    raise CannotRewrite(step.name, path, reason or f"is read by {clause.name}")
+
+
+def _asked(expression: Expression, path: str, step: Step) -> Clause:
+    if depth_of(expression) > _DEEPEST_EXPRESSION:
+        raise CannotRewrite(step.name, path, "takes too deep an expression on stored documents")
+    return Opaque("$expr", expression, expression_paths(expression))
 
 
 def _updated_leaf(clause: Leaf, step: Step) -> Clause:
@@ -248,19 +275,32 @@ def _updated_leaf(clause: Leaf, step: Step) -> Clause:
     return _above(clause, dict(related), step)
 
 
-def _beneath(clause: Leaf, place: str, effect: Value | Absent | Moved, step: Step) -> Clause:
+def _beneath(
+    clause: Leaf, place: str, effect: Value | Absent | Moved | Copied | Computed, step: Step
+) -> Clause:
     """Update a leaf on a written path, or on one beneath it."""
-    if isinstance(effect, Moved):
+    if isinstance(effect, Computed):
+        _judge(clause, step)
+        question = expressed(clause, "$$d")
+        if question is None:
+            reason = "is computed by the rule, and asked what no expression says"
+            raise CannotRewrite(step.name, clause.dotted, reason)
+        document: Any = effect.total
+        for name in reversed(place.split(".")):
+            document = {name: document}
+        asked = {"$let": {"vars": {"d": document}, "in": question}}
+        return _asked(asked, clause.dotted, step)
+    if isinstance(effect, (Moved, Copied)):
         if clause.operator in NEAR:
             raise CannotRewrite(step.name, clause.dotted, "is asked for its distance")
         moved = clause.at(effect.source + clause.dotted[len(place) :])
-        if effect.certain:
+        if isinstance(effect, Copied) or effect.certain:
             return moved
         stays = every([presence(effect.source, exists=False), clause])
         return some([both(presence(effect.source), moved), stays])
     answer = _chosen(clause, effect.value) if isinstance(effect, Value) else None
     if answer is None or clause.dotted != place:
-        document: Any = {}
+        document = {}
         if isinstance(effect, Value):
             document = effect.value
             for name in reversed(place.split(".")):
@@ -297,7 +337,9 @@ def _above(clause: Leaf, effects: Mapping[str, Effect], step: Step) -> Clause:
     answered: Clause = TRUE if answer else FALSE
     sources: list[Clause] = []
     for effect in effects.values():
-        if isinstance(effect, Value) or (isinstance(effect, Moved) and effect.certain):
+        if isinstance(effect, (Value, Copied, Computed)):
+            return answered
+        if isinstance(effect, Moved) and effect.certain:
             return answered
         if isinstance(effect, Moved):
             sources.append(presence(effect.source))
