@@ -185,15 +185,18 @@ def _safe(expression: Expression, known: Known) -> Expression:
 
 def _has(expression: Expression, types: Types, known: Known) -> Expression:
     """Where the value of an expression has one of some types."""
-    if _types_of(expression, known) <= types:
+    given = _types_of(expression, known)
+    if given <= types:
         return True
+    if given.isdisjoint(types):
+        raise _CannotTell
     _refuse_constant(expression)
     return {"$in": [{"$type": expression}, sorted(types)]}
 
 
 def _refuse_constant(expression: Expression) -> None:
     """Refuse what MongoDB computes, and perhaps refuses, before it looks at a document."""
-    if not any(text.startswith("$") for text in _texts_in(expression)):
+    if not any(text.startswith("$") and text != "$$REMOVE" for text in _texts_in(expression)):
         raise _CannotTell
 
 
@@ -240,6 +243,7 @@ def _condition(argument: Any) -> list[Any]:
 
 def _safe_choice(argument: Any, known: Known) -> Expression:
     asked, then, otherwise = _condition(argument)
+    _refuse_constant(asked)
     branches = [
         _safe(then, _refined(known, asked, holds=True)),
         _safe(otherwise, _refined(known, asked, holds=False)),
@@ -259,9 +263,17 @@ def _safe_switch(argument: Any, known: Known) -> Expression:
     return _safe(nested, known)
 
 
+def _safe_disjunction(argument: Any, known: Known) -> Expression:
+    for one in _arguments(argument):
+        _refuse_constant(one)
+    return _safe_in_turn(argument, known)
+
+
 def _safe_in_turn(argument: Any, known: Known) -> Expression:
     # Only the first is sure to be computed.
     first, *others = _arguments(argument) or [None]
+    for one in (first, *others[:-1]):
+        _refuse_constant(one)
     if not all(_safe(one, known) is True for one in others):
         raise _CannotTell
     return _safe(first, known)
@@ -269,6 +281,8 @@ def _safe_in_turn(argument: Any, known: Known) -> Expression:
 
 def _safe_conjunction(argument: Any, known: Known) -> Expression:
     first, *others = _arguments(argument) or [None]
+    for one in (first, *others):
+        _refuse_constant(one)
     answer = _safe(first, known)
     for one in others:
         known = _refined(known, first, holds=True)
@@ -401,7 +415,7 @@ _FORMS: Final[Mapping[str, Callable[[Any, Known], Expression]]] = {
     "$switch": _safe_switch,
     "$ifNull": _safe_in_turn,
     "$and": _safe_conjunction,
-    "$or": _safe_in_turn,
+    "$or": _safe_disjunction,
     "$let": _safe_let,
     "$map": _safe_map,
     "$filter": _safe_filter,

@@ -91,7 +91,7 @@ _expressions: Any = st.recursive(st.one_of(_paths, _paths, st.just(3)), _operato
 
 
 def test_nothing_is_raised_where_it_says_so(database: Database[Raw]) -> None:
-    """An expression raises for no document of which it is said, and what says it for none at all."""
+    """An expression raises for no document of which it is said; what says it, for none at all."""
     seen: Counter[str] = Counter()
 
     @settings(deadline=None, max_examples=EXAMPLES)

@@ -71,13 +71,17 @@ _DEEPEST_EXPRESSION: Final = 100  # And documents up to one of 200.
 
 
 class CannotRewrite(Exception):
-    """No query over stored shapes is known to be the same: migrate the documents first."""
+    """No query over stored shapes is known to be the same: migrate the documents first.
 
-    def __init__(self, rule: str, path: str, reason: str) -> None:
+    `place` is the index of the rule among those that were to be seen through.
+    """
+
+    def __init__(self, rule: str, path: str, reason: str, place: int = -1) -> None:
         super().__init__(f"{rule}: '{path}' {reason}; bring the documents up to date first")
         self.rule = rule
         self.path = path
         self.reason = reason
+        self.place = place
 
 
 def rewrite(
@@ -99,8 +103,13 @@ def rewrite(
         return query
     clause = original = read(query)
     work = 0
-    for step in reversed(steps):
-        before, clause = clause, _Pass(step).before(clause)
+    for place in reversed(range(len(steps))):
+        step = steps[place]
+        try:
+            before, clause = clause, _Pass(step).before(clause)
+        except CannotRewrite as refusal:
+            refusal.place = place
+            raise
         if clause is before:
             continue
         if clause.leaves > limit or clause.depth > _DEEPEST:
@@ -109,7 +118,7 @@ def rewrite(
         work += max(clause.leaves - original.leaves, 0)
         if clause.leaves > limit or clause.depth > _DEEPEST or work > _MOST_WORK:
             reason = f"takes more than {limit} conditions, or too deep ones, on stored documents"
-            raise CannotRewrite(step.name, ", ".join(step.effects or ()), reason)
+            raise CannotRewrite(step.name, ", ".join(step.effects or ()), reason, place)
     return query if clause.key == original.key else written(simplified(clause))
 
 

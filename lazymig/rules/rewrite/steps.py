@@ -5,24 +5,32 @@ What a step makes of a query is said in `rewriting`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lazymig.query.clauses import TRUE, Clause, read
 from lazymig.query.context import simplified
-from lazymig.query.expressing import Expression
 from lazymig.query.joining import all_of
 from lazymig.query.matching import compile_query
 from lazymig.query.tree import Node
 from lazymig.raw.paths import overlaps
 from lazymig.rules.bound_rule import BoundRule
-from lazymig.rules.rewrite.effects import Effect, Moved, is_plain
+from lazymig.rules.rewrite.effects import Computed, Effect, Moved, is_plain
 from lazymig.rules.rewrite.piping import Piped, piped, written_place
+from lazymig.rules.translation import Translation
 from lazymig.updates.knowledge import ABSENT, UNKNOWN, Unknown, constant, implies_presence
 from lazymig.updates.update import check_update
 
-__all__ = ["Step", "compile_step", "compile_steps", "opaque_step", "step_of", "steps_of"]
+__all__ = [
+    "Step",
+    "asks_expressions",
+    "compile_step",
+    "compile_steps",
+    "opaque_step",
+    "step_of",
+    "steps_of",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,16 +144,19 @@ def _operator_effects(tree: Node, update: Mapping[str, Any]) -> dict[str, Effect
     return effects
 
 
-def translated_step(
-    name: str, target: Mapping[str, Any], update: Any, guard: Expression | None
-) -> Step:
-    """Return a rule that was translated as `rewrite` takes it.
-
-    :param target: finds documents for which the pipeline raises nothing, and writes through no
-        array; with the guard in it, if there is one.
-    """
-    found = piped(compile_query(target).tree, update, guard)
-    return opaque_step(name, target, None) if found is None else _step(name, target, found.effects)
+def _translated_steps(
+    rule: BoundRule, target: Mapping[str, Any], translation: Translation
+) -> tuple[Step, ...]:
+    """The steps of a rule of which a guard, or its target, says where its pipeline is exact."""
+    guard, stages = translation.guard, translation.update
+    where = target if guard is None else all_of(target, {"$expr": guard})
+    found = piped(compile_query(where).tree, stages, guard)
+    effects = None if found is None else found.effects
+    exact = _step(rule.name, where, effects)
+    if guard is None:
+        return (exact,)
+    others = all_of(target, {"$expr": {"$not": [guard]}})
+    return exact, opaque_step(rule.name, others, rule.writes)
 
 
 def step_of(rule: BoundRule, target: Mapping[str, Any], collection: Any = None) -> Step:
@@ -166,6 +177,9 @@ def steps_of(
     :param collection: the PyMongo collection, where the rule may ask for it.
     :raises Exception: whatever a static rule raises.
     """
+    translation: Translation | None = getattr(rule, "translation", None)
+    if translation is not None:
+        return _translated_steps(rule, target, translation)
     if rule.kind != "static" or rule.varies:
         return (opaque_step(rule.name, target, rule.writes),)
     evaluation = rule.evaluate(collection=collection)
@@ -173,6 +187,13 @@ def steps_of(
         # A value such as the present time: what it will be is not known yet.
         return (opaque_step(rule.name, target, rule.writes),)
     return compile_steps(rule.name, target, evaluation.update, evaluation.array_filters)
+
+
+def asks_expressions(steps: Sequence[Step]) -> bool:
+    """Return whether queries that see through the steps of one rule hold an `$expr` of theirs."""
+    return len(steps) > 1 or any(
+        isinstance(effect, Computed) for step in steps for effect in (step.effects or {}).values()
+    )
 
 
 def opaque_step(name: str, target: Mapping[str, Any] | None, writes: frozenset[str] | None) -> Step:
