@@ -1,4 +1,4 @@
-"""What an update leaves at the paths that it writes, and expressions over what it leaves.
+"""The effects of an update: what it leaves at the paths it writes; and expressions over them.
 
 Everything is said of the document as it is stored before the update.
 """

@@ -1,4 +1,4 @@
-"""What the stages of a pipeline leave, and for which documents that is certain."""
+"""The effects of the stages of a pipeline, and the documents for which they are certain."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Piped:
         self._guard = guard
 
     def read(self, stage: Mapping[str, Any]) -> bool:
-        """Take in one more stage; False if it is not said which paths it writes."""
+        """Take in one more stage, and return whether it says which paths it writes."""
         ((name, value),) = stage.items()
         if name in SET_STAGES:
             # All expressions of a stage see the document as the stage found it.
