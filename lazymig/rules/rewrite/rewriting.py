@@ -19,6 +19,7 @@ from lazymig.query.clauses import (
     TRUE,
     Clause,
     every,
+    moved,
     negated,
     presence,
     read,
@@ -164,6 +165,7 @@ class _Pass:
             return _reads_written(step, clause.reads) is not None
         if isinstance(clause, Not):
             return self.touches(clause.part)
+        assert isinstance(clause, (And, Or))
         found = self._touched.get(id(clause))
         if found is None:
             found = self._touched[id(clause)] = any(map(self.touches, clause.parts))
@@ -253,11 +255,11 @@ def _beneath(clause: Leaf, place: str, effect: Value | Absent | Moved, step: Ste
     if isinstance(effect, Moved):
         if clause.operator in NEAR:
             raise CannotRewrite(step.name, clause.dotted, "is asked for its distance")
-        moved = clause.at(effect.source + clause.dotted[len(place) :])
+        there = moved(clause, effect.source + clause.dotted[len(place) :])
         if effect.certain:
-            return moved
+            return there
         stays = every([presence(effect.source, exists=False), clause])
-        return some([both(presence(effect.source), moved), stays])
+        return some([both(presence(effect.source), there), stays])
     answer = _chosen(clause, effect.value) if isinstance(effect, Value) else None
     if answer is None or clause.dotted != place:
         document: Any = {}
@@ -301,8 +303,8 @@ def _above(clause: Leaf, effects: Mapping[str, Effect], step: Step) -> Clause:
             return answered
         if isinstance(effect, Moved):
             sources.append(presence(effect.source))
-    moved = some(sources)
-    return some([every([moved, answered]), every([negated(moved), clause])])
+    any_moved = some(sources)
+    return some([every([any_moved, answered]), every([negated(any_moved), clause])])
 
 
 def _holding(parts: tuple[str, ...]) -> Document:
