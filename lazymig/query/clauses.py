@@ -46,7 +46,7 @@ __all__ = [
 Clause: TypeAlias = "Node"
 """A node as `reduced` leaves it.
 
-No `And` or `Or` is alone, empty or within its like, and the only `Not` of a question is a `Denial`.
+No `And` or `Or` is alone, empty or within its like, and the `Not` of a question is a `Denial`.
 """
 
 TRUE: Final = And(())
@@ -111,11 +111,9 @@ def moved(leaf: Leaf, path: str) -> Leaf:
 def _denial(leaf: Compare) -> Denial:
     found = leaf.opposite
     if found is None:
-        found = Denial(leaf)
-        found.path, found.operator, found.operand = leaf.path, leaf.operator, leaf.operand
+        found = Denial(leaf.path, leaf.operator, leaf.operand, leaf)
         found.dotted, found.roots, found.choices = leaf.dotted, leaf.roots, leaf.choices
         found.meets_missing, found.is_exact = leaf.meets_missing, leaf.is_exact
-        found.denied, found.needs, found.judge = True, None, None
         found.key = "not", leaf.key
         leaf.opposite = found
     return found
@@ -214,7 +212,7 @@ def negated(clause: Clause) -> Clause:
     """Return the clause that holds where `clause` does not."""
     if isinstance(clause, Compare):
         return _denial(clause)
-    if isinstance(clause, Not):
+    if isinstance(clause, (Denial, Not)):
         return clause.part
     if isinstance(clause, Or):
         return every(map(negated, clause.parts))
@@ -295,7 +293,7 @@ def written(clause: Clause) -> dict[str, Any]:
 def _items(part: Clause) -> Iterator[tuple[str, Any]]:
     if part is FALSE:
         yield from _NOTHING.items()
-    elif isinstance(part, Leaf):
+    elif isinstance(part, (Compare, Denial)):
         yield part.dotted, part.condition()
     elif isinstance(part, Opaque):
         yield part.name, part.value

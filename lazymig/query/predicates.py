@@ -12,7 +12,7 @@ from typing import Any, Final
 from lazymig.query import checks
 from lazymig.query.checks import Judge, Test
 from lazymig.query.operators import OPERATORS, asks_elements
-from lazymig.query.tree import And, Compare, Node, Not, Or
+from lazymig.query.tree import And, Compare, Denial, Node, Not, Or
 from lazymig.raw.values import (
     HIDDEN,
     MISSING,
@@ -33,7 +33,7 @@ def judge_of(node: Node) -> Judge:
     if isinstance(node, Compare):
         test = test_of(node)
         return at_path(node.path, test) if node.path else test.check
-    if isinstance(node, Not):
+    if isinstance(node, (Denial, Not)):
         return _negated(judge_of(node.part))
     if not isinstance(node, (And, Or)):
         return lambda _: None

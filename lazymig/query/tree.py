@@ -55,47 +55,20 @@ class Node:
     heeds: frozenset[Hashable] | None = field(init=False, default=None, repr=False)
 
 
+@dataclass(slots=True, eq=False)
 class Leaf(Node):
     """What is asked at one path: a question (`Compare`), or that the answer is no (`Denial`).
 
-    `dotted` is the path as a query names it. `choices` are the values of an equality or `$in`
-    without patterns, by what is one to MongoDB; `meets_missing` says whether one of them is equal
-    to what is missing, None: perhaps; `is_exact`, whether those that are numbers are plain
-    integers. `needs` and `judge` are for `facts`.
-    """
-
-    __slots__ = ()
-    path: Path
-    operator: str
-    operand: Any
-    denied: bool
-    dotted: str
-    choices: Mapping[Hashable, Any] | None
-    meets_missing: bool | None
-    is_exact: bool
-    needs: frozenset[str] | None
-    judge: Judge | None
-
-    def condition(self) -> Any:
-        """Return what MongoDB takes after the path, in the shortest form."""
-        raise NotImplementedError
-
-
-@dataclass(slots=True, eq=False)
-class Compare(Leaf):
-    """One positive question on one path; `path` is () for an element of an array itself.
-
-    `options` are the letters beside a `$regex`, or the operators beside a `$near`. `inner` is the
-    tree of what `$elemMatch` asks of an element. `test` is what `predicates` compiles the question
-    to, once.
+    `path` is () for an element of an array itself. The rest is noted by `clauses`: `dotted` is the
+    path as a query names it; `choices` are the values of an equality or `$in` without patterns, by
+    what is one to MongoDB; `meets_missing` says whether one of them is equal to what is missing,
+    None: perhaps; `is_exact`, whether those that are numbers are plain integers. `needs` and
+    `judge` are for `facts`.
     """
 
     path: Path
     operator: str
     operand: Any
-    options: Any = None
-    inner: Node | None = None
-    test: Test | None = field(init=False, default=None, repr=False)
     denied: bool = field(init=False, default=False, repr=False)
     dotted: str = field(init=False, default="", repr=False)
     choices: Mapping[Hashable, Any] | None = field(init=False, default=None, repr=False)
@@ -103,6 +76,20 @@ class Compare(Leaf):
     is_exact: bool = field(init=False, default=True, repr=False)
     needs: frozenset[str] | None = field(init=False, default=None, repr=False)
     judge: Judge | None = field(init=False, default=None, repr=False)
+
+
+@dataclass(slots=True, eq=False)
+class Compare(Leaf):
+    """One positive question on one path.
+
+    `options` are the letters beside a `$regex`, or the operators beside a `$near`. `inner` is the
+    tree of what `$elemMatch` asks of an element. `test` is what `predicates` compiles the question
+    to, once.
+    """
+
+    options: Any = None
+    inner: Node | None = None
+    test: Test | None = field(init=False, default=None, repr=False)
     opposite: Denial | None = field(init=False, default=None, repr=False)
 
     def condition(self) -> Any:
@@ -115,6 +102,22 @@ class Compare(Leaf):
         if isinstance(options, str):
             options = {"$options": options}
         return {operator: operand, **(options or {})}
+
+
+@dataclass(slots=True, eq=False)
+class Denial(Leaf):
+    """The negation of one question, as `clauses` has it: a condition on a path, like `$ne`."""
+
+    part: Compare
+    denied: bool = field(init=False, default=True, repr=False)
+
+    def condition(self) -> Any:
+        """Return what MongoDB takes after the path, in the shortest form."""
+        if self.operator == "$exists":
+            return {"$exists": False}
+        if bracket(self.operand) == REGEX or self.operator not in _OPPOSITES:
+            return {"$not": self.part.condition()}
+        return {_OPPOSITES[self.operator]: self.operand}
 
 
 @dataclass(slots=True, eq=False)
@@ -138,24 +141,6 @@ class Not(Node):
     """The part does not hold."""
 
     part: Node
-
-
-class Denial(Leaf, Not):
-    """The negation of one question, as `clauses` has it: a condition on a path, like `$ne`."""
-
-    __slots__ = (
-        *("path", "operator", "operand", "denied", "dotted", "choices"),
-        *("meets_missing", "is_exact", "needs", "judge"),
-    )
-    part: Compare
-
-    def condition(self) -> Any:
-        """Return what MongoDB takes after the path, in the shortest form."""
-        if self.operator == "$exists":
-            return {"$exists": False}
-        if bracket(self.operand) == REGEX or self.operator not in _OPPOSITES:
-            return {"$not": self.part.condition()}
-        return {_OPPOSITES[self.operator]: self.operand}
 
 
 _OPPOSITES: Final = {"$eq": "$ne", "$in": "$nin"}
