@@ -9,18 +9,24 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias, cast
 
+from bson import ObjectId
+
 from lazymig.query.checks import is_regex
 from lazymig.query.operators import LOGICAL, NEAR, parse
 from lazymig.query.tree import (
     And,
     Compare,
+    Denial,
     Leaf,
     Node,
     Not,
     Opaque,
     Or,
+    identity,
     is_expression,
 )
+from lazymig.raw.paths import root
+from lazymig.raw.values import NUMBER, TYPE_BRACKETS, bracket
 
 __all__ = [
     "FALSE",
@@ -28,6 +34,7 @@ __all__ = [
     "Clause",
     "conjuncts",
     "every",
+    "moved",
     "negated",
     "presence",
     "read",
@@ -39,11 +46,13 @@ __all__ = [
 Clause: TypeAlias = "Node"
 """A node as `reduced` leaves it.
 
-No `And` or `Or` is alone, empty or within its like, and the only `Not` of a question is a `Denial`.
+No `And` or `Or` is alone, empty or within its like, and the `Not` of a question is a `Denial`.
 """
 
 TRUE: Final = And(())
 FALSE: Final = Or(())
+TRUE.key, TRUE.roots, TRUE.leaves = True, frozenset(), 0
+FALSE.key, FALSE.roots, FALSE.leaves = False, frozenset(), 0
 
 # An index scan without bounds; `{"$nor": [{}]}` and `$alwaysFalse` are collection scans (6.0).
 _NOTHING: Final[Mapping[str, Any]] = {"_id": {"$in": []}}
@@ -52,10 +61,76 @@ _NOTHING: Final[Mapping[str, Any]] = {"_id": {"$in": []}}
 # --- Clauses that are as simple as they can be ------------------------------------------
 
 
+def _noted(leaf: Compare, choices: Mapping[Hashable, Any] | None = None) -> Compare:
+    """Note what follows from a question; of thousands of choices once."""
+    leaf.dotted = ".".join(leaf.path)
+    leaf.roots = frozenset(leaf.path[:1])
+    leaf.choices = _choices(leaf) if choices is None else choices
+    if leaf.choices is None:
+        options = None if leaf.options is None else identity(leaf.options)
+        leaf.key = "leaf", leaf.dotted, leaf.operator, identity(leaf.operand), options
+        return leaf
+    kinds = set(map(type, leaf.choices.values()))
+    if not kinds <= _PLAIN:
+        leaf.is_exact = all(TYPE_BRACKETS.get(kind, NUMBER) != NUMBER for kind in kinds - {int})
+        if type(None) in kinds:
+            leaf.meets_missing = True
+        elif None in map(bracket, leaf.choices.values()):
+            leaf.meets_missing = None
+    leaf.key = "choice", leaf.dotted, False, frozenset(leaf.choices)
+    return leaf
+
+
+# Choices of these types are exact, and none of them is equal to what is missing.
+_PLAIN: Final = frozenset({bool, int, str, ObjectId})
+
+
+def _choices(leaf: Compare) -> Mapping[Hashable, Any] | None:
+    """Return the values of an equality or `$in` without patterns."""
+    if leaf.operator not in ("$eq", "$in"):
+        return None
+    values = [leaf.operand] if leaf.operator == "$eq" else leaf.operand
+    return None if any(map(is_regex, values)) else {identity(value): value for value in values}
+
+
 def presence(path: str, *, exists: bool = True) -> Clause:
     """Return the clause that something, or nothing, is stored at a path."""
-    there = Compare(tuple(path.split(".")), "$exists", operand=True)
-    return there if exists else there.opposite
+    there = _noted(Compare(tuple(path.split(".")), "$exists", operand=True))
+    return there if exists else _denial(there)
+
+
+def moved(leaf: Leaf, path: str) -> Leaf:
+    """Return the same question, or its denial, on another path."""
+    asked = leaf.part if isinstance(leaf, Denial) else cast("Compare", leaf)
+    place = tuple(path.split("."))
+    found = Compare(place, asked.operator, asked.operand, asked.options, asked.inner)
+    found = _noted(found, asked.choices)
+    return _denial(found) if leaf.denied else found
+
+
+def _denial(leaf: Compare) -> Denial:
+    found = leaf.opposite
+    if found is None:
+        found = Denial(leaf.path, leaf.operator, leaf.operand, leaf)
+        found.dotted, found.roots, found.choices = leaf.dotted, leaf.roots, leaf.choices
+        found.meets_missing, found.is_exact = leaf.meets_missing, leaf.is_exact
+        found.key = "not", leaf.key
+        leaf.opposite = found
+    return found
+
+
+def _joined(clause: And | Or, kind: str) -> Clause:
+    parts = clause.parts
+    clause.key = kind, frozenset([part.key for part in parts])
+    clause.depth = 1 + max([part.depth for part in parts])
+    clause.leaves = sum([part.leaves for part in parts])
+    roots: set[str] = set()
+    for part in parts:
+        if part.roots is None:
+            return clause
+        roots |= part.roots
+    clause.roots = frozenset(roots)
+    return clause
 
 
 def _merged(one: Leaf, other: Leaf) -> Leaf:
@@ -63,7 +138,8 @@ def _merged(one: Leaf, other: Leaf) -> Leaf:
     choices = {**(one.choices or {}), **(other.choices or {})}
     if len(choices) == len(one.choices or ()):
         return one
-    return one.among(choices)
+    chosen = _noted(Compare(one.path, "$in", list(choices.values())), choices)
+    return _denial(chosen) if one.denied else chosen
 
 
 def every(parts: Iterable[Clause]) -> Clause:
@@ -78,7 +154,7 @@ def every(parts: Iterable[Clause]) -> Clause:
         return next(iter(found.values()))
     if not found:
         return TRUE
-    return And(tuple(found.values()))
+    return _joined(And(tuple(found.values())), "and")
 
 
 def some(parts: Iterable[Clause]) -> Clause:
@@ -96,7 +172,7 @@ def some(parts: Iterable[Clause]) -> Clause:
     kept = _unabsorbed(list(found.values()))
     if len(kept) == 1:
         return kept[0]
-    return Or(tuple(kept)) if kept else FALSE
+    return _joined(Or(tuple(kept)), "or") if kept else FALSE
 
 
 def _put(clause: Clause, found: dict[Hashable, Clause], *, denied: bool) -> None:
@@ -135,12 +211,17 @@ def _keys(clause: And) -> list[Hashable]:
 def negated(clause: Clause) -> Clause:
     """Return the clause that holds where `clause` does not."""
     if isinstance(clause, Compare):
-        return clause.opposite
-    if isinstance(clause, Not):
+        return _denial(clause)
+    if isinstance(clause, (Denial, Not)):
         return clause.part
     if isinstance(clause, Or):
         return every(map(negated, clause.parts))
-    return FALSE if clause is TRUE else Not(clause)
+    if clause is TRUE:
+        return FALSE
+    found = Not(clause)
+    found.key, found.roots = ("not", clause.key), clause.roots
+    found.depth, found.leaves = 1 + clause.depth, clause.leaves
+    return found
 
 
 def conjuncts(clause: Clause) -> tuple[Clause, ...]:
@@ -157,7 +238,14 @@ def reduced(node: Node) -> Clause:
         return every(map(reduced, node.parts))
     if isinstance(node, Or):
         return some(map(reduced, node.parts))
-    return negated(reduced(node.part)) if isinstance(node, Not) else node
+    if isinstance(node, Not):
+        return negated(reduced(node.part))
+    if node.key is None and isinstance(node, Compare):
+        return _noted(node)
+    if node.key is None and isinstance(node, Opaque):
+        node.key = "opaque", node.name, identity(node.value)
+        node.roots = None if node.reads is None else frozenset(map(root, node.reads))
+    return node
 
 
 def read(query: Mapping[str, Any]) -> Clause:
@@ -173,12 +261,12 @@ def _read(name: str, value: Any) -> Clause:
         either = some(map(read, parts))
         return either if name == "$or" else negated(either)
     if name == "$comment":
-        return Opaque(name, value, frozenset())
+        return reduced(Opaque(name, value, frozenset()))
     try:
         return reduced(parse({name: value}))
     except ValueError as error:
         paths = () if name.startswith("$") else (name,)
-        return Opaque(name, value, frozenset(paths), problem=str(error))
+        return reduced(Opaque(name, value, frozenset(paths), problem=str(error)))
 
 
 def written(clause: Clause) -> dict[str, Any]:
@@ -205,7 +293,7 @@ def written(clause: Clause) -> dict[str, Any]:
 def _items(part: Clause) -> Iterator[tuple[str, Any]]:
     if part is FALSE:
         yield from _NOTHING.items()
-    elif isinstance(part, Leaf):
+    elif isinstance(part, (Compare, Denial)):
         yield part.dotted, part.condition()
     elif isinstance(part, Opaque):
         yield part.name, part.value

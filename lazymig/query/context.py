@@ -101,7 +101,7 @@ def _assuming(clause: Clause, given: Given, *, afresh: bool = False) -> Clause:
     elif isinstance(clause, Or):
         parts = [_assuming(part, given, afresh=afresh) for part in clause.parts]
         clause = _settled(some(parts)) if _differ(parts, clause.parts) else _settled(clause)
-    elif isinstance(clause, Not) and not isinstance(clause, Leaf):
+    elif isinstance(clause, Not):
         part = _assuming(clause.part, given, afresh=afresh)
         clause = clause if part is clause.part else negated(part)
     return _answered(clause, given)
@@ -177,7 +177,7 @@ def _excludes(given: Clause, clause: Clause) -> bool:
     """Return whether it is proved that no document satisfies both."""
     if isinstance(given, Or):
         return all(_assuming(clause, Given(conjuncts(part))) is FALSE for part in given.parts)
-    if isinstance(given, Not) and not isinstance(given, Leaf):
+    if isinstance(given, Not):
         denied = {one.key for one in conjuncts(given.part)}
         return denied.issubset([one.key for one in conjuncts(clause)])
     if not isinstance(given, Leaf) or not isinstance(clause, Leaf):

@@ -17,7 +17,7 @@ from lazymig.query import patterns
 from lazymig.query.checks import is_regex
 from lazymig.query.operators import asks_elements
 from lazymig.query.predicates import test_of
-from lazymig.query.tree import And, Compare, Node, Not, Or
+from lazymig.query.tree import And, Compare, Denial, Node, Not, Or
 from lazymig.raw.values import (
     ARRAY,
     BINARY,
@@ -117,7 +117,7 @@ class _Writer:
             if indexes > _MOST_INDEXES:
                 raise _Inexpressible
             return self._in_document(node, value, 0)
-        if isinstance(node, Not):
+        if isinstance(node, (Denial, Not)):
             return {"$not": [self.question(node.part, value)]}
         if isinstance(node, (And, Or)):
             parts = [self.question(part, value) for part in node.parts]
@@ -214,7 +214,7 @@ class _Writer:
 def _first_names(node: Node) -> Iterator[str]:
     if isinstance(node, Compare):
         yield from node.path[:1]
-    elif isinstance(node, Not):
+    elif isinstance(node, (Denial, Not)):
         yield from _first_names(node.part)
     elif isinstance(node, (And, Or)):
         for part in node.parts:

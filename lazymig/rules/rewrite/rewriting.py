@@ -19,6 +19,7 @@ from lazymig.query.clauses import (
     TRUE,
     Clause,
     every,
+    moved,
     negated,
     presence,
     read,
@@ -27,7 +28,6 @@ from lazymig.query.clauses import (
 )
 from lazymig.query.context import both, either, simplified, without
 from lazymig.query.expressing import Expression, depth_of, expressed
-from lazymig.query.expressions import expression_paths
 from lazymig.query.facts import judge
 from lazymig.query.matching import query_paths
 from lazymig.query.operators import LOGICAL, NEAR, is_reference
@@ -184,6 +184,7 @@ class _Pass:
             return _reads_written(step, clause.reads) is not None
         if isinstance(clause, Not):
             return self.touches(clause.part)
+        assert isinstance(clause, (And, Or))
         found = self._touched.get(id(clause))
         if found is None:
             found = self._touched[id(clause)] = any(map(self.touches, clause.parts))
@@ -266,7 +267,7 @@ def _updated_operator(clause: Opaque, step: Step) -> Clause:
 def _asked(expression: Expression, path: str, step: Step) -> Clause:
     if depth_of(expression) > _DEEPEST_EXPRESSION:
         raise CannotRewrite(step.name, path, "takes too deep an expression on stored documents")
-    return Opaque("$expr", expression, expression_paths(expression))
+    return read({"$expr": expression})
 
 
 def _updated_leaf(clause: Leaf, step: Step) -> Clause:
@@ -302,11 +303,11 @@ def _beneath(
     if isinstance(effect, (Moved, Copied)):
         if clause.operator in NEAR:
             raise CannotRewrite(step.name, clause.dotted, "is asked for its distance")
-        moved = clause.at(effect.source + clause.dotted[len(place) :])
+        there = moved(clause, effect.source + clause.dotted[len(place) :])
         if isinstance(effect, Copied) or effect.certain:
-            return moved
+            return there
         stays = every([presence(effect.source, exists=False), clause])
-        return some([both(presence(effect.source), moved), stays])
+        return some([both(presence(effect.source), there), stays])
     answer = _chosen(clause, effect.value) if isinstance(effect, Value) else None
     if answer is None or clause.dotted != place:
         document = {}
@@ -352,8 +353,8 @@ def _above(clause: Leaf, effects: Mapping[str, Effect], step: Step) -> Clause:
             return answered
         if isinstance(effect, Moved):
             sources.append(presence(effect.source))
-    moved = some(sources)
-    return some([every([moved, answered]), every([negated(moved), clause])])
+    any_moved = some(sources)
+    return some([every([any_moved, answered]), every([negated(any_moved), clause])])
 
 
 def _holding(parts: tuple[str, ...]) -> Document:
