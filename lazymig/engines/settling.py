@@ -70,19 +70,18 @@ class Refusal:
 
 def find_old(
     collection: Collection[Any],
-    plan: Plan,
+    old: Raw,
     queries: Iterable[Raw],
     limit: int | None,
     search: Search,
 ) -> Found:
-    """The documents of some queries that one of a plan's starting rules matches.
+    """The documents of some queries that are old.
 
-    :param plan: with those of its starting rules that matter.
+    :param old: the query for those that rules have to change.
     :param limit: no more than one more than these are looked for; `None` for all.
     :raises pymongo.errors.PyMongoError: the connection, the rights, the time of the search is over,
         or a query is invalid.
     """
-    old = plan.query_of_any(plan.starting)
     found: Found = {}
     for query in queries:
         most = 0 if limit is None else limit + 1

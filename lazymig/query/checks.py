@@ -53,6 +53,7 @@ __all__ = [
     "presence",
     "remainder",
     "size",
+    "unjudged",
 ]
 
 Judge: TypeAlias = Callable[[Any], "bool | None"]
@@ -142,6 +143,11 @@ def _frozen(value: Any, path: Path) -> Any:
 
 # Leaves all to MongoDB.
 _UNJUDGED: Final = Test("unjudged", lambda _: None, judged=False)
+
+
+def unjudged(_leaf: Compare) -> Test:
+    """Give the test of an operator that only MongoDB knows, but for what is missing."""
+    return Test("unjudged", lambda value: False if value is MISSING else None, judged=False)
 
 
 # --- Equality and order -----------------------------------------------------------------

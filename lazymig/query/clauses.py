@@ -1,163 +1,59 @@
-"""The clauses of a query, which can be simplified and written back as a query.
+"""The tree of a query made small, and written back as a query.
 
-Unlike the tree of `operators` they keep what they were written as, and what MongoDB would refuse.
 Every form keeps MongoDB's meaning exactly, for arrays too. What updates do to a query is said in
 `rewriting`, and which clauses exclude each other in `context`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias, cast
 
-from bson.errors import BSONError
+from bson import ObjectId
 
-from lazymig.query.checks import Judge, is_regex
-from lazymig.query.matching import query_paths
-from lazymig.query.operators import (
-    LOGICAL,
-    OPERATORS,
+from lazymig.query.checks import is_regex
+from lazymig.query.operators import LOGICAL, NEAR, parse
+from lazymig.query.tree import (
+    And,
+    Compare,
+    Denial,
+    Leaf,
+    Node,
+    Not,
+    Opaque,
+    Or,
+    identity,
     is_expression,
-    is_reference,
-    wants_presence,
 )
-from lazymig.raw.encoding import encoded
-from lazymig.raw.values import NUMBER, bracket
+from lazymig.raw.paths import root
+from lazymig.raw.values import NUMBER, TYPE_BRACKETS, bracket
 
 __all__ = [
     "FALSE",
     "TRUE",
     "Clause",
-    "Every",
-    "Fragment",
-    "Leaf",
-    "Negation",
-    "Some",
     "conjuncts",
     "every",
-    "identity",
-    "leaf",
+    "moved",
     "negated",
     "presence",
     "read",
+    "reduced",
     "some",
     "written",
 ]
 
+Clause: TypeAlias = "Node"
+"""A node as `reduced` leaves it.
 
-@dataclass(slots=True, eq=False)
-class _Noted:
-    """What is noted of a clause: a key that equal ones share, how large it is, what it reads.
+No `And` or `Or` is alone, empty or within its like, and the `Not` of a question is a `Denial`.
+"""
 
-    `says` and `heeds` are for `facts`.
-    """
+TRUE: Final = And(())
+FALSE: Final = Or(())
+TRUE.key, TRUE.roots, TRUE.leaves = True, frozenset(), 0
+FALSE.key, FALSE.roots, FALSE.leaves = False, frozenset(), 0
 
-    key: Hashable
-    depth: int = field(init=False, default=1)
-    leaves: int = field(init=False, default=1)
-    roots: Roots = field(init=False, default=None)
-    says: frozenset[Hashable] | None = field(init=False, default=None)
-    heeds: frozenset[Hashable] | None = field(init=False, default=None)
-
-
-@dataclass(slots=True, eq=False)
-class Leaf(_Noted):
-    """What stands after one path.
-
-    `choices` are the values of an equality or `$in` without patterns, or, `denied`, of their
-    opposites; `meets_missing` says whether one of them is equal to what is missing, None: perhaps;
-    `is_exact`, whether those that are numbers are plain integers.
-    """
-
-    path: str
-    condition: Any
-    choices: Mapping[Hashable, Any] | None = None
-    denied: bool = False
-    meets_missing: bool | None = field(init=False, default=False)
-    is_exact: bool = field(init=False, default=True)
-    opposite: Clause | None = field(init=False, default=None)
-    needs: frozenset[str] | None = field(init=False, default=None)
-    judge: Judge | None = field(init=False, default=None)
-
-    def __post_init__(self) -> None:
-        self.roots = frozenset((self.path.partition(".")[0],))
-        # Once: there may be thousands, and both are asked for each time that the clause is met.
-        for value in (self.choices or {}).values():
-            if type(value) is int:
-                continue
-            kind = bracket(value)
-            if value is None:
-                self.meets_missing = True
-            elif kind is None and self.meets_missing is False:
-                self.meets_missing = None
-            if kind in (NUMBER, None):
-                self.is_exact = False
-
-
-@dataclass(slots=True, eq=False)
-class Fragment(_Noted):
-    """An operator on the whole document; `reads` are its paths, None if it does not say which."""
-
-    operator: str
-    operand: Any
-    reads: frozenset[str] | None
-
-    def __post_init__(self) -> None:
-        if self.reads is not None:
-            self.roots = frozenset(path.partition(".")[0] for path in self.reads)
-
-
-@dataclass(slots=True, eq=False)
-class _Joined(_Noted):
-    parts: tuple[Clause, ...]
-    settled: bool = field(init=False, default=False)
-
-    def __post_init__(self) -> None:
-        self.depth = 1 + max([part.depth for part in self.parts], default=0)
-        self.leaves = sum([part.leaves for part in self.parts])
-        self.roots = _all_roots(self.parts)
-
-
-@dataclass(slots=True, eq=False)
-class Every(_Joined):
-    """All of the parts hold. `settled`: none of them is known to be needless beside the others."""
-
-
-@dataclass(slots=True, eq=False)
-class Some(_Joined):
-    """At least one of the parts holds. `settled`: so are the parts."""
-
-
-@dataclass(slots=True, eq=False)
-class Negation(_Noted):
-    """The part does not hold."""
-
-    part: Clause
-
-    def __post_init__(self) -> None:
-        self.depth, self.leaves = 1 + self.part.depth, self.part.leaves
-        self.roots = self.part.roots
-
-
-def _all_roots(parts: Iterable[Clause]) -> Roots:
-    found: set[str] = set()
-    for part in parts:
-        if part.roots is None:
-            return None
-        found |= part.roots
-    return frozenset(found)
-
-
-Roots: TypeAlias = "frozenset[str] | None"
-"""The first components of the paths that a clause reads; None if it does not say which."""
-
-Clause: TypeAlias = "Leaf | Fragment | Every | Some | Negation"
-
-TRUE: Final = Every(True, ())
-FALSE: Final = Some(False, ())
-
-_SEPARABLE: Final = frozenset(name for name, row in OPERATORS.items() if row.separable)
 # An index scan without bounds; `{"$nor": [{}]}` and `$alwaysFalse` are collection scans (6.0).
 _NOTHING: Final[Mapping[str, Any]] = {"_id": {"$in": []}}
 
@@ -165,54 +61,76 @@ _NOTHING: Final[Mapping[str, Any]] = {"_id": {"$in": []}}
 # --- Clauses that are as simple as they can be ------------------------------------------
 
 
-def leaf(path: str, condition: Any) -> Leaf:
-    """Return the clause `{path: condition}`."""
-    if is_expression(condition) and len(condition) == 1:
-        ((operator, operand),) = condition.items()
-        if operator == "$exists":
-            condition = {"$exists": wants_presence(operand)}
-        elif operator == "$eq" and not is_regex(operand) and not isinstance(operand, Mapping):
-            condition = operand
-    values, denied = _choices(condition)
-    if values is None:
-        return Leaf(("leaf", path, identity(condition)), path, condition)
-    return _choice(path, condition, {identity(value): value for value in values}, denied=denied)
+def _noted(leaf: Compare, choices: Mapping[Hashable, Any] | None = None) -> Compare:
+    """Note what follows from a question; of thousands of choices once."""
+    leaf.dotted = ".".join(leaf.path)
+    leaf.roots = frozenset(leaf.path[:1])
+    leaf.choices = _choices(leaf) if choices is None else choices
+    if leaf.choices is None:
+        options = None if leaf.options is None else identity(leaf.options)
+        leaf.key = "leaf", leaf.dotted, leaf.operator, identity(leaf.operand), options
+        return leaf
+    kinds = set(map(type, leaf.choices.values()))
+    if not kinds <= _PLAIN:
+        leaf.is_exact = all(TYPE_BRACKETS.get(kind, NUMBER) != NUMBER for kind in kinds - {int})
+        if type(None) in kinds:
+            leaf.meets_missing = True
+        elif None in map(bracket, leaf.choices.values()):
+            leaf.meets_missing = None
+    leaf.key = "choice", leaf.dotted, False, frozenset(leaf.choices)
+    return leaf
 
 
-def presence(path: str, *, exists: bool = True) -> Leaf:
+# Choices of these types are exact, and none of them is equal to what is missing.
+_PLAIN: Final = frozenset({bool, int, str, ObjectId})
+
+
+def _choices(leaf: Compare) -> Mapping[Hashable, Any] | None:
+    """Return the values of an equality or `$in` without patterns."""
+    if leaf.operator not in ("$eq", "$in"):
+        return None
+    values = [leaf.operand] if leaf.operator == "$eq" else leaf.operand
+    return None if any(map(is_regex, values)) else {identity(value): value for value in values}
+
+
+def presence(path: str, *, exists: bool = True) -> Clause:
     """Return the clause that something, or nothing, is stored at a path."""
-    return leaf(path, {"$exists": exists})
+    there = _noted(Compare(tuple(path.split(".")), "$exists", operand=True))
+    return there if exists else _denial(there)
 
 
-def identity(value: Any) -> Hashable:
-    """Return what only values have in common that are one to MongoDB."""
-    # Not by Python's equality, for which 1, 1.0 and True are one.
-    try:
-        return encoded(value)
-    except (BSONError, ValueError, TypeError, OverflowError, RecursionError):
-        return id(value)
+def moved(leaf: Leaf, path: str) -> Leaf:
+    """Return the same question, or its denial, on another path."""
+    asked = leaf.part if isinstance(leaf, Denial) else cast("Compare", leaf)
+    place = tuple(path.split("."))
+    found = Compare(place, asked.operator, asked.operand, asked.options, asked.inner)
+    found = _noted(found, asked.choices)
+    return _denial(found) if leaf.denied else found
 
 
-def _choices(condition: Any) -> tuple[Sequence[Any] | None, bool]:
-    """Return the values of an equality or `$in` without patterns, or of their opposites."""
-    values: Sequence[Any] = [condition]
-    denied = False
-    if is_expression(condition):
-        if len(condition) != 1:
-            return None, False
-        ((operator, operand),) = condition.items()
-        denied = operator in ("$ne", "$nin")
-        if operator == "$ne":
-            values = [operand]
-        elif operator in ("$in", "$nin") and isinstance(operand, (list, tuple)):
-            values = operand
-        else:
-            return None, False
-    return (None if any(map(is_regex, values)) else values), denied
+def _denial(leaf: Compare) -> Denial:
+    found = leaf.opposite
+    if found is None:
+        found = Denial(leaf.path, leaf.operator, leaf.operand, leaf)
+        found.dotted, found.roots, found.choices = leaf.dotted, leaf.roots, leaf.choices
+        found.meets_missing, found.is_exact = leaf.meets_missing, leaf.is_exact
+        found.key = "not", leaf.key
+        leaf.opposite = found
+    return found
 
 
-def _choice(path: str, condition: Any, choices: Mapping[Hashable, Any], *, denied: bool) -> Leaf:
-    return Leaf(("choice", path, denied, frozenset(choices)), path, condition, choices, denied)
+def _joined(clause: And | Or, kind: str) -> Clause:
+    parts = clause.parts
+    clause.key = kind, frozenset([part.key for part in parts])
+    clause.depth = 1 + max([part.depth for part in parts])
+    clause.leaves = sum([part.leaves for part in parts])
+    roots: set[str] = set()
+    for part in parts:
+        if part.roots is None:
+            return clause
+        roots |= part.roots
+    clause.roots = frozenset(roots)
+    return clause
 
 
 def _merged(one: Leaf, other: Leaf) -> Leaf:
@@ -220,15 +138,15 @@ def _merged(one: Leaf, other: Leaf) -> Leaf:
     choices = {**(one.choices or {}), **(other.choices or {})}
     if len(choices) == len(one.choices or ()):
         return one
-    condition = {"$nin" if one.denied else "$in": list(choices.values())}
-    return _choice(one.path, condition, choices, denied=one.denied)
+    chosen = _noted(Compare(one.path, "$in", list(choices.values())), choices)
+    return _denial(chosen) if one.denied else chosen
 
 
 def every(parts: Iterable[Clause]) -> Clause:
     """Return the clause that all parts hold; what a path must not be equal to becomes one."""
     found: dict[Hashable, Clause] = {}
     for part in parts:
-        for one in part.parts if isinstance(part, Every) else (part,):
+        for one in part.parts if isinstance(part, And) else (part,):
             if one is FALSE:
                 return FALSE
             _put(one, found, denied=True)
@@ -236,14 +154,14 @@ def every(parts: Iterable[Clause]) -> Clause:
         return next(iter(found.values()))
     if not found:
         return TRUE
-    return Every(("every", frozenset([one.key for one in found.values()])), tuple(found.values()))
+    return _joined(And(tuple(found.values())), "and")
 
 
 def some(parts: Iterable[Clause]) -> Clause:
     """Return the clause that at least one part holds; equalities on one path become one."""
     found: dict[Hashable, Clause] = {}
     for part in parts:
-        for one in part.parts if isinstance(part, Some) else (part,):
+        for one in part.parts if isinstance(part, Or) else (part,):
             if one is TRUE:
                 return TRUE
             _put(one, found, denied=False)
@@ -254,13 +172,13 @@ def some(parts: Iterable[Clause]) -> Clause:
     kept = _unabsorbed(list(found.values()))
     if len(kept) == 1:
         return kept[0]
-    return Some(("some", frozenset([one.key for one in kept])), tuple(kept)) if kept else FALSE
+    return _joined(Or(tuple(kept)), "or") if kept else FALSE
 
 
 def _put(clause: Clause, found: dict[Hashable, Clause], *, denied: bool) -> None:
     """Add a clause to others, in the place of one that it can be joined with."""
     if isinstance(clause, Leaf) and clause.choices is not None and clause.denied is denied:
-        place = clause.path
+        place = clause.dotted
         earlier = found.get(place)
         found[place] = clause if earlier is None else _merged(cast("Leaf", earlier), clause)
     else:
@@ -269,8 +187,8 @@ def _put(clause: Clause, found: dict[Hashable, Clause], *, denied: bool) -> None
 
 def _unabsorbed(branches: list[Clause]) -> list[Clause]:
     """Leave out each branch that asks for all that another one asks, and for more."""
-    single = {branch.key for branch in branches if not isinstance(branch, Every)}
-    asked = {id(one): frozenset(_keys(one)) for one in branches if isinstance(one, Every)}
+    single = {branch.key for branch in branches if not isinstance(branch, And)}
+    asked = {id(one): frozenset(_keys(one)) for one in branches if isinstance(one, And)}
     if not asked:
         return branches
     # What asks for all that a branch asks, asks for its first part.
@@ -286,56 +204,48 @@ def _unabsorbed(branches: list[Clause]) -> list[Clause]:
     return [one for one in branches if id(one) not in asked or not is_absorbed(asked[id(one)])]
 
 
-def _keys(clause: Every) -> list[Hashable]:
+def _keys(clause: And) -> list[Hashable]:
     return [part.key for part in clause.parts]
 
 
 def negated(clause: Clause) -> Clause:
     """Return the clause that holds where `clause` does not."""
-    if isinstance(clause, Negation):
+    if isinstance(clause, Compare):
+        return _denial(clause)
+    if isinstance(clause, (Denial, Not)):
         return clause.part
-    if isinstance(clause, Some):
+    if isinstance(clause, Or):
         return every(map(negated, clause.parts))
     if clause is TRUE:
         return FALSE
-    if not isinstance(clause, Leaf):
-        return Negation(("not", clause.key), clause)
-    if clause.opposite is None:
-        opposite = _opposite(clause.condition)
-        if opposite is None:
-            clause.opposite = Negation(("not", clause.key), clause)
-        elif clause.choices is None or isinstance(opposite.get("$eq"), Mapping):
-            clause.opposite = leaf(clause.path, opposite)
-        else:
-            condition = opposite.get("$eq", opposite)
-            clause.opposite = _choice(
-                clause.path, condition, clause.choices, denied=not clause.denied
-            )
-    return clause.opposite
-
-
-def _opposite(condition: Any) -> dict[str, Any] | None:
-    if not is_expression(condition):
-        return None if is_regex(condition) else {"$ne": condition}
-    if len(condition) != 1:
-        return None
-    ((operator, operand),) = condition.items()
-    if operator == "$exists":
-        return {"$exists": not wants_presence(operand)}
-    if operator == "$not":
-        return operand if isinstance(operand, dict) and is_expression(operand) else None
-    row = OPERATORS.get(operator)
-    if row is None or row.opposite is None or is_regex(operand):  # $ne takes no pattern
-        return None
-    return {row.opposite: operand}
+    found = Not(clause)
+    found.key, found.roots = ("not", clause.key), clause.roots
+    found.depth, found.leaves = 1 + clause.depth, clause.leaves
+    return found
 
 
 def conjuncts(clause: Clause) -> tuple[Clause, ...]:
     """Return the clauses that all have to hold."""
-    return clause.parts if isinstance(clause, Every) else (clause,)
+    return clause.parts if isinstance(clause, And) else (clause,)
 
 
 # --- From a query and back --------------------------------------------------------------
+
+
+def reduced(node: Node) -> Clause:
+    """Return the clause that asks the same as a node."""
+    if isinstance(node, And):
+        return every(map(reduced, node.parts))
+    if isinstance(node, Or):
+        return some(map(reduced, node.parts))
+    if isinstance(node, Not):
+        return negated(reduced(node.part))
+    if node.key is None and isinstance(node, Compare):
+        return _noted(node)
+    if node.key is None and isinstance(node, Opaque):
+        node.key = "opaque", node.name, identity(node.value)
+        node.roots = None if node.reads is None else frozenset(map(root, node.reads))
+    return node
 
 
 def read(query: Mapping[str, Any]) -> Clause:
@@ -344,23 +254,19 @@ def read(query: Mapping[str, Any]) -> Clause:
 
 
 def _read(name: str, value: Any) -> Clause:
-    if not name.startswith("$") or is_reference(name):
-        if is_expression(value) and len(value) > 1 and _SEPARABLE.issuperset(value):
-            return every(_read(name, {operator: operand}) for operator, operand in value.items())
-        if value == {"$not": {"$exists": False}}:
-            # What excludes presence excludes this, too, in whatever form.
-            return leaf(name, {"$exists": True})
-        return leaf(name, value)
-    key = ("fragment", name, identity(value))
-    if name not in LOGICAL:
-        return Fragment(key, name, value, query_paths({name: value}))
-    well_formed = isinstance(value, (list, tuple)) and value
-    if not well_formed or not all(isinstance(one, Mapping) for one in value):
-        return Fragment(key, name, value, frozenset())
-    if name == "$and":
-        return every(map(read, value))
-    either = some(map(read, value))
-    return either if name == "$or" else negated(either)
+    parts = value if name in LOGICAL and isinstance(value, (list, tuple)) else ()
+    if parts and all(isinstance(one, Mapping) for one in parts):
+        if name == "$and":
+            return every(map(read, parts))
+        either = some(map(read, parts))
+        return either if name == "$or" else negated(either)
+    if name == "$comment":
+        return reduced(Opaque(name, value, frozenset()))
+    try:
+        return reduced(parse({name: value}))
+    except ValueError as error:
+        paths = () if name.startswith("$") else (name,)
+        return reduced(Opaque(name, value, frozenset(paths), problem=str(error)))
 
 
 def written(clause: Clause) -> dict[str, Any]:
@@ -387,25 +293,30 @@ def written(clause: Clause) -> dict[str, Any]:
 def _items(part: Clause) -> Iterator[tuple[str, Any]]:
     if part is FALSE:
         yield from _NOTHING.items()
-    elif isinstance(part, Leaf):
-        yield part.path, part.condition
-    elif isinstance(part, Fragment):
-        yield part.operator, part.operand
-    elif isinstance(part, Some):
+    elif isinstance(part, (Compare, Denial)):
+        yield part.dotted, part.condition()
+    elif isinstance(part, Opaque):
+        yield part.name, part.value
+    elif isinstance(part, Or):
         yield "$or", [written(one) for one in part.parts]
-    elif isinstance(part, Negation):
-        yield "$nor", [written(part.part)]
+    elif isinstance(part, Not):
+        denied = written(part.part)
+        path, condition = next(iter(denied.items()))
+        if len(denied) == 1 and not path.startswith("$") and is_expression(condition):
+            yield path, {"$not": condition}
+        else:
+            yield "$nor", [denied]
 
 
 def _side_by_side(first: Any, second: Any) -> dict[str, Any] | None:
     """Join two conditions on one path, if they have no operator in common."""
     operators, others = _operators(first), _operators(second)
-    if operators is None or others is None or not operators.keys().isdisjoint(others):
+    if not operators.keys().isdisjoint(others) or not NEAR.isdisjoint((*operators, *others)):
         return None
     return {**operators, **others}
 
 
-def _operators(condition: Any) -> Mapping[str, Any] | None:
-    if not is_expression(condition):
-        return None if is_regex(condition) else {"$eq": condition}
-    return condition if _SEPARABLE.issuperset(condition) else None
+def _operators(condition: Any) -> Mapping[str, Any]:
+    if is_expression(condition):
+        return cast("Mapping[str, Any]", condition)
+    return {"$regex" if is_regex(condition) else "$eq": condition}

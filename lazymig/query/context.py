@@ -9,20 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from lazymig.query.clauses import (
-    FALSE,
-    TRUE,
-    Clause,
-    Every,
-    Leaf,
-    Negation,
-    Some,
-    conjuncts,
-    every,
-    negated,
-    some,
-)
+from lazymig.query.clauses import FALSE, TRUE, Clause, conjuncts, every, negated, some
 from lazymig.query.facts import Given, asks_presence, heeds, needs, says
+from lazymig.query.tree import And, Leaf, Not, Or
 
 __all__ = ["both", "either", "simplified", "without"]
 
@@ -62,7 +51,7 @@ def either(target: Clause, clause: Clause) -> Clause:
 
 def without(clause: Clause, target: Clause) -> Clause:
     """Return that the clause holds and the target does not."""
-    if isinstance(clause, Some):
+    if isinstance(clause, Or):
         apart = [part for part in clause.parts if _exclude_each_other(part, target)]
         if apart:
             chosen = set(map(id, apart))
@@ -89,15 +78,15 @@ def _exclude_each_other(part: Clause, target: Clause) -> bool:
 
 def _settled(clause: Clause) -> Clause:
     """Note of a clause that its parts are known to need each other."""
-    if isinstance(clause, (Every, Some)) and all(map(_is_settled, clause.parts)):
+    if isinstance(clause, (And, Or)) and all(map(_is_settled, clause.parts)):
         clause.settled = True
     return clause
 
 
 def _is_settled(clause: Clause) -> bool:
-    if isinstance(clause, (Every, Some)):
+    if isinstance(clause, (And, Or)):
         return clause.settled
-    return not isinstance(clause, Negation) or _is_settled(clause.part)
+    return not isinstance(clause, Not) or _is_settled(clause.part)
 
 
 def _assuming(clause: Clause, given: Given, *, afresh: bool = False) -> Clause:
@@ -107,12 +96,12 @@ def _assuming(clause: Clause, given: Given, *, afresh: bool = False) -> Clause:
     """
     if not afresh and _is_settled(clause) and not given.concerns(clause):
         return clause
-    if isinstance(clause, Every):
+    if isinstance(clause, And):
         clause = _every_assuming(clause, given, afresh=afresh)
-    elif isinstance(clause, Some):
+    elif isinstance(clause, Or):
         parts = [_assuming(part, given, afresh=afresh) for part in clause.parts]
         clause = _settled(some(parts)) if _differ(parts, clause.parts) else _settled(clause)
-    elif isinstance(clause, Negation):
+    elif isinstance(clause, Not):
         part = _assuming(clause.part, given, afresh=afresh)
         clause = clause if part is clause.part else negated(part)
     return _answered(clause, given)
@@ -122,7 +111,7 @@ def _differ(parts: Sequence[Clause], others: Sequence[Clause]) -> bool:
     return any(part is not other for part, other in zip(parts, others, strict=True))
 
 
-def _every_assuming(clause: Every, given: Given, *, afresh: bool) -> Clause:
+def _every_assuming(clause: And, given: Given, *, afresh: bool) -> Clause:
     """Simplify the parts, each beside the others and what is given.
 
     One after the other: of two parts that imply each other, one has to stay.
@@ -154,18 +143,15 @@ def _every_assuming(clause: Every, given: Given, *, afresh: bool) -> Clause:
 
 def _answered(clause: Clause, given: Given) -> Clause:
     """Return TRUE or FALSE for a clause that is needless or impossible beside what is given."""
-    if isinstance(clause, Leaf):
-        if _is_impossible(clause):
-            return FALSE
-        if clause.denied and not clause.choices:
-            return TRUE
-    classes = isinstance(clause, Leaf) and clause.path == "_cls"
+    if isinstance(clause, Leaf) and clause.choices == {}:
+        return TRUE if clause.denied else FALSE
+    classes = isinstance(clause, Leaf) and clause.dotted == "_cls"
     about = list(given.about(clause))
     if any(_implies(one, clause) for one in about):
         return TRUE
     if isinstance(clause, Leaf) and classes and _leaves_no_class(clause, about):
         return FALSE
-    if any(_excludes(one, clause) for one in about if not isinstance(one, Some)):
+    if any(_excludes(one, clause) for one in about if not isinstance(one, Or)):
         return FALSE
     for union in given.unions:
         if not says(union).isdisjoint(heeds(clause)) and _excludes(union, clause):
@@ -173,39 +159,30 @@ def _answered(clause: Clause, given: Given) -> Clause:
     return clause
 
 
-def _is_impossible(clause: Leaf) -> bool:
-    """Return whether a leaf holds for no document at all: `$in` or `$all` of nothing."""
-    condition = clause.condition
-    return isinstance(condition, dict) and any(
-        operator in ("$in", "$all") and isinstance(operand, (list, tuple)) and not operand
-        for operator, operand in condition.items()
-    )
-
-
 def _implies(given: Clause, clause: Clause) -> bool:
     if given.key == clause.key:
         return True
     if not isinstance(given, Leaf) or not isinstance(clause, Leaf):
         return False
-    if clause.path == given.path == "_cls" and _names_only_classes_of(given, clause):
+    if clause.dotted == given.dotted == "_cls" and _names_only_classes_of(given, clause):
         return True
-    if given.path == clause.path and given.choices is not None and clause.choices is not None:
+    if given.dotted == clause.dotted and given.choices is not None and clause.choices is not None:
         ours, theirs = given.choices.keys(), clause.choices.keys()
         if given.denied is clause.denied and (theirs <= ours if given.denied else ours <= theirs):
             return True
-    return asks_presence(clause, exists=True) and clause.path in needs(given)
+    return asks_presence(clause, exists=True) and clause.dotted in needs(given)
 
 
 def _excludes(given: Clause, clause: Clause) -> bool:
     """Return whether it is proved that no document satisfies both."""
-    if isinstance(given, Some):
+    if isinstance(given, Or):
         return all(_assuming(clause, Given(conjuncts(part))) is FALSE for part in given.parts)
-    if isinstance(given, Negation):
+    if isinstance(given, Not):
         denied = {one.key for one in conjuncts(given.part)}
         return denied.issubset([one.key for one in conjuncts(clause)])
     if not isinstance(given, Leaf) or not isinstance(clause, Leaf):
         return False
-    if given.path == clause.path:
+    if given.dotted == clause.dotted:
         if given.choices is None or clause.choices is None:
             opposed = negated(given).key == clause.key
         else:
@@ -214,8 +191,8 @@ def _excludes(given: Clause, clause: Clause) -> bool:
             opposed = given.denied is not clause.denied and covered
         if opposed:
             return True
-    return (asks_presence(given, exists=False) and given.path in needs(clause)) or (
-        asks_presence(clause, exists=False) and clause.path in needs(given)
+    return (asks_presence(given, exists=False) and given.dotted in needs(clause)) or (
+        asks_presence(clause, exists=False) and clause.dotted in needs(given)
     )
 
 
@@ -224,12 +201,12 @@ def _excludes(given: Clause, clause: Clause) -> bool:
 
 def _leaves_no_class(clause: Leaf, given: Sequence[Clause]) -> bool:
     """Return whether a condition on `_cls` and those that are given allow no name together."""
-    if clause.path != "_cls":
+    if clause.dotted != "_cls":
         return False
     allowed: frozenset[str] | None = None
     denied: frozenset[str] = frozenset()
     for one in (clause, *given):
-        names = _class_names(one) if isinstance(one, Leaf) and one.path == "_cls" else None
+        names = _class_names(one) if isinstance(one, Leaf) and one.dotted == "_cls" else None
         if names is None or not isinstance(one, Leaf):
             continue
         if one.denied:

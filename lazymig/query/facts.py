@@ -10,14 +10,14 @@ import itertools
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from lazymig.query.clauses import Clause, Every, Leaf, Negation, Some, conjuncts, negated
-from lazymig.query.matching import compile_judge
-from lazymig.query.operators import OPERATORS, is_expression
+from lazymig.query.checks import Judge
+from lazymig.query.clauses import Clause, conjuncts, negated
+from lazymig.query.operators import OPERATORS
+from lazymig.query.predicates import judge_of
+from lazymig.query.tree import And, Leaf, Not, Or
 
-__all__ = ["Given", "asks_presence", "heeds", "needs", "says"]
+__all__ = ["Given", "asks_presence", "heeds", "judge", "needs", "says"]
 
-# Of an array on the way, they ask for one element that answers; others ask it of all elements.
-_POSITIVE: Final = frozenset(name for name, row in OPERATORS.items() if row.positive)
 _THERE, _MISSING, _TOGETHER = "there", "missing", "together"
 _VALUE, _ONE_OF, _NONE_OF = "value", "one of", "none of"
 
@@ -27,10 +27,17 @@ _MANY: Final = 8
 
 def asks_presence(clause: Leaf, *, exists: bool) -> bool:
     """Return whether a leaf asks for nothing but that something, or nothing, is stored."""
-    condition = clause.condition
-    return (
-        isinstance(condition, dict) and len(condition) == 1 and condition.get("$exists") is exists
-    )
+    return clause.operator == "$exists" and clause.denied is not exists
+
+
+def judge(clause: Leaf) -> Judge:
+    """Return the predicate of a leaf on a raw document.
+
+    :raises ValueError: MongoDB would refuse the operand.
+    """
+    if clause.judge is None:
+        clause.judge = judge_of(clause)
+    return clause.judge
 
 
 def needs(clause: Leaf) -> frozenset[str]:
@@ -43,20 +50,17 @@ def needs(clause: Leaf) -> frozenset[str]:
 def _needed(clause: Leaf) -> Iterator[str]:
     if not _fails_on_nothing(clause):
         return
-    condition, place = clause.condition, ""
     # {d: [1]} has nothing at d.x, and satisfies {"d.x": {"$ne": None}}
-    positive = not is_expression(condition) or _POSITIVE.issuperset(condition)
-    for name in clause.path.split("."):
-        place = f"{place}.{name}" if place else name
-        if positive or place == name:
-            yield place
+    positive = not clause.denied and OPERATORS[clause.operator].positive
+    for end in range(1, len(clause.path) + 1 if positive else 2):
+        yield ".".join(clause.path[:end])
 
 
 def _fails_on_nothing(clause: Leaf) -> bool:
-    if clause.choices is not None and ".." not in f".{clause.path}.":
+    if clause.choices is not None:
         return clause.meets_missing is clause.denied
     try:
-        return compile_judge({clause.path: clause.condition})({}) is False
+        return judge(clause)({}) is False
     except ValueError:
         return False
 
@@ -65,7 +69,7 @@ def says(clause: Clause) -> frozenset[Hashable]:
     """Return the marks of what a clause says, where it is given."""
     if clause.says is None:
         own = frozenset(_says(clause))
-        clause.says = own.union(*map(says, clause.parts)) if isinstance(clause, Every) else own
+        clause.says = own.union(*map(says, clause.parts)) if isinstance(clause, And) else own
     return clause.says
 
 
@@ -75,16 +79,16 @@ def _says(clause: Clause) -> Iterator[Hashable]:
         if clause.choices is None:
             yield negated(clause).key
         else:
-            yield from _values_said(clause.path, clause.choices, denied=clause.denied)
+            yield from _values_said(clause.dotted, clause.choices, denied=clause.denied)
         if asks_presence(clause, exists=False):
-            yield _MISSING, clause.path
+            yield _MISSING, clause.dotted
         for path in needs(clause):
             yield _THERE, path
-    elif isinstance(clause, Some):
+    elif isinstance(clause, Or):
         # It says what all of its parts say.
         if clause.parts:
             yield from says(clause.parts[0])
-    elif isinstance(clause, Negation):
+    elif isinstance(clause, Not):
         yield _denied_mark(clause)
 
 
@@ -117,7 +121,7 @@ def _values_heeded(path: str, choices: Mapping[Hashable, Any]) -> Iterator[Hasha
     yield from ((_NONE_OF, path, value) for value in itertools.islice(choices, 1))
 
 
-def _denied_mark(clause: Negation) -> Hashable:
+def _denied_mark(clause: Not) -> Hashable:
     """Return a mark of all that asks for what a negation denies: one of the parts of that.
 
     A part that names values is preferred: few others name the same.
@@ -133,7 +137,7 @@ def heeds(clause: Clause) -> frozenset[Hashable]:
     """Return the marks of what may say something new about a clause, or about a part of it."""
     if clause.heeds is None:
         own = frozenset(_heeds(clause))
-        parts = clause.parts if isinstance(clause, (Every, Some)) else ()
+        parts = clause.parts if isinstance(clause, (And, Or)) else ()
         clause.heeds = own.union(*map(heeds, parts))
     return clause.heeds
 
@@ -142,15 +146,15 @@ def _heeds(clause: Clause) -> Iterator[Hashable]:
     yield clause.key
     if isinstance(clause, Leaf):
         if clause.choices is not None:
-            yield from _values_heeded(clause.path, clause.choices)
+            yield from _values_heeded(clause.dotted, clause.choices)
         if asks_presence(clause, exists=True) or asks_presence(clause, exists=False):
-            yield _THERE, clause.path
+            yield _THERE, clause.dotted
         for path in needs(clause):
             yield _MISSING, path
-    elif isinstance(clause, Every):
+    elif isinstance(clause, And):
         for part in clause.parts:
             yield _TOGETHER, part.key
-    elif isinstance(clause, Negation):
+    elif isinstance(clause, Not):
         yield from heeds(clause.part)
 
 
@@ -161,7 +165,7 @@ class Given:
 
     def __init__(self, clauses: Iterable[Clause] = ()) -> None:
         self._by_mark: dict[Hashable, list[Clause]] = {}
-        self.unions: list[Some] = []
+        self.unions: list[Or] = []
         self.add(clauses)
 
     def add(self, clauses: Iterable[Clause]) -> None:
@@ -169,7 +173,7 @@ class Given:
         for clause in _single(clauses):
             for mark in says(clause):
                 self._by_mark.setdefault(mark, []).append(clause)
-            if isinstance(clause, Some):
+            if isinstance(clause, Or):
                 self.unions.append(clause)
 
     def remove(self, clauses: Iterable[Clause]) -> None:
@@ -181,7 +185,7 @@ class Given:
                     del self._by_mark[mark]
                 else:
                     said.remove(clause)
-            if isinstance(clause, Some):
+            if isinstance(clause, Or):
                 self.unions.remove(clause)
 
     def concerns(self, clause: Clause) -> bool:
@@ -191,7 +195,7 @@ class Given:
     def about(self, clause: Clause) -> Iterator[Clause]:
         """Yield those that may say something about a clause as a whole."""
         marks: Iterable[Hashable] = heeds(clause) if isinstance(clause, Leaf) else [clause.key]
-        if isinstance(clause, Every):
+        if isinstance(clause, And):
             keys = [part.key for part in clause.parts]
             marks = [clause.key, *keys, *((_TOGETHER, key) for key in keys)]
         for mark in marks:

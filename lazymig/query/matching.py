@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from lazymig.query.checks import Judge
-from lazymig.query.expressions import expression_paths
 from lazymig.query.operators import (
     LOGICAL,
     TOP_OPERATORS,
     is_expression,
     is_reference,
+    operator_paths,
     parse,
 )
 from lazymig.query.predicates import is_exact, judge_of
@@ -101,10 +101,7 @@ def _paths(query: Mapping[str, Any], prefix: str) -> Iterator[str]:
             for part in value:
                 yield from _paths(part, prefix)
         elif name in TOP_OPERATORS:
-            reads = TOP_OPERATORS[name].reads
-            if reads == "anything":
-                raise _CannotTell
-            named = expression_paths(value) if reads == "expression" else frozenset()
+            named = operator_paths(name, value)
             if named is None:
                 raise _CannotTell
             yield from named

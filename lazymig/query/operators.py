@@ -14,7 +14,18 @@ from bson import Decimal128
 
 from lazymig.query import checks
 from lazymig.query.checks import Test, is_regex, malformed
-from lazymig.query.tree import And, Compare, Node, Not, Opaque, Or, Path
+from lazymig.query.expressions import expression_paths
+from lazymig.query.tree import (
+    And,
+    Compare,
+    Node,
+    Not,
+    Opaque,
+    Or,
+    Path,
+    is_expression,
+    is_reference,
+)
 from lazymig.raw.values import NUMBER, STRING, bracket, is_array
 
 __all__ = [
@@ -27,6 +38,7 @@ __all__ = [
     "comparands",
     "is_expression",
     "is_reference",
+    "operator_paths",
     "parse",
     "parse_element",
     "parse_or_opaque",
@@ -40,26 +52,23 @@ LOGICAL: Final = ("$and", "$or", "$nor")
 class Operator:
     """What there is to know of an operator that stands after a path.
 
-    `read` gives the tree of path, operator and operand, given all operators beside it; `test` gives
-    the check on one value. `compares`: the operand is one value, or a list of values, to compare
-    with. `brackets` are those of which it looks at the value, not the type alone, besides those of
-    what it compares with; None: they are not known, so nothing is proved by a type. `separable`: it
-    means the same alone as beside others on the path. `positive`: of an array on the way it asks
-    for one element that answers, not for all. `by_elements`: an array answers by its elements,
-    `grows`: so that more elements only add to the answers. `opposite` is the operator that holds
-    where this one does not. `collation`: whether one has no say (`blind`), or leaves what is equal
-    by its characters equal (`equal`).
+    `read` gives the tree of path, operator and operand, given all operators beside it, and nothing
+    for what belongs to one of those; `test` gives the check on one value. `compares`: the operand
+    is one value, or a list of values, to compare with. `brackets` are those of which it looks at
+    the value, not the type alone, besides those of what it compares with; None: they are not known,
+    so nothing is proved by a type. `positive`: of an array on the way it asks for one element that
+    answers, not for all. `by_elements`: an array answers by its elements, `grows`: so that more
+    elements only add to the answers. `collation`: whether one has no say (`blind`), or leaves what
+    is equal by its characters equal (`equal`).
     """
 
-    read: Callable[[Path, str, Any, Mapping[str, Any]], Node]
+    read: Callable[[Path, str, Any, Mapping[str, Any]], Node | None]
     test: Callable[[Compare], Test] | None = None
     compares: Literal["value", "list"] | None = None
     brackets: frozenset[int] | None = None
-    separable: bool = False
     positive: bool = False
     by_elements: bool = False
     grows: bool = False
-    opposite: str | None = None
     collation: Literal["blind", "equal"] | None = None
 
 
@@ -110,21 +119,6 @@ def asks_elements(operand: Mapping[str, Any]) -> bool:
     return first not in LOGICAL and first not in TOP_OPERATORS and first != "$comment"
 
 
-def is_expression(value: Any) -> bool:
-    """Return whether MongoDB takes a value for operators; a DBRef is a value."""
-    if not isinstance(value, Mapping):
-        return False
-    first = next(iter(value), "")
-    if not isinstance(first, str):
-        return False
-    return first.startswith("$") and not ("$ref" in value and "$id" in value)
-
-
-def is_reference(name: str) -> bool:
-    """Return whether a name that begins with `$` is a field of a DBRef, and no operator."""
-    return name in ("$ref", "$id", "$db")
-
-
 def wants_presence(operand: Any) -> bool:
     """Return whether `{"$exists": operand}` asks for presence, as all but false, null and zero."""
     if isinstance(operand, bool) or operand is None:
@@ -142,6 +136,14 @@ def comparands(leaf: Compare) -> list[Any]:
     if compares == "list" and isinstance(leaf.operand, (list, tuple)):
         return list(leaf.operand)
     return [] if compares is None else [leaf.operand]
+
+
+def operator_paths(name: str, value: Any) -> frozenset[str] | None:
+    """Return the paths that an operator on the whole document reads; None: it does not say."""
+    reads = TOP_OPERATORS[name].reads
+    if reads == "expression":
+        return expression_paths(value)
+    return frozenset() if reads == "nothing" else None
 
 
 def _query(query: Any, *, nested: bool) -> Node:
@@ -165,7 +167,7 @@ def _condition(name: Any, value: Any, *, nested: bool) -> Iterator[Node]:
     elif name in TOP_OPERATORS:
         if nested and not TOP_OPERATORS[name].inside:
             raise malformed((), name, "stands inside $elemMatch; move it to the top of the query")
-        yield Opaque()
+        yield Opaque(name, value, operator_paths(name, value))
     elif name.startswith("$") and not is_reference(name):
         raise malformed((), name, "is no operator at the top of a query; use a path, or $and")
     else:
@@ -175,7 +177,7 @@ def _condition(name: Any, value: Any, *, nested: bool) -> Iterator[Node]:
         else:
             node = Compare(path, "$regex" if is_regex(value) else "$eq", value)
         # An empty name on the path is cut differently by different parts of the server.
-        yield node if all(path) else Opaque()
+        yield node if all(path) else Opaque(name, value, frozenset((name,)))
 
 
 def _logical(name: str, value: Any, *, nested: bool) -> Node:
@@ -191,8 +193,6 @@ def _logical(name: str, value: Any, *, nested: bool) -> Node:
 
 
 def _operations(path: Path, operators: Mapping[str, Any]) -> Node:
-    if "$options" in operators and "$regex" not in operators:
-        raise malformed(path, "$options", "needs a $regex beside it; add one")
     parts = []
     for operator, operand in operators.items():
         row = OPERATORS.get(operator)
@@ -200,8 +200,9 @@ def _operations(path: Path, operators: Mapping[str, Any]) -> Node:
             remedy = "correct its name" if str(operator).startswith("$") else "use operators only"
             problem = f"is no operator that a path can have; {remedy}"
             raise malformed(path, str(operator), problem)
-        if operator != "$options":
-            parts.append(row.read(path, operator, operand, operators))
+        part = row.read(path, operator, operand, operators)
+        if part is not None:
+            parts.append(part)
     return _joined(parts)
 
 
@@ -212,15 +213,20 @@ def _compared(path: Path, operator: str, operand: Any, _beside: Mapping[str, Any
     return Compare(path, operator, operand)
 
 
-def _opaque(_path: Path, _operator: str, _operand: Any, _beside: Mapping[str, Any]) -> Node:
-    return Opaque()
+def _near(path: Path, operator: str, operand: Any, beside: Mapping[str, Any]) -> Node:
+    distances = {name: value for name, value in beside.items() if name in _DISTANCES}
+    return Compare(path, operator, operand, distances or None)
 
 
-def _distance(path: Path, operator: str, _operand: Any, beside: Mapping[str, Any]) -> Node:
-    if not any("ear" in name for name in beside):
+def _distance(path: Path, operator: str, _operand: Any, beside: Mapping[str, Any]) -> None:
+    if NEAR.isdisjoint(beside):
         problem = "is no operator that a path can have; correct its name"
         raise malformed(path, operator, problem)
-    return Opaque()
+
+
+def _options(path: Path, operator: str, _operand: Any, beside: Mapping[str, Any]) -> None:
+    if "$regex" not in beside:
+        raise malformed(path, operator, "needs a $regex beside it; add one")
 
 
 def _pattern(path: Path, operator: str, pattern: Any, beside: Mapping[str, Any]) -> Node:
@@ -296,25 +302,25 @@ def _element(path: Path, operator: str, operand: Any, _beside: Mapping[str, Any]
 
 # --- The rows ---------------------------------------------------------------------------
 
+NEAR: Final = frozenset({"$near", "$nearSphere", "$geoNear"})
+_DISTANCES: Final = frozenset({"$maxDistance", "$minDistance"})
 _ONLY_BY_MONGODB: Final = (
     *("$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear"),
-    *("$geoWithin", "$geoIntersects", "$within", "$near", "$nearSphere", "$geoNear"),
+    *("$geoWithin", "$geoIntersects", "$within"),
 )
-_PLAIN: Final = Operator(_compared, brackets=frozenset(), separable=True, positive=True)
+_PLAIN: Final = Operator(_compared, brackets=frozenset(), positive=True)
 _VALUE: Final = replace(_PLAIN, compares="value", by_elements=True, grows=True)
 _ORDER: Final = replace(_VALUE, test=checks.order)
 
 OPERATORS: Final[Mapping[Any, Operator]] = {
-    "$eq": replace(_VALUE, test=checks.equals, opposite="$ne", collation="equal"),
-    "$ne": Operator(_not_equal, separable=True, opposite="$eq"),
+    "$eq": replace(_VALUE, test=checks.equals, collation="equal"),
+    "$ne": Operator(_not_equal),
     "$gt": _ORDER,
     "$gte": _ORDER,
     "$lt": _ORDER,
     "$lte": _ORDER,
-    "$in": replace(
-        _VALUE, read=_in, test=checks.among, compares="list", opposite="$nin", collation="equal"
-    ),
-    "$nin": Operator(_not_in, separable=True, opposite="$in"),
+    "$in": replace(_VALUE, read=_in, test=checks.among, compares="list", collation="equal"),
+    "$nin": Operator(_not_in),
     "$exists": replace(
         _PLAIN, read=_exists, test=checks.presence, positive=False, grows=True, collation="blind"
     ),
@@ -329,20 +335,20 @@ OPERATORS: Final[Mapping[Any, Operator]] = {
     ),
     "$all": replace(_PLAIN, read=_every, collation="equal"),
     "$elemMatch": replace(_PLAIN, read=_element),
-    "$not": Operator(_negation, separable=True),
+    "$not": Operator(_negation),
     "$regex": Operator(
         _pattern,
         checks.pattern,
         brackets=frozenset({STRING}),
+        positive=True,
         by_elements=True,
         collation="blind",
     ),
-    "$options": Operator(_opaque, collation="blind"),
-    **dict.fromkeys(_ONLY_BY_MONGODB, Operator(_opaque)),
-    **dict.fromkeys(("$maxDistance", "$minDistance"), Operator(_distance)),
+    "$options": Operator(_options, collation="blind"),
+    **dict.fromkeys(_ONLY_BY_MONGODB, replace(_PLAIN, test=checks.unjudged, brackets=None)),
+    **dict.fromkeys(NEAR, Operator(_near, checks.unjudged, positive=True)),
+    **dict.fromkeys(_DISTANCES, Operator(_distance)),
 }
-
-NEAR: Final = frozenset({"$near", "$nearSphere", "$geoNear"})
 
 TOP_OPERATORS: Final[Mapping[Any, TopOperator]] = {
     "$expr": TopOperator(inside=False, reads="expression"),

@@ -12,7 +12,7 @@ from typing import Any, Final
 from lazymig.query import checks
 from lazymig.query.checks import Judge, Test
 from lazymig.query.operators import OPERATORS, asks_elements
-from lazymig.query.tree import And, Compare, Node, Not, Opaque
+from lazymig.query.tree import And, Compare, Denial, Node, Not, Or
 from lazymig.raw.values import (
     HIDDEN,
     MISSING,
@@ -33,9 +33,9 @@ def judge_of(node: Node) -> Judge:
     if isinstance(node, Compare):
         test = test_of(node)
         return at_path(node.path, test) if node.path else test.check
-    if isinstance(node, Not):
+    if isinstance(node, (Denial, Not)):
         return _negated(judge_of(node.part))
-    if isinstance(node, Opaque):
+    if not isinstance(node, (And, Or)):
         return lambda _: None
     judges = tuple(map(judge_of, node.parts))
     if len(judges) == 1:
@@ -66,7 +66,7 @@ def is_exact(node: Node) -> bool:
         return test_of(node).judged
     if isinstance(node, Not):
         return is_exact(node.part)
-    return not isinstance(node, Opaque) and all(map(is_exact, node.parts))
+    return isinstance(node, (And, Or)) and all(map(is_exact, node.parts))
 
 
 def _element_test(leaf: Compare, inner: Node) -> Test:

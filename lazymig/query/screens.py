@@ -15,7 +15,7 @@ from bson import DBRef, Int64
 from bson.son import SON
 
 from lazymig.query.checks import Judge, Test
-from lazymig.query.tree import And, Compare, Node, Not, Opaque
+from lazymig.query.tree import And, Compare, Node, Not, Or
 from lazymig.raw.values import (
     HIDDEN,
     MISSING,
@@ -83,7 +83,7 @@ def _screened(node: Node, *, negated: bool) -> _Ranked | None:
         return _at(node, negated=negated)
     if isinstance(node, Not):
         return _screened(node.part, negated=not negated)
-    if isinstance(node, Opaque):
+    if not isinstance(node, (And, Or)):
         return None
     parts = [_screened(part, negated=negated) for part in node.parts]
     known = [part for part in parts if part is not None]

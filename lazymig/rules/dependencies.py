@@ -27,13 +27,15 @@ class Footprint:
     """The paths that a rule touches.
 
     `conditions` decide whether it is applied, `inputs` are what its update is computed from.
-    `chain` distinguishes the rules of handlers for different classes of one collection.
+    `chain` distinguishes the rules of handlers for different classes of one collection. `part_of`
+    is the same for the halves of one rule, no two of which concern the same document.
     """
 
     conditions: Paths
     inputs: Paths
     writes: Paths
     chain: int = 0
+    part_of: int | None = None
 
 
 def footprint_of(
@@ -121,6 +123,8 @@ def _related(footprints: Sequence[Footprint]) -> list[tuple[int, int]]:
             near = sorted({*anywhere, *(n for root in roots for n in by_root.get(root, ()))})
         for first in near:
             earlier = footprints[first]
+            if earlier.part_of is not None and earlier.part_of == later.part_of:
+                continue
             if (hands_over or earlier.chain == later.chain) and _order_matters(earlier, later):
                 related.append((first, second))
         if roots is None:

@@ -17,7 +17,7 @@ from bson import Decimal128, Int64, ObjectId, Timestamp
 from lazymig.query.checks import own_bracket
 from lazymig.query.operators import OPERATORS, comparands
 from lazymig.query.predicates import at_path, test_of
-from lazymig.query.tree import And, Compare, Node, Not, Or, conjuncts, fingerprint
+from lazymig.query.tree import And, Compare, Denial, Node, Not, Or, conjuncts, fingerprint
 from lazymig.raw.encoding import ANY_VALUE, as_read_back
 from lazymig.raw.values import (
     ARRAY,
@@ -228,7 +228,7 @@ def ask(formula: Node, fact: Fact) -> bool | None:
     """Answer the formula for every document of which `fact` is known; None: not known."""
     if isinstance(formula, Compare):
         return _ask_leaf(fact, formula.path, formula)
-    if isinstance(formula, Not):
+    if isinstance(formula, (Denial, Not)):
         answer = ask(formula.part, fact)
         return None if answer is None else not answer
     if isinstance(formula, (And, Or)):

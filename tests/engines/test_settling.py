@@ -32,9 +32,33 @@ def test_no_more_than_one_beyond_the_limit_is_looked_for(mongoengine_db: Databas
     plan = _plan(migration01__add=ADD)
     search = Search()
 
-    assert len(find_old(mongoengine_db.post, plan, [{}], 5, search)) == 6
-    assert len(find_old(mongoengine_db.post, plan, [{}, {"_id": 7}], None, search)) == 300
-    assert len(find_old(mongoengine_db.post, plan, [{"_id": {"$lt": 3}}], 5, search)) == 3
+    assert (
+        len(find_old(mongoengine_db.post, plan.query_of_any(plan.starting), [{}], 5, search)) == 6
+    )
+    assert (
+        len(
+            find_old(
+                mongoengine_db.post,
+                plan.query_of_any(plan.starting),
+                [{}, {"_id": 7}],
+                None,
+                search,
+            )
+        )
+        == 300
+    )
+    assert (
+        len(
+            find_old(
+                mongoengine_db.post,
+                plan.query_of_any(plan.starting),
+                [{"_id": {"$lt": 3}}],
+                5,
+                search,
+            )
+        )
+        == 3
+    )
 
 
 def test_a_target_that_compares_strings_is_asked_without_the_collation(
@@ -46,11 +70,15 @@ def test_a_target_that_compares_strings_is_asked_without_the_collation(
     plan = _plan(migration01__words=WORDS)
     search = Search(collation={"locale": "en", "strength": 2})
 
-    found = find_old(mongoengine_db.post, plan, [{}], 5, search)
+    found = find_old(mongoengine_db.post, plan.query_of_any(plan.starting), [{}], 5, search)
     assert sorted(found.values()) == [1, 3]
-    found = find_old(mongoengine_db.post, plan, [{"word": "DoNe"}], 5, search)
+    found = find_old(
+        mongoengine_db.post, plan.query_of_any(plan.starting), [{"word": "DoNe"}], 5, search
+    )
     assert list(found.values()) == [1]
-    assert len(find_old(mongoengine_db.post, plan, [{}], 0, search)) == 1
+    assert (
+        len(find_old(mongoengine_db.post, plan.query_of_any(plan.starting), [{}], 0, search)) == 1
+    )
 
 
 def test_documents_with_large_ids_are_settled_in_small_updates(
@@ -59,7 +87,7 @@ def test_documents_with_large_ids_are_settled_in_small_updates(
     """No update is larger than MongoDB takes, whatever the `_id`s are."""
     mongoengine_db.post.insert_many({"_id": f"{number}" + "x" * 600_000} for number in range(40))
     plan = _plan(migration01__add=ADD)
-    found = find_old(mongoengine_db.post, plan, [{}], None, Search())
+    found = find_old(mongoengine_db.post, plan.query_of_any(plan.starting), [{}], None, Search())
 
     assert settle(mongoengine_db.post, [(plan, found)]) == {}
     assert mongoengine_db.post.count_documents({"n": 1}) == 40
@@ -74,7 +102,7 @@ def test_one_refused_document_stops_no_other(mongoengine_db: Database[Raw]) -> N
         migration01__rename=rule({"old": {"$exists": True}}, {"$rename": {"old": "n"}}),
         migration02__words=WORDS,
     )
-    found = find_old(mongoengine_db.post, plan, [{}], None, Search())
+    found = find_old(mongoengine_db.post, plan.query_of_any(plan.starting), [{}], None, Search())
     names = ("migration01__rename", "migration02__words")
     assert rules_matching(mongoengine_db.post, plan, found) == names
 

@@ -135,6 +135,27 @@ FLAT_CHANGES = (
         missing("label"),
     ),
     Change(
+        "renamed_by_pipeline",
+        {"nick": {"$exists": True}},
+        [{"$set": {"name": "$nick"}}, {"$unset": "nick"}],
+        called("nick", "name"),
+    ),
+    Change(
+        "chosen_by_pipeline",
+        {"status": {"$exists": True}},
+        [{"$set": {"enabled": {"$eq": ["$status", "on"]}}}, {"$unset": "status"}],
+        _status,
+    ),
+    Change(
+        "labelled_by_pipeline",
+        {"label": {"$exists": False}, "code": {"$exists": False}},
+        [
+            {"$set": {"label": {"$cond": [{"$gt": ["$age", 0]}, "$name", "young"]}}},
+            {"$set": {"code": {"$concat": ["c", {"$ifNull": ["$label", ""]}]}}},
+        ],
+        missing("label", "code"),
+    ),
+    Change(
         "copied",
         {"score": {"$exists": False}, "version": {"$exists": True}},
         lambda doc: {"$set": {"score": doc["version"] * 0.5}},

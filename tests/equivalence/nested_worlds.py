@@ -142,6 +142,18 @@ NESTED_CHANGES = (
         inside("address", converted("floor", str, int)),
     ),
     Change(
+        "phone_moved_out_by_pipeline",
+        {"address.phone": {"$exists": True}},
+        [{"$set": {"phone": "$address.phone"}}, {"$unset": "address.phone"}],
+        _phone_inside,
+    ),
+    Change(
+        "city_moved_in_by_pipeline",
+        {"city": {"$exists": True}},
+        [{"$set": {"address.city": {"$toString": "$city"}}}, {"$unset": "city"}],
+        _city_outside,
+    ),
+    Change(
         "address_added",
         {"address": {"$exists": False}},
         {"$set": {"address": {"city": "b", "floor": 1}}},
@@ -185,6 +197,7 @@ def _lists(bases: tuple[type, ...], bodies: Bodies) -> dict[str, Any]:
             "tags": ListField(StringField()),
             "comments": ListField(EmbeddedDocumentField(comment)),
             "size": IntField(),
+            "form": IntField(),
             **bodies.get("Lists", {}),
         },
     )
@@ -220,6 +233,32 @@ def _with_votes(doc: Any) -> Raw:
     return {"$set": {"comments": comments}}
 
 
+_VOTES_RENAMED_IN_EACH: Raw = {
+    "$cond": [
+        {"$isArray": ["$comments"]},
+        {
+            "$map": {
+                "input": "$comments",
+                "as": "one",
+                "in": {
+                    "$cond": [
+                        {"$eq": [{"$type": "$$one.votes"}, "missing"]},
+                        "$$one",
+                        {
+                            "$unsetField": {
+                                "field": "votes",
+                                "input": {"$mergeObjects": ["$$one", {"n": "$$one.votes"}]},
+                            }
+                        },
+                    ]
+                },
+            }
+        },
+        "$comments",
+    ]
+}
+
+
 def _renamed_votes(doc: Any) -> Raw:
     comments = []
     for comment in doc["comments"]:
@@ -240,6 +279,12 @@ LISTS_CHANGES = (
         "votes_renamed",
         {"comments.votes": {"$exists": True}},
         _renamed_votes,
+        _in_comments(called("votes", "n")),
+    ),
+    Change(
+        "votes_renamed_by_pipeline",
+        {"comments.votes": {"$exists": True}, "form": {"$exists": False}},
+        [{"$set": {"comments": _VOTES_RENAMED_IN_EACH, "form": 2}}],
         _in_comments(called("votes", "n")),
     ),
     Change(

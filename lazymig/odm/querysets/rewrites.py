@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from lazymig.engines.access import all_of
+from lazymig.engines.access import all_of, is_mongomock
 from lazymig.engines.settling import Found, Refusal, Search, find_old, rules_matching, settle
 from lazymig.errors import SettleLimitExceeded
 from lazymig.odm.plans import family_of, once_per_family
+from lazymig.query.joining import any_of
 from lazymig.redaction import shape_of
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.dependencies import Footprint, Paths, footprint_of, meet, with_dependencies
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.rewrite.rewriter import Rewriter
-from lazymig.rules.rewrite.rewriting import CannotRewrite, simplify, step_of
+from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, simplify
+from lazymig.rules.rewrite.steps import asks_expressions, opaque_step, steps_of
 
 __all__ = ["Need", "Rewrites", "RewrittenFilter", "bring_up", "rewrites_of", "rewritten_filter"]
 
@@ -25,13 +27,17 @@ logger = logging.getLogger(__name__)
 # More answers about rules are forgotten all at once: what is asked again is soon there again.
 _MOST_KNOWN: Final = 256
 
+# For more rules than these, the documents that come to their turn are not looked for one by one.
+_MOST_OPAQUE: Final = 20
+
 
 @dataclass(frozen=True, eq=False)
 class Rewrites:
     """The rules of a collection that its queries see through; `rewriter` knows their order.
 
-    `rules` are all of them in that order, each with its plan; they go by their indexes in there.
-    `classes` are the `_cls` values that targets name.
+    `rules` are those of its steps, each with its plan; they go by their indexes in there. A rule
+    of which it is known for some documents only what it leaves has two steps, its halves. `classes`
+    are the `_cls` values that targets name. `asks_expressions`: rewritten queries may have some.
     """
 
     plans: tuple[Plan, ...]
@@ -39,9 +45,11 @@ class Rewrites:
     rules: tuple[tuple[Plan, BoundRule], ...]
     footprints: tuple[Footprint, ...]
     classes: frozenset[str]
+    asks_expressions: bool = False
     logged: set[tuple[str, ...]] = field(default_factory=set)
     _writing: dict[tuple[str, ...] | None, frozenset[int]] = field(default_factory=dict, repr=False)
     _needed: dict[Hashable, tuple[int, ...]] = field(default_factory=dict, repr=False)
+    _others: dict[Hashable, Rewriter] = field(default_factory=dict, repr=False)
 
     def writing(self, paths: Paths) -> frozenset[int]:
         """The rules that may write one of these paths, or a path above or below it."""
@@ -85,8 +93,8 @@ class Rewrites:
         return self._needed[key]
 
     def names(self, rules: Iterable[int]) -> tuple[str, ...]:
-        """The names of rules."""
-        return tuple(self.rules[index][1].name for index in rules)
+        """The names of rules, each once."""
+        return tuple(dict.fromkeys(self.rules[index][1].name for index in rules))
 
     def narrowed(self, rules: Iterable[int]) -> list[Plan]:
         """The plans with these of their starting rules alone; those without one are left out."""
@@ -97,6 +105,55 @@ class Rewrites:
         ]
         return [plan for plan in narrowed if plan is not None]
 
+    def seen_through(
+        self, query: Mapping[str, Any], opaque: set[int], before: int | None = None
+    ) -> tuple[Mapping[str, Any], list[CannotRewrite]]:
+        """A query rewritten through all rules but those through which it cannot be.
+
+        :param opaque: the rules that are left out; those found on the way are added.
+        :param before: the rules before this one alone.
+        :return: the query for stored documents none of which these rules concern, and the reasons.
+        """
+        reasons: list[CannotRewrite] = []
+        while True:
+            numbers = [n for n in range(len(self.rules))[:before] if n not in opaque]
+            try:
+                return self._through(numbers).rewrite(query), reasons
+            except CannotRewrite as refusal:
+                opaque.add(numbers[refusal.place])
+                reasons.append(refusal)
+
+    def _through(self, numbers: Sequence[int]) -> Rewriter:
+        if len(numbers) == len(self.rules):
+            return self.rewriter
+        key = tuple(numbers)
+        if key not in self._others:
+            _make_room(self._others)
+            steps = self.rewriter.steps
+            self._others[key] = Rewriter(tuple(steps[number] for number in numbers))
+        return self._others[key]
+
+    def concerned_by(self, opaque: set[int]) -> Mapping[str, Any] | None:
+        """The query for the documents that these rules will concern, each in its turn.
+
+        :param opaque: more rules are added where it is not known what comes to their turn.
+        :return: None if it is any document that one of their targets matches, or one of the rules
+            on which they depend.
+        """
+        size = -1
+        found: list[Mapping[str, Any]] = []
+        if len(opaque) > _MOST_OPAQUE:
+            return None
+        while size < len(opaque):
+            size = len(opaque)
+            found = []
+            for index in sorted(opaque):
+                target = self.rewriter.steps[index].target
+                if target is None:
+                    return None
+                found.append(self.seen_through(target, opaque, before=index)[0])
+        return any_of(found)
+
 
 @dataclass(frozen=True, slots=True)
 class RewrittenFilter:
@@ -104,15 +161,17 @@ class RewrittenFilter:
 
     :param query: what is sent to MongoDB.
     :param within: the part of it that sees through the rules by itself.
-    :param unseen: why the other conditions cannot be asked of stored documents; the documents that
-        `within` finds have to be settled first.
-    :param apart: these other conditions.
+    :param unseen: why the other conditions cannot be asked of stored documents before some of
+        those that `within` finds have been settled.
+    :param opaque: the rules that have to be applied to them.
+    :param old: finds them; None: the targets of these rules and of those they depend on.
     """
 
     query: Mapping[str, Any]
     within: Mapping[str, Any]
     unseen: tuple[CannotRewrite, ...] = ()
-    apart: tuple[Mapping[str, Any], ...] = ()
+    opaque: frozenset[int] = frozenset()
+    old: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +181,13 @@ class Need:
     :param operation: what needs it, as its user wrote it, for the error.
     :param rules: the indexes of the rules whose effects it meets.
     :param restarted: the indexes of those that may match again after it.
+    :param old: finds the documents to which they have to be applied; None: their targets.
     """
 
     operation: str
     rules: frozenset[int]
     restarted: frozenset[int] = frozenset()
+    old: Mapping[str, Any] | None = None
 
 
 def rewrites_of(model: Any) -> Rewrites | None:
@@ -135,23 +196,52 @@ def rewrites_of(model: Any) -> Rewrites | None:
     The rules of a handler with `see_through = False` are left out.
     """
     family = family_of(model)
-    return None if family is None else _rewrites_of(family)
+    rewrites = None if family is None else _rewrites_of(family)
+    if family is None or rewrites is None or not rewrites.asks_expressions:
+        return rewrites
+    return _plain_rewrites_of(family) if is_mongomock(model._get_db()) else rewrites
 
 
 @once_per_family
 def _rewrites_of(family: Family) -> Rewrites | None:
+    return _rewrites(family, expressions=True)
+
+
+@once_per_family
+def _plain_rewrites_of(family: Family) -> Rewrites | None:
+    """Without the expressions that mongomock does not know."""
+    return _rewrites(family, expressions=False)
+
+
+def _rewrites(family: Family, *, expressions: bool) -> Rewrites | None:
     plans = tuple(plan for plan in family.plans if plan.starting and plan.handler_class.see_through)
     if not plans:
         return None
-    rules = tuple((plan, rule) for plan in plans for rule in plan.starting)
-    steps = tuple(step_of(rule, plan.query_of(rule)) for plan, rule in rules)
-    footprints = tuple(
-        footprint_of(rule, plan.class_filter, plans.index(plan)) for plan, rule in rules
-    )
+    rules: list[tuple[Plan, BoundRule]] = []
+    steps: list[Step] = []
+    footprints: list[Footprint] = []
+    asked = False
+    for chain, plan in enumerate(plans):
+        for rule in plan.starting:
+            own = steps_of(rule, plan.query_of(rule))
+            if asks_expressions(own) and not expressions:
+                own = (opaque_step(rule.name, plan.query_of(rule), rule.writes),)
+            footprint = footprint_of(rule, plan.class_filter, chain)
+            asked |= asks_expressions(own)
+            rules += [(plan, rule)] * len(own)
+            footprints += [replace(footprint, part_of=len(steps))] * len(own)
+            steps += own
     classes = frozenset(
         name for _, rule in rules if rule.kind == "static" for name in _classes_in(rule.target)
     )
-    return Rewrites(plans, Rewriter(steps), rules, footprints, classes)
+    return Rewrites(
+        plans,
+        Rewriter(tuple(steps)),
+        tuple(rules),
+        tuple(footprints),
+        classes,
+        asked,
+    )
 
 
 def _make_room(known: Any) -> None:
@@ -191,24 +281,27 @@ def rewritten_filter(
 def _partly_rewritten(
     query: Mapping[str, Any], rewrites: Rewrites, *, collation: bool
 ) -> RewrittenFilter:
-    """The conjuncts that can be rewritten find the documents to settle; the others come as is."""
+    """The conjuncts that can be rewritten find the documents to settle.
+
+    The others come as they are after the rules through which they cannot be rewritten.
+    """
     within: list[Mapping[str, Any]] = []
     others: list[Mapping[str, Any]] = []
     unseen: list[CannotRewrite] = []
+    opaque: set[int] = set()
     for part in _conjuncts(query):
-        try:
-            seen = rewrites.rewriter.rewrite(part)
-        except CannotRewrite as exc:
-            refusal = exc
-        else:
-            if not collation or not rewrites.rewriter.is_concerned(part):
-                within.append(seen)
-                continue
-            refusal = CannotRewrite(
-                rewrites.rewriter.steps[-1].name, next(iter(part)), "is collated"
-            )
-        unseen.append(refusal)
-        others.append(part)
+        if collation and rewrites.rewriter.is_concerned(part):
+            name = rewrites.rewriter.steps[-1].name
+            unseen.append(CannotRewrite(name, next(iter(part)), "is collated"))
+            others.append(part)
+            opaque |= rewrites.concerning([part])
+            continue
+        left_out: set[int] = set()
+        seen, reasons = rewrites.seen_through(part, left_out)
+        (others if reasons else within).append(seen)
+        unseen += reasons[:1]
+        opaque |= left_out
+    old = None if collation else rewrites.concerned_by(opaque)
     # Each part was rewritten alone: a branch of one may be excluded by another.
     sent = all_of(*within, *others)
     return RewrittenFilter(
@@ -216,7 +309,8 @@ def _partly_rewritten(
         sent if any("$text" in part for part in others) else simplify(sent),
         simplify(all_of(*within)),
         tuple(unseen),
-        tuple(others),
+        frozenset(opaque),
+        old,
     )
 
 
@@ -261,13 +355,15 @@ def bring_up(
     wanted: frozenset[int] = frozenset().union(*(need.rules for need in needs))
     restarted: frozenset[int] = frozenset().union(*(need.restarted for need in needs))
     needed = rewrites.with_dependencies(wanted, restarted)
+    chosen = [need.old for need in needs if need.old is not None]
     work: list[tuple[Plan, Found]] = []
     earlier: Found = {}
     # A rule may hand a document to the handler of another class.
     hands_over = bool(rewrites.writing(("_cls",)))
     for plan in rewrites.narrowed(needed):
         limit = plan.handler_class.settle_limit
-        found = find_old(collection, plan, queries, limit, search)
+        old = any_of(chosen) if len(chosen) == len(needs) else plan.query_of_any(plan.starting)
+        found = find_old(collection, old, queries, limit, search)
         if limit is not None and len(found) > limit:
             matching = rules_matching(collection, plan, found)
             asked = set(rewrites.names(wanted))

@@ -45,14 +45,14 @@ class SeeThroughQuerySet(OptionsQuerySet):
             return NOTHING_PENDING
         query = super()._query
         rewritten = self._lazymig_filter(query, rewrites)
-        names = ", ".join(step.name for step in rewrites.rewriter.steps)
+        names = ", ".join(rewrites.names(range(len(rewrites.rules))))
         lines = [f"Rules that queries see through: {names}."]
         if rewritten.query is query and not rewritten.unseen:
             lines.append(f"None concerns this filter, which is sent as it is: {query!r}")
         else:
             lines.append(f"The filter {query!r} is sent as {dict(rewritten.query)!r}.")
         reasons = [str(reason) for reason in rewritten.unseen]
-        needs = self._lazymig_needs_of_filter(rewritten, rewrites)
+        needs = self._lazymig_needs_of_filter(rewritten)
         for need, verb in (
             (self._lazymig_need_of_where(rewrites), "is asked"),
             (self._lazymig_need_of_order(rewrites, query), "sorts"),

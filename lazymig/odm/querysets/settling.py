@@ -105,7 +105,7 @@ class SettlingQuerySet(FormerClassesQuerySet):
         self._lazymig_refused = None
         rewritten = self._lazymig_filter(query, rewrites)
         needs = [need for need in needs if need.rules]
-        needs.extend(self._lazymig_needs_of_filter(rewritten, rewrites))
+        needs.extend(self._lazymig_needs_of_filter(rewritten))
         if not needs:
             return
         collection = self._collection
@@ -252,13 +252,12 @@ class SettlingQuerySet(FormerClassesQuerySet):
                 self._lazymig_bring_up(query, rewrites, needs, writes=writes)
         return changes
 
-    def _lazymig_needs_of_filter(
-        self, rewritten: RewrittenFilter, rewrites: Rewrites
-    ) -> list[Need]:
+    def _lazymig_needs_of_filter(self, rewritten: RewrittenFilter) -> list[Need]:
         if not rewritten.unseen:
             return []
         names = dict.fromkeys(self._lazymig_name_of(each.path) for each in rewritten.unseen)
-        return [Need(f"a query by {', '.join(names)}", rewrites.concerning(rewritten.apart))]
+        operation = f"a query by {', '.join(names)}"
+        return [Need(operation, rewritten.opaque, old=rewritten.old)]
 
     def _lazymig_need_of_where(self, rewrites: Rewrites) -> Need:
         # Nobody knows what JavaScript reads.

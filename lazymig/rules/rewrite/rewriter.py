@@ -92,7 +92,7 @@ class Rewriter:
         if seen is None:
             return query
         if isinstance(seen, CannotRewrite):
-            raise CannotRewrite(seen.rule, seen.path, seen.reason)
+            raise CannotRewrite(seen.rule, seen.path, seen.reason, seen.place)
         if asked is not query and any(name in query and name not in asked for name in seen):
             return rewrite(query, self.steps)
         return _replaced(query, asked, seen)

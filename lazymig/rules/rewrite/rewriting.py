@@ -2,7 +2,7 @@
 
 For a rule with target T and update U, the query Q becomes `(T and Q[U]) or (not T and Q)`, where
 Q[U] is Q with the paths that U writes replaced by what U puts there; a weakest precondition. What
-cannot be said exactly is refused, never guessed. Its clauses are described in `clauses`.
+cannot be said exactly is refused, never guessed. What Q becomes is kept small by `context`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,8 @@ from lazymig.query.clauses import (
     FALSE,
     TRUE,
     Clause,
-    Every,
-    Fragment,
-    Leaf,
-    Negation,
-    Some,
     every,
-    identity,
-    leaf,
+    moved,
     negated,
     presence,
     read,
@@ -33,9 +27,20 @@ from lazymig.query.clauses import (
     written,
 )
 from lazymig.query.context import both, either, simplified, without
-from lazymig.query.matching import compile_judge, query_paths
-from lazymig.query.operators import LOGICAL, NEAR, is_expression, is_reference, parse
-from lazymig.rules.rewrite.steps import Effect, Moved, Step, compile_step, opaque_step, step_of
+from lazymig.query.expressing import Expression, depth_of, expressed
+from lazymig.query.facts import judge
+from lazymig.query.matching import query_paths
+from lazymig.query.operators import LOGICAL, NEAR, is_reference
+from lazymig.query.tree import And, Leaf, Not, Opaque, Or, identity
+from lazymig.rules.rewrite.effects import (
+    Computed,
+    Copied,
+    Effect,
+    Moved,
+    NoExpression,
+    over_effects,
+)
+from lazymig.rules.rewrite.steps import Step, compile_step, opaque_step, step_of
 from lazymig.updates.knowledge import (
     Absent,
     Document,
@@ -62,16 +67,21 @@ DEFAULT_LIMIT: Final = 200
 _MOST_WORK: Final = 4_000
 
 _DEEPEST: Final = 80  # MongoDB 6.0 parses queries up to a depth of 100.
+_DEEPEST_EXPRESSION: Final = 100  # And documents up to one of 200.
 
 
 class CannotRewrite(Exception):
-    """No query over stored shapes is known to be the same: migrate the documents first."""
+    """No query over stored shapes is known to be the same: migrate the documents first.
 
-    def __init__(self, rule: str, path: str, reason: str) -> None:
+    `place` is the index of the rule among those that were to be seen through.
+    """
+
+    def __init__(self, rule: str, path: str, reason: str, place: int = -1) -> None:
         super().__init__(f"{rule}: '{path}' {reason}; bring the documents up to date first")
         self.rule = rule
         self.path = path
         self.reason = reason
+        self.place = place
 
 
 def rewrite(
@@ -93,8 +103,13 @@ def rewrite(
         return query
     clause = original = read(query)
     work = 0
-    for step in reversed(steps):
-        before, clause = clause, _Pass(step).before(clause)
+    for place in reversed(range(len(steps))):
+        step = steps[place]
+        try:
+            before, clause = clause, _Pass(step).before(clause)
+        except CannotRewrite as refusal:
+            refusal.place = place
+            raise
         if clause is before:
             continue
         if clause.leaves > limit or clause.depth > _DEEPEST:
@@ -103,7 +118,7 @@ def rewrite(
         work += max(clause.leaves - original.leaves, 0)
         if clause.leaves > limit or clause.depth > _DEEPEST or work > _MOST_WORK:
             reason = f"takes more than {limit} conditions, or too deep ones, on stored documents"
-            raise CannotRewrite(step.name, ", ".join(step.effects or ()), reason)
+            raise CannotRewrite(step.name, ", ".join(step.effects or ()), reason, place)
     return query if clause.key == original.key else written(simplified(clause))
 
 
@@ -161,14 +176,15 @@ class _Pass:
         if known and step.roots.isdisjoint(clause.roots or ()):
             return False
         if isinstance(clause, Leaf):
-            found = self._touches.get(clause.path)
+            found = self._touches.get(clause.dotted)
             if found is None:
-                found = self._touches[clause.path] = step.touches(clause.path)
+                found = self._touches[clause.dotted] = step.touches(clause.dotted)
             return found
-        if isinstance(clause, Fragment):
+        if isinstance(clause, Opaque):
             return _reads_written(step, clause.reads) is not None
-        if isinstance(clause, Negation):
+        if isinstance(clause, Not):
             return self.touches(clause.part)
+        assert isinstance(clause, (And, Or))
         found = self._touched.get(id(clause))
         if found is None:
             found = self._touched[id(clause)] = any(map(self.touches, clause.parts))
@@ -176,9 +192,9 @@ class _Pass:
 
     def before(self, clause: Clause) -> Clause:
         """Return the clause that holds before the step where `clause` holds after it."""
-        if not isinstance(clause, (Every, Some)):
+        if not isinstance(clause, (And, Or)):
             return self._split(clause) if self.touches(clause) else clause
-        join = every if isinstance(clause, Every) else some
+        join = every if isinstance(clause, And) else some
         touched = [part for part in clause.parts if self.touches(part)]
         if not touched:
             return clause
@@ -210,8 +226,8 @@ class _Pass:
         """Return Q[U] of a clause: what it asks of a document that the step is about to update."""
         if not self.touches(clause):
             return clause
-        if isinstance(clause, (Every, Some)):
-            whole = isinstance(clause, Every)
+        if isinstance(clause, (And, Or)):
+            whole = isinstance(clause, And)
             end = FALSE if whole else TRUE
             parts = []
             for part in clause.parts:
@@ -222,55 +238,86 @@ class _Pass:
             if all(map(operator.is_, parts, clause.parts)):
                 return clause
             return every(parts) if whole else some(parts)
-        if isinstance(clause, Negation):
-            part = self.updated(clause.part)
-            return clause if part is clause.part else negated(part)
         if isinstance(clause, Leaf):
             known = self._updated.get(clause.key)
             if known is None:
                 known = self._updated[clause.key] = _updated_leaf(clause, self.step)
             return known
-        path = _reads_written(self.step, clause.reads)
-        if path is not None:
-            raise CannotRewrite(self.step.name, path, f"is read by {clause.operator}")
+        if isinstance(clause, Not):
+            part = self.updated(clause.part)
+            return clause if part is clause.part else negated(part)
+        assert isinstance(clause, Opaque)
+        return _updated_operator(clause, self.step)
+
+
+def _updated_operator(clause: Opaque, step: Step) -> Clause:
+    """Update what is asked of the whole document: expressions alone say what they read."""
+    path = _reads_written(step, clause.reads)
+    if path is None:
         return clause
+    if clause.name == "$expr" and clause.reads is not None and step.effects is not None:
+        try:
+            return _asked(over_effects(clause.value, step.effects), path, step)
+        except NoExpression:
+            pass
+    reason = f"is in no query: {clause.problem}" if clause.problem else ""
+    raise CannotRewrite(step.name, path, reason or f"is read by {clause.name}")
+
+
+def _asked(expression: Expression, path: str, step: Step) -> Clause:
+    if depth_of(expression) > _DEEPEST_EXPRESSION:
+        raise CannotRewrite(step.name, path, "takes too deep an expression on stored documents")
+    return read({"$expr": expression})
 
 
 def _updated_leaf(clause: Leaf, step: Step) -> Clause:
-    if not step.touches(clause.path):
+    if not step.touches(clause.dotted):
         return clause
     if step.effects is None:
-        raise CannotRewrite(step.name, clause.path, "may be written by this rule")
-    related = list(step.related(clause.path))
+        raise CannotRewrite(step.name, clause.dotted, "may be written by this rule")
+    related = list(step.related(clause.dotted))
     for place, effect in related:
         if isinstance(effect, Unknown):
             reason = f"depends on what the rule computes at '{place}'"
-            raise CannotRewrite(step.name, clause.path, reason)
-        if clause.path == place or clause.path.startswith(f"{place}."):
+            raise CannotRewrite(step.name, clause.dotted, reason)
+        if clause.dotted == place or clause.dotted.startswith(f"{place}."):
             return _beneath(clause, place, effect, step)
     return _above(clause, dict(related), step)
 
 
-def _beneath(clause: Leaf, place: str, effect: Value | Absent | Moved, step: Step) -> Clause:
+def _beneath(
+    clause: Leaf, place: str, effect: Value | Absent | Moved | Copied | Computed, step: Step
+) -> Clause:
     """Update a leaf on a written path, or on one beneath it."""
-    if isinstance(effect, Moved):
-        if is_expression(clause.condition) and not clause.condition.keys().isdisjoint(NEAR):
-            raise CannotRewrite(step.name, clause.path, "is asked for its distance")
-        moved = leaf(effect.source + clause.path[len(place) :], clause.condition)
-        if effect.certain:
-            return moved
+    if isinstance(effect, Computed):
+        _judge(clause, step)
+        question = expressed(clause, "$$d")
+        if question is None:
+            reason = "is computed by the rule, and asked what no expression says"
+            raise CannotRewrite(step.name, clause.dotted, reason)
+        document: Any = effect.total
+        for name in reversed(place.split(".")):
+            document = {name: document}
+        asked = {"$let": {"vars": {"d": document}, "in": question}}
+        return _asked(asked, clause.dotted, step)
+    if isinstance(effect, (Moved, Copied)):
+        if clause.operator in NEAR:
+            raise CannotRewrite(step.name, clause.dotted, "is asked for its distance")
+        there = moved(clause, effect.source + clause.dotted[len(place) :])
+        if isinstance(effect, Copied) or effect.certain:
+            return there
         stays = every([presence(effect.source, exists=False), clause])
-        return some([both(presence(effect.source), moved), stays])
+        return some([both(presence(effect.source), there), stays])
     answer = _chosen(clause, effect.value) if isinstance(effect, Value) else None
-    if answer is None or clause.path != place:
-        document: Any = {}
+    if answer is None or clause.dotted != place:
+        document = {}
         if isinstance(effect, Value):
             document = effect.value
             for name in reversed(place.split(".")):
                 document = {name: document}
         answer = _judge(clause, step)(document)
     if answer is None:
-        raise CannotRewrite(step.name, clause.path, "is asked what only MongoDB can judge")
+        raise CannotRewrite(step.name, clause.dotted, "is asked what only MongoDB can judge")
     return TRUE if answer else FALSE
 
 
@@ -293,20 +340,21 @@ def _above(clause: Leaf, effects: Mapping[str, Effect], step: Step) -> Clause:
     The parent is a sub-document then, before an `$unset` as well as after it.
     """
     _judge(clause, step)
-    parts = tuple(clause.path.split("."))
-    answer = ask(parse({clause.path: clause.condition}), _holding(parts))
+    answer = ask(clause, _holding(clause.path))
     if answer is None:
         reason = f"holds '{min(effects)}', which the rule writes"
-        raise CannotRewrite(step.name, clause.path, reason)
+        raise CannotRewrite(step.name, clause.dotted, reason)
     answered: Clause = TRUE if answer else FALSE
     sources: list[Clause] = []
     for effect in effects.values():
-        if isinstance(effect, Value) or (isinstance(effect, Moved) and effect.certain):
+        if isinstance(effect, (Value, Copied, Computed)):
+            return answered
+        if isinstance(effect, Moved) and effect.certain:
             return answered
         if isinstance(effect, Moved):
             sources.append(presence(effect.source))
-    moved = some(sources)
-    return some([every([moved, answered]), every([negated(moved), clause])])
+    any_moved = some(sources)
+    return some([every([any_moved, answered]), every([negated(any_moved), clause])])
 
 
 def _holding(parts: tuple[str, ...]) -> Document:
@@ -318,9 +366,7 @@ def _holding(parts: tuple[str, ...]) -> Document:
 
 
 def _judge(clause: Leaf, step: Step) -> Judge:
-    if clause.judge is None:
-        try:
-            clause.judge = compile_judge({clause.path: clause.condition})
-        except ValueError as error:
-            raise CannotRewrite(step.name, clause.path, f"is in no query: {error}") from error
-    return clause.judge
+    try:
+        return judge(clause)
+    except ValueError as error:
+        raise CannotRewrite(step.name, clause.dotted, f"is in no query: {error}") from error

@@ -7,36 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from lazymig.query.clauses import TRUE, Clause, read
 from lazymig.query.context import simplified
+from lazymig.query.joining import all_of
 from lazymig.query.matching import compile_query
+from lazymig.query.tree import Node
 from lazymig.raw.paths import overlaps
 from lazymig.rules.bound_rule import BoundRule
-from lazymig.updates.knowledge import (
-    ABSENT,
-    UNKNOWN,
-    Absent,
-    Unknown,
-    Value,
-    constant,
-    implies_presence,
-)
-from lazymig.updates.update import SET_STAGES, assignments, check_update, unset_stage_paths
+from lazymig.rules.rewrite.effects import Computed, Effect, Moved, is_plain
+from lazymig.rules.rewrite.piping import Piped, piped, written_place
+from lazymig.rules.translation import Translation
+from lazymig.updates.knowledge import ABSENT, UNKNOWN, Unknown, constant, implies_presence
+from lazymig.updates.update import check_update
 
-__all__ = ["Effect", "Moved", "Step", "compile_step", "opaque_step", "step_of"]
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """What was stored at `source`; if nothing was, nothing happens. `certain`: something was."""
-
-    source: str
-    certain: bool
-
-
-Effect: TypeAlias = "Value | Absent | Moved | Unknown"
+__all__ = [
+    "Step",
+    "asks_expressions",
+    "compile_step",
+    "compile_steps",
+    "opaque_step",
+    "step_of",
+    "steps_of",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,51 +76,124 @@ def _without_indexes(path: str) -> str:
 def compile_step(
     name: str, target: Mapping[str, Any], update: Any, array_filters: Any = None
 ) -> Step:
+    """Return a static rule as `rewrite` takes it: `compile_steps` in one.
+
+    What is known for some of its documents only is opaque then.
+    """
+    steps = compile_steps(name, target, update, array_filters)
+    if len(steps) == 1:
+        return steps[0]
+    return opaque_step(name, target, frozenset(steps[0].effects or ()))
+
+
+def compile_steps(
+    name: str, target: Mapping[str, Any], update: Any, array_filters: Any = None
+) -> tuple[Step, ...]:
     """Return a static rule as `rewrite` takes it.
 
-    Constants of `$set`, `$unset` and `$rename` are known exactly; anything else is opaque: a
-    query that reads its paths is refused. Nothing is raised, and nothing is changed.
+    Known exactly are constants of `$set`, `$unset` and `$rename`, and in pipelines what is copied,
+    or computed by operators of which it is known when they raise; anything else is opaque: a query
+    that reads its paths is refused. Nothing is raised, and nothing is changed.
+
+    :return: two steps where what is left is known only for some of the target's documents: these,
+        and the others, for which it is opaque.
     """
     try:
         tree = compile_query(target).tree
         check_update(update, array_filters)
     except ValueError:
-        return opaque_step(name, None, None)
-    if not isinstance(update, Mapping):
-        return opaque_step(name, target, _pipeline_paths(update))
+        return (opaque_step(name, None, None),)
+    if isinstance(update, Mapping):
+        return (_step(name, target, _operator_effects(tree, update)),)
+    found = piped(tree, update)
+    return (opaque_step(name, target, None),) if found is None else _halves(name, target, found)
+
+
+def _halves(name: str, target: Mapping[str, Any], found: Piped) -> tuple[Step, ...]:
+    if all(isinstance(effect, Unknown) for effect in found.effects.values()):
+        return (_step(name, target, found.effects),)
+    if found.certain is True:
+        return (_step(name, target, found.effects),)
+    return (
+        _step(name, all_of(target, {"$expr": found.certain}), found.effects),
+        opaque_step(
+            name,
+            all_of(target, {"$expr": {"$not": [found.certain]}}),
+            frozenset(found.effects),
+        ),
+    )
+
+
+def _operator_effects(tree: Node, update: Mapping[str, Any]) -> dict[str, Effect]:
     effects: dict[str, Effect] = {}
     for kind, fields in update.items():
         for path, value in fields.items():
             if kind == "$rename":
-                if _is_plain(path) and _is_plain(value):
+                if is_plain(path) and is_plain(value):
                     effects[path] = ABSENT
                     certain = implies_presence(tree, tuple(path.split(".")))
                     effects[value] = Moved(path, certain)
                 else:
-                    effects[_written_place(path)] = effects[_written_place(value)] = UNKNOWN
-            elif kind == "$set" and _is_plain(path):
+                    effects[written_place(path)] = effects[written_place(value)] = UNKNOWN
+            elif kind == "$set" and is_plain(path):
                 effects[path] = constant(value)
-            elif kind == "$unset" and _is_plain(path):
+            elif kind == "$unset" and is_plain(path):
                 effects[path] = ABSENT
             elif kind != "$setOnInsert":
-                effects[_written_place(path)] = UNKNOWN
-    return _step(name, target, effects)
+                effects[written_place(path)] = UNKNOWN
+    return effects
+
+
+def _translated_steps(
+    rule: BoundRule, target: Mapping[str, Any], translation: Translation
+) -> tuple[Step, ...]:
+    """The steps of a rule of which a guard, or its target, says where its pipeline is exact."""
+    guard, stages = translation.guard, translation.update
+    where = target if guard is None else all_of(target, {"$expr": guard})
+    found = piped(compile_query(where).tree, stages, guard)
+    effects = None if found is None else found.effects
+    exact = _step(rule.name, where, effects)
+    if guard is None:
+        return (exact,)
+    others = all_of(target, {"$expr": {"$not": [guard]}})
+    return exact, opaque_step(rule.name, others, rule.writes)
 
 
 def step_of(rule: BoundRule, target: Mapping[str, Any], collection: Any = None) -> Step:
-    """The step of a rule.
+    """The step of a rule: `steps_of` in one.
+
+    :raises Exception: whatever a static rule raises.
+    """
+    steps = steps_of(rule, target, collection)
+    return steps[0] if len(steps) == 1 else opaque_step(rule.name, target, rule.writes)
+
+
+def steps_of(
+    rule: BoundRule, target: Mapping[str, Any], collection: Any = None
+) -> tuple[Step, ...]:
+    """The steps of a rule; two where what it leaves is known for some of its documents only.
 
     :param target: the query for the documents that the rule concerns.
     :param collection: the PyMongo collection, where the rule may ask for it.
     :raises Exception: whatever a static rule raises.
     """
+    translation: Translation | None = getattr(rule, "translation", None)
+    if translation is not None:
+        return _translated_steps(rule, target, translation)
     if rule.kind != "static" or rule.varies:
-        return opaque_step(rule.name, target, rule.writes)
+        return (opaque_step(rule.name, target, rule.writes),)
     evaluation = rule.evaluate(collection=collection)
     if evaluation.update != rule.update:
         # A value such as the present time: what it will be is not known yet.
-        return opaque_step(rule.name, target, rule.writes)
-    return compile_step(rule.name, target, evaluation.update, evaluation.array_filters)
+        return (opaque_step(rule.name, target, rule.writes),)
+    return compile_steps(rule.name, target, evaluation.update, evaluation.array_filters)
+
+
+def asks_expressions(steps: Sequence[Step]) -> bool:
+    """Return whether queries that see through the steps of one rule hold an `$expr` of theirs."""
+    return len(steps) > 1 or any(
+        isinstance(effect, Computed) for step in steps for effect in (step.effects or {}).values()
+    )
 
 
 def opaque_step(name: str, target: Mapping[str, Any] | None, writes: frozenset[str] | None) -> Step:
@@ -140,33 +207,3 @@ def _step(
     condition = TRUE if target is None else simplified(read(target))
     roots = frozenset(path.partition(".")[0] for path in effects or ())
     return Step(name, target, condition, effects, roots)
-
-
-def _is_plain(path: str) -> bool:
-    """Return whether a path names neither elements of an array nor, perhaps, their indexes."""
-    return not any(part.isdecimal() or part.startswith("$") for part in path.split(".")[1:])
-
-
-def _written_place(path: str) -> str:
-    first, *others = path.split(".")
-    place = [first]
-    for part in others:
-        if part.isdecimal():
-            break  # an element may come into being, and with it whatever is beside the path
-        if not part.startswith("$"):
-            place.append(part)
-    return ".".join(place)
-
-
-def _pipeline_paths(stages: Sequence[Mapping[str, Any]]) -> frozenset[str] | None:
-    found: set[str] = set()
-    for stage in stages:
-        ((name, value),) = stage.items()
-        if name in SET_STAGES:
-            found.update(_written_place(".".join(parts)) for parts, _ in assignments(value))
-        else:
-            paths = unset_stage_paths(name, value)
-            if paths is None:
-                return None
-            found.update(map(_written_place, paths))
-    return frozenset(found)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pymongo import MongoClient
 from pymongo.collection import Collection
 
-from lazymig.query.clauses import FALSE, Clause, Every, Negation, Some, every, read, written
+from lazymig.query.clauses import FALSE, Clause, every, read, written
 from lazymig.query.context import simplified
+from lazymig.query.tree import And, Not, Or
 from lazymig.rules.rewrite.rewriter import Rewriter
 from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, compile_step, simplify
 from tests.rules.rewrite.rewriting_cases import Raw, RuleCase, cases, documents, queries_on
@@ -24,17 +25,17 @@ EXAMPLES = max(100, settings().max_examples // 10)
 
 def impossible_branches(clause: Clause, around: Sequence[Clause] = ()) -> Iterator[Clause]:
     """Yield the branches that are proved to hold for no document for which `around` holds."""
-    if isinstance(clause, Every):
+    if isinstance(clause, And):
         for part in clause.parts:
             others = [other for other in clause.parts if other is not part]
             yield from impossible_branches(part, [*around, *others])
-    elif isinstance(clause, Some):
+    elif isinstance(clause, Or):
         for part in clause.parts:
             if simplified(every([*around, part])) is FALSE:
                 yield part
             else:
                 yield from impossible_branches(part, around)
-    elif isinstance(clause, Negation):
+    elif isinstance(clause, Not):
         yield from impossible_branches(clause.part, around)
 
 

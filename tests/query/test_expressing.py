@@ -1,0 +1,117 @@
+"""Queries as aggregation expressions, held against the same queries on the server."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+import bson
+import pytest
+from bson.raw_bson import RawBSONDocument
+from hypothesis import given, settings
+from pymongo.database import Database
+
+from lazymig.query.expressing import expressed
+from lazymig.query.operators import parse
+from tests.query.strategies import Raw, cases
+from tests.query.test_matching import MATCHES
+
+LONG = settings().max_examples > settings.get_profile("default").max_examples
+EXAMPLES, DOCUMENTS, QUERIES = (1_000 if LONG else 60), 20, 6
+
+
+def _found(database: Database[Raw], query: Raw) -> set[Any]:
+    return {one["_id"] for one in database.t.find(query, {"_id": 1})}
+
+
+def test_an_expression_answers_as_the_query_does(database: Database[Raw]) -> None:
+    """Of drawn documents, an expression is true for those that the query finds; it never raises."""
+    seen: Counter[str] = Counter()
+
+    @settings(deadline=None, max_examples=EXAMPLES)
+    @given(cases(documents=DOCUMENTS, queries=QUERIES))
+    def check(case: tuple[list[Raw], list[Raw]]) -> None:
+        documents, queries = case
+        database.t.delete_many({})
+        database.t.insert_many([{**one, "_id": number} for number, one in enumerate(documents)])
+        for query in queries:
+            expression = expressed(parse(query), "$$ROOT")
+            if expression is None:
+                seen["not expressed"] += 1
+                continue
+            found = _found(database, query)
+            assert _found(database, {"$expr": expression}) == found, expression
+            seen["expressed"] += 1
+            seen["expressed, found"] += bool(found)
+
+    check()
+    # The rest are patterns.
+    assert seen["expressed"] >= 8 * seen["not expressed"]
+    assert seen["expressed, found"] >= EXAMPLES
+
+
+def _named(case: tuple[str, Raw, Raw, bool]) -> Any:
+    return pytest.param(*case[1:], id=case[0])
+
+
+@pytest.mark.parametrize(
+    ("query", "document", "expected"),
+    [_named(case) for case in MATCHES if expressed(parse(case[1]), "$$ROOT") is not None],
+)
+def test_the_delicate_points(
+    database: Database[Raw], query: Raw, document: Raw, *, expected: bool
+) -> None:
+    """Each known answer of a query is the one of its expression, over a variable as well."""
+    database.t.insert_one({"_id": 1, **document})
+    for root in ("$$ROOT", "$$d"):
+        expression = expressed(parse(query), root)
+        within = {"$let": {"vars": {"d": "$$ROOT"}, "in": expression}}
+        assert _found(database, {"$expr": within}) == ({1} if expected else set())
+
+
+def test_few_of_the_delicate_points_have_no_expression() -> None:
+    """Only patterns that are more than a text are refused."""
+    refused = {case[0] for case in MATCHES if expressed(parse(case[1]), "$$ROOT") is None}
+    assert refused == {"pattern", "pattern with options", "digits are ASCII"}
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"a": re.compile("^b")}, set()),
+        ({"a": {"$regex": "b$"}}, {1}),
+        ({"a": {"$gt": ""}}, {1}),
+        ({"a": {"$ne": "b"}}, {1}),
+        ({"a": {"$in": [re.compile("b"), None]}}, {1}),
+    ],
+)
+def test_strings_that_are_no_text_raise_nothing(
+    database: Database[Raw], query: Raw, found: set[int]
+) -> None:
+    """A stored string that is not UTF-8 is compared by its bytes, and fails no query."""
+    raw = bson.encode({"_id": 1, "a": "?b"}).replace(b"?b", b"\xffb")
+    database.t.insert_one(RawBSONDocument(raw))
+    assert _found(database, {"$expr": expressed(parse(query), "$$ROOT")}) == found
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"$expr": {"$eq": ["$a", 1]}},
+        {"a": {"$bitsAllSet": 1}},
+        {"a": re.compile("b", re.IGNORECASE)},
+        {"a": {"$in": [1, object()]}},
+        {"a.0.0.0.0.0": 1},
+        {"a": {"$mod": [0, 1]}},
+        {".".join("a" * 40): 1},
+    ],
+    ids=str,
+)
+def test_what_has_no_expression_is_refused(query: Raw) -> None:
+    """Where no exact expression is known, or the query is malformed, there is none."""
+    try:
+        node = parse(query)
+    except ValueError:
+        return
+    assert expressed(node, "$$ROOT") is None
