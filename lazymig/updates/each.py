@@ -136,23 +136,27 @@ class ItemChange:
             kept = {"$unsetField": {"field": name, "input": kept}}
         fields: dict[str, Any] = {new: f"{_THIS}.{old}" for old, new in self.rename.items()}
         for name, value in self.set.items():
-            needed = self.needed_by(value)
-            given = _expression(value)
-            if needed and (self.add or len(needed) < len(self.removed)):
-                signs = [is_stored(f"{_THIS}.{one}") for one in needed]
-                given = {"$cond": [_any_true(signs), given, "$$REMOVE"]}
-            fields[name] = given
+            fields[name] = given = self.written(value)
+            signs = self.signs_of(value)
+            if signs is not None:
+                stored = [is_stored(f"{_THIS}.{one}") for one in signs]
+                fields[name] = {"$cond": [_any_true(stored), given, "$$REMOVE"]}
         for name, value in self.add.items():
-            fields[name] = {"$cond": [is_absent(f"{_THIS}.{name}"), _expression(value), "$$REMOVE"]}
+            fields[name] = {
+                "$cond": [is_absent(f"{_THIS}.{name}"), self.written(value), "$$REMOVE"]
+            }
         merged = {"$mergeObjects": [kept, fields]} if fields else kept
         return {"$cond": [self.is_old(), merged, _THIS]}
 
-    def needed_by(self, value: Any) -> tuple[str, ...]:
-        """Return the fields, one of which an item must have for a value to be set."""
-        read = set(_item_fields(value))
-        if None in read:
-            return self.removed
-        return tuple(name for name in self.removed if name in read) or self.removed
+    def signs_of(self, value: Any) -> tuple[str, ...] | None:
+        """Return the fields, one of which an old item must have for a value to be set.
+
+        `None`: it is set in every old item.
+        """
+        read = frozenset(_item_fields(value))
+        needed = tuple(name for name in self.removed if name in read or None in read)
+        needed = needed or self.removed
+        return needed if needed and (self.add or len(needed) < len(self.removed)) else None
 
     def fields_read(self) -> frozenset[str] | None:
         """Return the fields of the item that decide or are copied; None: any."""
@@ -163,15 +167,16 @@ class ItemChange:
 
     def root_paths_read(self) -> frozenset[str] | None:
         """Return the paths of the document that values are computed from; None: not known."""
-        return expression_paths([_expression(value) for value in self._values()])
+        values = (*self.set.values(), *self.add.values())
+        return expression_paths([self.written(value) for value in values])
 
-    def _values(self) -> list[Any]:
-        return [*self.set.values(), *self.add.values()]
+    @staticmethod
+    def written(value: Any) -> Any:
+        """Return a value of `set` or `add` as the expression that gives it."""
+        return {"$literal": value} if _is_constant(value) else value
 
     def _fields_of_where(self) -> frozenset[str]:
-        return frozenset(
-            leaf.path[0] for leaf in _leaves(self._parsed(self.where or {}))
-        )
+        return frozenset(leaf.path[0] for leaf in _leaves(self._parsed(self.where or {})))
 
     def _parsed(self, query: Mapping[str, Any]) -> Node:
         if not query:
@@ -387,10 +392,6 @@ def _any_true(conditions: list[Any]) -> Any:
     return conditions[0] if len(conditions) == 1 else {"$or": conditions}
 
 
-def _expression(value: Any) -> Any:
-    return {"$literal": value} if _is_constant(value) else value
-
-
 def _is_constant(value: Any) -> bool:
     if isinstance(value, str):
         return not value.startswith("$")
@@ -411,9 +412,11 @@ def _item_fields(expression: Any) -> Iterator[str | None]:
             if name == "$literal":
                 continue
             inner = _SHADOWING.get(name, ())
-            if inner and isinstance(value, Mapping) and "as" not in value:
-                value = {part: one for part, one in value.items() if part not in inner}
-            yield from _item_fields(value)
+            hides = isinstance(value, Mapping) and "as" not in value
+            seen = (
+                {part: one for part, one in value.items() if part not in inner} if hides else value
+            )
+            yield from _item_fields(seen)
     elif isinstance(expression, (list, tuple)):
         for one in expression:
             yield from _item_fields(one)
