@@ -14,7 +14,9 @@ from bson import DBRef, Decimal128
 from lazymig.query.checks import Judge
 from lazymig.query.operators import is_expression
 from lazymig.raw.values import (
+    ARRAY,
     BOOL,
+    DOCUMENT,
     HIDDEN,
     MISSING,
     NULL,
@@ -40,6 +42,10 @@ _DEEPEST: Final = 100
 
 class _Unsupported(Exception):
     """MongoDB alone evaluates this expression."""
+
+
+class _Unbound(Unjudgeable):
+    """A variable has no value that is known here."""
 
 
 def compile_expression(expression: Any) -> Judge | None:
@@ -85,7 +91,19 @@ def _compiled(expression: Any, depth: int) -> Compiled:
     build = _OPERATORS.get(name)
     if build is None:
         raise _Unsupported
-    return build(argument, depth + 1)
+    computed = build(argument, depth + 1)
+    _check_constant(computed)
+    return computed
+
+
+def _check_constant(computed: Compiled) -> None:
+    """Refuse what raises without looking at a document: MongoDB computes it in any case."""
+    try:
+        computed({})
+    except _Unbound:
+        return
+    except Unjudgeable as exc:
+        raise _Unsupported from exc
 
 
 def _object(fields: Mapping[str, Any], depth: int) -> Compiled:
@@ -114,7 +132,7 @@ def _path(text: str) -> Compiled:
 
     def looked_up(given: Variables) -> Any:
         if variable not in given:
-            raise Unjudgeable
+            raise _Unbound
         return _at(given[variable], names)
 
     return looked_up
@@ -135,9 +153,7 @@ def _at(value: Any, names: list[str]) -> Any:
 
 
 def _is_document(value: Any) -> bool:
-    if bracket(value) is None:
-        raise Unjudgeable
-    return is_document(value)
+    return _kind(value) == DOCUMENT
 
 
 # --- Values -----------------------------------------------------------------------------
@@ -147,10 +163,15 @@ def _or_null(value: Any) -> Any:
     return None if value is MISSING else value
 
 
-def _is_true(value: Any) -> bool:
+def _kind(value: Any) -> int:
     kind = bracket(value)
     if kind is None:
         raise Unjudgeable
+    return kind
+
+
+def _is_true(value: Any) -> bool:
+    kind = _kind(value)
     if value is MISSING or kind == NULL:
         return False
     if isinstance(value, Decimal128):
@@ -160,17 +181,11 @@ def _is_true(value: Any) -> bool:
 
 def _order(left: Any, right: Any) -> int:
     """Order two values of any types, as expressions do."""
-    kinds = bracket(left), bracket(right)
-    if kinds[0] is None or kinds[1] is None:
-        raise Unjudgeable
-    return kinds[0] - kinds[1] or compare(left, right)
+    return _kind(left) - _kind(right) or compare(left, right)
 
 
 def _is_equal(left: Any, right: Any) -> bool:
-    kinds = bracket(left), bracket(right)
-    if None in kinds:
-        raise Unjudgeable
-    return kinds[0] == kinds[1] and equal(left, right)
+    return _kind(left) == _kind(right) and equal(left, right)
 
 
 def _type_name(value: Any) -> str:
@@ -293,11 +308,11 @@ _OPERATORS: Final[Mapping[str, Callable[[Any, int], Compiled]]] = {
     "$let": _let,
     "$map": _map,
     "$objectToArray": _of_one(_entries),
-    "$anyElementTrue": _of_one(lambda value: any([_is_true(one) for one in _array(value)])),
-    "$allElementsTrue": _of_one(lambda value: all([_is_true(one) for one in _array(value)])),
-    "$isArray": _of_one(is_array),
+    "$anyElementTrue": _of_one(lambda value: any(map(_is_true, _array(value)))),
+    "$allElementsTrue": _of_one(lambda value: all(map(_is_true, _array(value)))),
+    "$isArray": _of_one(lambda value: _kind(value) == ARRAY),
     "$type": _of_one(_type_name),
-    "$in": _of_two(lambda value, array: any([_is_equal(value, one) for one in _array(array)])),
+    "$in": _of_two(lambda value, array: any(_is_equal(value, one) for one in _array(array))),
     "$eq": _of_two(_is_equal),
     "$ne": _of_two(lambda left, right: not _is_equal(left, right)),
     "$gt": _of_two(lambda left, right: _order(left, right) > 0),
