@@ -268,6 +268,8 @@ def leads_to_items(model: Any, parts: Sequence[str]) -> bool | None:
     A `*` stands for every key of a map. `None` where that is not known: the model does not know the
     path, or declares no type there.
     """
+    if parts[0] == "*":
+        return False
     found = {
         _leads_in_field(field, parts[1:])
         for cls in (model, *subclasses_of(model))
