@@ -93,7 +93,6 @@ def test_anything_else_is_left_to_mongodb(expression: Any) -> None:
         ({"$eq": ["$a", 1]}, {"a": object()}),
         ({"$ne": ["$a.$id", None]}, {"a": DBRef("c", None)}),
     ],
-    ids=str,
 )
 def test_what_raises_or_cannot_be_seen_is_unknown(expression: Any, document: Raw) -> None:
     """What raises on the server, or depends on what decoding has lost, is not judged."""
