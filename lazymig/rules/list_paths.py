@@ -110,7 +110,7 @@ def _problem(
     operator = named.operator
     does = "MongoDB leaves it without effect" if operator == "$unset" else "MongoDB refuses it"
     if operator == "$rename":
-        remedy = f"use a pipeline{_pipeline(named, crossed)}"
+        remedy = f"use {_renaming(named, crossed)}"
     else:
         each, spelled = path, crossed
         while (through := list_crossed(each)) is not None:
@@ -137,13 +137,15 @@ def _problem(
     )
 
 
-def _pipeline(named: NamedPath, crossed: str) -> str:
-    """The pipeline that renames in each element, where it can be spelled out."""
+def _renaming(named: NamedPath, crossed: str) -> str:
+    """What renames in each element, where it can be spelled out."""
     source, goal = named.path, str(named.destination)
     old, new = (each[len(crossed) + 1 :] for each in (source, goal))
     apart = any(not each.startswith(f"{crossed}.") for each in (source, goal))
     if apart or not old.isidentifier() or not new.isidentifier():
-        return f", which computes {model_path(crossed)!r} with $map, and removes with $unset"
+        return f"a pipeline, which computes {model_path(crossed)!r} with $map, and $unset"
+    if "." not in crossed:
+        return f"each({crossed!r}, rename={ {old: new}!r}), which brings its own target"
     merged = {"$mergeObjects": ["$$this", {new: f"$$this.{old}"}]}
     mapped = {crossed: {"$map": {"input": f"${crossed}", "in": merged}}}
-    return f": {[{'$set': mapped}, {'$unset': source}]}"
+    return f"a pipeline: {[{'$set': mapped}, {'$unset': source}]}"

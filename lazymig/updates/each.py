@@ -160,9 +160,15 @@ class ItemChange:
 
     def fields_read(self) -> frozenset[str] | None:
         """Return the fields of the item that decide or are copied; None: any."""
+        computed = self.fields_computed_from()
+        if computed is None:
+            return None
+        return computed.union(self.removed, self.add, self._fields_of_where())
+
+    def fields_computed_from(self) -> frozenset[str] | None:
+        """Return the fields of the item that the values of `set` and `add` read; None: any."""
         values = (*self.set.values(), *self.add.values())
-        read = {name for value in values for name in _item_fields(value)}
-        read.update(self.removed, self.add, self._fields_of_where())
+        read = [name for value in values for name in _item_fields(value)]
         return None if None in read else frozenset(name for name in read if name is not None)
 
     def root_paths_read(self) -> frozenset[str] | None:
@@ -271,7 +277,7 @@ class ItemChange:
         return any(not leaf.path for leaf in _leaves(self._parsed(where)))
 
 
-class Each(list[dict[str, Any]]):
+class Each(list[Mapping[str, Any]]):
     """A pipeline that updates items, with all that is known of it.
 
     :ivar parts: the components of the path.

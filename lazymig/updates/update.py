@@ -120,7 +120,7 @@ def _check_move(operator: str, source: str, destination: Any) -> None:
         if any(part.startswith("$") for part in path.split(".")):
             raise ValueError(
                 f"{operator} with the positional path '{path}'; "
-                "in elements of arrays nothing can be renamed, use a pipeline with $map"
+                "in elements of arrays it renames nothing, use each() or a pipeline with $map"
             )
 
 
