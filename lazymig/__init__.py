@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from lazymig.reports.dryrun.preview import PreviewReport
     from lazymig.reports.page.page import render_report, write_report
     from lazymig.rules.once import once
+    from lazymig.updates.each import each
 
 __all__ = [
     "BackupFailed",
@@ -105,6 +106,7 @@ __all__ = [
     "as_stored",
     "check_documents",
     "diff",
+    "each",
     "once",
     "render_report",
     "restore",
@@ -137,6 +139,7 @@ _HOMES = {
         "reports.dryrun.preview": "PreviewReport",
         "reports.page.page": "render_report write_report",
         "rules.once": "once",
+        "updates.each": "each",
     }.items()
     for name in names.split()
 }

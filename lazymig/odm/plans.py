@@ -20,6 +20,7 @@ from lazymig.odm.schema import (
     inherits,
     is_timeseries,
     knows_path,
+    leads_to_items,
     list_crossed,
     shard_key_of,
     stores_no_null,
@@ -28,7 +29,7 @@ from lazymig.rules.binding import bind
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.cycles import certain_cycles
 from lazymig.rules.discovery import discover
-from lazymig.rules.list_paths import check_list_paths
+from lazymig.rules.list_paths import check_item_paths, check_list_paths
 from lazymig.rules.order import held_back, starting_rules
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.remedies import how_to_converge
@@ -214,6 +215,7 @@ def _check_paths(rules: Sequence[BoundRule], model: Any) -> None:
                     rule=rule.name,
                 )
     check_list_paths(rules, partial(list_crossed, model), model.__name__)
+    check_item_paths(rules, partial(leads_to_items, model), model.__name__)
 
 
 def _legacy_of(owner: Any) -> tuple[str, ...]:

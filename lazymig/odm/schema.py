@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mongoengine import Document
@@ -44,6 +44,7 @@ __all__ = [
     "is_concrete",
     "is_timeseries",
     "knows_path",
+    "leads_to_items",
     "list_crossed",
     "shard_key_of",
     "stores_no_null",
@@ -216,10 +217,10 @@ def _in_field(field: Any, parts: list[str]) -> bool | None:
             return _in_document(field.document_type, parts)
         except NotRegistered:
             return None
-    if isinstance(field, MapField):
+    if isinstance(field, DictField):
         return _in_field(field.field, parts[1:]) if field.field is not None else True
     if isinstance(field, ComplexBaseField):
-        # A ListField or DictField: of embedded documents, or of anything.
+        # A ListField: of embedded documents, or of anything.
         return _in_field(field.field, parts) if field.field is not None else True
     return not _is_scalar(field)
 
@@ -259,6 +260,52 @@ def _crossed_in_field(field: Any, parts: list[str], end: int) -> int | None:
         return _crossed_in_document(field.document_type, parts, end) if is_document else None
     except NotRegistered:
         return None
+
+
+def leads_to_items(model: Any, parts: Sequence[str]) -> bool | None:
+    """Return whether a path in database names leads to the embedded documents of a list or map.
+
+    A `*` stands for every key of a map. `None` where that is not known: the model does not know the
+    path, or declares no type there.
+    """
+    if parts[0] == "*":
+        return False
+    found = {
+        _leads_in_field(field, parts[1:])
+        for cls in (model, *subclasses_of(model))
+        for field in cls._fields.values()
+        if field.db_field == parts[0]
+    }
+    return True if True in found else (None if None in found or not found else False)
+
+
+def _leads_in_field(field: Any, rest: Sequence[str]) -> bool | None:
+    """Say it of what is left of a path below a field that is no element of a list."""
+    if isinstance(field, DictField):
+        if not rest or rest[0] != "*":
+            # Where no type is declared the keys may be the names of fields.
+            return None if rest and field.field is None else False
+        return _leads_from(field.field, rest[1:], in_map=True)
+    if isinstance(field, ListField):
+        return _leads_from(field.field, rest, in_map=False)
+    if _is_scalar(field):
+        return False
+    if not isinstance(field, EmbeddedDocumentField):
+        return None
+    try:
+        return leads_to_items(field.document_type, rest) if rest else False
+    except NotRegistered:
+        return None
+
+
+def _leads_from(inner: Any, rest: Sequence[str], *, in_map: bool) -> bool | None:
+    """Say it of the elements of a list, or of the entries of a map."""
+    if isinstance(inner, ListField):
+        # A list in a list is no embedded document, and no path leads into it.
+        return _leads_in_field(inner, rest) if in_map else False
+    if rest or inner is None:
+        return None if inner is None else _leads_in_field(inner, rest)
+    return not _is_scalar(inner)
 
 
 def field_path(model: Any, path: str) -> str:

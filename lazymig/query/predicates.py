@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from lazymig.query import checks
 from lazymig.query.checks import Judge, Test
+from lazymig.query.evaluating import compile_expression
 from lazymig.query.operators import OPERATORS, asks_elements
-from lazymig.query.tree import And, Compare, Denial, Node, Not, Or
+from lazymig.query.tree import And, Compare, Denial, Node, Not, Opaque, Or
 from lazymig.raw.values import (
     HIDDEN,
     MISSING,
@@ -35,8 +36,9 @@ def judge_of(node: Node) -> Judge:
         return at_path(node.path, test) if node.path else test.check
     if isinstance(node, (Denial, Not)):
         return _negated(judge_of(node.part))
-    if not isinstance(node, (And, Or)):
-        return lambda _: None
+    if isinstance(node, Opaque):
+        return _evaluated(node) or (lambda _: None)
+    assert isinstance(node, (And, Or))
     judges = tuple(map(judge_of, node.parts))
     if len(judges) == 1:
         return judges[0]
@@ -66,7 +68,13 @@ def is_exact(node: Node) -> bool:
         return test_of(node).judged
     if isinstance(node, Not):
         return is_exact(node.part)
+    if isinstance(node, Opaque):
+        return _evaluated(node) is not None
     return isinstance(node, (And, Or)) and all(map(is_exact, node.parts))
+
+
+def _evaluated(node: Opaque) -> Judge | None:
+    return compile_expression(node.value) if node.name == "$expr" else None
 
 
 def _element_test(leaf: Compare, inner: Node) -> Test:

@@ -150,6 +150,8 @@ _OPPOSITES: Final = {"$eq": "$ne", "$in": "$nin"}
 class Opaque(Node):
     """What only MongoDB answers: a name with its value, as they stand in the query.
 
+    An `$expr` may be known to `evaluating`.
+
     `reads` are the paths that it reads, None if it does not say which. `problem`: why MongoDB
     would refuse it, where it would.
     """
@@ -180,12 +182,14 @@ def fingerprint(node: Node) -> Hashable:
         return "or", frozenset(map(fingerprint, node.parts))
     if isinstance(node, Not):
         return "not", fingerprint(node.part)
-    if not isinstance(node, Compare):
-        return object()
     try:
-        return node.path, node.operator, encoded(node.condition())
+        if isinstance(node, Opaque):
+            return (node.name, encoded(node.value)) if node.name else object()
+        if isinstance(node, Compare):
+            return node.path, node.operator, encoded(node.condition())
     except (BSONError, ValueError):
-        return object()
+        pass
+    return object()
 
 
 def identity(value: Any) -> Hashable:

@@ -14,12 +14,13 @@ from lazymig.errors import UpdateQueryError
 from lazymig.query.tree import Node
 from lazymig.raw.paths import model_path
 from lazymig.rules.bound_rule import BoundRule
+from lazymig.updates.each import each_of
 from lazymig.updates.knowledge import ARRAY_TYPE, implies_presence
 from lazymig.updates.operators import OPERATORS
 from lazymig.updates.parents import ELEMENT, Parents, questions
 from lazymig.updates.update import NamedPath
 
-__all__ = ["check_list_paths"]
+__all__ = ["check_item_paths", "check_list_paths"]
 
 _OBJECT: Final = ("object", 3)
 
@@ -45,6 +46,37 @@ def check_list_paths(
                 if not any(_comes_to(rule, other, model_path(crossed)) for other in rules):
                     problem = _problem(named, path, crossed, list_crossed)
                     raise UpdateQueryError(problem, model=model, rule=rule.name)
+
+
+def check_item_paths(
+    rules: Sequence[BoundRule], leads_to_items: Callable[[Sequence[str]], bool | None], model: str
+) -> None:
+    """Refuse an `each` whose path leads to no embedded documents of the model.
+
+    Unless another rule writes the path, or one above it: then it may lead to what was there once.
+
+    :param rules: all rules of a handler.
+    :param leads_to_items: says it of the components of a path; `None`: not known.
+    :raises UpdateQueryError: a rule has such a path.
+    """
+    for rule in rules:
+        items = each_of(rule.update)
+        if items is None or leads_to_items(items.parts) is not False:
+            continue
+        path = items.change.path
+        if not any(
+            path == written or path.startswith(f"{written}.")
+            for other in rules
+            if other is not rule
+            for written in ((path,) if other.writes is None else other.writes)
+        ):
+            raise UpdateQueryError(
+                f"each({path!r}): the model has no list of embedded documents there; name the list "
+                "itself, in database field names, with * for the keys of a map ('prices.*'); in a "
+                "single embedded document use operators ('address.city')",
+                model=model,
+                rule=rule.name,
+            )
 
 
 def _is_document(target: Node, path: str) -> bool:
@@ -78,7 +110,7 @@ def _problem(
     operator = named.operator
     does = "MongoDB leaves it without effect" if operator == "$unset" else "MongoDB refuses it"
     if operator == "$rename":
-        remedy = f"use a pipeline{_pipeline(named, crossed)}"
+        remedy = f"use {_renaming(named, crossed)}"
     else:
         each, spelled = path, crossed
         while (through := list_crossed(each)) is not None:
@@ -105,13 +137,15 @@ def _problem(
     )
 
 
-def _pipeline(named: NamedPath, crossed: str) -> str:
-    """The pipeline that renames in each element, where it can be spelled out."""
+def _renaming(named: NamedPath, crossed: str) -> str:
+    """What renames in each element, where it can be spelled out."""
     source, goal = named.path, str(named.destination)
     old, new = (each[len(crossed) + 1 :] for each in (source, goal))
     apart = any(not each.startswith(f"{crossed}.") for each in (source, goal))
     if apart or not old.isidentifier() or not new.isidentifier():
-        return f", which computes {model_path(crossed)!r} with $map, and removes with $unset"
+        return f"a pipeline, which computes {model_path(crossed)!r} with $map, and $unset"
+    if "." not in crossed:
+        return f"each({crossed!r}, rename={ {old: new}!r}), which brings its own target"
     merged = {"$mergeObjects": ["$$this", {new: f"$$this.{old}"}]}
     mapped = {crossed: {"$map": {"input": f"${crossed}", "in": merged}}}
-    return f": {[{'$set': mapped}, {'$unset': source}]}"
+    return f"a pipeline: {[{'$set': mapped}, {'$unset': source}]}"

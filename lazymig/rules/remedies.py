@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lazymig.rules.bound_rule import BoundRule
+from lazymig.updates.each import each_of
 
 __all__ = ["how_to_converge"]
 
@@ -16,6 +17,11 @@ _CHANGERS: Final = frozenset({"$bit", "$currentDate", "$inc", "$max", "$min", "$
 
 def how_to_converge(rule: BoundRule) -> str:
     """Return what to change in target or update, by the operators of the update."""
+    items = each_of(rule.update)
+    if items is not None and rule.target != items.target:
+        return f"set no self.target, as each() brings its own: {items.target}"
+    if items is not None:
+        return "let the update change what its where asks for"
     operators = {named.operator for named in rule.named_paths}
     removed = sorted(
         named.path

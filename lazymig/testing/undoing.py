@@ -16,6 +16,7 @@ from bson import Regex
 from hypothesis import strategies as st
 
 from lazymig.query.matching import compile_judge
+from lazymig.query.operators import parse
 from lazymig.query.predicates import judge_of
 from lazymig.query.tree import And, Compare, Node, Not, Or, Path, conjuncts
 from lazymig.raw.paths import overlaps
@@ -23,6 +24,8 @@ from lazymig.raw.values import MISSING, is_array
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.testing.fields import field_at, plain
 from lazymig.testing.values import SCALARS, Strategy, Values, values_of_type
+from lazymig.updates.each import Each, each_of
+from lazymig.updates.items import ANY_KEY
 from lazymig.updates.operators import OPERATORS
 from lazymig.updates.update import SET_STAGES, assignments, removed_paths
 
@@ -115,12 +118,42 @@ class _Undoing:
             return None
         assert rule.matcher is not None
         document = copy.deepcopy(document)
+        items = each_of(rule.update)
+        if items is not None:
+            self._undo_items(document, items)
+            return document if rule.matcher.judge(document) is True else None
         self._move_back(document)
         self._take_away(document)
         self._bring_back(document)
         self._fulfil(document, rule.matcher.tree)
         known = all(_has(document, path) for path in rule.inputs or ())
         return document if known and rule.matcher.judge(document) is True else None
+
+    def _undo_items(self, document: Raw, update: Each) -> None:
+        """Give some of the items of a list or map their shape before an `each`."""
+        change = update.change
+        computed_from = change.fields_computed_from()
+        for item in list(_items(document, update.parts)):
+            if not self.draw(st.booleans()):
+                continue
+            for old, new in change.rename.items():
+                known = self.old.at((*update.parts, new))
+                if new in item:
+                    item[old] = item.pop(new)
+                elif known is not None:
+                    item[old] = self.draw(known)
+            for name in change.unset:
+                known = self.old.at((*update.parts, name))
+                if known is None and computed_from is not None and name not in computed_from:
+                    known = SCALARS
+                if known is not None:
+                    item[name] = self.draw(known)
+            for name in (*change.set, *change.add):
+                item.pop(name, None)
+            if change.where:
+                holder: Raw = {"item": item}
+                self._fulfil(holder, parse(change.where), update.parts, ("item",))
+                item.update(holder["item"])
 
     def _reads(self, path: str) -> bool:
         return any(overlaps(path, read) for read in self.rule.reads or ())
@@ -347,6 +380,20 @@ def _inside(value: Any, rest: Path) -> Iterator[tuple[Raw, Path]]:
                 yield from _inside(element, rest)
             elif int(rest[0]) == index and len(rest) > 1:
                 yield from _inside(element, rest[1:])
+
+
+def _items(value: Any, steps: Path) -> Iterator[Raw]:
+    """The documents of a list or map that the path of an `each` leads to."""
+    for one in value if is_array(value) else [value]:
+        if not isinstance(one, dict):
+            continue
+        if not steps:
+            yield one
+        elif steps[0] == ANY_KEY:
+            for entry in one.values():
+                yield from _items(entry, steps[1:])
+        elif steps[0] in one:
+            yield from _items(one[steps[0]], steps[1:])
 
 
 def _get(document: Raw, path: Path) -> Any:

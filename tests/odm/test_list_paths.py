@@ -24,7 +24,7 @@ from mongoengine import (
 )
 from pymongo.database import Database
 
-from lazymig import LazyMigrationMixin, UpdateQueryError
+from lazymig import LazyMigrationMixin, UpdateQueryError, each
 from tests.support.handlers import handler, model, rule
 
 
@@ -99,7 +99,7 @@ def test_a_name_does_not_lead_into_a_list(path: str, crossed: str, update: dict[
 @pytest.mark.parametrize("names", [("l.old", "l.x"), ("l.old", "old"), ("old", "l.x")])
 def test_a_rename_does_not_lead_into_a_list(names: tuple[str, str]) -> None:
     """From, to and within a list."""
-    with pytest.raises(UpdateQueryError, match=r"goes through 'l'.*use a pipeline"):
+    with pytest.raises(UpdateQueryError, match=r"goes through 'l'.*use (a pipeline|each)"):
         _post(rule(PLAIN, {"$rename": {names[0]: names[1]}}))
 
 
@@ -300,15 +300,14 @@ def test_the_remedy_for_unset_works(mongoengine_db: Database[Any]) -> None:
 
 
 def test_the_remedy_for_rename_works(mongoengine_db: Database[Any]) -> None:
-    """The pipeline of the message renames in each element that has the old name."""
-    target = {"l.old": {"$exists": True}}
-    told = _told(target, {"$rename": {"l.old": "l.x"}})
-    (pipeline,) = re.findall(r"use a pipeline: (\[.*?\]);", told)
+    """The `each` of the message renames in each element that has the old name."""
+    told = _told({"l.old": {"$exists": True}}, {"$rename": {"l.old": "l.x"}})
+    (path, renamed) = re.findall(r"use each\((.*?), rename=(\{.*?\})\)", told)[0]
     after = _followed(
         mongoengine_db,
         [[{"old": "a"}, {"x": "b"}], [{"x": "c"}]],
-        target,
-        ast.literal_eval(pipeline),
+        None,
+        each(ast.literal_eval(path), rename=ast.literal_eval(renamed)),
     )
     assert after == [[{"x": "a"}, {"x": "b"}], [{"x": "c"}]]
 

@@ -185,3 +185,73 @@ def cases(draw: st.DrawFn, *, documents: int, queries: int) -> tuple[list[Raw], 
     some_documents = st.lists(_documents(values, largest=3), min_size=documents, max_size=documents)
     some_queries = st.lists(_queries(constants), min_size=queries, max_size=queries)
     return draw(some_documents), draw(some_queries)
+
+
+_FIELDS = ["$a", "$a", "$b", "$a.b", "$a.b", "$b.a", "$a.0", "$a.b.c", "$none"]
+_EXPRESSION_TYPES = ["missing", "null", "array", "object", "string", "int", "double", "bool"]
+_COMPARISONS = ["$eq", "$ne", "$gt", "$gte", "$lt", "$lte"]
+
+
+def _expressions(constants: Values) -> Values:
+    """Expressions over the fields of the document, and over `$$this`, an element of an array."""
+
+    def operands(inner: Values) -> Values:
+        pairs = st.lists(inner, min_size=2, max_size=2)
+        types = st.lists(st.sampled_from(_EXPRESSION_TYPES), min_size=1, max_size=3)
+        arrays = st.one_of(
+            inner.map(lambda one: {"$cond": [{"$isArray": [one]}, one, [one]]}),
+            inner.map(
+                lambda one: {
+                    "$cond": [{"$eq": [{"$type": one}, "object"]}, {"$objectToArray": one}, []]
+                }
+            ),
+            st.lists(inner, max_size=2),
+            inner,
+        )
+        mapped = st.builds(
+            lambda array, one, name: {"$map": {"input": array, "as": name, "in": one}},
+            arrays,
+            inner,
+            st.sampled_from(["this", "e"]),
+        )
+        return st.one_of(
+            st.tuples(st.sampled_from(_COMPARISONS), pairs).map(lambda two: {two[0]: two[1]}),
+            st.tuples(st.sampled_from(_COMPARISONS), pairs).map(lambda two: {two[0]: two[1]}),
+            st.tuples(inner, types).map(lambda two: {"$in": [{"$type": two[0]}, two[1]]}),
+            st.tuples(inner, arrays).map(lambda two: {"$in": list(two)}),
+            st.tuples(st.sampled_from(["$and", "$or"]), st.lists(inner, max_size=3)).map(
+                lambda two: {two[0]: two[1]}
+            ),
+            inner.map(lambda one: {"$not": [one]}),
+            inner.map(lambda one: {"$type": one}),
+            inner.map(lambda one: {"$isArray": [one]}),
+            pairs.map(lambda two: {"$ifNull": two}),
+            st.lists(inner, min_size=3, max_size=3).map(lambda three: {"$cond": three}),
+            st.tuples(st.sampled_from(["$anyElementTrue", "$allElementsTrue"]), mapped).map(
+                lambda two: {two[0]: [two[1]]}
+            ),
+            mapped,
+            pairs.map(lambda two: {"$let": {"vars": {"this": two[0]}, "in": two[1]}}),
+            st.dictionaries(st.sampled_from("abc"), inner, max_size=2),
+        )
+
+    leaves = st.one_of(
+        st.sampled_from(_FIELDS),
+        st.sampled_from(["$$this", "$$this.b", "$$this.v", "$$this.k", "$$this.v.b", "$$ROOT.a"]),
+        constants.map(lambda value: {"$literal": value}),
+    )
+    bound = operands(operands(operands(leaves)))
+    return bound.map(lambda one: {"$let": {"vars": {"this": "$b", "e": "$a"}, "in": one}})
+
+
+@st.composite
+def expression_cases(
+    draw: st.DrawFn, *, documents: int, expressions: int
+) -> tuple[list[Raw], list[Any]]:
+    """Documents without `_id`, and expressions, over a few scalars that they share."""
+    theme = draw(st.lists(_scalars, min_size=3, max_size=6))
+    scalars = st.sampled_from(theme)
+    values = _values(scalars)
+    some_documents = st.lists(_documents(values, largest=3), min_size=documents, max_size=documents)
+    asked = _expressions(st.one_of(scalars, values))
+    return draw(some_documents), draw(st.lists(asked, min_size=expressions, max_size=expressions))

@@ -15,7 +15,7 @@ from mongoengine import Document, EmbeddedDocument, IntField, StringField
 from mongoengine.base import BaseField
 from pymongo.database import Database
 
-from lazymig import LazyMigrationMixin
+from lazymig import LazyMigrationMixin, each
 from lazymig.odm.loading import builder_of
 from lazymig.odm.plans import plan_for
 from lazymig.query.matching import compile_query
@@ -314,6 +314,15 @@ TARGETS = [
         {"old": {"$exists": True}, "name": {"$exists": False}},
         [{"$set": {"name": "$old"}}, {"$unset": "old"}],
     ),
+    *[
+        (update.target, update)
+        for update in (
+            each("items", rename={"number": "count"}),
+            each("items", unset=["old"]),
+            each("items", add={"unit": "box"}),
+            each("items", set={"unit": "box"}, where={"unit": "dozen"}),
+        )
+    ],
 ]
 
 

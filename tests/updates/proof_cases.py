@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 
 from bson import Binary, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 
+from lazymig import each
 from lazymig.raw.encoding import ANY_VALUE
+from lazymig.updates.each import Each
 
 Raw = dict[str, Any]
 
@@ -318,6 +320,7 @@ class Chance:
             lambda: {"$ifNull": self.some(inner, 2, 3)},
             lambda: {"$ifNull": [field, inner()]},
             lambda: {"$map": {**listed, "in": self.one(["$$e", {"x": "$$e"}, "$$e.q", inner()])}},
+            *[lambda: self.mapped(field, inner)] * 4,
             lambda: {"$filter": {**listed, "cond": {"$ne": ["$$e", 1]}}},
             lambda: {
                 "$reduce": {
@@ -400,12 +403,55 @@ class Chance:
         ]
         return self.one(made)()
 
+    def mapped(self, field: str, inner: Callable[[], Any]) -> Any:
+        """Draw what is written for the items of an embedded list."""
+        merged: list[Any] = ["$$e"]
+        for name in self.random.sample(["q", "r", "x"], self.random.randint(0, 2)):
+            merged = [{"$unsetField": {"field": name, "input": merged[0]}}]
+        for _ in range(self.random.randint(0, 2)):
+            value = self.one(["$$e.q", "$$e.r", "$$REMOVE", 1, {"$literal": "x"}, inner()])
+            merged.append({self.one(["q", "r", "s"]): value})
+        if self.odds(0.2):
+            merged.append(self.one(["$$e", field, {"$literal": {"q": 1}}]))
+        made = {"$mergeObjects": merged} if self.odds(0.8) else merged[-1]
+        if self.odds(0.15):
+            made = {"$setField": {"field": "q", "input": made, "value": inner()}}
+        if self.odds(0.2):
+            made = {"$cond": [{"$eq": [{"$type": "$$e"}, "object"]}, made, "$$e"]}
+        mapped = {"$map": {"input": field, "as": "e", "in": made}}
+        return {"$cond": [{"$isArray": field}, mapped, field]} if self.odds(0.5) else mapped
+
+    def items(self) -> Each:
+        """Draw an update of the items of a list."""
+        names = self.random.sample(["q", "r", "s", "x"], 3)
+        given: dict[str, Any] = self.one(
+            [
+                {"rename": {names[0]: names[1]}},
+                {"unset": names[:2]},
+                {"add": {names[0]: self.plain()}},
+                {"set": {names[0]: self.plain()}, "where": {names[0]: self.one([1, "x", None])}},
+                {
+                    "set": {names[0]: {"$toString": f"$$this.{names[0]}"}},
+                    "where": {names[0]: {"$type": self.one(["int", "number", "array"])}},
+                },
+                {"unset": names[:1], "where": {names[1]: {"$exists": True}}},
+            ]
+        )
+        return each(self.one(["i", "i", "t", "d.x", "a"]), **given)
+
     # --- Rules and the documents for them -----------------------------------------------
 
     def rule(self) -> Rule:
         """Draw a rule; mostly the target asks for what the update writes."""
         update: Any
         filters = None
+        if self.odds(0.1):
+            update = self.items()
+            if self.odds(0.4):
+                extra = self.target([update.change.path]) if self.odds(0.3) else {}
+                return Rule({**update.target, **extra}, update)
+            element = {"$elemMatch": self.element_condition()}
+            return Rule({update.change.path: element}, update)
         if self.odds(0.5):
             update, filters = self.operators()
         else:

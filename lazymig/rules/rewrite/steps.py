@@ -6,7 +6,7 @@ What a step makes of a query is said in `rewriting`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lazymig.query.clauses import TRUE, Clause, read
@@ -19,6 +19,7 @@ from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.rewrite.effects import Computed, Effect, Moved, is_plain
 from lazymig.rules.rewrite.piping import Piped, piped, written_place
 from lazymig.rules.translation import Translation
+from lazymig.updates.each import each_of
 from lazymig.updates.knowledge import ABSENT, UNKNOWN, Unknown, constant, implies_presence
 from lazymig.updates.update import check_update
 
@@ -37,7 +38,8 @@ __all__ = [
 class Step:
     """One converging lazy rule: its target, and what it leaves at the paths that it writes.
 
-    `effects` is None if those paths are not known. `roots` are their first components.
+    `effects` is None if those paths are not known. `roots` are their first components. `changed`
+    are the paths of items that alone are changed where the list that holds them is written anew.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Step:
     condition: Clause
     effects: Mapping[str, Effect] | None
     roots: frozenset[str]
+    changed: frozenset[str] | None = None
 
     def touches(self, path: str) -> bool:
         """Return whether the rule may change what a condition on `path` answers."""
@@ -53,6 +56,9 @@ class Step:
             return root != "_id"
         if root not in self.roots:
             return False
+        if self.changed is not None:
+            plain = _without_indexes(path)
+            return any(overlaps(place, path) or overlaps(place, plain) for place in self.changed)
         return any(True for _ in self.related(path))
 
     def related(self, path: str) -> Iterator[tuple[str, Effect]]:
@@ -106,7 +112,11 @@ def compile_steps(
     if isinstance(update, Mapping):
         return (_step(name, target, _operator_effects(tree, update)),)
     found = piped(tree, update)
-    return (opaque_step(name, target, None),) if found is None else _halves(name, target, found)
+    if found is None:
+        return (opaque_step(name, target, None),)
+    items = each_of(update)
+    steps = _halves(name, target, found)
+    return steps if items is None else tuple(replace(one, changed=items.writes) for one in steps)
 
 
 def _halves(name: str, target: Mapping[str, Any], found: Piped) -> tuple[Step, ...]:
