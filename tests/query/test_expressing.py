@@ -106,7 +106,6 @@ def test_strings_that_are_no_text_raise_nothing(
         {"a": {"$mod": [0, 1]}},
         {".".join("a" * 40): 1},
     ],
-    ids=str,
 )
 def test_what_has_no_expression_is_refused(query: Raw) -> None:
     """Where no exact expression is known, or the query is malformed, there is none."""
