@@ -11,6 +11,7 @@ from lazymig.engines.access import all_of
 from lazymig.engines.settling import Found, Refusal, Search, find_old, rules_matching, settle
 from lazymig.errors import SettleLimitExceeded
 from lazymig.odm.plans import family_of, once_per_family
+from lazymig.odm.sealed import family_in
 from lazymig.redaction import shape_of
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.dependencies import Footprint, Paths, footprint_of, meet, with_dependencies
@@ -18,7 +19,15 @@ from lazymig.rules.plan import Family, Plan
 from lazymig.rules.rewrite.rewriter import Rewriter
 from lazymig.rules.rewrite.rewriting import CannotRewrite, simplify, step_of
 
-__all__ = ["Need", "Rewrites", "RewrittenFilter", "bring_up", "rewrites_of", "rewritten_filter"]
+__all__ = [
+    "Need",
+    "Rewrites",
+    "RewrittenFilter",
+    "bring_up",
+    "rewrites_in",
+    "rewrites_of",
+    "rewritten_filter",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -130,11 +139,20 @@ class Need:
 
 
 def rewrites_of(model: Any) -> Rewrites | None:
-    """The rules that queries of a model see through; `None` if there are none.
+    """The rules that queries of a model see through, sealed or not; `None` if there are none.
 
     The rules of a handler with `see_through = False` are left out.
     """
     family = family_of(model)
+    return None if family is None else _rewrites_of(family)
+
+
+def rewrites_in(model: Any, collection: Any, read_preference: Any = None) -> Rewrites | None:
+    """The rules that queries of a model see through in a collection, without those sealed there.
+
+    :param read_preference: that of the queries, `None` for the collection's.
+    """
+    family = family_in(model, collection, read_preference)
     return None if family is None else _rewrites_of(family)
 
 
