@@ -6,7 +6,7 @@ does not pay for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +21,7 @@ from lazymig.engines.sessions import check_no_transaction
 from lazymig.errors import Remedy, RunNotFound, RunOptionError
 from lazymig.odm.handler import MigrationHandler
 from lazymig.odm.loading import Loading, Source, builder_of, is_broken
-from lazymig.odm.plans import family_for, plan_for
+from lazymig.odm.plans import family_for, owner_of, plan_for
 from lazymig.odm.schema import collection_of, id_of
 from lazymig.operations.journal import JOURNAL
 from lazymig.rules.plan import Plan
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lazymig.engines.bulk import MigrationReport
     from lazymig.engines.pending import RuleStatus
     from lazymig.operations.runs.options import RunOptions
+    from lazymig.operations.seals import SealReport
     from lazymig.reports.dryrun.preview import PreviewReport
 
 __all__ = ["DocumentMigration"]
@@ -65,6 +66,8 @@ class DocumentMigration(MigrationHandler):
     :cvar settle_limit: documents that an operation which cannot be rewritten may bring up to date
         before it runs; `None` for no limit, 0 for none. An error that names its remedy is better
         than a wrong answer, or than a request that rewrites a million documents.
+    :cvar seal_refresh: seconds after which a process looks anew which rules are sealed; `None`:
+        never, and no rule is taken for sealed.
     """
 
     def __init__(self, doc_class: Any) -> None:
@@ -241,6 +244,56 @@ class DocumentMigration(MigrationHandler):
 
         return standing_of(self._collection_or(collection), self._plan(), journal)
 
+    def seal(
+        self,
+        collection: Any = None,
+        *,
+        rules: Sequence[str] | None = None,
+        journal: str = JOURNAL,
+    ) -> SealReport:
+        """Seal the rules that no document needs any more: MongoDB refuses the old shape then.
+
+        A validator of the collection refuses each write after which a document would match the
+        target of a sealed rule. One that is there already is joined with it. As soon as a process
+        has learnt of it, a sealed rule is not matched, nor do queries see through it.
+
+        :param collection: a PyMongo collection; the model's own if not given.
+        :param rules: the names of rules; all if not given.
+        :param journal: the name of the journal's collection, for what is in quarantine.
+        :return: the rules that are sealed, and the others with the reason for each.
+        :raises SealError: the collection takes no validator that refuses, or there is no right to
+            change it (`collMod`), or an open transaction holds it; it is as it was.
+        :raises RunOptionError: `rules` names none of the handler's.
+        :raises RunError: it was called in the transaction of a bound session.
+        :raises pymongo.errors.PyMongoError: the connection, or the right to read.
+        """
+        from lazymig.operations.seals import seal_rules  # noqa: PLC0415
+
+        self._check("seal")
+        plan = self._plan_of_owner()
+        return seal_rules(self._collection_or(collection), plan, journal, rules)
+
+    def unseal(
+        self, collection: Any = None, *, rules: Sequence[str] | None = None
+    ) -> tuple[str, ...]:
+        """Take the seals out of the validator, and leave what else it says as it is.
+
+        Other processes rely on a seal for up to `seal_refresh` seconds more.
+
+        :param collection: a PyMongo collection; the model's own if not given.
+        :param rules: the names of rules, also of those that the handler has no more; of other
+            models as `Model.rule`. All of this model if not given.
+        :return: what was taken out, as `Model.rule`.
+        :raises SealError: as from `seal`.
+        :raises RunOptionError: a rule of `rules` is not sealed.
+        :raises RunError: it was called in the transaction of a bound session.
+        :raises pymongo.errors.PyMongoError: the connection.
+        """
+        from lazymig.operations.seals import unseal_rules  # noqa: PLC0415
+
+        self._check("unseal")
+        return unseal_rules(self._collection_or(collection), self._plan_of_owner(), rules)
+
     def _carry_out(self, scope: Scope, collection: Any, options: RunOptions) -> MigrationReport:
         from lazymig.operations.runs.options import Options  # noqa: PLC0415
         from lazymig.operations.runs.runner import carry_out  # noqa: PLC0415
@@ -263,6 +316,13 @@ class DocumentMigration(MigrationHandler):
 
     def _plan(self) -> Plan:
         return plan_for(type(self), self._doc_class)
+
+    def _plan_of_owner(self) -> Plan:
+        """The plan for all documents of the handler, whichever of its models was given."""
+        model = self._doc_class
+        if getattr(model, "migration_handler", None) is type(self):
+            model = owner_of(model)
+        return plan_for(type(self), model)
 
     def _collection_or(self, collection: Any) -> Any:
         if collection is None:

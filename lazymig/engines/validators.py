@@ -17,6 +17,7 @@ import bson
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
+from pymongo.errors import WriteConcernError
 
 from lazymig.query.joining import all_of
 from lazymig.rules.bound_rule import BoundRule
@@ -152,17 +153,21 @@ def read_validator(collection: Collection[Any]) -> Validator | None:
 def set_validator(collection: Collection[Any], validator: Mapping[str, Any]) -> None:
     """Replace the validator of a collection; on return most members of a replica set have it.
 
+    :raises pymongo.errors.WriteConcernError: it is replaced, but not with most members.
     :raises pymongo.errors.OperationFailure: MongoDB refuses it, an open transaction holds the
         collection for more than five seconds, or the rights.
     :raises pymongo.errors.PyMongoError: the connection.
     """
-    collection.database.command(
+    answer = collection.database.command(
         "collMod",
         collection.name,
         validator=validator,
         maxTimeMS=_PATIENCE_MS,
         writeConcern=_MAJORITY,
     )
+    missed = answer.get("writeConcernError")
+    if missed is not None:
+        raise WriteConcernError(missed.get("errmsg"), missed.get("code"), missed)
 
 
 def _taken_apart(validator: Any) -> tuple[bytes | None, tuple[Seal, ...]]:

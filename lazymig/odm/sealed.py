@@ -20,8 +20,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pymongo
+from pymongo.errors import OperationFailure
 
 from lazymig.engines.access import is_mongomock
+from lazymig.engines.driver_errors import is_away
 from lazymig.engines.sessions import session_of
 from lazymig.engines.validators import Seal, Validator, read_validator, seal_of
 from lazymig.odm.plans import family_of, once_per_family
@@ -35,6 +37,7 @@ __all__ = [
     "family_in",
     "forget_seals",
     "learn_seals",
+    "read_sealed",
     "refresh_seals",
     "sealed_rules",
 ]
@@ -246,6 +249,26 @@ def sealed_rules(plan: Plan, seals: Iterable[Seal], uuid_representation: int) ->
     """The names of the rules of a plan that are sealed with the target that they have today."""
     digests = {(seal.rule, seal.digest) for seal in seals}
     return _sealed_in(plan, digests, uuid_representation) if digests else frozenset()
+
+
+def read_sealed(collection: Any, plan: Plan) -> frozenset[str]:
+    """The names of the rules of a plan that are sealed in a collection, which is asked now.
+
+    For whoever may not list the collections there are none, nor on mongomock.
+
+    :raises pymongo.errors.PyMongoError: the connection.
+    """
+    if is_mongomock(collection):
+        return frozenset()
+    try:
+        validator = read_validator(collection)
+    except OperationFailure as exc:
+        if is_away(exc):
+            raise
+        logger.debug("%s: its seals are not read: %s", collection.full_name, excerpt(exc))
+        return frozenset()
+    seals = () if validator is None else validator.counting
+    return sealed_rules(plan, seals, collection.codec_options.uuid_representation)
 
 
 def _sealed_in(
