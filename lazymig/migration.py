@@ -21,7 +21,7 @@ from lazymig.engines.sessions import check_no_transaction
 from lazymig.errors import Remedy, RunNotFound, RunOptionError
 from lazymig.odm.handler import MigrationHandler
 from lazymig.odm.loading import Loading, Source, builder_of, is_broken
-from lazymig.odm.plans import family_for, owner_of, plan_for
+from lazymig.odm.plans import family_for, plan_for
 from lazymig.odm.schema import collection_of, id_of
 from lazymig.operations.journal import JOURNAL
 from lazymig.rules.plan import Plan
@@ -267,10 +267,10 @@ class DocumentMigration(MigrationHandler):
         :raises RunError: it was called in the transaction of a bound session.
         :raises pymongo.errors.PyMongoError: the connection, or the right to read.
         """
-        from lazymig.operations.seals import seal_rules  # noqa: PLC0415
+        from lazymig.operations.seals import plan_to_seal, seal_rules  # noqa: PLC0415
 
         self._check("seal")
-        plan = self._plan_of_owner()
+        plan = plan_to_seal(type(self), self._doc_class)
         return seal_rules(self._collection_or(collection), plan, journal, rules)
 
     def unseal(
@@ -289,10 +289,11 @@ class DocumentMigration(MigrationHandler):
         :raises RunError: it was called in the transaction of a bound session.
         :raises pymongo.errors.PyMongoError: the connection.
         """
-        from lazymig.operations.seals import unseal_rules  # noqa: PLC0415
+        from lazymig.operations.seals import plan_to_seal, unseal_rules  # noqa: PLC0415
 
         self._check("unseal")
-        return unseal_rules(self._collection_or(collection), self._plan_of_owner(), rules)
+        plan = plan_to_seal(type(self), self._doc_class)
+        return unseal_rules(self._collection_or(collection), plan, rules)
 
     def _carry_out(self, scope: Scope, collection: Any, options: RunOptions) -> MigrationReport:
         from lazymig.operations.runs.options import Options  # noqa: PLC0415
@@ -316,13 +317,6 @@ class DocumentMigration(MigrationHandler):
 
     def _plan(self) -> Plan:
         return plan_for(type(self), self._doc_class)
-
-    def _plan_of_owner(self) -> Plan:
-        """The plan for all documents of the handler, whichever of its models was given."""
-        model = self._doc_class
-        if getattr(model, "migration_handler", None) is type(self):
-            model = owner_of(model)
-        return plan_for(type(self), model)
 
     def _collection_or(self, collection: Any) -> Any:
         if collection is None:

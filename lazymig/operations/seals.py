@@ -15,6 +15,7 @@ from lazymig.engines.driver_errors import is_away, waited_too_long
 from lazymig.engines.sessions import check_no_transaction
 from lazymig.engines.validators import Seal, Validator, read_validator, set_validator
 from lazymig.errors import RunOptionError, SealError
+from lazymig.odm.plans import owner_of, plan_for
 from lazymig.odm.sealed import forget_seals, learn_seals
 from lazymig.operations.journal.collection import UNAUTHORIZED
 from lazymig.operations.sealable import Candidates, NotSealed, sealed_now
@@ -23,7 +24,7 @@ from lazymig.redaction import excerpt
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 
-__all__ = ["NotSealed", "SealReport", "seal_rules", "seals_in", "unseal_rules"]
+__all__ = ["SealReport", "plan_to_seal", "seal_rules", "seals_in", "unseal_rules"]
 
 # The role of MongoDB that may change a validator, for the error.
 _ROLE: Final = "dbAdmin"
@@ -106,6 +107,16 @@ def unseal_rules(
         _set(collection, validator.with_seals(kept))
         learn_seals(collection)
     return tuple(seal.name for seal in wanted)
+
+
+def plan_to_seal(handler_class: Any, model: Any) -> Plan:
+    """The plan for all documents of a handler, whichever of its models is given.
+
+    :raises RuleDefinitionError: a rule is written wrongly for this model.
+    """
+    if getattr(model, "migration_handler", None) is handler_class:
+        model = owner_of(model)
+    return plan_for(handler_class, model)
 
 
 def seals_in(collection: Collection[Any], plan: Plan) -> SealReport:

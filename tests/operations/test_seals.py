@@ -182,7 +182,7 @@ def test_a_validator_that_does_not_refuse_is_an_error(posts, option, value):
 
 
 def test_a_target_that_time_brings_about_is_left(posts):
-    """A rule that a document comes to match without being written is left, the others are sealed."""
+    """A rule that documents come to match without being written is left, others are sealed."""
     post = sealed_model(
         allmigration01__late=rule({"$expr": {"$lt": ["$at", "$$NOW"]}}, {"$set": {"n": 1}}),
         migration01__rename=rule(*RENAME),
