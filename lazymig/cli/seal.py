@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from lazymig.cli.commands import command
 from lazymig.cli.failures import FINDINGS, FINE, Misuse
 from lazymig.cli.output import Output
 from lazymig.cli.results import SealResult
-from lazymig.cli.session import Session
+from lazymig.cli.session import Session, Target
 from lazymig.operations.seals import SealReport, plan_to_seal, seals_in
+from lazymig.rules.plan import Plan
 
 __all__ = ["register", "show_not_sealed"]
 
@@ -28,27 +31,26 @@ def register(group: click.Group) -> None:
     @click.option("--unseal", is_flag=True, help="Take the seals out again.")
     @click.option("--show", is_flag=True, help="List what is sealed, and change nothing.")
     def seal(session: Session, rules: tuple[str, ...], unseal: bool, show: bool) -> int:
-        """Have MongoDB refuse the old shape of rules that no document needs any more.
+        """Have MongoDB refuse the old shape of finished rules.
 
-        A validator of the collection refuses what a sealed rule looks for, so that no old version
-        of the application brings it back. The exit code is 1 if a rule is not sealed.
+        Sealed are the rules that no document needs any more. A validator of the collection refuses
+        what they look for, so that no old version of the application brings it back. The exit code is 1 if a rule is not sealed.
         """
         if unseal and show:
             raise Misuse("--unseal and --show exclude each other")
         targets = session.targets()
-        journal = session.settings.journal
+        chosen = _chosen(targets, rules)
         reports: list[SealReport] = []
         unsealed: list[str] = []
-        for target in targets:
+        for target, names in chosen:
             migration, collection = target.migration, target.collection
+            if not unseal and not show:
+                journal = session.settings.journal
+                reports.append(migration.seal(collection, rules=names, journal=journal))
+                continue
             if unseal:
-                unsealed.extend(migration.unseal(collection, rules=list(rules) or None))
-            if unseal or show:
-                plan = plan_to_seal(target.model.migration_handler, target.model)
-                reports.append(seals_in(collection, plan))
-            else:
-                chosen = list(rules) or None
-                reports.append(migration.seal(collection, rules=chosen, journal=journal))
+                unsealed.extend(migration.unseal(collection, rules=names))
+            reports.append(seals_in(collection, _plan_of(target)))
         fine = not any(report.not_sealed for report in reports)
         output = session.output
         if output.as_json:
@@ -59,6 +61,35 @@ def register(group: click.Group) -> None:
         for report in reports:
             _show(output, report)
         return FINE if fine else FINDINGS
+
+
+def _plan_of(target: Target) -> Plan:
+    return plan_to_seal(target.model.migration_handler, target.model)
+
+
+def _chosen(
+    targets: Sequence[Target], rules: Sequence[str]
+) -> list[tuple[Target, list[str] | None]]:
+    """The models that a call is about, each with the rules that it names; `None` for all.
+
+    :raises Misuse: a name is that of no rule, and of no seal.
+    """
+    if not rules:
+        return [(target, None) for target in targets]
+    if len(targets) == 1:
+        return [(targets[0], list(rules))]
+    found = []
+    for target in targets:
+        plan = _plan_of(target)
+        known = {rule.name for rule in (*plan.lazy, *plan.bulk)}
+        for name in seals_in(target.collection, plan).others:
+            model, _, rule = name.rpartition(".")
+            known.update([name, rule] if model == plan.model_name else [name])
+        found.append((target, [name for name in rules if name in known]))
+    for name in rules:
+        if not any(name in names for _, names in found):
+            raise Misuse(f"--rule: none of the models has a rule {name!r}, sealed or not")
+    return [(target, names) for target, names in found if names]
 
 
 def _show(output: Output, report: SealReport) -> None:

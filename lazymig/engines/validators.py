@@ -17,12 +17,23 @@ import bson
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
-from pymongo.errors import WriteConcernError
+from pymongo.errors import PyMongoError, WriteConcernError
 
 from lazymig.query.joining import all_of
 from lazymig.rules.bound_rule import BoundRule
 
-__all__ = ["Seal", "Validator", "query_to_seal", "read_validator", "seal_of", "set_validator"]
+__all__ = [
+    "INVALID",
+    "Seal",
+    "Validator",
+    "read_validator",
+    "seal_of",
+    "seals_known",
+    "set_validator",
+]
+
+INVALID: Final = 121
+"""The code of MongoDB's error for a document that a validator refuses."""
 
 # What is asked and stored here goes through PyMongo as bytes: no value is read otherwise.
 _AS_BYTES: Final[CodecOptions[Any]] = CodecOptions(document_class=RawBSONDocument)
@@ -101,7 +112,7 @@ class Validator:
         return {"$and": [RawBSONDocument(self.theirs), refused]}
 
 
-def query_to_seal(class_filter: Mapping[str, Any] | None, rule: BoundRule) -> dict[str, Any]:
+def _query_to_seal(class_filter: Mapping[str, Any] | None, rule: BoundRule) -> dict[str, Any]:
     """The query whose documents the seal of a rule refuses, alike in every process.
 
     :param class_filter: the condition on `_cls` that is part of the rule's target. The order of its
@@ -124,7 +135,7 @@ def seal_of(
     :raises Exception: BSON cannot encode the target in this representation.
     """
     options = CodecOptions[dict[str, Any]](uuid_representation=uuid_representation)
-    query = bson.encode(query_to_seal(class_filter, rule), codec_options=options)
+    query = bson.encode(_query_to_seal(class_filter, rule), codec_options=options)
     return Seal(rule.model_name, rule.name, query)
 
 
@@ -148,6 +159,15 @@ def read_validator(collection: Collection[Any]) -> Validator | None:
         options.get("validationLevel"),
         options.get("validationAction"),
     )
+
+
+def seals_known(collection: Collection[Any]) -> tuple[str, ...]:
+    """The names of a collection's seals, for a message; none where they cannot be asked for."""
+    try:
+        validator = read_validator(collection)
+    except PyMongoError:
+        return ()
+    return () if validator is None else tuple(seal.name for seal in validator.seals)
 
 
 def set_validator(collection: Collection[Any], validator: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mongoengine import BooleanField, IntField, StringField
 from pymongo.errors import BulkWriteError, WriteError
 
-from lazymig import RunOptionError, SealError, once
+from lazymig import MigrationFailed, RunOptionError, SealError, once, restore
 from lazymig.engines.validators import Seal, read_validator, set_validator
 from lazymig.operations import seals
 from tests.support.handlers import ADD_ENABLED, handler, model, rule
@@ -476,3 +476,41 @@ def test_exactly_what_the_target_matches_is_refused(database, target, written):
         refused = {entry["index"] for entry in error.details["writeErrors"]}
 
     assert refused == {each["_id"] for each in open_ones.find(target)}
+
+
+def test_a_restore_names_the_seal_that_refuses(posts, tmp_path):
+    """Old documents of a backup are not put back past a seal, and the report says why."""
+    posts.insert_many([{"_id": n, "mail": "a"} for n in range(3)])
+    post = sealed_model()
+    post.migration_handler(post).migrate_pending(backup=tmp_path / "backup")
+    seal(post)
+
+    report = restore(tmp_path / "backup", posts.database)
+    assert (report.restored, report.conflict_count) == (0, 3)
+    assert "sealed are Post.migration01__rename" in report.conflicts[0].reason
+    assert "lazymig seal --unseal" in report.conflicts[0].reason
+
+    unseal(post)
+    assert restore(tmp_path / "backup", posts.database).restored == 3
+
+
+def test_a_rule_whose_result_a_seal_refuses_says_so(posts):
+    """A new rule that writes what a seal refuses is refused, and the error names the seals."""
+    seal(sealed_model(migration02__rename=rule(*RENAME)))
+    post = sealed_model(
+        migration01__former=rule({"old": {"$exists": True}}, {"$rename": {"old": "mail"}}),
+        migration02__rename=rule(*RENAME),
+    )
+    posts.insert_one({"_id": 1, "old": "a"})
+    with pytest.raises(MigrationFailed, match="seal --show"):
+        post.objects.first()
+    (warning,) = seal(post).warnings
+    assert "migration01__former may bring documents under its target" in warning
+
+
+def test_an_upsert_that_a_seal_refuses_changes_nothing(posts):
+    """A seal leaves the collection as it was, whatever is refused."""
+    seal(sealed_model())
+    with pytest.raises(WriteError):
+        posts.update_one({"mail": "a"}, {"$set": {"n": 1}}, upsert=True)
+    assert posts.count_documents({}) == 0
