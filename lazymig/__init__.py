@@ -31,6 +31,7 @@ from lazymig.errors import (
     RunNotFound,
     RunOptionError,
     RunTakenOver,
+    SealError,
     SettleLimitExceeded,
     UpdateQueryError,
     WorkerFailed,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from lazymig.migration import DocumentMigration
     from lazymig.odm.document import LazyMigrationMixin
     from lazymig.odm.querysets.queryset import LazyMigrationQuerySet
+    from lazymig.odm.sealed import refresh_seals
     from lazymig.odm.stored import as_stored
     from lazymig.operations.backup.restore import RestoreConflict, RestoreReport, restore
     from lazymig.operations.journal.entries import Quarantined, Run
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
     from lazymig.operations.journal.rule_run import RuleRun
     from lazymig.operations.runs.options import RunOptions
     from lazymig.operations.runs.progress import Progress, ProgressBar, ProgressLog
+    from lazymig.operations.sealable import NotSealed
+    from lazymig.operations.seals import SealReport
     from lazymig.reports.drift.checks import check_documents
     from lazymig.reports.drift.diff import diff
     from lazymig.reports.drift.findings import CheckFinding, CheckReport, DriftFinding, DriftReport
@@ -80,6 +84,7 @@ __all__ = [
     "MigrationReport",
     "MigrationTimeout",
     "MissingExtra",
+    "NotSealed",
     "PreviewReport",
     "Progress",
     "ProgressBar",
@@ -100,6 +105,8 @@ __all__ = [
     "RunOptionError",
     "RunOptions",
     "RunTakenOver",
+    "SealError",
+    "SealReport",
     "SettleLimitExceeded",
     "UpdateQueryError",
     "WorkerFailed",
@@ -108,6 +115,7 @@ __all__ = [
     "diff",
     "each",
     "once",
+    "refresh_seals",
     "render_report",
     "restore",
     "signals",
@@ -125,6 +133,7 @@ _HOMES = {
         "migration": "DocumentMigration",
         "odm.document": "LazyMigrationMixin",
         "odm.querysets.queryset": "LazyMigrationQuerySet",
+        "odm.sealed": "refresh_seals",
         "odm.stored": "as_stored",
         "operations.backup.restore": "RestoreConflict RestoreReport restore",
         "operations.journal.entries": "Quarantined Run",
@@ -132,6 +141,8 @@ _HOMES = {
         "operations.journal.rule_run": "RuleRun",
         "operations.runs.options": "RunOptions",
         "operations.runs.progress": "Progress ProgressBar ProgressLog",
+        "operations.sealable": "NotSealed",
+        "operations.seals": "SealReport",
         "reports.drift.checks": "check_documents",
         "reports.drift.diff": "diff",
         "reports.drift.findings": "CheckFinding CheckReport DriftFinding DriftReport",

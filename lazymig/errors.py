@@ -5,6 +5,7 @@ LazyMigError
 │   └── UpdateQueryError               a rule's update would be refused by MongoDB or by the model
 ├── RunOptionError (ValueError)        an option of a bulk run has a value that it cannot have
 ├── SettleLimitExceeded                an operation needs too many documents brought up to date
+├── SealError                          the validator of a collection takes no seals
 ├── RunError                           a bulk run cannot begin, be resumed or be controlled
 │   ├── CollectionLocked               another bulk run holds the lease of the collection
 │   ├── LeaseLost                      this run no longer holds it
@@ -58,6 +59,7 @@ __all__ = [
     "RunNotFound",
     "RunOptionError",
     "RunTakenOver",
+    "SealError",
     "SettleLimitExceeded",
     "UpdateQueryError",
     "WorkerFailed",
@@ -194,6 +196,18 @@ class SettleLimitExceeded(LazyMigError):
             f"{', '.join(rules)} first, and settle_limit is {limit}; call "
             f"{model}.migration_handler({model}).migrate_pending(), or raise settle_limit"
         )
+
+
+class SealError(LazyMigError):
+    """The validator of a collection takes no seals, or cannot be changed; it is as it was.
+
+    `collection` is the collection's name, with its database.
+    """
+
+    def __init__(self, problem: str, *, collection: str) -> None:
+        self.collection = collection
+        self.problem = problem
+        super().__init__(f"{collection}: {problem}")
 
 
 class RunError(LazyMigError):

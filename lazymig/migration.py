@@ -6,7 +6,7 @@ does not pay for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lazymig.engines.bulk import MigrationReport
     from lazymig.engines.pending import RuleStatus
     from lazymig.operations.runs.options import RunOptions
+    from lazymig.operations.seals import SealReport
     from lazymig.reports.dryrun.preview import PreviewReport
 
 __all__ = ["DocumentMigration"]
@@ -65,6 +66,8 @@ class DocumentMigration(MigrationHandler):
     :cvar settle_limit: documents that an operation which cannot be rewritten may bring up to date
         before it runs; `None` for no limit, 0 for none. An error that names its remedy is better
         than a wrong answer, or than a request that rewrites a million documents.
+    :cvar seal_refresh: seconds after which a process looks anew which rules are sealed; `None`:
+        never, and no rule is taken for sealed.
     """
 
     def __init__(self, doc_class: Any) -> None:
@@ -240,6 +243,57 @@ class DocumentMigration(MigrationHandler):
         from lazymig.reports.status import standing_of  # noqa: PLC0415
 
         return standing_of(self._collection_or(collection), self._plan(), journal)
+
+    def seal(
+        self,
+        collection: Any = None,
+        *,
+        rules: Sequence[str] | None = None,
+        journal: str = JOURNAL,
+    ) -> SealReport:
+        """Seal the rules that no document needs any more: MongoDB refuses the old shape then.
+
+        A validator of the collection refuses each write after which a document would match the
+        target of a sealed rule. One that is there already is joined with it. As soon as a process
+        has learnt of it, a sealed rule is not matched, nor do queries see through it.
+
+        :param collection: a PyMongo collection; the model's own if not given.
+        :param rules: the names of rules; all if not given.
+        :param journal: the name of the journal's collection, for what is in quarantine.
+        :return: the rules that are sealed, and the others with the reason for each.
+        :raises SealError: the collection takes no validator that refuses, or there is no right to
+            change it (`collMod`), or an open transaction holds it; it is as it was.
+        :raises RunOptionError: `rules` names none of the handler's.
+        :raises RunError: it was called in the transaction of a bound session.
+        :raises pymongo.errors.PyMongoError: the connection, or the right to read.
+        """
+        from lazymig.operations.seals import plan_to_seal, seal_rules  # noqa: PLC0415
+
+        self._check("seal")
+        plan = plan_to_seal(type(self), self._doc_class)
+        return seal_rules(self._collection_or(collection), plan, journal, rules)
+
+    def unseal(
+        self, collection: Any = None, *, rules: Sequence[str] | None = None
+    ) -> tuple[str, ...]:
+        """Take the seals out of the validator, and leave what else it says as it is.
+
+        Other processes rely on a seal for up to `seal_refresh` seconds more.
+
+        :param collection: a PyMongo collection; the model's own if not given.
+        :param rules: the names of rules, also of those that the handler has no more; of other
+            models as `Model.rule`. All of this model if not given.
+        :return: what was taken out, as `Model.rule`.
+        :raises SealError: as from `seal`.
+        :raises RunOptionError: a rule of `rules` is not sealed.
+        :raises RunError: it was called in the transaction of a bound session.
+        :raises pymongo.errors.PyMongoError: the connection.
+        """
+        from lazymig.operations.seals import plan_to_seal, unseal_rules  # noqa: PLC0415
+
+        self._check("unseal")
+        plan = plan_to_seal(type(self), self._doc_class)
+        return unseal_rules(self._collection_or(collection), plan, rules)
 
     def _carry_out(self, scope: Scope, collection: Any, options: RunOptions) -> MigrationReport:
         from lazymig.operations.runs.options import Options  # noqa: PLC0415

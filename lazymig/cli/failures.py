@@ -86,7 +86,7 @@ _AS_COMMANDS: Final[Mapping[RemedyKind, str]] = {
 }
 
 # The options that have another name here.
-_OPTIONS = {"executor": "workers", "sample_size": "sample"}
+_OPTIONS = {"executor": "workers", "rules": "rule", "sample_size": "sample"}
 
 _AUTHENTICATION_FAILED = 18
 _UNAUTHORIZED = 13

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -12,9 +12,11 @@ import click
 from lazymig.cli.commands import command
 from lazymig.cli.failures import FINDINGS, FINE
 from lazymig.cli.output import Output, short_path
+from lazymig.cli.seal import show_not_sealed
 from lazymig.cli.session import Session, Target
 from lazymig.engines.pending import RuleStatus
 from lazymig.errors import HandlerFileError
+from lazymig.operations.seals import SealReport
 from lazymig.raw.json_values import NOT_IN_JSON, JsonValue
 from lazymig.reports.texts import documents
 from lazymig.rules.rule import Scope
@@ -61,6 +63,7 @@ class Completion(JsonValue):
     """What is pending of a model's rules, and what can go.
 
     :ivar quarantined: documents that wait in quarantine, by rule.
+    :ivar seals: with `--seal`, what is sealed of the rules that can go.
     :ivar exists: whether there is a collection.
     :ivar problem: why the lines of rules are not known; `None` if they are.
     """
@@ -71,6 +74,7 @@ class Completion(JsonValue):
     pending: tuple[PendingRule, ...]
     quarantined: Mapping[str, int]
     removable: tuple[RemovableRule, ...]
+    seals: SealReport | None
     exists: bool = field(metadata=NOT_IN_JSON)
     problem: str | None = field(metadata=NOT_IN_JSON)
 
@@ -86,15 +90,22 @@ def register(group: click.Group) -> None:
     """Add the command."""
 
     @command(group, "finish", FinishResult)
-    def finish(session: Session) -> int:
+    @click.option(
+        "--seal", is_flag=True, help="Have MongoDB refuse their old shape first; see seal."
+    )
+    def finish(session: Session, seal: bool) -> int:
         """Show the rules that can be deleted.
 
-        The exit code is 1 if a rule is pending, or a model's collection does not exist.
+        The exit code is 1 if a rule is pending, or a model's collection does not exist; with --seal
+        also if a rule that can be deleted is not sealed.
         """
         targets = session.targets()
         session.warn_of_missing(targets)
-        found = _completions(targets, session.settings.journal)
-        fine = all(each.exists and not each.pending for each in found)
+        found = _completions(targets, session.settings.journal, seal=seal)
+        fine = all(
+            each.exists and not each.pending and not (each.seals and each.seals.not_sealed)
+            for each in found
+        )
         output = session.output
         if output.as_json:
             output.data({"ok": fine, "models": found})
@@ -106,7 +117,7 @@ def register(group: click.Group) -> None:
         return FINE if fine else FINDINGS
 
 
-def _completions(targets: Sequence[Target], journal: str) -> list[Completion]:
+def _completions(targets: Sequence[Target], journal: str, *, seal: bool) -> list[Completion]:
     """What is pending, and what can go: what no other one of the models needs either.
 
     Of a collection that does not exist nothing is known.
@@ -120,7 +131,22 @@ def _completions(targets: Sequence[Target], journal: str) -> list[Completion]:
         for rule in rules
         if not rule.removable
     }
-    return [_completion(target, rules, needed) for target, rules in statuses]
+    found = [_completion(target, rules, needed) for target, rules in statuses]
+    if not seal:
+        return found
+    return [
+        replace(each, seals=_sealed(target, each, journal))
+        for each, (target, _rules) in zip(found, statuses, strict=True)
+    ]
+
+
+def _sealed(target: Target, found: Completion, journal: str) -> SealReport | None:
+    """Seal the rules that can go; `None` where there are none."""
+    names = [each.rule for each in found.removable]
+    if not names:
+        return None
+    report: SealReport = target.migration.seal(target.collection, rules=names, journal=journal)
+    return report
 
 
 def _completion(target: Target, rules: Sequence[RuleStatus], needed: set[Any]) -> Completion:
@@ -152,6 +178,7 @@ def _completion(target: Target, rules: Sequence[RuleStatus], needed: set[Any]) -
             )
             for rule in removable
         ),
+        seals=None,
         exists=target.exists,
         problem=problem,
     )
@@ -182,8 +209,12 @@ def _show(output: Output, found: Completion) -> None:
         output.indented("nothing is pending", 2, "green")
     if found.problem is not None:
         output.indented(f"note: {found.problem}", 2, "yellow")
+    sealed = () if found.seals is None else found.seals.sealed
+    if found.seals is not None:
+        show_not_sealed(output, found.seals)
     for removable in found.removable:
-        output.indented(f"can be deleted: {removable.rule}", 2, "green")
+        state = ", sealed" if removable.rule in sealed else ""
+        output.indented(f"can be deleted: {removable.rule}{state}", 2, "green")
         for place in removable.places:
             _show_place(output, place)
 

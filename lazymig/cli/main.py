@@ -22,6 +22,7 @@ from lazymig.cli import (
     report,
     restore,
     runs,
+    seal,
     status,
 )
 from lazymig.cli.failures import FINDINGS, INTERRUPTED, USAGE
@@ -105,6 +106,7 @@ for _module in (
     diff,
     new,
     finish,
+    seal,
     report,
     demo,
 ):

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypedDict
 from bson import ObjectId
 
 from lazymig.operations.journal.entries import RunState
+from lazymig.operations.seals import SealReport
 from lazymig.raw.json_values import Bounds
 from lazymig.reports.drift.findings import CheckReport, DriftReport
 from lazymig.reports.dryrun.report import PreviewReport
@@ -30,6 +31,7 @@ __all__ = [
     "RetryResult",
     "RunResult",
     "RunsResult",
+    "SealResult",
     "StatusResult",
 ]
 
@@ -42,6 +44,14 @@ class StatusResult(TypedDict):
     """What `status` writes."""
 
     models: list[ModelStanding]
+
+
+class SealResult(TypedDict):
+    """What `seal` writes."""
+
+    ok: bool
+    models: list[SealReport]
+    unsealed: list[str]
 
 
 class PreviewResult(TypedDict):

@@ -65,7 +65,7 @@ def _show(session: Session, standing: ModelStanding) -> None:
                 f"{rule.total:,}",
                 "" if rule.done is None else _percent(rule.done),
                 "" if rule.rate is None else _pace(rule.rate),
-                "yes" if rule.removable else "no",
+                ("sealed" if rule.sealed else "yes") if rule.removable else "no",
             )
             for rule in standing.rules
         ],

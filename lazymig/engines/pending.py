@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection as Collected
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,7 @@ class RuleStatus:
     `undetermined` rule, whose target needs a document. `converges` is `None` where only the update
     computed for a document shows whether it ends the match. `quarantined` counts the documents
     that bulk runs have refused by this rule and that still wait for it. `exists`: whether there is
-    the collection at all.
+    the collection at all. `sealed`: MongoDB refuses documents that the target matches.
     """
 
     name: str
@@ -37,6 +38,7 @@ class RuleStatus:
     undetermined: bool
     quarantined: int = 0
     exists: bool = True
+    sealed: bool = False
 
     @property
     def removable(self) -> bool:
@@ -49,36 +51,59 @@ class RuleStatus:
         return not self.static
 
 
-def status_of(collection: Collection[Any], plan: Plan) -> list[RuleStatus]:
-    """One status for each rule, lazy rules first, each scope in order."""
+def status_of(
+    collection: Collection[Any], plan: Plan, sealed: Collected[str] = ()
+) -> list[RuleStatus]:
+    """One status for each rule, lazy rules first, each scope in order.
+
+    :param sealed: the names of the sealed rules, of which nothing is counted.
+    """
     reader = on_primary(collection)
     return [
         RuleStatus(
             name=rule.name,
             number=rule.number,
             scope=rule.scope,
-            remaining=None
-            if rule.target is None
-            else reader.count_documents(plan.reported_query_of(rule)),
+            remaining=_remaining(reader, plan, rule, sealed),
             static=rule.kind == "static",
             converges=rule.converges,
             undetermined=rule.kind == "undetermined",
+            sealed=rule.name in sealed,
         )
         for rule in (*plan.lazy, *plan.bulk)
     ]
 
 
-def find_active(collection: Collection[Any], plan: Plan) -> set[str]:
+def _remaining(
+    reader: Collection[Any], plan: Plan, rule: BoundRule, sealed: Collected[str]
+) -> int | None:
+    if rule.target is None:
+        return None
+    query = plan.reported_query_of(rule)
+    # Documents of subclasses that have inherited the rule are beyond its seal.
+    if rule.name in sealed and query == plan.query_of(rule):
+        return 0
+    return reader.count_documents(query)
+
+
+def find_active(collection: Collection[Any], plan: Plan, sealed: Collected[str] = ()) -> set[str]:
     """The names of the rules that still match a stored document, or that cannot be asked about.
 
     All targets are asked for in one query for one document; the rules that it answers are taken
     out and the others asked again. A collection in which nothing is left is read once, not once
     for each rule.
+
+    :param sealed: the names of the sealed rules, which no document matches.
     """
     reader = on_primary(collection)
     rules = (*plan.lazy, *plan.bulk)
     active = {rule.name for rule in rules if rule.target is None}
-    left = [rule for rule in rules if rule.target is not None]
+    left = [
+        rule
+        for rule in rules
+        if rule.target is not None
+        and not (rule.name in sealed and plan.needing_query_of(rule) == plan.query_of(rule))
+    ]
     while left:
         queries = [plan.needing_query_of(rule) for rule in left]
         found = next(decoded_each(reader, any_of(queries), limit=1), None)

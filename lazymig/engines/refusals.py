@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from bson.errors import InvalidBSON
 
@@ -19,6 +19,10 @@ __all__ = [
     "undecodable",
     "would_match",
 ]
+
+
+# What MongoDB says of a document that a validator refuses.
+_INVALID: Final = "Document failed validation"
 
 
 def still_matches(rule: BoundRule, document_id: Any) -> MigrationFailed:
@@ -92,7 +96,12 @@ def failure_of_server(
 
     :param error: what it says of the document: an exception, or a text.
     """
-    problem = f"MongoDB refused the update: {excerpt(error)}; correct the document or the rule"
+    said = excerpt(error)
+    remedy = "correct the document or the rule"
+    if _INVALID in said:
+        remedy += ", or the collection's validator, in which a sealed rule may refuse the result "
+        remedy += "(lazymig seal --show lists the seals)"
+    problem = f"MongoDB refused the update: {said}; {remedy}"
     return _failure(rule, document_id, problem, cause)
 
 

@@ -24,11 +24,12 @@ from lazymig.odm.loading import (
     without_claim,
 )
 from lazymig.odm.marks import marking
-from lazymig.odm.plans import bind_rules, family_of, forget_plans, owner_of, root_of
+from lazymig.odm.plans import bind_rules, forget_plans, owner_of, root_of
 from lazymig.odm.querysets.joining import watch_querysets
 from lazymig.odm.references import watch_references
 from lazymig.odm.saving import SavingDocument
 from lazymig.odm.schema import document_subclasses, is_concrete
+from lazymig.odm.sealed import family_in
 from lazymig.odm.stored import shown_as_stored
 from lazymig.rules.bound_rule import BoundRule
 
@@ -101,7 +102,7 @@ class LazyMigrationMixin(SavingDocument):
 
 
 def _load_one(cls: Any, source: Source, son: Any, build: Any) -> Any:
-    family = family_of(cls)
+    family = family_in(cls, source.collection)
     is_raw = isinstance(son, (dict, Undecoded))
     if family is None or shown_as_stored(cls) or not is_raw or "_id" not in son:
         return build(son)

@@ -20,11 +20,19 @@ class MigrationHandler(RuleHandler):
     lazy_timeout: float | None = 5
     see_through: bool = True
     settle_limit: int | None = 10_000
+    seal_refresh: float | None = 30
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         discover(cls)
         _check_attributes(cls)
+
+
+def _are_seconds(value: Any) -> bool:
+    """Return whether a value is a number above 0, or `None`."""
+    if value is None:
+        return True
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
 
 def _check_attributes(cls: type[MigrationHandler]) -> None:
@@ -37,12 +45,10 @@ def _check_attributes(cls: type[MigrationHandler]) -> None:
         isinstance(name, str) for name in cls.legacy_classes
     ):
         problem = f"legacy_classes is {cls.legacy_classes!r}; use a tuple of former _cls values"
-    elif cls.lazy_timeout is not None and (
-        isinstance(cls.lazy_timeout, bool)
-        or not isinstance(cls.lazy_timeout, (int, float))
-        or cls.lazy_timeout <= 0
-    ):
+    elif not _are_seconds(cls.lazy_timeout):
         problem = f"lazy_timeout is {cls.lazy_timeout!r}; use a number of seconds above 0, or None"
+    elif not _are_seconds(cls.seal_refresh):
+        problem = f"seal_refresh is {cls.seal_refresh!r}; use a number of seconds above 0, or None"
     elif cls.see_through not in (True, False):
         problem = f"see_through is {cls.see_through!r}; use True or False"
     elif cls.settle_limit is not None and (

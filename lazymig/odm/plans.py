@@ -43,6 +43,7 @@ __all__ = [
     "once_per_family",
     "owner_of",
     "plan_for",
+    "plans_of",
     "root_of",
 ]
 
@@ -225,6 +226,14 @@ def _legacy_of(owner: Any) -> tuple[str, ...]:
     if parent is not None and getattr(_handler_of(parent), "legacy_classes", ()) is declared:
         return ()
     return declared
+
+
+def plans_of(model: Any) -> list[Plan]:
+    """The plans of all handlers of a model's collection.
+
+    :raises UpdateQueryError: a rule writes a path that no class of the collection knows.
+    """
+    return list(_plans_of(root_of(model)).values())
 
 
 def _plans_of(root: Any) -> dict[Any, Plan]:

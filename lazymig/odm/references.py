@@ -36,6 +36,7 @@ from lazymig.odm.marks import marking
 from lazymig.odm.plans import family_of
 from lazymig.odm.querysets.foreign import models_of
 from lazymig.odm.schema import class_name
+from lazymig.odm.sealed import family_in
 from lazymig.odm.stored import shown_as_stored
 
 __all__ = ["watch_references"]
@@ -152,9 +153,9 @@ def _watch_fetch(original: Callable[..., dict[Any, Any]]) -> Any:
 
 def _fetch_batch(model: Any, collection_name: str, ids: list[Any]) -> dict[Any, Any]:
     """All referenced documents of one collection, migrated in a batch."""
-    family = family_of(model)
-    assert family is not None
     collection = model._get_db()[collection_name]
+    family = family_in(model, collection)
+    assert family is not None
     cursor = as_bytes(collection).find({"_id": {"$in": ids}})
     loading = Loading(family, Source(collection), marking(builder_of(model), collection))
     objects: dict[Any, Any] = {}
@@ -177,7 +178,7 @@ def _fetch_unclassed(collection: Any, ids: list[Any]) -> dict[Any, Any]:
     while raws := take(cursor, collection.codec_options, _BATCH):
         for model in models:
             own = [each for each in raws if _model_of(collection.name, each, models) is model]
-            family = family_of(model)
+            family = family_in(model, collection)
             assert family is not None
             loading = Loading(family, Source(collection), partial(_build, collection.name))
             objects.update(((collection.name, key), item) for key, item in loading.loaded(own))

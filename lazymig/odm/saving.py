@@ -18,8 +18,9 @@ from lazymig.engines.access import all_of, as_bytes, by_ids, on_primary
 from lazymig.engines.loads.lazy import Failure, refresh
 from lazymig.engines.reading.decoding import decode
 from lazymig.odm.marks import is_marked, mark
-from lazymig.odm.plans import family_of, once_per_family
+from lazymig.odm.plans import once_per_family
 from lazymig.odm.schema import shard_key_of
+from lazymig.odm.sealed import family_in
 from lazymig.odm.stored import shown_as_stored
 from lazymig.query.matching import query_paths
 from lazymig.rules.dependencies import Footprint, Paths, footprint_of, meet
@@ -52,7 +53,7 @@ class SavingDocument(_Document):
         model = type(self)
         if "_id" in doc and not force_insert and not shown_as_stored(model):
             shard_key = shard_key_of(model)
-            family = family_of(model) if shard_key else None
+            family = family_in(model, collection) if shard_key else None
             if family is not None and _rules_of(family).write(shard_key):
                 _bring_up(collection, doc["_id"], family, None)
         object_id = super()._save_create(doc, force_insert, write_concern)
@@ -79,7 +80,7 @@ def _prepare(document: Any, collection: Any, doc: Any, save_condition: Any) -> b
     :return: whether that has been done.
     """
     model, document_id = type(document), doc["_id"]
-    family = family_of(model)
+    family = family_in(model, collection)
     if family is None or is_marked(document, collection, document_id) or shown_as_stored(model):
         return False
     update = document._get_update_doc()

@@ -46,6 +46,7 @@ __all__ = [
     "knows_path",
     "leads_to_items",
     "list_crossed",
+    "may_lack",
     "shard_key_of",
     "stores_no_null",
     "subclasses_of",
@@ -171,6 +172,15 @@ def stores_no_null(model: Any, name: str) -> bool:
     Only fields of the document itself are known.
     """
     return any(field.db_field == name and not field.null for field in model._fields.values())
+
+
+def may_lack(model: Any, name: str) -> bool:
+    """Return whether a new document of a model may be stored without a field, by database name."""
+    return all(
+        not field.required and field.default is None and not field.null and not field.primary_key
+        for field in model._fields.values()
+        if field.db_field == name
+    )
 
 
 def knows_path(model: Any, path: str) -> bool | None:

@@ -18,6 +18,7 @@ from pymongo.errors import OperationFailure
 from lazymig.engines.access import all_of, ids_of, is_mongomock, key_of, on_primary
 from lazymig.engines.pending import RuleStatus, find_active, status_of
 from lazymig.odm.plans import plan_for
+from lazymig.odm.sealed import read_sealed
 from lazymig.operations.journal import JOURNAL
 from lazymig.operations.journal.collection import client_now
 from lazymig.operations.journal.entries import Sample
@@ -64,7 +65,7 @@ def standing_of(collection: Collection[Any], plan: Plan, journal: str) -> list[R
     :param journal: the name of the journal's collection.
     :raises pymongo.errors.PyMongoError: the connection, or the right to read.
     """
-    statuses = status_of(collection, plan)
+    statuses = status_of(collection, plan, read_sealed(collection, plan))
     if not any(status.remaining for status in statuses) and not _holds_some(collection):
         return [replace(status, exists=False) for status in statuses]
     waiting = _waiting(collection, plan, journal)
@@ -82,7 +83,7 @@ def active_rules(collection: Collection[Any], plan: Plan, journal: str) -> set[s
     :raises pymongo.errors.PyMongoError: the connection, or the right to read.
     """
     rules = (*plan.lazy, *plan.bulk)
-    active = find_active(collection, plan)
+    active = find_active(collection, plan, read_sealed(collection, plan))
     matched = any(rule.target is not None and rule.name in active for rule in rules)
     if not matched and not _holds_some(collection):
         return {rule.name for rule in rules}
@@ -106,6 +107,7 @@ class RuleStanding(JsonValue):
         more old ones came; `None` if unknown.
     :ivar quarantined: documents that bulk runs have refused by it and that still wait for it.
     :ivar removable: no document needs it any more.
+    :ivar sealed: MongoDB refuses documents that its target matches.
     """
 
     name: str
@@ -116,6 +118,7 @@ class RuleStanding(JsonValue):
     rate: float | None
     quarantined: int
     removable: bool
+    sealed: bool
     status: RuleStatus = field(metadata=NOT_IN_JSON)
 
     @property
@@ -274,5 +277,6 @@ def _standing(status: RuleStatus, total: int, last: Sample | None, at: datetime)
         rate=rate,
         quarantined=status.quarantined,
         removable=status.removable,
+        sealed=status.sealed,
         status=status,
     )

@@ -12,7 +12,7 @@ from lazymig.rules.plan import feeds
 from lazymig.updates.convergence import ends_match, facts_after, leads_to
 from lazymig.updates.knowledge import Fact
 
-__all__ = ["certain_cycles", "may_be_reopened"]
+__all__ = ["certain_cycles", "may_be_reopened", "may_lead_to"]
 
 # So many take a tenth of a second when the class is defined.
 _MOST_PAIRS: Final = 5_000
@@ -55,6 +55,16 @@ def may_be_reopened(lazy: Sequence[BoundRule]) -> list[BoundRule]:
     """The rules whose target may match again after a later one, as far as is known."""
     found = {rule.name: rule for rule, _, answer in _answers(lazy) if answer is not False}
     return list(found.values())
+
+
+def may_lead_to(rule: BoundRule, other: BoundRule) -> bool:
+    """Return whether a rule may leave a document as the target of another one looks for it."""
+    if not feeds(rule, other):
+        return False
+    facts = _facts_after(rule)
+    if not facts or other.matcher is None:
+        return True
+    return leads_to(facts, other.matcher.tree) is not False
 
 
 def _answers(lazy: Sequence[BoundRule]) -> Iterator[tuple[BoundRule, BoundRule, bool | None]]:

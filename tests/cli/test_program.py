@@ -106,7 +106,7 @@ def test_the_help_names_every_command_in_the_order_of_use(shell):
     lines = shell("--help").out.partition("Commands:\n")[2].splitlines()
     assert [line.split()[0] for line in lines] == [
         *("status", "preview", "migrate", "runs", "pause", "resume", "stop", "slow"),
-        *("quarantine", "restore", "check", "diff", "new", "finish", "report", "demo"),
+        *("quarantine", "restore", "check", "diff", "new", "finish", "seal", "report", "demo"),
     ]
     assert [line for line in lines if line.endswith("...")] == []
 

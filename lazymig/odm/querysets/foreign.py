@@ -11,7 +11,7 @@ from mongoengine.connection import ConnectionFailure
 from lazymig.engines.reading.labelled import labelled
 from lazymig.engines.settling import Search
 from lazymig.odm.plans import root_of
-from lazymig.odm.querysets.rewrites import Need, bring_up, rewrites_of
+from lazymig.odm.querysets.rewrites import Need, bring_up, rewrites_in
 from lazymig.odm.schema import is_concrete
 from lazymig.odm.stored import shown_as_stored
 from lazymig.query.aggregations import Reach, reaches
@@ -56,7 +56,7 @@ def settle_reaches(queryset: Any, pipeline: Any, max_time_ms: Any, comment: Any)
             database = database.client[reach.database]
         other = labelled(database[reach.collection], comment, max_time_ms)
         for model in _models_reached(queryset, database, reach):
-            rewrites = None if shown_as_stored(model) else rewrites_of(model)
+            rewrites = None if shown_as_stored(model) else rewrites_in(model, other)
             if rewrites is None:
                 continue
             rules = rewrites.writing(reach.paths)

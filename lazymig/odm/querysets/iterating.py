@@ -26,7 +26,8 @@ from lazymig.odm.plans import family_of, root_of
 from lazymig.odm.querysets.batches import Batches
 from lazymig.odm.querysets.seeing import SeeThroughQuerySet
 from lazymig.odm.querysets.steady import StepByStep, may_walk_an_index, requery_of
-from lazymig.rules.plan import Family, Plan
+from lazymig.odm.sealed import family_in
+from lazymig.rules.plan import Family
 
 __all__ = ["IteratingQuerySet"]
 
@@ -126,19 +127,18 @@ class IteratingQuerySet(SeeThroughQuerySet):
         return not (self._as_pymongo or self._lazymig_reads_stored())
 
     def _lazymig_family(self) -> Family:
-        family = family_of(self._document)
+        """The plans of the collection, without the rules that are sealed at this moment."""
+        family = family_in(self._document, self._collection, self._read_preference)
         assert family is not None, "a live queryset class belongs to a model with rules"
         return family
 
     def _lazymig_loading(self) -> Loading:
-        family, asked = self._lazymig_family(), self._lazymig_asked_for()
+        family = self._lazymig_family()
+        asked = asked_for(family, self._lazymig_projection())
         build: Build = partial(builder_of(self._document), _auto_dereference=self._auto_dereference)
         if asks_for_all(family, asked):
             build = marking(build, self._collection)
         return Loading(family, self._lazymig_source(), build, asked)
-
-    def _lazymig_asked_for(self) -> Mapping[Plan, Plan] | None:
-        return asked_for(self._lazymig_family(), self._lazymig_projection())
 
     def _lazymig_projection(self) -> Mapping[str, Any] | None:
         """The projection as the user asked for it; `None` for whole documents."""
@@ -151,12 +151,12 @@ class IteratingQuerySet(SeeThroughQuerySet):
 
     def _lazymig_hides_id(self) -> bool:
         fields = self._lazymig_carried_fields
-        if not fields or fields.as_dict().get("_id") != 0:
+        if not fields or fields.as_dict().get("_id") != 0 or not self._lazymig_iterates():
             return False
-        return self._lazymig_iterates() and (
-            bool(self._lazymig_asked_for())
-            or may_rescue(self._lazymig_family(), self._lazymig_projection())
-        )
+        # A cursor outlasts what is known of seals.
+        family, projection = family_of(self._document), self._lazymig_projection()
+        assert family is not None, "a live queryset class belongs to a model with rules"
+        return bool(asked_for(family, projection)) or may_rescue(family, projection)
 
     @property
     def _cursor_args(self) -> dict[str, Any]:
@@ -181,8 +181,12 @@ class IteratingQuerySet(SeeThroughQuerySet):
             with self._lazymig_with({"_loaded_fields": fields}):
                 projection = self._cursor_args.get("projection")
             positional = self._lazymig_positional(projection)
+        collection = self._lazymig_own_collection()
+        if self._read_preference is not None:
+            # What is read from a secondary may be older than a seal.
+            collection = collection.with_options(read_preference=self._read_preference)
         return Source(
-            self._lazymig_own_collection(),
+            collection,
             projection,
             self._lazymig_hides_id(),
             lone or self._lazymig_lone,

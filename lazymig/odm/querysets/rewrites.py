@@ -11,6 +11,7 @@ from lazymig.engines.access import all_of, is_mongomock
 from lazymig.engines.settling import Found, Refusal, Search, find_old, rules_matching, settle
 from lazymig.errors import SettleLimitExceeded
 from lazymig.odm.plans import family_of, once_per_family
+from lazymig.odm.sealed import family_in
 from lazymig.query.joining import any_of
 from lazymig.redaction import shape_of
 from lazymig.rules.bound_rule import BoundRule
@@ -20,7 +21,15 @@ from lazymig.rules.rewrite.rewriter import Rewriter
 from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, simplify
 from lazymig.rules.rewrite.steps import asks_expressions, opaque_step, steps_of
 
-__all__ = ["Need", "Rewrites", "RewrittenFilter", "bring_up", "rewrites_of", "rewritten_filter"]
+__all__ = [
+    "Need",
+    "Rewrites",
+    "RewrittenFilter",
+    "bring_up",
+    "rewrites_in",
+    "rewrites_of",
+    "rewritten_filter",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -191,15 +200,28 @@ class Need:
 
 
 def rewrites_of(model: Any) -> Rewrites | None:
-    """The rules that queries of a model see through; `None` if there are none.
+    """The rules that queries of a model see through, sealed or not; `None` if there are none.
 
     The rules of a handler with `see_through = False` are left out.
     """
     family = family_of(model)
-    rewrites = None if family is None else _rewrites_of(family)
-    if family is None or rewrites is None or not rewrites.asks_expressions:
+    return None if family is None else _rewrites_on(family, model._get_db())
+
+
+def rewrites_in(model: Any, collection: Any, read_preference: Any = None) -> Rewrites | None:
+    """The rules that queries of a model see through in a collection, without those sealed there.
+
+    :param read_preference: that of the queries, `None` for the collection's.
+    """
+    family = family_in(model, collection, read_preference)
+    return None if family is None else _rewrites_on(family, collection.database)
+
+
+def _rewrites_on(family: Family, database: Any) -> Rewrites | None:
+    rewrites = _rewrites_of(family)
+    if rewrites is None or not rewrites.asks_expressions:
         return rewrites
-    return _plain_rewrites_of(family) if is_mongomock(model._get_db()) else rewrites
+    return _plain_rewrites_of(family) if is_mongomock(database) else rewrites
 
 
 @once_per_family

@@ -17,13 +17,14 @@ from mongoengine.queryset import transform
 
 from lazymig.engines.reading.labelled import labelled
 from lazymig.engines.settling import Search, find_refused
+from lazymig.odm.indexes import untouched_collection
 from lazymig.odm.querysets.former import FormerClassesQuerySet
 from lazymig.odm.querysets.rewrites import (
     Need,
     Rewrites,
     RewrittenFilter,
     bring_up,
-    rewrites_of,
+    rewrites_in,
     rewritten_filter,
 )
 from lazymig.odm.schema import field_path
@@ -44,7 +45,7 @@ class SettlingQuerySet(FormerClassesQuerySet):
         "_lazymig_still",
     )
 
-    _lazymig_seen: tuple[Any, RewrittenFilter] | None = None
+    _lazymig_seen: tuple[Any, Rewrites, RewrittenFilter] | None = None
 
     # The filter is sent unchanged: everything that it may find has been settled.
     _lazymig_settled = False
@@ -77,17 +78,21 @@ class SettlingQuerySet(FormerClassesQuerySet):
 
     def _lazymig_filter(self, query: Mapping[str, Any], rewrites: Rewrites) -> RewrittenFilter:
         seen = self._lazymig_seen
-        if seen is None or seen[0] is not query:
+        # A rule may be sealed, or unsealed, at any moment.
+        if seen is None or seen[0] is not query or seen[1] is not rewrites:
             rewritten = rewritten_filter(
                 self._document, query, rewrites, collation=self._collation is not None
             )
-            seen = self._lazymig_seen = (query, rewritten)
-        return seen[1]
+            seen = self._lazymig_seen = (query, rewrites, rewritten)
+        return seen[2]
 
-    def _lazymig_rewrites(self) -> Rewrites | None:
+    def _lazymig_rewrites(self, *, of_model: bool = False) -> Rewrites | None:
         if self._as_pymongo or self._lazymig_shows_stored():
             return None
-        return rewrites_of(self._document)
+        collection = self._collection
+        if of_model or self._lazymig_of_model:
+            collection = untouched_collection(self._document)
+        return rewrites_in(self._document, collection, self._read_preference)
 
     def _lazymig_bring_up(
         self,
@@ -110,7 +115,7 @@ class SettlingQuerySet(FormerClassesQuerySet):
             return
         collection = self._collection
         if self._lazymig_of_model:
-            collection = self._document._get_db()[self._document._get_collection_name()]
+            collection = untouched_collection(self._document)
         queries = [rewritten.within]
         if self._lazymig_settled and rewritten.within is not query:
             # Neither may what will match be overlooked, nor what matches no more be hit.
@@ -150,7 +155,7 @@ class SettlingQuerySet(FormerClassesQuerySet):
         :param of_model: MongoEngine reads the model's own collection for it.
         :param options: what it obeys in place of the queryset's own options.
         """
-        rewrites = self._lazymig_rewrites()
+        rewrites = self._lazymig_rewrites(of_model=of_model)
         if rewrites is None or self._none or self._empty:
             return self
         queryset = self.clone()

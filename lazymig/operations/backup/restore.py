@@ -19,6 +19,7 @@ from pymongo.errors import BulkWriteError, OperationFailure
 
 from lazymig.engines.access import is_mongomock, writable
 from lazymig.engines.driver_errors import is_document_error
+from lazymig.engines.validators import INVALID, seals_known
 from lazymig.errors import LeaseLost, RunOptionError
 from lazymig.operations.backup.chain import UNKNOWN, Chain, Origin
 from lazymig.operations.backup.files import batched, digest, stored_now
@@ -189,6 +190,8 @@ class _Restore:
         self._lease: Lease | None = None
         self._part = _Tally()
         self._done = 0
+        # The seals of the collection; they are asked for when the first document is refused.
+        self._seals: tuple[str, ...] | None = None
 
     def run(self) -> None:
         """Read the files twice: to learn each document's chain of changes, and to put back."""
@@ -322,7 +325,7 @@ class _Restore:
                 raise
             result = exc.details
             for entry in result["writeErrors"]:
-                refused[entry["index"]] = _refusal(entry)
+                refused[entry["index"]] = self._refusal(entry)
         except InvalidBSON:
             self._carry_out_unanswered(writes)
             return
@@ -352,7 +355,7 @@ class _Restore:
                 except BulkWriteError as exc:
                     if not is_document_error(exc):
                         raise
-                    problem = _refusal(exc.details["writeErrors"][0])
+                    problem = self._refusal(exc.details["writeErrors"][0])
                 except InvalidBSON:
                     problem = "MongoDB refused it, and its reason cannot be decoded"
                 now = stored_now(self._collection, [write.element])
@@ -360,6 +363,21 @@ class _Restore:
                     self._conflict(write.element, problem)
                     continue
             self._part.restored += 1
+
+    def _refusal(self, entry: Mapping[str, Any]) -> str:
+        """What MongoDB has said of a write, without the stored values that it quotes."""
+        said = str(entry.get("errmsg")).partition("{")[0].strip()
+        problem = f"MongoDB refused it: {said.removesuffix('dup key:').strip()}"
+        if entry.get("code") != INVALID:
+            return problem
+        if self._seals is None:
+            self._seals = seals_known(self._collection)
+        if not self._seals:
+            return problem
+        return (
+            f"{problem}; sealed are {', '.join(self._seals)}, and MongoDB takes back no document "
+            "that one of them looks for; unseal them (lazymig seal --unseal) and restore again"
+        )
 
     def _conflict(self, element: bytes, reason: str) -> None:
         self._part.conflict_count += 1
@@ -369,12 +387,6 @@ class _Restore:
             )
             document_id = value_of(element, options)
             self._part.conflicts.append(RestoreConflict(self._name, document_id, reason))
-
-
-def _refusal(entry: Mapping[str, Any]) -> str:
-    """What MongoDB has said of a write, without the stored values that it quotes."""
-    said = str(entry.get("errmsg")).partition("{")[0].strip()
-    return f"MongoDB refused it: {said.removesuffix('dup key:').strip()}"
 
 
 def _is_still(now: bytes, document: bytes) -> dict[str, Any]:

@@ -1,0 +1,340 @@
+"""The seals of collections as far as this process knows them, and the rules that are left then.
+
+A sealed rule matches no document, and MongoDB sees to it that none comes: it is left out of what a
+load, a save or a query has to do. A collection is asked for its seals by a thread of its own, so
+that no request waits for that; without an answer, or with one that is too old, nothing is sealed,
+which is always right.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
+from contextvars import Context
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import pymongo
+from pymongo.errors import OperationFailure
+
+from lazymig.engines.access import is_mongomock
+from lazymig.engines.driver_errors import is_away
+from lazymig.engines.sessions import session_of
+from lazymig.engines.validators import Seal, Validator, read_validator, seal_of
+from lazymig.odm.plans import family_of, once_per_family
+from lazymig.odm.schema import collection_of
+from lazymig.redaction import excerpt
+from lazymig.rules.order import starting_rules
+from lazymig.rules.plan import Family, Plan
+
+__all__ = [
+    "SealWatch",
+    "family_in",
+    "forget_seals",
+    "learn_seals",
+    "read_sealed",
+    "refresh_seals",
+    "sealed_rules",
+]
+
+logger = logging.getLogger(__name__)
+
+# What was heard is forgotten after so many times `seal_refresh`, if nothing is heard anew.
+_TRUSTED: Final = 10
+
+# Seconds that the thread waits for an answer.
+_PATIENCE: Final = 10
+
+_PRIMARY: Final = 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Seals:
+    """The seals that count in a collection: rules, each with the digest of what is refused."""
+
+    marks: frozenset[tuple[str, str]]
+    uuid_representation: int
+
+
+class _Knowledge:
+    """What is known of one collection: of when it is, and when it was last asked for."""
+
+    __slots__ = ("asked", "changes", "failed", "heard", "never", "seals")
+
+    def __init__(self, now: float, *, never: bool = False) -> None:
+        self.seals: _Seals | None = None
+        self.heard = now
+        # The first time comes late: a short process needs none, and a test is not disturbed.
+        self.asked = now
+        self.never = never
+        self.failed = False
+        self.changes = 0
+
+
+class SealWatch:
+    """Looks at the options of collections now and then, and knows the families without the rest.
+
+    :param clock: seconds, from any moment on.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        # Where a client keeps what is known of its collections, and each of these its own.
+        self._place = f"_lazymig_seals_{id(self)}"
+        self._interned: dict[Any, _Seals] = {}
+        self.reset()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.reset)
+
+    def reset(self) -> None:
+        """Forget the threads at work: a forked process has none of them."""
+        self._lock = threading.Lock()
+        # What the thread of each client is still to ask, by the identity of the client.
+        self._queues: dict[int, deque[tuple[_Knowledge, Any]]] = {}
+
+    def family(self, family: Family, collection: Any, read_preference: Any = None) -> Family:
+        """The plans of a collection without the rules that are sealed there.
+
+        :param family: all plans of the collection's models.
+        :param read_preference: that of what is about to be read, `None` for the collection's.
+        """
+        refresh = _refresh_of(family)
+        if refresh is None:
+            return family
+        knowledge = vars(collection).get(self._place)
+        if knowledge is None:
+            knowledge = self._knowledge_of(collection)
+        if knowledge.never:
+            return family
+        now = self._clock()
+        if now - knowledge.asked >= refresh:
+            self._ask_later(knowledge, collection, now)
+        seals = knowledge.seals
+        if seals is None or now - knowledge.heard > _TRUSTED * refresh:
+            return family
+        preference = collection.read_preference if read_preference is None else read_preference
+        # A secondary may be as it was before, and so may what a session has begun to read.
+        if preference.mode != _PRIMARY or session_of(collection) is not None:
+            return family
+        known: dict[_Seals, Family] = _unsealed(family)
+        found = known.get(seals)
+        if found is None:
+            found = known[seals] = _without(family, seals)
+        return found
+
+    def refresh(self, collection: Any) -> None:
+        """Ask a collection for its seals now.
+
+        :raises pymongo.errors.PyMongoError: the connection, or the right to list collections.
+        """
+        knowledge = self._knowledge_of(collection)
+        if not knowledge.never:
+            self._ask(knowledge, collection)
+
+    def forget(self, collection: Any) -> None:
+        """Take the rules of a collection for unsealed, until it is asked again."""
+        knowledge = self._knowledge_of(collection)
+        with self._lock:
+            knowledge.changes += 1
+            knowledge.seals = None
+
+    def _knowledge_of(self, collection: Any) -> _Knowledge:
+        if is_mongomock(collection):
+            knowledge = _Knowledge(0, never=True)
+        else:
+            with self._lock:
+                of_client = vars(collection.database.client).setdefault(self._place, {})
+                key = collection.database.name, collection.name
+                knowledge = of_client.get(key) or _Knowledge(self._clock())
+                of_client[key] = knowledge
+        # An application's collection lives as long as its model.
+        vars(collection)[self._place] = knowledge
+        return knowledge
+
+    def _ask_later(self, knowledge: _Knowledge, collection: Any, now: float) -> None:
+        client = id(collection.database.client)
+        with self._lock:
+            knowledge.asked = now
+            queue = self._queues.get(client)
+            if queue is not None:
+                queue.append((knowledge, collection))
+                return
+            self._queues[client] = deque([(knowledge, collection)])
+        # Not in the context of the request: its session and its time limit are not the thread's.
+        thread = threading.Thread(
+            target=Context().run, args=(self._work, client), name="lazymig-seals", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:
+            # The process is about to end, or has no more threads.
+            with self._lock:
+                self._queues.pop(client, None)
+
+    def _work(self, client: int) -> None:
+        queues = self._queues
+        while True:
+            with self._lock:
+                queue = queues[client]
+                if not queue:
+                    del queues[client]
+                    return
+                knowledge, collection = queue.popleft()
+            try:
+                with pymongo.timeout(_PATIENCE):
+                    self._ask(knowledge, collection)
+                knowledge.failed = False
+            except Exception as exc:
+                log = logger.debug if knowledge.failed else logger.warning
+                knowledge.failed = True
+                log(
+                    "%s: its seals could not be read, so that its rules are taken for unsealed in "
+                    "a while: %s",
+                    collection.full_name,
+                    excerpt(exc),
+                )
+
+    def _ask(self, knowledge: _Knowledge, collection: Any) -> None:
+        changes, now = knowledge.changes, self._clock()
+        validator = read_validator(collection)
+        seals = self._seals_of(validator, collection.codec_options.uuid_representation)
+        with self._lock:
+            if knowledge.changes == changes:
+                knowledge.seals = seals
+                knowledge.heard = knowledge.asked = now
+
+    def _seals_of(self, validator: Validator | None, uuid_representation: int) -> _Seals | None:
+        counting = () if validator is None else validator.counting
+        if not counting:
+            return None
+        marks = frozenset((seal.rule, seal.digest) for seal in counting)
+        # The collections of many tenants have the same seals, and share what is made of them.
+        key = marks, uuid_representation
+        return self._interned.setdefault(key, _Seals(*key))
+
+
+@once_per_family
+def _refresh_of(family: Family) -> float | None:
+    """The least `seal_refresh` of the handlers; `None` if one of them looks for no seals."""
+    found = [plan.handler_class.seal_refresh for plan in family.plans]
+    return None if None in found or not found else min(found)
+
+
+@once_per_family
+def _unsealed(_family: Family) -> dict[_Seals, Family]:
+    """What is left of a family, by the seals."""
+    return {}
+
+
+def _without(family: Family, seals: _Seals) -> Family:
+    """A family without the rules that are sealed; the same if none is."""
+    left = {
+        plan: _plan_without(plan, _sealed_in(plan, seals.marks, seals.uuid_representation))
+        for plan in family.plans
+    }
+    if all(plan is kept for plan, kept in left.items()):
+        return family
+    return Family(
+        None if family.root is None else left[family.root],
+        {name: None if plan is None else left[plan] for name, plan in family.by_class.items()},
+    )
+
+
+def sealed_rules(plan: Plan, seals: Iterable[Seal], uuid_representation: int) -> frozenset[str]:
+    """The names of the rules of a plan that are sealed with the target that they have today."""
+    digests = {(seal.rule, seal.digest) for seal in seals}
+    return _sealed_in(plan, digests, uuid_representation) if digests else frozenset()
+
+
+def read_sealed(collection: Any, plan: Plan) -> frozenset[str]:
+    """The names of the rules of a plan that are sealed in a collection, which is asked now.
+
+    For whoever may not list the collections there are none, nor on mongomock.
+
+    :raises pymongo.errors.PyMongoError: the connection.
+    """
+    if is_mongomock(collection):
+        return frozenset()
+    try:
+        validator = read_validator(collection)
+    except OperationFailure as exc:
+        if is_away(exc):
+            raise
+        logger.debug("%s: its seals are not read: %s", collection.full_name, excerpt(exc))
+        return frozenset()
+    seals = () if validator is None else validator.counting
+    return sealed_rules(plan, seals, collection.codec_options.uuid_representation)
+
+
+def _sealed_in(
+    plan: Plan, marks: AbstractSet[tuple[str, str]], uuid_representation: int
+) -> frozenset[str]:
+    names = {name for name, _digest in marks}
+    sealed = set()
+    for rule in (*plan.lazy, *plan.bulk):
+        if rule.name not in names or rule.target is None or rule.once is not None:
+            continue
+        try:
+            seal = seal_of(plan.class_filter, rule, uuid_representation)
+        except Exception:  # noqa: S112 - an encoder of the application may raise anything
+            continue
+        if (seal.rule, seal.digest) in marks:
+            sealed.add(rule.name)
+    return frozenset(sealed)
+
+
+def _plan_without(plan: Plan, sealed: frozenset[str]) -> Plan | None:
+    if not sealed:
+        return plan
+    lazy = tuple(rule for rule in plan.lazy if rule.name not in sealed)
+    if not lazy and not plan.claims:
+        return None
+    return replace(
+        plan,
+        lazy=lazy,
+        starting=starting_rules(lazy, plan.class_filter),
+        validates=plan.validates and bool(lazy),
+    )
+
+
+_watch: Final = SealWatch()
+
+
+def family_in(model: Any, collection: Any, read_preference: Any = None) -> Family | None:
+    """The plans that count in a collection, without the rules that are known to be sealed there.
+
+    :param model: a model of the collection, or of one with the same models.
+    :param read_preference: that of what is about to be read, `None` for the collection's.
+    :return: `None` if no class has a lazy rule or a once rule.
+    :raises UpdateQueryError: a rule writes a path that no class of the collection knows.
+    """
+    family = family_of(model)
+    return None if family is None else _watch.family(family, collection, read_preference)
+
+
+def refresh_seals(*models: Any) -> None:
+    """Ask the collections of these models for their seals now.
+
+    Without it a process asks for the first time when it has used a model for `seal_refresh`
+    seconds. To be called where an application begins, so that its first operations know.
+
+    :param models: document classes with the mixin.
+    :raises pymongo.errors.PyMongoError: the connection, or the right to list collections.
+    """
+    for model in models:
+        _watch.refresh(collection_of(model))
+
+
+def learn_seals(collection: Any) -> None:
+    """Ask a collection for its seals now; see `refresh_seals`."""
+    _watch.refresh(collection)
+
+
+def forget_seals(collection: Any) -> None:
+    """Take the rules of a collection for unsealed in this process, until it is asked again."""
+    _watch.forget(collection)
