@@ -32,6 +32,7 @@ from lazymig.errors import (
     RunOptionError,
     RunTakenOver,
     SettleLimitExceeded,
+    SettlingWarning,
     UpdateQueryError,
     WorkerFailed,
 )
@@ -100,6 +101,7 @@ __all__ = [
     "RunOptions",
     "RunTakenOver",
     "SettleLimitExceeded",
+    "SettlingWarning",
     "UpdateQueryError",
     "WorkerFailed",
     "as_stored",

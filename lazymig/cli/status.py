@@ -56,11 +56,12 @@ def _show(session: Session, standing: ModelStanding) -> None:
         session.output.print("  its handler has no rules")
         return
     session.output.table(
-        ("rule", "scope", "remaining", "total", "done", "rate", "removable"),
+        ("rule", "scope", "form", "remaining", "total", "done", "rate", "removable"),
         [
             (
                 rule.name,
                 rule.scope,
+                rule.form,
                 "unknown" if rule.remaining is None else f"{rule.remaining:,}",
                 f"{rule.total:,}",
                 "" if rule.done is None else _percent(rule.done),
@@ -69,7 +70,7 @@ def _show(session: Session, standing: ModelStanding) -> None:
             )
             for rule in standing.rules
         ],
-        right=(2, 3, 4, 5),
+        right=(3, 4, 5, 6),
     )
     for rule in standing.rules:
         if rule.quarantined:
@@ -79,6 +80,9 @@ def _show(session: Session, standing: ModelStanding) -> None:
                 2,
                 "red",
             )
+        if rule.remaining != 0:
+            for text in rule.advice:
+                session.output.indented(f"{rule.name}: {text}", 2, "yellow")
 
 
 def _percent(share: float) -> str:

@@ -26,8 +26,11 @@ from lazymig.operations.journal.journal import Journal
 from lazymig.operations.journal.refusals import refusals
 from lazymig.raw.json_values import NOT_IN_JSON, Bounds, JsonValue
 from lazymig.reports.drift.documents import class_filter_of
+from lazymig.rules.bound_rule import Form
 from lazymig.rules.plan import Plan
+from lazymig.rules.remedies import said_of_python
 from lazymig.rules.rule import Scope
+from lazymig.rules.translation import LeftToPython
 
 __all__ = [
     "ModelStanding",
@@ -106,6 +109,10 @@ class RuleStanding(JsonValue):
         more old ones came; `None` if unknown.
     :ivar quarantined: documents that bulk runs have refused by it and that still wait for it.
     :ivar removable: no document needs it any more.
+    :ivar form: `"static"`, `"translated"` (the server computes it) or `"python"`.
+    :ivar left_to_python: why a computed rule is not translated; `None` for others.
+    :ivar settles: the operations that have old documents migrated by it first, in words; `None` if
+        there are none.
     """
 
     name: str
@@ -116,12 +123,23 @@ class RuleStanding(JsonValue):
     rate: float | None
     quarantined: int
     removable: bool
+    form: Form
+    left_to_python: LeftToPython | None
+    settles: str | None
     status: RuleStatus = field(metadata=NOT_IN_JSON)
 
     @property
     def lasts(self) -> bool:
         """Return whether documents may still match once it was applied: a bulk rule's alone."""
         return self.scope == "bulk" and self.status.converges is False
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """Why the rule is computed in Python, what that brings about, and the form that would not.
+
+        Empty for a rule that is not, or of which there is nothing to say.
+        """
+        return said_of_python(self.left_to_python, self.settles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,5 +292,8 @@ def _standing(status: RuleStatus, total: int, last: Sample | None, at: datetime)
         rate=rate,
         quarantined=status.quarantined,
         removable=status.removable,
+        form=status.form,
+        left_to_python=status.left_to_python,
+        settles=status.settles,
         status=status,
     )

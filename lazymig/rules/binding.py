@@ -18,9 +18,8 @@ from lazymig.rules.bound_rule import BoundRule, Kind
 from lazymig.rules.document import DocumentChanged
 from lazymig.rules.rule import Evaluation, Rule, RuleHandler, evaluate
 from lazymig.rules.symbols import Decisions, SymbolicDocument, settle_symbols
-from lazymig.rules.tracing.paths import Traced, check_declared, is_read_within, trace
-from lazymig.rules.translating import translate
-from lazymig.rules.translation import LeftToPython, Translation
+from lazymig.rules.tracing.paths import Traced, check_declared, trace
+from lazymig.rules.translated import as_translated
 from lazymig.rules.variation import varies_by_call
 from lazymig.updates.convergence import ends_match, keeps_match
 from lazymig.updates.update import (
@@ -286,32 +285,7 @@ class _Binder:
             converges = False
         bound = self._computed("dynamic", matcher, traced, _seen(forms, read), converges=converges)
         bound = replace(bound, by_hand=by_hand, asks=bound.asks | (probe.asked & _OUTSIDE))
-        return bound if bound.asks else self._translated(bound, matcher)
-
-    def _translated(self, bound: BoundRule, matcher: Matcher) -> BoundRule:
-        """A computed rule with what the server can do of it; the paths stay those of its method."""
-        target = matcher.query
-        found = translate(self.rule, self.handler_class, self.doc_class, target, matcher.tree)
-        if isinstance(found, LeftToPython):
-            return replace(bound, left_to_python=found)
-        if not self._is_as_declared(bound, found):
-            # Each update that the method computes is held against what it declares.
-            reason = "it is not certain to read and write only what it declares"
-            return replace(bound, left_to_python=LeftToPython(self.rule.name, None, reason))
-        if bound.converges is not True and not ends_match(matcher.tree, found.update):
-            reason = "what it sets does not provably end the match of its target"
-            return replace(bound, left_to_python=LeftToPython(self.rule.name, None, reason))
-        if found.guard is not None:
-            return replace(bound, translation=found)
-        return replace(bound, kind="static", update=found.update, converges=True, translation=found)
-
-    def _is_as_declared(self, bound: BoundRule, found: Translation) -> bool:
-        if bound.declares and not bound.covers(found.update):
-            return False
-        if self.inputs is None:
-            return True
-        read = read_paths(found.update)
-        return read is not None and all(is_read_within(path, self.inputs) for path in read)
+        return bound if bound.asks else as_translated(bound, matcher, self.inputs)
 
     def _trace(self) -> Traced:
         return trace(self.rule.method, self.handler_class, self.doc_class)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lazymig.raw.json_values import JsonValue
+
 __all__ = ["LeftToPython", "Translation"]
 
 
@@ -24,7 +26,7 @@ class Translation:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftToPython:
+class LeftToPython(JsonValue):
     """Why a rule is computed in Python: the first expression without an exact equal on the server.
 
     :ivar expression: the source text of the expression, or of the statement's first line.
@@ -35,3 +37,7 @@ class LeftToPython:
     expression: str
     line: int | None
     reason: str
+
+    def __str__(self) -> str:
+        line = "" if self.line is None else f" in line {self.line}"
+        return f"{self.reason} ({self.expression}{line})"

@@ -14,10 +14,10 @@ __all__ = ["translate"]
 
 def translate(
     rule: Rule,
-    handler_class: type[RuleHandler],
-    doc_class: Any,
-    target: Mapping[str, Any],
-    tree: Node,
+    _handler_class: type[RuleHandler],
+    _doc_class: Any,
+    _target: Mapping[str, Any],
+    _tree: Node,
 ) -> Translation | LeftToPython:
     """Translate nothing as yet."""
     return LeftToPython(rule.name, None, "no rule is translated as yet")
