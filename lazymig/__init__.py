@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from lazymig.reports.dryrun.preview import PreviewReport
     from lazymig.reports.page.page import render_report, write_report
     from lazymig.rules.once import once
+    from lazymig.updates.each import each
 
 __all__ = [
     "BackupFailed",
@@ -107,6 +108,7 @@ __all__ = [
     "as_stored",
     "check_documents",
     "diff",
+    "each",
     "once",
     "render_report",
     "restore",
@@ -139,6 +141,7 @@ _HOMES = {
         "reports.dryrun.preview": "PreviewReport",
         "reports.page.page": "render_report write_report",
         "rules.once": "once",
+        "updates.each": "each",
     }.items()
     for name in names.split()
 }

@@ -165,7 +165,7 @@ def _condition(name: Any, value: Any, *, nested: bool) -> Iterator[Node]:
     elif name in TOP_OPERATORS:
         if nested and not TOP_OPERATORS[name].inside:
             raise malformed((), name, "stands inside $elemMatch; move it to the top of the query")
-        yield Opaque()
+        yield Opaque(name, value)
     elif name.startswith("$") and not is_reference(name):
         raise malformed((), name, "is no operator at the top of a query; use a path, or $and")
     else:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from lazymig.query import checks
 from lazymig.query.checks import Judge, Test
+from lazymig.query.evaluating import compile_expression
 from lazymig.query.operators import OPERATORS, asks_elements
 from lazymig.query.tree import And, Compare, Node, Not, Opaque
 from lazymig.raw.values import (
@@ -36,7 +37,7 @@ def judge_of(node: Node) -> Judge:
     if isinstance(node, Not):
         return _negated(judge_of(node.part))
     if isinstance(node, Opaque):
-        return lambda _: None
+        return _evaluated(node) or (lambda _: None)
     judges = tuple(map(judge_of, node.parts))
     if len(judges) == 1:
         return judges[0]
@@ -66,7 +67,13 @@ def is_exact(node: Node) -> bool:
         return test_of(node).judged
     if isinstance(node, Not):
         return is_exact(node.part)
-    return not isinstance(node, Opaque) and all(map(is_exact, node.parts))
+    if isinstance(node, Opaque):
+        return _evaluated(node) is not None
+    return all(map(is_exact, node.parts))
+
+
+def _evaluated(node: Opaque) -> Judge | None:
+    return compile_expression(node.operand) if node.operator == "$expr" else None
 
 
 def _element_test(leaf: Compare, inner: Node) -> Test:

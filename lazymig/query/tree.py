@@ -75,7 +75,10 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """What only MongoDB answers."""
+    """What only MongoDB answers; or, if the operator is `$expr`, what `evaluating` may know."""
+
+    operator: str = ""
+    operand: Any = None
 
 
 Node: TypeAlias = "Compare | And | Or | Not | Opaque"
@@ -98,9 +101,9 @@ def fingerprint(node: Node) -> Hashable:
         return "or", frozenset(map(fingerprint, node.parts))
     if isinstance(node, Not):
         return "not", fingerprint(node.part)
-    if isinstance(node, Opaque):
-        return object()
     try:
+        if isinstance(node, Opaque):
+            return (node.operator, encoded(node.operand)) if node.operator else object()
         return node.path, encoded(node.condition())
     except (BSONError, ValueError):
         return object()

@@ -90,6 +90,8 @@ def _looked_at(
         return evaluate(rule, handler_class, doc_class, status=True)
     except DocumentChanged as exc:
         raise RuleDefinitionError(str(exc), **place) from exc
+    except UpdateQueryError as exc:
+        raise UpdateQueryError(exc.problem, **place) from exc
     except Exception as exc:
         raise RuleDefinitionError(
             f"raised {type(exc).__name__}: {exc}, without having looked at a document, so it would "

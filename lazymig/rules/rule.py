@@ -14,6 +14,7 @@ from lazymig.rules.document import (
 )
 from lazymig.rules.once import OnceOptions
 from lazymig.rules.symbols import SymbolicDocument
+from lazymig.updates.each import each_of
 
 __all__ = ["Evaluation", "Rule", "RuleHandler", "Scope", "evaluate"]
 
@@ -152,8 +153,12 @@ def evaluate(
         complete = False
     if "doc" not in frame.asked:
         read = None
+    target = handler.target
+    items = each_of(handler.update)
+    if target is None and items is not None:
+        target = items.target
     return Evaluation(
-        target=handler.target,
+        target=target,
         update=handler.update,
         array_filters=handler.array_filters,
         asked=frozenset(frame.asked),

@@ -10,7 +10,9 @@ from typing import Any, TypeAlias
 
 from lazymig.query.operators import parse
 from lazymig.query.tree import Node
+from lazymig.updates.after_items import after_items, ends_own_match
 from lazymig.updates.aftermath import after_operators
+from lazymig.updates.each import each_of
 from lazymig.updates.knowledge import Fact, ask
 from lazymig.updates.parents import Parents, Path, assumable
 from lazymig.updates.pipelines import after_pipeline
@@ -44,6 +46,9 @@ def ends_match(target: Target, update: Any, array_filters: Any = None) -> bool:
     document afterwards (a constant, a type, presence, absence), and the target is evaluated over
     that knowledge in three-valued logic.
     """
+    items = each_of(update)
+    if items is not None and ends_own_match(items, _tree_of(target)):
+        return True
     return any(answer is False for answer, _ in _answers_after(target, update, array_filters))
 
 
@@ -103,13 +108,15 @@ def _facts_after(formula: Node, update: Any, array_filters: Any) -> Iterator[tup
 
     First without any assumption, then, if that may prove more, with all that can be assumed.
     """
+    items = each_of(update)
     for assumed in (frozenset(), assumable(formula, update)):
         parents = Parents(formula, assumed)
-        after = (
-            after_pipeline(parents, update)
-            if isinstance(update, list)
-            else after_operators(parents, update, array_filters or [])
-        )
+        if items is not None:
+            after = after_items(parents, items)
+        elif isinstance(update, list):
+            after = after_pipeline(parents, update)
+        else:
+            after = after_operators(parents, update, array_filters or [])
         yield after, parents
         if not parents.open_to_arrays:
             break

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 from bson import Decimal128, Int64, ObjectId, Timestamp
 
 from lazymig.query.checks import own_bracket
+from lazymig.query.implication import implies
 from lazymig.query.operators import OPERATORS, comparands
 from lazymig.query.predicates import at_path, test_of
 from lazymig.query.tree import And, Compare, Node, Not, Or, conjuncts, fingerprint
@@ -36,6 +37,7 @@ __all__ = [
     "CONTAINERS",
     "NUMBERS",
     "PRESENT",
+    "SINGLE",
     "UNKNOWN",
     "Absent",
     "Arrays",
@@ -45,6 +47,7 @@ __all__ = [
     "Holds",
     "Lacks",
     "OneOf",
+    "Single",
     "Typed",
     "Unknown",
     "Value",
@@ -120,6 +123,11 @@ class Barren:
 
 
 @dataclass(frozen=True, slots=True)
+class Single:
+    """Whatever is no array; perhaps nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class Each:
     """An array. Elements that satisfy `condition` before (all, for None) are `element` now.
 
@@ -159,7 +167,8 @@ class OneOf:
 
 
 Fact: TypeAlias = (
-    "Absent | Unknown | Value | Typed | Document | Nested | Barren | Each | Holds | Lacks | OneOf"
+    "Absent | Unknown | Value | Typed | Document | Nested | Barren | Single | Each | Holds | Lacks"
+    "| OneOf"
 )
 
 ABSENT: Final = Absent()
@@ -167,6 +176,7 @@ UNKNOWN: Final = Unknown()
 PRESENT: Final = Value(ANY_VALUE)
 BARREN: Final = Barren()
 NESTED: Final = Nested()
+SINGLE: Final = Single()
 ARRAY_TYPE: Final = Typed(frozenset({"array"}))
 
 NUMBERS: Final = frozenset({"int", "long", "double", "decimal"})
@@ -264,6 +274,8 @@ def _ask_leaf(fact: Fact | None, path: tuple[str, ...], leaf: Compare) -> bool |
         return _ask_holds(fact, path, leaf)
     if isinstance(fact, Lacks):
         return _ask_lacks(fact, path, leaf)
+    if isinstance(fact, Single):
+        return _ask_single(path, leaf)
     return None
 
 
@@ -315,6 +327,11 @@ def _ask_barren(path: tuple[str, ...], leaf: Compare) -> bool | None:
     return None
 
 
+def _ask_single(path: tuple[str, ...], leaf: Compare) -> bool | None:
+    """Answer False to what arrays alone satisfy."""
+    return False if not path and leaf.operator in ("$elemMatch", "$size") else None
+
+
 def _agreed(answers: Iterable[bool | None]) -> bool | None:
     distinct = set(answers)
     return distinct.pop() if len(distinct) == 1 else None
@@ -356,8 +373,8 @@ def _ask_each(fact: Each, path: tuple[str, ...], leaf: Compare) -> bool | None:
         inner: Node = replace(leaf, path=path)
         if isinstance(element, Document):
             element = replace(element, array=Arrays.NONE)  # no path goes into an array in an array
-    elif leaf.operator == "$exists":
-        return True
+    elif leaf.operator in ("$exists", "$type"):
+        return _ask_typed(ARRAY_TYPE.types, path, leaf)
     elif leaf.inner is not None:
         inner = leaf.inner
         if fact.nested and ask(inner, NESTED) is not False:
@@ -368,14 +385,8 @@ def _ask_each(fact: Each, path: tuple[str, ...], leaf: Compare) -> bool | None:
         return None
     if isinstance(element, Value) and is_array(element.value):
         return None
-    untouched_fail = not fact.filtered or _implies(inner, fact.condition)
+    untouched_fail = not fact.filtered or implies(inner, fact.condition)
     return False if untouched_fail and ask(inner, element) is False else None
-
-
-def _implies(stronger: Node, weaker: Node) -> bool:
-    """Return whether each conjunct of `weaker` is one of `stronger`."""
-    given = {fingerprint(part) for part in conjuncts(stronger)}
-    return given >= {fingerprint(part) for part in conjuncts(weaker)}
 
 
 def _ask_holds(fact: Holds, path: tuple[str, ...], leaf: Compare) -> bool | None:
@@ -413,7 +424,7 @@ def _ask_lacks(fact: Lacks, path: tuple[str, ...], leaf: Compare) -> bool | None
         return False if _lacks_values(fact, comparands(leaf)) else None
     else:
         inner = replace(leaf, path=())
-    return False if _implies(inner, fact.formula) else None
+    return False if implies(inner, fact.formula) else None
 
 
 def _asks_elements(leaf: Compare) -> bool:

@@ -6,11 +6,12 @@ documents. Updates of operators are read in `aftermath`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from lazymig.query.operators import is_expression
+from lazymig.query.tree import And
 from lazymig.raw.encoding import ANY_VALUE, AnyValue
 from lazymig.raw.values import TYPE_ALIASES
 from lazymig.updates.knowledge import (
@@ -18,21 +19,24 @@ from lazymig.updates.knowledge import (
     ARRAY_TYPE,
     CONTAINERS,
     PRESENT,
+    SINGLE,
     UNKNOWN,
     Absent,
     Arrays,
     Document,
+    Each,
     Fact,
     OneOf,
     Typed,
     Value,
     constant,
     implies_presence,
+    is_present,
 )
 from lazymig.updates.parents import Parents, Path
 from lazymig.updates.update import SET_STAGES, assignments, unset_stage_paths
 
-__all__ = ["after_pipeline"]
+__all__ = ["after_pipeline", "expressed"]
 
 _OBJECT: Final = Typed(frozenset({"object"}))
 
@@ -44,6 +48,7 @@ class _Stages:
     parents: Parents
     document: Document
     original: bool = True  # what no stage has written is still as the target found it
+    variables: Mapping[str, Fact] = field(default_factory=dict)
 
 
 def after_pipeline(parents: Parents, stages: Sequence[Mapping[str, Any]]) -> Document:
@@ -68,6 +73,11 @@ def after_pipeline(parents: Parents, stages: Sequence[Mapping[str, Any]]) -> Doc
         for parts in (tuple(path.split(".")) for path in paths):
             _insert_field(state, state.document, parts, ABSENT, creates=False)
     return state.document
+
+
+def expressed(expression: Any, parents: Parents) -> Fact:
+    """Return what an expression gives for the documents that a target found, as they were."""
+    return _express(expression, _Stages(parents, Document({}, exists=True)))
 
 
 def _insert_field(
@@ -145,7 +155,8 @@ def _express(expression: Any, state: _Stages) -> Fact:
     if not isinstance(expression, Mapping):
         return constant(expression)
     if not is_expression(expression):
-        return _OBJECT
+        fields = {name: _express(value, state) for name, value in expression.items()}
+        return Document(fields, exists=True, others=ABSENT)
     ((operator, argument),) = expression.items()
     if operator == "$literal":
         return constant(argument)
@@ -154,7 +165,17 @@ def _express(expression: Any, state: _Stages) -> Fact:
         return OneOf((*map(_not_null, tried), default))
     branches = _branches(operator, argument)
     if branches:
-        return OneOf(tuple(_express(branch, state) for branch in branches))
+        facts = [_express(branch, state) for branch in branches]
+        if operator == "$cond" and _asks_for_array(argument, branches[1]):
+            facts[1] = SINGLE
+        return OneOf(tuple(facts))
+    if operator in _CONTAINERS:
+        return _CONTAINERS[operator](argument, state)
+    return _result_of(operator, argument, state)
+
+
+def _result_of(operator: str, argument: Any, state: _Stages) -> Fact:
+    """Return what an operator gives of which the types of its results are known."""
     types = _RESULTS.get(operator)
     if operator in ("$convert", "$dateFromString"):
         return _converted(types, argument, state)
@@ -167,6 +188,85 @@ def _express(expression: Any, state: _Stages) -> Fact:
     if operator in _NULL_OF_NULL and all(_is_never_null(one, state) for one in _inputs(argument)):
         types -= {"null"}
     return Typed(types)
+
+
+def _mapped(argument: Any, state: _Stages) -> Fact:
+    """Return what `$map` gives: an array whose elements are what its expression gives, or null."""
+    if not isinstance(argument, Mapping):
+        return UNKNOWN
+    name = argument.get("as", "this")
+    inner = replace(state, variables={**state.variables, name: PRESENT})
+    element = _express(argument.get("in"), inner)
+    nested = not (isinstance(element, Document) and element.exists)
+    array = Each("$map", And(()), _as_element(element), filtered=False, nested=nested)
+    if _is_never_null(argument.get("input"), state):
+        return array
+    return OneOf((array, Value(None)))
+
+
+def _as_element(fact: Fact) -> Fact:
+    """Return what is known of an element of an array, where nothing becomes null."""
+    if isinstance(fact, OneOf):
+        return OneOf(tuple(map(_as_element, fact.facts)))
+    return Value(None) if isinstance(fact, Absent) else fact
+
+
+def _merged(argument: Any, state: _Stages) -> Fact:
+    """Return what `$mergeObjects` gives: of each field what the last one has that has it."""
+    fields: dict[str, Fact] = {}
+    others: Fact = ABSENT
+    for one in argument if isinstance(argument, (list, tuple)) else [argument]:
+        known = _fields_of(_express(one, state))
+        given = {
+            name: fact if is_present(fact) else _either(fields.get(name, others), fact)
+            for name, fact in known.children.items()
+        }
+        if known.others != ABSENT:
+            # It may have any other field.
+            others, fields = UNKNOWN, dict.fromkeys(fields, UNKNOWN)
+        fields |= given
+    return Document(fields, exists=True, others=others)
+
+
+def _either(earlier: Fact, fact: Fact) -> Fact:
+    """Return what is known of a field that may keep what it had."""
+    if isinstance(fact, Absent) or earlier == fact:
+        return earlier
+    return UNKNOWN
+
+
+def _without_field(argument: Any, state: _Stages) -> Fact:
+    """Return what `$unsetField` or `$setField` gives; null for null."""
+    name = argument.get("field") if isinstance(argument, Mapping) else None
+    if not isinstance(name, str) or name.startswith("$"):
+        return UNKNOWN
+    known = _fields_of(_express(argument.get("input"), state))
+    if "value" not in argument:
+        return replace(known, children={**known.children, name: ABSENT})
+    value = _express(argument["value"], state)
+    # Of null it makes null, which has no field.
+    value = value if known.exists or isinstance(value, Absent) else UNKNOWN
+    return replace(known, children={**known.children, name: value})
+
+
+def _fields_of(fact: Fact) -> Document:
+    """Return what is known of the fields of what an expression gave, if it has fields at all."""
+    if isinstance(fact, Value) and isinstance(fact.value, dict):
+        known: dict[str, Fact] = {name: Value(one) for name, one in fact.value.items()}
+        return Document(known, exists=True, others=ABSENT)
+    if isinstance(fact, Document) and fact.array is Arrays.NONE:
+        return fact
+    return Document({}, others=UNKNOWN)
+
+
+def _asks_for_array(argument: Any, otherwise: Any) -> bool:
+    """Return whether `$cond` gives a path as it is unless there is an array."""
+    condition = argument.get("if") if isinstance(argument, Mapping) else argument[0]
+    return (
+        isinstance(otherwise, str)
+        and isinstance(condition, Mapping)
+        and condition.get("$isArray") in (otherwise, [otherwise])
+    )
 
 
 def _inputs(argument: Any) -> list[Any]:
@@ -191,7 +291,9 @@ def _is_value(fact: Fact) -> bool:
         return fact.value is not None and fact.value is not ANY_VALUE
     if isinstance(fact, OneOf):
         return all(map(_is_value, fact.facts))
-    return isinstance(fact, Typed) and "null" not in fact.types
+    if isinstance(fact, Document):
+        return fact.exists and fact.array is Arrays.NONE
+    return isinstance(fact, Each) or (isinstance(fact, Typed) and "null" not in fact.types)
 
 
 def _branches(operator: str, argument: Any) -> list[Any]:
@@ -237,7 +339,7 @@ def _not_null(fact: Fact) -> Fact:
 
 def _look_up(expression: str, state: _Stages) -> Fact:
     if expression.startswith("$$"):
-        return UNKNOWN
+        return state.variables.get(expression[2:], UNKNOWN)
     parts = tuple(expression[1:].split("."))
     fact: Fact | None = state.document
     through_array = False
@@ -264,6 +366,13 @@ def _look_up(expression: str, state: _Stages) -> Fact:
     # Of an array, an expression gets an array of what its elements have there.
     return OneOf((fact, ARRAY_TYPE)) if through_array else fact
 
+
+_CONTAINERS: Final[Mapping[str, Callable[[Any, _Stages], Fact]]] = {
+    "$map": _mapped,
+    "$mergeObjects": _merged,
+    "$setField": _without_field,
+    "$unsetField": _without_field,
+}
 
 _VARIABLES: Final[Mapping[str, Fact]] = {
     "$$REMOVE": ABSENT,
@@ -298,10 +407,9 @@ def _results() -> Iterator[tuple[str, frozenset[str]]]:
         ("bool null", "$toBool"),
         ("date null", "$toDate $dateFromString $dateFromParts $dateAdd $dateSubtract $dateTrunc"),
         ("objectId null", "$toObjectId"),
-        ("object", "$mergeObjects"),
-        ("object null", "$arrayToObject $dateToParts $regexFind $setField $unsetField"),
+        ("object null", "$arrayToObject $dateToParts $regexFind"),
         ("array", "$range $regexFindAll"),
-        ("array null", "$split $map $filter $concatArrays $setUnion $reverseArray $objectToArray"),
+        ("array null", "$split $filter $concatArrays $setUnion $reverseArray $objectToArray"),
         ("array null", "$setDifference $setIntersection $slice $sortArray $zip"),
     ):
         for operator in operators.split():
@@ -316,7 +424,7 @@ _NULL_OF_NULL: Final = frozenset(
         *("$concat", "$toString", "$trim", "$ltrim", "$rtrim", "$replaceOne", "$replaceAll"),
         *("$split", "$toInt", "$toLong", "$toDouble", "$toDecimal", "$toBool", "$toDate"),
         *("$toObjectId", "$multiply", "$divide", "$mod", "$abs", "$ceil", "$floor", "$round"),
-        *("$trunc", "$add", "$subtract", "$pow", "$map", "$filter", "$concatArrays"),
+        *("$trunc", "$add", "$subtract", "$pow", "$filter", "$concatArrays"),
         *("$reverseArray", "$objectToArray", "$arrayToObject", "$setUnion", "$setDifference"),
         *("$setIntersection", "$sortArray", "$year", "$month", "$dayOfMonth", "$hour"),
     }

@@ -19,6 +19,7 @@ from lazymig.query.operators import is_expression
 from lazymig.raw.encoding import ANY_UUID, ANY_VALUE
 from lazymig.raw.paths import model_path
 from lazymig.redaction import excerpt
+from lazymig.updates.each import each_of
 from lazymig.updates.operators import OPERATORS
 
 __all__ = [
@@ -276,8 +277,12 @@ def written_paths(update: Any) -> frozenset[str] | None:
     """Return the dotted paths that a well-formed update may change; None: not known.
 
     Positional components and array indexes are left out: `items.$[e].qty` gives `items.qty`, so
-    that paths compare with a model's. `$setOnInsert` writes nothing, for nothing is upserted.
+    that paths compare with a model's. `$setOnInsert` writes nothing, for nothing is upserted. What
+    `each` made writes fields of items, though it assigns the list.
     """
+    items = each_of(update)
+    if items is not None:
+        return items.writes
     written: set[str] = set()
     for _, path in _changes(update):
         if path is None:
@@ -313,6 +318,9 @@ def read_paths(update: Any) -> frozenset[str] | None:
     None if they are not known, as with `$$ROOT` or `$getField`. Operators compute from nothing but
     the paths that they write.
     """
+    items = each_of(update)
+    if items is not None:
+        return items.reads
     return expression_paths(update) if isinstance(update, (list, tuple)) else frozenset()
 
 
@@ -336,6 +344,9 @@ def filtered_paths(update: Any, array_filters: Any) -> frozenset[str]:
 
 def removed_paths(update: Any) -> frozenset[str]:
     """Return the paths that `update` takes away: a model may no longer know them."""
+    items = each_of(update)
+    if items is not None:
+        return items.removes
     removed: set[str] = set()
     for removes, path in _changes(update):
         if path is not None:
@@ -349,6 +360,9 @@ def created_paths(update: Any) -> frozenset[str] | None:
     These are all written paths but those taken away. A field that a pipeline sets in one stage and
     unsets in a later one is not among them.
     """
+    items = each_of(update)
+    if items is not None:
+        return items.creates
     created: set[str] = set()
     for removes, path in _changes(update):
         if path is None:

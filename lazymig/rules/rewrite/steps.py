@@ -14,6 +14,7 @@ from lazymig.query.context import simplified
 from lazymig.query.matching import compile_query
 from lazymig.raw.paths import overlaps
 from lazymig.rules.bound_rule import BoundRule
+from lazymig.updates.each import each_of
 from lazymig.updates.knowledge import (
     ABSENT,
     UNKNOWN,
@@ -159,6 +160,9 @@ def _written_place(path: str) -> str:
 
 
 def _pipeline_paths(stages: Sequence[Mapping[str, Any]]) -> frozenset[str] | None:
+    items = each_of(stages)
+    if items is not None:
+        return items.writes
     found: set[str] = set()
     for stage in stages:
         ((name, value),) = stage.items()
