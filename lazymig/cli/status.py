@@ -56,12 +56,11 @@ def _show(session: Session, standing: ModelStanding) -> None:
         session.output.print("  its handler has no rules")
         return
     session.output.table(
-        ("rule", "scope", "form", "remaining", "total", "done", "rate", "removable"),
+        ("rule", "scope", "remaining", "total", "done", "rate", "removable"),
         [
             (
                 rule.name,
                 rule.scope,
-                rule.form,
                 "unknown" if rule.remaining is None else f"{rule.remaining:,}",
                 f"{rule.total:,}",
                 "" if rule.done is None else _percent(rule.done),
@@ -70,7 +69,7 @@ def _show(session: Session, standing: ModelStanding) -> None:
             )
             for rule in standing.rules
         ],
-        right=(3, 4, 5, 6),
+        right=(2, 3, 4, 5),
     )
     for rule in standing.rules:
         if rule.quarantined:
@@ -81,8 +80,8 @@ def _show(session: Session, standing: ModelStanding) -> None:
                 "red",
             )
         if rule.remaining != 0:
-            for text in rule.advice:
-                session.output.indented(f"{rule.name}: {text}", 2, "yellow")
+            for text in rule.remarks:
+                session.output.indented(f"{rule.name}: {text}", 2, "dim")
 
 
 def _percent(share: float) -> str:

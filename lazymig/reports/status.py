@@ -134,11 +134,15 @@ class RuleStanding(JsonValue):
         return self.scope == "bulk" and self.status.converges is False
 
     @property
-    def advice(self) -> tuple[str, ...]:
-        """Why the rule is computed in Python, what that brings about, and the form that would not.
+    def remarks(self) -> tuple[str, ...]:
+        """Who computes what the rule writes; for Python, why, what settles, and what would not.
 
-        Empty for a rule that is not, or of which there is nothing to say.
+        Empty for a rule that reads no document.
         """
+        if self.form == "translated":
+            return ("translated: the server computes what the method would",)
+        if self.form == "python" and self.left_to_python is None:
+            return ("computed in Python",)
         return said_of_python(self.left_to_python, self.settles)
 
 

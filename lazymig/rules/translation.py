@@ -31,7 +31,7 @@ class LeftToPython(JsonValue):
 
     :ivar expression: the source text of the expression, or of the statement's first line.
     :ivar line: its line in the file; `None` where there is no source.
-    :ivar reason: a clause that completes "is computed in Python because ...".
+    :ivar reason: what completes "is computed in Python, because it ...".
     """
 
     expression: str
@@ -40,4 +40,4 @@ class LeftToPython(JsonValue):
 
     def __str__(self) -> str:
         line = "" if self.line is None else f" in line {self.line}"
-        return f"{self.reason} ({self.expression}{line})"
+        return f"it {self.reason} ({self.expression}{line})"

@@ -18,9 +18,14 @@ from lazymig.rules.translation import LeftToPython
 from tests.support.handlers import ADD_ENABLED, copying, handler, model, rule
 from tests.support.translations import COPYING, DOUBLING, doubling, translate_by_name
 
-WHY = LeftToPython("datetime.strptime(day, '%Y')", 7, "the server parses dates otherwise")
-WHY_HASHED = LeftToPython("hashlib.md5(n)", 3, "it calls hashlib.md5")
-SAID = "computed in Python, because the server parses dates otherwise (datetime.strptime(day, '%Y')"
+WHY = LeftToPython(
+    "datetime.strptime(day, '%Y')", 7, "parses a date, which the server does otherwise"
+)
+WHY_HASHED = LeftToPython("hashlib.md5(n)", 3, "calls hashlib.md5")
+SAID = (
+    "computed in Python, because it parses a date, which the server does otherwise "
+    "(datetime.strptime(day, '%Y')"
+)
 
 
 def _dated(self: Any) -> None:
@@ -124,7 +129,7 @@ def test_the_page_says_it(mongoengine_db: Database[Any]) -> None:
     page = render_report([_post(**RULES)], keep=False)
     assert "lazy, translated" in page
     assert "lazy, Python" in page
-    assert "the server parses dates otherwise" in page
+    assert "parses a date, which the server does otherwise" in page
 
 
 def test_a_class_with_a_rule_that_need_not_settle_warns_once() -> None:

@@ -56,7 +56,7 @@ def explained_plans(
         yield f"MongoDB does not explain its plan: {excerpt(exc)}"
 
 
-def _branches(query: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+def _branches(query: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], dict[str, Any]]]:
     """The branches of the filter's first `$or`, each also with the conditions around it."""
     parts: list[Mapping[str, Any]] = [query]
     while len(parts) == 1 and parts[0].keys() == {"$and"}:
@@ -64,7 +64,9 @@ def _branches(query: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Map
     found = next((part for part in parts if "$or" in part), None)
     if found is None:
         return
-    beside = [{name: value for name, value in found.items() if name != "$or"}]
+    beside: list[Mapping[str, Any]] = [
+        {name: value for name, value in found.items() if name != "$or"}
+    ]
     beside.extend(part for part in parts if part is not found)
     for branch in found["$or"]:
         yield branch, all_of(*beside, branch)
