@@ -12,7 +12,6 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from lazymig.rules.translating.conditions import pattern
 from lazymig.rules.translating.containers import ARRAY
 from lazymig.rules.translating.context import Context
 from lazymig.rules.translating.scope import choice, type_test
@@ -151,9 +150,7 @@ def _pair(
     )
 
 
-def _numbers(
-    context: Context, name: str, left: Symbol, right: Symbol, node: ast.AST
-) -> Computed:
+def _numbers(context: Context, name: str, left: Symbol, right: Symbol, node: ast.AST) -> Computed:
     """A sum, a difference or a product."""
     one, other = _pair(context, left, right, node)
     bounds = [_EXACT, _EXACT]
@@ -320,7 +317,3 @@ def _converted(kind: Callable[[Any], Any], value: Constant, node: ast.AST) -> Sy
 
 def _matches(context: Context, text: Computed, regex: str) -> None:
     context.scope.require({"$regexMatch": {"input": text.expression, "regex": regex}})
-
-
-def unused() -> Any:  # pragma: no cover
-    return pattern

@@ -13,7 +13,7 @@ from bson import ObjectId
 
 from lazymig.rules.translating.arithmetic import absolute, rounded, to_float, to_int, whole
 from lazymig.rules.translating.changes import popped
-from lazymig.rules.translating.conditions import BOOL, is_instance, truth
+from lazymig.rules.translating.conditions import is_instance, truth
 from lazymig.rules.translating.containers import ARRAY, OBJECT, as_object, get
 from lazymig.rules.translating.context import Context, evaluates
 from lazymig.rules.translating.scope import is_type
@@ -30,7 +30,6 @@ from lazymig.rules.translating.symbols import (
     Row,
     Symbol,
     Types,
-    as_computed,
 )
 from lazymig.rules.translating.text import STRING, method_of_text, text_methods, to_text
 
@@ -117,8 +116,10 @@ def _method(
     if name == "get" and not isinstance(owner, (Constant, Row)):
         return get(context, owner, given, node)
     if name == "copy" and not given and owner is not DOCUMENT:
-        cases = [(OBJECT, lambda value: to_dict(context, [value], node)),
-                 (ARRAY, lambda value: to_list(context, [value], node))]
+        cases = [
+            (OBJECT, lambda value: to_dict(context, [value], node)),
+            (ARRAY, lambda value: to_list(context, [value], node)),
+        ]
         return owner if isinstance(owner, (Record, Row)) else context.by_type(owner, cases, node)
     if name in text_methods and not isinstance(owner, (Record, Row)) and owner is not DOCUMENT:
         return method_of_text(context, name, owner, given, node)
@@ -171,8 +172,11 @@ def _isinstance(context: Context, given: Sequence[Symbol], node: ast.AST) -> Sym
     if len(given) != 2:
         raise Left(node, "calls isinstance with other than two arguments")
     value, kinds = given
-    classes = [one.value for one in (kinds.items if isinstance(kinds, Row) else [kinds])
-               if isinstance(one, Known)]
+    classes = [
+        one.value
+        for one in (kinds.items if isinstance(kinds, Row) else [kinds])
+        if isinstance(one, Known)
+    ]
     if not classes or (isinstance(kinds, Row) and len(classes) != len(kinds.items)):
         raise Left(node, "asks for a type that is computed")
     if value is DOCUMENT:
@@ -287,7 +291,3 @@ _FUNCTIONS: Final[Mapping[Any, _Function]] = {
     str: _str,
     sum: _sum,
 }
-
-
-def unused() -> Any:  # pragma: no cover
-    return as_computed, BOOL

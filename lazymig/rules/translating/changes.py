@@ -158,12 +158,18 @@ def popped(context: Context, owner: ast.expr, given: Sequence[Symbol], node: ast
         raise Left(node, "removes a key that is computed")
     key = given[0]
     if isinstance(own, Record):
-        value = subscript(context, own, key, node) if len(given) == 1 else get(context, own, given, node)
+        value = (
+            subscript(context, own, key, node)
+            if len(given) == 1
+            else get(context, own, given, node)
+        )
         holder[name] = Record({one: item for one, item in own.items.items() if one != key.value})
         return value
     if not isinstance(own, Computed) or not context.types_of(own) <= OBJECT:
         raise Left(node, "removes an item of a list")
-    value = subscript(context, own, key, node) if len(given) == 1 else get(context, own, given, node)
+    value = (
+        subscript(context, own, key, node) if len(given) == 1 else get(context, own, given, node)
+    )
     holder[name] = Computed(without(context, own.expression, [key.value]), OBJECT, fresh=True)
     return value
 

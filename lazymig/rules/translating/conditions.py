@@ -72,9 +72,7 @@ _INSTANCES: Final[Mapping[type, Types]] = {
 
 def negated(test: Computed) -> Computed:
     """Return the opposite of a test."""
-    return Computed(
-        {"$not": [test.expression]}, BOOL, if_true=test.if_false, if_false=test.if_true
-    )
+    return Computed({"$not": [test.expression]}, BOOL, if_true=test.if_false, if_false=test.if_true)
 
 
 # --- Truth ----------------------------------------------------------------------------------
@@ -142,9 +140,7 @@ def same_as(
     if_false = {key_of(value.expression): types - {"null", "undefined"}}
     if value.origin is not None:
         if_false[key_of(value.origin)] = if_false[key_of(value.expression)]
-    return Computed(
-        expression, BOOL, if_true=keys, if_false=if_false if None in constants else {}
-    )
+    return Computed(expression, BOOL, if_true=keys, if_false=if_false if None in constants else {})
 
 
 def _equals(value: Computed, types: Types, one: Any, node: ast.AST) -> list[tuple[Types, Any]]:
@@ -179,7 +175,9 @@ def _equal(context: Context, left: Symbol, right: Symbol, node: ast.AST) -> Comp
         other = right if empty and empty[0] is left else left
         if empty and isinstance(other, Computed):
             value = context.require(other, PRESENT, node)
-            return Computed({"$eq": [value.expression, literal([] if isinstance(empty[0], Row) else {})]}, BOOL)
+            return Computed(
+                {"$eq": [value.expression, literal([] if isinstance(empty[0], Row) else {})]}, BOOL
+            )
         raise Left(node, "compares containers")
     value = as_computed(left, node)
     if isinstance(right, Constant):
@@ -216,7 +214,7 @@ def _without_nan(context: Context, value: Computed) -> None:
 
 def _contains(context: Context, item: Symbol, owner: Symbol, node: ast.AST) -> Computed | bool:
     if owner is DOCUMENT:
-        return _has_key(context, context.field(_name(item, node)), node)
+        return _has_key(context, context.field(_name(item, node)))
     if isinstance(owner, Constant) and isinstance(owner.value, (tuple, frozenset)):
         return _among(context, item, list(owner.value), node)
     if isinstance(owner, Row):
@@ -250,7 +248,7 @@ def _name(item: Symbol, node: ast.AST) -> str:
     return str(item.value)
 
 
-def _has_key(context: Context, value: Computed, node: ast.AST) -> Computed | bool:
+def _has_key(context: Context, value: Computed) -> Computed | bool:
     types = context.types_of(value)
     if MISSING not in types:
         return True
@@ -267,7 +265,7 @@ def _has_key(context: Context, value: Computed, node: ast.AST) -> Computed | boo
 
 def _key_in(context: Context, item: Constant, value: Computed, node: ast.AST) -> Symbol:
     context.scope.require({"$not": [is_reference(value.expression)]})
-    return _as_symbol(_has_key(context, context.member(value, item.value), node))
+    return _as_symbol(_has_key(context, context.member(value, item.value)))
 
 
 def _in_text(text: str, value: Computed) -> Symbol:
@@ -276,18 +274,14 @@ def _in_text(text: str, value: Computed) -> Symbol:
     return Computed({"$gte": [{"$indexOfBytes": [value.expression, literal(text)]}, 0]}, BOOL)
 
 
-def _among(
-    context: Context, item: Symbol, constants: list[Any], node: ast.AST
-) -> Computed | bool:
+def _among(context: Context, item: Symbol, constants: list[Any], node: ast.AST) -> Computed | bool:
     if isinstance(item, Constant):
         return item.value in constants
     value = as_computed(item, node)
     return same_as(context, _present(context, value, node), constants, node)
 
 
-def _in_list(
-    context: Context, item: Constant, value: Computed, node: ast.AST
-) -> Computed | bool:
+def _in_list(context: Context, item: Constant, value: Computed, node: ast.AST) -> Computed | bool:
     name = context.variable("item")
     found = same_as(context, Computed(f"$${name}"), [item.value], node)
     if isinstance(found, bool):

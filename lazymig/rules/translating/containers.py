@@ -12,7 +12,6 @@ from lazymig.rules.translating.scope import choice
 from lazymig.rules.translating.symbols import (
     DOCUMENT,
     MISSING,
-    PRESENT,
     Computed,
     Constant,
     Left,
@@ -23,7 +22,6 @@ from lazymig.rules.translating.symbols import (
     as_computed,
     is_name,
     is_plain,
-    literal,
 )
 
 __all__ = ["ARRAY", "OBJECT", "as_object", "get", "items_of", "subscript"]
@@ -31,6 +29,9 @@ __all__ = ["ARRAY", "OBJECT", "as_object", "get", "items_of", "subscript"]
 ARRAY: Final[Types] = frozenset({"array"})
 OBJECT: Final[Types] = frozenset({"object"})
 _STRING: Final[Types] = frozenset({"string"})
+_HASHABLE: Final[Types] = frozenset(
+    {"string", "int", "long", "double", "bool", "null", "objectId", "date"}
+)
 
 
 def as_object(context: Context, symbol: Symbol, node: ast.AST) -> Computed:
@@ -68,10 +69,10 @@ def subscript(context: Context, owner: Symbol, key: Symbol, node: ast.AST) -> Sy
 
 
 def _of_record(owner: Record, key: Constant, node: ast.AST) -> Symbol:
-    try:
-        return owner.items[key.value]
-    except (KeyError, TypeError) as exc:
-        raise Left(node, f"reads the key {key.value!r}, which is not there") from exc
+    found: Symbol | None = owner.items.get(key.value)
+    if found is None:
+        raise Left(node, f"reads the key {key.value!r}, which is not there")
+    return found
 
 
 def _of_constants(owner: Row | Constant, key: Symbol, node: ast.AST) -> Symbol:
@@ -79,7 +80,8 @@ def _of_constants(owner: Row | Constant, key: Symbol, node: ast.AST) -> Symbol:
         raise Left(node, "has an index that is computed")
     try:
         if isinstance(owner, Row) and owner.kind is not set:
-            return owner.items[key.value]
+            item: Symbol = owner.items[key.value]
+            return item
         if isinstance(owner, Constant) and is_plain(found := owner.value[key.value]):
             return Constant(found)
     except (IndexError, TypeError, KeyError) as exc:
@@ -96,9 +98,7 @@ def _looked_up(
         raise Left(node, "looks into an empty table")
     if any(type(one) is float for one in table.items) or _mixes_bool(list(table.items)):
         raise Left(node, "has a table whose keys are alike")
-    hashable = context.require(
-        value, PRESENT - {"array", "object", "regex"}, node, "has a key that no dict can have"
-    )
+    hashable = context.require(value, _HASHABLE, node, "has a key that no dict can have")
     if default is None:
         found = same_as(context, hashable, list(table.items), node)
         if isinstance(found, bool):
@@ -120,20 +120,32 @@ def _switch(
     default: Symbol | None,
     node: ast.AST,
 ) -> Symbol:
-    (constant, found), *others = rows
-    if not others and default is None:
-        return found
-    test = same_as(context, key, [constant], node)
-    if test is True:
-        return found
+    """What belongs to a key; without a default it is one of those of the rows."""
+    branches: list[dict[str, Any]] = []
+    types: Types = frozenset()
+    last = None if default is None else as_computed(default, node)
+    for constant, found in rows:
+        test = same_as(context, key, [constant], node)
+        value = as_computed(found, node)
+        if test is True:
+            last = value
+            break
+        if isinstance(test, Computed):
+            branches.append({"case": test.expression, "then": value.expression})
+            types |= value.types
+    if last is None:
+        return rows[0][1] if len(rows) == 1 else _switched(branches[:-1], value, types)
+    return _switched(branches, last, types)
 
-    def rest() -> Symbol:
-        if others:
-            return _switch(context, key, others, default, node)
-        assert default is not None
-        return default
 
-    return rest() if test is False else context.either(test, lambda: found, rest, node)
+def _switched(branches: list[dict[str, Any]], last: Computed, types: Types) -> Computed:
+    if not branches:
+        return last
+    if len(branches) == 1:
+        ((case, then),) = (branch.values() for branch in branches)
+        return Computed(choice(case, then, last.expression), types | last.types)
+    switch = {"$switch": {"branches": branches, "default": last.expression}}
+    return Computed(switch, types | last.types)
 
 
 def _at(context: Context, owner: Symbol, index: int, node: ast.AST) -> Symbol:
@@ -269,7 +281,7 @@ def _sliced(context: Context, owner: Symbol, part: ast.Slice, node: ast.AST) -> 
     if isinstance(owner, Row) and owner.kind is not set:
         return Row(owner.items[lower:upper], owner.kind)
     start = lower or 0
-    if start < 0 and upper is not None or upper is not None and upper < 0:
+    if (start < 0 and upper is not None) or (upper is not None and upper < 0):
         raise Left(node, "has a slice that is counted from the end")
     most = 2**31 - 1 if upper is None else max(0, upper - start)
 

@@ -13,7 +13,6 @@ from typing import Any, Final
 from lazymig.rules.translating.arithmetic import binary, negative
 from lazymig.rules.translating.conditions import BOOL, compare, negated, truth
 from lazymig.rules.translating.context import Context, evaluates
-from lazymig.rules.translating.scope import choice
 from lazymig.rules.translating.symbols import (
     DOCUMENT,
     HANDLER,
@@ -21,8 +20,6 @@ from lazymig.rules.translating.symbols import (
     Constant,
     Known,
     Left,
-    Record,
-    Row,
     Symbol,
     as_computed,
     is_plain,
@@ -200,7 +197,3 @@ def _unary(context: Context, node: ast.UnaryOp) -> Symbol:
 def _binary(context: Context, node: ast.BinOp) -> Symbol:
     left = context.evaluate(node.left)
     return binary(context, node.op, left, context.evaluate(node.right), node)
-
-
-def unused() -> Any:  # pragma: no cover
-    return choice, Record, Row

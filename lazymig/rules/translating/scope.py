@@ -87,9 +87,9 @@ def choice(test: Any, yes: Any, no: Any) -> Any:
 
 def is_type(expression: Any, types: Types) -> Any:
     """Return a condition: the type of an expression is one of these."""
-    if TYPES <= types:
+    if types >= TYPES:
         return True
-    if PRESENT <= types:
+    if types >= PRESENT:
         return {"$ne": [{"$type": expression}, MISSING]}
     if len(types) == 1:
         return {"$eq": [{"$type": expression}, *types]}

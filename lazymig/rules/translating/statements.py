@@ -15,7 +15,7 @@ from lazymig.rules.translating.changes import assign, call_for_effect, remove
 from lazymig.rules.translating.conditions import truth
 from lazymig.rules.translating.context import Context
 from lazymig.rules.translating.loops import grow
-from lazymig.rules.translating.outcomes import Fork, Outcome, leaves
+from lazymig.rules.translating.outcomes import Fork, Outcome, condition_of, decided, leaves
 from lazymig.rules.translating.symbols import (
     Computed,
     Constant,
@@ -280,8 +280,6 @@ def follow(
 
 
 def _joined(context: Context, outcome: Outcome[Symbol], node: ast.AST) -> Symbol:
-    from lazymig.rules.translating.outcomes import condition_of, decided
-
     context.scope.require(condition_of(outcome, lambda _: True))
     ends = [as_computed(one, node) for one in leaves(outcome)]
     types = frozenset().union(*(one.types for one in ends))

@@ -37,7 +37,9 @@ _SPACE: Final = "".join(filter(str.isspace, map(chr, range(sys.maxunicode + 1)))
 
 def concatenated(context: Context, parts: Sequence[Symbol], node: ast.AST) -> Symbol:
     """Return strings, one after another; all of them have to be strings."""
-    texts = [context.require(part, STRING, node, "joins with a string what is none") for part in parts]
+    texts = [
+        context.require(part, STRING, node, "joins with a string what is none") for part in parts
+    ]
     if len(texts) == 1:
         return texts[0]
     return Computed({"$concat": [text.expression for text in texts]}, STRING)
@@ -231,9 +233,7 @@ def _partition(_context: Context, text: Computed, given: Sequence[Symbol], node:
         raise Left(node, "partitions at no constant string")
     found, before, after = _around(text, mark)
     parts = ((before, text.expression), (literal(mark), ""), (after, ""))
-    return Row(
-        tuple(Computed({"$cond": [found, yes, no]}, STRING) for yes, no in parts), tuple
-    )
+    return Row(tuple(Computed({"$cond": [found, yes, no]}, STRING) for yes, no in parts), tuple)
 
 
 def _replace(_context: Context, text: Computed, given: Sequence[Symbol], node: ast.AST) -> Symbol:

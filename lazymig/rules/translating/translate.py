@@ -65,13 +65,15 @@ def _left(method: FunctionType, left: Left) -> LeftToPython:
     text = method.__name__
     if left.node is not None:
         text = ast.unparse(left.node).partition("\n")[0]
-    return LeftToPython(cut(text, _LONGEST_TEXT), line or method.__code__.co_firstlineno, left.reason)
+    return LeftToPython(
+        cut(text, _LONGEST_TEXT), line or method.__code__.co_firstlineno, left.reason
+    )
 
 
 def _translated(context: Context, method: FunctionType) -> Translation:
     source = source_of(method, None)
-    if isinstance(source, ast.Lambda):
-        raise Left(source, "is a lambda")
+    if not isinstance(source, ast.FunctionDef):
+        raise Left(source, "is no plain function")
     names = _parameters(source, method)
     context.handler_name = next(iter(names))
 

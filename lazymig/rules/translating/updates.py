@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,7 +11,6 @@ from lazymig.rules.translating.context import Context
 from lazymig.rules.translating.outcomes import Outcome, decided, leaves
 from lazymig.rules.translating.symbols import (
     MISSING,
-    PRESENT,
     REMOVED,
     TYPES,
     Constant,
@@ -140,7 +138,3 @@ def _value_at(outcome: Outcome[Changes | None], path: str) -> Any:
 def _order(path: str) -> list[tuple[bool, int, str]]:
     """The order in which update operators make new fields."""
     return [(False, 0, part) for part in path.split(".")]
-
-
-def conditions_on(path: Sequence[str]) -> Mapping[str, Types]:  # pragma: no cover
-    return {"": PRESENT}
