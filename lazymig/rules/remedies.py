@@ -52,11 +52,10 @@ _MOST_NAMED: Final = 5
 
 def how_to_translate(left: LeftToPython) -> str | None:
     """Return the form in which the server could do what is left to Python; `None` without one."""
-    loop = left.expression.lstrip().startswith(("for ", "while "))
-    if loop:
+    if left.expression.lstrip().startswith(("for ", "while ", "[", "{")):
         return (
-            "a comprehension is translated where a loop is not; for the documents of a list there "
-            "is each(), and a pipeline with $map"
+            "for the documents of a list there is each(), or write the update as a pipeline with "
+            "$map, $filter or $reduce"
         )
     for name in _called(left.expression):
         if name in _IN_PIPELINES:

@@ -13,6 +13,7 @@ from lazymig.odm.plans import plan_for
 from lazymig.operations.backup.restore import restore
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.translation import Translation
+from lazymig.testing import assert_lazy_equals_bulk
 from tests.support.commands import CommandLog
 from tests.support.handlers import copying, handler, model
 from tests.support.translations import COPYING, DOUBLING, doubling, translate_by_name
@@ -180,3 +181,18 @@ def test_a_declared_path_holds_for_the_pipeline(monkeypatch: pytest.MonkeyPatch)
 def _bound(post: Any) -> BoundRule:
     (bound,) = plan_for(post.migration_handler, post).lazy
     return bound
+
+
+def test_the_testing_kit_finds_a_translation_that_gives_something_else(
+    mongoengine_db: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the server makes of documents is held against what the method makes of them."""
+    wrong = Translation([{"$set": {"copy": {"$toString": "$n"}}}])
+    translate_by_name(monkeypatch, migration01__copy=wrong)
+    post = _post(migration01__copy=copying("n", "copy"))
+    assert_lazy_equals_bulk(post, [{"_id": 1, "n": "text"}])
+    with pytest.raises(
+        AssertionError, match="the server and the methods store two things"
+    ) as found:
+        assert_lazy_equals_bulk(post, [{"_id": 1, "n": 7}])
+    assert "in Python" in str(found.value)
