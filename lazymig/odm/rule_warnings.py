@@ -16,6 +16,7 @@ from lazymig.rules.order import held_back
 from lazymig.rules.remedies import (
     how_to_converge,
     how_to_translate,
+    operator_for,
     said_of_python,
     what_settles,
 )
@@ -69,20 +70,21 @@ def warn_of_cycles(model: Any, lazy: Sequence[BoundRule]) -> None:
 def warn_of_settling(model: Any, lazy: Sequence[BoundRule]) -> None:
     """Warn of rules that are computed in Python, where there is a form that would not be.
 
-    Of the others there is nothing to be done, so that they are only logged.
+    That is, where pipelines have an operator for the very function that was called. What else could
+    be said is in reports, and in the log.
     """
     for rule in lazy:
         settles, left = what_settles(rule), rule.left_to_python
         if settles is None or left is None:
             continue
-        remedy = how_to_translate(left)
-        if remedy is None:
+        operator = operator_for(left)
+        if operator is None:
             said = "; ".join(said_of_python(left, settles))
             logger.info("%s.%s: %s", model.__name__, rule.name, said)
             continue
         warnings.warn(
             f"{model.__name__}.{rule.name} is computed in Python, because {left}, so that "
-            f"{settles} migrate old documents before they answer; {remedy}",
+            f"{settles} migrate old documents before they answer; {how_to_translate(left)}",
             SettlingWarning,
             stacklevel=_users_level(),
         )

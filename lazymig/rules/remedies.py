@@ -9,7 +9,13 @@ from typing import Final
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.translation import LeftToPython
 
-__all__ = ["how_to_converge", "how_to_translate", "said_of_python", "what_settles"]
+__all__ = [
+    "how_to_converge",
+    "how_to_translate",
+    "operator_for",
+    "said_of_python",
+    "what_settles",
+]
 
 _REMOVERS: Final = frozenset({"$unset", "$rename"})
 
@@ -51,16 +57,23 @@ _MOST_NAMED: Final = 5
 
 
 def how_to_translate(left: LeftToPython) -> str | None:
-    """Return the form in which the server could do what is left to Python; `None` without one."""
+    """Return the form in which the server could do what is left to Python; `None` without one.
+    """
+    operator = operator_for(left)
+    if operator is not None:
+        return f"write the update as a pipeline with {operator}, if its result suits"
     if left.expression.lstrip().startswith(("for ", "while ", "[", "{")):
         return (
             "for the documents of a list there is each(), or write the update as a pipeline with "
             "$map, $filter or $reduce"
         )
-    for name in _called(left.expression):
-        if name in _IN_PIPELINES:
-            return f"write the update as a pipeline with {_IN_PIPELINES[name]}, if its result suits"
     return None
+
+
+def operator_for(left: LeftToPython) -> str | None:
+    """Return what pipelines have in the place of a function that is left to Python, if anything."""
+    found = (_IN_PIPELINES[name] for name in _called(left.expression) if name in _IN_PIPELINES)
+    return next(found, None)
 
 
 def _called(expression: str) -> Iterator[str]:
