@@ -13,7 +13,7 @@ from bson import ObjectId
 
 from lazymig.rules.translating.arithmetic import absolute, rounded, to_float, to_int, whole
 from lazymig.rules.translating.changes import popped
-from lazymig.rules.translating.conditions import is_instance, truth
+from lazymig.rules.translating.conditions import BOOL, is_instance, truth
 from lazymig.rules.translating.containers import ARRAY, OBJECT, as_object, get
 from lazymig.rules.translating.context import Context, evaluates
 from lazymig.rules.translating.scope import is_type
@@ -70,7 +70,14 @@ def _call(context: Context, node: ast.Call) -> Symbol:
 
 
 def _given(context: Context, node: ast.Call) -> list[Symbol]:
-    return [context.evaluate(one) for one in node.args]
+    return [context.evaluate(_listed(one)) for one in node.args]
+
+
+def _listed(node: ast.expr) -> ast.expr:
+    """A generator that is an argument, as the list that the function makes of it, in effect."""
+    if not isinstance(node, ast.GeneratorExp):
+        return node
+    return ast.copy_location(ast.ListComp(node.elt, node.generators), node)
 
 
 def _is_hashable(value: Any) -> bool:
@@ -216,7 +223,7 @@ def to_list(context: Context, given: Sequence[Symbol], node: ast.AST) -> Symbol:
     if isinstance(value, Row) and value.kind is not set:
         return Row(value.items)
     found = context.require(value, ARRAY, node, "makes a list of what is none")
-    return Computed(found.expression, ARRAY, fresh=True)
+    return Computed(found.expression, ARRAY, found.items, fresh=True)
 
 
 def to_dict(context: Context, given: Sequence[Symbol], node: ast.AST) -> Symbol:
@@ -240,6 +247,21 @@ def _sum(context: Context, given: Sequence[Symbol], node: ast.AST) -> Symbol:
         {"$allElementsTrue": [{"$map": {"input": value.expression, "as": name, "in": test}}]}
     )
     return whole({"$toLong": {"$sum": value.expression}})
+
+
+def _any(context: Context, given: Sequence[Symbol], node: ast.AST) -> Symbol:
+    return _of_tests("$anyElementTrue", context, given, node)
+
+
+def _all(context: Context, given: Sequence[Symbol], node: ast.AST) -> Symbol:
+    return _of_tests("$allElementsTrue", context, given, node)
+
+
+def _of_tests(operator: str, context: Context, given: Sequence[Symbol], node: ast.AST) -> Symbol:
+    value = context.require(_one(given, node), ARRAY, node, "asks for the truth of no list")
+    if not value.items <= BOOL:
+        raise Left(node, "asks for the truth of values other than tests")
+    return Computed({operator: [value.expression]}, BOOL)
 
 
 def _object_id(context: Context, given: Sequence[Symbol], node: ast.AST) -> Symbol:
@@ -278,6 +300,8 @@ def _from_iso(context: Context, given: Sequence[Symbol], node: ast.AST) -> Symbo
 
 _FUNCTIONS: Final[Mapping[Any, _Function]] = {
     abs: _abs,
+    all: _all,
+    any: _any,
     bool: _bool,
     datetime.fromisoformat: _from_iso,
     dict: to_dict,

@@ -53,7 +53,10 @@ def _unpack(context: Context, target: ast.Tuple | ast.List, value: Symbol) -> No
     else:
         found = context.require(value, ARRAY, target, "unpacks what is no list")
         context.scope.require({"$eq": [{"$size": found.expression}, count]})
-        items = [Computed({"$arrayElemAt": [found.expression, place]}) for place in range(count)]
+        items = [
+            Computed({"$arrayElemAt": [found.expression, place]}, found.items)
+            for place in range(count)
+        ]
     if len(items) != count:
         raise Left(target, "unpacks as many values as there are not")
     for one, item in zip(target.elts, items, strict=True):

@@ -199,7 +199,7 @@ def _equal(context: Context, left: Symbol, right: Symbol, node: ast.AST) -> Comp
 def _present(context: Context, value: Computed, node: ast.AST) -> Computed:
     """The value, present, with the field that it was asked of."""
     found = context.present(value, node)
-    return Computed(found.expression, found.types, value.origin)
+    return Computed(found.expression, found.types, found.items, value.origin)
 
 
 def _without_nan(context: Context, value: Computed) -> None:
@@ -231,7 +231,7 @@ def _contains(context: Context, item: Symbol, owner: Symbol, node: ast.AST) -> C
     if isinstance(item.value, str):
         cases.append((_STRING, lambda value: _in_text(item.value, value)))
         if is_name(item.value):
-            cases.append((frozenset({"object"}), lambda value: _key_in(context, item, value, node)))
+            cases.append((frozenset({"object"}), lambda value: _key_in(context, item, value)))
     found = context.by_type(owner, cases, node, "looks into what is no container")
     if isinstance(found, Constant):
         return bool(found.value)
@@ -263,7 +263,7 @@ def _has_key(context: Context, value: Computed) -> Computed | bool:
     )
 
 
-def _key_in(context: Context, item: Constant, value: Computed, node: ast.AST) -> Symbol:
+def _key_in(context: Context, item: Constant, value: Computed) -> Symbol:
     context.scope.require({"$not": [is_reference(value.expression)]})
     return _as_symbol(_has_key(context, context.member(value, item.value)))
 

@@ -55,7 +55,7 @@ def _key(symbol: Symbol, node: ast.AST) -> str:
 def subscript(context: Context, owner: Symbol, key: Symbol, node: ast.AST) -> Symbol:
     """Return `owner[key]`."""
     if owner is DOCUMENT:
-        return context.present(context.field(_key(key, node)), node)
+        return context.present(_field(context, key, node), node)
     if isinstance(owner, Record):
         if isinstance(key, Constant):
             return _of_record(owner, key, node)
@@ -66,6 +66,13 @@ def subscript(context: Context, owner: Symbol, key: Symbol, node: ast.AST) -> Sy
         return _at(context, owner, key.value, node)
     value = context.require(owner, OBJECT, node, "reads a field of what is no dict")
     return context.present(context.member(value, _key(key, node)), node)
+
+
+def _field(context: Context, key: Symbol, node: ast.AST) -> Computed:
+    """A field of the document, whose container the rule has now at hand."""
+    name = _key(key, node)
+    context.reads[name] = context.reads.get(name, 0) + 1
+    return context.field(name)
 
 
 def _of_record(owner: Record, key: Constant, node: ast.AST) -> Symbol:
@@ -121,31 +128,25 @@ def _switch(
     node: ast.AST,
 ) -> Symbol:
     """What belongs to a key; without a default it is one of those of the rows."""
-    branches: list[dict[str, Any]] = []
-    types: Types = frozenset()
+    branches: list[tuple[Any, Computed]] = []
     last = None if default is None else as_computed(default, node)
     for constant, found in rows:
         test = same_as(context, key, [constant], node)
-        value = as_computed(found, node)
         if test is True:
-            last = value
+            last = as_computed(found, node)
             break
         if isinstance(test, Computed):
-            branches.append({"case": test.expression, "then": value.expression})
-            types |= value.types
+            branches.append((test.expression, as_computed(found, node)))
     if last is None:
-        return rows[0][1] if len(rows) == 1 else _switched(branches[:-1], value, types)
-    return _switched(branches, last, types)
-
-
-def _switched(branches: list[dict[str, Any]], last: Computed, types: Types) -> Computed:
-    if not branches:
-        return last
-    if len(branches) == 1:
-        ((case, then),) = (branch.values() for branch in branches)
-        return Computed(choice(case, then, last.expression), types | last.types)
-    switch = {"$switch": {"branches": branches, "default": last.expression}}
-    return Computed(switch, types | last.types)
+        last = branches.pop()[1]
+    types = frozenset(last.types).union(*(value.types for _, value in branches))
+    if len(branches) < 2:
+        expression = last.expression
+        for test_, value in branches:
+            expression = choice(test_, value.expression, expression)
+        return Computed(expression, types)
+    cases = [{"case": case, "then": value.expression} for case, value in branches]
+    return Computed({"$switch": {"branches": cases, "default": last.expression}}, types)
 
 
 def _at(context: Context, owner: Symbol, index: int, node: ast.AST) -> Symbol:
@@ -154,7 +155,7 @@ def _at(context: Context, owner: Symbol, index: int, node: ast.AST) -> Symbol:
     def of_list(value: Computed) -> Symbol:
         size = {"$size": value.expression}
         context.scope.require({"$gt": [size, index if index >= 0 else -index - 1]})
-        return Computed({"$arrayElemAt": [value.expression, index]})
+        return Computed({"$arrayElemAt": [value.expression, index]}, value.items)
 
     def of_text(value: Computed) -> Symbol:
         if index < 0:
@@ -176,7 +177,7 @@ def get(context: Context, owner: Symbol, given: Sequence[Symbol], node: ast.AST)
             return owner.items.get(key.value, default)
         return _looked_up(context, owner, key, default, node)
     if owner is DOCUMENT:
-        found = context.field(_key(key, node))
+        found = _field(context, key, node)
     else:
         found = context.member(as_object(context, owner, node), _key(key, node))
     types = context.types_of(found)
@@ -269,7 +270,11 @@ def _subscript(context: Context, node: ast.Subscript) -> Symbol:
     owner = context.looked_into(node.value)
     if isinstance(node.slice, ast.Slice):
         return _sliced(context, owner, node.slice, node)
-    return subscript(context, owner, context.evaluate(node.slice), node)
+    found = subscript(context, owner, context.evaluate(node.slice), node)
+    if isinstance(owner, (Row, Record)):
+        # It stays in its container, and may get a name of its own.
+        context.escape(found)
+    return found
 
 
 def _sliced(context: Context, owner: Symbol, part: ast.Slice, node: ast.AST) -> Symbol:
@@ -289,7 +294,7 @@ def _sliced(context: Context, owner: Symbol, part: ast.Slice, node: ast.AST) -> 
         if not most:
             return Row(())
         span = [start] if start < 0 else [start, most]
-        return Computed({"$slice": [value.expression, *span]}, ARRAY, fresh=True)
+        return Computed({"$slice": [value.expression, *span]}, ARRAY, value.items, fresh=True)
 
     def of_text(value: Computed) -> Symbol:
         length = {"$strLenCP": value.expression}

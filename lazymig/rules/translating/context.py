@@ -74,6 +74,9 @@ class Context:
         self._steps = 0
         self._numbers = itertools.count(1)
         self._escaped: dict[int, Symbol] = {}
+        self._looked_into: dict[int, Symbol] = {}
+        self.reads: dict[str, int] = {}
+        self.changed: set[str] = set()
 
     # --- Evaluation -----------------------------------------------------------------------
 
@@ -91,7 +94,9 @@ class Context:
     def looked_into(self, node: ast.expr) -> Symbol:
         """Return a container of which only a part is asked for: it gets no other name by that."""
         if isinstance(node, ast.Name) and node.id in self.names:
-            return self.names[node.id]
+            found = self.names[node.id]
+            self._looked_into[id(found)] = found
+            return found
         return self.evaluate(node)
 
     def step(self, node: ast.AST) -> None:
@@ -164,11 +169,18 @@ class Context:
         """Return whether a container may have another name."""
         return id(symbol) in self._escaped
 
+    def has_been_used(self, symbol: Symbol) -> bool:
+        """Return whether a container, or anything in it, may have another name."""
+        return self.has_escaped(symbol) or id(symbol) in self._looked_into
+
     # --- Types ----------------------------------------------------------------------------
 
     def field(self, path: str) -> Computed:
         """Return a field of the document; it may be missing, as far as the target says."""
         self.has_read = True
+        root = path.partition(".")[0]
+        if root in self.changed:
+            raise Left(None, f"reads {root!r} after it has changed it in its place")
         if path not in self._fields:
             parts = tuple(path.split("."))
             ruled_out = {name for name in _ASKED if self._excludes(parts, _typed(name))}
@@ -199,7 +211,7 @@ class Context:
         if not known <= wanted:
             self.scope.require(type_test(value.expression, known, wanted))
             self.scope.learn(value.expression, wanted)
-        return Computed(value.expression, known & wanted, fresh=value.fresh)
+        return Computed(value.expression, known & wanted, value.items, fresh=value.fresh)
 
     def present(self, symbol: Symbol, node: ast.AST | None) -> Computed:
         """Return a value that is there."""
@@ -256,7 +268,7 @@ class Context:
         node: ast.AST,
     ) -> Symbol:
         (types, make), *others = cases
-        one = Computed(value.expression, types, fresh=value.fresh)
+        one = Computed(value.expression, types, value.items, fresh=value.fresh)
         if not others:
             return make(one)
         rest = frozenset().union(*(each for each, _ in others))

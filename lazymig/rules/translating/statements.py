@@ -14,14 +14,13 @@ from lazymig.rules.tracing.source import FunctionNode, syntax_of
 from lazymig.rules.translating.changes import assign, call_for_effect, remove
 from lazymig.rules.translating.conditions import truth
 from lazymig.rules.translating.context import Context
-from lazymig.rules.translating.loops import grow
+from lazymig.rules.translating.loops import grow, known_items
 from lazymig.rules.translating.outcomes import Fork, Outcome, condition_of, decided, leaves
 from lazymig.rules.translating.symbols import (
     Computed,
     Constant,
     Known,
     Left,
-    Row,
     Symbol,
     as_computed,
     is_plain,
@@ -130,12 +129,10 @@ class _Runner:
         """The items of a loop over a display; `None` where they are the document's."""
         if not isinstance(statement.iter, (ast.Tuple, ast.List, ast.Name)):
             return None
-        owner = self.context.evaluate(statement.iter)
-        if isinstance(owner, Row) and owner.kind is not set:
-            return owner.items
-        if isinstance(owner, Constant) and isinstance(owner.value, tuple):
-            return [Constant(one) for one in owner.value]
-        return None
+        names, place = self.context.names, statement.iter
+        if isinstance(place, ast.Name) and place.id in names:
+            return known_items(names[place.id])
+        return known_items(self.context.evaluate(place))
 
     def _unrolled(self, statement: ast.For, items: Sequence[Symbol]) -> list[Any]:
         leaving = (ast.Break, ast.Continue)

@@ -90,11 +90,13 @@ class Computed:
 
     `types` are those that it may have there. `origin` is the field of which `.get` gave this.
     `fresh`: the rule has made the container, so that it may change it. `if_true` and `if_false`:
-    what a test says of the types of other expressions, by `key_of`.
+    what a test says of the types of other expressions, by `key_of`. `items`: the types of what is
+    in an array.
     """
 
     expression: Any
     types: Types = PRESENT
+    items: Types = PRESENT
     origin: Any = None
     fresh: bool = False
     if_true: Mapping[str, Types] = field(default_factory=dict)

@@ -200,12 +200,12 @@ def _split(context: Context, text: Computed, given: Sequence[Symbol], node: ast.
     if not mark:
         raise Left(node, "splits at an empty string")
     if len(given) == 1:
-        return Computed({"$split": [text.expression, literal(mark)]}, ARRAY, fresh=True)
+        return Computed({"$split": [text.expression, literal(mark)]}, ARRAY, STRING, fresh=True)
     if not isinstance(given[1], Constant) or given[1].value != 1:
         raise Left(node, "splits more than once, and not everywhere")
     found, before, after = _around(text, mark)
     pair = {"$cond": [found, [before, after], [text.expression]]}
-    return Computed(pair, ARRAY, fresh=True)
+    return Computed(pair, ARRAY, STRING, fresh=True)
 
 
 def _words(context: Context, text: Computed) -> Symbol:
@@ -213,7 +213,7 @@ def _words(context: Context, text: Computed) -> Symbol:
     regex = f"[^{''.join(map(_escaped, _SPACE))}]+"
     found = {"$regexFindAll": {"input": text.expression, "regex": regex}}
     words = {"$map": {"input": found, "as": name, "in": f"$${name}.match"}}
-    return Computed(words, ARRAY, fresh=True)
+    return Computed(words, ARRAY, STRING, fresh=True)
 
 
 def _escaped(letter: str) -> str:

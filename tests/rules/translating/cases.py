@@ -154,6 +154,222 @@ _EXPRESSIONS = [
     moved('datetime.fromisoformat(d["x"]) if d["x"] else None', "2020-01-31", ""),
 ]
 
-CASES: list[Case] = [
-    *_EXPRESSIONS,
+_ITEMS: list[Raw] = [
+    {"x": [{"qty": 2, "a": "b"}, {"a": "c", "qty": 0.5}]},
+    {"x": []},
 ]
+_LOOPS = [
+    moved('[i for i in d["x"]]', [1, "a", None]),
+    moved('[i["qty"] for i in d["x"]]', [{"qty": 1}]),
+    moved('[i * 2 for i in d["x"] if i > 1]', [1, 2, 3.5]),
+    moved('[i.strip() for i in d["x"] if i]', ["a ", ""]),
+    moved('[i["a"] for i in d["x"] if isinstance(i, dict) and "a" in i]', [{"a": 1}, 5, {}]),
+    moved('[{"n": i["qty"], "a": i.get("a", "")} for i in d["x"]]', [{"qty": 1}]),
+    moved('[{**i, "n": i["qty"] + 1} for i in d["x"]]', [{"qty": 1, "a": 2}]),
+    moved('[{k: v for k, v in i.items() if k != "qty"} for i in d["x"]]', [{"qty": 1, "a": 2}]),
+    moved('{k: v for k, v in d["x"].items() if v is not None}', {"a": 1, "b": None}),
+    moved('{k: str(v) for k, v in d["x"].items()}', {"a": 1, "b": None}),
+    moved('{i["a"]: i["qty"] for i in d["x"]}', [{"a": "b", "qty": 1}, {"a": "c", "qty": 1}]),
+    moved('[k for k in d["x"].keys()]', {"a": 1}),
+    moved('[{"k": k, "v": v} for k, v in d["x"].items()]', {"a": 1}),
+    moved('[v for v in d["x"].values() if v]', {"a": 1, "b": 0}),
+    moved('{k: d["x"][k] for k in ("a", "b")}', {"a": 1, "b": 0}),
+    moved('{k: d["x"][k] for k in ("a", "b") if k in d["x"]}', {"a": 1, "b": 0}, {"b": 2}),
+    moved('[d[k] for k in ("x", "z") if k in d]', 1),
+    moved('" ".join(i for i in d["x"] if i)', ["a", "", "b"]),
+    moved('any(i == "a" for i in d["x"])', ["a"], []),
+    moved('all(isinstance(i, str) for i in d["x"])', ["a"], [1]),
+    moved('sum(i["qty"] for i in d["x"])', [{"qty": 1}, {"qty": 3}]),
+    moved('len([i for i in d["x"] if i != "a"])', ["a", "b"]),
+]
+
+_STATEMENTS = [
+    Case(
+        """
+        if "z" in d:
+            self.update = {"$set": {"y": d["z"]}, "$unset": {"x": "", "z": ""}}
+        else:
+            self.update = {"$set": {"y": 0}, "$unset": {"x": ""}}
+        """,
+        [{"x": 1}, {"x": 1, "z": 2, "y": 3}],
+        name="a branch for each update",
+    ),
+    Case(
+        """
+        if not d["x"]:
+            self.update = {"$unset": {"x": ""}}
+            return
+        value = d["x"]
+        if isinstance(value, str):
+            value = value.strip()
+        elif isinstance(value, int):
+            value = str(value)
+        self.update = {"$set": {"y.a": value}, "$unset": {"x": ""}}
+        """,
+        [{"x": 1, "y": {}}, {"x": " a", "y": {"a": 1}}],
+        name="an early return",
+    ),
+    Case(
+        """
+        if d["x"] == "a":
+            self.update = {"$set": {"y": 1}, "$unset": {"x": ""}}
+        """,
+        [{"x": "a"}],
+        name="no update",
+    ),
+    Case(
+        """
+        removed = {"x": "", "y": ""}
+        values = {"z.b": d["x"], "z.a": 1, "w": d.get("y"), "a": 2}
+        self.update = {"$set": values, "$unset": removed}
+        """,
+        [{"x": 1, "z": {"c": 1}}, {"x": 1, "y": 2}],
+        name="several paths",
+    ),
+    Case(
+        """
+        self.update = {"$rename": {"x": "y"}, "$set": {"z": d["x"]}, "$unset": {"w.a": ""}}
+        """,
+        [{"x": 1, "y": 5, "w": {"a": 1}}, {"x": 2}],
+        name="a rename",
+    ),
+    Case(
+        """
+        self.update = {"$set": {"y": d["z"], "z": d["y"]}, "$unset": {"x": ""}}
+        """,
+        [{"x": 1, "y": 5, "z": 2}],
+        name="an exchange",
+    ),
+    Case(
+        """
+        first, last = d["x"].split(" ", 1)
+        self.update = {"$set": {"y": {"first": first, "last": last}}, "$unset": {"x": ""}}
+        """,
+        [{"x": "Anna Maria Muster"}],
+        name="two names of one",
+    ),
+    Case(
+        """
+        first, _, last = d["x"].partition(" ")
+        self.update = {"$set": {"y": first, "z": last or None}, "$unset": {"x": ""}}
+        """,
+        [{"x": "Anna Maria Muster"}, {"x": "Anna"}],
+        name="a partition",
+    ),
+    Case(
+        """
+        values = {}
+        for name in ("y", "z"):
+            if name in d:
+                values[name] = str(d[name])
+        values["n"] = 1
+        self.update = {"$set": values, "$unset": {"x": ""}}
+        """,
+        [{"x": 1, "y": 2}, {"x": 1, "z": "a"}],
+        name="a loop over names",
+    ),
+    Case(
+        """
+        self.update = {"$set": {"y": 1}, "$unset": {"x": ""}}
+        if "z" in d:
+            self.update["$set"]["w"] = d["z"]
+        """,
+        [{"x": 1}, {"x": 1, "z": 2}],
+        name="an update that grows",
+    ),
+    Case(
+        """
+        self.update = {"$set": {"y": 1}} if d["x"] == 1 else {"$set": {"z": 1}, "$unset": {"x": ""}}
+        """,
+        [{"x": 1}, {"x": 2}],
+        name="a choice of updates",
+    ),
+    Case(
+        """
+        out = []
+        for item in d["x"]:
+            out.append({"n": item["qty"], "a": item.get("a")})
+        self.update = {"$set": {"y": out}, "$unset": {"x": ""}}
+        """,
+        _ITEMS,
+        name="a loop that appends",
+    ),
+    Case(
+        """
+        out = [0]
+        for item in d["x"]:
+            if not isinstance(item, dict):
+                continue
+            if item["qty"] == 0:
+                number = 1
+            else:
+                number = item["qty"]
+                if number > 5:
+                    continue
+            out.append(number)
+        self.update = {"$set": {"y": out}, "$unset": {"x": ""}}
+        """,
+        [*_ITEMS, {"x": [{"qty": 0}, 5, {"qty": 7}]}],
+        name="a loop that skips",
+    ),
+    Case(
+        """
+        out = []
+        for item in d["x"]:
+            item = dict(item)
+            item["n"] = item.pop("qty")
+            item.pop("a", None)
+            item["cents"] = 100
+            out.append(item)
+        self.update = {"$set": {"x": out, "y": 2}}
+        """,
+        _ITEMS,
+        name="a loop that changes copies",
+    ),
+    Case(
+        """
+        items = d["x"]
+        for item in items:
+            item["n"] = item.pop("qty")
+            if "a" in item:
+                del item["a"]
+        self.update = {"$set": {"x": items}}
+        """,
+        _ITEMS,
+        name="a loop that changes items",
+    ),
+    Case(
+        """
+        new = dict(d["x"])
+        new["n"] = new.pop("a", 0)
+        new.update({"k": 1})
+        self.update = {"$set": {"y": new}, "$unset": {"x": ""}}
+        """,
+        [{"x": {"a": 1, "b": 2}}, {"x": {"n": 1}}],
+        name="a changed copy",
+    ),
+    Case(
+        """
+        out = {}
+        out["a"] = d["x"]
+        if d["x"]:
+            out["b"] = [d["x"]]
+        out["c"] = {"a": 1}
+        out["c"]["b"] = 2
+        self.update = {"$set": {"y": out}, "$unset": {"x": ""}}
+        """,
+        [{"x": 1}, {"x": 0}],
+        name="a dict that grows",
+    ),
+    Case(
+        """
+        if not isinstance(d["x"], str) or "@" not in d["x"]:
+            raise ValueError(d["x"])
+        self.update = {"$set": {"y": d["x"].lower()}, "$unset": {"x": ""}}
+        """,
+        [{"x": "A@b"}],
+        name="a rule that raises",
+    ),
+]
+
+CASES: list[Case] = [*_EXPRESSIONS, *_LOOPS, *_STATEMENTS]
