@@ -57,8 +57,7 @@ _MOST_NAMED: Final = 5
 
 
 def how_to_translate(left: LeftToPython) -> str | None:
-    """Return the form in which the server could do what is left to Python; `None` without one.
-    """
+    """Return the form in which the server could do what is left to Python; `None` without one."""
     operator = operator_for(left)
     if operator is not None:
         return f"write the update as a pipeline with {operator}, if its result suits"

@@ -24,6 +24,12 @@ def doubling(self: Any) -> None:
     self.update = {"$set": {"twice": int(self.doc["n"]) * 2}}
 
 
+@pytest.fixture
+def computed_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No rule is translated: what is tested is the way of those that Python computes."""
+    translate_by_name(monkeypatch)
+
+
 def translate_by_name(
     monkeypatch: pytest.MonkeyPatch, **translations: Translation | LeftToPython
 ) -> None:

@@ -24,8 +24,12 @@ def explained_rules(
 
     :param indexes: those of the rules in the rewrites.
     """
-    for index in indexes:
-        plan, rule = rewrites.rules[index]
+    # A rule with two halves is there twice.
+    concerned = {
+        (id(plan), rule.name): (plan, rule)
+        for plan, rule in (rewrites.rules[index] for index in indexes)
+    }
+    for plan, rule in concerned.values():
         count = on_primary(collection).count_documents(plan.query_of(rule))
         old = "1 document is" if count == 1 else f"{count:,} documents are"
         form = "Python" if rule.form == "python" else rule.form
