@@ -33,6 +33,7 @@ from lazymig.errors import (
     RunTakenOver,
     SealError,
     SettleLimitExceeded,
+    SettlingWarning,
     UpdateQueryError,
     WorkerFailed,
 )
@@ -108,6 +109,7 @@ __all__ = [
     "SealError",
     "SealReport",
     "SettleLimitExceeded",
+    "SettlingWarning",
     "UpdateQueryError",
     "WorkerFailed",
     "as_stored",

@@ -25,6 +25,7 @@ LazyMigError
     └── MigrationTimeout               a time limit was over: a wait, or a slow rule
 
 ConvergenceWarning (UserWarning)       a lazy rule that a match alone must not start
+SettlingWarning (UserWarning)          a lazy rule that makes queries wait, and need not
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ __all__ = [
     "RunTakenOver",
     "SealError",
     "SettleLimitExceeded",
+    "SettlingWarning",
     "UpdateQueryError",
     "WorkerFailed",
     "check_extra",
@@ -141,6 +143,13 @@ class ConvergenceWarning(UserWarning):
     """A lazy rule's update does not provably end its match, so no match starts it on a load.
 
     Or it brings all its documents back under the target of an earlier rule.
+    """
+
+
+class SettlingWarning(UserWarning):
+    """A lazy rule is computed in Python, and there is a form of it that would not be.
+
+    Operations that ask for what it writes migrate the old documents first.
     """
 
 

@@ -79,6 +79,9 @@ def _show(session: Session, standing: ModelStanding) -> None:
                 2,
                 "red",
             )
+        if rule.remaining != 0:
+            for text in rule.remarks:
+                session.output.indented(f"{rule.name}: {text}", 2, "dim")
 
 
 def _percent(share: float) -> str:

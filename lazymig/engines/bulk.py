@@ -29,7 +29,7 @@ from lazymig.engines.reading.marks import marks_writes
 from lazymig.engines.refusals import failure_of_rule, failure_of_server, still_matches, undecodable
 from lazymig.engines.report import MigrationReport, RuleReport, Tally, announce, conclude
 from lazymig.engines.rescuing import rescue_all, rescue_broken
-from lazymig.engines.store import write_each
+from lazymig.engines.store import as_applied, write_each
 from lazymig.raw.elements import StoredValue
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
@@ -70,6 +70,10 @@ class Work(Part):
             refuses are in the tally instead.
         """
         tally = Tally()
+        *exact, rule = as_applied(self.store, rule).halves()
+        for half in exact:
+            # What it is refused for is not met again: the other half leaves its documents out.
+            self._update_many(half, half.evaluate(), tally)
         if rule.once is not None:
             self._claim(rule, tally)
         elif rule.kind == "static" and not rule.varies:

@@ -11,9 +11,11 @@ from pymongo.collection import Collection
 
 from lazymig.engines.access import Raw, all_of, by_ids, decoded_each, ids_of, on_primary
 from lazymig.query.joining import any_of
-from lazymig.rules.bound_rule import BoundRule
+from lazymig.rules.bound_rule import BoundRule, Form
 from lazymig.rules.plan import Plan
+from lazymig.rules.remedies import what_settles
 from lazymig.rules.rule import Scope
+from lazymig.rules.translation import LeftToPython
 
 __all__ = ["RuleStatus", "find_active", "status_of"]
 
@@ -27,23 +29,35 @@ class RuleStatus:
     computed for a document shows whether it ends the match. `quarantined` counts the documents
     that bulk runs have refused by this rule and that still wait for it. `exists`: whether there is
     the collection at all. `sealed`: MongoDB refuses documents that the target matches.
+
+    `form` is `"static"` (the rule reads no document), `"translated"` (what its method computes is
+    an update by the server, for all documents or for most) or `"python"` (the method is run for
+    each document). `left_to_python` says of a computed rule why it is not translated. `settles` are
+    the operations that have old documents migrated by the rule first, in words; `None` for none.
     """
 
     name: str
     number: int
     scope: Scope
     remaining: int | None
-    static: bool
+    form: Form
     converges: bool | None
     undetermined: bool
     quarantined: int = 0
     exists: bool = True
     sealed: bool = False
+    left_to_python: LeftToPython | None = None
+    settles: str | None = None
 
     @property
     def removable(self) -> bool:
         """Return whether no document needs the rule any more; false without a collection."""
         return self.exists and self.remaining == 0 and not self.quarantined
+
+    @property
+    def static(self) -> bool:
+        """Return whether the rule reads no document, and does not write by itself."""
+        return self.form == "static"
 
     @property
     def dynamic(self) -> bool:
@@ -65,10 +79,12 @@ def status_of(
             number=rule.number,
             scope=rule.scope,
             remaining=_remaining(reader, plan, rule, sealed),
-            static=rule.kind == "static",
+            form=rule.form,
             converges=rule.converges,
             undetermined=rule.kind == "undetermined",
             sealed=rule.name in sealed,
+            left_to_python=rule.left_to_python,
+            settles=what_settles(rule),
         )
         for rule in (*plan.lazy, *plan.bulk)
     ]

@@ -30,7 +30,7 @@ from lazymig.query.joining import all_of, any_of
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 
-__all__ = ["Store", "Written", "write_each"]
+__all__ = ["Store", "Written", "as_applied", "write_each"]
 
 
 @dataclass(slots=True)
@@ -170,6 +170,11 @@ class Store:
         """PyMongo's `bulk_write`."""
         options = self._given if let is None else {"let": let, **self._given}
         return self.collection.bulk_write(operations, ordered=ordered, **options)
+
+
+def as_applied(store: Store, rule: BoundRule) -> BoundRule:
+    """A rule as a store applies it: an imitation knows few operators of a translated one."""
+    return rule.computed if store.is_imitation else rule
 
 
 def write_each(store: Store, queries: Sequence[Raw], update: Any, array_filters: Any) -> Written:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial, wraps
-from types import FrameType
 from typing import Any, TypeVar
 
-from lazymig.errors import ConvergenceWarning, RuleDefinitionError, UpdateQueryError
+from lazymig.errors import RuleDefinitionError, UpdateQueryError
+from lazymig.odm.rule_warnings import warn_of_cycles, warn_of_order, warn_of_settling
 from lazymig.odm.schema import (
     class_name,
     class_names,
@@ -27,12 +25,10 @@ from lazymig.odm.schema import (
 )
 from lazymig.rules.binding import bind
 from lazymig.rules.bound_rule import BoundRule
-from lazymig.rules.cycles import certain_cycles
 from lazymig.rules.discovery import discover
 from lazymig.rules.list_paths import check_item_paths, check_list_paths
-from lazymig.rules.order import held_back, starting_rules
+from lazymig.rules.order import starting_rules
 from lazymig.rules.plan import Family, Plan
-from lazymig.rules.remedies import how_to_converge
 
 __all__ = [
     "bind_rules",
@@ -50,9 +46,6 @@ __all__ = [
 _T = TypeVar("_T")
 
 logger = logging.getLogger(__name__)
-
-# The packages whose frames stand between a warning and the class that it is about.
-_NOT_THE_USERS = frozenset({"lazymig", "mongoengine"})
 
 _BOUND = "_lazymig_bound"
 _FAMILY = "_lazymig_family"
@@ -131,63 +124,10 @@ def _probe(handler_class: Any, model: Any) -> Iterable[BoundRule]:
     if not inherits(model):
         _check_paths(found, model)
     lazy = [rule for rule in found if rule.scope == "lazy"]
-    _warn_of_order(model, lazy)
-    _warn_of_cycles(model, lazy)
+    warn_of_order(model, lazy)
+    warn_of_cycles(model, lazy)
+    warn_of_settling(model, lazy)
     return found
-
-
-def _warn_of_cycles(model: Any, lazy: Sequence[BoundRule]) -> None:
-    """Warn of rules that bring each of their documents back under the target of an earlier one."""
-    for rule, later in certain_cycles(lazy):
-        warnings.warn(
-            f"{model.__name__}.{later.name}: after its update each document matches {rule.name} "
-            "again, which ran before it, so that a run is not complete; let it write what "
-            f"{rule.name} would make of that, or give it the smaller number",
-            ConvergenceWarning,
-            stacklevel=_users_level(),
-        )
-
-
-def _warn_of_order(model: Any, lazy: Sequence[BoundRule]) -> None:
-    """Warn of the rules that no match starts, and say which others wait for them."""
-    waiting = held_back(lazy)
-    for rule in lazy:
-        others = ", ".join(waiting.get(rule.name, ()))
-        if rule.target is None:
-            if others:
-                logger.warning(
-                    "%s.%s: its target needs the document, so no match starts it, nor the later "
-                    "rules that read or write what it may write: %s; set self.target before "
-                    "self.doc is read",
-                    model.__name__,
-                    rule.name,
-                    others,
-                )
-        elif rule.converges is False:
-            held = f"; until then {others} will wait for it where its target matches"
-            warnings.warn(
-                f"{model.__name__}.{rule.name}: its update does not provably end the match of its "
-                "target, so a match does not start it: it runs when a document fails to load or to "
-                f"validate, and in bulk runs{held if others else ''}; {how_to_converge(rule)}",
-                ConvergenceWarning,
-                stacklevel=_users_level(),
-            )
-
-
-def _users_level() -> int:
-    """How far up the stack the first frame outside of lazymig and MongoEngine is.
-
-    That is where the user's class is defined, or the model is first used. Asked by a function that
-    warns, it is the `stacklevel` of the warning.
-    """
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and _package_of(frame) in _NOT_THE_USERS:
-        level, frame = level + 1, frame.f_back
-    return level
-
-
-def _package_of(frame: FrameType) -> str:
-    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 def _better_covered(rule: BoundRule, model: Any) -> Iterator[str]:

@@ -27,8 +27,11 @@ from lazymig.operations.journal.journal import Journal
 from lazymig.operations.journal.refusals import refusals
 from lazymig.raw.json_values import NOT_IN_JSON, Bounds, JsonValue
 from lazymig.reports.drift.documents import class_filter_of
+from lazymig.rules.bound_rule import Form
 from lazymig.rules.plan import Plan
+from lazymig.rules.remedies import said_of_python
 from lazymig.rules.rule import Scope
+from lazymig.rules.translation import LeftToPython
 
 __all__ = [
     "ModelStanding",
@@ -108,6 +111,10 @@ class RuleStanding(JsonValue):
     :ivar quarantined: documents that bulk runs have refused by it and that still wait for it.
     :ivar removable: no document needs it any more.
     :ivar sealed: MongoDB refuses documents that its target matches.
+    :ivar form: `"static"`, `"translated"` (the server computes it) or `"python"`.
+    :ivar left_to_python: why a computed rule is not translated; `None` for others.
+    :ivar settles: the operations that have old documents migrated by it first, in words; `None` if
+        there are none.
     """
 
     name: str
@@ -119,12 +126,27 @@ class RuleStanding(JsonValue):
     quarantined: int
     removable: bool
     sealed: bool
+    form: Form
+    left_to_python: LeftToPython | None
+    settles: str | None
     status: RuleStatus = field(metadata=NOT_IN_JSON)
 
     @property
     def lasts(self) -> bool:
         """Return whether documents may still match once it was applied: a bulk rule's alone."""
         return self.scope == "bulk" and self.status.converges is False
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Who computes what the rule writes; for Python, why, what settles, and what would not.
+
+        Empty for a rule that reads no document.
+        """
+        if self.form == "translated":
+            return ("translated: the server computes what the method would",)
+        if self.form == "python" and self.left_to_python is None:
+            return ("computed in Python",)
+        return said_of_python(self.left_to_python, self.settles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,5 +300,8 @@ def _standing(status: RuleStatus, total: int, last: Sample | None, at: datetime)
         quarantined=status.quarantined,
         removable=status.removable,
         sealed=status.sealed,
+        form=status.form,
+        left_to_python=status.left_to_python,
+        settles=status.settles,
         status=status,
     )

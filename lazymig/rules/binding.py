@@ -19,6 +19,7 @@ from lazymig.rules.document import DocumentChanged
 from lazymig.rules.rule import Evaluation, Rule, RuleHandler, evaluate
 from lazymig.rules.symbols import Decisions, SymbolicDocument, settle_symbols
 from lazymig.rules.tracing.paths import Traced, check_declared, trace
+from lazymig.rules.translated import as_translated
 from lazymig.rules.variation import varies_by_call
 from lazymig.updates.convergence import ends_match, keeps_match
 from lazymig.updates.update import (
@@ -285,7 +286,8 @@ class _Binder:
         if by_hand and "doc" not in probe.asked and "collection" in probe.asked:
             converges = False
         bound = self._computed("dynamic", matcher, traced, _seen(forms, read), converges=converges)
-        return replace(bound, by_hand=by_hand, asks=bound.asks | (probe.asked & _OUTSIDE))
+        bound = replace(bound, by_hand=by_hand, asks=bound.asks | (probe.asked & _OUTSIDE))
+        return bound if bound.asks else as_translated(bound, matcher, self.inputs)
 
     def _trace(self) -> Traced:
         return trace(self.rule.method, self.handler_class, self.doc_class)

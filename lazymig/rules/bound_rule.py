@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NoReturn
 
 import bson
 from bson.errors import BSONError
 
 from lazymig.errors import UpdateQueryError
-from lazymig.query.matching import Matcher
+from lazymig.query.joining import all_of
+from lazymig.query.matching import Matcher, compile_query
 from lazymig.raw.encoding import ANY_UUID, ANY_VALUE
 from lazymig.rules.once import OnceOptions
 from lazymig.rules.rule import Evaluation, Rule, RuleHandler, Scope, evaluate
 from lazymig.rules.tracing.paths import is_read_within, within
+from lazymig.rules.translation import LeftToPython, Translation
 from lazymig.updates.convergence import ends_match
 from lazymig.updates.update import NamedPath, check_update, read_paths, written_paths
 
-__all__ = ["BoundRule", "Kind"]
+__all__ = ["BoundRule", "Form", "Kind"]
 
 Kind = Literal["static", "dynamic", "undetermined"]
+
+Form = Literal["static", "translated", "python"]
+"""Who says what is written: the rule as it stands, the server by its method, or the method."""
 
 # A rule that computes paths from documents would fill the memory with forms of updates.
 _MOST_FORMS = 256
@@ -42,6 +47,10 @@ class BoundRule:
     `varies`: the update of a static rule differs from call to call, by more than the time, so that
     each document is given one of its own. `plain` is the rule as it is declared, where `target`
     leaves out the documents that wait for an earlier rule.
+
+    `translation` is what the method does as an update by the server. Without a guard it stands for
+    the method: the rule is static, and `update` is that pipeline. With one there are two `halves`,
+    and the rule as a whole is computed. `left_to_python` says why there is none.
     """
 
     rule: Rule
@@ -62,8 +71,12 @@ class BoundRule:
     named_paths: frozenset[NamedPath]
     varies: bool = False
     plain: BoundRule | None = None
+    translation: Translation | None = None
+    left_to_python: LeftToPython | None = None
     _proven: dict[Any, bool] = field(default_factory=dict, repr=False)
     _checked: set[Any] = field(default_factory=set, repr=False)
+    # No argument: a copy with another target has other halves.
+    _made: dict[str, tuple[BoundRule, ...]] = field(init=False, default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -96,6 +109,61 @@ class BoundRule:
         return self.plain or self
 
     @property
+    def form(self) -> Form:
+        """Who says what is written to a document; `translated` also where that is so of one half.
+
+        A rule that writes by itself, or has effects elsewhere, or whose target needs the document,
+        is one for Python.
+        """
+        if self.translation is not None:
+            return "translated"
+        return "static" if self.kind == "static" else "python"
+
+    @property
+    def computed(self) -> BoundRule:
+        """The rule as its method computes it for each document, whatever was translated."""
+        if self.translation is None:
+            return self
+        if "computed" not in self._made:
+            alone = replace(self, kind="dynamic", update=None, translation=None)
+            self._made["computed"] = (alone,)
+        return self._made["computed"][0]
+
+    def halves(self) -> tuple[BoundRule, ...]:
+        """The rule itself, or, where a guard says for which documents it is translated, its halves.
+
+        The exact one is static: its target asks for the guard, its update is the pipeline. The
+        other one is computed for the rest of the documents. Both have the rule's name; no document
+        matches both.
+        """
+        translation, target = self.translation, self.target
+        if translation is None or translation.guard is None or target is None:
+            return (self,)
+        if "halves" not in self._made:
+            exactly = all_of(target, {"$expr": translation.guard})
+            rest = all_of(target, {"$expr": {"$not": [translation.guard]}})
+            self._made["halves"] = (
+                replace(
+                    self,
+                    kind="static",
+                    target=exactly,
+                    matcher=compile_query(exactly),
+                    update=translation.update,
+                    converges=True,
+                    plain=None,
+                    translation=Translation(translation.update),
+                ),
+                replace(
+                    self,
+                    target=rest,
+                    matcher=compile_query(rest),
+                    plain=self.declared,
+                    translation=None,
+                ),
+            )
+        return self._made["halves"]
+
+    @property
     def model_name(self) -> str:
         """The model's name, for messages."""
         return str(self.doc_class.__name__)
@@ -120,8 +188,19 @@ class BoundRule:
     def run(self, document: Mapping[str, Any] | None, collection: Any) -> Evaluation:
         """Run the rule, and look at nothing that it has set.
 
+        Of one that is translated for all documents the method is not run.
+
         :raises Exception: whatever the rule raises.
         """
+        if self.translation is not None and self.kind == "static":
+            return Evaluation(
+                target=self.declared.target,
+                update=self.update,
+                array_filters=None,
+                asked=frozenset(),
+                complete=True,
+                read=None,
+            )
         return evaluate(
             self.rule,
             self.handler_class,

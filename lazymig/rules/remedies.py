@@ -1,18 +1,125 @@
-"""Advice for a rule whose update does not end the match of its target."""
+"""Advice for a rule whose update does not end the match of its target, or is computed in Python."""
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
 from typing import Final
 
 from lazymig.rules.bound_rule import BoundRule
+from lazymig.rules.translation import LeftToPython
 from lazymig.updates.each import each_of
 
-__all__ = ["how_to_converge"]
+__all__ = [
+    "how_to_converge",
+    "how_to_translate",
+    "operator_for",
+    "said_of_python",
+    "what_settles",
+]
 
 _REMOVERS: Final = frozenset({"$unset", "$rename"})
 
 # What is there after them may match as what was there before.
 _CHANGERS: Final = frozenset({"$bit", "$currentDate", "$inc", "$max", "$min", "$mul", "$pop"})
+
+# What a pipeline has for functions and methods of Python that are not translated, or only of some
+# values. What these give elsewhere differs, so that the choice is the author's.
+_IN_PIPELINES: Final = {
+    **dict.fromkeys(("strptime", "fromisoformat"), "$dateFromString"),
+    **dict.fromkeys(("strftime", "isoformat"), "$dateToString"),
+    **dict.fromkeys(("fromtimestamp", "utcfromtimestamp"), "$toDate"),
+    **dict.fromkeys(("match", "search", "fullmatch"), "$regexFind"),
+    **dict.fromkeys(("capitalize", "title", "upper"), "$toUpper"),
+    **dict.fromkeys(("casefold", "lower"), "$toLower"),
+    **dict.fromkeys(("strip", "lstrip", "rstrip"), "$trim"),
+    **dict.fromkeys(("set", "frozenset"), "$setUnion"),
+    "timedelta": "$dateAdd",
+    "replace": "$replaceAll",
+    "split": "$split",
+    "int": "$toInt",
+    "float": "$toDouble",
+    "str": "$toString",
+    "Decimal": "$toDecimal",
+    "sorted": "$sortArray",
+    "reversed": "$reverseArray",
+    "reduce": "$reduce",
+    "zip": "$zip",
+    "sum": "$sum",
+    "min": "$min",
+    "max": "$max",
+    "round": "$round",
+    "abs": "$abs",
+    "any": "$anyElementTrue",
+    "all": "$allElementsTrue",
+    "range": "$range",
+}
+_MOST_NAMED: Final = 5
+
+
+def how_to_translate(left: LeftToPython) -> str | None:
+    """Return the form in which the server could do what is left to Python; `None` without one."""
+    operator = operator_for(left)
+    if operator is not None:
+        return f"write the update as a pipeline with {operator}, if its result suits"
+    if left.expression.lstrip().startswith(("for ", "while ", "[", "{")):
+        return (
+            "for the documents of a list there is each(), or write the update as a pipeline with "
+            "$map, $filter or $reduce"
+        )
+    return None
+
+
+def operator_for(left: LeftToPython) -> str | None:
+    """Return what pipelines have in the place of a function that is left to Python, if anything."""
+    found = (_IN_PIPELINES[name] for name in _called(left.expression) if name in _IN_PIPELINES)
+    return next(found, None)
+
+
+def _called(expression: str) -> Iterator[str]:
+    """The names of the functions and methods that an expression calls, the outermost first."""
+    try:
+        tree = ast.parse(expression.strip())
+    except (SyntaxError, ValueError, RecursionError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            if isinstance(node.func, ast.Attribute):
+                yield node.func.attr
+            elif isinstance(node.func, ast.Name):
+                yield node.func.id
+
+
+def what_settles(rule: BoundRule) -> str | None:
+    """Return which operations wait until old documents are migrated by a rule, in words.
+
+    `None` for a rule that does not bring about that, or only for the documents that its translation
+    leaves out.
+    """
+    if rule.form != "python" or not rule.starts_on_match:
+        return None
+    if rule.writes is None:
+        return "all operations"
+    paths = sorted(rule.writes)
+    named = ", ".join(map(repr, paths[:_MOST_NAMED]))
+    more = len(paths) - _MOST_NAMED
+    return f"filters, sorts and aggregations on {named}{f' and {more} others' if more > 0 else ''}"
+
+
+def said_of_python(left: LeftToPython | None, settles: str | None) -> tuple[str, ...]:
+    """Return why a rule is computed in Python, what that brings about, and what would not do so.
+
+    :param settles: what `what_settles` says of the rule.
+    """
+    if left is None:
+        return ()
+    said = [f"computed in Python, because {left}"]
+    if settles is not None:
+        said.append(f"{settles} settle old documents first: they are migrated before the answer")
+    remedy = how_to_translate(left)
+    if remedy is not None:
+        said.append(remedy)
+    return tuple(said)
 
 
 def how_to_converge(rule: BoundRule) -> str:

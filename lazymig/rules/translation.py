@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lazymig.raw.json_values import JsonValue
+
 __all__ = ["LeftToPython", "Translation"]
 
 
@@ -24,14 +26,18 @@ class Translation:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftToPython:
+class LeftToPython(JsonValue):
     """Why a rule is computed in Python: the first expression without an exact equal on the server.
 
     :ivar expression: the source text of the expression, or of the statement's first line.
     :ivar line: its line in the file; `None` where there is no source.
-    :ivar reason: a clause that completes "is computed in Python because ...".
+    :ivar reason: what completes "is computed in Python, because it ...".
     """
 
     expression: str
     line: int | None
     reason: str
+
+    def __str__(self) -> str:
+        line = "" if self.line is None else f" in line {self.line}"
+        return f"it {self.reason} ({self.expression}{line})"

@@ -92,8 +92,9 @@ def assert_idempotent(model: Any, raw: Raw, *, scope: Scope = "all") -> None:
 def assert_lazy_equals_bulk(model: Any, raws: Sequence[Raw]) -> None:
     """Assert that loads and `migrate_pending()` make the same of old documents.
 
-    Each document is loaded by itself; then the same documents are migrated at once. Dates that the
-    rules take from the clock may differ by as long as that took.
+    Each document is loaded by itself; then the same documents are migrated at once. Where rules are
+    translated, for the server to compute, their methods have to give the same as well. Dates that
+    the rules take from the clock may differ by as long as that took.
 
     :param raws: as in `migrated`, each of them.
     :raises AssertionError: it is not so; the message names each document and path that differs.
@@ -101,25 +102,31 @@ def assert_lazy_equals_bulk(model: Any, raws: Sequence[Raw]) -> None:
     """
     __tracebackhide__ = True
     started = datetime.now(timezone.utc)
-    with scratch(model) as one_by_one, scratch(model) as at_once:
+    with scratch(model) as one_by_one, scratch(model) as at_once, scratch(model) as computed:
         one_by_one.insert(raws)
         documents = one_by_one.read()
-        at_once.insert(documents)
         one_by_one.load()
+        loaded = one_by_one.read()
+        at_once.insert(documents)
         at_once.run("lazy")
+        others = [("loads and migrate_pending()", "in bulk", at_once.read())]
+        if any(rule.form == "translated" for plan in plans_of(model) for rule in plan.lazy):
+            computed.insert(documents)
+            computed.load(in_python=True)
+            others.append(("the server and the methods", "in Python", computed.read()))
         took = datetime.now(timezone.utc) - started
-        pairs = list(zip(documents, one_by_one.read(), at_once.read(), strict=True))
         codec_options = one_by_one.codec_options
+    # Dates are stored in milliseconds.
+    apart = took + timedelta(milliseconds=1)
     problems = []
-    for document, loaded, bulk in pairs:
-        # Dates are stored in milliseconds.
-        apart = took + timedelta(milliseconds=1)
-        found = compared(loaded, bulk, codec_options, apart=apart)
-        if found:
-            problems.append(
-                _headed(model, document["_id"], "loads and migrate_pending() store two things\n")
-                + described(found, ("loaded", "in bulk"), document)
-            )
+    for who, place, stored in others:
+        for document, first, second in zip(documents, loaded, stored, strict=True):
+            found = compared(first, second, codec_options, apart=apart)
+            if found:
+                problems.append(
+                    _headed(model, document["_id"], f"{who} store two things\n")
+                    + described(found, ("loaded", place), document)
+                )
     if problems:
         raise AssertionError("\n".join(problems))
 

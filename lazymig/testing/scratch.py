@@ -158,17 +158,18 @@ class Scratch:
                     self.run("bulk")
         return list(applied)
 
-    def load(self) -> None:
+    def load(self, *, in_python: bool = False) -> None:
         """Load each document by itself, as a query for it would.
 
         A document that does not load although no rule failed is no error here.
 
+        :param in_python: run the methods also of rules that the server can compute.
         :raises MigrationError: a rule failed.
         """
         family = family_of(self.model)
         if family is None:
             return
-        family = _outspoken(family)
+        family = _outspoken(family, in_python=in_python)
         source = Source(self.collection, lone=True)
         for document_id in self.ids:
             raw = self._read(document_id)
@@ -216,9 +217,18 @@ class Scratch:
         return stored
 
 
-def _outspoken(family: Family) -> Family:
+def _outspoken(family: Family, *, in_python: bool) -> Family:
     """The same plans, but none passes over a document that cannot be migrated."""
     plans = {id(plan): replace(plan, on_error="raise") for plan in family.plans}
+    if in_python:
+        plans = {
+            key: replace(
+                plan,
+                lazy=tuple(rule.computed for rule in plan.lazy),
+                starting=tuple(rule.computed for rule in plan.starting),
+            )
+            for key, plan in plans.items()
+        }
     return Family(
         plans.get(id(family.root)),
         {name: plans.get(id(plan)) for name, plan in family.by_class.items()},

@@ -63,7 +63,7 @@ def undo_some(draw: Draw, document: Raw, rules: Sequence[BoundRule], old: Old) -
     :param document: a raw document of today; it is not changed.
     :param rules: in the order in which they are applied.
     """
-    open_rules = [rule for rule in rules if _may_be_undone(rule)]
+    open_rules = [rule.computed for rule in rules if _may_be_undone(rule.computed)]
     chosen = {position for position in range(len(open_rules)) if draw(st.booleans())}
     for position, rule in enumerate(open_rules):
         if position in chosen:

@@ -180,9 +180,12 @@ def _result_of(operator: str, argument: Any, state: _Stages) -> Fact:
     if operator in ("$convert", "$dateFromString"):
         return _converted(types, argument, state)
     if operator == "$let" and isinstance(argument, Mapping):
-        if "CURRENT" in argument.get("vars", ()):
+        named = argument.get("vars")
+        if not isinstance(named, Mapping) or "CURRENT" in named:
             return UNKNOWN  # then paths begin elsewhere
-        return _express(argument.get("in"), state)
+        facts = {name: _express(value, state) for name, value in named.items()}
+        inner = replace(state, variables={**state.variables, **facts})
+        return _express(argument.get("in"), inner)
     if types is None:
         return UNKNOWN
     if operator in _NULL_OF_NULL and all(_is_never_null(one, state) for one in _inputs(argument)):

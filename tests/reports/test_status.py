@@ -86,7 +86,7 @@ def test_a_model_without_rules_has_its_documents(any_db: Database[Any]) -> None:
 
 
 def _status(remaining: int | None) -> RuleStatus:
-    return RuleStatus("x", 1, "lazy", remaining, static=True, converges=True, undetermined=False)
+    return RuleStatus("x", 1, "lazy", remaining, form="static", converges=True, undetermined=False)
 
 
 @pytest.mark.parametrize(

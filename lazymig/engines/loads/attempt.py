@@ -20,7 +20,7 @@ from lazymig.engines.once.claimant import ClaimOutcome, migrate_claimed
 from lazymig.engines.reading.decoding import BoundedReader, Undecoded, judge
 from lazymig.engines.refusals import failure_of_rule, failure_of_server
 from lazymig.engines.sessions import not_in_a_transaction
-from lazymig.engines.store import Store
+from lazymig.engines.store import Store, as_applied
 from lazymig.errors import MigrationError
 from lazymig.raw.paths import overlaps
 from lazymig.rules.bound_rule import BoundRule
@@ -103,7 +103,7 @@ class Attempt:
             with deadline.within():
                 for rule in self.job.rules:
                     if self.alive:
-                        self._apply(rule)
+                        self._apply(as_applied(self.store, rule))
                 self.pace.send(self._flush)
         except PyMongoError as exc:
             if not waited_too_long(exc):

@@ -21,6 +21,7 @@ from lazymig.engines.loads.batch import BatchMigration
 from lazymig.engines.reading.decoding import decode, judge
 from lazymig.engines.reading.marks import marks_writes
 from lazymig.engines.refusals import failure_of_rule, failure_of_server, still_matches
+from lazymig.engines.store import as_applied
 from lazymig.errors import MigrationConflict, MigrationError
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan, feeds
@@ -109,7 +110,7 @@ class _Retrial:
         self.store = migration.job.store
         self.collection = migration.collection
         self.deadline = migration.deadline
-        self.rule = rule
+        self.rule = as_applied(self.store, rule)
         self.document = document
 
     def error(self) -> MigrationError | None:

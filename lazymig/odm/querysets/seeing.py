@@ -11,6 +11,7 @@ from mongoengine.errors import InvalidQueryError, LookUpError, OperationError
 from pymongo.errors import OperationFailure
 
 from lazymig.engines.access import all_of
+from lazymig.odm.querysets.explaining import explained_plans, explained_rules
 from lazymig.odm.querysets.joining import NOTHING_PENDING
 from lazymig.odm.querysets.options import OptionsQuerySet
 from lazymig.odm.querysets.settling import sorted_paths
@@ -38,7 +39,9 @@ class SeeThroughQuerySet(OptionsQuerySet):
     def explain_migration(self) -> str:
         """Say in plain words what happens when this queryset is iterated while rules are pending.
 
-        Nothing is written: how the filter is sent, what is settled first, by which rules, and why.
+        Nothing is written: how the filter is sent, by which plan of MongoDB's, what is settled
+        first, by which rules, and why; and how many documents are still old by the rules that
+        concern it, which are counted.
         """
         rewrites = self._lazymig_rewrites()
         if rewrites is None:
@@ -51,6 +54,8 @@ class SeeThroughQuerySet(OptionsQuerySet):
             lines.append(f"None concerns this filter, which is sent as it is: {query!r}")
         else:
             lines.append(f"The filter {query!r} is sent as {dict(rewritten.query)!r}.")
+        collection = self._lazymig_read_collection()
+        lines.extend(explained_plans(collection, rewritten.query, self._lazymig_ordered()))
         reasons = [str(reason) for reason in rewritten.unseen]
         needs = self._lazymig_needs_of_filter(rewritten)
         for need, verb in (
@@ -61,12 +66,14 @@ class SeeThroughQuerySet(OptionsQuerySet):
                 needs.append(need)
                 what = need.operation.replace("order_by ", "by ")
                 reasons.append(f"it {verb} {what}")
+        concerned = rewrites.concerning([query])
         if needs:
             lines.append("Old documents are settled, that is, migrated before the query is sent.")
             lines.extend(f"Settled first, because {reason}." for reason in reasons)
-            wanted = frozenset().union(*(need.rules for need in needs))
-            names = ", ".join(rewrites.names(rewrites.with_dependencies(wanted)))
-            lines.append(f"Settled by: {names}.")
+            wanted = rewrites.with_dependencies(frozenset().union(*(need.rules for need in needs)))
+            lines.append(f"Settled by: {', '.join(rewrites.names(wanted))}.")
+            concerned = concerned.union(wanted)
+        lines.extend(explained_rules(collection, rewrites, sorted(concerned)))
         return "\n".join(lines)
 
     @property

@@ -280,10 +280,14 @@ class SettlingQuerySet(FormerClassesQuerySet):
 
     def _lazymig_order(self) -> list[str]:
         """The database paths that the results are sorted by."""
+        return sorted_paths(self._lazymig_ordered())
+
+    def _lazymig_ordered(self) -> Any:
+        """The order of the results, the model's own if no other is given, as PyMongo takes it."""
         order = self._ordering
         if order is None and self._document._meta["ordering"]:
             order = self._get_order_by(self._document._meta["ordering"])
-        return sorted_paths(order)
+        return order
 
     def _lazymig_name_of(self, path: str) -> str:
         """A database path as the user wrote it, or would write it."""

@@ -16,7 +16,7 @@ from typing import Any
 from bson.errors import BSONError
 from pymongo.collection import Collection
 
-from lazymig.engines.access import by_ids, ids_of, key_of, read_raw, readable
+from lazymig.engines.access import by_ids, ids_of, key_of, on_primary, read_raw, readable
 from lazymig.odm.examining import Examiner, Problem, ProblemKind, Reference, examining
 from lazymig.odm.fields import bson_type
 from lazymig.odm.indexes import untouched_collection
@@ -26,6 +26,7 @@ from lazymig.reports.drift.documents import check_model, check_sample_size, docu
 from lazymig.reports.drift.evidence import Evidence, evidence_of, fault_keys
 from lazymig.reports.drift.findings import CheckFinding, CheckReport
 from lazymig.reports.dryrun.cures import Tried, Waiting, may_touch, plans_of, read_by_ids, try_rules
+from lazymig.rules.remedies import said_of_python, what_settles
 
 __all__ = ["CheckFinding", "CheckReport", "check_documents"]
 
@@ -155,6 +156,7 @@ class _Check:
                 if progress is not None:
                     progress(done, max(done, total))
             cured = self._cures()
+        self.problems.extend(self._computed_in_python())
         findings = [
             CheckFinding(
                 model=key[0],
@@ -178,6 +180,18 @@ class _Check:
             findings=tuple(findings),
             problems=tuple(self.problems),
         )
+
+    def _computed_in_python(self) -> Iterator[str]:
+        """Which rules that still have documents make operations migrate them first, and why."""
+        for plan in self.plans:
+            for rule in plan.starting:
+                settles = what_settles(rule)
+                if settles is None or rule.left_to_python is None:
+                    continue
+                old = ids_of(on_primary(self.collection), plan.query_of(rule), limit=1)
+                if any(True for _ in old):
+                    said = said_of_python(rule.left_to_python, settles)
+                    yield f"{rule.name}: {'; '.join(said)}"
 
     def _total(self) -> int:
         estimated = self.collection.estimated_document_count()

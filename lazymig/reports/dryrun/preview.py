@@ -13,6 +13,7 @@ from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
 from lazymig.engines.access import Description, Raw, describe, is_mongomock, on_primary
+from lazymig.engines.query_plans import stages_of, summary_of
 from lazymig.errors import RunOptionError
 from lazymig.odm.loading import Build
 from lazymig.redaction import excerpt
@@ -26,6 +27,7 @@ from lazymig.reports.dryrun.report import (
 from lazymig.reports.texts import documents
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
+from lazymig.rules.remedies import said_of_python, what_settles
 from lazymig.rules.rewrite.rewriting import (
     CannotRewrite,
     Step,
@@ -40,19 +42,6 @@ __all__ = ["LARGE", "PreviewReport", "QueryPlan", "RulePreview", "SamplePreview"
 
 LARGE = 100_000
 """The documents above which a collection scan is warned of."""
-
-# A plan is a tree; these keys of a stage, or around it, lead to what is beneath.
-_BENEATH = (
-    "winningPlan",
-    "queryPlan",
-    "shards",
-    "inputStage",
-    "inputStages",
-    "outerStage",
-    "innerStage",
-    "thenStage",
-    "elseStage",
-)
 
 
 def preview_of(
@@ -129,7 +118,16 @@ class _Counting:
             reached = self._reached(query, remaining)
         self.earlier.extend(self._steps_of(rule, query, has_effects=rule.name in rehearsal.not_run))
         return RulePreview(
-            rule.name, rule.scope, kind_of(rule), remaining, reached, plan, tuple(problems)
+            name=rule.name,
+            scope=rule.scope,
+            kind=kind_of(rule),
+            remaining=remaining,
+            reached=reached,
+            plan=plan,
+            problems=tuple(problems),
+            form=rule.form,
+            left_to_python=rule.left_to_python,
+            in_python=self._in_python(rule),
         )
 
     def _known_of(self, rule: BoundRule) -> Iterator[str]:
@@ -149,6 +147,16 @@ class _Counting:
                 "its update differs from call to call: each document is given one of its own; for "
                 "one value for all, make it outside of the rule"
             )
+        yield from said_of_python(rule.left_to_python, what_settles(rule))
+
+    def _in_python(self, rule: BoundRule) -> int | None:
+        """How many documents a translated rule leaves to Python; an imitation cannot count them."""
+        if rule.form != "translated":
+            return None
+        *exact, rest = rule.halves()
+        if is_mongomock(self.collection):
+            return None
+        return self._count(self.plan.query_of(rest)) if exact else 0
 
     def _count(self, query: Raw) -> int:
         return on_primary(self.collection).count_documents(query)
@@ -182,14 +190,7 @@ class _Counting:
         """How the primary finds the documents of a query, be it to count or to update them."""
         if is_mongomock(self.collection):
             return None
-        answer = self.collection.database.command(
-            {
-                "explain": {"find": self.collection.name, "filter": query},
-                "verbosity": "queryPlanner",
-            },
-            codec_options=self.collection.codec_options,
-        )
-        stages = list(dict.fromkeys(_leaves(answer["queryPlanner"]["winningPlan"])))
+        stages = stages_of(self.collection, query)
         warning = None
         if any(stage == "COLLSCAN" for stage, _index in stages) and self.total > self.large:
             warning = (
@@ -197,20 +198,7 @@ class _Counting:
                 "spares that, if few of them match"
             )
         return QueryPlan(
-            ", ".join(f"{stage} {index}" if index else stage for stage, index in stages),
+            summary_of(stages),
             tuple(dict.fromkeys(index for _stage, index in stages if index)),
             warning,
         )
-
-
-def _leaves(plan: Any) -> Iterator[tuple[str, str]]:
-    """The stages of a plan that read, each with the name of its index, or an empty string."""
-    if isinstance(plan, list):
-        for part in plan:
-            yield from _leaves(part)
-        return
-    beneath = [plan[key] for key in _BENEATH if key in plan]
-    if beneath:
-        yield from _leaves(beneath)
-    elif "stage" in plan:
-        yield str(plan["stage"]), str(plan.get("indexName", ""))

@@ -50,7 +50,7 @@ def kind_of(rule: BoundRule) -> RuleKind:
     """What kind of rule it is; an effect outside of the document goes before all else."""
     if rule.once is not None:
         return "once"
-    return "by_hand" if rule.by_hand else rule.kind
+    return "by_hand" if rule.by_hand else rule.computed.kind
 
 
 def _reason_not_to_run(rule: BoundRule) -> str | None:

@@ -9,7 +9,9 @@ from typing import Any, Literal
 from lazymig.raw.differences import MISSING, Change
 from lazymig.raw.json_values import JsonValue
 from lazymig.reports.texts import Line, Readable, documents
+from lazymig.rules.bound_rule import Form
 from lazymig.rules.rule import Scope
+from lazymig.rules.translation import LeftToPython
 
 __all__ = ["PreviewReport", "QueryPlan", "RuleKind", "RulePreview", "SamplePreview"]
 
@@ -42,6 +44,11 @@ class RulePreview(JsonValue, Readable):
     :ivar plan: how its documents are found; `None` if it is undetermined, or where MongoDB does not
         say.
     :ivar problems: what there is to know before a run; empty if nothing.
+    :ivar form: `"static"`, `"translated"` (the server computes it) or `"python"` (the method is
+        run for each document).
+    :ivar left_to_python: why a computed rule is not translated; `None` for others.
+    :ivar in_python: the documents among the remaining ones for which a translated rule is computed
+        in Python all the same; `None` for other rules.
     """
 
     name: str
@@ -51,10 +58,16 @@ class RulePreview(JsonValue, Readable):
     reached: int | None
     plan: QueryPlan | None
     problems: tuple[str, ...] = ()
+    form: Form = "static"
+    left_to_python: LeftToPython | None = None
+    in_python: int | None = None
 
     def lines(self) -> Iterator[Line]:
         """The counts, the plan, and what there is to know."""
-        yield Line(f"{self.name} ({self.scope}, {self.kind}): {self._counted()}", 0, "bold")
+        kind = self.form if self.form == "translated" else self.kind
+        yield Line(f"{self.name} ({self.scope}, {kind}): {self._counted()}", 0, "bold")
+        if self.in_python:
+            yield Line(f"{documents(self.in_python)} of them computed in Python", 4)
         if self.plan is not None:
             yield Line(f"plan: {self.plan.summary}", 4, "dim")
             if self.plan.warning is not None:

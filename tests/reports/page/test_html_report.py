@@ -52,23 +52,23 @@ def test_each_rule_tells_what_it_has_left(page: str) -> None:
     rows = rows_of(page, "m1-rules")
     # The column of the sparkline is looked at below.
     assert {name: [*cells[:4], cells[5]] for name, cells in rows.items()} == {
-        "migration01__add_enabled": ["lazy", "100", "400", "75 %", "pending"],
-        "migration02__rename_title": ["lazy", "10", "400", "97.5 %", "pending"],
+        "migration01__add_enabled": ["lazy, static", "100", "400", "75 %", "pending"],
+        "migration02__rename_title": ["lazy, static", "10", "400", "97.5 %", "pending"],
         "migration03__by_document": [
-            "lazy",
+            "lazy, Python",
             "not known",
             "400",
             "not known",
             "not countable its target needs a document",
         ],
         "allmigration01__count": [
-            "bulk",
+            "bulk, static",
             "400",
             "400",
             "not known",
             "stays matched its update does not end its match",
         ],
-        "allmigration02__drop_legacy": ["bulk", "0", "400", "100 %", "can go"],
+        "allmigration02__drop_legacy": ["bulk, static", "0", "400", "100 %", "can go"],
     }
 
 
@@ -99,7 +99,7 @@ def test_a_lazy_rule_that_no_match_starts_has_documents_left(mongoengine_db: Any
     (row,) = rows_of(page, "overview").values()
     assert row[:4] == ["4", "1", "75 %", "1"]
     cells = rows_of(page, "m1-rules")["migration01__a"]
-    assert [*cells[:4], cells[5]] == ["lazy", "1", "4", "75 %", "pending"]
+    assert [*cells[:4], cells[5]] == ["lazy, static", "1", "4", "75 %", "pending"]
 
     post.migration_handler(post).migrate_pending()
     assert rows_of(render_report([post]), "m1-rules")["migration01__a"][1:4] == ["0", "4", "100 %"]
@@ -470,4 +470,4 @@ def test_a_rule_that_reads_the_document_is_counted(mongoengine_db: Any) -> None:
     post = model(handler(migration01__a=copying("old", "new")), new=IntField())
     mongoengine_db.post.insert_many([{"old": 1}, {"old": 1, "new": 1}])
     cells = rows_of(render_report([post]), "m1-rules")["migration01__a"]
-    assert [*cells[:4], cells[5]] == ["lazy", "1", "2", "50 %", "pending"]
+    assert [*cells[:4], cells[5]] == ["lazy, translated", "1", "2", "50 %", "pending"]

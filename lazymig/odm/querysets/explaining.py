@@ -1,0 +1,76 @@
+"""The explanation of a query while rules are pending: plans, and documents that are still old."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pymongo.collection import Collection
+from pymongo.errors import OperationFailure
+
+from lazymig.engines.access import all_of, is_mongomock, on_primary
+from lazymig.engines.query_plans import stages_of, summary_of
+from lazymig.odm.querysets.rewrites import Rewrites
+from lazymig.redaction import excerpt
+from lazymig.rules.remedies import said_of_python, what_settles
+
+__all__ = ["explained_plans", "explained_rules"]
+
+
+def explained_rules(
+    collection: Collection[Any], rewrites: Rewrites, indexes: Iterable[int]
+) -> Iterator[str]:
+    """Say of rules what they are, and how many documents they still have. Never writes.
+
+    :param indexes: those of the rules in the rewrites.
+    """
+    # A rule with two halves is there twice.
+    concerned = {
+        (id(plan), rule.name): (plan, rule)
+        for plan, rule in (rewrites.rules[index] for index in indexes)
+    }
+    for plan, rule in concerned.values():
+        count = on_primary(collection).count_documents(plan.query_of(rule))
+        old = "1 document is" if count == 1 else f"{count:,} documents are"
+        form = "Python" if rule.form == "python" else rule.form
+        yield f"{rule.name} ({form}): {old} still old."
+        for said in said_of_python(rule.left_to_python, what_settles(rule)):
+            yield f"  {said}"
+
+
+def explained_plans(
+    collection: Collection[Any], query: Mapping[str, Any], order: Any
+) -> Iterator[str]:
+    """Say how MongoDB finds the documents of a filter, and of each branch of its `$or` alone.
+
+    An imitation has no plans.
+
+    :param query: the filter as it is sent.
+    :param order: as PyMongo takes it; `None` for none.
+    """
+    if is_mongomock(collection):
+        return
+    keys = [(order, 1)] if isinstance(order, str) else order or ()
+    sort: dict[str, Any] = dict((key, 1) if isinstance(key, str) else key for key in keys)
+    try:
+        yield f"Plan: {summary_of(stages_of(collection, query, sort))}."
+        for branch, whole in _branches(query):
+            yield f"  {branch!r}: {summary_of(stages_of(collection, whole, sort))}"
+    except OperationFailure as exc:
+        yield f"MongoDB does not explain its plan: {excerpt(exc)}"
+
+
+def _branches(query: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], dict[str, Any]]]:
+    """The branches of the filter's first `$or`, each also with the conditions around it."""
+    parts: list[Mapping[str, Any]] = [query]
+    while len(parts) == 1 and parts[0].keys() == {"$and"}:
+        parts = list(parts[0]["$and"])
+    found = next((part for part in parts if "$or" in part), None)
+    if found is None:
+        return
+    beside: list[Mapping[str, Any]] = [
+        {name: value for name, value in found.items() if name != "$or"}
+    ]
+    beside.extend(part for part in parts if part is not found)
+    for branch in found["$or"]:
+        yield branch, all_of(*beside, branch)

@@ -1,0 +1,199 @@
+"""The expressions of a rule that join others: names, attributes, operators, choices."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import enum
+import inspect
+import types
+from collections.abc import Callable
+from typing import Any, Final
+
+from lazymig.rules.translating.arithmetic import binary, negative
+from lazymig.rules.translating.conditions import BOOL, compare, negated, truth
+from lazymig.rules.translating.context import Context, evaluates
+from lazymig.rules.translating.symbols import (
+    DOCUMENT,
+    HANDLER,
+    Computed,
+    Constant,
+    Known,
+    Left,
+    Symbol,
+    as_computed,
+    is_plain,
+)
+
+__all__ = ["lifted"]
+
+_OUTSIDE: Final = {"collection": "the collection", "status": "whether a report is being made"}
+
+
+def lifted(value: Any, name: str, node: ast.AST) -> Symbol:
+    """Return an object from outside of the rule.
+
+    :raises Left: it may change.
+    """
+    if is_plain(value):
+        return Constant(value)
+    if isinstance(value, enum.Enum):
+        return Known(value)
+    if isinstance(value, (type, types.ModuleType)) or callable(value):
+        return Known(value)
+    raise Left(node, f"reads {name}, a {type(value).__name__}, which may change")
+
+
+@evaluates(ast.Constant)
+def _constant(_context: Context, node: ast.Constant) -> Symbol:
+    if not is_plain(node.value):
+        raise Left(node, "has a constant that cannot be stored")
+    return Constant(node.value)
+
+
+@evaluates(ast.Name)
+def _name(context: Context, node: ast.Name) -> Symbol:
+    if node.id in context.names:
+        found = context.names[node.id]
+        context.escape(found)
+        return found
+    function = context.calls[-1]
+    code = function.__code__
+    if node.id in code.co_varnames or node.id in code.co_cellvars:
+        raise Left(node, f"reads {node.id}, which may not be set here")
+    if node.id in code.co_freevars and function.__closure__:
+        cell = function.__closure__[code.co_freevars.index(node.id)]
+        try:
+            return lifted(cell.cell_contents, node.id, node)
+        except ValueError as exc:
+            raise Left(node, f"reads {node.id}, which is not set yet") from exc
+    if node.id in function.__globals__:
+        return lifted(function.__globals__[node.id], node.id, node)
+    if hasattr(builtins, node.id):
+        return lifted(getattr(builtins, node.id), node.id, node)
+    raise Left(node, f"reads {node.id}, which is not set")
+
+
+@evaluates(ast.Attribute)
+def _attribute(context: Context, node: ast.Attribute) -> Symbol:
+    owner = context.evaluate(node.value)
+    name = node.attr
+    if owner is HANDLER:
+        return _of_handler(context, name, node)
+    if isinstance(owner, Known):
+        value = owner.value
+        if isinstance(value, enum.Enum) and name in ("value", "name"):
+            return lifted(getattr(value, name), name, node)
+        if isinstance(value, (type, types.ModuleType)) and hasattr(value, name):
+            return lifted(getattr(value, name), ast.unparse(node), node)
+    raise Left(node, f"reads the attribute {name}")
+
+
+def _of_handler(context: Context, name: str, node: ast.AST) -> Symbol:
+    if name == "doc":
+        context.has_read = True
+        return DOCUMENT
+    if name == "doc_class":
+        return Known(context.doc_class)
+    if name in _OUTSIDE:
+        raise Left(node, f"asks for {_OUTSIDE[name]}")
+    if name in context.attributes:
+        return context.attributes[name]
+    static = inspect.getattr_static(context.handler_class, name, None)
+    if static is None or not is_plain(static):
+        raise Left(node, f"reads self.{name}")
+    return Constant(static)
+
+
+@evaluates(ast.Compare)
+def _compare(context: Context, node: ast.Compare) -> Symbol:
+    left = context.evaluate(node.left)
+    rows = list(zip(node.ops, node.comparators, strict=True))
+
+    def answer(place: int, left: Symbol) -> Symbol:
+        operator, comparator = rows[place]
+        right = context.evaluate(comparator)
+        found = compare(context, operator, left, right, node)
+        symbol = Constant(found) if isinstance(found, bool) else found
+        if place == len(rows) - 1:
+            return symbol
+        return _chosen(
+            context, symbol, lambda: answer(place + 1, right), lambda: Constant(False), node
+        )
+
+    return answer(0, left)
+
+
+def _chosen(
+    context: Context,
+    test: Symbol,
+    yes: Callable[[], Symbol],
+    no: Callable[[], Symbol],
+    node: ast.AST,
+) -> Symbol:
+    """What one or the other gives, as the truth of a value decides."""
+    decided = truth(context, test, node)
+    if isinstance(decided, bool):
+        return yes() if decided else no()
+    return context.either(decided, yes, no, node)
+
+
+@evaluates(ast.BoolOp)
+def _bool_op(context: Context, node: ast.BoolOp) -> Symbol:
+    first, *others = node.values
+    rest: ast.expr = others[0]
+    if len(others) > 1:
+        rest = ast.copy_location(ast.BoolOp(node.op, others), node)
+    left = context.evaluate(first)
+    is_and = isinstance(node.op, ast.And)
+    decided = truth(context, left, node)
+    if isinstance(decided, bool):
+        return context.evaluate(rest) if decided is is_and else left
+    seen: list[Symbol] = []
+
+    def right() -> Symbol:
+        seen.append(context.evaluate(rest))
+        return seen[-1]
+
+    def kept() -> Symbol:
+        if context.types_of(as_computed(left, node)) <= BOOL:
+            return Constant(not is_and)
+        value = as_computed(left, node)
+        return Computed(value.expression, context.types_of(value))
+
+    found = context.either(decided, *((right, kept) if is_and else (kept, right)), node)
+    other = seen[0]
+    learned = other if isinstance(other, Computed) else Computed(None)
+    if found.types <= BOOL:
+        both = {**decided.if_true, **learned.if_true} if is_and else {}
+        neither = {} if is_and else {**decided.if_false, **learned.if_false}
+        return Computed(found.expression, BOOL, if_true=both, if_false=neither)
+    return found
+
+
+@evaluates(ast.IfExp)
+def _if_expression(context: Context, node: ast.IfExp) -> Symbol:
+    return _chosen(
+        context,
+        context.evaluate(node.test),
+        lambda: context.evaluate(node.body),
+        lambda: context.evaluate(node.orelse),
+        node,
+    )
+
+
+@evaluates(ast.UnaryOp)
+def _unary(context: Context, node: ast.UnaryOp) -> Symbol:
+    value = context.evaluate(node.operand)
+    if isinstance(node.op, ast.Not):
+        decided = truth(context, value, node)
+        return Constant(not decided) if isinstance(decided, bool) else negated(decided)
+    if isinstance(node.op, ast.USub):
+        return negative(context, value, node)
+    raise Left(node, f"has the operator {type(node.op).__name__}")
+
+
+@evaluates(ast.BinOp)
+def _binary(context: Context, node: ast.BinOp) -> Symbol:
+    left = context.evaluate(node.left)
+    return binary(context, node.op, left, context.evaluate(node.right), node)

@@ -1,0 +1,96 @@
+"""Translated rules against the methods that they were read from, on the real server."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import bson
+import pytest
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pymongo import MongoClient, UpdateOne, WriteConcern
+from pymongo.database import Database
+
+from lazymig.rules.rule import Rule, RuleHandler, evaluate
+from lazymig.rules.translation import Translation
+from tests.rules.translating.cases import CASES, Case
+from tests.rules.translating.documents import documents
+from tests.rules.translating.rules import translation_of
+
+Raw = dict[str, Any]
+
+RAW = CodecOptions(document_class=RawBSONDocument)
+
+
+@pytest.fixture(scope="module")
+def scratch(client: MongoClient[Raw]) -> Iterator[Database[Raw]]:
+    """A database in which nothing has to survive."""
+    name = f"lazymig_{uuid.uuid4().hex}"
+    yield client.get_database(name, write_concern=WriteConcern(w=1, j=False))
+    client.drop_database(name)
+
+
+def translated(case: Case) -> tuple[Rule, Translation]:
+    """The rule of a case, and what becomes of it."""
+    rule = case.rule()
+    found = translation_of(rule, case.target)
+    assert isinstance(found, Translation), found
+    return rule, found
+
+
+def held_against_python(
+    scratch: Database[Raw], case: Case, drawn: Sequence[Raw]
+) -> tuple[list[int], list[int]]:
+    """Hold a translation against the method; return which documents it is for, of which."""
+    rule, found = translated(case)
+    by_server, by_python = scratch["server"], scratch["python"]
+    stored = [{"_id": number, **one} for number, one in enumerate(drawn)]
+    for collection in (by_server, by_python):
+        collection.delete_many({})
+        collection.insert_many(stored)
+    matching = [one["_id"] for one in by_server.find(case.target, {"_id": 1})]
+    guard = True if found.guard is None else found.guard
+    guarded = [
+        one["_id"]
+        for one in by_server.aggregate([{"$project": {"guard": {"$ifNull": [guard, None]}}}])
+        if one["guard"] is True and one["_id"] in matching
+    ]
+    query = {"$and": [case.target, {"$expr": guard}]}
+    assert by_server.update_many(query, found.update).matched_count == len(guarded)
+    updates = [
+        UpdateOne({"_id": one["_id"]}, evaluate(rule, RuleHandler, object, document=one).update)
+        for one in by_python.find({"_id": {"$in": guarded}})
+    ]
+    if updates:
+        by_python.bulk_write(updates)
+    left = [
+        {one["_id"]: one.raw for one in collection.with_options(RAW).find()}
+        for collection in (by_server, by_python)
+    ]
+    for number in guarded:
+        ours, theirs = (each[number] for each in left)
+        assert ours == theirs, (stored[number], bson.decode(ours), bson.decode(theirs))
+    return guarded, matching
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_translation_leaves_what_the_method_leaves(scratch: Database[Raw], case: Case) -> None:
+    """Where the guard holds the pipeline leaves, byte for byte, what the method's update leaves."""
+
+    @settings(max_examples=case.examples)
+    @given(st.lists(st.one_of(documents, case.near()), min_size=20, max_size=40))
+    def hold(drawn: list[Raw]) -> None:
+        held_against_python(scratch, case, drawn)
+
+    hold()
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_guard_holds_on_every_day(scratch: Database[Raw], case: Case) -> None:
+    """The documents that a rule is written for are translated, not left."""
+    guarded, matching = held_against_python(scratch, case, case.everyday)
+    assert guarded == matching == list(range(len(case.everyday)))
