@@ -6,7 +6,7 @@ What a step makes of a query is said in `rewriting`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from lazymig.query.clauses import TRUE, Clause, read
@@ -16,10 +16,10 @@ from lazymig.query.matching import compile_query
 from lazymig.query.tree import Node
 from lazymig.raw.paths import overlaps
 from lazymig.rules.bound_rule import BoundRule
+from lazymig.rules.dependencies import meet
 from lazymig.rules.rewrite.effects import Computed, Effect, Moved, is_plain
-from lazymig.rules.rewrite.piping import Piped, piped, written_place
+from lazymig.rules.rewrite.piping import piped, written_place
 from lazymig.rules.translation import Translation
-from lazymig.updates.each import each_of
 from lazymig.updates.knowledge import ABSENT, UNKNOWN, Unknown, constant, implies_presence
 from lazymig.updates.update import check_update
 
@@ -38,8 +38,8 @@ __all__ = [
 class Step:
     """One converging lazy rule: its target, and what it leaves at the paths that it writes.
 
-    `effects` is None if those paths are not known. `roots` are their first components. `changed`
-    are the paths of items that alone are changed where the list that holds them is written anew.
+    `effects` is None if those paths are not known. `roots` are their first components. `writes`:
+    more exactly than `effects`, the only paths whose values may change; None: all of those.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Step:
     condition: Clause
     effects: Mapping[str, Effect] | None
     roots: frozenset[str]
-    changed: frozenset[str] | None = None
+    writes: frozenset[str] | None = None
 
     def touches(self, path: str) -> bool:
         """Return whether the rule may change what a condition on `path` answers."""
@@ -56,9 +56,8 @@ class Step:
             return root != "_id"
         if root not in self.roots:
             return False
-        if self.changed is not None:
-            plain = _without_indexes(path)
-            return any(overlaps(place, path) or overlaps(place, plain) for place in self.changed)
+        if self.writes is not None and not meet((path,), self.writes):
+            return False
         return any(True for _ in self.related(path))
 
     def related(self, path: str) -> Iterator[tuple[str, Effect]]:
@@ -93,7 +92,12 @@ def compile_step(
 
 
 def compile_steps(
-    name: str, target: Mapping[str, Any], update: Any, array_filters: Any = None
+    name: str,
+    target: Mapping[str, Any],
+    update: Any,
+    array_filters: Any = None,
+    *,
+    writes: frozenset[str] | None = None,
 ) -> tuple[Step, ...]:
     """Return a static rule as `rewrite` takes it.
 
@@ -101,6 +105,7 @@ def compile_steps(
     or computed by operators of which it is known when they raise; anything else is opaque: a query
     that reads its paths is refused. Nothing is raised, and nothing is changed.
 
+    :param writes: the only paths whose values may change, where the update says less.
     :return: two steps where what is left is known only for some of the target's documents: these,
         and the others, for which it is opaque.
     """
@@ -113,24 +118,16 @@ def compile_steps(
         return (_step(name, target, _operator_effects(tree, update)),)
     found = piped(tree, update)
     if found is None:
-        return (opaque_step(name, target, None),)
-    items = each_of(update)
-    steps = _halves(name, target, found)
-    return steps if items is None else tuple(replace(one, changed=items.writes) for one in steps)
-
-
-def _halves(name: str, target: Mapping[str, Any], found: Piped) -> tuple[Step, ...]:
+        return (opaque_step(name, target, writes),)
+    if writes is None:
+        writes = frozenset(found.effects)
     if all(isinstance(effect, Unknown) for effect in found.effects.values()):
-        return (_step(name, target, found.effects),)
+        return (opaque_step(name, target, writes),)
     if found.certain is True:
-        return (_step(name, target, found.effects),)
+        return (_step(name, target, found.effects, writes),)
     return (
-        _step(name, all_of(target, {"$expr": found.certain}), found.effects),
-        opaque_step(
-            name,
-            all_of(target, {"$expr": {"$not": [found.certain]}}),
-            frozenset(found.effects),
-        ),
+        _step(name, all_of(target, {"$expr": found.certain}), found.effects, writes),
+        opaque_step(name, all_of(target, {"$expr": {"$not": [found.certain]}}), writes),
     )
 
 
@@ -162,7 +159,7 @@ def _translated_steps(
     where = target if guard is None else all_of(target, {"$expr": guard})
     found = piped(compile_query(where).tree, stages, guard)
     effects = None if found is None else found.effects
-    exact = _step(rule.name, where, effects)
+    exact = _step(rule.name, where, effects, rule.writes)
     if guard is None:
         return (exact,)
     others = all_of(target, {"$expr": {"$not": [guard]}})
@@ -196,7 +193,9 @@ def steps_of(
     if evaluation.update != rule.update:
         # A value such as the present time: what it will be is not known yet.
         return (opaque_step(rule.name, target, rule.writes),)
-    return compile_steps(rule.name, target, evaluation.update, evaluation.array_filters)
+    return compile_steps(
+        rule.name, target, evaluation.update, evaluation.array_filters, writes=rule.writes
+    )
 
 
 def asks_expressions(steps: Sequence[Step]) -> bool:
@@ -212,8 +211,11 @@ def opaque_step(name: str, target: Mapping[str, Any] | None, writes: frozenset[s
 
 
 def _step(
-    name: str, target: Mapping[str, Any] | None, effects: Mapping[str, Effect] | None
+    name: str,
+    target: Mapping[str, Any] | None,
+    effects: Mapping[str, Effect] | None,
+    writes: frozenset[str] | None = None,
 ) -> Step:
     condition = TRUE if target is None else simplified(read(target))
     roots = frozenset(path.partition(".")[0] for path in effects or ())
-    return Step(name, target, condition, effects, roots)
+    return Step(name, target, condition, effects, roots, writes)
