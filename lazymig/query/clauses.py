@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias, cast
 
-from bson import ObjectId
+from bson import DBRef, ObjectId
 
 from lazymig.query.checks import is_regex
 from lazymig.query.operators import LOGICAL, NEAR, parse
@@ -309,11 +309,17 @@ def _items(part: Clause) -> Iterator[tuple[str, Any]]:
 
 
 def _side_by_side(first: Any, second: Any) -> dict[str, Any] | None:
-    """Join two conditions on one path, if they have no operator in common."""
+    """Join two conditions on one path: values, or what has no operator in common."""
+    if _is_value(first) and _is_value(second):
+        return {"$all": [first, second]}
     operators, others = _operators(first), _operators(second)
     if not operators.keys().isdisjoint(others) or not NEAR.isdisjoint((*operators, *others)):
         return None
     return {**operators, **others}
+
+
+def _is_value(condition: Any) -> bool:
+    return condition is not None and not isinstance(condition, (Mapping, DBRef))
 
 
 def _operators(condition: Any) -> Mapping[str, Any]:

@@ -144,7 +144,9 @@ def _rewrites_of(family: Family) -> Rewrites | None:
     if not plans:
         return None
     rules = tuple((plan, rule) for plan in plans for rule in plan.starting)
-    steps = tuple(step_of(rule, plan.query_of(rule)) for plan, rule in rules)
+    steps = tuple(
+        step_of(rule, plan.query_of(rule), tree=plan.tree_of(rule)) for plan, rule in rules
+    )
     footprints = tuple(
         footprint_of(rule, plan.class_filter, plans.index(plan)) for plan, rule in rules
     )

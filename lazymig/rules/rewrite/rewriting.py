@@ -230,9 +230,16 @@ class _Pass:
         assert isinstance(clause, Opaque)
         path = _reads_written(self.step, clause.reads)
         if path is not None:
-            reason = f"is in no query: {clause.problem}" if clause.problem else ""
-            raise CannotRewrite(self.step.name, path, reason or f"is read by {clause.name}")
+            raise CannotRewrite(self.step.name, path, _reason(clause))
         return clause
+
+
+def _reason(clause: Opaque) -> str:
+    if clause.problem:
+        return f"is in no query: {clause.problem}"
+    if clause.name.startswith("$"):
+        return f"is read by {clause.name}"
+    return "is asked what only MongoDB can judge"
 
 
 def _updated_leaf(clause: Leaf, step: Step) -> Clause:

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from lazymig.query.clauses import TRUE, Clause, read
+from lazymig.query.clauses import TRUE, Clause, read, reduced
 from lazymig.query.context import simplified
 from lazymig.query.matching import compile_query
+from lazymig.query.tree import Node
 from lazymig.raw.paths import overlaps
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.updates.knowledge import (
@@ -80,15 +81,21 @@ def _without_indexes(path: str) -> str:
 
 
 def compile_step(
-    name: str, target: Mapping[str, Any], update: Any, array_filters: Any = None
+    name: str,
+    target: Mapping[str, Any],
+    update: Any,
+    array_filters: Any = None,
+    *,
+    tree: Node | None = None,
 ) -> Step:
     """Return a static rule as `rewrite` takes it.
 
     Constants of `$set`, `$unset` and `$rename` are known exactly; anything else is opaque: a
-    query that reads its paths is refused. Nothing is raised, and nothing is changed.
+    query that reads its paths is refused. Nothing is raised, and nothing is changed. `tree` is that
+    of the target, where it is parsed and its operands are checked already.
     """
     try:
-        tree = compile_query(target).tree
+        tree = tree or compile_query(target).tree
         check_update(update, array_filters)
     except ValueError:
         return opaque_step(name, None, None)
@@ -110,14 +117,21 @@ def compile_step(
                 effects[path] = ABSENT
             elif kind != "$setOnInsert":
                 effects[_written_place(path)] = UNKNOWN
-    return _step(name, target, effects)
+    return _step(name, target, effects, reduced(tree))
 
 
-def step_of(rule: BoundRule, target: Mapping[str, Any], collection: Any = None) -> Step:
+def step_of(
+    rule: BoundRule,
+    target: Mapping[str, Any],
+    collection: Any = None,
+    *,
+    tree: Node | None = None,
+) -> Step:
     """The step of a rule.
 
     :param target: the query for the documents that the rule concerns.
     :param collection: the PyMongo collection, where the rule may ask for it.
+    :param tree: the tree of `target`; it is parsed if that is not given.
     :raises Exception: whatever a static rule raises.
     """
     if rule.kind != "static" or rule.varies:
@@ -126,7 +140,7 @@ def step_of(rule: BoundRule, target: Mapping[str, Any], collection: Any = None) 
     if evaluation.update != rule.update:
         # A value such as the present time: what it will be is not known yet.
         return opaque_step(rule.name, target, rule.writes)
-    return compile_step(rule.name, target, evaluation.update, evaluation.array_filters)
+    return compile_step(rule.name, target, evaluation.update, evaluation.array_filters, tree=tree)
 
 
 def opaque_step(name: str, target: Mapping[str, Any] | None, writes: frozenset[str] | None) -> Step:
@@ -135,11 +149,15 @@ def opaque_step(name: str, target: Mapping[str, Any] | None, writes: frozenset[s
 
 
 def _step(
-    name: str, target: Mapping[str, Any] | None, effects: Mapping[str, Effect] | None
+    name: str,
+    target: Mapping[str, Any] | None,
+    effects: Mapping[str, Effect] | None,
+    asked: Clause | None = None,
 ) -> Step:
-    condition = TRUE if target is None else simplified(read(target))
+    if asked is None:
+        asked = TRUE if target is None else read(target)
     roots = frozenset(path.partition(".")[0] for path in effects or ())
-    return Step(name, target, condition, effects, roots)
+    return Step(name, target, simplified(asked), effects, roots)
 
 
 def _is_plain(path: str) -> bool:
