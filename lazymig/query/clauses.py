@@ -90,7 +90,9 @@ def _choices(leaf: Compare) -> Mapping[Hashable, Any] | None:
     if leaf.operator not in ("$eq", "$in"):
         return None
     values = [leaf.operand] if leaf.operator == "$eq" else leaf.operand
-    return None if any(map(is_regex, values)) else {identity(value): value for value in values}
+    if not _PLAIN.issuperset(map(type, values)) and any(map(is_regex, values)):
+        return None
+    return {identity(value): value for value in values}
 
 
 def presence(path: str, *, exists: bool = True) -> Clause:
