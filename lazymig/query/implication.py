@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lazymig.query.tree import And, Node, Or, fingerprint
+from lazymig.query.clauses import reduced
+from lazymig.query.tree import And, Node, Or
 
 __all__ = ["implies"]
 
@@ -14,7 +15,7 @@ def implies(stronger: Node, weaker: Node) -> bool:
     """
     if isinstance(weaker, And):
         return all(implies(stronger, part) for part in weaker.parts)
-    if fingerprint(stronger) == fingerprint(weaker):
+    if reduced(stronger).key == reduced(weaker).key:
         return True
     if isinstance(stronger, Or):
         return all(implies(part, weaker) for part in stronger.parts)

@@ -18,7 +18,7 @@ from lazymig.query.checks import own_bracket
 from lazymig.query.implication import implies
 from lazymig.query.operators import OPERATORS, comparands
 from lazymig.query.predicates import at_path, test_of
-from lazymig.query.tree import And, Compare, Denial, Node, Not, Or, conjuncts, fingerprint
+from lazymig.query.tree import And, Compare, Denial, Node, Not, Or, conjuncts, identity
 from lazymig.raw.encoding import ANY_VALUE, as_read_back
 from lazymig.raw.values import (
     ARRAY,
@@ -441,11 +441,5 @@ def _lacks_values(fact: Lacks, values: Sequence[Any]) -> bool:
         return False
     if others:
         return False  # they leave some of the values where they are
-    lacked = set(map(_fingerprint_of_value, comparands(first)))
-    return all(
-        bracket(value) != REGEX and _fingerprint_of_value(value) in lacked for value in values
-    )
-
-
-def _fingerprint_of_value(value: Any) -> Any:
-    return fingerprint(Compare((), "$eq", value))
+    lacked = set(map(identity, comparands(first)))
+    return all(bracket(value) != REGEX and identity(value) in lacked for value in values)
