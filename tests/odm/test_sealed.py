@@ -280,16 +280,16 @@ def test_a_process_asks_after_seal_refresh_and_not_in_the_request(posts):
     family = family_of(post)
     watch = SealWatch(clock)
 
-    assert watch.family(family, collection) is family
+    assert watch.family_in(post, collection) is family
     clock.now += 29
-    assert watch.family(family, collection) is family
+    assert watch.family_in(post, collection) is family
     join_thread()
-    assert watch.family(family, collection) is family
+    assert watch.family_in(post, collection) is family
 
     clock.now += 1
-    assert watch.family(family, collection) is family
+    assert watch.family_in(post, collection) is family
     join_thread()
-    assert watch.family(family, collection).plans == []
+    assert watch.family_in(post, collection).plans == []
 
 
 def test_knowledge_that_is_too_old_is_dropped(posts):
@@ -300,13 +300,13 @@ def test_knowledge_that_is_too_old_is_dropped(posts):
     watch = SealWatch(clock)
     watch.refresh(collection)
     family = family_of(post)
-    assert watch.family(family, collection).plans == []
+    assert watch.family_in(post, collection).plans == []
 
     clock.now += 300
-    assert watch.family(family, collection).plans == []
+    assert watch.family_in(post, collection).plans == []
     join_thread()
     clock.now += 301
-    assert watch.family(family, collection) is family
+    assert watch.family_in(post, collection) is family
 
 
 def test_an_answer_from_before_an_unseal_is_forgotten(posts, monkeypatch):
@@ -323,7 +323,7 @@ def test_an_answer_from_before_an_unseal_is_forgotten(posts, monkeypatch):
 
     monkeypatch.setattr(sealed, "read_validator", slow)
     watch.refresh(collection)
-    assert watch.family(family_of(post), collection) is family_of(post)
+    assert watch.family_in(post, collection) is family_of(post)
 
 
 def test_a_failure_to_ask_disturbs_nobody_and_is_logged_once(posts, monkeypatch, caplog):
@@ -337,7 +337,7 @@ def test_a_failure_to_ask_disturbs_nobody_and_is_logged_once(posts, monkeypatch,
     monkeypatch.setattr(sealed, "read_validator", forbidden)
     watch = SealWatch(clock)
     for _ in range(3):
-        watch.family(family_of(post), collection)
+        watch.family_in(post, collection)
         clock.now += 31
         join_thread()
     join_thread()
@@ -349,14 +349,13 @@ def test_one_thread_asks_for_all_collections_of_a_client(posts):
     """At most one thread asks at a time, however many collections are due."""
     clock, post = Clock(), mail_model()
     watch = SealWatch(clock)
-    family = family_of(post)
     collections = [post._get_db()[f"c{number}"] for number in range(20)]
     for each in collections:
-        watch.family(family, each)
+        watch.family_in(post, each)
     clock.now += 31
     most = 0
     for each in collections:
-        watch.family(family, each)
+        watch.family_in(post, each)
         most = max(most, sum(thread.name == "lazymig-seals" for thread in threading.enumerate()))
     join_thread()
     assert most <= 1
@@ -385,7 +384,7 @@ def test_mongomock_is_never_asked(mock_db):
     collection = post._get_collection()
     watch.refresh(collection)
     clock.now += 1000
-    assert watch.family(family_of(post), collection) is family_of(post)
+    assert watch.family_in(post, collection) is family_of(post)
     assert post.objects.first().email == "a"
 
 
@@ -394,14 +393,13 @@ def test_a_forked_process_asks_for_itself(posts):
     clock, post = Clock(), mail_model()
     collection = post._get_collection()
     watch = SealWatch(clock)
-    family = family_of(post)
-    watch.family(family, collection)
+    watch.family_in(post, collection)
     with watch._lock:
         watch._queues[id(collection.database.client)] = sealed.deque()
         pid = os.fork()
         if pid == 0:
             clock.now += 31
-            watch.family(family, collection)
+            watch.family_in(post, collection)
             os._exit(0 if any(t.name == "lazymig-seals" for t in threading.enumerate()) else 3)
     del watch._queues[id(collection.database.client)]
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
