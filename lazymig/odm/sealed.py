@@ -26,8 +26,8 @@ from lazymig.engines.access import is_mongomock
 from lazymig.engines.driver_errors import is_away
 from lazymig.engines.sessions import session_of
 from lazymig.engines.validators import Seal, Validator, read_validator, seal_of
+from lazymig.odm.indexes import untouched_collection
 from lazymig.odm.plans import FAMILY, ROOT, family_of, once_per_family, root_of
-from lazymig.odm.schema import collection_of
 from lazymig.redaction import excerpt
 from lazymig.rules.order import starting_rules
 from lazymig.rules.plan import Family, Plan
@@ -370,7 +370,7 @@ def refresh_seals(*models: Any) -> None:
     :raises pymongo.errors.PyMongoError: the connection, or the right to list collections.
     """
     for model in models:
-        _watch.refresh(collection_of(model))
+        _watch.refresh(untouched_collection(model))
 
 
 def learn_seals(collection: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -514,3 +515,45 @@ def test_an_upsert_that_a_seal_refuses_changes_nothing(posts):
     with pytest.raises(WriteError):
         posts.update_one({"mail": "a"}, {"$set": {"n": 1}}, upsert=True)
     assert posts.count_documents({}) == 0
+
+
+paths = st.sampled_from(["a", "b", "c"])
+writes = st.one_of(
+    st.builds(lambda each: ("insert", each), documents),
+    st.builds(lambda path, value: ("update", {"$set": {path: value}}), paths, values),
+    st.builds(lambda path: ("update", {"$unset": {path: ""}}), paths),
+    st.builds(lambda path: ("update", [{"$set": {path: "$b"}}]), paths),
+    st.builds(lambda each: ("replace", each), documents),
+)
+
+
+@settings(max_examples=40)
+@given(wanted=st.lists(targets, min_size=1, max_size=3), written=st.lists(writes, max_size=12))
+def test_no_write_brings_a_document_under_a_sealed_target(mongoengine_db, wanted, written):
+    """Whatever is written after `seal`, no document matches a rule that is sealed."""
+    mongoengine_db.drop_collection("post")
+    collection = mongoengine_db.create_collection("post")
+    collection.insert_one({"_id": 0, "a": "ab"})
+    rules = {
+        f"allmigration{number:02}__x": rule(target, {"$set": {"done": True}})
+        for number, target in enumerate(wanted)
+    }
+    post = sealed_model(**rules)
+    report = seal(post)
+    for kind, value in written:
+        with suppress(WriteError):
+            if kind == "insert":
+                collection.insert_one(dict(value))
+            elif kind == "update":
+                collection.update_many({}, value)
+            else:
+                collection.replace_one({"_id": 0}, value)
+
+    counts = [collection.count_documents(target) for target in wanted]
+    sealed = [name in report.sealed for name in rules]
+    assert [count for count, is_sealed in zip(counts, sealed, strict=True) if is_sealed] == (
+        [0] * sum(sealed)
+    )
+    assert all(
+        (each.remaining or 0) > 0 or "may bring" in each.reason for each in report.not_sealed
+    )
