@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from mongoengine import BooleanField, IntField, StringField
 from pymongo.errors import BulkWriteError, WriteError
 
-from lazymig import MigrationFailed, RunOptionError, SealError, once, restore
+from lazymig import MigrationFailed, RunOptionError, SealError, once, render_report, restore
 from lazymig.engines.validators import Seal, read_validator, set_validator
 from lazymig.operations import seals
 from tests.support.handlers import ADD_ENABLED, handler, model, rule
+from tests.support.reports import rows_of
 
 RENAME = ({"mail": {"$exists": True}}, {"$rename": {"mail": "email"}})
 AS_BYTES = CodecOptions(document_class=RawBSONDocument)
@@ -420,6 +421,16 @@ def test_status_and_deprecated_count_no_sealed_rule(monitored_db, command_log):
         "migration02__enabled",
     ]
     assert "mail" not in str([command for _, command in command_log.commands])
+
+
+def test_the_page_shows_what_is_sealed(posts):
+    """The HTML page names the rules that are sealed beside those that can go."""
+    posts.insert_one({"_id": 1, "email": "a", "enabled": True})
+    post = sealed_model(migration01__rename=rule(*RENAME), migration02__enabled=rule(*ADD_ENABLED))
+    seal(post, rules=["migration01__rename"])
+    rows = rows_of(render_report([post]), "m1-rules")
+    assert "sealed, can go" in rows["migration01__rename"][-1]
+    assert "sealed" not in rows["migration02__enabled"][-1]
 
 
 def test_the_rules_of_a_subclass_are_sealed_for_its_documents(posts):
