@@ -36,6 +36,7 @@ __all__ = [
     "SealWatch",
     "family_in",
     "forget_seals",
+    "is_idle",
     "learn_seals",
     "read_sealed",
     "refresh_seals",
@@ -278,6 +279,12 @@ def _refresh_of(family: Family) -> float | None:
 
 
 @once_per_family
+def _has_rules(family: Family) -> bool:
+    """Return whether a rule, or the claim of one, is left in a family."""
+    return bool(family.plans)
+
+
+@once_per_family
 def _unsealed(_family: Family) -> dict[_Seals, Family]:
     """What is left of a family, by the seals."""
     return {}
@@ -358,6 +365,15 @@ _watch: Final = SealWatch()
 
 # Not a function of its own, for what it costs.
 family_in: Final = _watch.family_in
+
+
+def is_idle(model: Any, collection: Any, read_preference: Any = None) -> bool:
+    """Return whether all rules of a model are known to be sealed in a collection.
+
+    :param read_preference: that of what is about to be read, `None` for the collection's.
+    """
+    family = family_in(model, collection, read_preference)
+    return family is not None and not _has_rules(family)
 
 
 def refresh_seals(*models: Any) -> None:
