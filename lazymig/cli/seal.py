@@ -34,7 +34,8 @@ def register(group: click.Group) -> None:
         """Have MongoDB refuse the old shape of finished rules.
 
         Sealed are the rules that no document needs any more. A validator of the collection refuses
-        what they look for, so that no old version of the application brings it back. The exit code is 1 if a rule is not sealed.
+        what they look for, so that no old version of the application brings it back. The exit
+        code is 1 if a rule is not sealed.
         """
         if unseal and show:
             raise Misuse("--unseal and --show exclude each other")

@@ -90,10 +90,12 @@ class LazyMigrationMixin(SavingDocument):
         A raw document of which it is not certain where it was read is built as it is.
         """
         plain = super()._from_son
+        source = current_source()
+        if source is None and not cls._lazymig_claimed:
+            return plain(son, _auto_dereference=_auto_dereference, created=created)
         if cls._lazymig_claimed:
             plain = without_claim(plain)
         build = partial(plain, _auto_dereference=_auto_dereference, created=created)
-        source = current_source()
         if source is None:
             return build(son)
         # References that are loaded while this document is built have sources of their own.

@@ -31,6 +31,8 @@ from lazymig.rules.order import starting_rules
 from lazymig.rules.plan import Family, Plan
 
 __all__ = [
+    "FAMILY",
+    "ROOT",
     "bind_rules",
     "family_for",
     "family_of",
@@ -48,9 +50,10 @@ _T = TypeVar("_T")
 logger = logging.getLogger(__name__)
 
 _BOUND = "_lazymig_bound"
-_FAMILY = "_lazymig_family"
+# Where the root class of a collection keeps its family, and each class its root.
+FAMILY = "_lazymig_family"
 _PLANS = "_lazymig_plans"
-_ROOT = "_lazymig_root"
+ROOT = "_lazymig_root"
 
 
 def _handler_of(model: Any) -> Any:
@@ -66,13 +69,13 @@ def _parent_of(model: Any) -> Any:
 
 def root_of(model: Any) -> Any:
     """The first class, from the top, of a model's collection that lazymig serves."""
-    root = model.__dict__.get(_ROOT)
+    root = model.__dict__.get(ROOT)
     if root is None:
         root = model
         while (parent := _parent_of(root)) is not None:
             root = parent
         # Asked for at each load; a class never changes its bases.
-        setattr(model, _ROOT, root)
+        setattr(model, ROOT, root)
     return root
 
 
@@ -268,10 +271,10 @@ def family_of(model: Any) -> Family | None:
     """
     root = root_of(model)
     try:
-        family: Family | None = root.__dict__[_FAMILY]
+        family: Family | None = root.__dict__[FAMILY]
     except KeyError:
         family = _make_family(root)
-        setattr(root, _FAMILY, family)
+        setattr(root, FAMILY, family)
     return family
 
 
@@ -356,6 +359,6 @@ def family_for(handler_class: Any, model: Any) -> Family:
 def forget_plans(model: Any) -> None:
     """Let plans be made anew: a class has been added to the model's collection."""
     root = root_of(model)
-    for name in (_FAMILY, _PLANS):
+    for name in (FAMILY, _PLANS):
         if name in root.__dict__:
             delattr(root, name)

@@ -26,8 +26,8 @@ from lazymig.engines.access import is_mongomock
 from lazymig.engines.driver_errors import is_away
 from lazymig.engines.sessions import session_of
 from lazymig.engines.validators import Seal, Validator, read_validator, seal_of
-from lazymig.odm.plans import family_of, once_per_family
-from lazymig.odm.schema import collection_of
+from lazymig.odm.indexes import untouched_collection
+from lazymig.odm.plans import FAMILY, ROOT, family_of, once_per_family, root_of
 from lazymig.redaction import excerpt
 from lazymig.rules.order import starting_rules
 from lazymig.rules.plan import Family, Plan
@@ -36,6 +36,7 @@ __all__ = [
     "SealWatch",
     "family_in",
     "forget_seals",
+    "is_idle",
     "learn_seals",
     "read_sealed",
     "refresh_seals",
@@ -52,6 +53,8 @@ _PATIENCE: Final = 10
 
 _PRIMARY: Final = 0
 
+_NEVER: Final = float("inf")
+
 
 @dataclass(frozen=True, eq=False)
 class _Seals:
@@ -64,16 +67,33 @@ class _Seals:
 class _Knowledge:
     """What is known of one collection: of when it is, and when it was last asked for."""
 
-    __slots__ = ("asked", "changes", "failed", "heard", "never", "seals")
+    __slots__ = ("asked", "changes", "failed", "forgotten", "heard", "seals")
 
-    def __init__(self, now: float, *, never: bool = False) -> None:
+    def __init__(self, now: float) -> None:
         self.seals: _Seals | None = None
         self.heard = now
         # The first time comes late: a short process needs none, and a test is not disturbed.
         self.asked = now
-        self.never = never
         self.failed = False
+        # How often any of this was changed, and how often it was forgotten.
         self.changes = 0
+        self.forgotten = 0
+
+
+class _View:
+    """What a family is in a collection, for as long as `until` and until something is heard."""
+
+    __slots__ = ("changes", "family", "is_primary", "knowledge", "left", "root", "until")
+
+    def __init__(self, root: Any, family: Family, knowledge: _Knowledge) -> None:
+        self.root = root
+        self.family = family
+        self.knowledge = knowledge
+        self.is_primary = False
+        # The family without what is sealed.
+        self.left = family
+        self.changes = knowledge.changes
+        self.until = _NEVER
 
 
 class SealWatch:
@@ -84,7 +104,7 @@ class SealWatch:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # Where a client keeps what is known of its collections, and each of these its own.
+        # Where a client keeps what is known of its collections, and each of these its view.
         self._place = f"_lazymig_seals_{id(self)}"
         self._interned: dict[Any, _Seals] = {}
         self.reset()
@@ -97,35 +117,65 @@ class SealWatch:
         # What the thread of each client is still to ask, by the identity of the client.
         self._queues: dict[int, deque[tuple[_Knowledge, Any]]] = {}
 
-    def family(self, family: Family, collection: Any, read_preference: Any = None) -> Family:
-        """The plans of a collection without the rules that are sealed there.
+    def family_in(self, model: Any, collection: Any, read_preference: Any = None) -> Family | None:
+        """The plans that count in a collection, without the rules that are known to be sealed.
 
-        :param family: all plans of the collection's models.
+        :param model: a model of the collection, or of another one with the same models.
         :param read_preference: that of what is about to be read, `None` for the collection's.
+        :return: `None` if no class has a lazy rule or a once rule.
+        :raises UpdateQueryError: a rule writes a path that no class of the collection knows.
         """
-        refresh = _refresh_of(family)
-        if refresh is None:
+        view: _View | None = collection.__dict__.get(self._place)
+        # Each load and each query comes by here, several times: nothing else is called.
+        if (
+            view is None
+            or view.root is not model.__dict__.get(ROOT)
+            or view.family is not view.root.__dict__.get(FAMILY)
+            or view.changes != view.knowledge.changes
+            or view.until <= self._clock()
+        ):
+            known = family_of(model)
+            if known is None:
+                return None
+            view = self._view_of(root_of(model), known, collection)
+        family = view.family
+        if view.left is family:
             return family
-        knowledge = vars(collection).get(self._place)
+        # A secondary may be as it was before, and so may what a session has begun to read.
+        if read_preference is not None:
+            relied_on = read_preference.mode == _PRIMARY
+        else:
+            relied_on = view.is_primary
+        return view.left if relied_on and session_of(collection) is None else family
+
+    def _view_of(self, root: Any, family: Family, collection: Any) -> _View:
+        """What a family is in a collection now; the collection is asked, later, if it is time."""
+        knowledge = self._knowledge_of(collection)
         if knowledge is None:
-            knowledge = self._knowledge_of(collection)
-        if knowledge.never:
-            return family
-        now = self._clock()
+            view = _View(root, family, _Knowledge(0))
+        else:
+            view = _View(root, family, knowledge)
+            view.is_primary = collection.read_preference.mode == _PRIMARY
+            refresh = _refresh_of(family)
+            if refresh is not None:
+                self._fill(view, collection, refresh)
+        # An application's collection lives as long as its model.
+        collection.__dict__[self._place] = view
+        return view
+
+    def _fill(self, view: _View, collection: Any, refresh: float) -> None:
+        knowledge, now = view.knowledge, self._clock()
         if now - knowledge.asked >= refresh:
             self._ask_later(knowledge, collection, now)
-        seals = knowledge.seals
-        if seals is None or now - knowledge.heard > _TRUSTED * refresh:
-            return family
-        preference = collection.read_preference if read_preference is None else read_preference
-        # A secondary may be as it was before, and so may what a session has begun to read.
-        if preference.mode != _PRIMARY or session_of(collection) is not None:
-            return family
-        known: dict[_Seals, Family] = _unsealed(family)
-        found = known.get(seals)
-        if found is None:
-            found = known[seals] = _without(family, seals)
-        return found
+        view.until = knowledge.asked + refresh
+        seals, dropped = knowledge.seals, knowledge.heard + _TRUSTED * refresh
+        if seals is not None and now <= dropped:
+            view.until = min(view.until, dropped)
+            known: dict[_Seals, Family] = _unsealed(view.family)
+            found = known.get(seals)
+            if found is None:
+                found = known[seals] = _without(view.family, seals)
+            view.left = found
 
     def refresh(self, collection: Any) -> None:
         """Ask a collection for its seals now.
@@ -133,28 +183,29 @@ class SealWatch:
         :raises pymongo.errors.PyMongoError: the connection, or the right to list collections.
         """
         knowledge = self._knowledge_of(collection)
-        if not knowledge.never:
+        if knowledge is not None:
             self._ask(knowledge, collection)
 
     def forget(self, collection: Any) -> None:
         """Take the rules of a collection for unsealed, until it is asked again."""
         knowledge = self._knowledge_of(collection)
-        with self._lock:
-            knowledge.changes += 1
-            knowledge.seals = None
-
-    def _knowledge_of(self, collection: Any) -> _Knowledge:
-        if is_mongomock(collection):
-            knowledge = _Knowledge(0, never=True)
-        else:
+        if knowledge is not None:
             with self._lock:
-                of_client = vars(collection.database.client).setdefault(self._place, {})
-                key = collection.database.name, collection.name
-                knowledge = of_client.get(key) or _Knowledge(self._clock())
-                of_client[key] = knowledge
-        # An application's collection lives as long as its model.
-        vars(collection)[self._place] = knowledge
-        return knowledge
+                knowledge.changes += 1
+                knowledge.forgotten += 1
+                knowledge.seals = None
+
+    def _knowledge_of(self, collection: Any) -> _Knowledge | None:
+        """What is known of a collection; `None` for one of mongomock, which has no validators."""
+        if is_mongomock(collection):
+            return None
+        with self._lock:
+            of_client = vars(collection.database.client).setdefault(self._place, {})
+            key = collection.database.name, collection.name
+            if key not in of_client:
+                of_client[key] = _Knowledge(self._clock())
+            knowledge: _Knowledge = of_client[key]
+            return knowledge
 
     def _ask_later(self, knowledge: _Knowledge, collection: Any, now: float) -> None:
         client = id(collection.database.client)
@@ -200,11 +251,13 @@ class SealWatch:
                 )
 
     def _ask(self, knowledge: _Knowledge, collection: Any) -> None:
-        changes, now = knowledge.changes, self._clock()
+        forgotten, now = knowledge.forgotten, self._clock()
         validator = read_validator(collection)
         seals = self._seals_of(validator, collection.codec_options.uuid_representation)
         with self._lock:
-            if knowledge.changes == changes:
+            # An answer to what was asked before counts no more.
+            if knowledge.forgotten == forgotten and now >= knowledge.heard:
+                knowledge.changes += 1
                 knowledge.seals = seals
                 knowledge.heard = knowledge.asked = now
 
@@ -223,6 +276,12 @@ def _refresh_of(family: Family) -> float | None:
     """The least `seal_refresh` of the handlers; `None` if one of them looks for no seals."""
     found = [plan.handler_class.seal_refresh for plan in family.plans]
     return None if None in found or not found else min(found)
+
+
+@once_per_family
+def _has_rules(family: Family) -> bool:
+    """Return whether a rule, or the claim of one, is left in a family."""
+    return bool(family.plans)
 
 
 @once_per_family
@@ -304,17 +363,17 @@ def _plan_without(plan: Plan, sealed: frozenset[str]) -> Plan | None:
 
 _watch: Final = SealWatch()
 
+# Not a function of its own, for what it costs.
+family_in: Final = _watch.family_in
 
-def family_in(model: Any, collection: Any, read_preference: Any = None) -> Family | None:
-    """The plans that count in a collection, without the rules that are known to be sealed there.
 
-    :param model: a model of the collection, or of one with the same models.
+def is_idle(model: Any, collection: Any, read_preference: Any = None) -> bool:
+    """Return whether all rules of a model are known to be sealed in a collection.
+
     :param read_preference: that of what is about to be read, `None` for the collection's.
-    :return: `None` if no class has a lazy rule or a once rule.
-    :raises UpdateQueryError: a rule writes a path that no class of the collection knows.
     """
-    family = family_of(model)
-    return None if family is None else _watch.family(family, collection, read_preference)
+    family = family_in(model, collection, read_preference)
+    return family is not None and not _has_rules(family)
 
 
 def refresh_seals(*models: Any) -> None:
@@ -327,7 +386,7 @@ def refresh_seals(*models: Any) -> None:
     :raises pymongo.errors.PyMongoError: the connection, or the right to list collections.
     """
     for model in models:
-        _watch.refresh(collection_of(model))
+        _watch.refresh(untouched_collection(model))
 
 
 def learn_seals(collection: Any) -> None:

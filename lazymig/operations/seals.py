@@ -105,6 +105,7 @@ def unseal_rules(
         forget_seals(collection)
         kept = [seal for seal in validator.seals if seal not in wanted]
         _set(collection, validator.with_seals(kept))
+        forget_seals(collection)
         learn_seals(collection)
     return tuple(seal.name for seal in wanted)
 

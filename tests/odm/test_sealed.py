@@ -12,7 +12,7 @@ import pytest
 from mongoengine import IntField, StringField
 from mongoengine.context_managers import switch_collection
 from pymongo import ReadPreference
-from pymongo.errors import OperationFailure
+from pymongo.errors import OperationFailure, ServerSelectionTimeoutError
 
 from lazymig import RuleDefinitionError, refresh_seals
 from lazymig.engines.validators import Seal, read_validator, set_validator
@@ -280,33 +280,39 @@ def test_a_process_asks_after_seal_refresh_and_not_in_the_request(posts):
     family = family_of(post)
     watch = SealWatch(clock)
 
-    assert watch.family(family, collection) is family
+    assert watch.family_in(post, collection) is family
     clock.now += 29
-    assert watch.family(family, collection) is family
+    assert watch.family_in(post, collection) is family
     join_thread()
-    assert watch.family(family, collection) is family
+    assert watch.family_in(post, collection) is family
 
     clock.now += 1
-    assert watch.family(family, collection) is family
+    watch.family_in(post, collection)
     join_thread()
-    assert watch.family(family, collection).plans == []
+    assert watch.family_in(post, collection).plans == []
 
 
-def test_knowledge_that_is_too_old_is_dropped(posts):
-    """What was heard ten times `seal_refresh` ago is not relied on, whatever came of the asking."""
+def unanswered(_collection):
+    """What asking gives while there is no server."""
+    raise ServerSelectionTimeoutError("no server")
+
+
+def test_knowledge_that_is_too_old_is_dropped(posts, monkeypatch):
+    """What was heard more than ten times `seal_refresh` ago is not relied on."""
     clock, post = Clock(), mail_model()
     collection = post._get_collection()
     seal(post)
     watch = SealWatch(clock)
     watch.refresh(collection)
     family = family_of(post)
-    assert watch.family(family, collection).plans == []
+    assert watch.family_in(post, collection).plans == []
 
+    monkeypatch.setattr(sealed, "read_validator", unanswered)
     clock.now += 300
-    assert watch.family(family, collection).plans == []
+    assert watch.family_in(post, collection).plans == []
     join_thread()
-    clock.now += 301
-    assert watch.family(family, collection) is family
+    clock.now += 1
+    assert watch.family_in(post, collection) is family
 
 
 def test_an_answer_from_before_an_unseal_is_forgotten(posts, monkeypatch):
@@ -323,7 +329,7 @@ def test_an_answer_from_before_an_unseal_is_forgotten(posts, monkeypatch):
 
     monkeypatch.setattr(sealed, "read_validator", slow)
     watch.refresh(collection)
-    assert watch.family(family_of(post), collection) is family_of(post)
+    assert watch.family_in(post, collection) is family_of(post)
 
 
 def test_a_failure_to_ask_disturbs_nobody_and_is_logged_once(posts, monkeypatch, caplog):
@@ -337,7 +343,7 @@ def test_a_failure_to_ask_disturbs_nobody_and_is_logged_once(posts, monkeypatch,
     monkeypatch.setattr(sealed, "read_validator", forbidden)
     watch = SealWatch(clock)
     for _ in range(3):
-        watch.family(family_of(post), collection)
+        watch.family_in(post, collection)
         clock.now += 31
         join_thread()
     join_thread()
@@ -349,14 +355,13 @@ def test_one_thread_asks_for_all_collections_of_a_client(posts):
     """At most one thread asks at a time, however many collections are due."""
     clock, post = Clock(), mail_model()
     watch = SealWatch(clock)
-    family = family_of(post)
     collections = [post._get_db()[f"c{number}"] for number in range(20)]
     for each in collections:
-        watch.family(family, each)
+        watch.family_in(post, each)
     clock.now += 31
     most = 0
     for each in collections:
-        watch.family(family, each)
+        watch.family_in(post, each)
         most = max(most, sum(thread.name == "lazymig-seals" for thread in threading.enumerate()))
     join_thread()
     assert most <= 1
@@ -385,7 +390,7 @@ def test_mongomock_is_never_asked(mock_db):
     collection = post._get_collection()
     watch.refresh(collection)
     clock.now += 1000
-    assert watch.family(family_of(post), collection) is family_of(post)
+    assert watch.family_in(post, collection) is family_of(post)
     assert post.objects.first().email == "a"
 
 
@@ -394,14 +399,13 @@ def test_a_forked_process_asks_for_itself(posts):
     clock, post = Clock(), mail_model()
     collection = post._get_collection()
     watch = SealWatch(clock)
-    family = family_of(post)
-    watch.family(family, collection)
+    watch.family_in(post, collection)
     with watch._lock:
         watch._queues[id(collection.database.client)] = sealed.deque()
         pid = os.fork()
         if pid == 0:
             clock.now += 31
-            watch.family(family, collection)
+            watch.family_in(post, collection)
             os._exit(0 if any(t.name == "lazymig-seals" for t in threading.enumerate()) else 3)
     del watch._queues[id(collection.database.client)]
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
@@ -476,3 +480,41 @@ def test_families_of_many_collections_are_shared(posts):
         families.add(sealed.family_in(post, post._get_db()[name]))
     assert len(families) == 1
     assert isinstance(families.pop(), Family)
+
+
+def keys_left(queryset):
+    """The keys that a queryset is still to give; iter() would begin it anew."""
+    found = []
+    while (document := next(queryset, None)) is not None:
+        found.append(document.key)
+    return found
+
+
+def test_a_seal_that_is_learnt_or_goes_during_an_iteration_ends_nothing(posts):
+    """An iteration that is under way goes on as it was begun, whatever becomes of the seals."""
+    post = mail_model()
+    posts["post"].insert_many([{"_id": number, "email": "a"} for number in range(250)])
+    begun = iter(post.objects.batch_size(10).no_cache())
+    seen = [next(begun).key for _ in range(20)]
+    seal(post)
+    seen += [next(begun).key for _ in range(20)]
+    sealed_now = iter(post.objects.batch_size(10).no_cache())
+    other = [next(sealed_now).key]
+    unseal_elsewhere(posts)
+    refresh_seals(post)
+    assert seen + keys_left(begun) == list(range(250))
+    assert other + keys_left(sealed_now) == list(range(250))
+
+
+def test_an_upsert_names_its_class_where_all_is_sealed(posts):
+    """What an upsert inserts has its class, with former classes declared and all rules sealed."""
+    meta = {"allow_inheritance": True, "strict": False}
+    rules = handler(migration01__rename=rule(*RENAME), legacy_classes=("Former",))
+    post = model(rules, email=StringField(), meta=meta)
+    seal(post)
+    post.objects(key=7).upsert_one(email="x")
+    post.objects(key=8).modify(upsert=True, set__email="y")
+    post.objects(key=9).update_one(upsert=True, set__email="z")
+    assert {each["_id"]: each.get("_cls") for each in stored(posts)} == dict.fromkeys(
+        (7, 8, 9), "Post"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -15,10 +16,11 @@ from hypothesis import strategies as st
 from mongoengine import BooleanField, IntField, StringField
 from pymongo.errors import BulkWriteError, WriteError
 
-from lazymig import MigrationFailed, RunOptionError, SealError, once, restore
+from lazymig import MigrationFailed, RunOptionError, SealError, once, render_report, restore
 from lazymig.engines.validators import Seal, read_validator, set_validator
 from lazymig.operations import seals
 from tests.support.handlers import ADD_ENABLED, handler, model, rule
+from tests.support.reports import rows_of
 
 RENAME = ({"mail": {"$exists": True}}, {"$rename": {"mail": "email"}})
 AS_BYTES = CodecOptions(document_class=RawBSONDocument)
@@ -421,6 +423,16 @@ def test_status_and_deprecated_count_no_sealed_rule(monitored_db, command_log):
     assert "mail" not in str([command for _, command in command_log.commands])
 
 
+def test_the_page_shows_what_is_sealed(posts):
+    """The HTML page names the rules that are sealed beside those that can go."""
+    posts.insert_one({"_id": 1, "email": "a", "enabled": True})
+    post = sealed_model(migration01__rename=rule(*RENAME), migration02__enabled=rule(*ADD_ENABLED))
+    seal(post, rules=["migration01__rename"])
+    rows = rows_of(render_report([post]), "m1-rules")
+    assert "sealed, can go" in rows["migration01__rename"][-1]
+    assert "sealed" not in rows["migration02__enabled"][-1]
+
+
 def test_the_rules_of_a_subclass_are_sealed_for_its_documents(posts):
     """The seal of a subclass's rule refuses that class's documents, and no other's."""
     meta = {"allow_inheritance": True, "strict": False}
@@ -514,3 +526,45 @@ def test_an_upsert_that_a_seal_refuses_changes_nothing(posts):
     with pytest.raises(WriteError):
         posts.update_one({"mail": "a"}, {"$set": {"n": 1}}, upsert=True)
     assert posts.count_documents({}) == 0
+
+
+paths = st.sampled_from(["a", "b", "c"])
+writes = st.one_of(
+    st.builds(lambda each: ("insert", each), documents),
+    st.builds(lambda path, value: ("update", {"$set": {path: value}}), paths, values),
+    st.builds(lambda path: ("update", {"$unset": {path: ""}}), paths),
+    st.builds(lambda path: ("update", [{"$set": {path: "$b"}}]), paths),
+    st.builds(lambda each: ("replace", each), documents),
+)
+
+
+@settings(max_examples=40)
+@given(wanted=st.lists(targets, min_size=1, max_size=3), written=st.lists(writes, max_size=12))
+def test_no_write_brings_a_document_under_a_sealed_target(mongoengine_db, wanted, written):
+    """Whatever is written after `seal`, no document matches a rule that is sealed."""
+    mongoengine_db.drop_collection("post")
+    collection = mongoengine_db.create_collection("post")
+    collection.insert_one({"_id": 0, "a": "ab"})
+    rules = {
+        f"allmigration{number:02}__x": rule(target, {"$set": {"done": True}})
+        for number, target in enumerate(wanted)
+    }
+    post = sealed_model(**rules)
+    report = seal(post)
+    for kind, value in written:
+        with suppress(WriteError):
+            if kind == "insert":
+                collection.insert_one(dict(value))
+            elif kind == "update":
+                collection.update_many({}, value)
+            else:
+                collection.replace_one({"_id": 0}, value)
+
+    counts = [collection.count_documents(target) for target in wanted]
+    sealed = [name in report.sealed for name in rules]
+    assert [count for count, is_sealed in zip(counts, sealed, strict=True) if is_sealed] == (
+        [0] * sum(sealed)
+    )
+    assert all(
+        (each.remaining or 0) > 0 or "may bring" in each.reason for each in report.not_sealed
+    )

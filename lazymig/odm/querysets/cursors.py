@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from lazymig.engines.access import as_bytes
 from lazymig.odm.querysets.joining import AsStoredQuerySet
+from lazymig.odm.sealed import is_idle
 from lazymig.odm.stored import shown_as_stored
 
 __all__ = ["CursorQuerySet"]
@@ -93,7 +94,8 @@ class CursorQuerySet(AsStoredQuerySet):
             raise
         if made.max_time_ms is not None:
             cursor.max_time_ms(made.max_time_ms)
-        stored = self._lazymig_shows_stored()
+        # Bytes are for those who migrate them, whatever was sealed since that was decided.
+        stored = not self._lazymig_raw and self._lazymig_begins_stored()
         self._lazymig_made = _Made(options, self._lazymig_changes, made.max_time_ms, stored)
         self._lazymig_handed_on = False
         return cursor
@@ -165,8 +167,16 @@ class CursorQuerySet(AsStoredQuerySet):
     def _lazymig_reads_stored(self) -> bool:
         """Return whether the cursor, for as long as there is one, shows documents as stored."""
         if self._cursor_obj is None or self._lazymig_handed_on:
-            return self._lazymig_shows_stored()
+            return self._lazymig_begins_stored()
         return self._lazymig_made.stored
+
+    def _lazymig_begins_stored(self) -> bool:
+        """Return whether a cursor that is made now shows documents as they are stored."""
+        return self._lazymig_shows_stored() or self._lazymig_is_idle()
+
+    def _lazymig_is_idle(self) -> bool:
+        """Return whether no rule is left for the documents: all are sealed."""
+        return is_idle(self._document, self._collection_obj, self._read_preference)
 
     @property
     def _lazymig_carried_fields(self) -> Any:

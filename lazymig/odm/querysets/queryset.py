@@ -63,7 +63,7 @@ class LazyMigrationQuerySet(IteratingQuerySet):
         return self if self._lazymig_private else super().clone()
 
     def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, slice) or not self._lazymig_migrates():
+        if isinstance(key, slice) or not self._lazymig_migrates() or self._lazymig_is_idle():
             return super().__getitem__(key)
         try:
             with reading_from(self._lazymig_source(lone=True)):
@@ -87,7 +87,7 @@ class LazyMigrationQuerySet(IteratingQuerySet):
 
     def in_bulk(self, object_ids: Any) -> dict[Any, Any]:
         """Retrieve documents by their ids: a mapping from `_id` to instance."""
-        if self._as_pymongo or not self._lazymig_migrates():
+        if self._as_pymongo or not self._lazymig_migrates() or self._lazymig_is_idle():
             found: dict[Any, Any] = super().in_bulk(object_ids)
             return found
         if self._cursor_obj is not None:
@@ -184,7 +184,7 @@ class LazyMigrationQuerySet(IteratingQuerySet):
         source = Source(collection, lone=True)
         loading = replace(self._lazymig_loading(), source=source, asked=None)
         item: Any = None
-        for _attempt in range(_MODIFY_ATTEMPTS):
+        for _attempt in range(0 if self._lazymig_is_idle() else _MODIFY_ATTEMPTS):
             with update_refusals():
                 found = reader.find_one(self._query, sort=self._ordering or None)
             if found is None:
