@@ -103,7 +103,9 @@ def fingerprint(node: Node) -> Hashable:
         return "not", fingerprint(node.part)
     try:
         if isinstance(node, Opaque):
-            return (node.operator, encoded(node.operand)) if node.operator else object()
+            # `$rand` and `$sampleRate` answer otherwise each time.
+            settled = node.operator == "$expr" and "$rand" not in str(node.operand)
+            return (node.operator, encoded(node.operand)) if settled else object()
         return node.path, encoded(node.condition())
     except (BSONError, ValueError):
         return object()
