@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lazymig.query.clauses import reduced
-from lazymig.query.tree import And, Node, Or
+from lazymig.query.tree import And, Node, Not, Opaque, Or
 
 __all__ = ["implies"]
 
@@ -15,10 +15,20 @@ def implies(stronger: Node, weaker: Node) -> bool:
     """
     if isinstance(weaker, And):
         return all(implies(stronger, part) for part in weaker.parts)
-    if reduced(stronger).key == reduced(weaker).key:
+    if reduced(stronger).key == reduced(weaker).key and _is_repeatable(weaker):
         return True
     if isinstance(stronger, Or):
         return all(implies(part, weaker) for part in stronger.parts)
     if isinstance(weaker, Or) and any(implies(stronger, part) for part in weaker.parts):
         return True
     return isinstance(stronger, And) and any(implies(part, weaker) for part in stronger.parts)
+
+
+def _is_repeatable(node: Node) -> bool:
+    """Return whether a document that has not changed is known to answer the same again."""
+    if isinstance(node, (And, Or)):
+        return all(map(_is_repeatable, node.parts))
+    if isinstance(node, Not):
+        return _is_repeatable(node.part)
+    # `$rand` and `$sampleRate` answer otherwise each time.
+    return not isinstance(node, Opaque) or (node.name == "$expr" and "$rand" not in str(node.value))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from lazymig.query.implication import implies
 from lazymig.query.operators import parse
 from lazymig.query.tree import Node
-from lazymig.updates.each import Each, ItemChange
+from lazymig.updates.each import Each
+from lazymig.updates.item_change import ItemChange
 from lazymig.updates.items import ANY_KEY
 from lazymig.updates.knowledge import (
     ABSENT,

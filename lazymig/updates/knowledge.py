@@ -275,7 +275,7 @@ def _ask_leaf(fact: Fact | None, path: tuple[str, ...], leaf: Compare) -> bool |
     if isinstance(fact, Lacks):
         return _ask_lacks(fact, path, leaf)
     if isinstance(fact, Single):
-        return _ask_single(path, leaf)
+        return False if not path and leaf.operator in ("$elemMatch", "$size") else None
     return None
 
 
@@ -325,11 +325,6 @@ def _ask_barren(path: tuple[str, ...], leaf: Compare) -> bool | None:
     if leaf.operator == "$type" and leaf.operand in ("object", ["object"], 3, [3]):
         return False
     return None
-
-
-def _ask_single(path: tuple[str, ...], leaf: Compare) -> bool | None:
-    """Answer False to what arrays alone satisfy."""
-    return False if not path and leaf.operator in ("$elemMatch", "$size") else None
 
 
 def _agreed(answers: Iterable[bool | None]) -> bool | None:

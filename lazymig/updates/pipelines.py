@@ -14,6 +14,7 @@ from lazymig.query.operators import is_expression
 from lazymig.query.tree import And
 from lazymig.raw.encoding import ANY_VALUE, AnyValue
 from lazymig.raw.values import TYPE_ALIASES
+from lazymig.updates.entries import keys_left_out
 from lazymig.updates.knowledge import (
     ABSENT,
     ARRAY_TYPE,
@@ -252,6 +253,14 @@ def _without_field(argument: Any, state: _Stages) -> Fact:
     return replace(known, children={**known.children, name: value})
 
 
+def _from_entries(argument: Any, state: _Stages) -> Fact:
+    """Return what `$arrayToObject` gives; null for null."""
+    left_out = keys_left_out(argument)
+    if not left_out:
+        return _result_of("$arrayToObject", argument, state)
+    return Document(dict.fromkeys(left_out, ABSENT), others=UNKNOWN)
+
+
 def _fields_of(fact: Fact) -> Document:
     """Return what is known of the fields of what an expression gave, if it has fields at all."""
     if isinstance(fact, Value) and isinstance(fact.value, dict):
@@ -371,6 +380,7 @@ def _look_up(expression: str, state: _Stages) -> Fact:
 
 
 _CONTAINERS: Final[Mapping[str, Callable[[Any, _Stages], Fact]]] = {
+    "$arrayToObject": _from_entries,
     "$map": _mapped,
     "$mergeObjects": _merged,
     "$setField": _without_field,

@@ -408,6 +408,8 @@ class Chance:
         merged: list[Any] = ["$$e"]
         for name in self.random.sample(["q", "r", "x"], self.random.randint(0, 2)):
             merged = [{"$unsetField": {"field": name, "input": merged[0]}}]
+        if self.odds(0.25):
+            merged = [{"$arrayToObject": [self.entries(merged[0])]}]
         for _ in range(self.random.randint(0, 2)):
             value = self.one(["$$e.q", "$$e.r", "$$REMOVE", 1, {"$literal": "x"}, inner()])
             merged.append({self.one(["q", "r", "s"]): value})
@@ -420,6 +422,25 @@ class Chance:
             made = {"$cond": [{"$eq": [{"$type": "$$e"}, "object"]}, made, "$$e"]}
         mapped = {"$map": {"input": field, "as": "e", "in": made}}
         return {"$cond": [{"$isArray": field}, mapped, field]} if self.odds(0.5) else mapped
+
+    def entries(self, fields: Any) -> Any:
+        """Draw what leaves out fields by their names."""
+        key, names = "$$f.k", self.random.sample(["q", "r", "s", "x"], 2)
+        leaving_out = [
+            {"$ne": [key, names[0]]},
+            {"$not": [{"$eq": [names[0], key]}]},
+            {"$not": {"$in": [key, names]}},
+            {"$not": [{"$regexMatch": {"input": key, "regex": rf"\A(?:{'|'.join(names)})\z"}}]},
+        ]
+        keeping = [{"$in": [key, names]}, {"$eq": [key, "q"]}, {"$ne": ["$$f.v", "x"]}, True]
+        condition = self.one([*leaving_out, *leaving_out, *keeping])
+        if self.odds(0.3):
+            condition = {self.one(["$and", "$and", "$or"]): [condition, self.one(keeping)]}
+        filtered = {"input": {"$objectToArray": fields}, "as": "f", "cond": condition}
+        if self.odds(0.5):
+            return {"$filter": filtered}
+        renamed = {"k": self.one(["$$f.k", "$$f.k", "q"]), "v": self.one(["$$f.v", 1])}
+        return {"$map": {"input": {"$filter": filtered}, "as": "f", "in": renamed}}
 
     def items(self) -> Each:
         """Draw an update of the items of a list."""
