@@ -48,6 +48,8 @@ def _unpack(context: Context, target: ast.Tuple | ast.List, value: Symbol) -> No
         raise Left(target, "assigns to several names at once")
     if isinstance(value, Row) and value.kind is not set:
         items: Sequence[Symbol] = value.items
+        if context.has_escaped(value):
+            context.share(value)
     elif isinstance(value, Constant) and isinstance(value.value, tuple):
         items = [Constant(one) for one in value.value]
     else:
@@ -205,6 +207,7 @@ def call_for_effect(context: Context, node: ast.expr) -> None:
     if function.attr == "append":
         holder[name] = _appended(own, value, node)
     elif isinstance(own, Record) and isinstance(value, Record):
+        context.share(value)
         holder[name] = Record({**own.items, **value.items})
     else:
         other = context.require(value, OBJECT, node, "takes over what is no dict")

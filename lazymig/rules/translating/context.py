@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FunctionType
 from typing import Any, Final, TypeVar
@@ -17,6 +17,8 @@ from lazymig.rules.translating.symbols import (
     TYPES,
     Computed,
     Left,
+    Record,
+    Row,
     Symbol,
     Types,
     as_computed,
@@ -164,6 +166,16 @@ class Context:
     def escape(self, symbol: Symbol) -> None:
         """Note that a container may have another name from here on."""
         self._escaped[id(symbol)] = symbol
+
+    def share(self, container: Symbol) -> None:
+        """Note that what a container holds is in another one, too."""
+        held: Iterable[Symbol] = ()
+        if isinstance(container, Row):
+            held = container.items
+        elif isinstance(container, Record):
+            held = container.items.values()
+        for symbol in held:
+            self.escape(symbol)
 
     def has_escaped(self, symbol: Symbol) -> bool:
         """Return whether a container may have another name."""

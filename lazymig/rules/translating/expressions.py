@@ -112,7 +112,8 @@ def _compare(context: Context, node: ast.Compare) -> Symbol:
 
     def answer(place: int, left: Symbol) -> Symbol:
         operator, comparator = rows[place]
-        right = context.evaluate(comparator)
+        is_in = isinstance(operator, (ast.In, ast.NotIn))
+        right = (context.looked_into if is_in else context.evaluate)(comparator)
         found = compare(context, operator, left, right, node)
         symbol = Constant(found) if isinstance(found, bool) else found
         if place == len(rows) - 1:
@@ -175,7 +176,7 @@ def _bool_op(context: Context, node: ast.BoolOp) -> Symbol:
 def _if_expression(context: Context, node: ast.IfExp) -> Symbol:
     return _chosen(
         context,
-        context.evaluate(node.test),
+        context.looked_into(node.test),
         lambda: context.evaluate(node.body),
         lambda: context.evaluate(node.orelse),
         node,
@@ -184,7 +185,7 @@ def _if_expression(context: Context, node: ast.IfExp) -> Symbol:
 
 @evaluates(ast.UnaryOp)
 def _unary(context: Context, node: ast.UnaryOp) -> Symbol:
-    value = context.evaluate(node.operand)
+    value = context.looked_into(node.operand)
     if isinstance(node.op, ast.Not):
         decided = truth(context, value, node)
         return Constant(not decided) if isinstance(decided, bool) else negated(decided)

@@ -105,7 +105,7 @@ class _Runner:
 
     def _fork(self, statement: ast.If, rest: Sequence[Any]) -> Outcome[Any]:
         context = self.context
-        test = truth(context, context.evaluate(statement.test), statement.test)
+        test = truth(context, context.looked_into(statement.test), statement.test)
         if isinstance(test, bool):
             return self.run([*(statement.body if test else statement.orelse), *rest])
         self.ways += 1
@@ -140,6 +140,7 @@ class _Runner:
             raise Left(statement, "leaves a loop")
         steps: list[Any] = []
         for item in items:
+            self.context.escape(item)
             steps += [_Bind(statement.target, item), *statement.body]
         return steps
 
