@@ -229,7 +229,7 @@ def to_list(context: Context, given: Sequence[Symbol], node: ast.AST) -> Symbol:
         return Row(())
     value = _one(given, node)
     if isinstance(value, Row) and value.kind is not set:
-        context.share(value)
+        context.aliases.share(value)
         return Row(value.items)
     found = context.require(value, ARRAY, node, "makes a list of what is none")
     return Computed(found.expression, ARRAY, found.items, fresh=True)
@@ -241,7 +241,7 @@ def to_dict(context: Context, given: Sequence[Symbol], node: ast.AST) -> Symbol:
         return Record({})
     value = _one(given, node)
     if isinstance(value, Record):
-        context.share(value)
+        context.aliases.share(value)
         return Record(dict(value.items))
     return Computed(as_object(context, value, node).expression, OBJECT, fresh=True)
 

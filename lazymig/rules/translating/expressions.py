@@ -55,7 +55,7 @@ def _constant(_context: Context, node: ast.Constant) -> Symbol:
 def _name(context: Context, node: ast.Name) -> Symbol:
     if node.id in context.names:
         found = context.names[node.id]
-        context.escape(found)
+        context.aliases.escape(found)
         return found
     function = context.calls[-1]
     code = function.__code__

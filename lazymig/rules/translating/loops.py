@@ -29,7 +29,7 @@ __all__ = ["grow", "known_items"]
 
 _STRING: Final[Types] = frozenset({"string"})
 _VIEWS: Final = frozenset({"items", "keys", "values"})
-_NAMES: Final = r"\A[^$.\x00][^.\x00]*\z"
+_NAMES: Final = r"\A[^$.\x00][^.\x00]*+\z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +309,7 @@ def _appended(context: Context, statement: ast.For) -> list[str]:
             name = part.func.value.id
             own = context.names.get(name)
             is_list = isinstance(own, Row) or (isinstance(own, Computed) and own.fresh)
-            if not is_list or own is None or context.has_escaped(own):
+            if not is_list or own is None or context.aliases.has_escaped(own):
                 raise Left(part, "appends to a list that is not its own")
             if name not in found:
                 found.append(name)
@@ -360,7 +360,7 @@ def _check_own(context: Context, statement: ast.For) -> None:
     place = statement.iter
     if not isinstance(place, ast.Name) or place.id not in context.names:
         raise Left(statement, "changes what it has read, which no name stands for")
-    if context.has_been_used(context.names[place.id]):
+    if context.aliases.has_been_used(context.names[place.id]):
         raise Left(statement, "changes what it has read, and may have another name for it")
 
 
@@ -372,8 +372,8 @@ def _change_list(
     assert isinstance(place, ast.Name)
     expression = source.array
     root = expression[1:].partition(".")[0] if isinstance(expression, str) else ""
-    if root.startswith("$") or not root or context.reads.get(root) != 1:
+    if root.startswith("$") or not root or context.aliases.reads.get(root) != 1:
         raise Left(statement, "changes what it has read, and may have another name for it")
-    context.changed.add(root)
+    context.aliases.changed.add(root)
     value = decided(outcome, lambda end: as_computed(end[name], statement).expression)
     context.names[place.id] = Computed(source.each(value), ARRAY, OBJECT)

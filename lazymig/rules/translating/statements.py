@@ -140,7 +140,7 @@ class _Runner:
             raise Left(statement, "leaves a loop")
         steps: list[Any] = []
         for item in items:
-            self.context.escape(item)
+            self.context.aliases.escape(item)
             steps += [_Bind(statement.target, item), *statement.body]
         return steps
 

@@ -28,7 +28,8 @@ from lazymig.rules.translating.symbols import (
 __all__ = ["STRING", "concatenated", "method_of_text", "percent", "text_methods", "to_text"]
 
 STRING: Final[Types] = frozenset({"string"})
-_ASCII: Final = r"\A[\x00-\x7F]*\z"
+# Possessive, so that a long text costs no steps backwards, of which the server counts too many.
+_ASCII: Final = r"\A[\x00-\x7F]*+\z"
 _NOTHING: Final[Types] = frozenset({"null"})
 _AS_NUMBER: Final[Types] = frozenset({"int", "long", "objectId"})
 
@@ -267,7 +268,7 @@ def _ends(*, start: bool) -> _Method:
 def _of_digits(context: Context, text: Computed, given: Sequence[Symbol], node: ast.AST) -> Symbol:
     _no_arguments(given, node)
     _ascii(context, text)
-    return Computed({"$regexMatch": {"input": text.expression, "regex": r"\A[0-9]+\z"}}, BOOL)
+    return Computed({"$regexMatch": {"input": text.expression, "regex": r"\A[0-9]++\z"}}, BOOL)
 
 
 _METHODS: Final[Mapping[str, _Method]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -23,6 +24,8 @@ from tests.rules.translating.rules import translation_of
 
 Raw = dict[str, Any]
 
+LONG = os.environ.get("LAZYMIG_PROFILE") == "long"
+EXAMPLES = 300 if LONG else 4
 RAW = CodecOptions(document_class=RawBSONDocument)
 
 
@@ -81,7 +84,7 @@ def held_against_python(
 def test_a_translation_leaves_what_the_method_leaves(scratch: Database[Raw], case: Case) -> None:
     """Where the guard holds the pipeline leaves, byte for byte, what the method's update leaves."""
 
-    @settings(max_examples=case.examples)
+    @settings(max_examples=EXAMPLES)
     @given(st.lists(st.one_of(documents, case.near()), min_size=20, max_size=40))
     def hold(drawn: list[Raw]) -> None:
         held_against_python(scratch, case, drawn)
