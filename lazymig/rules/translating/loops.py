@@ -105,11 +105,11 @@ def _bound(target: ast.expr, item: Symbol) -> dict[str, Symbol]:
     """The names of a loop for one item."""
     if isinstance(target, ast.Name):
         return {target.id: item}
-    count = len(target.elts) if isinstance(target, ast.Tuple) else -1
-    if not isinstance(target, ast.Tuple) or not isinstance(item, Row) or len(item.items) != count:
+    parts = known_items(item)
+    if not isinstance(target, ast.Tuple) or parts is None or len(parts) != len(target.elts):
         raise Left(target, "unpacks the items of a list")
     names: dict[str, Symbol] = {}
-    for one, part in zip(target.elts, item.items, strict=True):
+    for one, part in zip(target.elts, parts, strict=True):
         names.update(_bound(one, part))
     return names
 

@@ -245,7 +245,8 @@ def source_of(function: FunctionType, node: ast.AST | None) -> FunctionNode:
     (source,) = found
     if isinstance(source, ast.AsyncFunctionDef) or inspect.isgeneratorfunction(function):
         raise Left(node, f"calls {function.__name__}, which is no plain function")
-    if not isinstance(source, ast.Lambda) and source.decorator_list and node is not None:
+    decorators = [] if isinstance(source, ast.Lambda) else map(ast.unparse, source.decorator_list)
+    if node is not None and set(decorators) - {"staticmethod"}:
         raise Left(node, f"calls {function.__name__}, which has a decorator")
     return source
 
