@@ -20,7 +20,6 @@ from tests.rules.translating.rules import TARGET, rule_of, setting, translation_
 Raw = dict[str, Any]
 
 FACTOR = 100
-LEVELS = {1: "low"}
 PAIRS = (("a", 1), ("b", 2))
 
 
@@ -29,6 +28,7 @@ class Color(enum.Enum):
 
 
 def cents(amount):
+    """A hundredth of a unit."""
     return round(amount * FACTOR)
 
 
@@ -85,7 +85,7 @@ def test_the_ordinary_idioms(expression: str, reason: str | None) -> None:
 
 
 LEFT: list[tuple[str, str, str]] = [
-    ("self.update = {'$set': {'y': now()}}", "now()", "calls now, which the server cannot"),
+    ("self.update = {'$set': {'y': datetime.now()}}", "datetime.now()", "calls datetime.now, w"),
     ("self.update = {'$set': {'y': d}}", "", "takes the document as a whole"),
     ("self.update = {'$inc': {'y': d['x']}}", "", "updates with $inc"),
     ("self.update = [{'$set': {'y': 1}}]", "", "sets an update whose form is computed"),
@@ -97,9 +97,9 @@ LEFT: list[tuple[str, str, str]] = [
     ("self.update = {'$set': {'y.0': d['x']}}", "", "writes the path 'y.0', which"),
     ("self.update = {'$set': {'y': d['x'] < 'a'}}", "", "compares other things than numbers"),
     ("self.update = {'$set': {'y': {'$a': d['x']}}}", "", "makes a document with the key '$a'"),
-    ("self.update = {'$set': {'y': d['x'].pop()}}", "", "removes a key that is computed"),
+    ("self.update = {'$set': {'y': d['x'].pop()}}", "", "changes what is not its own"),
     ("self.update = {'$set': {'y': lambda: 1}}", "lambda: 1", "has a lambda, which"),
-    ("if d['x']:\n    return", "", "ends without an update"),
+    ("if d['x']:\n    return", "", "sets no update"),
     ("print(d['x'])", "", "calls print, which the server cannot"),
     ("self.target = {'y': d['x']}", "self.target", "sets its target after it has read"),
     ("self.update = {'$set': {'y': 1}}\nself.array_filters = [{}]", "", "sets array filters"),
@@ -109,7 +109,7 @@ LEFT: list[tuple[str, str, str]] = [
 @pytest.mark.parametrize(("body", "expression", "reason"), LEFT)
 def test_what_is_left_says_why(body: str, expression: str, reason: str) -> None:
     """A rule that is left names the first expression without an equal, its line and the reason."""
-    found = translation_of(rule_of(body, now=lambda: 1, LEVELS=LEVELS))
+    found = translation_of(rule_of(body, LEVELS={}))
     assert isinstance(found, LeftToPython)
     assert found.reason.startswith(reason.strip())
     assert found.line is not None
@@ -228,7 +228,6 @@ RETYPED = [
     ('int(d["x"])', {"x": {"$type": "string"}}),
     ('float(d["x"])', {"x": {"$type": "int"}}),
     ('str(d["x"])', {"x": {"$type": "int"}}),
-    ('[d["x"]]', {"x": {"$type": "string"}}),
     ('{"a": d["x"]}', {"x": {"$type": "string"}}),
     ('round(d["x"] * 100)', {"x": {"$type": "double"}}),
     ('datetime.fromisoformat(d["x"])', {"x": {"$type": "string"}}),
@@ -240,9 +239,8 @@ RETYPED = [
 @pytest.mark.parametrize(("expression", "target"), RETYPED)
 def test_the_update_ends_the_match(expression: str, target: Raw) -> None:
     """What a retyping leaves is seen to match its target no more."""
-    found = translation_of(
-        rule_of(f'self.update = {{"$set": {{"x": {expression}}}}}', target), target
-    )
+    rule = rule_of(f'self.update = {{"$set": {{"x": {expression}}}}}', target)
+    found = translation_of(rule, target)
     assert isinstance(found, Translation), found
     assert ends_match(parse(target), found.update)
 
