@@ -92,8 +92,11 @@ def _joined(context: Context, node: ast.JoinedStr) -> Symbol:
 
 
 def _written(context: Context, parts: Sequence[Symbol], node: ast.AST) -> Symbol:
-    if all(isinstance(part, Constant) for part in parts):
-        return Constant("".join(part.value for part in parts if isinstance(part, Constant)))
+    constants = [part.value for part in parts if isinstance(part, Constant)]
+    if not all(isinstance(value, str) for value in constants):
+        raise Left(node, "joins with a string what is none")
+    if len(constants) == len(parts):
+        return Constant("".join(constants))
     filled = [part for part in parts if not isinstance(part, Constant) or part.value != ""]
     return concatenated(context, filled, node)
 
