@@ -98,6 +98,7 @@ def _of_handler(context: Context, name: str, node: ast.AST) -> Symbol:
     if name in _OUTSIDE:
         raise Left(node, f"asks for {_OUTSIDE[name]}")
     if name in context.attributes:
+        context.aliases.escape(context.attributes[name])
         return context.attributes[name]
     static = inspect.getattr_static(context.handler_class, name, None)
     if static is None or not is_plain(static):

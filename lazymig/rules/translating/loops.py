@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -279,6 +279,7 @@ def grow(context: Context, statement: ast.For, run: Callable[..., Any]) -> None:
             )
             if context.attributes != before:
                 raise Left(statement, "sets something on self in a loop")
+        _check_kept(context, statement, outcome, {*lists, changed, *_stored([statement])})
     _require_each(context, source, condition_of(outcome, lambda _: True))
     for name in lists:
         context.names[name] = _grown(context, name, source, outcome, statement)
@@ -287,6 +288,14 @@ def grow(context: Context, statement: ast.For, run: Callable[..., Any]) -> None:
     for name in _stored([statement]):
         if name not in lists:
             context.names.pop(name, None)
+
+
+def _check_kept(context: Context, statement: ast.For, outcome: _Ends, own: Collection[str]) -> None:
+    """Refuse a loop that changes what was there before it, from turn to turn."""
+    for end in leaves(outcome):
+        for name, symbol in context.names.items():
+            if name not in own and end.get(name) is not symbol:
+                raise Left(statement, f"changes {name} in each turn of a loop")
 
 
 def _stored(body: Sequence[ast.stmt]) -> Iterator[str]:
@@ -311,9 +320,11 @@ def _appended(context: Context, statement: ast.For) -> list[str]:
             is_list = isinstance(own, Row) or (isinstance(own, Computed) and own.fresh)
             if not is_list or own is None or context.aliases.has_escaped(own):
                 raise Left(part, "appends to a list that is not its own")
-            if name not in found:
-                found.append(name)
-    return found
+            found.append(name)
+    names = [part.id for part in ast.walk(statement) if isinstance(part, ast.Name)]
+    if sum(name in found for name in names) > len(found):
+        raise Left(statement, "looks at a list to which it appends")
+    return sorted(set(found))
 
 
 def _grown(context: Context, name: str, source: _Source, outcome: _Ends, node: ast.AST) -> Symbol:

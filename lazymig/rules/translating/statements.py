@@ -148,6 +148,8 @@ class _Runner:
         context = self.context
         if isinstance(statement, ast.Assign):
             value = context.evaluate(statement.value) if _is_needed(context, statement) else None
+            if value is not None and len(statement.targets) > 1:
+                context.aliases.escape(value)
             for target in statement.targets:
                 assign(context, target, value)
         elif isinstance(statement, ast.AnnAssign):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from pymongo.database import Database
 
 from lazymig.query.operators import parse
 from lazymig.rules.rule import Rule, RuleHandler, evaluate
+from lazymig.rules.translating.text import SPACE
 from lazymig.rules.translating.translate import translate
 from lazymig.rules.translation import LeftToPython, Translation
 from lazymig.updates.convergence import ends_match
@@ -206,6 +208,13 @@ ALIASES = [
     "a = d['x']\nfor i in a:\n    i['k'] = 1\nself.update = {'$set': {'y': d['x']}}",
     "a = {'k': 1}\nb = a.pop('k') if d['x'] else 2\nself.update = {'$set': {'y': a}}",
     "a = {}\na, b = a, a\nb['k'] = 1\nself.update = {'$set': {'y': a}}",
+    "a = b = {}; b['k'] = 1; self.update = {'$set': {'y': a}}",
+    "self.update = {'$set': {'y': 1}}; u = self.update; u['$set']['z'] = d['x']",
+    "a = {'k': 1}\nfor i in d['x']:\n    a.pop('k', 0)\nself.update = {'$set': {'y': a}}",
+    "a = {'k': 1}\nfor i in d['x']:\n    a['k'] = i\nself.update = {'$set': {'y': a}}",
+    "a = 1\nfor i in d['x']:\n    a += i\nself.update = {'$set': {'y': a}}",
+    "a = 1\nfor i in d['x']:\n    a = i\nself.update = {'$set': {'y': a}}",
+    "a = []\nfor i in d['x']:\n    a.append(len(a))\nself.update = {'$set': {'y': a}}",
     "a = {}\ndef f(): pass\nself.update = {'$set': {'y': a}}",
 ]
 
@@ -214,6 +223,11 @@ ALIASES = [
 def test_what_has_two_names_is_left(body: str) -> None:
     """A container that is changed under one of its names is none that is translated."""
     assert isinstance(translation_of(rule_of(body)), LeftToPython)
+
+
+def test_white_space_is_that_of_python() -> None:
+    """What is stripped is what Python strips."""
+    assert "".join(filter(str.isspace, map(chr, range(sys.maxunicode + 1)))) == SPACE
 
 
 def test_a_move_needs_no_guard() -> None:
