@@ -48,7 +48,7 @@ class SeeThroughQuerySet(OptionsQuerySet):
             return NOTHING_PENDING
         query = super()._query
         rewritten = self._lazymig_filter(query, rewrites)
-        names = ", ".join(dict.fromkeys(step.name for step in rewrites.rewriter.steps))
+        names = ", ".join(rewrites.names(range(len(rewrites.rules))))
         lines = [f"Rules that queries see through: {names}."]
         if rewritten.query is query and not rewritten.unseen:
             lines.append(f"None concerns this filter, which is sent as it is: {query!r}")
