@@ -58,7 +58,7 @@ _NAMES: Final[Mapping[type[ast.operator], str]] = {
 def whole(expression: Any) -> Computed:
     """Return a 64-bit number as PyMongo stores it: in 32 bits where they suffice."""
     small = {"$and": [{"$gte": ["$$whole", -_HALF]}, {"$lte": ["$$whole", _HALF - 1]}]}
-    cut = {"$cond": [small, {"$toInt": "$$whole"}, "$$whole"]}
+    cut = {"$cond": [small, {"$toInt": "$$whole"}, {"$toLong": "$$whole"}]}
     return Computed({"$let": {"vars": {"whole": expression}, "in": cut}}, INTEGERS)
 
 
@@ -96,6 +96,8 @@ def binary(
     if isinstance(op, (ast.FloorDiv, ast.Mod)):
         return _floored(context, left, right, node, rest=isinstance(op, ast.Mod))
     if isinstance(op, ast.BitOr) and isinstance(left, Record) and isinstance(right, Record):
+        for side in (left, right):
+            context.aliases.share(side)
         return Record({**left.items, **right.items})
     raise Left(node, f"has the operator {type(op).__name__}")
 
@@ -115,6 +117,8 @@ def _folded(op: ast.operator, left: Any, right: Any, node: ast.AST) -> Symbol:
 
 def _added(context: Context, left: Symbol, right: Symbol, node: ast.AST) -> Symbol:
     if isinstance(left, Row) and isinstance(right, Row) and left.kind is right.kind:
+        for side in (left, right):
+            context.aliases.share(side)
         return Row((*left.items, *right.items), left.kind)
     one, other = as_computed(left, node), as_computed(right, node)
     known = context.types_of(one) if context.types_of(one) != context.types_of(other) else None

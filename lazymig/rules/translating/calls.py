@@ -42,6 +42,9 @@ _DATE: Final[Types] = frozenset({"date"})
 _OBJECT_ID: Final[Types] = frozenset({"objectId"})
 _MOST: Final = 2**31
 
+# What they give may hold what they are given.
+_KEEPING: Final = frozenset({dict, list})
+
 
 @evaluates(ast.Call)
 def _call(context: Context, node: ast.Call) -> Symbol:
@@ -63,7 +66,8 @@ def _call(context: Context, node: ast.Call) -> Symbol:
     known = _FUNCTIONS.get(called.value) if _is_hashable(called.value) else None
     if known is not None:
         _no_names(node)
-        return known(context, _given(context, node), node)
+        evaluate = context.evaluate if called.value in _KEEPING else context.looked_into
+        return known(context, [evaluate(_listed(one)) for one in node.args], node)
     if isinstance(called.value, FunctionType):
         return _followed(context, called.value, [], node)
     raise Left(node, f"calls {ast.unparse(function)}, which the server cannot")
@@ -123,11 +127,15 @@ def _method(
     if name == "get" and not isinstance(owner, (Constant, Row)):
         return get(context, owner, given, node)
     if name == "copy" and not given and owner is not DOCUMENT:
+        if isinstance(owner, Record):
+            return to_dict(context, [owner], node)
+        if isinstance(owner, Row):
+            return to_list(context, [owner], node)
         cases = [
             (OBJECT, lambda value: to_dict(context, [value], node)),
             (ARRAY, lambda value: to_list(context, [value], node)),
         ]
-        return owner if isinstance(owner, (Record, Row)) else context.by_type(owner, cases, node)
+        return context.by_type(owner, cases, node)
     if name in text_methods and not isinstance(owner, (Record, Row)) and owner is not DOCUMENT:
         return method_of_text(context, name, owner, given, node)
     if name == "append":
@@ -221,6 +229,7 @@ def to_list(context: Context, given: Sequence[Symbol], node: ast.AST) -> Symbol:
         return Row(())
     value = _one(given, node)
     if isinstance(value, Row) and value.kind is not set:
+        context.aliases.share(value)
         return Row(value.items)
     found = context.require(value, ARRAY, node, "makes a list of what is none")
     return Computed(found.expression, ARRAY, found.items, fresh=True)
@@ -232,6 +241,7 @@ def to_dict(context: Context, given: Sequence[Symbol], node: ast.AST) -> Symbol:
         return Record({})
     value = _one(given, node)
     if isinstance(value, Record):
+        context.aliases.share(value)
         return Record(dict(value.items))
     return Computed(as_object(context, value, node).expression, OBJECT, fresh=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,6 +49,8 @@ def _unpack(context: Context, target: ast.Tuple | ast.List, value: Symbol) -> No
         raise Left(target, "assigns to several names at once")
     if isinstance(value, Row) and value.kind is not set:
         items: Sequence[Symbol] = value.items
+        if context.aliases.has_escaped(value):
+            context.aliases.share(value)
     elif isinstance(value, Constant) and isinstance(value.value, tuple):
         items = [Constant(one) for one in value.value]
     else:
@@ -77,6 +80,8 @@ def _set_attribute(context: Context, target: ast.Attribute, value: Symbol | None
         if not context.has_read and _plain(value) == context.target:
             return
         raise Left(target, "sets its target after it has read the document")
+    if hasattr(inspect.getattr_static(context.handler_class, name, None), "__set__"):
+        raise Left(target, f"sets self.{name}, which does something")
     context.attributes[name] = value
 
 
@@ -111,7 +116,7 @@ def _own(context: Context, symbol: Symbol, node: ast.AST) -> Symbol:
     is_own = isinstance(symbol, (Record, Row)) or (isinstance(symbol, Computed) and symbol.fresh)
     if not is_own:
         raise Left(node, "changes what it has read, or what is none of its dicts")
-    if context.has_escaped(symbol):
+    if context.aliases.has_escaped(symbol):
         raise Left(node, "changes a container that is used elsewhere, too")
     return symbol
 
@@ -205,6 +210,7 @@ def call_for_effect(context: Context, node: ast.expr) -> None:
     if function.attr == "append":
         holder[name] = _appended(own, value, node)
     elif isinstance(own, Record) and isinstance(value, Record):
+        context.aliases.share(value)
         holder[name] = Record({**own.items, **value.items})
     else:
         other = context.require(value, OBJECT, node, "takes over what is no dict")

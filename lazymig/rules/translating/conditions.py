@@ -90,8 +90,11 @@ def truth(context: Context, symbol: Symbol, node: ast.AST) -> Computed | bool:
     if context.types_of(value) <= BOOL:
         return value
     value = context.require(value, PRESENT - _ODD, node)
-    empty: list[Any] = [None, False, 0, "", [], {}]
-    expression = {"$not": [{"$in": [value.expression, {"$literal": empty}]}]}
+    empty: list[Any] = [None, False, 0, [], {}]
+    full = {"$not": [{"$in": [value.expression, {"$literal": empty}]}]}
+    # Under a collation a string of characters that do not count equals the empty one.
+    is_text = type_test(value.expression, value.types, _STRING)
+    expression = choice(is_text, {"$gt": [{"$strLenBytes": value.expression}, 0]}, full)
     learned = value.types - {"null"}
     if value.types <= _ALWAYS_TRUE:
         return True

@@ -71,7 +71,7 @@ def subscript(context: Context, owner: Symbol, key: Symbol, node: ast.AST) -> Sy
 def _field(context: Context, key: Symbol, node: ast.AST) -> Computed:
     """A field of the document, whose container the rule has now at hand."""
     name = _key(key, node)
-    context.reads[name] = context.reads.get(name, 0) + 1
+    context.aliases.read(name)
     return context.field(name)
 
 
@@ -174,6 +174,7 @@ def get(context: Context, owner: Symbol, given: Sequence[Symbol], node: ast.AST)
     key, default = given[0], given[1] if len(given) > 1 else Constant(None)
     if isinstance(owner, Record):
         if isinstance(key, Constant):
+            context.aliases.share(owner)
             return owner.items.get(key.value, default)
         return _looked_up(context, owner, key, default, node)
     if owner is DOCUMENT:
@@ -219,6 +220,7 @@ def _row(context: Context, node: ast.List | ast.Tuple | ast.Set) -> Symbol:
             continue
         spread = context.evaluate(item.value)
         if isinstance(spread, Row) and spread.kind is not set:
+            context.aliases.share(spread)
             pending += spread.items
             continue
         parts += [Row(tuple(pending)), context.require(spread, ARRAY, item, "unpacks no list")]
@@ -244,6 +246,7 @@ def _record(context: Context, node: ast.Dict) -> Symbol:
             continue
         spread = context.evaluate(item)
         if isinstance(spread, Record):
+            context.aliases.share(spread)
             fields.update(spread.items)
             continue
         parts += [Record(fields), as_object(context, spread, item)]
@@ -273,7 +276,7 @@ def _subscript(context: Context, node: ast.Subscript) -> Symbol:
     found = subscript(context, owner, context.evaluate(node.slice), node)
     if isinstance(owner, (Row, Record)):
         # It stays in its container, and may get a name of its own.
-        context.escape(found)
+        context.aliases.escape(found)
     return found
 
 
@@ -284,6 +287,7 @@ def _sliced(context: Context, owner: Symbol, part: ast.Slice, node: ast.AST) -> 
     if isinstance(owner, Constant) and isinstance(owner.value, (str, tuple)):
         return Constant(owner.value[lower:upper])
     if isinstance(owner, Row) and owner.kind is not set:
+        context.aliases.share(owner)
         return Row(owner.items[lower:upper], owner.kind)
     start = lower or 0
     if (start < 0 and upper is not None) or (upper is not None and upper < 0):

@@ -10,6 +10,7 @@ from types import FunctionType
 from typing import Any, Final, TypeVar
 
 from lazymig.query.tree import Node
+from lazymig.rules.translating.aliases import Aliases
 from lazymig.rules.translating.scope import Scope, choice, is_type, type_test
 from lazymig.rules.translating.symbols import (
     MISSING,
@@ -73,10 +74,7 @@ class Context:
         self._fields: dict[str, Types] = {}
         self._steps = 0
         self._numbers = itertools.count(1)
-        self._escaped: dict[int, Symbol] = {}
-        self._looked_into: dict[int, Symbol] = {}
-        self.reads: dict[str, int] = {}
-        self.changed: set[str] = set()
+        self.aliases = Aliases()
 
     # --- Evaluation -----------------------------------------------------------------------
 
@@ -95,7 +93,7 @@ class Context:
         """Return a container of which only a part is asked for: it gets no other name by that."""
         if isinstance(node, ast.Name) and node.id in self.names:
             found = self.names[node.id]
-            self._looked_into[id(found)] = found
+            self.aliases.look_into(found)
             return found
         return self.evaluate(node)
 
@@ -161,25 +159,13 @@ class Context:
         stem = "".join(letter for letter in name if letter.isascii() and letter.isalnum())
         return f"{stem.lower().lstrip('0123456789') or 'v'}{next(self._numbers)}"
 
-    def escape(self, symbol: Symbol) -> None:
-        """Note that a container may have another name from here on."""
-        self._escaped[id(symbol)] = symbol
-
-    def has_escaped(self, symbol: Symbol) -> bool:
-        """Return whether a container may have another name."""
-        return id(symbol) in self._escaped
-
-    def has_been_used(self, symbol: Symbol) -> bool:
-        """Return whether a container, or anything in it, may have another name."""
-        return self.has_escaped(symbol) or id(symbol) in self._looked_into
-
     # --- Types ----------------------------------------------------------------------------
 
     def field(self, path: str) -> Computed:
         """Return a field of the document; it may be missing, as far as the target says."""
         self.has_read = True
         root = path.partition(".")[0]
-        if root in self.changed:
+        if root in self.aliases.changed:
             raise Left(None, f"reads {root!r} after it has changed it in its place")
         if path not in self._fields:
             parts = tuple(path.split("."))

@@ -55,7 +55,7 @@ def _constant(_context: Context, node: ast.Constant) -> Symbol:
 def _name(context: Context, node: ast.Name) -> Symbol:
     if node.id in context.names:
         found = context.names[node.id]
-        context.escape(found)
+        context.aliases.escape(found)
         return found
     function = context.calls[-1]
     code = function.__code__
@@ -98,6 +98,7 @@ def _of_handler(context: Context, name: str, node: ast.AST) -> Symbol:
     if name in _OUTSIDE:
         raise Left(node, f"asks for {_OUTSIDE[name]}")
     if name in context.attributes:
+        context.aliases.escape(context.attributes[name])
         return context.attributes[name]
     static = inspect.getattr_static(context.handler_class, name, None)
     if static is None or not is_plain(static):
@@ -112,7 +113,8 @@ def _compare(context: Context, node: ast.Compare) -> Symbol:
 
     def answer(place: int, left: Symbol) -> Symbol:
         operator, comparator = rows[place]
-        right = context.evaluate(comparator)
+        is_in = isinstance(operator, (ast.In, ast.NotIn))
+        right = (context.looked_into if is_in else context.evaluate)(comparator)
         found = compare(context, operator, left, right, node)
         symbol = Constant(found) if isinstance(found, bool) else found
         if place == len(rows) - 1:
@@ -175,7 +177,7 @@ def _bool_op(context: Context, node: ast.BoolOp) -> Symbol:
 def _if_expression(context: Context, node: ast.IfExp) -> Symbol:
     return _chosen(
         context,
-        context.evaluate(node.test),
+        context.looked_into(node.test),
         lambda: context.evaluate(node.body),
         lambda: context.evaluate(node.orelse),
         node,
@@ -184,7 +186,7 @@ def _if_expression(context: Context, node: ast.IfExp) -> Symbol:
 
 @evaluates(ast.UnaryOp)
 def _unary(context: Context, node: ast.UnaryOp) -> Symbol:
-    value = context.evaluate(node.operand)
+    value = context.looked_into(node.operand)
     if isinstance(node.op, ast.Not):
         decided = truth(context, value, node)
         return Constant(not decided) if isinstance(decided, bool) else negated(decided)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ __all__ = ["grow", "known_items"]
 
 _STRING: Final[Types] = frozenset({"string"})
 _VIEWS: Final = frozenset({"items", "keys", "values"})
-_NAMES: Final = r"\A[^$.\x00][^.\x00]*\z"
+_NAMES: Final = r"\A[^$.\x00][^.\x00]*+\z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +105,11 @@ def _bound(target: ast.expr, item: Symbol) -> dict[str, Symbol]:
     """The names of a loop for one item."""
     if isinstance(target, ast.Name):
         return {target.id: item}
-    count = len(target.elts) if isinstance(target, ast.Tuple) else -1
-    if not isinstance(target, ast.Tuple) or not isinstance(item, Row) or len(item.items) != count:
+    parts = known_items(item)
+    if not isinstance(target, ast.Tuple) or parts is None or len(parts) != len(target.elts):
         raise Left(target, "unpacks the items of a list")
     names: dict[str, Symbol] = {}
-    for one, part in zip(target.elts, item.items, strict=True):
+    for one, part in zip(target.elts, parts, strict=True):
         names.update(_bound(one, part))
     return names
 
@@ -279,6 +279,7 @@ def grow(context: Context, statement: ast.For, run: Callable[..., Any]) -> None:
             )
             if context.attributes != before:
                 raise Left(statement, "sets something on self in a loop")
+        _check_kept(context, statement, outcome, {*lists, changed, *_stored([statement])})
     _require_each(context, source, condition_of(outcome, lambda _: True))
     for name in lists:
         context.names[name] = _grown(context, name, source, outcome, statement)
@@ -287,6 +288,14 @@ def grow(context: Context, statement: ast.For, run: Callable[..., Any]) -> None:
     for name in _stored([statement]):
         if name not in lists:
             context.names.pop(name, None)
+
+
+def _check_kept(context: Context, statement: ast.For, outcome: _Ends, own: Collection[str]) -> None:
+    """Refuse a loop that changes what was there before it, from turn to turn."""
+    for end in leaves(outcome):
+        for name, symbol in context.names.items():
+            if name not in own and end.get(name) is not symbol:
+                raise Left(statement, f"changes {name} in each turn of a loop")
 
 
 def _stored(body: Sequence[ast.stmt]) -> Iterator[str]:
@@ -309,11 +318,13 @@ def _appended(context: Context, statement: ast.For) -> list[str]:
             name = part.func.value.id
             own = context.names.get(name)
             is_list = isinstance(own, Row) or (isinstance(own, Computed) and own.fresh)
-            if not is_list or own is None or context.has_escaped(own):
+            if not is_list or own is None or context.aliases.has_escaped(own):
                 raise Left(part, "appends to a list that is not its own")
-            if name not in found:
-                found.append(name)
-    return found
+            found.append(name)
+    names = [part.id for part in ast.walk(statement) if isinstance(part, ast.Name)]
+    if sum(name in found for name in names) > len(found):
+        raise Left(statement, "looks at a list to which it appends")
+    return sorted(set(found))
 
 
 def _grown(context: Context, name: str, source: _Source, outcome: _Ends, node: ast.AST) -> Symbol:
@@ -360,7 +371,7 @@ def _check_own(context: Context, statement: ast.For) -> None:
     place = statement.iter
     if not isinstance(place, ast.Name) or place.id not in context.names:
         raise Left(statement, "changes what it has read, which no name stands for")
-    if context.has_been_used(context.names[place.id]):
+    if context.aliases.has_been_used(context.names[place.id]):
         raise Left(statement, "changes what it has read, and may have another name for it")
 
 
@@ -372,8 +383,8 @@ def _change_list(
     assert isinstance(place, ast.Name)
     expression = source.array
     root = expression[1:].partition(".")[0] if isinstance(expression, str) else ""
-    if root.startswith("$") or not root or context.reads.get(root) != 1:
+    if root.startswith("$") or not root or context.aliases.reads.get(root) != 1:
         raise Left(statement, "changes what it has read, and may have another name for it")
-    context.changed.add(root)
+    context.aliases.changed.add(root)
     value = decided(outcome, lambda end: as_computed(end[name], statement).expression)
     context.names[place.id] = Computed(source.each(value), ARRAY, OBJECT)

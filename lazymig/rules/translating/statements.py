@@ -105,7 +105,7 @@ class _Runner:
 
     def _fork(self, statement: ast.If, rest: Sequence[Any]) -> Outcome[Any]:
         context = self.context
-        test = truth(context, context.evaluate(statement.test), statement.test)
+        test = truth(context, context.looked_into(statement.test), statement.test)
         if isinstance(test, bool):
             return self.run([*(statement.body if test else statement.orelse), *rest])
         self.ways += 1
@@ -140,6 +140,7 @@ class _Runner:
             raise Left(statement, "leaves a loop")
         steps: list[Any] = []
         for item in items:
+            self.context.aliases.escape(item)
             steps += [_Bind(statement.target, item), *statement.body]
         return steps
 
@@ -147,6 +148,8 @@ class _Runner:
         context = self.context
         if isinstance(statement, ast.Assign):
             value = context.evaluate(statement.value) if _is_needed(context, statement) else None
+            if value is not None and len(statement.targets) > 1:
+                context.aliases.escape(value)
             for target in statement.targets:
                 assign(context, target, value)
         elif isinstance(statement, ast.AnnAssign):
@@ -244,7 +247,8 @@ def source_of(function: FunctionType, node: ast.AST | None) -> FunctionNode:
     (source,) = found
     if isinstance(source, ast.AsyncFunctionDef) or inspect.isgeneratorfunction(function):
         raise Left(node, f"calls {function.__name__}, which is no plain function")
-    if not isinstance(source, ast.Lambda) and source.decorator_list and node is not None:
+    decorators = [] if isinstance(source, ast.Lambda) else map(ast.unparse, source.decorator_list)
+    if node is not None and set(decorators) - {"staticmethod"}:
         raise Left(node, f"calls {function.__name__}, which has a decorator")
     return source
 

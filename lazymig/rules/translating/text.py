@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import string
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -25,14 +24,27 @@ from lazymig.rules.translating.symbols import (
     literal,
 )
 
-__all__ = ["STRING", "concatenated", "method_of_text", "percent", "text_methods", "to_text"]
+__all__ = [
+    "SPACE",
+    "STRING",
+    "concatenated",
+    "method_of_text",
+    "percent",
+    "text_methods",
+    "to_text",
+]
 
 STRING: Final[Types] = frozenset({"string"})
-_ASCII: Final = r"\A[\x00-\x7F]*\z"
+# Possessive, so that a long text costs no steps backwards, of which the server counts too many.
+_ASCII: Final = r"\A[\x00-\x7F]*+\z"
 _NOTHING: Final[Types] = frozenset({"null"})
 _AS_NUMBER: Final[Types] = frozenset({"int", "long", "objectId"})
 
-_SPACE: Final = "".join(filter(str.isspace, map(chr, range(sys.maxunicode + 1))))
+SPACE: Final = (
+    "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006"
+    "\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+)
+"""What Python takes for white space."""
 
 
 def concatenated(context: Context, parts: Sequence[Symbol], node: ast.AST) -> Symbol:
@@ -91,8 +103,11 @@ def _joined(context: Context, node: ast.JoinedStr) -> Symbol:
 
 
 def _written(context: Context, parts: Sequence[Symbol], node: ast.AST) -> Symbol:
-    if all(isinstance(part, Constant) for part in parts):
-        return Constant("".join(part.value for part in parts if isinstance(part, Constant)))
+    constants = [part.value for part in parts if isinstance(part, Constant)]
+    if not all(isinstance(value, str) for value in constants):
+        raise Left(node, "joins with a string what is none")
+    if len(constants) == len(parts):
+        return Constant("".join(constants))
     filled = [part for part in parts if not isinstance(part, Constant) or part.value != ""]
     return concatenated(context, filled, node)
 
@@ -183,7 +198,7 @@ def _stripping(operator: str) -> _Method:
     def strip(_context: Context, text: Computed, given: Sequence[Symbol], node: ast.AST) -> Symbol:
         _no_arguments(given[1:], node)
         is_none = not given or (isinstance(given[0], Constant) and given[0].value is None)
-        letters = _SPACE if is_none else _text_of(given[0], node)
+        letters = SPACE if is_none else _text_of(given[0], node)
         if not letters:
             return text
         return Computed({operator: {"input": text.expression, "chars": literal(letters)}}, STRING)
@@ -210,7 +225,7 @@ def _split(context: Context, text: Computed, given: Sequence[Symbol], node: ast.
 
 def _words(context: Context, text: Computed) -> Symbol:
     name = context.variable("word")
-    regex = f"[^{''.join(map(_escaped, _SPACE))}]+"
+    regex = f"[^{''.join(map(_escaped, SPACE))}]+"
     found = {"$regexFindAll": {"input": text.expression, "regex": regex}}
     words = {"$map": {"input": found, "as": name, "in": f"$${name}.match"}}
     return Computed(words, ARRAY, STRING, fresh=True)
@@ -267,7 +282,7 @@ def _ends(*, start: bool) -> _Method:
 def _of_digits(context: Context, text: Computed, given: Sequence[Symbol], node: ast.AST) -> Symbol:
     _no_arguments(given, node)
     _ascii(context, text)
-    return Computed({"$regexMatch": {"input": text.expression, "regex": r"\A[0-9]+\z"}}, BOOL)
+    return Computed({"$regexMatch": {"input": text.expression, "regex": r"\A[0-9]++\z"}}, BOOL)
 
 
 _METHODS: Final[Mapping[str, _Method]] = {

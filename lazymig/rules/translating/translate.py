@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from collections.abc import Mapping
 from types import FunctionType
 from typing import Any, Final
@@ -13,7 +14,7 @@ from bson.errors import BSONError
 from lazymig.characters import cut
 from lazymig.query.tree import Node
 from lazymig.raw.encoding import ANY_UUID
-from lazymig.rules.rule import Rule
+from lazymig.rules.rule import Rule, RuleHandler
 from lazymig.rules.translating import calls, expressions
 from lazymig.rules.translating.context import Context
 from lazymig.rules.translating.outcomes import Fork, Outcome, condition_of, leaves
@@ -71,6 +72,7 @@ def _left(method: FunctionType, left: Left) -> LeftToPython:
 
 
 def _translated(context: Context, method: FunctionType) -> Translation:
+    _check_handler(context.handler_class)
     source = source_of(method, None)
     if not isinstance(source, ast.FunctionDef):
         raise Left(source, "is no plain function")
@@ -86,6 +88,17 @@ def _translated(context: Context, method: FunctionType) -> Translation:
     with context.calling(method, None), context.naming(names):
         outcome = run(context, source.body, finish)
         return _joined(context, outcome, source)
+
+
+def _check_handler(handler_class: type) -> None:
+    """Refuse a handler that gives or takes attributes in its own way.
+
+    :raises Left: it does.
+    """
+    for name in ("doc", "doc_class", "__getattribute__", "__setattr__"):
+        found, plain = (inspect.getattr_static(one, name) for one in (handler_class, RuleHandler))
+        if found is not plain:
+            raise Left(None, f"has a handler with a {name} of its own")
 
 
 def _parameters(source: ast.FunctionDef, method: FunctionType) -> dict[str, Symbol]:

@@ -22,7 +22,6 @@ class Case:
     body: str
     everyday: Sequence[Raw]
     target: Mapping[str, Any] = field(default_factory=lambda: TARGET)
-    examples: int = 12
     name: str = ""
 
     def __str__(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import linecache
 import textwrap
+import warnings
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -30,7 +31,9 @@ def rule_of(body: str, target: Mapping[str, Any] = TARGET, **names: Any) -> Rule
     file = f"<rule {next(_numbers)}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     scope = {"datetime": datetime, "Decimal": Decimal, "ObjectId": ObjectId, **names}
-    exec(compile(source, file, "exec"), scope)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)
+        exec(compile(source, file, "exec"), scope)
     return Rule("migration01__x", 1, "lazy", scope["rule"])
 
 

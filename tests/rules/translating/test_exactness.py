@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,19 +11,23 @@ import bson
 import pytest
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
-from hypothesis import given, settings
+from hypothesis import HealthCheck, assume, given, reject, settings
 from hypothesis import strategies as st
 from pymongo import MongoClient, UpdateOne, WriteConcern
 from pymongo.database import Database
 
-from lazymig.rules.rule import Rule, RuleHandler, evaluate
+from lazymig.rules.rule import RuleHandler, evaluate
 from lazymig.rules.translation import Translation
 from tests.rules.translating.cases import CASES, Case
 from tests.rules.translating.documents import documents
-from tests.rules.translating.rules import translation_of
+from tests.rules.translating.expressions import expressions
+from tests.rules.translating.expressions import tests as conditions
+from tests.rules.translating.rules import setting, translation_of
 
 Raw = dict[str, Any]
 
+LONG = os.environ.get("LAZYMIG_PROFILE") == "long"
+EXAMPLES = 300 if LONG else 4
 RAW = CodecOptions(document_class=RawBSONDocument)
 
 
@@ -34,19 +39,13 @@ def scratch(client: MongoClient[Raw]) -> Iterator[Database[Raw]]:
     client.drop_database(name)
 
 
-def translated(case: Case) -> tuple[Rule, Translation]:
-    """The rule of a case, and what becomes of it."""
-    rule = case.rule()
-    found = translation_of(rule, case.target)
-    assert isinstance(found, Translation), found
-    return rule, found
-
-
 def held_against_python(
     scratch: Database[Raw], case: Case, drawn: Sequence[Raw]
 ) -> tuple[list[int], list[int]]:
     """Hold a translation against the method; return which documents it is for, of which."""
-    rule, found = translated(case)
+    rule = case.rule()
+    found = translation_of(rule, case.target)
+    assert isinstance(found, Translation), found
     by_server, by_python = scratch["server"], scratch["python"]
     stored = [{"_id": number, **one} for number, one in enumerate(drawn)]
     for collection in (by_server, by_python):
@@ -81,7 +80,7 @@ def held_against_python(
 def test_a_translation_leaves_what_the_method_leaves(scratch: Database[Raw], case: Case) -> None:
     """Where the guard holds the pipeline leaves, byte for byte, what the method's update leaves."""
 
-    @settings(max_examples=case.examples)
+    @settings(max_examples=EXAMPLES)
     @given(st.lists(st.one_of(documents, case.near()), min_size=20, max_size=40))
     def hold(drawn: list[Raw]) -> None:
         held_against_python(scratch, case, drawn)
@@ -94,3 +93,35 @@ def test_the_guard_holds_on_every_day(scratch: Database[Raw], case: Case) -> Non
     """The documents that a rule is written for are translated, not left."""
     guarded, matching = held_against_python(scratch, case, case.everyday)
     assert guarded == matching == list(range(len(case.everyday)))
+
+
+_BODIES = (
+    "{y}",
+    "if {test}:\n    {y}\nelse:\n    {z}",
+    "v = {first}\nif {test}:\n    v = {second}\n{v}",
+    "v = []\nfor i in {first}:\n    if {of_i}:\n        continue\n    v.append({second})\n{v}",
+)
+
+
+@st.composite
+def composed(draw: st.DrawFn) -> Case:
+    """A rule of expressions in expressions."""
+    first, second, test = draw(expressions), draw(expressions), draw(conditions)
+    parts = {"first": first, "second": second, "test": test, "v": setting("v")}
+    parts |= {"y": setting(first), "z": setting(second), "of_i": test.replace("d[", "i[")}
+    return Case(draw(st.sampled_from(_BODIES)).format(**parts), [{"x": 1}])
+
+
+@settings(
+    max_examples=20_000 if LONG else 25,
+    suppress_health_check=[*settings().suppress_health_check, HealthCheck.filter_too_much],
+)
+@given(composed(), st.lists(documents, min_size=20, max_size=40))
+def test_composed_forms_are_exact(scratch: Database[Raw], case: Case, drawn: list[Raw]) -> None:
+    """Forms in forms leave what the method leaves, too, or are left to Python."""
+    try:
+        found = translation_of(case.rule())
+    except SyntaxError:  # an f-string in an f-string
+        reject()
+    assume(isinstance(found, Translation))
+    held_against_python(scratch, case, drawn)
