@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import uuid
@@ -41,6 +42,20 @@ _SERVERS = frozenset({"server_uri", "lazymig_mongod"})
 # Folders of the tests that take longest: they come first, so that none is left at the end, when
 # the other processes have nothing more to do.
 _FIRST = ("equivalence", "faults", "packaging", "demo")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Keep what is collected, which is needed to the end, out of the way of garbage collection.
+
+    It is a million objects: to look through them again and again takes longer than to import them.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import pytest
@@ -22,16 +22,15 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True)
 class Module:
-    """A file of the package, parsed."""
+    """A file of the package; it is parsed by the test that wants to see inside."""
 
     path: str
     text: str
-    tree: ast.Module
 
-    @classmethod
-    def of(cls, path: str, text: str) -> Module:
-        """Parse the text."""
-        return cls(path, text, ast.parse(text, path))
+    @cached_property
+    def tree(self) -> ast.Module:
+        """The text, parsed."""
+        return ast.parse(self.text, self.path)
 
     @property
     def docstring(self) -> str:
@@ -136,7 +135,7 @@ def other_booleans(module: Module) -> Iterator[str]:
 
 
 MODULES = [
-    Module.of(path.relative_to(PACKAGE).as_posix(), path.read_text(encoding="utf-8"))
+    Module(path.relative_to(PACKAGE).as_posix(), path.read_text(encoding="utf-8"))
     for path in sorted(PACKAGE.rglob("*.py"))
 ]
 # Signatures that are others' to choose, whichever file they are in.
@@ -238,4 +237,4 @@ def _methods(count: int) -> str:
 )
 def test_what_breaks_a_limit_is_found(check: Check, source: str, found: list[str]) -> None:
     """Each check finds what is one beyond its limit, and nothing that is at it."""
-    assert list(check(Module.of("m.py", source))) == found
+    assert list(check(Module("m.py", source))) == found

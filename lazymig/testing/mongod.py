@@ -22,7 +22,6 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
 __all__ = [
-    "QUICK_DROPS",
     "EmbeddedServer",
     "ServerUnavailable",
     "find_mongod",
@@ -36,9 +35,6 @@ _EXIT_PORT_IN_USE = 48
 _PORT_ATTEMPTS = 5
 _ALREADY_INITIALIZED = 23
 _LOG_TAIL_CHARACTERS = 2000
-
-# For servers of tests: to drop a database waits for the journal, 100 ms by default.
-QUICK_DROPS = ("--journalCommitInterval", "1")
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of one's own is made in it
 _MEMORY_BYTES = 4 * 2**30
@@ -93,6 +89,8 @@ class EmbeddedServer:
     :param arguments: more command line arguments for it.
     :param folder: where its data gets a folder of its own; by default among temporary files.
     :param cache_gb: what it may keep of its data in memory.
+    :param crash_safe: whether what a majority has acknowledged survives `kill()`. Without it
+        nothing waits for the journal, which it takes 100 ms to write: to drop a database, say.
     :param start_timeout: seconds to wait until the server takes writes.
     :param stop_timeout: seconds to wait for an orderly stop before the process is killed.
     """
@@ -104,6 +102,7 @@ class EmbeddedServer:
         arguments: Sequence[str] = (),
         folder: Path | None = None,
         cache_gb: float = 0.5,
+        crash_safe: bool = True,
         start_timeout: float = 60.0,
         stop_timeout: float = 20.0,
     ) -> None:
@@ -111,6 +110,7 @@ class EmbeddedServer:
         self._arguments = tuple(arguments)
         self._parent = folder
         self._cache_gb = cache_gb
+        self._crash_safe = crash_safe
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
         self._folder: Path | None = None
@@ -285,9 +285,13 @@ class EmbeddedServer:
         raise ServerUnavailable(self._diagnosis("mongod ended before it took writes"))
 
     def _initiate(self, client: MongoClient[dict[str, Any]]) -> None:
-        member = {"_id": 0, "host": f"{_LOOPBACK}:{self._port}"}
+        config = {
+            "_id": _REPLICA_SET,
+            "members": [{"_id": 0, "host": f"{_LOOPBACK}:{self._port}"}],
+            "writeConcernMajorityJournalDefault": self._crash_safe,
+        }
         try:
-            client.admin.command("replSetInitiate", {"_id": _REPLICA_SET, "members": [member]})
+            client.admin.command("replSetInitiate", config)
         except OperationFailure as error:
             if error.code != _ALREADY_INITIALIZED:
                 raise

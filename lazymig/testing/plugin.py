@@ -110,13 +110,13 @@ def lazymig_mongod() -> Iterator[str]:
     port of the loopback interface, with the packaged `mongod` or the one on PATH. Without any of
     them the test is an error that says what to install.
     """
-    from lazymig.testing.mongod import QUICK_DROPS, EmbeddedServer, ServerUnavailable  # noqa: PLC0415
+    from lazymig.testing.mongod import EmbeddedServer, ServerUnavailable  # noqa: PLC0415
 
     named = os.environ.get(_URI_VARIABLE)
     if named:
         yield named
         return
-    server = EmbeddedServer(arguments=QUICK_DROPS)
+    server = EmbeddedServer(crash_safe=False)
     try:
         server.start()
     except ServerUnavailable as error:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pymongo import MongoClient
@@ -57,6 +58,14 @@ def test_the_server_takes_transactions(own_server: EmbeddedServer) -> None:
         with client.start_session() as session, session.start_transaction():
             client.shop.orders.insert_one({"_id": 1}, session=session)
         assert client.shop.orders.count_documents({}) == 1
+
+
+def test_a_server_that_is_not_crash_safe_waits_for_no_journal() -> None:
+    """Where a crash need not be survived, a majority acknowledges before the journal is written."""
+    with EmbeddedServer(crash_safe=False) as server, MongoClient[Any](server.uri) as client:
+        settings = client.admin.command("replSetGetConfig")["config"]
+        assert settings["writeConcernMajorityJournalDefault"] is False
+        client.shop.orders.insert_one({"_id": 1})
 
 
 def test_closing_leaves_nothing_behind() -> None:

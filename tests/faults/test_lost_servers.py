@@ -37,7 +37,7 @@ CHUNK = 10
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[EmbeddedServer]:
     """A server that may be killed."""
-    with quick_server() as server:
+    with quick_server(crash_safe=True) as server:
         yield server
 
 

@@ -10,6 +10,7 @@ import sys
 import venv
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import ZipFile
 
 import pytest
 
@@ -102,43 +103,60 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def _pip(*arguments: str | Path, cwd: Path) -> str:
+    """Run the pip of the tests: to give an environment one of its own takes seconds."""
+    return _run(sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments, cwd=cwd)
+
+
 class Light(NamedTuple):
     """An environment in which lazymig alone was installed, at first: its programs, and what it is.
 
-    `libraries` are those that are installed besides pip's own, `program` is a call of `lazymig`.
+    `libraries` are those that are installed, `program` is a call of `lazymig`.
     """
 
     programs: Path
-    distribution: Path
+    wheel: Path
     libraries: set[str]
     program: subprocess.CompletedProcess[str]
 
 
-@pytest.fixture(scope="session", params=["whl", "tar.gz"])
-def light(
-    request: pytest.FixtureRequest, distributions: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Light:
-    """An empty environment in which one of the distributions is installed, without extras."""
-    (distribution,) = distributions.glob(f"*.{request.param}")
+@pytest.fixture(scope="session")
+def light(distributions: Path, tmp_path_factory: pytest.TempPathFactory) -> Light:
+    """An empty environment in which the wheel is installed, without extras."""
+    (wheel,) = distributions.glob("*.whl")
     environment = tmp_path_factory.mktemp("environment")
-    venv.create(environment, with_pip=True)
+    venv.create(environment)
     programs = environment / "bin"
-    _run(programs / "python", "-m", "pip", "install", "-q", distribution, cwd=environment)
-    frozen = _run(programs / "python", "-m", "pip", "freeze", cwd=environment)
+    _pip("--python", programs / "python", "install", "-q", wheel, cwd=environment)
+    frozen = _pip("--python", programs / "python", "freeze", cwd=environment)
     call = [programs / "lazymig", "--version"]
     program = subprocess.run(
         call, capture_output=True, text=True, check=False, env=_clean_environment()
     )
     libraries = {re.split("[ =]", line)[0].lower() for line in frozen.splitlines()}
-    return Light(programs, distribution, libraries, program)
+    return Light(programs, wheel, libraries, program)
 
 
 @pytest.fixture(scope="session")
 def installed(light: Light) -> Path:
     """The programs of the environment, once the extra `cli` is installed there, too."""
-    extra = f"{light.distribution}[cli]"
-    _run(light.programs / "python", "-m", "pip", "install", "-q", extra, cwd=light.programs)
+    python, extra = light.programs / "python", f"{light.wheel}[cli]"
+    _pip("--python", python, "install", "-q", extra, cwd=light.programs)
     return light.programs
+
+
+def _files(wheel: Path) -> dict[str, int]:
+    """The names of a wheel's files, each with the checksum of what is in it."""
+    with ZipFile(wheel) as archive:
+        return {file.filename: file.CRC for file in archive.infolist()}
+
+
+def test_the_sdist_installs_the_same(distributions: Path, tmp_path: Path) -> None:
+    """Whoever installs the sdist gets, file by file, what the wheel has."""
+    (wheel,) = distributions.glob("*.whl")
+    (sdist,) = distributions.glob("*.tar.gz")
+    _pip("wheel", "-q", "--no-deps", "--wheel-dir", tmp_path, sdist, cwd=tmp_path)
+    assert _files(tmp_path / wheel.name) == _files(wheel)
 
 
 def test_an_application_installs_little(light: Light) -> None:

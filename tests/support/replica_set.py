@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from lazymig.testing.mongod import QUICK_DROPS, EmbeddedServer, memory_folder
+from lazymig.testing.mongod import EmbeddedServer, memory_folder
 
 __all__ = ["ReplicaSet", "replica_set"]
 
@@ -43,7 +43,13 @@ class ReplicaSet:
     def _initiate(self) -> None:
         members = [{"_id": place, "host": host} for place, host in enumerate(self.hosts)]
         settings = {"electionTimeoutMillis": 1000, "heartbeatIntervalMillis": 200}
-        config = {"_id": _NAME, "members": members, "settings": settings}
+        config = {
+            "_id": _NAME,
+            "members": members,
+            "settings": settings,
+            # None is killed before the end, so nothing has to wait for a journal.
+            "writeConcernMajorityJournalDefault": False,
+        }
         client: MongoClient[Any]
         with MongoClient(self._uris[0]) as client:
             client.admin.command("replSetInitiate", config)
@@ -79,7 +85,6 @@ def replica_set() -> Iterator[ReplicaSet]:
     """
     with ExitStack() as stack:
         options: dict[str, Any] = {
-            "arguments": QUICK_DROPS,
             "folder": memory_folder(),
             "cache_gb": 0.25,
         }

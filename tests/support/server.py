@@ -10,7 +10,7 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from lazymig.testing.mongod import QUICK_DROPS, EmbeddedServer, ServerUnavailable, memory_folder
+from lazymig.testing.mongod import EmbeddedServer, ServerUnavailable, memory_folder
 
 URI_VARIABLE = "LAZYMIG_TEST_URI"
 # What was dropped is forgotten within seconds instead of five minutes: thousands of databases come
@@ -26,9 +26,18 @@ CLIENT_OPTIONS: dict[str, Any] = {
 }
 
 
-def quick_server(*arguments: str) -> EmbeddedServer:
-    """A server of one's own, not started yet, whose data lies in memory."""
-    return EmbeddedServer(arguments=(*QUICK_DROPS, *arguments), folder=memory_folder())
+# A server that writes its journal every millisecond takes a twentieth of a core to do nothing.
+_CRASH_SAFE = ("--journalCommitInterval", "1")
+
+
+def quick_server(*arguments: str, crash_safe: bool = False) -> EmbeddedServer:
+    """A server of one's own, not started yet, whose data lies in memory.
+
+    :param crash_safe: for tests that kill it: what a majority has acknowledged is there afterwards.
+    """
+    if crash_safe:
+        arguments = (*_CRASH_SAFE, *arguments)
+    return EmbeddedServer(arguments=arguments, folder=memory_folder(), crash_safe=crash_safe)
 
 
 @contextmanager

@@ -446,7 +446,8 @@ def test_memory_is_bounded(mongoengine_db, monkeypatch):
         finally:
             tracemalloc.stop()
 
-    assert peak(model.objects(enabled=True))[0] == 6000
+    # Unmeasured, which is four times as quick: whatever is made once is there then.
+    assert sum(1 for _user in model.objects(enabled=True).no_cache().batch_size(50)) == 6000
     mongoengine_db["user"].update_many({}, {"$unset": {"enabled": ""}})
     few, small = peak(model.objects(enabled=True, id__lt=1000))
     mongoengine_db["user"].update_many({}, {"$unset": {"enabled": ""}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter
 
 import pytest
@@ -111,8 +112,9 @@ OPERATIONS = {
 
 def world(database, lazy, documents):
     """A model of the documents: plain on migrated ones, or with lazymig on the old ones."""
-    database["post"].drop()
-    database["holder"].drop()
+    # To empty a collection takes a tenth of the time that making it anew does.
+    database["post"].delete_many({})
+    database["holder"].delete_many({})
     database["post"].create_index("n")
     database["post"].insert_many(documents)
     database["holder"].insert_many([{"_id": key, "post": key} for key in (1, 3)])
@@ -167,20 +169,39 @@ def outcome(database, log, lazy, documents, option, operation):
     return result, sent(commands, keys), list(database["post"].find().sort("_id")), commands
 
 
+@pytest.fixture(scope="module")
+def shared(client):
+    """One database for all tests of the module; `world` empties its collections."""
+    name = f"lazymig_{uuid.uuid4().hex}"
+    yield client[name]
+    client.drop_database(name)
+
+
+@pytest.fixture
+def database(shared):
+    """That database, for whatever connects MongoEngine."""
+    return shared
+
+
+@pytest.fixture(scope="module")
+def states(shared):
+    """The documents to begin with: old ones, and what MongoDB alone makes of them."""
+    collection = shared["prepared"]
+    collection.insert_many(OLD)
+    bring_up(collection)
+    return {"old": OLD, "nothing old": list(collection.find())}
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("state", ["old", "nothing old"])
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("option", OPTIONS)
-def test_an_option_reaches_what_is_sent(monitored_db, command_log, option, operation, state):
+def test_an_option_reaches_what_is_sent(
+    monitored_db, command_log, states, option, operation, state
+):
     """An operation answers, writes and sends its options as if no rule were pending."""
-    documents = OLD
-    if state == "nothing old":
-        monitored_db["post"].insert_many(OLD)
-        bring_up(monitored_db["post"])
-        documents = list(monitored_db["post"].find())
-
-    plain = outcome(monitored_db, command_log, False, documents, option, operation)
-    lazy = outcome(monitored_db, command_log, True, documents, option, operation)
+    plain = outcome(monitored_db, command_log, False, states[state], option, operation)
+    lazy = outcome(monitored_db, command_log, True, states[state], option, operation)
 
     assert lazy[0] == plain[0]
     assert lazy[2] == plain[2]
