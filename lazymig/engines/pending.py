@@ -9,6 +9,7 @@ from typing import Any
 from pymongo.collection import Collection
 
 from lazymig.engines.access import Raw, all_of, by_ids, decoded_each, ids_of, on_primary
+from lazymig.query.indexable import indexable
 from lazymig.query.joining import any_of
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
@@ -115,7 +116,7 @@ def _rules_matching(
         assert rule.matcher is not None
         judge = rule.matcher.judge
         verdict = None if document is None or rule.once is not None else judge(document)
-        if verdict is not False and (verdict is None or query != rule.target):
+        if verdict is not False and (verdict is None or query != indexable(rule.target or {})):
             verdict = _finds(reader, all_of(by_ids([document_id]), query))
         if verdict:
             matching.append(rule)

@@ -82,7 +82,7 @@ def find_old(
     :raises pymongo.errors.PyMongoError: the connection, the rights, the time of the search is over,
         or a query is invalid.
     """
-    old = plan.query_of_any(plan.starting)
+    old = plan.search
     found: Found = {}
     for query in queries:
         most = 0 if limit is None else limit + 1

@@ -16,7 +16,7 @@ from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.dependencies import Footprint, Paths, footprint_of, meet, with_dependencies
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.rewrite.rewriter import Rewriter
-from lazymig.rules.rewrite.rewriting import CannotRewrite, simplify, step_of
+from lazymig.rules.rewrite.rewriting import CannotRewrite, step_of
 
 __all__ = ["Need", "Rewrites", "RewrittenFilter", "bring_up", "rewrites_of", "rewritten_filter"]
 
@@ -213,8 +213,8 @@ def _partly_rewritten(
     sent = all_of(*within, *others)
     return RewrittenFilter(
         # MongoDB has a text score only where it is asked for a text, be it in vain.
-        sent if any("$text" in part for part in others) else simplify(sent),
-        simplify(all_of(*within)),
+        sent if any("$text" in part for part in others) else rewrites.rewriter.simplify(sent),
+        rewrites.rewriter.simplify(all_of(*within)),
         tuple(unseen),
         tuple(others),
     )

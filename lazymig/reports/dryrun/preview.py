@@ -15,6 +15,7 @@ from pymongo.errors import OperationFailure
 from lazymig.engines.access import Description, Raw, describe, is_mongomock, on_primary
 from lazymig.errors import RunOptionError
 from lazymig.odm.loading import Build
+from lazymig.query.indexable import indexable
 from lazymig.redaction import excerpt
 from lazymig.reports.dryrun.rehearsal import Rehearsal, kind_of, rules_of
 from lazymig.reports.dryrun.report import (
@@ -151,7 +152,7 @@ class _Counting:
             )
 
     def _count(self, query: Raw) -> int:
-        return on_primary(self.collection).count_documents(query)
+        return on_primary(self.collection).count_documents(indexable(query))
 
     def _reached(self, query: Raw, remaining: int) -> int | None:
         # What a rule sets is compared with a target by its exact characters.
@@ -184,7 +185,7 @@ class _Counting:
             return None
         answer = self.collection.database.command(
             {
-                "explain": {"find": self.collection.name, "filter": query},
+                "explain": {"find": self.collection.name, "filter": indexable(query)},
                 "verbosity": "queryPlanner",
             },
             codec_options=self.collection.codec_options,
