@@ -41,7 +41,7 @@ def indexable(
     :param by_class: say the last.
     :return: the same object if there is nothing to say.
     """
-    return _Wording(paths, by_class).query(query, None)
+    return _Wording(paths, by_class=by_class).query(query, None)
 
 
 def worded_paths(query: Mapping[str, Any]) -> frozenset[str]:
@@ -54,7 +54,7 @@ def worded_paths(query: Mapping[str, Any]) -> frozenset[str]:
 class _Wording:
     """One query on its way."""
 
-    def __init__(self, paths: Collection[str] | None, by_class: bool) -> None:
+    def __init__(self, paths: Collection[str] | None, *, by_class: bool) -> None:
         self.paths = paths
         self.by_class = by_class
         self.worded: set[str] = set()

@@ -20,10 +20,10 @@ from lazymig.query.indexable import indexable
 from lazymig.query.operators import is_expression, parse
 from lazymig.query.tree import Compare, Node, Not, Or, Path, conjuncts
 
-__all__ = ["PREFIX", "IndexSpec", "Needed", "index_name", "indexes_for"]
+__all__ = ["IndexSpec", "Needed", "index_name", "indexes_for", "is_rule_index"]
 
-PREFIX: Final = "lazymig_"
-"""What the names of rule indexes begin with."""
+_PREFIX: Final = "lazymig_"
+_NAME: Final = re.compile(r"lazymig_(all)?migration\d")
 
 _COMPARISONS: Final = frozenset({"$gt", "$gte", "$lt", "$lte"})
 _TELLING: Final = frozenset({"$exists", "$type", "$in", *_COMPARISONS})
@@ -59,7 +59,12 @@ class Needed:
 
 def index_name(rule: str, number: int) -> str:
     """Return the name of the index with this number, from 1 on, of a rule."""
-    return f"{PREFIX}{rule}" if number == 1 else f"{PREFIX}{rule}_{number}"
+    return f"{_PREFIX}{rule}" if number == 1 else f"{_PREFIX}{rule}_{number}"
+
+
+def is_rule_index(name: str) -> bool:
+    """Return whether an index was made for a rule, as its name says."""
+    return _NAME.match(name) is not None
 
 
 def indexes_for(

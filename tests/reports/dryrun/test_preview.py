@@ -296,7 +296,7 @@ def test_the_plan_is_that_of_the_filter_of_count_and_update(
     assert explained["explain"]["filter"] == counted["pipeline"][0]["$match"]
     assert explained["explain"]["filter"] == {
         "_cls": {"$in": ["Base.Sub"]},
-        "enabled": {"$exists": False},
+        "enabled": {"$exists": False, "$eq": None},
     }
 
 
