@@ -200,12 +200,9 @@ def _may_be_held(part: Compare) -> bool:
 
 
 def _is_found_by_order(part: Compare) -> bool:
-    operand = part.operand
-    if part.operator == "$regex":
-        return not part.options and isinstance(operand, str) and _begins(operand)
-    if part.operator == "$all":
-        return isinstance(operand, (list, tuple)) and bool(operand) and _is_scalar(operand[0])
-    return False
+    pattern = part.operand
+    is_plain = part.operator == "$regex" and isinstance(pattern, str) and not part.options
+    return is_plain and _begins(pattern)
 
 
 def _begins(pattern: str) -> bool:

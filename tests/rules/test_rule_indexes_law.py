@@ -33,13 +33,14 @@ def _found(collection: Collection[Raw], query: Raw, **options: Any) -> list[int]
     return sorted(each["_id"] for each in collection.find(query, {"_id": 1}, **options))
 
 
-def _valid(collection: Collection[Raw], queries: list[Raw]) -> Iterator[tuple[Raw, list[int]]]:
-    """The queries that MongoDB takes, each with what a scan of the collection finds."""
+def _valid(collection: Collection[Raw], queries: list[Raw]) -> Iterator[Raw]:
+    """The queries that MongoDB takes."""
     for query in queries:
         try:
-            yield query, _found(collection, query, hint=_SCAN)
+            _found(collection, query, hint=_SCAN)
         except OperationFailure:
             continue
+        yield query
 
 
 @settings(max_examples=40, phases=(Phase.explicit, Phase.reuse, Phase.generate))
@@ -56,7 +57,7 @@ def test_wording_and_indexes_change_no_answer(
             for n, one in enumerate(stored)
         ]
     )
-    for query, found in list(_valid(documents, queries)):
+    for query in list(_valid(documents, queries)):
         class_filter = data.draw(st.sampled_from(_CLASSES))
         asked = query if class_filter is None else {"$and": [class_filter, query]}
         found = _found(documents, asked, hint=_SCAN)
@@ -68,7 +69,8 @@ def test_wording_and_indexes_change_no_answer(
                 documents.create_index(spec.pattern, name=f"rule_{number}", **partial)
             except OperationFailure as refusal:
                 # Arrays in two paths of an index; a name that may be a place in an array, too.
-                assert refusal.code in (171, 16746)
+                if refusal.code not in (171, 16746):
+                    raise
         assert _found(documents, worded) == found
         assert _found(documents, asked) == found
         documents.drop_indexes()
