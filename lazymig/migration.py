@@ -127,6 +127,7 @@ class DocumentMigration(MigrationHandler):
             whose target does not show to which.
         :raises BackupFailed: the backup could not be written.
         :raises MigrationFailed: a rule that writes by itself raised.
+        :raises RuleIndexError: with `rule_indexes`, one could not be built; the run has ended.
         :raises pymongo.errors.PyMongoError: the connection or the rights.
         """
         return self._carry_out("bulk", collection, options)

@@ -15,6 +15,8 @@ from lazymig.cli.output import Output, short_path
 from lazymig.cli.session import Session, Target
 from lazymig.engines.pending import RuleStatus
 from lazymig.errors import HandlerFileError
+from lazymig.odm.plans import plan_for
+from lazymig.operations.rule_indexes import drop_indexes, needless_indexes
 from lazymig.raw.json_values import NOT_IN_JSON, JsonValue
 from lazymig.reports.texts import documents
 from lazymig.rules.rule import Scope
@@ -61,6 +63,8 @@ class Completion(JsonValue):
     """What is pending of a model's rules, and what can go.
 
     :ivar quarantined: documents that wait in quarantine, by rule.
+    :ivar indexes: the indexes of the rules that can go, and of rules that are gone.
+    :ivar dropped: those of them that this call has dropped.
     :ivar exists: whether there is a collection.
     :ivar problem: why the lines of rules are not known; `None` if they are.
     """
@@ -71,6 +75,8 @@ class Completion(JsonValue):
     pending: tuple[PendingRule, ...]
     quarantined: Mapping[str, int]
     removable: tuple[RemovableRule, ...]
+    indexes: tuple[str, ...]
+    dropped: tuple[str, ...]
     exists: bool = field(metadata=NOT_IN_JSON)
     problem: str | None = field(metadata=NOT_IN_JSON)
 
@@ -86,14 +92,19 @@ def register(group: click.Group) -> None:
     """Add the command."""
 
     @command(group, "finish", FinishResult)
-    def finish(session: Session) -> int:
+    @click.option(
+        "--drop-indexes",
+        is_flag=True,
+        help="Drop the indexes of these rules: for when they are deployed no more.",
+    )
+    def finish(session: Session, drop_indexes: bool) -> int:
         """Show the rules that can be deleted.
 
         The exit code is 1 if a rule is pending, or a model's collection does not exist.
         """
         targets = session.targets()
         session.warn_of_missing(targets)
-        found = _completions(targets, session.settings.journal)
+        found = _completions(targets, session.settings.journal, drop=drop_indexes)
         fine = all(each.exists and not each.pending for each in found)
         output = session.output
         if output.as_json:
@@ -106,7 +117,7 @@ def register(group: click.Group) -> None:
         return FINE if fine else FINDINGS
 
 
-def _completions(targets: Sequence[Target], journal: str) -> list[Completion]:
+def _completions(targets: Sequence[Target], journal: str, *, drop: bool) -> list[Completion]:
     """What is pending, and what can go: what no other one of the models needs either.
 
     Of a collection that does not exist nothing is known.
@@ -120,10 +131,12 @@ def _completions(targets: Sequence[Target], journal: str) -> list[Completion]:
         for rule in rules
         if not rule.removable
     }
-    return [_completion(target, rules, needed) for target, rules in statuses]
+    return [_completion(target, rules, needed, drop=drop) for target, rules in statuses]
 
 
-def _completion(target: Target, rules: Sequence[RuleStatus], needed: set[Any]) -> Completion:
+def _completion(
+    target: Target, rules: Sequence[RuleStatus], needed: set[Any], *, drop: bool
+) -> Completion:
     # Only this command pays for the import.
     from lazymig.codegen.rule_lines import removable_lines  # noqa: PLC0415
 
@@ -132,10 +145,14 @@ def _completion(target: Target, rules: Sequence[RuleStatus], needed: set[Any]) -
     removable = [
         rule for rule in rules if rule.removable and getattr(handler, rule.name) not in needed
     ]
+    names = [rule.name for rule in removable]
+    plan = plan_for(handler, target.model)
+    indexes = needless_indexes(target.collection, plan, names)
+    dropped = drop_indexes(target.collection, plan, names) if drop else []
     lines: Sequence[Lines] = ()
     problem = None
     try:
-        lines = removable_lines(handler, [rule.name for rule in removable])
+        lines = removable_lines(handler, names)
     except HandlerFileError as error:
         problem = f"the lines are not shown: {error}"
     return Completion(
@@ -152,6 +169,8 @@ def _completion(target: Target, rules: Sequence[RuleStatus], needed: set[Any]) -
             )
             for rule in removable
         ),
+        indexes=tuple(indexes),
+        dropped=tuple(dropped),
         exists=target.exists,
         problem=problem,
     )
@@ -186,6 +205,14 @@ def _show(output: Output, found: Completion) -> None:
         output.indented(f"can be deleted: {removable.rule}", 2, "green")
         for place in removable.places:
             _show_place(output, place)
+
+    for name in found.dropped:
+        output.indented(f"dropped: the index {name}", 2, "green")
+    kept = [name for name in found.indexes if name not in found.dropped]
+    if kept:
+        output.indented(
+            f"note: once they are deployed no more, --drop-indexes drops {', '.join(kept)}", 2
+        )
 
 
 def _show_place(output: Output, place: Place) -> None:

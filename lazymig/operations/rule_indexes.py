@@ -21,7 +21,14 @@ from lazymig.redaction import excerpt
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule_indexes import IndexSpec, is_rule_index
 
-__all__ = ["RuleIndex", "build_indexes", "drop_indexes", "indexes_of_rules"]
+__all__ = [
+    "RuleIndex",
+    "build_indexes",
+    "check_place",
+    "drop_indexes",
+    "indexes_of_rules",
+    "needless_indexes",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +116,7 @@ def build_indexes(collection: Collection[Any], plan: Plan) -> list[RuleIndex]:
     :raises pymongo.errors.PyMongoError: the connection.
     """
     model = plan.model_name
-    _check_place(collection, model)
+    check_place(collection, model)
     needed = needed_indexes(plan)
     try:
         stored = _stored(collection)
@@ -125,7 +132,7 @@ def build_indexes(collection: Collection[Any], plan: Plan) -> list[RuleIndex]:
         if name in stored:
             raise RuleIndexError(
                 f"there is an index {name}, for another target than the rule has now; drop it "
-                "first, with drop_rule_indexes()",
+                "first, with drop_rule_indexes() or lazymig indexes --drop",
                 model=model,
                 rule=rule,
                 index=name,
@@ -166,26 +173,12 @@ def drop_indexes(
 
     Those of other rules, which other classes of the collection have, stay.
 
-    :param rules: the names of the rules whose indexes go; `None` for all.
+    :param rules: the names of those rules whose indexes go; `None` for all.
     :return: the names of the indexes that were dropped.
     :raises RuleIndexError: one cannot be dropped.
     :raises pymongo.errors.PyMongoError: the connection, or the right to list indexes.
     """
-    if is_mongomock(collection):
-        return []
-    stored = _stored(collection)
-    names = list(_names_of(plan, stored))
-    if rules is not None:
-        needed = needed_indexes(plan)
-        going = {name for each in needed if each.rule.name in rules for name in each.specs}
-        staying = [
-            spec for each in needed if each.rule.name not in rules for spec in each.specs.values()
-        ]
-        names = [
-            name
-            for name in names
-            if name in going and not any(_is(spec, stored[name]) for spec in staying)
-        ]
+    names = needless_indexes(collection, plan, rules)
     dropped = []
     for name in names:
         try:
@@ -198,6 +191,33 @@ def drop_indexes(
     return dropped
 
 
+def needless_indexes(
+    collection: Collection[Any], plan: Plan, rules: Sequence[str] | None = None
+) -> list[str]:
+    """The names of the indexes in a collection that nobody needs without some rules of a plan.
+
+    :param rules: the names of these rules; `None` for all.
+    """
+    if is_mongomock(collection):
+        return []
+    stored = _stored(collection)
+    needed = needed_indexes(plan)
+    own = {name for each in needed for name in each.specs}
+    staying = {
+        name: spec
+        for each in needed
+        if rules is not None and each.rule.name not in rules
+        for name, spec in each.specs.items()
+    }
+    return [
+        name
+        for name in _names_of(plan, stored)
+        if name not in staying
+        # One of two rules that need the same has built it under its own name.
+        and not (name in own and any(_is(spec, stored[name]) for spec in staying.values()))
+    ]
+
+
 def _names_of(plan: Plan, stored: Mapping[str, _Stored]) -> Iterator[str]:
     """The names of the rule indexes in a collection that are no other class's."""
     own = {name for each in needed_indexes(plan) for name in each.specs}
@@ -205,7 +225,11 @@ def _names_of(plan: Plan, stored: Mapping[str, _Stored]) -> Iterator[str]:
     return (name for name in stored if is_rule_index(name) and name not in others)
 
 
-def _check_place(collection: Collection[Any], model: str) -> None:
+def check_place(collection: Collection[Any], model: str) -> None:
+    """Do nothing with a collection that may have rule indexes.
+
+    :raises RuleIndexError: it is none of a server, or a view.
+    """
     if is_mongomock(collection):
         raise RuleIndexError(
             f"rule indexes need a server, and {collection.full_name} is a collection of mongomock; "

@@ -8,7 +8,7 @@ import pytest
 from mongoengine import Document, IntField, StringField
 from pymongo.errors import OperationFailure
 
-from lazymig import LazyMigrationMixin, RuleIndexError, diff
+from lazymig import History, LazyMigrationMixin, RuleIndexError, diff
 from tests.support.handlers import ADD_ENABLED, handler, model, rule
 
 RENAME = ({"mail": {"$exists": True}}, {"$rename": {"mail": "email"}})
@@ -211,3 +211,41 @@ def test_no_right_is_said_with_the_right_that_is_missing(
     monkeypatch.setattr("pymongo.collection.Collection.create_index", refuse)
     with pytest.raises(RuleIndexError, match="createIndex, of the role readWrite"):
         migration.create_rule_indexes()
+
+
+def test_a_run_builds_them_beside_its_work(mongoengine_db: Any) -> None:
+    """With `rule_indexes` a run has built the indexes of all rules when it is at its end."""
+    rules = handler(migration01__rename=rule(*RENAME), allmigration01__enable=rule(*ADD_ENABLED))
+    migration = rules(model(rules, meta=OPEN))
+    mongoengine_db["post"].insert_many([{"_id": n, "mail": "m"} for n in range(20)])
+
+    report = migration.migrate_pending(rule_indexes=True)
+
+    assert (report.modified, report.complete) == (20, True)
+    assert [row.exists for row in migration.rule_indexes()] == [True, True]
+
+
+def test_a_run_whose_indexes_cannot_be_built_has_ended(mongoengine_db: Any) -> None:
+    """The error comes once the run has ended, and its documents are up to date."""
+    rules = handler(migration01__rename=rule(*RENAME))
+    migration = rules(model(rules, meta=OPEN))
+    posts = mongoengine_db["post"]
+    posts.insert_one({"_id": 1, "mail": "m"})
+    posts.create_index("other", name="lazymig_migration01__rename")
+
+    with pytest.raises(RuleIndexError, match="the run itself has ended") as caught:
+        migration.migrate_pending(rule_indexes=True)
+
+    assert caught.value.index == "lazymig_migration01__rename"
+    assert posts.find_one() == {"_id": 1, "email": "m"}
+    (run,) = History(mongoengine_db).runs(None, "post")
+    assert run.state == "finished"
+
+
+def test_a_run_on_mongomock_refuses_the_option_at_once(mock_db: Any) -> None:
+    """Where there cannot be indexes the run does not begin."""
+    rules = handler(migration01__rename=rule(*RENAME))
+    mock_db["post"].insert_one({"_id": 1, "mail": "m"})
+    with pytest.raises(RuleIndexError, match="need a server"):
+        rules(model(rules, meta=OPEN)).migrate_pending(rule_indexes=True)
+    assert mock_db["post"].find_one() == {"_id": 1, "mail": "m"}

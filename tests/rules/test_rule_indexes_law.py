@@ -43,7 +43,7 @@ def _valid(collection: Collection[Raw], queries: list[Raw]) -> Iterator[Raw]:
         yield query
 
 
-@settings(max_examples=40, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@settings(max_examples=15, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(case=cases(documents=12, queries=12), data=st.data())
 def test_wording_and_indexes_change_no_answer(
     documents: Collection[Raw], case: tuple[list[Raw], list[Raw]], data: st.DataObject
