@@ -26,6 +26,7 @@ from lazymig.operations.journal.journal import Journal
 from lazymig.operations.journal.refusals import refusals
 from lazymig.raw.json_values import NOT_IN_JSON, Bounds, JsonValue
 from lazymig.reports.drift.documents import class_filter_of
+from lazymig.reports.query_plans import scan_warnings
 from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
 
@@ -106,6 +107,7 @@ class RuleStanding(JsonValue):
         more old ones came; `None` if unknown.
     :ivar quarantined: documents that bulk runs have refused by it and that still wait for it.
     :ivar removable: no document needs it any more.
+    :ivar warning: that each query which meets it reads the whole collection; `None` if none does.
     """
 
     name: str
@@ -116,6 +118,7 @@ class RuleStanding(JsonValue):
     rate: float | None
     quarantined: int
     removable: bool
+    warning: str | None
     status: RuleStatus = field(metadata=NOT_IN_JSON)
 
     @property
@@ -169,13 +172,14 @@ def look(
     for each in filters:
         if repr(each) not in totals:
             totals[repr(each)] = _count(collection, each)
+    warnings = {} if plan is None else scan_warnings(collection, plan)
     return ModelStanding(
         model=model.__name__,
         collection=str(collection.full_name),
         at=at,
         since=None if last is None else last.at,
         rules=tuple(
-            _standing(status, totals[repr(class_filter)], last, at)
+            _standing(status, totals[repr(class_filter)], last, at, warnings.get(status.name))
             for status, class_filter in zip(statuses, filters[1:], strict=True)
         ),
         total=totals[repr(everyone)],
@@ -252,7 +256,9 @@ def _now(collection: Collection[Any]) -> datetime:
     return time.replace(tzinfo=None)
 
 
-def _standing(status: RuleStatus, total: int, last: Sample | None, at: datetime) -> RuleStanding:
+def _standing(
+    status: RuleStatus, total: int, last: Sample | None, at: datetime, warning: str | None
+) -> RuleStanding:
     remaining = status.remaining
     done = rate = None
     if remaining is not None:
@@ -272,5 +278,6 @@ def _standing(status: RuleStatus, total: int, last: Sample | None, at: datetime)
         rate=rate,
         quarantined=status.quarantined,
         removable=status.removable,
+        warning=warning,
         status=status,
     )

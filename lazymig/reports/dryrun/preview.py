@@ -24,7 +24,7 @@ from lazymig.reports.dryrun.report import (
     RulePreview,
     SamplePreview,
 )
-from lazymig.reports.texts import documents
+from lazymig.reports.query_plans import LARGE, plan_of, scan_warning
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.rewrite.rewriting import (
@@ -38,22 +38,6 @@ from lazymig.rules.rewrite.rewriting import (
 from lazymig.rules.rule import Scope
 
 __all__ = ["LARGE", "PreviewReport", "QueryPlan", "RulePreview", "SamplePreview", "preview_of"]
-
-LARGE = 100_000
-"""The documents above which a collection scan is warned of."""
-
-# A plan is a tree; these keys of a stage, or around it, lead to what is beneath.
-_BENEATH = (
-    "winningPlan",
-    "queryPlan",
-    "shards",
-    "inputStage",
-    "inputStages",
-    "outerStage",
-    "innerStage",
-    "thenStage",
-    "elseStage",
-)
 
 
 def preview_of(
@@ -124,7 +108,7 @@ class _Counting:
         if rule.target is not None:
             remaining = self._count(query)
             try:
-                plan = self._plan_of(query)
+                plan = self._plan_of(rule, query)
             except OperationFailure as exc:
                 problems.append(f"MongoDB does not explain its plan: {excerpt(exc)}")
             reached = self._reached(query, remaining)
@@ -179,39 +163,15 @@ class _Counting:
         except Exception:  # noqa: BLE001 - the rehearsal reports what the rule raises
             return [opaque_step(rule.name, query, rule.writes)]
 
-    def _plan_of(self, query: Raw) -> QueryPlan | None:
-        """How the primary finds the documents of a query, be it to count or to update them."""
+    def _plan_of(self, rule: BoundRule, query: Raw) -> QueryPlan | None:
         if is_mongomock(self.collection):
             return None
-        answer = self.collection.database.command(
-            {
-                "explain": {"find": self.collection.name, "filter": indexable(query)},
-                "verbosity": "queryPlanner",
-            },
-            codec_options=self.collection.codec_options,
-        )
-        stages = list(dict.fromkeys(_leaves(answer["queryPlanner"]["winningPlan"])))
+        stages = plan_of(self.collection, indexable(query))
         warning = None
         if any(stage == "COLLSCAN" for stage, _index in stages) and self.total > self.large:
-            warning = (
-                f"it reads all of about {documents(self.total)}; an index on a path of the target "
-                "spares that, if few of them match"
-            )
+            warning = scan_warning(self.plan, rule, self.total)
         return QueryPlan(
             ", ".join(f"{stage} {index}" if index else stage for stage, index in stages),
             tuple(dict.fromkeys(index for _stage, index in stages if index)),
             warning,
         )
-
-
-def _leaves(plan: Any) -> Iterator[tuple[str, str]]:
-    """The stages of a plan that read, each with the name of its index, or an empty string."""
-    if isinstance(plan, list):
-        for part in plan:
-            yield from _leaves(part)
-        return
-    beneath = [plan[key] for key in _BENEATH if key in plan]
-    if beneath:
-        yield from _leaves(beneath)
-    elif "stage" in plan:
-        yield str(plan["stage"]), str(plan.get("indexName", ""))
