@@ -1,4 +1,4 @@
-"""How MongoDB finds what is old, and warnings of rules for which it reads whole collections."""
+"""The plans by which MongoDB finds what is old, and warnings of those that read everything."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _BENEATH = (
 
 
 def plan_of(collection: Collection[Any], query: Raw) -> list[tuple[str, str]]:
-    """How the primary finds the documents of a query, be it to count or to update them.
+    """The plan by which the primary finds the documents of a query.
 
     :return: the stages that read, each with the name of its index, or an empty string.
     :raises pymongo.errors.PyMongoError: the connection, or the right to ask.

@@ -257,7 +257,7 @@ def _now(collection: Collection[Any]) -> datetime:
 
 
 def _standing(
-    status: RuleStatus, total: int, last: Sample | None, at: datetime, warning: str | None
+    status: RuleStatus, total: int, last: Sample | None, at: datetime, warning: str | None = None
 ) -> RuleStanding:
     remaining = status.remaining
     done = rate = None
