@@ -122,7 +122,7 @@ def _filters(name: str, command: dict[str, Any]) -> Iterator[Any]:
         yield command["query"]
 
 
-def _examined(database: Any, log: Any) -> int:
+def _examined(database: Any, log: Any, collection: str = "person") -> int:
     """The most documents that MongoDB reads for one of the commands sent; no scan is among them."""
     most = 0
     for name, command in list(log.commands):
@@ -130,7 +130,7 @@ def _examined(database: Any, log: Any) -> int:
             options = {key: command[key] for key in ("sort", "limit") if key in command}
             plan = database.command(
                 {
-                    "explain": {"find": "person", "filter": query, **options},
+                    "explain": {"find": collection, "filter": query, **options},
                     "verbosity": "executionStats",
                 }
             )
@@ -191,3 +191,73 @@ def test_with_nothing_old_it_is_one_look_more(
         and "_id" in each[1].get("projection", {})
     ]
     assert len(looks) <= 1
+
+
+class OtherRules(DocumentMigration):
+    def migration01__nick(self) -> None:
+        self.target = {"nick": {"$exists": True}}
+        self.update = {"$unset": {"nick": ""}}
+
+
+class SubRules(DocumentMigration):
+    def migration01__add(self) -> None:
+        self.target = {"enabled": {"$exists": False}}
+        self.update = {"$set": {"enabled": True}}
+
+    def migration02__retype(self) -> None:
+        self.target = {"age": {"$exists": True, "$not": {"$type": "int"}}}
+        self.update = {"$set": {"age": int(self.doc["age"])}}
+
+    def migration03__zip(self) -> None:
+        self.target = {"address": {"$exists": True}, "address.zip": {"$exists": False}}
+        self.update = {"$set": {"address.zip": ""}}
+
+
+@pytest.mark.parametrize("owner", ["a subclass", "the root beside another handler"])
+def test_other_classes_of_the_collection_are_passed_over(
+    owner: str, monitored_db: Any, command_log: Any
+) -> None:
+    """Documents of other classes, which look old to a rule that is not theirs, are not read."""
+
+    class Animal(LazyMigrationMixin, Document):
+        key = IntField(primary_key=True)
+        enabled = BooleanField()
+        age = IntField()
+        meta = {
+            "collection": "animal",
+            "allow_inheritance": True,
+            "indexes": ["enabled", "age"],
+            "strict": False,
+        }
+        migration_handler = None if owner == "a subclass" else SubRules
+
+    class Dog(Animal):
+        migration_handler = SubRules if owner == "a subclass" else OtherRules
+
+    concerned, other = (
+        ("Animal.Dog", "Animal") if owner == "a subclass" else ("Animal", "Animal.Dog")
+    )
+    model = Dog if owner == "a subclass" else Animal
+    monitored_db["animal"].insert_many(
+        [{"_id": n, "_cls": other, "age": "x"} for n in range(2000)]
+        + [
+            {
+                "_id": 2000 + n,
+                "_cls": concerned,
+                "enabled": n % 99 == 0,
+                "age": n,
+                "address": {"zip": "x"},
+            }
+            for n in range(200)
+        ]
+        + [{"_id": 3000, "_cls": concerned, "age": "5", "address": {}}]
+    )
+    Animal.ensure_indexes()
+    SubRules(model).create_rule_indexes()
+    command_log.clear()
+
+    assert model.objects(enabled=True, _cls=concerned).count() == 4
+    assert [each.key for each in model.objects(_cls=concerned).order_by("age").limit(1)] == [2000]
+    assert model.objects(__raw__={"address.zip": ""}, _cls=concerned).count() == 1
+
+    assert _examined(monitored_db, command_log, "animal") <= 250
