@@ -8,8 +8,15 @@ from typing import Any
 
 from pymongo.collection import Collection
 
-from lazymig.engines.access import Raw, all_of, by_ids, decoded_each, ids_of, on_primary
-from lazymig.query.indexable import indexable
+from lazymig.engines.access import (
+    Raw,
+    all_of,
+    by_ids,
+    decoded_each,
+    ids_of,
+    indexable_in,
+    on_primary,
+)
 from lazymig.query.joining import any_of
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
@@ -60,7 +67,7 @@ def status_of(collection: Collection[Any], plan: Plan) -> list[RuleStatus]:
             scope=rule.scope,
             remaining=None
             if rule.target is None
-            else reader.count_documents(plan.reported_query_of(rule)),
+            else reader.count_documents(indexable_in(reader, plan.reported_query_of(rule))),
             static=rule.kind == "static",
             converges=rule.converges,
             undetermined=rule.kind == "undetermined",
@@ -82,7 +89,8 @@ def find_active(collection: Collection[Any], plan: Plan) -> set[str]:
     left = [rule for rule in rules if rule.target is not None]
     while left:
         queries = [plan.needing_query_of(rule) for rule in left]
-        found = next(decoded_each(reader, any_of(queries), limit=1), None)
+        sought = indexable_in(reader, any_of(queries))
+        found = next(decoded_each(reader, sought, limit=1), None)
         if found is None:
             break
         matching = _rules_matching(reader, left, queries, *found)
@@ -100,7 +108,7 @@ def find_active(collection: Collection[Any], plan: Plan) -> set[str]:
 
 
 def _finds(reader: Collection[Any], query: Raw) -> bool:
-    return any(True for _ in ids_of(reader, query, limit=1))
+    return any(True for _ in ids_of(reader, indexable_in(reader, query), limit=1))
 
 
 def _rules_matching(
@@ -116,7 +124,7 @@ def _rules_matching(
         assert rule.matcher is not None
         judge = rule.matcher.judge
         verdict = None if document is None or rule.once is not None else judge(document)
-        if verdict is not False and (verdict is None or query != indexable(rule.target or {})):
+        if verdict is not False and (verdict is None or query != rule.target):
             verdict = _finds(reader, all_of(by_ids([document_id]), query))
         if verdict:
             matching.append(rule)

@@ -15,7 +15,7 @@ from typing import Any, Final
 import bson
 from pymongo.collection import Collection
 
-from lazymig.engines.access import Raw, all_of, by_ids, key_of
+from lazymig.engines.access import Raw, all_of, by_ids, is_mongomock, key_of
 from lazymig.engines.loads.attempt import Job
 from lazymig.engines.loads.batch import BatchMigration
 from lazymig.engines.loads.failover import outlast_failover
@@ -87,7 +87,7 @@ def find_old(
     :raises pymongo.errors.PyMongoError: the connection, the rights, the time of the search is over,
         or a query is invalid.
     """
-    old = plan.search
+    old = plan.query_of_any(plan.starting) if is_mongomock(collection) else plan.search
     found: Found = {}
     for query in _together(list(queries)):
         most = 0 if limit is None else limit + 1

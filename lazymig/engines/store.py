@@ -18,6 +18,7 @@ from lazymig.engines.access import (
     Raw,
     as_bytes,
     by_ids,
+    indexable_in,
     is_mongomock,
     key_of,
     on_primary,
@@ -26,7 +27,6 @@ from lazymig.engines.access import (
 )
 from lazymig.engines.driver_errors import is_document_error
 from lazymig.engines.sessions import session_of
-from lazymig.query.indexable import indexable
 from lazymig.query.joining import all_of, any_of
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
@@ -95,7 +95,7 @@ class Store:
     def query_of(self, rule: BoundRule, document_ids: Sequence[Any] | None = None) -> Raw:
         """The query for the documents of a rule, or for those of them that have these `_id`s."""
         if document_ids is None:
-            return indexable(all_of(self.class_filter, rule.target))
+            return indexable_in(self.collection, all_of(self.class_filter, rule.target))
         return all_of(by_ids(document_ids), self.class_filter, rule.target)
 
     def locate(self, document: Raw) -> dict[str, Any]:

@@ -26,7 +26,11 @@ _PLAIN: Final = (bool, bytes, datetime, float, int, ObjectId, str)
 
 
 def indexable(
-    query: Mapping[str, Any], paths: Collection[str] | None = None, *, by_class: bool = True
+    query: Mapping[str, Any],
+    paths: Collection[str] | None = None,
+    *,
+    by_class: bool = True,
+    types: bool = True,
 ) -> Mapping[str, Any]:
     """Return a query that finds the same documents and says what filters of partial indexes do.
 
@@ -39,14 +43,15 @@ def indexable(
 
     :param paths: those of which one of the first three is said; `None` for all.
     :param by_class: say the last.
+    :param types: say the second; an imitation of MongoDB may know no list of types.
     :return: the same object if there is nothing to say.
     """
-    return _Wording(paths, by_class=by_class).query(query, None)
+    return _Wording(paths, by_class=by_class, types=types).query(query, None)
 
 
 def worded_paths(query: Mapping[str, Any]) -> frozenset[str]:
     """Return the paths of which `indexable` says more than a query does."""
-    wording = _Wording(None, by_class=False)
+    wording = _Wording(None, by_class=False, types=True)
     wording.query(query, None)
     return frozenset(wording.worded)
 
@@ -54,8 +59,9 @@ def worded_paths(query: Mapping[str, Any]) -> frozenset[str]:
 class _Wording:
     """One query on its way."""
 
-    def __init__(self, paths: Collection[str] | None, *, by_class: bool) -> None:
+    def __init__(self, paths: Collection[str] | None, *, by_class: bool, types: bool) -> None:
         self.paths = paths
+        self.types = types
         self.by_class = by_class
         self.worded: set[str] = set()
 
@@ -105,7 +111,7 @@ class _Wording:
             if "." in path or "$eq" in condition or not self._wants(path):
                 return None
             return {"$eq": None}
-        denied = condition.get("$not")
+        denied = condition.get("$not") if self.types else None
         if "$type" in condition or not isinstance(denied, Mapping) or denied.keys() != {"$type"}:
             return None
         others = _other_types(denied["$type"])

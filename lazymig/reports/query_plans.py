@@ -10,6 +10,7 @@ from pymongo.errors import OperationFailure
 
 from lazymig.engines.access import Raw, is_mongomock, on_primary
 from lazymig.odm.indexes import needed_indexes
+from lazymig.query.indexable import indexable
 from lazymig.reports.texts import documents
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
@@ -85,7 +86,9 @@ def scan_warnings(collection: Collection[Any], plan: Plan) -> dict[str, str]:
         return found
     for rule in plan.starting:
         try:
-            stages: Mapping[str, str] = dict(plan_of(collection, plan.reported_query_of(rule)))
+            stages: Mapping[str, str] = dict(
+                plan_of(collection, indexable(plan.reported_query_of(rule)))
+            )
         except OperationFailure:
             # Nobody warns whom MongoDB does not answer.
             return found

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.access import ids_of, is_mongomock, key_of, on_primary
+from lazymig.engines.access import ids_of, indexable_in, is_mongomock, key_of, on_primary
 from lazymig.engines.pending import RuleStatus, find_active, status_of
 from lazymig.odm.plans import plan_for
 from lazymig.operations.journal import JOURNAL
@@ -234,7 +234,9 @@ def documents_left(
     if plan is None or len(matching) < 2:
         return sum(matching.values())
     queries = [
-        plan.reported_query_of(rule) for rule in (*plan.lazy, *plan.bulk) if rule.name in matching
+        indexable_in(collection, plan.reported_query_of(rule))
+        for rule in (*plan.lazy, *plan.bulk)
+        if rule.name in matching
     ]
     return on_primary(collection).count_documents({"$or": queries})
 

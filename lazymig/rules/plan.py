@@ -84,21 +84,21 @@ class Plan:
         """The query for what the starting rules have to change, worded for their indexes."""
         return indexable(any_of([self.query_of(rule) for rule in self.starting]))
 
-    def reported_query_of(self, rule: BoundRule) -> Mapping[str, Any]:
+    def reported_query_of(self, rule: BoundRule) -> dict[str, Any]:
         """The query of reports: with the documents of subclasses that inherit the rule."""
-        return indexable(all_of(self.widest_filter_of(rule), rule.target))
+        return all_of(self.widest_filter_of(rule), rule.target)
 
     def widest_filter_of(self, rule: BoundRule) -> Mapping[str, Any] | None:
         """The condition on `_cls` of all documents that have this rule, subclasses' included."""
         return self.inherited_filters.get(rule.name, self.class_filter)
 
-    def needing_query_of(self, rule: BoundRule) -> Mapping[str, Any]:
+    def needing_query_of(self, rule: BoundRule) -> dict[str, Any]:
         """The query for the documents for which a rule with a target must not be deleted."""
         target = _target_of(rule)
         if rule.once is not None:
             # What the owner of a claim has left when it died is taken out by its rule alone.
             target = any_of([target, {f"{CLAIM}.rule": rule.name}])
-        return indexable(all_of(self.widest_filter_of(rule), target))
+        return all_of(self.widest_filter_of(rule), target)
 
     def judge(
         self, documents: Sequence[Mapping[str, Any]], among: Sequence[int] | None = None

@@ -249,3 +249,19 @@ def test_a_run_on_mongomock_refuses_the_option_at_once(mock_db: Any) -> None:
     with pytest.raises(RuleIndexError, match="need a server"):
         rules(model(rules, meta=OPEN)).migrate_pending(rule_indexes=True)
     assert mock_db["post"].find_one() == {"_id": 1, "mail": "m"}
+
+
+def test_a_target_of_other_types_is_asked_of_mongomock_too(any_db: Any) -> None:
+    """mongomock, which knows no list of types, is asked without; its answers are MongoDB's."""
+    rules = handler(
+        migration01__age=rule(
+            {"age": {"$exists": True, "$not": {"$type": "int"}}}, {"$set": {"age": 0}}
+        )
+    )
+    post = model(rules, age=IntField())
+    any_db["post"].insert_many([{"_id": 1, "age": 5}, {"_id": 2, "age": "x"}, {"_id": 3}])
+    (status,) = rules(post).get_status()
+    assert status.remaining == 1
+    assert post.objects(age=0).count() == 1
+    assert [each.key for each in post.objects.order_by("age").limit(2)] == [3, 2]
+    assert rules(post).get_deprecated()["active"] == []

@@ -129,17 +129,30 @@ class Need:
     restarted: frozenset[int] = frozenset()
 
 
-def rewrites_of(model: Any) -> Rewrites | None:
+def rewrites_of(model: Any, *, imitation: bool = False) -> Rewrites | None:
     """The rules that queries of a model see through; `None` if there are none.
 
     The rules of a handler with `see_through = False` are left out.
+
+    :param imitation: the queries are for mongomock or its like.
     """
     family = family_of(model)
-    return None if family is None else _rewrites_of(family)
+    if family is None:
+        return None
+    return _rewrites_of_imitation(family) if imitation else _rewrites_of(family)
 
 
 @once_per_family
 def _rewrites_of(family: Family) -> Rewrites | None:
+    return _made_of(family, types=True)
+
+
+@once_per_family
+def _rewrites_of_imitation(family: Family) -> Rewrites | None:
+    return _made_of(family, types=False)
+
+
+def _made_of(family: Family, *, types: bool) -> Rewrites | None:
     plans = tuple(plan for plan in family.plans if plan.starting and plan.handler_class.see_through)
     if not plans:
         return None
@@ -151,7 +164,7 @@ def _rewrites_of(family: Family) -> Rewrites | None:
     classes = frozenset(
         name for _, rule in rules if rule.kind == "static" for name in _classes_in(rule.target)
     )
-    return Rewrites(plans, Rewriter(steps), rules, footprints, classes)
+    return Rewrites(plans, Rewriter(steps, types=types), rules, footprints, classes)
 
 
 def _make_room(known: Any) -> None:

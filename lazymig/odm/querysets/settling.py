@@ -15,6 +15,7 @@ from uuid import UUID
 from bson import ObjectId
 from mongoengine.queryset import transform
 
+from lazymig.engines.access import is_mongomock
 from lazymig.engines.reading.labelled import labelled
 from lazymig.engines.settling import Search, find_refused
 from lazymig.odm.querysets.former import FormerClassesQuerySet
@@ -87,7 +88,7 @@ class SettlingQuerySet(FormerClassesQuerySet):
     def _lazymig_rewrites(self) -> Rewrites | None:
         if self._as_pymongo or self._lazymig_shows_stored():
             return None
-        return rewrites_of(self._document)
+        return rewrites_of(self._document, imitation=is_mongomock(self._collection))
 
     def _lazymig_bring_up(
         self,

@@ -12,7 +12,14 @@ from typing import Any
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.access import Description, Raw, describe, is_mongomock, on_primary
+from lazymig.engines.access import (
+    Description,
+    Raw,
+    describe,
+    indexable_in,
+    is_mongomock,
+    on_primary,
+)
 from lazymig.errors import RunOptionError
 from lazymig.odm.loading import Build
 from lazymig.query.indexable import indexable
@@ -136,7 +143,7 @@ class _Counting:
             )
 
     def _count(self, query: Raw) -> int:
-        return on_primary(self.collection).count_documents(indexable(query))
+        return on_primary(self.collection).count_documents(indexable_in(self.collection, query))
 
     def _reached(self, query: Raw, remaining: int) -> int | None:
         # What a rule sets is compared with a target by its exact characters.

@@ -43,8 +43,10 @@ class Rewriter:
     beside them, such as an `_id`, may differ from query to query.
     """
 
-    def __init__(self, steps: tuple[Step, ...]) -> None:
+    def __init__(self, steps: tuple[Step, ...], *, types: bool = True) -> None:
         self.steps = steps
+        # Whether lists of types are said, which an imitation of MongoDB may not know.
+        self._types = types
         read = [step.condition.roots for step in steps]
         # None if one of them may read any path.
         self._read_by_targets = None if None in read else frozenset().union(*filter(None, read))
@@ -120,7 +122,7 @@ class Rewriter:
         return seen if seen is query else self._indexable(seen)
 
     def _indexable(self, query: Mapping[str, Any]) -> Mapping[str, Any]:
-        return indexable(query, self._worded, by_class=self._by_class)
+        return indexable(query, self._worded, by_class=self._by_class, types=self._types)
 
     def _meets_a_target(self, name: str) -> bool:
         """Return whether a condition may rule out what a target asks for, such as another class."""
