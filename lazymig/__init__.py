@@ -26,6 +26,7 @@ from lazymig.errors import (
     MissingExtra,
     RuleChanged,
     RuleDefinitionError,
+    RuleIndexError,
     RunError,
     RunNotActive,
     RunNotFound,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from lazymig.operations.journal.entries import Quarantined, Run
     from lazymig.operations.journal.history import History
     from lazymig.operations.journal.rule_run import RuleRun
+    from lazymig.operations.rule_indexes import RuleIndex
     from lazymig.operations.runs.options import RunOptions
     from lazymig.operations.runs.progress import Progress, ProgressBar, ProgressLog
     from lazymig.operations.sealable import NotSealed
@@ -95,6 +97,8 @@ __all__ = [
     "RestoreReport",
     "RuleChanged",
     "RuleDefinitionError",
+    "RuleIndex",
+    "RuleIndexError",
     "RuleProposal",
     "RuleReport",
     "RuleRun",
@@ -141,6 +145,7 @@ _HOMES = {
         "operations.journal.entries": "Quarantined Run",
         "operations.journal.history": "History",
         "operations.journal.rule_run": "RuleRun",
+        "operations.rule_indexes": "RuleIndex",
         "operations.runs.options": "RunOptions",
         "operations.runs.progress": "Progress ProgressBar ProgressLog",
         "operations.sealable": "NotSealed",

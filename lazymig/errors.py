@@ -15,6 +15,7 @@ LazyMigError
 │   ├── RuleChanged                    the run to resume has begun with other rules
 │   ├── BackupFailed                   the backup of a chunk cannot be written
 │   └── WorkerFailed                   a chunk has ended one worker after the other
+├── RuleIndexError                     an index of a rule cannot be built or dropped
 ├── BackupUnreadable                   a backup is missing, damaged, or of something else
 ├── MissingExtra (ImportError)         a library of the extra lazymig[cli] is not installed
 ├── HandlerFileError                   a handler's source file cannot be found, read or edited
@@ -55,6 +56,7 @@ __all__ = [
     "RemedyKind",
     "RuleChanged",
     "RuleDefinitionError",
+    "RuleIndexError",
     "RunError",
     "RunNotActive",
     "RunNotFound",
@@ -205,6 +207,23 @@ class SettleLimitExceeded(LazyMigError):
             f"{', '.join(rules)} first, and settle_limit is {limit}; call "
             f"{model}.migration_handler({model}).migrate_pending(), or raise settle_limit"
         )
+
+
+class RuleIndexError(LazyMigError):
+    """An index of a rule cannot be built or dropped; what the call had built before is dropped.
+
+    `model`, `rule` and `index` are names; the last two are `None` where it is not about one.
+    """
+
+    def __init__(
+        self, problem: str, *, model: str, rule: str | None = None, index: str | None = None
+    ) -> None:
+        self.model = model
+        self.rule = rule
+        self.index = index
+        self.problem = problem
+        place = ".".join(part for part in (model, rule) if part)
+        super().__init__(f"{place}: {problem}")
 
 
 class SealError(LazyMigError):

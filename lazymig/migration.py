@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from lazymig.engines.bulk import MigrationReport
     from lazymig.engines.pending import RuleStatus
+    from lazymig.operations.rule_indexes import RuleIndex
     from lazymig.operations.runs.options import RunOptions
     from lazymig.operations.seals import SealReport
     from lazymig.reports.dryrun.preview import PreviewReport
@@ -129,6 +130,7 @@ class DocumentMigration(MigrationHandler):
             whose target does not show to which.
         :raises BackupFailed: the backup could not be written.
         :raises MigrationFailed: a rule that writes by itself raised.
+        :raises RuleIndexError: with `rule_indexes`, one could not be built; the run has ended.
         :raises pymongo.errors.PyMongoError: the connection or the rights.
         """
         return self._carry_out("bulk", collection, options)
@@ -243,6 +245,51 @@ class DocumentMigration(MigrationHandler):
         from lazymig.reports.status import standing_of  # noqa: PLC0415
 
         return standing_of(self._collection_or(collection), self._plan(), journal)
+
+    def create_rule_indexes(self, collection: Any = None) -> list[RuleIndex]:
+        """Build the indexes by which the documents of each rule are found at once.
+
+        MongoDB serves reads and writes meanwhile. What is there already stays.
+
+        :param collection: a PyMongo collection; the model's own if not given.
+        :return: as from `rule_indexes`.
+        :raises RuleIndexError: one cannot be built, or there is no server; those that this call
+            has built are dropped again.
+        :raises RunError: it was called in the transaction of a bound session.
+        :raises pymongo.errors.PyMongoError: the connection.
+        """
+        self._check("create_rule_indexes")
+        from lazymig.operations.rule_indexes import build_indexes  # noqa: PLC0415
+
+        chosen = self._collection_or(collection)
+        with without_client_limit(chosen.database):
+            return build_indexes(chosen, self._plan())
+
+    def drop_rule_indexes(self, collection: Any = None) -> list[str]:
+        """Drop the indexes of the rules, and those of rules that are gone.
+
+        :param collection: a PyMongo collection; the model's own if not given.
+        :return: the names of the indexes that were dropped.
+        :raises RuleIndexError: one cannot be dropped.
+        :raises RunError: it was called in the transaction of a bound session.
+        :raises pymongo.errors.PyMongoError: the connection.
+        """
+        self._check("drop_rule_indexes")
+        from lazymig.operations.rule_indexes import drop_indexes  # noqa: PLC0415
+
+        return drop_indexes(self._collection_or(collection), self._plan())
+
+    def rule_indexes(self, collection: Any = None) -> list[RuleIndex]:
+        """List the indexes that the rules need, and those that are there. Never writes.
+
+        :param collection: a PyMongo collection; the model's own if not given.
+        :return: one `RuleIndex` or more for each rule, lazy ones first, each scope in order; then
+            what is left of rules that are gone.
+        :raises pymongo.errors.PyMongoError: the connection, or the right to list indexes.
+        """
+        from lazymig.operations.rule_indexes import indexes_of_rules  # noqa: PLC0415
+
+        return indexes_of_rules(self._collection_or(collection), self._plan())
 
     def seal(
         self,

@@ -87,6 +87,7 @@ def test_a_migration_error_names_the_document() -> None:
 ARGUMENTS = {
     "model": "User",
     "rule": "migration01__a",
+    "index": "lazymig_migration01__a",
     "document_id": {"a": 1},
     "option": "batch_size",
     "operation": "order_by name and the filter by age",

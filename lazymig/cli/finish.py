@@ -16,6 +16,8 @@ from lazymig.cli.seal import show_not_sealed
 from lazymig.cli.session import Session, Target
 from lazymig.engines.pending import RuleStatus
 from lazymig.errors import HandlerFileError
+from lazymig.odm.plans import plan_for
+from lazymig.operations.rule_indexes import drop_indexes, needless_indexes
 from lazymig.operations.seals import SealReport
 from lazymig.raw.json_values import NOT_IN_JSON, JsonValue
 from lazymig.reports.texts import documents
@@ -64,6 +66,8 @@ class Completion(JsonValue):
 
     :ivar quarantined: documents that wait in quarantine, by rule.
     :ivar seals: with `--seal`, what is sealed of the rules that can go.
+    :ivar indexes: the indexes of the rules that can go, and of rules that are gone.
+    :ivar dropped: those of them that this call has dropped.
     :ivar exists: whether there is a collection.
     :ivar problem: why the lines of rules are not known; `None` if they are.
     """
@@ -75,6 +79,8 @@ class Completion(JsonValue):
     quarantined: Mapping[str, int]
     removable: tuple[RemovableRule, ...]
     seals: SealReport | None
+    indexes: tuple[str, ...]
+    dropped: tuple[str, ...]
     exists: bool = field(metadata=NOT_IN_JSON)
     problem: str | None = field(metadata=NOT_IN_JSON)
 
@@ -93,7 +99,12 @@ def register(group: click.Group) -> None:
     @click.option(
         "--seal", is_flag=True, help="Have MongoDB refuse their old shape first; see seal."
     )
-    def finish(session: Session, seal: bool) -> int:
+    @click.option(
+        "--drop-indexes",
+        is_flag=True,
+        help="Drop the indexes of these rules: for when they are deployed no more.",
+    )
+    def finish(session: Session, seal: bool, drop_indexes: bool) -> int:
         """Show the rules that can be deleted.
 
         The exit code is 1 if a rule is pending, or a model's collection does not exist; with --seal
@@ -101,7 +112,7 @@ def register(group: click.Group) -> None:
         """
         targets = session.targets()
         session.warn_of_missing(targets)
-        found = _completions(targets, session.settings.journal, seal=seal)
+        found = _completions(targets, session.settings.journal, seal=seal, drop=drop_indexes)
         fine = all(
             each.exists and not each.pending and not (each.seals and each.seals.not_sealed)
             for each in found
@@ -117,7 +128,9 @@ def register(group: click.Group) -> None:
         return FINE if fine else FINDINGS
 
 
-def _completions(targets: Sequence[Target], journal: str, *, seal: bool) -> list[Completion]:
+def _completions(
+    targets: Sequence[Target], journal: str, *, seal: bool, drop: bool
+) -> list[Completion]:
     """What is pending, and what can go: what no other one of the models needs either.
 
     Of a collection that does not exist nothing is known.
@@ -131,7 +144,7 @@ def _completions(targets: Sequence[Target], journal: str, *, seal: bool) -> list
         for rule in rules
         if not rule.removable
     }
-    found = [_completion(target, rules, needed) for target, rules in statuses]
+    found = [_completion(target, rules, needed, drop=drop) for target, rules in statuses]
     if not seal:
         return found
     return [
@@ -149,7 +162,9 @@ def _sealed(target: Target, found: Completion, journal: str) -> SealReport | Non
     return report
 
 
-def _completion(target: Target, rules: Sequence[RuleStatus], needed: set[Any]) -> Completion:
+def _completion(
+    target: Target, rules: Sequence[RuleStatus], needed: set[Any], *, drop: bool
+) -> Completion:
     # Only this command pays for the import.
     from lazymig.codegen.rule_lines import removable_lines  # noqa: PLC0415
 
@@ -158,10 +173,14 @@ def _completion(target: Target, rules: Sequence[RuleStatus], needed: set[Any]) -
     removable = [
         rule for rule in rules if rule.removable and getattr(handler, rule.name) not in needed
     ]
+    names = [rule.name for rule in removable]
+    plan = plan_for(handler, target.model)
+    indexes = needless_indexes(target.collection, plan, names)
+    dropped = drop_indexes(target.collection, plan, names) if drop else []
     lines: Sequence[Lines] = ()
     problem = None
     try:
-        lines = removable_lines(handler, [rule.name for rule in removable])
+        lines = removable_lines(handler, names)
     except HandlerFileError as error:
         problem = f"the lines are not shown: {error}"
     return Completion(
@@ -179,6 +198,8 @@ def _completion(target: Target, rules: Sequence[RuleStatus], needed: set[Any]) -
             for rule in removable
         ),
         seals=None,
+        indexes=tuple(indexes),
+        dropped=tuple(dropped),
         exists=target.exists,
         problem=problem,
     )
@@ -217,6 +238,14 @@ def _show(output: Output, found: Completion) -> None:
         output.indented(f"can be deleted: {removable.rule}{state}", 2, "green")
         for place in removable.places:
             _show_place(output, place)
+
+    for name in found.dropped:
+        output.indented(f"dropped: the index {name}", 2, "green")
+    kept = [name for name in found.indexes if name not in found.dropped]
+    if kept:
+        output.indented(
+            f"note: once they are deployed no more, --drop-indexes drops {', '.join(kept)}", 2
+        )
 
 
 def _show_place(output: Output, place: Place) -> None:

@@ -15,6 +15,7 @@ from lazymig.cli import (
     demo,
     diff,
     finish,
+    indexes,
     migrate,
     new,
     preview,
@@ -98,6 +99,7 @@ def main(context: click.Context) -> int:
 for _module in (
     status,
     preview,
+    indexes,
     migrate,
     runs,
     quarantine,

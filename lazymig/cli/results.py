@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypedDict
 from bson import ObjectId
 
 from lazymig.operations.journal.entries import RunState
+from lazymig.operations.rule_indexes import RuleIndex
 from lazymig.operations.seals import SealReport
 from lazymig.raw.json_values import Bounds
 from lazymig.reports.drift.findings import CheckReport, DriftReport
@@ -22,6 +23,7 @@ from lazymig.rules.rule import Scope
 __all__ = [
     "CheckResult",
     "DiffResult",
+    "IndexesResult",
     "MigrateResult",
     "NewResult",
     "PreviewResult",
@@ -72,6 +74,21 @@ class DiffResult(TypedDict):
 
     ok: bool
     models: list[DriftReport]
+
+
+class IndexesOfModel(TypedDict):
+    """The indexes of a model's rules."""
+
+    model: str
+    collection: str
+    indexes: tuple[RuleIndex, ...]
+    dropped: tuple[str, ...]
+
+
+class IndexesResult(TypedDict):
+    """What `indexes` writes."""
+
+    models: list[IndexesOfModel]
 
 
 class ReportResult(TypedDict):

@@ -72,6 +72,8 @@ def _show(session: Session, standing: ModelStanding) -> None:
         right=(2, 3, 4, 5),
     )
     for rule in standing.rules:
+        if rule.warning is not None:
+            session.output.indented(f"{rule.name}: {rule.warning}", 2, "yellow")
         if rule.quarantined:
             session.output.indented(
                 f"{rule.name}: {documents(rule.quarantined)} in quarantine; lazymig quarantine "

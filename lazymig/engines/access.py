@@ -21,6 +21,7 @@ from pymongo.mongo_client import MongoClient
 from pymongo.read_concern import ReadConcern
 
 from lazymig.engines.driver_errors import is_away
+from lazymig.query.indexable import indexable
 from lazymig.query.joining import all_of
 from lazymig.raw.elements import (
     StoredValue,
@@ -48,6 +49,7 @@ __all__ = [
     "describe",
     "id_of_raw",
     "ids_of",
+    "indexable_in",
     "is_mongomock",
     "key_of",
     "not_by_ids",
@@ -132,6 +134,11 @@ def unhurried(collection: Collection[Any]) -> Collection[Any]:
     if is_mongomock(collection) or collection.write_concern.document:
         return collection
     return collection.with_options(write_concern=WriteConcern(w=1))
+
+
+def indexable_in(collection: Collection[Any], query: Raw) -> Raw:
+    """A query that finds the same in a collection, worded for the indexes of the rules."""
+    return indexable(query, types=not is_mongomock(collection))
 
 
 def compared(operator: str, document_id: Any) -> Raw:

@@ -9,7 +9,15 @@ from typing import Any
 
 from pymongo.collection import Collection
 
-from lazymig.engines.access import Raw, all_of, by_ids, decoded_each, ids_of, on_primary
+from lazymig.engines.access import (
+    Raw,
+    all_of,
+    by_ids,
+    decoded_each,
+    ids_of,
+    indexable_in,
+    on_primary,
+)
 from lazymig.query.joining import any_of
 from lazymig.rules.bound_rule import BoundRule, Form
 from lazymig.rules.plan import Plan
@@ -99,7 +107,7 @@ def _remaining(
     # Documents of subclasses that have inherited the rule are beyond its seal.
     if rule.name in sealed and query == plan.query_of(rule):
         return 0
-    return reader.count_documents(query)
+    return reader.count_documents(indexable_in(reader, query))
 
 
 def find_active(collection: Collection[Any], plan: Plan, sealed: Collected[str] = ()) -> set[str]:
@@ -122,7 +130,8 @@ def find_active(collection: Collection[Any], plan: Plan, sealed: Collected[str] 
     ]
     while left:
         queries = [plan.needing_query_of(rule) for rule in left]
-        found = next(decoded_each(reader, any_of(queries), limit=1), None)
+        sought = indexable_in(reader, any_of(queries))
+        found = next(decoded_each(reader, sought, limit=1), None)
         if found is None:
             break
         matching = _rules_matching(reader, left, queries, *found)
@@ -140,7 +149,7 @@ def find_active(collection: Collection[Any], plan: Plan, sealed: Collected[str] 
 
 
 def _finds(reader: Collection[Any], query: Raw) -> bool:
-    return any(True for _ in ids_of(reader, query, limit=1))
+    return any(True for _ in ids_of(reader, indexable_in(reader, query), limit=1))
 
 
 def _rules_matching(

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import bson
 from pymongo.collection import Collection
@@ -23,6 +23,8 @@ from lazymig.engines.reading.labelled import labelled
 from lazymig.engines.store import Store
 from lazymig.errors import MigrationError, MigrationFailed
 from lazymig.query.collations import coarsened, has_text
+from lazymig.query.joining import any_of
+from lazymig.query.operators import NEAR
 from lazymig.raw.encoding import ANY_UUID
 from lazymig.rules.plan import Plan
 
@@ -37,6 +39,9 @@ _BATCH_BYTES = 1_000_000
 
 # `_id`s that are asked about at once.
 _ASKED = 1000
+
+# What MongoDB takes in no `$or`, or only beside branches that have indexes.
+_ALONE: Final = frozenset({*NEAR, "$text"})
 
 Found = dict[Any, Any]
 """`_id`s by their keys."""
@@ -83,7 +88,7 @@ def find_old(
         or a query is invalid.
     """
     found: Found = {}
-    for query in queries:
+    for query in _together(list(queries)):
         most = 0 if limit is None else limit + 1
         if search.collation is None or not has_text(old):
             batches: Iterable[Iterable[Any]] = [
@@ -98,6 +103,19 @@ def find_old(
             if limit is not None and len(found) > limit:
                 return found
     return found
+
+
+def _together(queries: Sequence[Raw]) -> Sequence[Raw]:
+    """The queries as one, where MongoDB takes them as branches of an `$or`: one look is enough."""
+    apart = len(queries) == 1 or any(map(_stands_alone, queries))
+    return queries if apart else [any_of(queries)]
+
+
+def _stands_alone(query: Any) -> bool:
+    if isinstance(query, Mapping):
+        own = not _ALONE.isdisjoint(query)
+        return own or any(map(_stands_alone, query.values()))
+    return isinstance(query, (list, tuple)) and any(map(_stands_alone, query))
 
 
 def _exactly(

@@ -12,6 +12,7 @@ import lazymig.odm.querysets.queryset  # noqa: F401 - it joins itself to MongoEn
 from lazymig.engines.reading.decoding import Undecoded
 from lazymig.errors import RuleDefinitionError
 from lazymig.odm.handler import MigrationHandler
+from lazymig.odm.indexes import without_rule_indexes
 from lazymig.odm.loading import (
     LEFT_OUT,
     DocumentLeftOut,
@@ -82,6 +83,12 @@ class LazyMigrationMixin(SavingDocument):
         live = claimed or any(rule.scope == "lazy" for rule in rules)
         for model in tree:
             _install(model, live=live, claimed=claimed)
+
+    @classmethod
+    def compare_indexes(cls) -> dict[str, Any]:
+        """Compare the declared indexes with those in the database, the rules' indexes left out."""
+        plain: Any = super()
+        return without_rule_indexes(cls, plain.compare_indexes())
 
     @classmethod
     def _from_son(cls, son: Any, _auto_dereference: bool = True, created: bool = False) -> Any:

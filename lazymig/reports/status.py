@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.access import all_of, ids_of, is_mongomock, key_of, on_primary
+from lazymig.engines.access import ids_of, indexable_in, is_mongomock, key_of, on_primary
 from lazymig.engines.pending import RuleStatus, find_active, status_of
 from lazymig.odm.plans import plan_for
 from lazymig.odm.sealed import read_sealed
@@ -27,6 +27,7 @@ from lazymig.operations.journal.journal import Journal
 from lazymig.operations.journal.refusals import refusals
 from lazymig.raw.json_values import NOT_IN_JSON, Bounds, JsonValue
 from lazymig.reports.drift.documents import class_filter_of
+from lazymig.reports.query_plans import scan_warnings
 from lazymig.rules.bound_rule import Form
 from lazymig.rules.plan import Plan
 from lazymig.rules.remedies import said_of_python
@@ -115,6 +116,7 @@ class RuleStanding(JsonValue):
     :ivar left_to_python: why a computed rule is not translated; `None` for others.
     :ivar settles: the operations that have old documents migrated by it first, in words; `None` if
         there are none.
+    :ivar warning: that each query which meets it reads the whole collection; `None` if none does.
     """
 
     name: str
@@ -129,6 +131,7 @@ class RuleStanding(JsonValue):
     form: Form
     left_to_python: LeftToPython | None
     settles: str | None
+    warning: str | None
     status: RuleStatus = field(metadata=NOT_IN_JSON)
 
     @property
@@ -194,13 +197,14 @@ def look(
     for each in filters:
         if repr(each) not in totals:
             totals[repr(each)] = _count(collection, each)
+    warnings = {} if plan is None else scan_warnings(collection, plan)
     return ModelStanding(
         model=model.__name__,
         collection=str(collection.full_name),
         at=at,
         since=None if last is None else last.at,
         rules=tuple(
-            _standing(status, totals[repr(class_filter)], last, at)
+            _standing(status, totals[repr(class_filter)], last, at, warnings.get(status.name))
             for status, class_filter in zip(statuses, filters[1:], strict=True)
         ),
         total=totals[repr(everyone)],
@@ -255,7 +259,7 @@ def documents_left(
     if plan is None or len(matching) < 2:
         return sum(matching.values())
     queries = [
-        all_of(_class_filter(plan, rule.name), rule.target)
+        indexable_in(collection, plan.reported_query_of(rule))
         for rule in (*plan.lazy, *plan.bulk)
         if rule.name in matching
     ]
@@ -279,7 +283,9 @@ def _now(collection: Collection[Any]) -> datetime:
     return time.replace(tzinfo=None)
 
 
-def _standing(status: RuleStatus, total: int, last: Sample | None, at: datetime) -> RuleStanding:
+def _standing(
+    status: RuleStatus, total: int, last: Sample | None, at: datetime, warning: str | None = None
+) -> RuleStanding:
     remaining = status.remaining
     done = rate = None
     if remaining is not None:
@@ -303,5 +309,6 @@ def _standing(status: RuleStatus, total: int, last: Sample | None, at: datetime)
         form=status.form,
         left_to_python=status.left_to_python,
         settles=status.settles,
+        warning=warning,
         status=status,
     )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
+from lazymig.query.indexable import indexable
 from lazymig.query.joining import all_of, any_of
 from lazymig.query.operators import parse
 from lazymig.query.tree import And, Node
@@ -86,9 +88,18 @@ class Plan:
         """The query for the documents that one of these rules, all with targets, has to change."""
         return all_of(self.class_filter, any_of([_target_of(rule) for rule in rules]))
 
+    @cached_property
+    def search(self) -> Mapping[str, Any]:
+        """The query for what the starting rules have to change, worded for their indexes."""
+        return indexable(any_of([self.query_of(rule) for rule in self.starting]))
+
     def reported_query_of(self, rule: BoundRule) -> dict[str, Any]:
-        """`query_of` for reports: with the documents of subclasses that inherit the rule."""
-        return all_of(self.inherited_filters.get(rule.name, self.class_filter), rule.target)
+        """The query of reports: with the documents of subclasses that inherit the rule."""
+        return all_of(self.widest_filter_of(rule), rule.target)
+
+    def widest_filter_of(self, rule: BoundRule) -> Mapping[str, Any] | None:
+        """The condition on `_cls` of all documents that have this rule, subclasses' included."""
+        return self.inherited_filters.get(rule.name, self.class_filter)
 
     def needing_query_of(self, rule: BoundRule) -> dict[str, Any]:
         """The query for the documents for which a rule with a target must not be deleted."""
@@ -96,7 +107,7 @@ class Plan:
         if rule.once is not None:
             # What the owner of a claim has left when it died is taken out by its rule alone.
             target = any_of([target, {f"{CLAIM}.rule": rule.name}])
-        return all_of(self.inherited_filters.get(rule.name, self.class_filter), target)
+        return all_of(self.widest_filter_of(rule), target)
 
     def judge(
         self, documents: Sequence[Mapping[str, Any]], among: Sequence[int] | None = None

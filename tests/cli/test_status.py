@@ -40,6 +40,7 @@ def test_the_table(shop, database):
     """The same is readable, a line for each rule; the code is 0 whatever is left."""
     fill(database, 1500)
     database.user.update_one({"_id": 0}, {"$set": {"enabled": True}})
+    shop("indexes", "--create")
     result = shop("status")
     assert (result.code, result.err) == (0, "")
     rows = [line.split() for line in result.out.splitlines()]
@@ -264,3 +265,22 @@ def test_what_waits_in_quarantine(shop, database):
     assert "1 (0 still)" not in shop("status").out
     assert "quarantined 1 (0 still)" in " ".join(shop("runs").out.split())
     assert shop("finish").code == 0
+
+
+def test_a_rule_that_reads_the_whole_collection_is_warned_of(shop, database):
+    """Status, check and preview name the documents and the command, which ends the warning."""
+    fill(database, 1500)
+    remedy = "lazymig indexes --create -m tests.cli.app.models:User ends that"
+    expected = f"it reads all of about 1,500 documents to find what is old; {remedy}"
+    rules = shop.json("status")["models"][0]["rules"]
+    assert [rule["warning"] for rule in rules] == [expected, expected, None]
+    (checked,) = shop.json("check", code=1)["models"]
+    assert f"User.migration01__add_enabled: {expected}" in checked["problems"]
+    previewed = shop.json("preview", "--sample", "0")["models"][0]["rules"]
+    assert previewed[0]["plan"]["warning"] == expected
+    assert remedy in " ".join(shop("status").out.split())
+
+    shop("indexes", "--create")
+
+    assert {rule["warning"] for rule in shop.json("status")["models"][0]["rules"]} == {None}
+    assert shop.json("check", code=1)["models"][0]["problems"] == []

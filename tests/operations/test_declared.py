@@ -100,4 +100,5 @@ def test_the_journal_records_what_is_declared(tmp_path: Any) -> None:
         "executor": None,
         "chunk_size": "auto",
         "chunk_seconds": 0.5,
+        "rule_indexes": False,
     }

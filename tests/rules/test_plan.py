@@ -87,6 +87,10 @@ def test_a_plan_gives_the_queries_of_its_rules() -> None:
     assert plan.needing_query_of(first) == plan.query_of(first)
     left_behind = {"_lazymig.rule": "migration02__b"}
     assert plan.needing_query_of(second) == {**wider, "$or": [{"b": old}, left_behind]}
+    # The index of each rule is found in its branch alone, which names the class for that.
+    assert replace(plan, starting=(first, second)).search == {
+        "$or": [{"_cls": "Post", "a": old}, {"_cls": "Post", "b": old}]
+    }
 
 
 def test_judging_finds_the_rules_of_each_document() -> None:

@@ -12,13 +12,14 @@ from lazymig.engines.settling import Found, Refusal, Search, find_old, rules_mat
 from lazymig.errors import SettleLimitExceeded
 from lazymig.odm.plans import family_of, once_per_family
 from lazymig.odm.sealed import family_in
+from lazymig.query.indexable import indexable
 from lazymig.query.joining import any_of
 from lazymig.redaction import shape_of
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.dependencies import Footprint, Paths, footprint_of, meet, with_dependencies
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.rewrite.rewriter import Rewriter
-from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, simplify
+from lazymig.rules.rewrite.rewriting import CannotRewrite, Step
 from lazymig.rules.rewrite.steps import asks_expressions, opaque_step, steps_of
 
 __all__ = [
@@ -46,7 +47,7 @@ class Rewrites:
 
     `rules` are those of its steps, each with its plan; they go by their indexes in there. A rule
     of which it is known for some documents only what it leaves has two steps, its halves. `classes`
-    are the `_cls` values that targets name. `asks_expressions`: rewritten queries may have some.
+    are the `_cls` values that targets name.
     """
 
     plans: tuple[Plan, ...]
@@ -54,7 +55,6 @@ class Rewrites:
     rules: tuple[tuple[Plan, BoundRule], ...]
     footprints: tuple[Footprint, ...]
     classes: frozenset[str]
-    asks_expressions: bool = False
     logged: set[tuple[str, ...]] = field(default_factory=set)
     _writing: dict[tuple[str, ...] | None, frozenset[int]] = field(default_factory=dict, repr=False)
     _needed: dict[Hashable, tuple[int, ...]] = field(default_factory=dict, repr=False)
@@ -139,7 +139,9 @@ class Rewrites:
         if key not in self._others:
             _make_room(self._others)
             steps = self.rewriter.steps
-            self._others[key] = Rewriter(tuple(steps[number] for number in numbers))
+            self._others[key] = Rewriter(
+                tuple(steps[number] for number in numbers), types=self.rewriter.types
+            )
         return self._others[key]
 
     def concerned_by(self, opaque: set[int]) -> Mapping[str, Any] | None:
@@ -161,7 +163,7 @@ class Rewrites:
                 if target is None:
                     return None
                 found.append(self.seen_through(target, opaque, before=index)[0])
-        return any_of(found)
+        return indexable(any_of(found), types=self.rewriter.types)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,42 +216,37 @@ def rewrites_in(model: Any, collection: Any, read_preference: Any = None) -> Rew
     :param read_preference: that of the queries, `None` for the collection's.
     """
     family = family_in(model, collection, read_preference)
-    return None if family is None else _rewrites_on(family, collection.database)
+    return None if family is None else _rewrites_on(family, collection)
 
 
-def _rewrites_on(family: Family, database: Any) -> Rewrites | None:
-    rewrites = _rewrites_of(family)
-    if rewrites is None or not rewrites.asks_expressions:
-        return rewrites
-    return _plain_rewrites_of(family) if is_mongomock(database) else rewrites
+def _rewrites_on(family: Family, place: Any) -> Rewrites | None:
+    return _rewrites_of_imitation(family) if is_mongomock(place) else _rewrites_of(family)
 
 
 @once_per_family
 def _rewrites_of(family: Family) -> Rewrites | None:
-    return _rewrites(family, expressions=True)
+    return _rewrites(family, imitation=False)
 
 
 @once_per_family
-def _plain_rewrites_of(family: Family) -> Rewrites | None:
-    """Without the expressions that mongomock does not know."""
-    return _rewrites(family, expressions=False)
+def _rewrites_of_imitation(family: Family) -> Rewrites | None:
+    """Without the expressions and the lists of types that mongomock does not know."""
+    return _rewrites(family, imitation=True)
 
 
-def _rewrites(family: Family, *, expressions: bool) -> Rewrites | None:
+def _rewrites(family: Family, *, imitation: bool) -> Rewrites | None:
     plans = tuple(plan for plan in family.plans if plan.starting and plan.handler_class.see_through)
     if not plans:
         return None
     rules: list[tuple[Plan, BoundRule]] = []
     steps: list[Step] = []
     footprints: list[Footprint] = []
-    asked = False
     for chain, plan in enumerate(plans):
         for rule in plan.starting:
             own = steps_of(rule, plan.query_of(rule), tree=plan.tree_of(rule))
-            if asks_expressions(own) and not expressions:
+            if imitation and asks_expressions(own):
                 own = (opaque_step(rule.name, plan.query_of(rule), rule.writes),)
             footprint = footprint_of(rule, plan.class_filter, chain)
-            asked |= asks_expressions(own)
             rules += [(plan, rule)] * len(own)
             footprints += [replace(footprint, part_of=len(steps))] * len(own)
             steps += own
@@ -258,11 +255,10 @@ def _rewrites(family: Family, *, expressions: bool) -> Rewrites | None:
     )
     return Rewrites(
         plans,
-        Rewriter(tuple(steps)),
+        Rewriter(tuple(steps), types=not imitation),
         tuple(rules),
         tuple(footprints),
         classes,
-        asked,
     )
 
 
@@ -328,8 +324,8 @@ def _partly_rewritten(
     sent = all_of(*within, *others)
     return RewrittenFilter(
         # MongoDB has a text score only where it is asked for a text, be it in vain.
-        sent if any("$text" in part for part in others) else simplify(sent),
-        simplify(all_of(*within)),
+        sent if any("$text" in part for part in others) else rewrites.rewriter.simplify(sent),
+        rewrites.rewriter.simplify(all_of(*within)),
         tuple(unseen),
         frozenset(opaque),
         old,
@@ -384,7 +380,10 @@ def bring_up(
     hands_over = bool(rewrites.writing(("_cls",)))
     for plan in rewrites.narrowed(needed):
         limit = plan.handler_class.settle_limit
-        old = any_of(chosen) if len(chosen) == len(needs) else plan.query_of_any(plan.starting)
+        if len(chosen) == len(needs):
+            old: Mapping[str, Any] = any_of(chosen)
+        else:
+            old = plan.query_of_any(plan.starting) if is_mongomock(collection) else plan.search
         found = find_old(collection, old, queries, limit, search)
         if limit is not None and len(found) > limit:
             matching = rules_matching(collection, plan, found)

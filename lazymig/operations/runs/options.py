@@ -44,6 +44,8 @@ class RunOptions(TypedDict, total=False):
     - `backup`: a folder that gets the documents as they were before they are changed.
     - `executor`: a `concurrent.futures.Executor`, or a callable that makes one, for rules that read
       the document. `in_flight`: chunks that are given to it at the same time (4).
+    - `rule_indexes`: build the indexes of the rules while the run is at work (`False`). It waits
+      for them at its end, and raises `RuleIndexError` then if one could not be built.
     - `lease`: seconds after which the lock of a dead runner expires (15).
     - `keep_runs`: ended runs per collection that the journal keeps (100).
     - `journal`: the name of the journal's collection (`lazymig_journal`).
@@ -66,6 +68,7 @@ class RunOptions(TypedDict, total=False):
     backup: str | os.PathLike[str] | None
     executor: Executor | Callable[[], Executor] | None
     in_flight: int
+    rule_indexes: bool
     lease: float
     keep_runs: int
     journal: str
@@ -130,6 +133,11 @@ class Options(Limits):
     )
     chunk_seconds: float = option(
         0.5, "seconds", help="What a chunk should take.  [default: 0.5]", journal=plain
+    )
+    rule_indexes: bool = option(
+        False,
+        "flag",
+        help="Build the indexes of the rules while the run is at work.",
     )
     lease: float = option(
         15.0, "seconds", help="Seconds after which the lock of a dead runner ends.  [default: 15]"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pymongo.collection import Collection
 
-from lazymig.engines.access import Raw, on_primary
+from lazymig.engines.access import Raw, indexable_in, on_primary
 from lazymig.rules.cycles import may_be_reopened
 from lazymig.rules.plan import Plan
 
@@ -22,5 +22,6 @@ def reopened_rules(collection: Collection[Raw], plan: Plan) -> tuple[str, ...]:
     return tuple(
         rule.name
         for rule in may_be_reopened(plan.lazy)
-        if reader.find_one(plan.reported_query_of(rule), {"_id": 1}) is not None
+        if reader.find_one(indexable_in(reader, plan.reported_query_of(rule)), {"_id": 1})
+        is not None
     )

@@ -21,8 +21,10 @@ from lazymig.operations.journal.coverage import Coverage, is_marked
 from lazymig.operations.journal.journal import Journal
 from lazymig.operations.journal.lease import Lease
 from lazymig.operations.journal.refusals import release_settled
+from lazymig.operations.rule_indexes import check_place
 from lazymig.operations.runs.chunk_work import ChunkWork, TooManyErrors
 from lazymig.operations.runs.context import RunContext
+from lazymig.operations.runs.index_building import rule_indexes_built
 from lazymig.operations.runs.interrupts import interruptible
 from lazymig.operations.runs.opening import Opened, Opening
 from lazymig.operations.runs.options import Options
@@ -67,6 +69,8 @@ def carry_out(
     full_name, name = str(collection.full_name), plan.model_name
     if not groups:
         return MigrationReport(name, full_name, scope, ())
+    if options.rule_indexes:
+        check_place(collection, name)
     if options.backup is not None and is_mongomock(collection):
         raise RunOptionError(
             f"needs a server, and {full_name} is a collection of mongomock; leave it out",
@@ -161,6 +165,8 @@ class _Runner:
                 shard_key=self.plan.shard_key,
             )
             stack.enter_context(closing(backup))
+        wanted = context.options.rule_indexes
+        stack.enter_context(rule_indexes_built(context.collection, self.plan, wanted=wanted))
         self.work = ChunkWork(context, self.opened, self.pacing, backup, workers)
         stack.callback(self.work.transactions.close)
         self.pacing.persistently(steps[0], self.work.seal_unsealed)

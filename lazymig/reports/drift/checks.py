@@ -26,6 +26,7 @@ from lazymig.reports.drift.documents import check_model, check_sample_size, docu
 from lazymig.reports.drift.evidence import Evidence, evidence_of, fault_keys
 from lazymig.reports.drift.findings import CheckFinding, CheckReport
 from lazymig.reports.dryrun.cures import Tried, Waiting, may_touch, plans_of, read_by_ids, try_rules
+from lazymig.reports.query_plans import scan_warnings
 from lazymig.rules.remedies import said_of_python, what_settles
 
 __all__ = ["CheckFinding", "CheckReport", "check_documents"]
@@ -157,6 +158,9 @@ class _Check:
                     progress(done, max(done, total))
             cured = self._cures()
         self.problems.extend(self._computed_in_python())
+        for plan in self.plans:
+            for rule, warning in scan_warnings(self.collection, plan).items():
+                self.problems.append(f"{plan.model_name}.{rule}: {warning}")
         findings = [
             CheckFinding(
                 model=key[0],

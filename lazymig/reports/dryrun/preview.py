@@ -12,10 +12,18 @@ from typing import Any
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.access import Description, Raw, describe, is_mongomock, on_primary
+from lazymig.engines.access import (
+    Description,
+    Raw,
+    describe,
+    indexable_in,
+    is_mongomock,
+    on_primary,
+)
 from lazymig.engines.query_plans import stages_of, summary_of
 from lazymig.errors import RunOptionError
 from lazymig.odm.loading import Build
+from lazymig.query.indexable import indexable
 from lazymig.redaction import excerpt
 from lazymig.reports.dryrun.rehearsal import Rehearsal, kind_of, rules_of
 from lazymig.reports.dryrun.report import (
@@ -24,7 +32,7 @@ from lazymig.reports.dryrun.report import (
     RulePreview,
     SamplePreview,
 )
-from lazymig.reports.texts import documents
+from lazymig.reports.query_plans import LARGE, scan_warning
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.remedies import said_of_python, what_settles
@@ -39,9 +47,6 @@ from lazymig.rules.rewrite.rewriting import (
 from lazymig.rules.rule import Scope
 
 __all__ = ["LARGE", "PreviewReport", "QueryPlan", "RulePreview", "SamplePreview", "preview_of"]
-
-LARGE = 100_000
-"""The documents above which a collection scan is warned of."""
 
 
 def preview_of(
@@ -112,7 +117,7 @@ class _Counting:
         if rule.target is not None:
             remaining = self._count(query)
             try:
-                plan = self._plan_of(query)
+                plan = self._plan_of(rule, query)
             except OperationFailure as exc:
                 problems.append(f"MongoDB does not explain its plan: {excerpt(exc)}")
             reached = self._reached(query, remaining)
@@ -159,7 +164,7 @@ class _Counting:
         return self._count(self.plan.query_of(rest)) if exact else 0
 
     def _count(self, query: Raw) -> int:
-        return on_primary(self.collection).count_documents(query)
+        return on_primary(self.collection).count_documents(indexable_in(self.collection, query))
 
     def _reached(self, query: Raw, remaining: int) -> int | None:
         # What a rule sets is compared with a target by its exact characters.
@@ -186,17 +191,13 @@ class _Counting:
         except Exception:  # noqa: BLE001 - the rehearsal reports what the rule raises
             return [opaque_step(rule.name, query, rule.writes)]
 
-    def _plan_of(self, query: Raw) -> QueryPlan | None:
-        """How the primary finds the documents of a query, be it to count or to update them."""
+    def _plan_of(self, rule: BoundRule, query: Raw) -> QueryPlan | None:
         if is_mongomock(self.collection):
             return None
-        stages = stages_of(self.collection, query)
+        stages = stages_of(self.collection, indexable(query))
         warning = None
         if any(stage == "COLLSCAN" for stage, _index in stages) and self.total > self.large:
-            warning = (
-                f"it reads all of about {documents(self.total)}; an index on a path of the target "
-                "spares that, if few of them match"
-            )
+            warning = scan_warning(self.plan, rule, self.total)
         return QueryPlan(
             summary_of(stages),
             tuple(dict.fromkeys(index for _stage, index in stages if index)),

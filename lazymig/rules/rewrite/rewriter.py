@@ -10,9 +10,16 @@ from uuid import UUID
 
 from bson import ObjectId, Regex
 
+from lazymig.query.indexable import indexable, worded_paths
 from lazymig.query.matching import copied, query_paths
 from lazymig.query.operators import LOGICAL, is_reference
-from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, is_concerned, rewrite
+from lazymig.rules.rewrite.rewriting import (
+    CannotRewrite,
+    Step,
+    is_concerned,
+    rewrite,
+    simplify,
+)
 
 __all__ = ["Rewriter"]
 
@@ -36,11 +43,17 @@ class Rewriter:
     beside them, such as an `_id`, may differ from query to query.
     """
 
-    def __init__(self, steps: tuple[Step, ...]) -> None:
+    def __init__(self, steps: tuple[Step, ...], *, types: bool = True) -> None:
         self.steps = steps
+        # Whether lists of types are said, which an imitation of MongoDB may not know.
+        self.types = types
         read = [step.condition.roots for step in steps]
         # None if one of them may read any path.
         self._read_by_targets = None if None in read else frozenset().union(*filter(None, read))
+        targets = [step.target for step in steps if step.target is not None]
+        # What is said besides, so that the indexes of the rules find what is old.
+        self._worded = frozenset[str]().union(*map(worded_paths, targets))
+        self._by_class = any("_cls" in target for target in targets)
         self._known: dict[Hashable, Mapping[str, Any] | CannotRewrite | None] = {}
         self._writing: dict[str, list[int]] = {}
         # Those of which it is not known what they write.
@@ -85,7 +98,7 @@ class Rewriter:
             }
         key = _key(asked)
         if key is None:
-            return rewrite(query, self.steps)
+            return self._rewritten(query)
         seen: Any = self._known.get(key, _UNKNOWN)
         if seen is _UNKNOWN:
             seen = self._learned(key, asked)
@@ -94,8 +107,22 @@ class Rewriter:
         if isinstance(seen, CannotRewrite):
             raise CannotRewrite(seen.rule, seen.path, seen.reason, seen.place)
         if asked is not query and any(name in query and name not in asked for name in seen):
-            return rewrite(query, self.steps)
+            return self._rewritten(query)
         return _replaced(query, asked, seen)
+
+    def simplify(self, query: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a query that finds the same, without branches that its other conditions exclude.
+
+        :param query: made of what `rewrite` has returned, and perhaps of other conditions.
+        """
+        return self._indexable(simplify(query))
+
+    def _rewritten(self, query: Mapping[str, Any]) -> Mapping[str, Any]:
+        seen = rewrite(query, self.steps)
+        return seen if seen is query else self._indexable(seen)
+
+    def _indexable(self, query: Mapping[str, Any]) -> Mapping[str, Any]:
+        return indexable(query, self._worded, by_class=self._by_class, types=self.types)
 
     def _meets_a_target(self, name: str) -> bool:
         """Return whether a condition may rule out what a target asks for, such as another class."""
@@ -108,7 +135,7 @@ class Rewriter:
         """Rewrite and remember, a refusal too; `None` if nothing changes."""
         known: Mapping[str, Any] | CannotRewrite | None
         try:
-            seen = rewrite(asked, self.steps)
+            seen = self._rewritten(asked)
         except CannotRewrite as refusal:
             # Without the frames that it was raised through, and what they hold.
             known = refusal.with_traceback(None)
