@@ -133,7 +133,8 @@ def _path(text: str) -> Compiled:
     def looked_up(given: Variables) -> Any:
         if variable not in given:
             raise _Unbound
-        return _at(given[variable], names)
+        value = given[variable]
+        return _at(value, names) if names else value
 
     return looked_up
 
@@ -141,6 +142,9 @@ def _path(text: str) -> Compiled:
 def _at(value: Any, names: list[str]) -> Any:
     """Return what is at a path; of an array, those of its documents that have something there."""
     for place, name in enumerate(names):
+        if type(value) is dict:
+            value = value.get(name, MISSING)
+            continue
         if is_array(value):
             found = (_at(one, names[place:]) for one in value if _is_document(one))
             return [one for one in found if one is not MISSING]
@@ -171,6 +175,8 @@ def _kind(value: Any) -> int:
 
 
 def _is_true(value: Any) -> bool:
+    if type(value) is bool:
+        return value
     kind = _kind(value)
     if value is MISSING or kind == NULL:
         return False
@@ -185,6 +191,8 @@ def _order(left: Any, right: Any) -> int:
 
 
 def _is_equal(left: Any, right: Any) -> bool:
+    if type(left) is str and type(right) is str:
+        return left == right
     return _kind(left) == _kind(right) and equal(left, right)
 
 
@@ -294,7 +302,12 @@ def _map(argument: Any, depth: int) -> Compiled:
         values = array(given)
         if _or_null(values) is None:
             return None
-        return [_or_null(inner({**given, name: one})) for one in _array(values)]
+        scope = dict(given)
+        results = []
+        for one in _array(values):
+            scope[name] = one
+            results.append(_or_null(inner(scope)))
+        return results
 
     return mapped
 

@@ -105,7 +105,8 @@ def _target(parts: tuple[str, ...], change: ItemChange) -> dict[str, Any]:
     if ANY_KEY in parts:
         return {"$expr": any_item(parts[0], parts[1:], change.is_old())}
     path = ".".join(parts)
-    return {path: {"$elemMatch": change.query}, **_served(path, change)}
+    # What an index can answer is also what is judged soonest in memory.
+    return {**_served(path, change), path: {"$elemMatch": change.query}}
 
 
 def _served(path: str, change: ItemChange) -> dict[str, Any]:
