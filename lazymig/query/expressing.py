@@ -352,16 +352,31 @@ def _pattern_found(pattern: Any, options: str | None, value: str) -> Expression:
     if source is None:
         raise _Inexpressible
     text, flags = source
-    if options or flags & ~re.UNICODE:
+    flags |= patterns.flags_of(options or "")
+    ignores_case = bool(flags & re.IGNORECASE)
+    if flags & ~(re.UNICODE | re.IGNORECASE) or (ignores_case and not text.isascii()):
         raise _Inexpressible
     parts = _LITERAL.fullmatch(text)
     if parts is None:
         raise _Inexpressible
     wanted = re.sub(r"\\(.)", r"\1", parts["text"], flags=re.DOTALL)
-    found = _text_found(wanted, value, starts=bool(parts["start"]), ends=bool(parts["end"]))
-    stored = Regex(pattern) if isinstance(pattern, str) else pattern
-    is_stored = {"$eq": [value, {"$literal": stored}]}
+    starts, ends = bool(parts["start"]), bool(parts["end"])
+    if ignores_case:
+        found = _text_found(wanted.lower(), "$$t", starts=starts, ends=ends)
+        found = {"$let": {"vars": {"t": _in_small_letters(value)}, "in": found}}
+    else:
+        found = _text_found(wanted, value, starts=starts, ends=ends)
+    if isinstance(pattern, str):
+        pattern = Regex(pattern, flags)
+    is_stored = {"$eq": [value, {"$literal": pattern}]}
     return {"$cond": [_has_type(value, ["string"]), found, is_stored]}
+
+
+def _in_small_letters(value: Expression) -> Expression:
+    """Return a text as it is compared with one of ASCII letters whose case does not matter."""
+    for letter, plain in (("\u212a", "k"), ("\u017f", "s")):
+        value = {"$replaceAll": {"input": value, "find": letter, "replacement": plain}}
+    return {"$toLower": value}
 
 
 def _text_found(text: str, value: str, *, starts: bool, ends: bool) -> Expression:

@@ -23,6 +23,7 @@ __all__ = [
     "Types",
     "arguments",
     "condition",
+    "hiding",
     "is_path",
     "named",
     "operation",
@@ -78,6 +79,10 @@ def types_of(expression: Expression, known: Known) -> Types:
     if operator == "$ifNull":
         *tried, default = [types_of(one, known) for one in arguments(argument)]
         return frozenset().union(*(one - NOTHING for one in tried), default)
+    if operator == "$let":
+        variables, inner = named(argument, "vars", "in")
+        given = {f"$${name}": types_of(one, known) for name, one in variables.items()}
+        return types_of(inner, {**hiding(known, variables), **given})
     if operator in CONVERSIONS:
         return CONVERSIONS[operator] | {"null"}
     if operator in ("$setField", "$unsetField"):
@@ -128,6 +133,12 @@ def _typed(operator: str, parts: Sequence[Any]) -> tuple[str, Types, bool] | Non
     if not all(isinstance(name, str) and not name.startswith("$") for name in names):
         return None
     return path, frozenset(names), operator != "$ne"
+
+
+def hiding(known: Known, names: Any) -> dict[str, Types]:
+    """What is known besides variables that get another value."""
+    hidden = {f"$${name}" for name in names}
+    return {path: types for path, types in known.items() if path.partition(".")[0] not in hidden}
 
 
 def is_path(expression: Any) -> bool:

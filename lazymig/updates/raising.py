@@ -27,6 +27,7 @@ from lazymig.updates.expression_types import (
     Types,
     arguments,
     condition,
+    hiding,
     named,
     operation,
     refined,
@@ -181,16 +182,10 @@ def _safe_let(argument: Any, known: Known) -> Expression:
     if not isinstance(variables, Mapping) or "CURRENT" in variables:
         raise CannotTell
     types = {f"$${name}": types_of(one, known) for name, one in variables.items()}
-    answer = _safe(inner, {**_without(known, variables), **types})
+    answer = _safe(inner, {**hiding(known, variables), **types})
     if answer is not True:
         answer = {"$let": {"vars": dict(variables), "in": answer}}
     return both_hold(_all_hold([_safe(one, known) for one in variables.values()]), answer)
-
-
-def _without(known: Known, names: Any) -> dict[str, Types]:
-    """What is known besides variables that get another value."""
-    hidden = {f"$${name}" for name in names}
-    return {path: types for path, types in known.items() if path.partition(".")[0] not in hidden}
 
 
 def _safe_each(argument: Any, known: Known, body: str) -> Expression:
@@ -198,7 +193,7 @@ def _safe_each(argument: Any, known: Known, body: str) -> Expression:
     array, inner, name = named(argument, "input", body, optional=("as",))
     name = name or "this"
     element = {f"$${name}": ALL - {"missing"}}
-    each = _safe(inner, {**_without(known, [name]), **element})
+    each = _safe(inner, {**hiding(known, [name]), **element})
     answer = both_hold(_safe(array, known), _has(array, ARRAY | NOTHING, known))
     if each is True:
         return answer
@@ -209,6 +204,21 @@ def _safe_each(argument: Any, known: Known, body: str) -> Expression:
 
 def _safe_map(argument: Any, known: Known) -> Expression:
     return _safe_each(argument, known, "in")
+
+
+def _safe_entries(argument: Any, known: Known) -> Expression:
+    """`$arrayToObject` of the entries of a document, each with another value."""
+    (entries,) = arguments(argument)
+    if not isinstance(entries, Mapping) or entries.keys() != {"$map"}:
+        raise CannotTell
+    entry, array, body = named(entries["$map"], "as", "input", "in")
+    if not isinstance(array, Mapping) or array.keys() != {"$objectToArray"}:
+        raise CannotTell
+    key, value = named(body, "k", "v")
+    given = {**hiding(known, [entry]), f"$${entry}.v": ALL - {"missing"}}
+    if key != f"$${entry}.k" or "missing" in types_of(value, given):
+        raise CannotTell
+    return _safe_each(entries["$map"], known, "in")
 
 
 def _safe_filter(argument: Any, known: Known) -> Expression:
@@ -303,6 +313,7 @@ _FORMS: Final[Mapping[str, Callable[[Any, Known], Expression]]] = {
     "$let": _safe_let,
     "$map": _safe_map,
     "$filter": _safe_filter,
+    "$arrayToObject": _safe_entries,
     "$setField": _safe_field,
     "$unsetField": _safe_field,
     "$getField": _safe_read_field,

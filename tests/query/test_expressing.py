@@ -73,7 +73,39 @@ def test_the_delicate_points(
 def test_few_of_the_delicate_points_have_no_expression() -> None:
     """Only patterns that are more than a text are refused."""
     refused = {case[0] for case in MATCHES if expressed(parse(case[1]), "$$ROOT") is None}
-    assert refused == {"pattern", "pattern with options", "digits are ASCII"}
+    assert refused == {"pattern", "digits are ASCII"}
+
+
+TEXTS = [
+    "",
+    "k",
+    "K",
+    "\u212a",
+    "Ks",
+    "\u017f",
+    "xS\n",
+    "\u017fk",
+    "É",
+    "é",
+    "sK\x00",
+    "a.b",
+    "A.Bß",
+    "İ",
+    "\u0131",
+]
+
+
+@pytest.mark.parametrize("flags", [0, re.IGNORECASE])
+def test_texts_are_found_as_patterns_find_them(database: Database[Raw], flags: int) -> None:
+    """Whatever its case and its place, a text is found where the server's pattern finds it."""
+    database.t.insert_many({"_id": number, "a": text} for number, text in enumerate(TEXTS))
+    patterns = [re.escape(text) for text in (*TEXTS, "i", "B") if "\x00" not in text]
+    for pattern in patterns:
+        for form in (pattern, f"^{pattern}", f"{pattern}$", f"^{pattern}$"):
+            query = {"a": re.compile(form, flags)}
+            expression = expressed(parse(query), "$$ROOT")
+            if expression is not None or form.isascii():
+                assert _found(database, {"$expr": expression}) == _found(database, query), form
 
 
 @pytest.mark.parametrize(
@@ -100,7 +132,9 @@ def test_strings_that_are_no_text_raise_nothing(
     [
         {"$expr": {"$eq": ["$a", 1]}},
         {"a": {"$bitsAllSet": 1}},
-        {"a": re.compile("b", re.IGNORECASE)},
+        {"a": re.compile("é", re.IGNORECASE)},
+        {"a": re.compile("b", re.MULTILINE)},
+        {"a": re.compile("b+")},
         {"a": {"$in": [1, object()]}},
         {"a.0.0.0.0.0": 1},
         {"a": {"$mod": [0, 1]}},

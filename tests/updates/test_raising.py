@@ -82,12 +82,51 @@ def _operators(inner: Any) -> Any:
             "$setField",
             st.fixed_dictionaries({"field": st.just("a"), "input": inner, "value": inner}),
         ),
+        of(
+            "$arrayToObject",
+            st.builds(
+                lambda source, value: {
+                    "$map": {
+                        "input": {"$objectToArray": source},
+                        "as": "this",
+                        "in": {"k": "$$this.k", "v": value},
+                    }
+                },
+                inner,
+                st.sampled_from(["$$this.v", "$$this.v.a", {"$toInt": "$$this.v"}, 1]),
+            ),
+        ),
         of("$getField", st.fixed_dictionaries({"field": st.just("a"), "input": inner})),
         st.dictionaries(st.sampled_from("ab"), inner, min_size=1, max_size=2),
     )
 
 
 _expressions: Any = st.recursive(st.one_of(_paths, _paths, st.just(3)), _operators, max_leaves=5)
+
+
+ENTRIES: Raw = {
+    "$arrayToObject": {
+        "$map": {
+            "input": {"$objectToArray": "$a"},
+            "as": "entry",
+            "in": {
+                "k": "$$entry.k",
+                "v": {
+                    "$let": {
+                        "vars": {"this": "$$entry.v"},
+                        "in": {
+                            "$cond": [
+                                {"$eq": [{"$type": "$$this"}, "object"]},
+                                {"$mergeObjects": ["$$this", {"b": 1}]},
+                                "$$this",
+                            ]
+                        },
+                    }
+                },
+            },
+        }
+    }
+}
 
 
 def test_nothing_is_raised_where_it_says_so(database: Database[Raw]) -> None:
@@ -141,6 +180,7 @@ def test_nothing_is_raised_where_it_says_so(database: Database[Raw]) -> None:
             }
         },
         {"$ifNull": ["$a", "none"]},
+        {"$cond": [{"$eq": [{"$type": "$a"}, "object"]}, ENTRIES, "$a"]},
         {"$concat": [{"$ifNull": [{"$toLower": {"$toString": "a"}}, ""]}, "-"]},
     ][:4],
 )
