@@ -154,17 +154,33 @@ def _pair(
     )
 
 
-def _numbers(context: Context, name: str, left: Symbol, right: Symbol, node: ast.AST) -> Computed:
+def _numbers(context: Context, name: str, left: Symbol, right: Symbol, node: ast.AST) -> Symbol:
     """A sum, a difference or a product."""
     one, other = _pair(context, left, right, node)
+    return context.with_variable(
+        one,
+        lambda first: context.with_variable(
+            other, lambda second: _computed(context, name, first, second, node), node
+        ),
+        node,
+    )
+
+
+def _computed(
+    context: Context, name: str, one: Computed, other: Computed, node: ast.AST
+) -> Computed:
     bounds = [_EXACT, _EXACT]
     if name == "$multiply":
         bounds = [_limit(other), _limit(one)]
     for value, most in zip((one, other), bounds, strict=True):
         _within(context, value, most, node)
     exact = whole({name: [_long(one), _long(other)]})
-    near = Computed({"$toDouble": {name: [one.expression, other.expression]}}, DOUBLE)
-    return _by_kind(context, [one, other], exact, near)
+    near: Any = {name: [one.expression, other.expression]}
+    if name == "$add":
+        # The server adds to a zero, so that the sum of negative zeros is a positive one.
+        opposite = {"$multiply": [{"$toDouble": other.expression}, -1]}
+        near = {"$subtract": [one.expression, opposite]}
+    return _by_kind(context, [one, other], exact, Computed({"$toDouble": near}, DOUBLE))
 
 
 def _limit(other: Computed) -> int:
@@ -251,6 +267,10 @@ def rounded(context: Context, value: Symbol, places: int | None, node: ast.AST) 
     one, _ = _pair(context, value, Constant(1), node)
     if places is not None and not 1 <= places <= 4:
         raise Left(node, "rounds to other than one to four places")
+    return context.with_variable(one, lambda short: _rounded(context, short, places, node), node)
+
+
+def _rounded(context: Context, one: Computed, places: int | None, node: ast.AST) -> Computed:
     _within(context, one, _EXACT if places is None else 2**40, node)
     exact = whole(_long(one))
     if places is None:

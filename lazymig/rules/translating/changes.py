@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lazymig.rules.translating.conditions import pattern
-from lazymig.rules.translating.containers import ARRAY, OBJECT, get, merged, subscript
+from lazymig.rules.translating.containers import ARRAY, OBJECT, as_object, get, merged, subscript
 from lazymig.rules.translating.context import Context
 from lazymig.rules.translating.symbols import (
     HANDLER,
@@ -213,7 +213,8 @@ def call_for_effect(context: Context, node: ast.expr) -> None:
         context.aliases.share(value)
         holder[name] = Record({**own.items, **value.items})
     else:
-        other = context.require(value, OBJECT, node, "takes over what is no dict")
+        context.require(own, OBJECT, node, "updates what is no dict")
+        other = as_object(context, value, node)
         holder[name] = merged([own, other], node)
 
 

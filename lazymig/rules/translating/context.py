@@ -30,6 +30,9 @@ __all__ = ["Context", "evaluates"]
 _MOST_STEPS: Final = 4000
 _MOST_CALLS: Final = 8
 
+# Expressions of more characters are given a variable where they would be written several times.
+_LONG: Final = 100
+
 # The types of which the target can be asked.
 _ASKED: Final = (
     *("int", "long", "double", "decimal", "string", "bool", "date", "timestamp", "objectId"),
@@ -231,6 +234,26 @@ class Context:
             choice(test.expression, one.expression, other.expression), one_types | other_types
         )
 
+    def with_variable(
+        self, value: Computed, make: Callable[[Computed], Symbol], node: ast.AST
+    ) -> Symbol:
+        """Return what is made of a value; a long expression is computed only once for that."""
+        if isinstance(value.expression, str) or len(repr(value.expression)) < _LONG:
+            return make(value)
+        name = self.variable("value")
+        short = Computed(f"$${name}", self.types_of(value), value.items, fresh=value.fresh)
+
+        def bound(expression: Any) -> Any:
+            if isinstance(expression, bool):
+                return expression
+            return {"$let": {"vars": {name: value.expression}, "in": expression}}
+
+        with self.inside(self.scope.branch()) as inner:
+            made = as_computed(make(short), node)
+            types = self.types_of(made)
+        self.scope.require(bound(inner.guard))
+        return Computed(bound(made.expression), types, made.items, fresh=made.fresh)
+
     def by_type(
         self,
         symbol: Symbol,
@@ -245,7 +268,7 @@ class Context:
         wanted = frozenset().union(*(types for types, _ in cases))
         value = self.require(symbol, wanted, node, otherwise)
         left = [(value.types & types, make) for types, make in cases if value.types & types]
-        return self._by_type(value, left, node)
+        return self.with_variable(value, lambda one: self._by_type(one, left, node), node)
 
     def _by_type(
         self,

@@ -308,12 +308,14 @@ def _stored(body: Sequence[ast.stmt]) -> Iterator[str]:
 def _appended(context: Context, statement: ast.For) -> list[str]:
     """The lists of the rule that a loop appends to."""
     found: list[str] = []
+    own_names = set(_stored(statement.body))
     for part in ast.walk(statement):
         if (
             isinstance(part, ast.Call)
             and isinstance(part.func, ast.Attribute)
             and part.func.attr == "append"
             and isinstance(part.func.value, ast.Name)
+            and part.func.value.id not in own_names
         ):
             name = part.func.value.id
             own = context.names.get(name)
