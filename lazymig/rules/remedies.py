@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lazymig.rules.bound_rule import BoundRule
-from lazymig.updates.each import each_of
+from lazymig.updates.update import each_of
 
 __all__ = ["how_to_converge"]
 

@@ -14,7 +14,6 @@ from lazymig.query.context import simplified
 from lazymig.query.matching import compile_query
 from lazymig.raw.paths import overlaps
 from lazymig.rules.bound_rule import BoundRule
-from lazymig.updates.each import each_of
 from lazymig.updates.knowledge import (
     ABSENT,
     UNKNOWN,
@@ -24,7 +23,7 @@ from lazymig.updates.knowledge import (
     constant,
     implies_presence,
 )
-from lazymig.updates.update import SET_STAGES, assignments, check_update, unset_stage_paths
+from lazymig.updates.update import SET_STAGES, assignments, check_update, each_of, unset_stage_paths
 
 __all__ = ["Effect", "Moved", "Step", "compile_step", "opaque_step", "step_of"]
 
