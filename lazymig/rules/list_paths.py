@@ -14,11 +14,10 @@ from lazymig.errors import UpdateQueryError
 from lazymig.query.tree import Node
 from lazymig.raw.paths import model_path
 from lazymig.rules.bound_rule import BoundRule
-from lazymig.updates.each import each_of
 from lazymig.updates.knowledge import ARRAY_TYPE, implies_presence
 from lazymig.updates.operators import OPERATORS
 from lazymig.updates.parents import ELEMENT, Parents, questions
-from lazymig.updates.update import NamedPath
+from lazymig.updates.update import NamedPath, each_of
 
 __all__ = ["check_item_paths", "check_list_paths"]
 

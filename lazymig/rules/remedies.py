@@ -8,7 +8,7 @@ from typing import Final
 
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.translation import LeftToPython
-from lazymig.updates.each import each_of
+from lazymig.updates.update import each_of
 
 __all__ = [
     "how_to_converge",

@@ -14,7 +14,7 @@ from lazymig.rules.document import (
 )
 from lazymig.rules.once import OnceOptions
 from lazymig.rules.symbols import SymbolicDocument
-from lazymig.updates.each import each_of
+from lazymig.updates.update import each_of
 
 __all__ = ["Evaluation", "Rule", "RuleHandler", "Scope", "evaluate"]
 
@@ -154,9 +154,9 @@ def evaluate(
     if "doc" not in frame.asked:
         read = None
     target = handler.target
-    items = each_of(handler.update)
-    if target is None and items is not None:
-        target = items.target
+    if target is None:
+        items = each_of(handler.update)
+        target = None if items is None else items.target
     return Evaluation(
         target=target,
         update=handler.update,

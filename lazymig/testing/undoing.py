@@ -24,10 +24,10 @@ from lazymig.raw.values import MISSING, is_array
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.testing.fields import field_at, plain
 from lazymig.testing.values import SCALARS, Strategy, Values, values_of_type
-from lazymig.updates.each import Each, each_of
+from lazymig.updates.each import Each
 from lazymig.updates.items import ANY_KEY
 from lazymig.updates.operators import OPERATORS
-from lazymig.updates.update import SET_STAGES, assignments, removed_paths
+from lazymig.updates.update import SET_STAGES, assignments, each_of, removed_paths
 
 __all__ = ["Old", "undo_some"]
 

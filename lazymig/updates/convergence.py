@@ -12,10 +12,10 @@ from lazymig.query.operators import parse
 from lazymig.query.tree import Node
 from lazymig.updates.after_items import after_items, ends_own_match
 from lazymig.updates.aftermath import after_operators
-from lazymig.updates.each import each_of
 from lazymig.updates.knowledge import Fact, ask
 from lazymig.updates.parents import Parents, Path, assumable
 from lazymig.updates.pipelines import after_pipeline
+from lazymig.updates.update import each_of
 
 __all__ = ["assumed_parents", "ends_match", "facts_after", "keeps_match", "leads_to"]
 
@@ -46,7 +46,7 @@ def ends_match(target: Target, update: Any, array_filters: Any = None) -> bool:
     document afterwards (a constant, a type, presence, absence), and the target is evaluated over
     that knowledge in three-valued logic.
     """
-    items = each_of(update)
+    items = each_of(update) if isinstance(update, list) else None
     if items is not None and ends_own_match(items, _tree_of(target)):
         return True
     return any(answer is False for answer, _ in _answers_after(target, update, array_filters))
@@ -108,7 +108,7 @@ def _facts_after(formula: Node, update: Any, array_filters: Any) -> Iterator[tup
 
     First without any assumption, then, if that may prove more, with all that can be assumed.
     """
-    items = each_of(update)
+    items = each_of(update) if isinstance(update, list) else None
     for assumed in (frozenset(), assumable(formula, update)):
         parents = Parents(formula, assumed)
         if items is not None:

@@ -10,7 +10,7 @@ from lazymig.updates.item_change import ItemChange
 from lazymig.updates.item_checks import check_change, mapping_given, path_parts
 from lazymig.updates.items import ANY_KEY, any_item, changed_items
 
-__all__ = ["Each", "each", "each_of"]
+__all__ = ["Each", "each"]
 
 # Operators that hold for an array on the way if they hold for one of its elements.
 _BY_ONE: Final = frozenset({"$eq", "$in", "$type", "$gt", "$gte", "$lt", "$lte"})
@@ -92,13 +92,6 @@ class Each(list[Mapping[str, Any]]):
 
     def __reduce__(self) -> Any:
         return Each, (self.parts, self.change)
-
-
-def each_of(update: Any) -> Each | None:
-    """Return an update as what `each` made of it; None: it is another one, or was changed since."""
-    if isinstance(update, Each) and len(update) == 1 and update[0] is update.stage:
-        return update
-    return None
 
 
 def _target(parts: tuple[str, ...], change: ItemChange) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from lazymig.query.operators import is_expression
 from lazymig.raw.encoding import ANY_UUID, ANY_VALUE
 from lazymig.raw.paths import model_path
 from lazymig.redaction import excerpt
-from lazymig.updates.each import each_of
+from lazymig.updates.each import Each
 from lazymig.updates.operators import OPERATORS
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "assignments",
     "check_update",
     "created_paths",
+    "each_of",
     "filter_identifiers",
     "filtered_paths",
     "named_paths",
@@ -271,6 +272,13 @@ def _names(names: Any) -> str:
 
 
 # --- Paths -----------------------------------------------------------------------------
+
+
+def each_of(update: Any) -> Each | None:
+    """Return an update as what `each` made of it; None: it is another one, or was changed since."""
+    if isinstance(update, Each) and len(update) == 1 and update[0] is update.stage:
+        return update
+    return None
 
 
 def written_paths(update: Any) -> frozenset[str] | None:

@@ -103,7 +103,7 @@ def test_judging_finds_the_rules_of_each_document() -> None:
 
 def test_what_cannot_be_judged_is_a_question() -> None:
     """A target that memory cannot judge is never guessed: it becomes a question for MongoDB."""
-    target = {"$expr": {"$gt": ["$a", "$b"]}, "c": {"$exists": False}}
+    target = {"$expr": {"$gt": [{"$abs": "$a"}, "$b"]}, "c": {"$exists": False}}
     plan = _plan_of(migration01__a=rule(target, {"$set": {"c": 1}}))
     certain, asked = plan.judge([{"_id": 1, "a": 2, "b": 1}, {"_id": 2, "c": 1}])
     assert (certain, _named(asked)) == ({}, {0: ["migration01__a"]})

@@ -20,10 +20,11 @@ from lazymig import each
 from lazymig.errors import UpdateQueryError
 from lazymig.query.matching import compile_judge, compile_query
 from lazymig.updates.convergence import assumed_parents, ends_match
-from lazymig.updates.each import Each, each_of
+from lazymig.updates.each import Each
 from lazymig.updates.update import (
     check_update,
     created_paths,
+    each_of,
     read_paths,
     removed_paths,
     written_paths,

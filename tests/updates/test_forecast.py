@@ -59,8 +59,8 @@ def _told(target: Raw, document: Raw, update: Any) -> bool | None:
         ({"a": 1}, {"a": [1]}, {"$push": {"b": 2}}, True),
         ({"a": {"$exists": True}}, {"a": 1}, [{"$set": {"b": "$a"}}], True),
         ({"a": {"$exists": True}}, {"a": 1}, [{"$set": {"a": "$b"}}], None),
-        ({"$expr": {"$gt": ["$a", 1]}}, {"a": 2}, {"$set": {"a": 0}}, None),
-        ({"$expr": {"$gt": ["$a", 1]}}, {"a": 2}, {"$set": {"b": 0}}, True),
+        ({"$expr": {"$gt": [{"$abs": "$a"}, 1]}}, {"a": 2}, {"$set": {"a": 0}}, None),
+        ({"$expr": {"$gt": [{"$abs": "$a"}, 1]}}, {"a": 2}, {"$set": {"b": 0}}, True),
         ({"a": {"$type": "string"}}, {"a": "x"}, {"$set": {"a": uuid.UUID(int=1)}}, None),
         (
             {"a": {"$gt": DAY}},
