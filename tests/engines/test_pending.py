@@ -12,7 +12,7 @@ from lazymig import LazyMigrationMixin
 from tests.support.commands import CommandLog
 from tests.support.handlers import copying, handler, model, rule
 
-READS = {"find", "getMore", "aggregate", "count"}
+READS = {"find", "getMore", "aggregate", "count", "listCollections"}
 
 
 def _unset(path: str) -> Any:
@@ -114,8 +114,8 @@ def test_a_migrated_collection_is_asked_once(
     migration = rules(_post(rules))
     command_log.clear()
     assert len(migration.get_deprecated()["deprecated"]) == 10
-    # One for the targets, one that shows that there is the collection, one for the quarantine.
-    assert command_log.names == ["find", "find", "find"]
+    # For the seals; the targets; whether there is the collection; the quarantine.
+    assert command_log.names == ["listCollections", "find", "find", "find"]
 
 
 def test_rules_that_only_the_server_can_judge_are_reported_too(
