@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from conformance.plugin import ADDRESS, MODE, OUTCOMES, PASSES
-from lazymig.testing.mongod import EmbeddedServer
+from lazymig.testing.mongod import EmbeddedServer, memory_folder
 
 _HOME = Path(__file__).resolve().parent.parent
 
@@ -47,7 +47,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def _outcomes_of(name: str, suite: Path, options: Sequence[str]) -> dict[str, str]:
     """The outcome of each test in one pass, on a server of its own."""
-    with tempfile.TemporaryDirectory() as folder, EmbeddedServer() as server:
+    own = EmbeddedServer(folder=memory_folder(), crash_safe=False)
+    with tempfile.TemporaryDirectory() as folder, own as server:
         results = Path(folder, "outcomes.json")
         address = server.uri.removeprefix("mongodb://").partition("/")[0]
         environment = {
