@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias, cast
 
-from bson import ObjectId
+from bson import DBRef, ObjectId
 
 from lazymig.query.checks import is_regex
 from lazymig.query.operators import LOGICAL, NEAR, parse
@@ -90,7 +90,9 @@ def _choices(leaf: Compare) -> Mapping[Hashable, Any] | None:
     if leaf.operator not in ("$eq", "$in"):
         return None
     values = [leaf.operand] if leaf.operator == "$eq" else leaf.operand
-    return None if any(map(is_regex, values)) else {identity(value): value for value in values}
+    if not _PLAIN.issuperset(map(type, values)) and any(map(is_regex, values)):
+        return None
+    return {identity(value): value for value in values}
 
 
 def presence(path: str, *, exists: bool = True) -> Clause:
@@ -309,11 +311,17 @@ def _items(part: Clause) -> Iterator[tuple[str, Any]]:
 
 
 def _side_by_side(first: Any, second: Any) -> dict[str, Any] | None:
-    """Join two conditions on one path, if they have no operator in common."""
+    """Join two conditions on one path: values, or what has no operator in common."""
+    if _is_value(first) and _is_value(second):
+        return {"$all": [first, second]}
     operators, others = _operators(first), _operators(second)
     if not operators.keys().isdisjoint(others) or not NEAR.isdisjoint((*operators, *others)):
         return None
     return {**operators, **others}
+
+
+def _is_value(condition: Any) -> bool:
+    return condition is not None and not isinstance(condition, (Mapping, DBRef))
 
 
 def _operators(condition: Any) -> Mapping[str, Any]:

@@ -29,7 +29,6 @@ __all__ = [
     "Or",
     "Path",
     "conjuncts",
-    "fingerprint",
     "identity",
     "is_expression",
     "is_reference",
@@ -169,32 +168,15 @@ def conjuncts(node: Node) -> Iterator[Node]:
         yield node
 
 
-def fingerprint(node: Node) -> Hashable:
-    """Return a value that is equal for nodes that ask the same; unequal may mean nothing.
-
-    Unlike `key` it takes values that are not known yet for different ones.
-    """
-    if isinstance(node, And):
-        return frozenset(map(fingerprint, conjuncts(node)))
-    if isinstance(node, Or):
-        return "or", frozenset(map(fingerprint, node.parts))
-    if isinstance(node, Not):
-        return "not", fingerprint(node.part)
-    if not isinstance(node, Compare):
-        return object()
-    try:
-        return node.path, node.operator, encoded(node.condition())
-    except (BSONError, ValueError):
-        return object()
-
-
 def identity(value: Any) -> Hashable:
-    """Return what only values have in common that are one to MongoDB."""
-    # Not by Python's equality, for which 1, 1.0 and True are one.
+    """Return what only values have in common that are one to MongoDB; of one it cannot take: none.
+
+    Not by Python's equality, for which 1, 1.0 and True are one.
+    """
     try:
         return encoded(value)
     except (BSONError, ValueError, TypeError, OverflowError, RecursionError):
-        return id(value)
+        return object()
 
 
 def is_expression(value: Any) -> bool:

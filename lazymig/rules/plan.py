@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from lazymig.query.joining import all_of, any_of
+from lazymig.query.operators import parse
+from lazymig.query.tree import And, Node
 from lazymig.raw.paths import overlaps
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.dependencies import footprint_of, with_dependencies
@@ -72,6 +74,13 @@ class Plan:
     def query_of(self, rule: BoundRule) -> dict[str, Any]:
         """The query for the documents that a rule with a target has to change."""
         return all_of(self.class_filter, rule.target)
+
+    def tree_of(self, rule: BoundRule) -> Node | None:
+        """The tree of `query_of`, where the rule's target was parsed when it was bound."""
+        if rule.matcher is None:
+            return None
+        tree = rule.matcher.tree
+        return And((parse(self.class_filter), tree)) if self.class_filter else tree
 
     def query_of_any(self, rules: Sequence[BoundRule]) -> dict[str, Any]:
         """The query for the documents that one of these rules, all with targets, has to change."""

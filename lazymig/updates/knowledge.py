@@ -15,9 +15,10 @@ from typing import Any, Final, TypeAlias
 from bson import Decimal128, Int64, ObjectId, Timestamp
 
 from lazymig.query.checks import own_bracket
+from lazymig.query.clauses import reduced
 from lazymig.query.operators import OPERATORS, comparands
 from lazymig.query.predicates import at_path, test_of
-from lazymig.query.tree import And, Compare, Denial, Node, Not, Or, conjuncts, fingerprint
+from lazymig.query.tree import And, Compare, Denial, Node, Not, Or, conjuncts, identity
 from lazymig.raw.encoding import ANY_VALUE, as_read_back
 from lazymig.raw.values import (
     ARRAY,
@@ -374,8 +375,8 @@ def _ask_each(fact: Each, path: tuple[str, ...], leaf: Compare) -> bool | None:
 
 def _implies(stronger: Node, weaker: Node) -> bool:
     """Return whether each conjunct of `weaker` is one of `stronger`."""
-    given = {fingerprint(part) for part in conjuncts(stronger)}
-    return given >= {fingerprint(part) for part in conjuncts(weaker)}
+    given = {reduced(part).key for part in conjuncts(stronger)}
+    return given >= {reduced(part).key for part in conjuncts(weaker)}
 
 
 def _ask_holds(fact: Holds, path: tuple[str, ...], leaf: Compare) -> bool | None:
@@ -430,11 +431,5 @@ def _lacks_values(fact: Lacks, values: Sequence[Any]) -> bool:
         return False
     if others:
         return False  # they leave some of the values where they are
-    lacked = set(map(_fingerprint_of_value, comparands(first)))
-    return all(
-        bracket(value) != REGEX and _fingerprint_of_value(value) in lacked for value in values
-    )
-
-
-def _fingerprint_of_value(value: Any) -> Any:
-    return fingerprint(Compare((), "$eq", value))
+    lacked = set(map(identity, comparands(first)))
+    return all(bracket(value) != REGEX and identity(value) in lacked for value in values)

@@ -223,7 +223,7 @@ def _rewrites(family: Family, *, expressions: bool) -> Rewrites | None:
     asked = False
     for chain, plan in enumerate(plans):
         for rule in plan.starting:
-            own = steps_of(rule, plan.query_of(rule))
+            own = steps_of(rule, plan.query_of(rule), tree=plan.tree_of(rule))
             if asks_expressions(own) and not expressions:
                 own = (opaque_step(rule.name, plan.query_of(rule), rule.writes),)
             footprint = footprint_of(rule, plan.class_filter, chain)

@@ -260,14 +260,21 @@ def _updated_operator(clause: Opaque, step: Step) -> Clause:
             return _asked(over_effects(clause.value, step.effects), path, step)
         except NoExpression:
             pass
-    reason = f"is in no query: {clause.problem}" if clause.problem else ""
-    raise CannotRewrite(step.name, path, reason or f"is read by {clause.name}")
+    raise CannotRewrite(step.name, path, _reason(clause))
 
 
 def _asked(expression: Expression, path: str, step: Step) -> Clause:
     if depth_of(expression) > _DEEPEST_EXPRESSION:
         raise CannotRewrite(step.name, path, "takes too deep an expression on stored documents")
     return read({"$expr": expression})
+
+
+def _reason(clause: Opaque) -> str:
+    if clause.problem:
+        return f"is in no query: {clause.problem}"
+    if clause.name.startswith("$"):
+        return f"is read by {clause.name}"
+    return "is asked what only MongoDB can judge"
 
 
 def _updated_leaf(clause: Leaf, step: Step) -> Clause:

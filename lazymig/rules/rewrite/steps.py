@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lazymig.query.clauses import TRUE, Clause, read
+from lazymig.query.clauses import TRUE, Clause, read, reduced
 from lazymig.query.context import simplified
 from lazymig.query.joining import all_of
 from lazymig.query.matching import compile_query
@@ -97,6 +97,7 @@ def compile_steps(
     update: Any,
     array_filters: Any = None,
     *,
+    tree: Node | None = None,
     writes: frozenset[str] | None = None,
 ) -> tuple[Step, ...]:
     """Return a static rule as `rewrite` takes it.
@@ -105,17 +106,18 @@ def compile_steps(
     or computed by operators of which it is known when they raise; anything else is opaque: a query
     that reads its paths is refused. Nothing is raised, and nothing is changed.
 
+    :param tree: that of the target, where it is parsed and its operands are checked already.
     :param writes: the only paths whose values may change, where the update says less.
     :return: two steps where what is left is known only for some of the target's documents: these,
         and the others, for which it is opaque.
     """
     try:
-        tree = compile_query(target).tree
+        tree = tree or compile_query(target).tree
         check_update(update, array_filters)
     except ValueError:
         return (opaque_step(name, None, None),)
     if isinstance(update, Mapping):
-        return (_step(name, target, _operator_effects(tree, update)),)
+        return (_step(name, target, _operator_effects(tree, update), asked=reduced(tree)),)
     found = piped(tree, update)
     if found is None:
         return (opaque_step(name, target, writes),)
@@ -176,12 +178,17 @@ def step_of(rule: BoundRule, target: Mapping[str, Any], collection: Any = None) 
 
 
 def steps_of(
-    rule: BoundRule, target: Mapping[str, Any], collection: Any = None
+    rule: BoundRule,
+    target: Mapping[str, Any],
+    collection: Any = None,
+    *,
+    tree: Node | None = None,
 ) -> tuple[Step, ...]:
     """The steps of a rule; two where what it leaves is known for some of its documents only.
 
     :param target: the query for the documents that the rule concerns.
     :param collection: the PyMongo collection, where the rule may ask for it.
+    :param tree: the tree of `target`; it is parsed if that is not given.
     :raises Exception: whatever a static rule raises.
     """
     translation: Translation | None = getattr(rule, "translation", None)
@@ -194,7 +201,12 @@ def steps_of(
         # A value such as the present time: what it will be is not known yet.
         return (opaque_step(rule.name, target, rule.writes),)
     return compile_steps(
-        rule.name, target, evaluation.update, evaluation.array_filters, writes=rule.writes
+        rule.name,
+        target,
+        evaluation.update,
+        evaluation.array_filters,
+        tree=tree,
+        writes=rule.writes,
     )
 
 
@@ -215,7 +227,10 @@ def _step(
     target: Mapping[str, Any] | None,
     effects: Mapping[str, Effect] | None,
     writes: frozenset[str] | None = None,
+    *,
+    asked: Clause | None = None,
 ) -> Step:
-    condition = TRUE if target is None else simplified(read(target))
+    if asked is None:
+        asked = TRUE if target is None else read(target)
     roots = frozenset(path.partition(".")[0] for path in effects or ())
-    return Step(name, target, condition, effects, roots, writes)
+    return Step(name, target, simplified(asked), effects, roots, writes)
