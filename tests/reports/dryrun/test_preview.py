@@ -37,6 +37,7 @@ from lazymig.reports.dryrun.preview import PreviewReport, QueryPlan, preview_of
 from tests.support.commands import CommandLog
 from tests.support.handlers import ADD_ENABLED, copying, handler, model, rule
 from tests.support.server import CLIENT_OPTIONS, quick_server
+from tests.support.translations import translate_by_name
 
 FIELDS: dict[str, Any] = {
     "enabled": BooleanField(),
@@ -634,9 +635,10 @@ def test_nobody_is_told_of_the_copies(any_db: Database[Any]) -> None:
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("kind", ["static", "dynamic"])
 def test_an_interrupted_preview_drops_its_copies(
-    any_db: Database[Any], interruption: Any, kind: str
+    any_db: Database[Any], interruption: Any, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C in the middle of a preview leaves no scratch collection behind."""
+    translate_by_name(monkeypatch)
     any_db["post"].insert_many([{"_id": number, "n": 1} for number in range(3)])
     seen: list[list[str]] = []
 
@@ -1021,6 +1023,9 @@ def test_the_report_is_json(mongoengine_db: Database[Any]) -> None:
             "--create -m tests.support.handlers:Post ends that",
         },
         "problems": [],
+        "form": "static",
+        "left_to_python": None,
+        "in_python": None,
     }
 
 
