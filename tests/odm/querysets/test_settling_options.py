@@ -291,7 +291,7 @@ def test_what_looks_for_old_documents_is_one_find(
     assert first["projection"] == {"_id": 1}
     assert first["limit"] == 10_001
     assert (first["comment"], first["maxTimeMS"]) == ("mine", 5000)
-    assert first["filter"] == {"name": "x", "enabled": {"$exists": False}}
+    assert first["filter"] == {"name": "x", "enabled": {"$exists": False, "$eq": None}}
     assert second["sort"] == {"enabled": 1}
 
 
