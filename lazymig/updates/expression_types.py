@@ -13,9 +13,12 @@ __all__ = [
     "ALL",
     "ARRAY",
     "CONVERSIONS",
+    "CONVERTED",
     "NOTHING",
+    "NULL_OF_NULL",
     "NUMBER",
     "OBJECT",
+    "RESULTS",
     "STRICT",
     "STRING",
     "CannotTell",
@@ -92,7 +95,7 @@ def types_of(expression: Expression, known: Known) -> Types:
     if row is not None:
         of_nothing = any(types_of(one, known) & NOTHING for one in arguments(argument))
         return row[1] if of_nothing or "null" not in row[1] else row[1] - {"null"}
-    return _RESULTS.get(operator, ALL)
+    return RESULTS.get(operator, ALL)
 
 
 def refined(known: Known, condition: Expression, *, holds: bool) -> Known:
@@ -216,12 +219,57 @@ def _strict() -> Iterator[tuple[str, tuple[Types, Types]]]:
 
 STRICT: Final = dict(_strict())
 
-_RESULTS: Final[Mapping[str, Types]] = {
-    **dict.fromkeys(("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$not", "$and", "$or"), _BOOL),
-    **dict.fromkeys(("$isArray", "$isNumber", "$in"), _BOOL),
-    "$type": STRING,
-    "$cmp": _types("int"),
-    **dict.fromkeys(("$map", "$filter", "$split", "$slice"), ARRAY | {"null"}),
-    **dict.fromkeys(("$trim", "$ltrim", "$rtrim"), STRING | {"null"}),
-    **dict.fromkeys(("$divide", "$mod", "$round", "$trunc"), NUMBER | {"null"}),
+
+def _results() -> Iterator[tuple[str, Types]]:
+    # What expressions give that never give nothing; null is what most of them make of a missing
+    # input. From the operators' reference in the MongoDB manual, checked on 6.0.
+    for types, operators in (
+        ("string", "$toLower $toUpper $type $substr $substrBytes $substrCP"),
+        ("string null", "$concat $toString $trim $ltrim $rtrim $replaceOne $replaceAll"),
+        ("string null", "$dateToString"),
+        ("int", "$size $cmp $strcasecmp $strLenCP $strLenBytes"),
+        ("int null", "$toInt $indexOfArray $indexOfBytes $indexOfCP $binarySize $bsonSize"),
+        ("int null", "$year $month $week $dayOfMonth $dayOfWeek $dayOfYear $hour $minute $second"),
+        ("int null", "$millisecond $isoWeek $isoDayOfWeek"),
+        ("long null", "$toLong $isoWeekYear $dateDiff $tsSecond $tsIncrement"),
+        ("double null", "$toDouble"),
+        ("decimal null", "$toDecimal"),
+        ("int long double decimal", "$sum"),
+        ("double decimal null", "$avg"),
+        ("int long double decimal null", "$multiply $divide $mod $abs $ceil $floor $round $trunc"),
+        ("int long double decimal null", "$pow $exp $sqrt $ln $log $log10"),
+        ("int long double decimal date null", "$add $subtract"),
+        ("bool", "$eq $ne $gt $gte $lt $lte $and $or $not $in $isNumber $isArray $regexMatch"),
+        ("bool", "$allElementsTrue $anyElementTrue $setEquals $setIsSubset"),
+        ("bool null", "$toBool"),
+        ("date null", "$toDate $dateFromString $dateFromParts $dateAdd $dateSubtract $dateTrunc"),
+        ("objectId null", "$toObjectId"),
+        ("object null", "$arrayToObject $dateToParts $regexFind"),
+        ("array", "$range $regexFindAll"),
+        ("array null", "$split $map $filter $concatArrays $setUnion $reverseArray $objectToArray"),
+        ("array null", "$setDifference $setIntersection $slice $sortArray $zip"),
+    ):
+        for operator in operators.split():
+            yield operator, _types(types)
+
+
+RESULTS: Final = dict(_results())
+
+# These give null for null and for nothing only; numbers and dates of the wrong kind are refused.
+NULL_OF_NULL: Final = frozenset(
+    {
+        *("$concat", "$toString", "$trim", "$ltrim", "$rtrim", "$replaceOne", "$replaceAll"),
+        *("$split", "$toInt", "$toLong", "$toDouble", "$toDecimal", "$toBool", "$toDate"),
+        *("$toObjectId", "$multiply", "$divide", "$mod", "$abs", "$ceil", "$floor", "$round"),
+        *("$trunc", "$add", "$subtract", "$pow", "$filter", "$concatArrays"),
+        *("$reverseArray", "$objectToArray", "$arrayToObject", "$setUnion", "$setDifference"),
+        *("$setIntersection", "$sortArray", "$year", "$month", "$dayOfMonth", "$hour"),
+    }
+)
+
+# What `$convert` gives, by the name or the number of a type.
+CONVERTED: Final[Mapping[Any, str]] = {
+    key: name
+    for name in ("double", "string", "objectId", "bool", "date", "int", "long", "decimal")
+    for key in (name, TYPE_ALIASES[name])
 }

@@ -6,15 +6,15 @@ documents. Updates of operators are read in `aftermath`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from lazymig.query.operators import is_expression
 from lazymig.query.tree import And
 from lazymig.raw.encoding import ANY_VALUE, AnyValue
-from lazymig.raw.values import TYPE_ALIASES
 from lazymig.updates.entries import keys_left_out
+from lazymig.updates.expression_types import CONVERTED, NULL_OF_NULL, RESULTS
 from lazymig.updates.knowledge import (
     ABSENT,
     ARRAY_TYPE,
@@ -177,7 +177,7 @@ def _express(expression: Any, state: _Stages) -> Fact:
 
 def _result_of(operator: str, argument: Any, state: _Stages) -> Fact:
     """Return what an operator gives of which the types of its results are known."""
-    types = _RESULTS.get(operator)
+    types = RESULTS.get(operator)
     if operator in ("$convert", "$dateFromString"):
         return _converted(types, argument, state)
     if operator == "$let" and isinstance(argument, Mapping):
@@ -189,7 +189,7 @@ def _result_of(operator: str, argument: Any, state: _Stages) -> Fact:
         return _express(argument.get("in"), inner)
     if types is None:
         return UNKNOWN
-    if operator in _NULL_OF_NULL and all(_is_never_null(one, state) for one in _inputs(argument)):
+    if operator in NULL_OF_NULL and all(_is_never_null(one, state) for one in _inputs(argument)):
         types -= {"null"}
     return Typed(types)
 
@@ -328,7 +328,7 @@ def _converted(types: frozenset[str] | None, argument: Any, state: _Stages) -> F
         return UNKNOWN
     if types is None:
         wanted = argument.get("to")
-        name = _CONVERSIONS.get(wanted) if isinstance(wanted, (str, int)) else None
+        name = CONVERTED.get(wanted) if isinstance(wanted, (str, int)) else None
         if name is None:
             return UNKNOWN
         types = frozenset({name, "null"})
@@ -393,59 +393,4 @@ _VARIABLES: Final[Mapping[str, Fact]] = {
     "$$CLUSTER_TIME": Typed(frozenset({"timestamp"})),
     "$$ROOT": _OBJECT,
     "$$CURRENT": _OBJECT,
-}
-
-
-def _results() -> Iterator[tuple[str, frozenset[str]]]:
-    # What expressions give that never give nothing; null is what most of them make of a missing
-    # input. From the operators' reference in the MongoDB manual, checked on 6.0.
-    for types, operators in (
-        ("string", "$toLower $toUpper $type $substr $substrBytes $substrCP"),
-        ("string null", "$concat $toString $trim $ltrim $rtrim $replaceOne $replaceAll"),
-        ("string null", "$dateToString"),
-        ("int", "$size $cmp $strcasecmp $strLenCP $strLenBytes"),
-        ("int null", "$toInt $indexOfArray $indexOfBytes $indexOfCP $binarySize $bsonSize"),
-        ("int null", "$year $month $week $dayOfMonth $dayOfWeek $dayOfYear $hour $minute $second"),
-        ("int null", "$millisecond $isoWeek $isoDayOfWeek"),
-        ("long null", "$toLong $isoWeekYear $dateDiff $tsSecond $tsIncrement"),
-        ("double null", "$toDouble"),
-        ("decimal null", "$toDecimal"),
-        ("int long double decimal", "$sum"),
-        ("double decimal null", "$avg"),
-        ("int long double decimal null", "$multiply $divide $mod $abs $ceil $floor $round $trunc"),
-        ("int long double decimal null", "$pow $exp $sqrt $ln $log $log10"),
-        ("int long double decimal date null", "$add $subtract"),
-        ("bool", "$eq $ne $gt $gte $lt $lte $and $or $not $in $isNumber $isArray $regexMatch"),
-        ("bool", "$allElementsTrue $anyElementTrue $setEquals $setIsSubset"),
-        ("bool null", "$toBool"),
-        ("date null", "$toDate $dateFromString $dateFromParts $dateAdd $dateSubtract $dateTrunc"),
-        ("objectId null", "$toObjectId"),
-        ("object null", "$arrayToObject $dateToParts $regexFind"),
-        ("array", "$range $regexFindAll"),
-        ("array null", "$split $filter $concatArrays $setUnion $reverseArray $objectToArray"),
-        ("array null", "$setDifference $setIntersection $slice $sortArray $zip"),
-    ):
-        for operator in operators.split():
-            yield operator, frozenset(types.split())
-
-
-_RESULTS: Final = dict(_results())
-
-# These give null for null and for nothing only; numbers and dates of the wrong kind are refused.
-_NULL_OF_NULL: Final = frozenset(
-    {
-        *("$concat", "$toString", "$trim", "$ltrim", "$rtrim", "$replaceOne", "$replaceAll"),
-        *("$split", "$toInt", "$toLong", "$toDouble", "$toDecimal", "$toBool", "$toDate"),
-        *("$toObjectId", "$multiply", "$divide", "$mod", "$abs", "$ceil", "$floor", "$round"),
-        *("$trunc", "$add", "$subtract", "$pow", "$filter", "$concatArrays"),
-        *("$reverseArray", "$objectToArray", "$arrayToObject", "$setUnion", "$setDifference"),
-        *("$setIntersection", "$sortArray", "$year", "$month", "$dayOfMonth", "$hour"),
-    }
-)
-
-# What `$convert` gives, by the name or the number of a type.
-_CONVERSIONS: Final[Mapping[Any, str]] = {
-    key: name
-    for name in ("double", "string", "objectId", "bool", "date", "int", "long", "decimal")
-    for key in (name, TYPE_ALIASES[name])
 }
