@@ -54,7 +54,8 @@ class Piped:
 
     def _removal(self, path: str) -> Effect:
         if "." in path and any(
-            each == path or each.startswith(f"{path}.") for each in self.effects
+            effect is not ABSENT and (each == path or each.startswith(f"{path}."))
+            for each, effect in self.effects.items()
         ):
             # An earlier stage has brought its parents into being, which stay.
             return Computed("$$REMOVE")

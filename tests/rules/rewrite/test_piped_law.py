@@ -143,6 +143,6 @@ def test_a_query_sees_through_pipelines(scratch: Database[Raw]) -> None:
             seen["found"] += rewritten is not query and bool(expected)
 
     holds()
-    assert seen["computed"] >= EXAMPLES
-    assert seen["copied"] >= EXAMPLES // 2
-    assert seen["found"] >= EXAMPLES // 2
+    assert seen["computed"] >= EXAMPLES // 4
+    assert seen["copied"] >= EXAMPLES // 20
+    assert seen["found"] >= EXAMPLES // 10

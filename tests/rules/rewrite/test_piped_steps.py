@@ -69,6 +69,14 @@ def test_only_documents_of_the_target_are_computed_for() -> None:
     assert [first, second] == [OLD, {"a": 2, "done": {"$exists": True}}]
 
 
+def test_what_is_removed_twice_brings_no_parent_into_being() -> None:
+    """To remove a path again changes nothing; one that was written before has a parent."""
+    exact, _ = compile_steps("rule", OLD, [{"$unset": "a.b"}, {"$unset": "a.b"}])
+    assert exact.effects == {"a.b": ABSENT}
+    exact, _ = compile_steps("rule", OLD, [{"$set": {"a.b": 1}}, {"$unset": "a.b"}])
+    assert isinstance((exact.effects or {})["a.b"], Computed)
+
+
 def test_a_dotted_path_leaves_arrays_to_the_remainder() -> None:
     """Where a stage would write each element of an array, what it leaves is not known."""
     exact, remainder = compile_steps("rule", OLD, [{"$set": {"a.b": 1}}])
