@@ -261,3 +261,43 @@ def test_other_classes_of_the_collection_are_passed_over(
     assert model.objects(__raw__={"address.zip": ""}, _cls=concerned).count() == 1
 
     assert _examined(monitored_db, command_log, "animal") <= 250
+
+
+def test_many_indexes_beside_the_class_hide_none(monitored_db: Any, command_log: Any) -> None:
+    """The indexes of a model with subclasses begin with `_cls`; those of its rules are found."""
+    names = "abcdefgh"
+
+    class Named(LazyMigrationMixin, Document):
+        email = StringField()
+        age = IntField()
+        meta = {
+            "collection": "named",
+            "allow_inheritance": True,
+            "indexes": ["email", "age", *names],
+        }
+        migration_handler = type(
+            "NamedRules",
+            (DocumentMigration,),
+            {
+                name: vars(Rules)[name]
+                for name in ("migration01__rename", "migration03__retype", "migration05__class")
+            },
+        )
+        locals().update({name: IntField() for name in names})
+
+    class Sub(Named):
+        pass
+
+    monitored_db["named"].insert_many(
+        [{"_cls": "Named", "email": f"m{n}", "age": n} for n in range(STORED)]
+    )
+    Named.ensure_indexes()
+    Named.migration_handler(Named).create_rule_indexes()
+    command_log.clear()
+
+    assert Named.objects.get(email="m3").age == 3
+    assert Named.objects(email="m3", age=3).count() == 1
+    assert Named.objects(email="m3").update(set__email="m4") == 1
+    assert Named.objects(age=STORED - 1).delete() == 1
+
+    assert _examined(monitored_db, command_log, "named") <= 5
