@@ -71,9 +71,11 @@ def how_to_translate(left: LeftToPython) -> str | None:
 
 
 def operator_for(left: LeftToPython) -> str | None:
-    """Return what pipelines have in the place of a function that is left to Python, if anything."""
-    found = (_IN_PIPELINES[name] for name in _called(left.expression) if name in _IN_PIPELINES)
-    return next(found, None)
+    """Return what pipelines have in the place of a function that is left to Python, if anything.
+
+    What the function is given may come from one that pipelines have: that is not what is missing.
+    """
+    return _IN_PIPELINES.get(next(_called(left.expression), ""))
 
 
 def _called(expression: str) -> Iterator[str]:
@@ -128,7 +130,10 @@ def how_to_converge(rule: BoundRule) -> str:
     if items is not None and rule.target != items.target:
         return f"set no self.target, as each() brings its own: {items.target}"
     if items is not None:
-        return "let the update change what its where asks for"
+        return (
+            "let the update change what its where asks for, and give what it sets or adds a value "
+            "where the path that it comes from is missing: {'$ifNull': ['$path', None]}"
+        )
     operators = {named.operator for named in rule.named_paths}
     removed = sorted(
         named.path

@@ -179,3 +179,10 @@ def test_the_other_form_goes_by_what_is_called(expression: str, advice: str | No
     """The advice names what a pipeline has for the outermost function that it has something for."""
     found = how_to_translate(LeftToPython(expression, 1, "so"))
     assert found is None if advice is None else found is not None and advice in found
+
+
+def test_no_operator_is_proposed_for_a_part() -> None:
+    """What the server lacks is the outer function; that it has the inner one is of no use."""
+    left = LeftToPython("re.sub('x', '-', self.doc['name'].lower())", 3, "calls sub")
+    assert how_to_translate(left) is None
+    assert "$toLower" in (how_to_translate(LeftToPython("name.lower()", 3, "depends")) or "")
