@@ -383,9 +383,12 @@ def refresh_seals(*models: Any) -> None:
     seconds. To be called where an application begins, so that its first operations know.
 
     :param models: document classes with the mixin.
+    :raises TypeError: one of them is none.
     :raises pymongo.errors.PyMongoError: the connection, or the right to list collections.
     """
     for model in models:
+        if not hasattr(model, "_get_db"):
+            raise TypeError(f"{model!r} is no document class")
         _watch.refresh(untouched_collection(model))
 
 

@@ -68,6 +68,7 @@ def seal_rules(
     :raises pymongo.errors.PyMongoError: the connection, or the rights to read.
     """
     check_no_transaction(plan.model_name, "seal")
+    _check_names(names)
     rules = _named(plan, names)
     return _Sealing(collection, plan, rules, journal).run()
 
@@ -86,6 +87,7 @@ def unseal_rules(
     :raises pymongo.errors.PyMongoError: the connection.
     """
     check_no_transaction(plan.model_name, "unseal")
+    _check_names(names)
     validator = _validator_of(collection)
     wanted = [
         seal
@@ -131,6 +133,11 @@ def seals_in(collection: Collection[Any], plan: Plan) -> SealReport:
 
 def _is_named(seal: Seal, model: str, names: Sequence[str]) -> bool:
     return seal.name in names or (seal.model == model and seal.rule in names)
+
+
+def _check_names(names: Any) -> None:
+    if isinstance(names, str):
+        raise RunOptionError(f"is the text {names!r}; give a list of names", option="rules")
 
 
 def _named(plan: Plan, names: Sequence[str] | None) -> list[BoundRule]:

@@ -518,3 +518,9 @@ def test_an_upsert_names_its_class_where_all_is_sealed(posts):
     assert {each["_id"]: each.get("_cls") for each in stored(posts)} == dict.fromkeys(
         (7, 8, 9), "Post"
     )
+
+
+def test_seals_of_what_is_no_document_class() -> None:
+    """Who asks for the seals of something else is told so."""
+    with pytest.raises(TypeError, match=r"'shop\.User' is no document class"):
+        refresh_seals("shop.User")

@@ -352,6 +352,9 @@ def test_a_wrong_name_is_an_error(posts):
         seal(post, rules=["migration09__x"])
     with pytest.raises(RunOptionError, match="not sealed in"):
         unseal(post, rules=["migration01__rename"])
+    for call in (seal, unseal):
+        with pytest.raises(RunOptionError, match=r"rules: is the text 'migration01__rename'"):
+            call(post, rules="migration01__rename")
 
 
 def test_rules_are_chosen_by_name(posts):
