@@ -74,6 +74,7 @@ def _show(output: Output, found: IndexesOfModel) -> None:
         ],
         right=(3,),
     )
-    for each in found["indexes"]:
-        if each.reason is not None:
-            output.indented(f"{each.rule}: {each.reason}", 2, "yellow")
+    said = [each for each in found["indexes"] if each.reason is not None]
+    # A rule has an index for each branch of its target, often with the same reason.
+    for reason in dict.fromkeys(f"{each.rule}: {each.reason}" for each in said):
+        output.indented(reason, 2, "yellow")

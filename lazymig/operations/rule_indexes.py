@@ -36,8 +36,8 @@ _NOT_FOUND: Final = frozenset({26, 27})
 _REMEDIES: Final[Mapping[int | None, str]] = {
     UNAUTHORIZED: "give the user the right createIndex, of the role readWrite or dbAdmin, or let "
     "somebody call it who has that",
-    67: "drop an index that nobody needs, as a collection has 64 at most; servers before 6.0 take "
-    "no $in or $or in a filter, and find what is old without this index",
+    67: "if it has 64 indexes, which is the most, drop one that nobody needs; servers before 6.0 "
+    "take no $in or $or in a filter, and find what is old without this index",
     85: "drop the index that is in the way, or leave this one out",
     86: "drop the index that is in the way, or leave this one out",
     171: "there are arrays in two of its paths; name one of them alone in the target",
