@@ -25,7 +25,7 @@ def rule(target: Any, update: Any, array_filters: Any = None) -> Callable[[Any],
 
 
 def copying(source: str, goal: str) -> Callable[[Any], None]:
-    """A computed rule method: the field `goal` is made of the field `source` where it is missing."""
+    """A computed rule method: the field `goal` is made of the field `source` where missing."""
 
     def method(self: Any) -> None:
         self.target = {goal: {"$exists": False}, source: {"$exists": True}}
