@@ -118,7 +118,7 @@ def test_a_check_says_what_settles(mongoengine_db: Database[Any]) -> None:
     _fill(mongoengine_db)
     post = _post(**RULES)
     (problem,) = check_documents(post).problems
-    assert problem.startswith(f"migration04__day: {SAID}")
+    assert problem.startswith(f"Post.migration04__day: {SAID}")
     post.migration_handler(post).migrate_pending()
     assert check_documents(post).problems == ()
 
