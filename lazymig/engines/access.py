@@ -21,7 +21,7 @@ from pymongo.mongo_client import MongoClient
 from pymongo.read_concern import ReadConcern
 
 from lazymig.engines.driver_errors import is_away
-from lazymig.query.indexable import indexable
+from lazymig.query.indexable import branched, indexable
 from lazymig.query.joining import all_of
 from lazymig.raw.elements import (
     StoredValue,
@@ -138,7 +138,7 @@ def unhurried(collection: Collection[Any]) -> Collection[Any]:
 
 def indexable_in(collection: Collection[Any], query: Raw) -> Raw:
     """A query that finds the same in a collection, worded for the indexes of the rules."""
-    return indexable(query, types=not is_mongomock(collection))
+    return branched(indexable(query, types=not is_mongomock(collection)))
 
 
 def compared(operator: str, document_id: Any) -> Raw:

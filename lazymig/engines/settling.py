@@ -23,6 +23,7 @@ from lazymig.engines.reading.labelled import labelled
 from lazymig.engines.store import Store
 from lazymig.errors import MigrationError, MigrationFailed
 from lazymig.query.collations import coarsened, has_text
+from lazymig.query.indexable import branched
 from lazymig.query.joining import any_of
 from lazymig.query.operators import NEAR
 from lazymig.raw.encoding import ANY_UUID
@@ -39,6 +40,9 @@ _BATCH_BYTES = 1_000_000
 
 # `_id`s that are asked about at once.
 _ASKED = 1000
+
+# The branches for old documents into each of which a query comes.
+_MOST_BRANCHES: Final = 10
 
 # What MongoDB takes in no `$or`, or only beside branches that have indexes.
 _ALONE: Final = frozenset({*NEAR, "$text"})
@@ -92,7 +96,7 @@ def find_old(
         most = 0 if limit is None else limit + 1
         if search.collation is None or not has_text(old):
             batches: Iterable[Iterable[Any]] = [
-                search.find(collection, all_of(query, old), limit=most)
+                search.find(collection, _old_among(query, old), limit=most)
             ]
         else:
             # The query is asked under the collation of the operation, the targets never are.
@@ -103,6 +107,28 @@ def find_old(
             if limit is not None and len(found) > limit:
                 return found
     return found
+
+
+def _old_among(query: Raw, old: Raw) -> Raw:
+    """What is old of a query; where targets name classes, by branches that are planned alone."""
+    branches = _branches(old)
+    named = all("_cls" in branch for branch in branches)
+    if not 1 < len(branches) <= _MOST_BRANCHES or not named or _stands_alone(query):
+        return all_of(query, old)
+    return any_of([_of_query(branch, query) for branch in branches])
+
+
+def _branches(query: Raw) -> list[Raw]:
+    parts = branched(query)
+    if parts.keys() != {"$or"}:
+        return [query]
+    return [branch for part in parts["$or"] for branch in _branches(part)]
+
+
+def _of_query(branch: Raw, query: Raw) -> Raw:
+    if query.get("_cls") == branch["_cls"]:
+        query = {name: value for name, value in query.items() if name != "_cls"}
+    return all_of(branch, query)
 
 
 def _together(queries: Sequence[Raw]) -> Sequence[Raw]:

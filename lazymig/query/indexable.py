@@ -16,7 +16,7 @@ from bson import ObjectId
 from lazymig.query.operators import is_expression, wants_presence
 from lazymig.raw.values import TYPE_ALIASES, TYPE_NAMES
 
-__all__ = ["indexable", "worded_paths"]
+__all__ = ["branched", "indexable", "worded_paths"]
 
 _NUMBERS: Final = frozenset({"double", "int", "long", "decimal"})
 
@@ -47,6 +47,24 @@ def indexable(
     :return: the same object if there is nothing to say.
     """
     return _Wording(paths, by_class=by_class, types=types).query(query, None)
+
+
+def branched(query: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a query that finds the same documents by an `$or` alone, if its branches have classes.
+
+    MongoDB plans each branch by itself where there is nothing beside an `$or`. Otherwise it tries
+    ten choices of indexes for the branches, and for a branch with a condition on `_cls` every index
+    that begins with it is a choice. Not for a sorted query: an index that gives the order may need
+    the condition on `_cls` beside the `$or`.
+
+    :param query: as `indexable` has worded it.
+    :return: the same object if that cannot be said.
+    """
+    classes, parts = query.get("_cls"), query.get("$or")
+    if len(query) != 2 or not isinstance(parts, list) or not _names_classes(classes):
+        return query
+    given = [isinstance(part, Mapping) and part.get("_cls") == classes for part in parts]
+    return {"$or": parts} if all(given) else query
 
 
 def worded_paths(query: Mapping[str, Any]) -> frozenset[str]:

@@ -14,8 +14,10 @@ from lazymig.engines.access import all_of
 from lazymig.odm.querysets.explaining import explained_plans, explained_rules
 from lazymig.odm.querysets.joining import NOTHING_PENDING
 from lazymig.odm.querysets.options import OptionsQuerySet
+from lazymig.odm.querysets.rewrites import RewrittenFilter
 from lazymig.odm.querysets.settling import sorted_paths
 from lazymig.query.aggregations import aggregated_paths, leading_match
+from lazymig.query.indexable import branched
 from lazymig.query.positional import is_positional_update
 
 __all__ = ["SeeThroughQuerySet", "is_positional", "update_refusals"]
@@ -48,14 +50,15 @@ class SeeThroughQuerySet(OptionsQuerySet):
             return NOTHING_PENDING
         query = super()._query
         rewritten = self._lazymig_filter(query, rewrites)
+        sent = self._lazymig_sent(rewritten)
         names = ", ".join(rewrites.names(range(len(rewrites.rules))))
         lines = [f"Rules that queries see through: {names}."]
         if rewritten.query is query and not rewritten.unseen:
             lines.append(f"None concerns this filter, which is sent as it is: {query!r}")
         else:
-            lines.append(f"The filter {query!r} is sent as {dict(rewritten.query)!r}.")
+            lines.append(f"The filter {query!r} is sent as {dict(sent)!r}.")
         collection = self._lazymig_read_collection()
-        lines.extend(explained_plans(collection, rewritten.query, self._lazymig_ordered()))
+        lines.extend(explained_plans(collection, sent, self._lazymig_ordered()))
         reasons = [str(reason) for reason in rewritten.unseen]
         needs = self._lazymig_needs_of_filter(rewritten)
         for need, verb in (
@@ -89,7 +92,12 @@ class SeeThroughQuerySet(OptionsQuerySet):
             self._lazymig_bring_up(query, rewrites, ())
         if self._lazymig_refused is not None:
             return all_of(rewritten.query, self._lazymig_refused)
-        return rewritten.query
+        return self._lazymig_sent(rewritten)
+
+    def _lazymig_sent(self, rewritten: RewrittenFilter) -> Mapping[str, Any]:
+        """A filter in the form in which MongoDB finds the indexes for it."""
+        sent = branched(rewritten.query)
+        return sent if sent is rewritten.query or not self._lazymig_ordered() else rewritten.query
 
     @property
     def _cursor(self) -> Any:

@@ -54,7 +54,10 @@ class Rewriter:
         targets = [step.target for step in steps if step.target is not None]
         # What is said besides, so that the indexes of the rules find what is old.
         self._worded = frozenset[str]().union(*map(worded_paths, targets))
-        self._by_class = any("_cls" in target for target in targets)
+        # An index of a target that names classes among other things has them in its filter. Where
+        # no branch needs them, they stay beside the `$or`: MongoDB tries ten choices of indexes for
+        # the branches, and for a branch with a class every index that begins with it is a choice.
+        self._by_class = any("_cls" in target and len(target) > 1 for target in targets)
         self._forms = Forms(steps)
         self._known: dict[Hashable, Mapping[str, Any] | CannotRewrite | None] = {}
         self._writing: dict[str, list[int]] = {}

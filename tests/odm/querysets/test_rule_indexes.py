@@ -261,3 +261,76 @@ def test_other_classes_of_the_collection_are_passed_over(
     assert model.objects(__raw__={"address.zip": ""}, _cls=concerned).count() == 1
 
     assert _examined(monitored_db, command_log, "animal") <= 250
+
+
+@pytest.mark.parametrize("owner", ["the root", "a subclass"])
+def test_many_indexes_beside_the_class_hide_none(
+    monitored_db: Any, command_log: Any, owner: str
+) -> None:
+    """The indexes of a model with subclasses begin with `_cls`; those of its rules are found."""
+    names = "abcdefgh"
+    kept = ["migration01__rename", "migration03__retype"]
+    if owner == "the root":
+        kept.append("migration05__class")
+    rules = type("NamedRules", (DocumentMigration,), {name: vars(Rules)[name] for name in kept})
+
+    class Named(LazyMigrationMixin, Document):
+        email = StringField()
+        age = IntField()
+        meta = {
+            "collection": "named",
+            "allow_inheritance": True,
+            "indexes": ["email", "age", *names],
+        }
+        migration_handler = rules if owner == "the root" else None
+        locals().update({name: IntField() for name in names})
+
+    class Sub(Named):
+        migration_handler = rules
+
+    class Other(Named):
+        pass
+
+    model = Named if owner == "the root" else Sub
+    monitored_db["named"].insert_many(
+        [{"_cls": model._class_name, "email": f"m{n}", "age": n} for n in range(STORED)]
+    )
+    Named.ensure_indexes()
+    rules(model).create_rule_indexes()
+    command_log.clear()
+
+    assert model.objects.get(email="m3").age == 3
+    assert model.objects(email="m3").update(set__email="m4") == 1
+    assert model.objects(age=STORED - 1).delete() == 1
+    assert len(model.objects(email="m5").distinct("age")) == 1
+    assert [each.age for each in model.objects.order_by("age").limit(2)] == [0, 1]
+
+    assert _examined(monitored_db, command_log, "named") <= 5
+
+
+def test_an_order_keeps_the_index_that_gives_it(monitored_db: Any, command_log: Any) -> None:
+    """Sorted by a path that no rule writes, only what is asked for is read."""
+
+    class Kept(LazyMigrationMixin, Document):
+        enabled = BooleanField()
+        age = IntField()
+        meta = {"collection": "kept", "allow_inheritance": True, "indexes": ["enabled", "age"]}
+
+    class Sub(Kept):
+        migration_handler = type(
+            "KeptRules", (DocumentMigration,), {"migration02__add": Rules.migration02__add}
+        )
+
+    class Other(Kept):
+        pass
+
+    monitored_db["kept"].insert_many(
+        [{"_cls": "Kept.Sub", "enabled": True, "age": n} for n in range(STORED)]
+    )
+    Kept.ensure_indexes()
+    Sub.migration_handler(Sub).create_rule_indexes()
+    command_log.clear()
+
+    assert [each.age for each in Sub.objects(enabled=True).order_by("age").limit(2)] == [0, 1]
+
+    assert _examined(monitored_db, command_log, "kept") <= 5
