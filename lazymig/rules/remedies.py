@@ -72,6 +72,9 @@ def how_to_translate(left: LeftToPython) -> str | None:
 
 def operator_for(left: LeftToPython) -> str | None:
     """Return what pipelines have in the place of a function that is left to Python, if anything."""
+    if left.reason.startswith("loops "):
+        # It is the loop that is left, and not what gives its items.
+        return None
     found = (_IN_PIPELINES[name] for name in _called(left.expression) if name in _IN_PIPELINES)
     return next(found, None)
 

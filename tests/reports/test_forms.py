@@ -158,6 +158,12 @@ def test_where_there_is_no_other_form_it_is_logged(caplog: pytest.LogCaptureFixt
     )
 
 
+def test_a_loop_is_not_replaced_by_what_is_called_for_its_items() -> None:
+    """Where it is a loop that is left to Python, no operator is named for what it goes over."""
+    left = LeftToPython("str(doc['x'])", 1, "loops over what is no list")
+    assert how_to_translate(left) is None
+
+
 def test_a_bulk_rule_does_not_warn() -> None:
     """No query waits for a bulk rule, so that it may be computed in Python without a word."""
     with warnings.catch_warnings():
