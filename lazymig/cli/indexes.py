@@ -20,7 +20,7 @@ def register(group: click.Group) -> None:
     @click.option("--create", is_flag=True, help="Build those that are missing.")
     @click.option("--drop", is_flag=True, help="Drop those of the rules, and of rules gone.")
     def indexes(session: Session, create: bool, drop: bool) -> int:
-        """Show, build or drop the indexes by which old documents are found.
+        """Show, build or drop the indexes that find old documents.
 
         The application reads and writes on while they are built.
         """

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pymongo.collection import Collection
 
-from lazymig.engines.access import Raw, all_of
+from lazymig.engines.access import Raw, all_of, indexable_in
 from lazymig.engines.computed.outcome import Demand
 from lazymig.engines.reading.decoding import take
 from lazymig.engines.store import Store
@@ -59,8 +59,13 @@ class Part:
         object.__setattr__(self, "collection", store.collection)
 
     def documents_of(self, target: Raw | None) -> dict[str, Any]:
-        """The query for a rule's documents."""
-        return all_of(self.store.class_filter, target, self.within, self.spared)
+        """The query for a rule's documents.
+
+        That for a whole collection is worded for the indexes of the rules; a part has that of the
+        `_id`.
+        """
+        query = all_of(self.store.class_filter, target, self.within, self.spared)
+        return query if self.within else dict(indexable_in(self.collection, query))
 
     def announce_write(self, query: Raw) -> None:
         """Say that the documents of a query are about to be written."""

@@ -18,7 +18,6 @@ from lazymig.engines.access import (
     Raw,
     as_bytes,
     by_ids,
-    indexable_in,
     is_mongomock,
     key_of,
     on_primary,
@@ -94,9 +93,8 @@ class Store:
 
     def query_of(self, rule: BoundRule, document_ids: Sequence[Any] | None = None) -> Raw:
         """The query for the documents of a rule, or for those of them that have these `_id`s."""
-        if document_ids is None:
-            return indexable_in(self.collection, all_of(self.class_filter, rule.target))
-        return all_of(by_ids(document_ids), self.class_filter, rule.target)
+        ids = None if document_ids is None else by_ids(document_ids)
+        return all_of(ids, self.class_filter, rule.target)
 
     def locate(self, document: Raw) -> dict[str, Any]:
         """The query for one document, which names its shard, so that no other shard is asked.

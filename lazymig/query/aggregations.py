@@ -10,7 +10,7 @@ from lazymig.query.expressions import expression_paths
 from lazymig.query.matching import query_paths
 from lazymig.raw.paths import root
 
-__all__ = ["Reach", "aggregated_paths", "reaches"]
+__all__ = ["Reach", "aggregated_paths", "leading_match", "reaches"]
 
 # After one of these stages nothing is left of a document but what the stage names.
 _SHAPING: Final = frozenset({"$bucket", "$bucketAuto", "$count", "$group", "$sortByCount"})
@@ -53,6 +53,14 @@ def aggregated_paths(pipeline: Any) -> frozenset[str] | None:
         if name in _SHAPING or name == "$facet" or (name == "$project" and _includes(body)):
             return frozenset(found)
     return None
+
+
+def leading_match(pipeline: Sequence[Any]) -> Mapping[str, Any] | None:
+    """Return what a pipeline asks first of the documents that enter it; None: it does not."""
+    first = pipeline[0] if pipeline else None
+    query = first.get("$match") if isinstance(first, Mapping) and len(first) == 1 else None
+    # MongoDB takes `$text` in a first stage alone, and in few places of it.
+    return query if isinstance(query, Mapping) and "$text" not in query else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ __all__ = [
     "presence",
     "read",
     "reduced",
+    "size_of",
     "some",
     "written",
 ]
@@ -126,6 +127,7 @@ def _joined(clause: And | Or, kind: str) -> Clause:
     clause.key = kind, frozenset([part.key for part in parts])
     clause.depth = 1 + max([part.depth for part in parts])
     clause.leaves = sum([part.leaves for part in parts])
+    clause.expressions = sum([part.expressions for part in parts])
     roots: set[str] = set()
     for part in parts:
         if part.roots is None:
@@ -223,6 +225,7 @@ def negated(clause: Clause) -> Clause:
     found = Not(clause)
     found.key, found.roots = ("not", clause.key), clause.roots
     found.depth, found.leaves = 1 + clause.depth, clause.leaves
+    found.expressions = clause.expressions
     return found
 
 
@@ -246,8 +249,18 @@ def reduced(node: Node) -> Clause:
         return _noted(node)
     if node.key is None and isinstance(node, Opaque):
         node.key = "opaque", node.name, identity(node.value)
+        node.expressions = size_of(node.value) if node.name == "$expr" else 0
         node.roots = None if node.reads is None else frozenset(map(root, node.reads))
     return node
+
+
+def size_of(value: Any) -> int:
+    """Return how many operators, names and constants an expression has."""
+    if isinstance(value, Mapping):
+        return len(value) + sum(map(size_of, value.values()))
+    if isinstance(value, (list, tuple)):
+        return sum(map(size_of, value))
+    return 1
 
 
 def read(query: Mapping[str, Any]) -> Clause:

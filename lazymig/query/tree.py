@@ -43,12 +43,14 @@ class Node:
 
     The rest is noted by `clauses`, of the nodes that it makes: the key that equal ones share, how
     deep and how large they are, and the first components of the paths that they read (None if they
-    do not say which). `says` and `heeds` are for `facts`.
+    do not say which). `expressions` is how many operators, names and constants the `$expr`s in
+    there have. `says` and `heeds` are for `facts`.
     """
 
     key: Hashable = field(init=False, default=None, repr=False)
     depth: int = field(init=False, default=1, repr=False)
     leaves: int = field(init=False, default=1, repr=False)
+    expressions: int = field(init=False, default=0, repr=False)
     roots: frozenset[str] | None = field(init=False, default=None, repr=False)
     says: frozenset[Hashable] | None = field(init=False, default=None, repr=False)
     heeds: frozenset[Hashable] | None = field(init=False, default=None, repr=False)

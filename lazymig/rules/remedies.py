@@ -75,6 +75,9 @@ def operator_for(left: LeftToPython) -> str | None:
 
     What the function is given may come from one that pipelines have: that is not what is missing.
     """
+    if left.reason.startswith("loops "):
+        # It is the loop that is left, and not what gives its items.
+        return None
     return _IN_PIPELINES.get(next(_called(left.expression), ""))
 
 

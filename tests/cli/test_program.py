@@ -105,8 +105,9 @@ def test_the_help_names_every_command_in_the_order_of_use(shell):
     """The list of commands is in the order in which they are needed, each line complete."""
     lines = shell("--help").out.partition("Commands:\n")[2].splitlines()
     assert [line.split()[0] for line in lines] == [
-        *("status", "preview", "migrate", "runs", "pause", "resume", "stop", "slow"),
-        *("quarantine", "restore", "check", "diff", "new", "finish", "seal", "report", "demo"),
+        *("status", "preview", "indexes", "migrate", "runs", "pause", "resume", "stop"),
+        *("slow", "quarantine", "restore", "check", "diff", "new", "finish", "seal", "report"),
+        "demo",
     ]
     assert [line for line in lines if line.endswith("...")] == []
 

@@ -156,7 +156,7 @@ def test_static_rules_around_a_dynamic_one_keep_the_order(
 @pytest.mark.parametrize(
     "target",
     [
-        {"$expr": {"$lt": [{"$ifNull": ["$f0", 0]}, 1]}},
+        {"$expr": {"$lt": [{"$abs": {"$ifNull": ["$f0", 0]}}, 1]}},
         {"$jsonSchema": {"not": {"required": ["f0"]}}},
     ],
 )
@@ -179,9 +179,22 @@ def test_a_question_that_every_document_answers_with_no_costs_one_query(
 ) -> None:
     """Documents that only MongoDB can clear cost one query for the batch and no write."""
     _insert(monitored_db, 100)
-    target = {"$expr": {"$gt": ["$n", 1000]}, "f0": {"$exists": False}}
+    target = {"$expr": {"$gt": [{"$abs": "$n"}, 1000]}, "f0": {"$exists": False}}
     post = _counting_model(handler(migration01__a=rule(target, {"$set": {"f0": 1}})))
     assert _commands_of(command_log, lambda: list(post.objects)) == Counter({"find": 2})
+
+
+def test_an_expression_that_memory_judges_costs_no_query(
+    monitored_db: Database[Any], command_log: CommandLog
+) -> None:
+    """Where all operators of an `$expr` are known in memory, nobody asks MongoDB about it."""
+    _insert(monitored_db, 100)
+    target = {"$expr": {"$gte": ["$n", 50]}, "f0": {"$exists": False}}
+    post = _counting_model(handler(migration01__a=rule(target, {"$set": {"f0": 1}})))
+    stale = _commands_of(command_log, lambda: list(post.objects))
+    assert stale == Counter({"find": 2, "update": 1})
+    assert _commands_of(command_log, lambda: list(post.objects)) == Counter({"find": 1})
+    assert monitored_db["post"].count_documents({"f0": 1}) == 50
 
 
 def test_several_questions_are_one_query(
@@ -191,7 +204,7 @@ def test_several_questions_are_one_query(
     _insert(monitored_db, 100)
     rules = {
         f"migration{n:02}__x": rule(
-            {"$expr": {"$gt": ["$n", 1000 + n]}, f"f{n}": {"$exists": False}},
+            {"$expr": {"$gt": [{"$abs": "$n"}, 1000 + n]}, f"f{n}": {"$exists": False}},
             {"$set": {f"f{n}": 1}},
         )
         for n in range(5)
@@ -240,7 +253,7 @@ def test_a_thousand_questions_are_answered_at_once(
 ) -> None:
     """Questions, and the reads of dynamic rules, take one round trip for 1,000 documents too."""
     _insert(monitored_db, 1000)
-    target = {"$expr": {"$gte": ["$n", 0]}, "f1": {"$exists": False}}
+    target = {"$expr": {"$gte": [{"$abs": "$n"}, 0]}, "f1": {"$exists": False}}
     plain = _plain_model()
     post = _counting_model(
         handler(migration01__x=rule(target, {"$set": {"f1": 1}}), migration02__y=copying("n", "f2"))

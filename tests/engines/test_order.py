@@ -26,8 +26,15 @@ CENTS = rule(
                     "$map": {
                         "input": "$items",
                         "in": {
-                            "n": "$$this.qty",
-                            "cents": {"$toInt": {"$multiply": ["$$this.price", 100]}},
+                            "$arrayToObject": [
+                                [
+                                    {"k": "n", "v": "$$this.qty"},
+                                    {
+                                        "k": "cents",
+                                        "v": {"$toInt": {"$multiply": ["$$this.price", 100]}},
+                                    },
+                                ]
+                            ]
                         },
                     }
                 }

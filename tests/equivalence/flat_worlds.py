@@ -47,6 +47,7 @@ def _flat(bases: tuple[type, ...], bodies: Bodies) -> dict[str, Any]:
             "version": IntField(),
             "count": IntField(),
             "code": StringField(),
+            "slug": StringField(),
             **bodies.get("Flat", {}),
         },
     )
@@ -148,12 +149,12 @@ FLAT_CHANGES = (
     ),
     Change(
         "labelled_by_pipeline",
-        {"label": {"$exists": False}, "code": {"$exists": False}},
+        {"label": {"$exists": False}, "slug": {"$exists": False}},
         [
             {"$set": {"label": {"$cond": [{"$gt": ["$age", 0]}, "$name", "young"]}}},
-            {"$set": {"code": {"$concat": ["c", {"$ifNull": ["$label", ""]}]}}},
+            {"$set": {"slug": {"$concat": ["c", {"$ifNull": ["$label", ""]}]}}},
         ],
-        missing("label", "code"),
+        missing("label", "slug"),
     ),
     Change(
         "copied",

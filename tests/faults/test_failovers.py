@@ -11,18 +11,18 @@ from typing import Any
 import mongoengine
 import pytest
 from mongoengine import IntField, StringField
-from pymongo import MongoClient, common
+from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from lazymig import ConvergenceWarning, History
 from lazymig.operations.journal.journal import Journal
-from lazymig.operations.runs import pacing
-from lazymig.testing.mongod import EmbeddedServer
+from tests.support.failing import fail, failing_db, failing_server
 from tests.support.handlers import handler, model, rule
 from tests.support.items import Item, ItemMigration, done, fill, stored
 from tests.support.replica_set import ReplicaSet, replica_set
-from tests.support.server import CLIENT_OPTIONS, quick_server
+
+__all__ = ["failing_db", "failing_server"]
 
 COUNT = 600
 CHUNK = 20
@@ -132,38 +132,6 @@ def test_loads_outlast_step_downs(members: ReplicaSet, members_db: Database[Any]
     assert {(raw["n"], raw["copies"]) for raw in touched} == {(1, 1)}
 
 
-@pytest.fixture(scope="module")
-def failing_server() -> Iterator[EmbeddedServer]:
-    """A server that can be told to fail."""
-    with quick_server("--setParameter", "enableTestCommands=1") as server:
-        yield server
-
-
-@pytest.fixture
-def failing_db(
-    failing_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Database[Any]]:
-    """MongoEngine's default alias on a fresh database of that server; its commands alone fail."""
-    monkeypatch.setattr(common, "MIN_HEARTBEAT_INTERVAL", 0.002)
-    monkeypatch.setattr(pacing, "_FIRST_PAUSE", 0.002)
-    # A monitor that is told of changes would hear of none, as the server's state does not change.
-    own = {"appname": "fails", "serverMonitoringMode": "poll", **CLIENT_OPTIONS}
-    mongoengine.connect("failing", host=failing_server.uri, **own)
-    client: MongoClient[Any]
-    with MongoClient(failing_server.uri, **CLIENT_OPTIONS) as client:
-        client.drop_database("failing")
-        yield client["failing"]
-        _fail(client["failing"], "off")
-    mongoengine.disconnect()
-
-
-def _fail(database: Database[Any], mode: Any, **data: Any) -> None:
-    """Let commands of the application fail."""
-    database.client.admin.command(
-        {"configureFailPoint": "failCommand", "mode": mode, "data": {"appName": "fails", **data}}
-    )
-
-
 WAIT = {"errmsg": "operation was interrupted", "codeName": "InterruptedDueToReplStateChange"}
 CODES = [91, 189, 10107, 11600, 11602, 13435, 13436]
 
@@ -175,7 +143,7 @@ def test_a_run_outlasts_a_state_that_changes(
 ) -> None:
     """Whichever command of a run a server refuses because of its state, it is sent again."""
     fill(failing_db, 30)
-    _fail(failing_db, {"times": 3}, failCommands=[command], errorCode=code)
+    fail(failing_db, {"times": 3}, failCommands=[command], errorCode=code)
     assert ItemMigration(Item).migrate_all(chunk_size=10).complete
     assert stored(failing_db) == done(30)
 
@@ -187,9 +155,7 @@ def test_a_run_outlasts_a_wait_that_is_interrupted(
 ) -> None:
     """A write that is done, but whose wait for the majority ended with the primary, is repeated."""
     fill(failing_db, 30)
-    _fail(
-        failing_db, {"times": 3}, failCommands=[command], writeConcernError={"code": code, **WAIT}
-    )
+    fail(failing_db, {"times": 3}, failCommands=[command], writeConcernError={"code": code, **WAIT})
     backup = tmp_path / "backup" if command == "commitTransaction" else None
     assert ItemMigration(Item).migrate_all(chunk_size=10, backup=backup).complete
     assert stored(failing_db) == done(30)
@@ -202,7 +168,7 @@ def test_a_retry_outlasts_a_state_that_changes(failing_db: Database[Any]) -> Non
     run = ItemMigration(Item).migrate_all(max_errors=9)
     failing_db["item"].update_one({"_id": 1}, {"$set": {"n": 0}})
     wait = {"code": 11602, **WAIT}
-    _fail(failing_db, {"times": 3}, failCommands=["update"], writeConcernError=wait)
+    fail(failing_db, {"times": 3}, failCommands=["update"], writeConcernError=wait)
     assert ItemMigration(Item).retry_quarantined(run.run_id).complete
     assert stored(failing_db) == done(3)
 
@@ -217,7 +183,7 @@ def test_a_load_outlasts_a_state_that_changes(
     failing_db["post"].insert_many([{"_id": number, "v": 1} for number in range(20)])
     wait = {"code": code, **WAIT}
     for failure in ({"errorCode": code}, {"writeConcernError": wait}):
-        _fail(failing_db, {"times": 3}, failCommands=["update"], **failure)
+        fail(failing_db, {"times": 3}, failCommands=["update"], **failure)
         if load == "one":
             assert post.objects.get(key=len(failure)).n == 1
         elif load == "many":
@@ -225,7 +191,7 @@ def test_a_load_outlasts_a_state_that_changes(
         else:
             assert post.objects(n=5).delete() == 0
             assert failing_db["post"].distinct("n") == [1]
-    _fail(failing_db, "off")
+    fail(failing_db, "off")
     assert {(each.n, each.copies) for each in post.objects} == {(1, 1)}
 
 
@@ -242,7 +208,7 @@ def test_what_may_not_be_done_twice_is_not_sent_again(failing_db: Database[Any])
         post = model(rules, v=IntField(), n=IntField())
     failing_db["post"].insert_one({"_id": 1, "v": 1, "gone": 1})
     wait = {"code": 11602, **WAIT}
-    _fail(failing_db, {"times": 3}, failCommands=["update"], writeConcernError=wait)
+    fail(failing_db, {"times": 3}, failCommands=["update"], writeConcernError=wait)
     with pytest.raises(OperationFailure):
         post.objects.get(key=1)
     assert failing_db["post"].find_one()["n"] == 1

@@ -16,9 +16,14 @@ from pymongo.database import Database
 
 from lazymig import MigrationTimeout, once, restore
 from lazymig.engines.deadline import Deadline
+from lazymig.engines.loads.attempt import Attempt
+from lazymig.engines.loads.rounds import Rounds
 from lazymig.errors import MigrationInProgress, RunError
+from tests.support.failing import fail, failing_db, failing_server
 from tests.support.handlers import ADD_ENABLED, copying, handler, model, rule
 from tests.support.server import CLIENT_OPTIONS
+
+__all__ = ["failing_db", "failing_server"]
 
 HELD = 5
 
@@ -122,6 +127,61 @@ def test_no_load_outlasts_a_timeout_around_it(
     with _held(client, mongoengine_db), late as caught, pymongo.timeout(1.5):
         load(post)
     assert "pymongo.timeout around it" in str(caught.value)
+
+
+WRITES = ["update", "findAndModify"]
+
+
+def _unreadable_from(method: Any, database: Database[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the time of all reads be over as soon as a method of a load is called."""
+    owner, name = method
+    whole = getattr(owner, name)
+
+    def late(self: Any, *args: Any) -> Any:
+        fail(database, "alwaysOn", failCommands=["find", *WRITES], errorCode=50)
+        return whole(self, *args)
+
+    monkeypatch.setattr(owner, name, late)
+
+
+@pytest.mark.parametrize("method", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("load", LOADS.values(), ids=LOADS)
+@pytest.mark.parametrize("late", [(Attempt, "find_left"), (Rounds, "_read_again")])
+def test_who_has_waited_hears_of_that_where_reading_comes_too_late(
+    failing_db: Database[Any], monkeypatch: pytest.MonkeyPatch, load: Any, method: Any, late: Any
+) -> None:
+    """If no time is left to read what was written either, the error is the one of the wait."""
+    failing_db["post"].insert_many([{"_id": n, "n": 1} for n in (HELD, HELD + 1)])
+    fail(failing_db, "alwaysOn", failCommands=WRITES, errorCode=50)
+    _unreadable_from(late, failing_db, monkeypatch)
+    with pytest.raises(MigrationTimeout):
+        load(_post(method))
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_neighbours_that_cannot_be_read_are_not_made_up(
+    failing_db: Database[Any], monkeypatch: pytest.MonkeyPatch, on_error: str
+) -> None:
+    """Where one has failed and the others cannot be read, the load fails, and says why."""
+    failing_db["post"].insert_many([{"_id": n, "n": 1} for n in (HELD, HELD + 1)])
+    # All of them together, and the first by itself.
+    fail(failing_db, {"times": 2}, failCommands=WRITES, errorCode=50)
+    _unreadable_from((Rounds, "_read_again"), failing_db, monkeypatch)
+    with pytest.raises(MigrationTimeout) as caught:
+        list(_post(on_error=on_error).objects)
+    assert caught.value.document_id == HELD
+    assert [raw.get("enabled") for raw in failing_db["post"].find()] == [None, True]
+
+
+def test_a_skipped_document_need_not_be_read_again(
+    failing_db: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `on_error = "skip"` a document that was waited for in vain is loaded as it was."""
+    failing_db["post"].insert_one({"_id": HELD, "n": 1})
+    fail(failing_db, "alwaysOn", failCommands=WRITES, errorCode=50)
+    _unreadable_from((Attempt, "find_left"), failing_db, monkeypatch)
+    loaded = _post(on_error="skip").objects.get(key=HELD)
+    assert (loaded.n, loaded.enabled) == (1, None)
 
 
 def test_neighbours_are_loaded_within_a_timeout_around_them(

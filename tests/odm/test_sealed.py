@@ -121,6 +121,7 @@ def test_queries_do_not_see_through_a_sealed_rule(monitored_db, command_log):
     assert "No rule is pending" in post.objects(email="a").explain_migration()
 
 
+@pytest.mark.filterwarnings("ignore::lazymig.SettlingWarning")
 def test_a_sealed_python_rule_settles_nothing(posts):
     """Queries by what a sealed rule computes in Python do not ask what is old."""
 

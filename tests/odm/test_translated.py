@@ -6,6 +6,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
+import bson
 import pytest
 from mongoengine import (
     DictField,
@@ -180,6 +181,62 @@ def test_queries_answer_as_if_all_were_migrated(
     with as_stored(Order):
         expected = sorted(each.number for each in Order.objects(**asked))
     assert (found, counted) == (expected, len(expected))
+
+
+class ChainMigration(DocumentMigration):
+    """Each rule reads what the one before it has computed."""
+
+    def migration01__a(self) -> None:
+        """Reads a number."""
+        self.target = {"a": {"$exists": True}}
+        self.update = {"$set": {"b": int(self.doc["a"]) + 1}, "$unset": {"a": ""}}
+
+    def migration02__b(self) -> None:
+        """Reads the number before."""
+        self.target = {"b": {"$exists": True}}
+        self.update = {"$set": {"c": int(self.doc["b"]) + 1}, "$unset": {"b": ""}}
+
+    def migration03__c(self) -> None:
+        """Reads the one before."""
+        self.target = {"c": {"$exists": True}}
+        self.update = {"$set": {"d": int(self.doc["c"]) + 1}, "$unset": {"c": ""}}
+
+    def migration04__d(self) -> None:
+        """Reads the one before."""
+        self.target = {"d": {"$exists": True}}
+        self.update = {"$set": {"e": int(self.doc["d"]) + 1}, "$unset": {"d": ""}}
+
+    def migration05__e(self) -> None:
+        """Reads the last one."""
+        self.target = {"e": {"$exists": True}}
+        self.update = {"$set": {"f": int(self.doc["e"]) + 1}, "$unset": {"e": ""}}
+
+
+class Chain(LazyMigrationMixin, DynamicDocument):
+    """What comes out of the chain."""
+
+    number = IntField(primary_key=True)
+    f = IntField()
+    migration_handler = ChainMigration
+
+
+def test_a_chain_of_rules_makes_no_long_filter(
+    monitored_db: Database[Any], command_log: CommandLog
+) -> None:
+    """What rules compute from one another is asked in a filter of bounded length, or settled."""
+    monitored_db.chain.insert_many(
+        [{"_id": n, "abcdef"[n % 6]: str(n) if n % 6 in (1, 3) else n} for n in range(24)]
+    )
+    command_log.clear()
+    found = sorted(each.number for each in Chain.objects(f__lt=9))
+    lengths = [
+        len(bson.encode({name: body["filter"]}))
+        for name, body in command_log.commands
+        if "filter" in body
+    ]
+    assert lengths
+    assert max(lengths) < 100_000
+    assert found == [n for n in range(24) if n + 5 - n % 6 < 9]
 
 
 def test_writes_meet_migrated_documents(mongoengine_db: Database[Any]) -> None:

@@ -9,6 +9,7 @@ from mongoengine import Document, IntField, StringField
 from pymongo.errors import OperationFailure
 
 from lazymig import History, LazyMigrationMixin, RuleIndexError, diff
+from tests.support.commands import CommandLog
 from tests.support.handlers import ADD_ENABLED, handler, model, rule
 
 RENAME = ({"mail": {"$exists": True}}, {"$rename": {"mail": "email"}})
@@ -211,6 +212,28 @@ def test_no_right_is_said_with_the_right_that_is_missing(
     monkeypatch.setattr("pymongo.collection.Collection.create_index", refuse)
     with pytest.raises(RuleIndexError, match="createIndex, of the role readWrite"):
         migration.create_rule_indexes()
+
+
+def test_a_run_over_a_whole_collection_can_use_them(
+    monitored_db: Any, command_log: CommandLog
+) -> None:
+    """The one update of a static rule is worded so that its index finds what is old."""
+    rules = handler(migration01__enable=rule(*ADD_ENABLED))
+    migration = rules(model(rules, meta=OPEN))
+    posts = monitored_db["post"]
+    posts.insert_many([{"_id": n, "enabled": True} for n in range(50)] + [{"_id": 99}])
+    migration.create_rule_indexes()
+    command_log.clear()
+
+    assert migration.migrate_pending(chunk_size=None).modified == 1
+
+    (query,) = (
+        entry["q"]
+        for name, command in command_log.commands
+        if name == "update" and command["update"] == "post"
+        for entry in command["updates"]
+    )
+    assert "lazymig_migration01__enable" in str(posts.find(query).explain()["queryPlanner"])
 
 
 def test_a_run_builds_them_beside_its_work(mongoengine_db: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lazymig.query.aggregations import Reach, aggregated_paths, reaches
+from lazymig.query.aggregations import Reach, aggregated_paths, leading_match, reaches
 
 COUNT = {"$count": "n"}
 
@@ -134,3 +134,19 @@ def test_collections_that_are_reached(case):
     """Each collection that a stage reads besides is told, with what is read of its documents."""
     pipeline, expected = REACHING[case]
     assert list(reaches(pipeline)) == expected
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "query"),
+    [
+        ([{"$match": {"a": 1}}, {"$count": "n"}], {"a": 1}),
+        ([], None),
+        ([{"$sort": {"a": 1}}, {"$match": {"a": 1}}], None),
+        ([{"$match": {"$text": {"$search": "x"}}}], None),
+        ([{"$match": 1}], None),
+        (["$match"], None),
+    ],
+)
+def test_what_is_matched_first(pipeline, query):
+    """A first `$match` says which documents are read on; nothing else does."""
+    assert leading_match(pipeline) == query

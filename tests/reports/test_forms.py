@@ -118,7 +118,7 @@ def test_a_check_says_what_settles(mongoengine_db: Database[Any]) -> None:
     _fill(mongoengine_db)
     post = _post(**RULES)
     (problem,) = check_documents(post).problems
-    assert problem.startswith(f"migration04__day: {SAID}")
+    assert problem.startswith(f"Post.migration04__day: {SAID}")
     post.migration_handler(post).migrate_pending()
     assert check_documents(post).problems == ()
 
@@ -156,6 +156,12 @@ def test_where_there_is_no_other_form_it_is_logged(caplog: pytest.LogCaptureFixt
         "(hashlib.md5(n) in line 3); filters, sorts and aggregations on 'hashed' settle old "
         "documents first: they are migrated before the answer"
     )
+
+
+def test_a_loop_is_not_replaced_by_what_is_called_for_its_items() -> None:
+    """Where it is a loop that is left to Python, no operator is named for what it goes over."""
+    left = LeftToPython("str(doc['x'])", 1, "loops over what is no list")
+    assert how_to_translate(left) is None
 
 
 def test_a_bulk_rule_does_not_warn() -> None:

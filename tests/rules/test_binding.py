@@ -16,7 +16,7 @@ from lazymig.rules.binding import bind
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.discovery import discover
 from lazymig.rules.rule import RuleHandler
-from tests.support.handlers import ADD_ENABLED, copying, rule
+from tests.support.handlers import ADD_ENABLED, copying, copying_in_python, rule
 
 PACKAGE = str(Path(lazymig.__file__).parent)
 
@@ -54,9 +54,21 @@ def test_a_rule_that_reads_nothing_is_static() -> None:
 
 def test_a_rule_that_reads_the_document_for_its_update_is_dynamic() -> None:
     """Target first, document after: the match is static, and convergence is proven by symbols."""
-    found = _bound(copying("a", "b"))
-    assert (found.kind, found.converges, found.update) == ("dynamic", True, None)
+    found = _bound(copying_in_python("a", "b"))
+    assert (found.kind, found.form, found.converges, found.update) == (
+        *("dynamic", "python", True),
+        None,
+    )
     assert found.target == {"b": {"$exists": False}, "a": {"$exists": True}}
+
+
+def test_a_rule_that_the_server_can_compute_is_static() -> None:
+    """A method that is translated for all documents of its target counts by its pipeline."""
+    found = _bound(copying("a", "b"))
+    assert (found.kind, found.form, found.converges) == ("static", "translated", True)
+    assert found.update == [{"$set": {"b": "$a"}}]
+    assert (found.reads, found.writes, found.inputs) == ({"a", "b"}, {"b"}, {"a"})
+    assert (found.computed.kind, found.computed.update) == ("dynamic", None)
 
 
 def test_a_rule_that_reads_the_document_for_its_target_is_undetermined() -> None:
@@ -220,7 +232,7 @@ def test_a_rule_that_raises_is_refused() -> None:
 
 def test_every_computed_value_is_checked() -> None:
     """A value that BSON cannot encode is refused, also after an update of the same form passed."""
-    bound = _bound(copying("a", "b"))
+    bound = _bound(copying_in_python("a", "b"))
     assert bound.evaluate(document={"a": 1}).update == {"$set": {"b": 1}}
     assert bound.evaluate(document={"a": 2}).update == {"$set": {"b": 2}}
     with pytest.raises(UpdateQueryError, match="cannot encode"):

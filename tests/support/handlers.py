@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,11 +25,21 @@ def rule(target: Any, update: Any, array_filters: Any = None) -> Callable[[Any],
 
 
 def copying(source: str, goal: str) -> Callable[[Any], None]:
-    """A dynamic rule method: the field `goal` is made of the field `source` where it is missing."""
+    """A computed rule method: the field `goal` is made of the field `source` where missing."""
 
     def method(self: Any) -> None:
         self.target = {goal: {"$exists": False}, source: {"$exists": True}}
         self.update = {"$set": {goal: self.doc[source]}}
+
+    return method
+
+
+def copying_in_python(source: str, goal: str) -> Callable[[Any], None]:
+    """What `copying` gives, as a method that only Python computes."""
+
+    def method(self: Any) -> None:
+        self.target = {goal: {"$exists": False}, source: {"$exists": True}}
+        self.update = {"$set": {goal: copy.copy(self.doc[source])}}
 
     return method
 

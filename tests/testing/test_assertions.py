@@ -20,7 +20,7 @@ from mongoengine import (
 
 from lazymig import ConvergenceWarning, LazyMigrationMixin, MigrationFailed
 from lazymig.testing import assert_idempotent, assert_lazy_equals_bulk, assert_migrates
-from tests.support.handlers import ADD_ENABLED, copying, handler, model, rule
+from tests.support.handlers import ADD_ENABLED, copying, copying_in_python, handler, model, rule
 from tests.testing.rules import fail
 
 ENABLE = rule(*ADD_ENABLED)
@@ -149,9 +149,10 @@ def test_rules_that_are_done_pass(any_db: Any) -> None:
     """Converging rules, lazy and bulk, static and computed, are done once they were applied."""
     rules = {
         "migration03__copy": copying("n", "copy"),
+        "migration04__again": copying_in_python("copy", "again"),
         "allmigration01__double": rule({"n": {"$gt": 5}}, {"$set": {"n": 0}}),
     }
-    post = _post(rules=rules, n=IntField(), copy=IntField())
+    post = _post(rules=rules, n=IntField(), copy=IntField(), again=IntField())
     assert_idempotent(post, {"n": 9, "age": 1})
     assert_idempotent(post, {})
 
@@ -228,8 +229,12 @@ def test_both_ways_store_the_same(any_db: Any) -> None:
             self.target = {"legacy": {"$exists": True}}
             self.update = {"$set": {"n": self.doc["legacy"]}, "$unset": {"legacy": ""}}
 
-    rules = {"migration03__copy": copying("n", "copy"), "migration04__legacy": rescue}
-    post = _post(rules=rules, n=IntField(), copy=IntField())
+    rules = {
+        "migration03__copy": copying("n", "copy"),
+        "migration04__again": copying_in_python("copy", "again"),
+        "migration05__legacy": rescue,
+    }
+    post = _post(rules=rules, n=IntField(), copy=IntField(), again=IntField())
     raws = [{"n": 1}, {"legacy": 2}, {"_id": 10, "age": 1}, {"enabled": False, "copy": 1}, {}]
     assert_lazy_equals_bulk(post, raws)
 

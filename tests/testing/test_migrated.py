@@ -22,7 +22,7 @@ from pymongo.errors import PyMongoError
 
 from lazymig import DocumentMigration, LazyMigrationMixin, MigrationFailed
 from lazymig.testing import migrated
-from tests.support.handlers import ADD_ENABLED, copying, handler, model, rule
+from tests.support.handlers import ADD_ENABLED, copying, copying_in_python, handler, model, rule
 from tests.testing.rules import fail
 
 ENABLE = rule(*ADD_ENABLED)
@@ -53,9 +53,10 @@ def test_the_rules_of_the_scope_are_applied(any_db: Any, scope: Any, expected: A
     assert migrated(post, {"_id": 1, "draft": 1}, scope=scope) == expected
 
 
-def test_a_computed_rule_sees_the_document(any_db: Any) -> None:
+@pytest.mark.parametrize("copied", [copying, copying_in_python])
+def test_a_computed_rule_sees_the_document(any_db: Any, copied: Any) -> None:
     """A rule that reads self.doc is applied to the document that was given."""
-    post = _post(migration01__copy=copying("n", "copy"))
+    post = _post(migration01__copy=copied("n", "copy"))
     assert migrated(post, {"n": 3, "enabled": True}) == {"n": 3, "enabled": True, "copy": 3}
 
 

@@ -54,16 +54,12 @@ class Job:
 @dataclass(frozen=True, slots=True)
 class _Queued:
     rule: BoundRule
-    condition: Raw
     update: Any
     array_filters: Any
 
-    def for_documents(self, document_ids: Sequence[Any]) -> UpdateMany:
-        return UpdateMany(
-            all_of(by_ids(document_ids), self.condition),
-            self.update,
-            array_filters=self.array_filters,
-        )
+    def for_documents(self, store: Store, document_ids: Sequence[Any]) -> UpdateMany:
+        query = store.query_of(self.rule, document_ids)
+        return UpdateMany(query, self.update, array_filters=self.array_filters)
 
 
 class Attempt:
@@ -119,8 +115,14 @@ class Attempt:
             # What was done in time is left alone; reading is never held up by a write lock.
             ids = list(self.alive.values())
             query = all_of(by_ids(ids), self.job.plan.query_of_any(self.job.rules))
-            stale = self.store.keys_matching([query], len(ids))
-            self.alive = {key: self.alive[key] for key in stale & self.alive.keys()}
+            try:
+                stale = self.store.keys_matching([query], len(ids))
+            except PyMongoError as exc:
+                # No time to ask, either: what is not known to be done has to be loaded again.
+                if not waited_too_long(exc):
+                    raise
+            else:
+                self.alive = {key: self.alive[key] for key in stale & self.alive.keys()}
         self.alive.update(self.unfinished)
 
     def _apply(self, rule: BoundRule) -> None:
@@ -139,8 +141,7 @@ class Attempt:
             return
         if rule.converges_with(evaluation):
             self._note_applied(rule)
-            condition = self.store.query_of(rule)
-            self.queue.append(_Queued(rule, condition, evaluation.update, evaluation.array_filters))
+            self.queue.append(_Queued(rule, evaluation.update, evaluation.array_filters))
             self._note_written(rule)
         else:
             self._write_each(rule)
@@ -169,7 +170,9 @@ class Attempt:
     ) -> tuple[int, OperationFailure | DocumentTooLarge] | None:
         """Send the queue for these documents; return what was refused: position and error."""
         try:
-            self.store.bulk_write([entry.for_documents(ids) for entry in queue], ordered=True)
+            self.store.bulk_write(
+                [entry.for_documents(self.store, ids) for entry in queue], ordered=True
+            )
         except (OperationFailure, DocumentTooLarge) as exc:
             if not is_document_error(exc):
                 raise

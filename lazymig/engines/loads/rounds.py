@@ -7,13 +7,17 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from pymongo.errors import PyMongoError
+
 from lazymig.engines.access import Positional, Raw, all_of, by_ids, key_of
 from lazymig.engines.deadline import Deadline
+from lazymig.engines.driver_errors import waited_too_long
 from lazymig.engines.loads.attempt import Job
 from lazymig.engines.loads.batch import BatchMigration, Failure, announce_failure
 from lazymig.engines.loads.rejudging import rejudge, written_back
 from lazymig.engines.reading.decoding import Undecoded, decode
 from lazymig.engines.store import Store
+from lazymig.errors import MigrationTimeout
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.once import CLAIM
 from lazymig.rules.plan import Family, Plan
@@ -100,13 +104,29 @@ class Rounds:
         self._deadlines: dict[Plan, Deadline] = {}
 
     def run(self, stale: Stale, *, after_error: bool = False) -> list[Raw | Failure | None]:
-        """Apply the rules and read again, as long as a document calls for others, or once more."""
-        while stale:
-            migrations = self._apply(stale, after_error=after_error)
-            stale = self._left(stale, migrations, after_error=after_error)
-            # In the first round the rules are tried on an error; what is left is matching.
-            after_error = False
-        return self.current
+        """Apply the rules and read again, as long as a document calls for others, or once more.
+
+        :raises MigrationTimeout: the wait for a document has left no time to read the others.
+        :raises pymongo.errors.PyMongoError: the connection, the rights; it is reading that is slow.
+        """
+        try:
+            while stale:
+                migrations = self._apply(stale, after_error=after_error)
+                stale = self._left(stale, migrations, after_error=after_error)
+                # In the first round the rules are tried on an error; what is left is matching.
+                after_error = False
+        except PyMongoError as exc:
+            if not waited_too_long(exc):
+                raise
+            late = exc
+        else:
+            return self.current
+        failures = [each for each in self.current if isinstance(each, Failure)]
+        if all(isinstance(self.current[index], Failure) for index in self._doubtful) and failures:
+            # Nothing depends on what is stored of documents that have failed.
+            return self.current
+        errors = (each.error for each in failures)
+        raise next((error for error in errors if isinstance(error, MigrationTimeout)), late)
 
     def _apply(self, stale: Stale, *, after_error: bool) -> dict[Plan, BatchMigration]:
         """One round: the documents are current after it."""
@@ -127,30 +147,36 @@ class Rounds:
             self._deadlines[plan] = migration.deadline
             for index in matches:
                 self._done.setdefault(index, set()).add(plan)
-        self._read_again(touched)
         for migration in migrations.values():
             self._fail(migration.failures)
+        self._read_again(touched)
         return migrations
 
     def _read_again(self, touched: Mapping[int, Raw]) -> None:
-        """Put what is stored in place of documents, and note which of them may still be old."""
+        """Put what is stored in place of documents, and note which of them may still be old.
+
+        A failure stays, unless its document is gone.
+        """
         old, reading = self.reading.old, self.reading
-        self._doubtful = touched
+        doubtful = self._doubtful = touched
         if old is None or reading.positional is not None:
             found = reading.read(self.store, touched.values())
             if old is not None:
                 # A filter for `$` takes no further condition of any kind.
                 ids = [document["_id"] for document in touched.values()]
                 left = self.store.keys_matching([all_of(by_ids(ids), old)], len(ids))
-                self._doubtful = _of_keys(touched, left)
+                doubtful = _of_keys(touched, left)
         else:
             found = reading.read(self.store, touched.values(), but=old)
             missing = {key_of(document["_id"]) for document in touched.values()} - found.keys()
-            self._doubtful = _of_keys(touched, missing)
+            doubtful = _of_keys(touched, missing)
             if missing:
-                found.update(reading.read(self.store, self._doubtful.values()))
+                found.update(reading.read(self.store, doubtful.values()))
         for index, document in touched.items():
-            self.current[index] = found.get(key_of(document["_id"]))
+            fresh = found.get(key_of(document["_id"]))
+            if fresh is None or not isinstance(self.current[index], Failure):
+                self.current[index] = fresh
+        self._doubtful = doubtful
 
     def _fail(self, failures: Mapping[int, Failure]) -> None:
         for index, failure in failures.items():

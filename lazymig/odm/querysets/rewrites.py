@@ -12,6 +12,7 @@ from lazymig.engines.settling import Found, Refusal, Search, find_old, rules_mat
 from lazymig.errors import SettleLimitExceeded
 from lazymig.odm.plans import family_of, once_per_family
 from lazymig.odm.sealed import family_in
+from lazymig.query.clauses import size_of
 from lazymig.query.indexable import indexable
 from lazymig.query.joining import any_of
 from lazymig.redaction import shape_of
@@ -19,7 +20,7 @@ from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.dependencies import Footprint, Paths, footprint_of, meet, with_dependencies
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.rewrite.rewriter import Rewriter
-from lazymig.rules.rewrite.rewriting import CannotRewrite, Step
+from lazymig.rules.rewrite.rewriting import LARGEST_EXPRESSIONS, CannotRewrite, Step
 from lazymig.rules.rewrite.steps import asks_expressions, opaque_step, steps_of
 
 __all__ = [
@@ -163,6 +164,9 @@ class Rewrites:
                 if target is None:
                     return None
                 found.append(self.seen_through(target, opaque, before=index)[0])
+                if sum(map(size_of, found)) > LARGEST_EXPRESSIONS:
+                    # Longer to ask for them than to look at what the targets find.
+                    return None
         return indexable(any_of(found), types=self.rewriter.types)
 
 

@@ -16,7 +16,7 @@ from lazymig.odm.querysets.joining import NOTHING_PENDING
 from lazymig.odm.querysets.options import OptionsQuerySet
 from lazymig.odm.querysets.rewrites import RewrittenFilter
 from lazymig.odm.querysets.settling import sorted_paths
-from lazymig.query.aggregations import aggregated_paths
+from lazymig.query.aggregations import aggregated_paths, leading_match
 from lazymig.query.indexable import branched
 from lazymig.query.positional import is_positional_update
 
@@ -174,9 +174,12 @@ class SeeThroughQuerySet(OptionsQuerySet):
         changes = self._lazymig_for_hint(kwargs.get("hint"))
         if "_hint" in changes:
             del kwargs["hint"]
+        # What a limit lets in depends on documents that are not matched, too.
+        cut = self._skip is not None or self._limit is not None
         queryset = self._lazymig_for_read(
             "aggregate()",
             paths,
+            matched=None if cut else leading_match([*stages, *suppl_pipeline]),
             # MongoEngine hands on what is given here, and nothing that the queryset holds.
             collation=kwargs.get("collation"),
             max_time_ms=kwargs.get("maxTimeMS"),

@@ -15,6 +15,7 @@ from uuid import UUID
 from bson import ObjectId
 from mongoengine.queryset import transform
 
+from lazymig.engines.access import all_of
 from lazymig.engines.reading.labelled import labelled
 from lazymig.engines.settling import Search, find_refused
 from lazymig.odm.indexes import untouched_collection
@@ -145,11 +146,13 @@ class SettlingQuerySet(FormerClassesQuerySet):
         where: bool = False,
         ordered: bool = False,
         of_model: bool = False,
+        matched: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Any:
         """A clone for one operation that reads, for which everything has been settled.
 
         :param paths: the paths that it reads; `None` for any.
+        :param matched: what it asks besides of the documents that it reads on.
         :param where: it heeds `where()`.
         :param ordered: it heeds the order.
         :param of_model: MongoEngine reads the model's own collection for it.
@@ -167,6 +170,8 @@ class SettlingQuerySet(FormerClassesQuerySet):
             # Of a query that cannot be built MongoEngine says so in its own turn.
             query = super(SettlingQuerySet, queryset)._query
         if query is not None and not self._lazymig_settled:
+            if matched:
+                query = all_of(query, matched)
             needs = [Need(operation, rewrites.writing(paths))]
             if where:
                 needs.append(queryset._lazymig_need_of_where(rewrites))

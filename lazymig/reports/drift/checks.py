@@ -195,7 +195,7 @@ class _Check:
                 old = ids_of(on_primary(self.collection), plan.query_of(rule), limit=1)
                 if any(True for _ in old):
                     said = said_of_python(rule.left_to_python, settles)
-                    yield f"{rule.name}: {'; '.join(said)}"
+                    yield f"{plan.model_name}.{rule.name}: {'; '.join(said)}"
 
     def _total(self) -> int:
         estimated = self.collection.estimated_document_count()

@@ -219,7 +219,8 @@ class CheckReport(FindingsReport[CheckFinding]):
     :ivar documents: the documents that were checked.
     :ivar sample_size: what was asked for; `None` for the whole collection.
     :ivar findings: the frequent ones first.
-    :ivar problems: what could not be looked at, and which pending rules fail; empty if nothing.
+    :ivar problems: what could not be looked at, and which pending rules fail, make operations wait
+        for Python or read the whole collection; empty if nothing. They do not count for `ok`.
     """
 
     findings: tuple[CheckFinding, ...]

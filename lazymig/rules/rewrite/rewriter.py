@@ -13,6 +13,7 @@ from bson import ObjectId, Regex
 from lazymig.query.indexable import indexable, worded_paths
 from lazymig.query.matching import copied, query_paths
 from lazymig.query.operators import LOGICAL, is_reference
+from lazymig.rules.rewrite.forms import Forms, filled
 from lazymig.rules.rewrite.rewriting import (
     CannotRewrite,
     Step,
@@ -57,6 +58,7 @@ class Rewriter:
         # no branch needs them, they stay beside the `$or`: MongoDB tries ten choices of indexes for
         # the branches, and for a branch with a class every index that begins with it is a choice.
         self._by_class = any("_cls" in target and len(target) > 1 for target in targets)
+        self._forms = Forms(steps)
         self._known: dict[Hashable, Mapping[str, Any] | CannotRewrite | None] = {}
         self._writing: dict[str, list[int]] = {}
         # Those of which it is not known what they write.
@@ -99,19 +101,24 @@ class Rewriter:
                 for name, value in query.items()
                 if self._meets_a_target(name) or self.is_concerned({name: value})
             }
-        key = _key(asked)
+        found = self._forms.of(asked)
+        form, values = found or (asked, {})
+        key = _key(form)
         if key is None:
             return self._rewritten(query)
         seen: Any = self._known.get(key, _UNKNOWN)
         if seen is _UNKNOWN:
-            seen = self._learned(key, asked)
+            seen = self._learned(key, form)
         if seen is None:
             return query
         if isinstance(seen, CannotRewrite):
             raise CannotRewrite(seen.rule, seen.path, seen.reason, seen.place)
         if asked is not query and any(name in query and name not in asked for name in seen):
             return self._rewritten(query)
-        return _replaced(query, asked, seen)
+        try:
+            return _replaced(query, asked, filled(seen, values) if values else copied(seen))
+        except ValueError:
+            return self._rewritten(query)
 
     def simplify(self, query: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a query that finds the same, without branches that its other conditions exclude.
@@ -180,7 +187,7 @@ def _replaced(
         if name not in asked:
             result[name] = value
         elif seen.keys().isdisjoint(result):
-            result.update(copied(seen))
+            result.update(seen)
     return result
 
 

@@ -50,6 +50,7 @@ from lazymig.updates.knowledge import (
 )
 
 __all__ = [
+    "LARGEST_EXPRESSIONS",
     "CannotRewrite",
     "Step",
     "compile_step",
@@ -62,6 +63,10 @@ __all__ = [
 
 DEFAULT_LIMIT: Final = 200
 """The most conditions of a rewritten query: MongoDB plans every branch of it."""
+
+# Operators, names and constants of the `$expr`s in a rewritten query: what one rule computes is
+# repeated wherever the next one reads it, and MongoDB parses all of it at each query.
+LARGEST_EXPRESSIONS: Final = 5_000
 
 # Conditions that are looked at on the way, rule by rule: a bound for the time that a query takes.
 _MOST_WORK: Final = 4_000
@@ -112,12 +117,16 @@ def rewrite(
             raise
         if clause is before:
             continue
-        if clause.leaves > limit or clause.depth > _DEEPEST:
+        most = LARGEST_EXPRESSIONS + original.expressions
+        if clause.leaves > limit or clause.depth > _DEEPEST or clause.expressions > most:
             clause = simplified(clause)
         # The query's own conditions are not what grows.
         work += max(clause.leaves - original.leaves, 0)
         if clause.leaves > limit or clause.depth > _DEEPEST or work > _MOST_WORK:
             reason = f"takes more than {limit} conditions, or too deep ones, on stored documents"
+            raise CannotRewrite(step.name, ", ".join(step.effects or ()), reason, place)
+        if clause.expressions > most:
+            reason = "takes too long an expression on stored documents"
             raise CannotRewrite(step.name, ", ".join(step.effects or ()), reason, place)
     return query if clause.key == original.key else written(simplified(clause))
 

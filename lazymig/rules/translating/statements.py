@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, Final, TypeVar
 
-from lazymig.rules.tracing.source import FunctionNode, syntax_of
+from lazymig.rules.tracing.source import FunctionNode, is_compiled_from_source, syntax_of
 from lazymig.rules.translating.changes import assign, call_for_effect, remove
 from lazymig.rules.translating.conditions import truth
 from lazymig.rules.translating.context import Context
@@ -244,6 +244,8 @@ def source_of(function: FunctionType, node: ast.AST | None) -> FunctionNode:
     found = syntax_of(function)
     if len(found) != 1:
         raise Left(node, f"is defined where its source, {function.__name__}, cannot be read")
+    if not is_compiled_from_source(function):
+        raise Left(node, f"needs the source of {function.__name__}, whose file has another today")
     (source,) = found
     if isinstance(source, ast.AsyncFunctionDef) or inspect.isgeneratorfunction(function):
         raise Left(node, f"calls {function.__name__}, which is no plain function")

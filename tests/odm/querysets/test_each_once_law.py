@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mongoengine import BooleanField, Document, IntField, ListField, StringField
@@ -231,6 +232,7 @@ def sort_keys(documents: list[Any], order: tuple[str, ...]) -> list[Any]:
     return [[getattr(document, name.lstrip("-")) for name in order] for document in documents]
 
 
+@pytest.mark.filterwarnings("ignore::lazymig.SettlingWarning")
 @settings(max_examples=EXAMPLES)
 @given(world=worlds)
 def test_iterating_gives_what_migrated_documents_give(mongoengine_db, world):

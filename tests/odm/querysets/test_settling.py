@@ -144,6 +144,31 @@ def test_a_reader_of_other_paths_settles_nothing(mongoengine_db):
     assert list(mongoengine_db["post"].find()) == OLD
 
 
+def _by_alias(objects):
+    return list(
+        objects.aggregate(
+            [
+                {"$match": {"alias": {"$in": ["a", "z"]}}},
+                {"$group": {"_id": "$alias", "n": {"$sum": 1}}},
+            ]
+        )
+    )
+
+
+def test_an_aggregation_settles_what_it_matches_first(mongoengine_db):
+    """Documents that a first `$match` will not let in are left as they are."""
+    mongoengine_db["post"].insert_many(OLD)
+    assert _by_alias(people().objects) == [{"_id": "a", "n": 1}]
+    assert stored(mongoengine_db["post"])[1:] == OLD[1:]
+
+
+def test_an_aggregation_within_a_limit_settles_what_the_limit_may_let_in(mongoengine_db):
+    """Where a limit stands before the first `$match`, that match decides nothing."""
+    mongoengine_db["post"].insert_many(OLD)
+    assert _by_alias(people().objects.order_by("alias").limit(1)) == [{"_id": "a", "n": 1}]
+    assert _by_alias(people().objects.order_by("-alias").limit(3)) == []
+
+
 WRITES = {
     "filter alone": (lambda o: o(alias="a").update(set__name="X"), {1: {"name": "X"}}),
     "written path": (lambda o: o(key=1).update(set__alias="X"), {1: {"alias": "X"}}),

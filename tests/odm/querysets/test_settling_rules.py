@@ -21,6 +21,11 @@ from pymongo.database import Database
 from lazymig import LazyMigrationMixin, SettleLimitExceeded
 from tests.support.doors import stored
 from tests.support.handlers import copying, handler, model, rule
+from tests.support.translations import computed_in_python
+
+__all__ = ["computed_in_python"]
+
+pytestmark = pytest.mark.usefixtures("computed_in_python")
 
 Raw = dict[str, Any]
 

@@ -165,12 +165,38 @@ def test_what_cannot_be_decoded_waits_for_a_rule_without_a_target(mongoengine_db
 class NamedMigration(DocumentMigration):
     def migration01__shout(self):
         self.target = {"loud": {"$exists": False}}
-        self.update = {"$set": {"loud": self.doc["name"].upper()}}
+        self.update = {"$set": {"loud": self.doc["name"].swapcase()}}
 
 
 class Named(LazyMigrationMixin, DynamicDocument):
     migration_handler = NamedMigration
     meta = {"collection": "odd", "auto_create_index": False}
+
+
+class LoudMigration(DocumentMigration):
+    def migration01__shout(self):
+        self.target = {"loud": {"$exists": False}}
+        self.update = {"$set": {"loud": self.doc["name"].upper()}}
+
+
+class Loud(LazyMigrationMixin, DynamicDocument):
+    migration_handler = LoudMigration
+    meta = {"collection": "odd", "auto_create_index": False}
+
+
+@pytest.mark.parametrize("kind", ["string", "object", "binary"])
+def test_a_translated_rule_reaches_odd_documents(mongoengine_db, kind):
+    """What the server can compute it computes for documents too that Python cannot name."""
+    name = oddities.element(2, b"name", oddities.text(b"ada"))
+    insert(
+        mongoengine_db.odd,
+        [oddities.document(oddities.ids(number)[kind], name) for number in range(3)],
+    )
+    migration = LoudMigration(Loud)
+    assert [status.form for status in migration.get_status()] == ["translated"]
+    report = migration.migrate_pending()
+    assert (report.complete, report.modified) == (True, 3)
+    assert mongoengine_db.odd.count_documents({"loud": "ADA"}) == 3
 
 
 @pytest.mark.parametrize("kind", ["string", "object", "binary"])

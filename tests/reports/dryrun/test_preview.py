@@ -35,7 +35,7 @@ from lazymig.odm.schema import collection_of
 from lazymig.raw.differences import MISSING, Change
 from lazymig.reports.dryrun.preview import PreviewReport, QueryPlan, preview_of
 from tests.support.commands import CommandLog
-from tests.support.handlers import ADD_ENABLED, copying, handler, model, rule
+from tests.support.handlers import ADD_ENABLED, copying, copying_in_python, handler, model, rule
 from tests.support.server import CLIENT_OPTIONS, quick_server
 from tests.support.translations import translate_by_name
 
@@ -131,8 +131,8 @@ def test_reached_is_what_a_run_then_matches(mongoengine_db: Database[Any]) -> No
 @pytest.mark.parametrize(
     "earlier",
     [
-        copying("n", "copy"),
-        rule({"copy": {"$exists": False}}, [{"$set": {"copy": {"$ifNull": ["$n", 0]}}}]),
+        copying_in_python("n", "copy"),
+        rule({"copy": {"$exists": False}}, [{"$set": {"copy": {"$abs": "$n"}}}]),
         rule({"copy": {"$exists": False}}, {"$inc": {"copy": 1}}),
     ],
     ids=["dynamic", "pipeline", "inc"],
@@ -140,7 +140,7 @@ def test_reached_is_what_a_run_then_matches(mongoengine_db: Database[Any]) -> No
 def test_what_cannot_be_counted_exactly_is_not_guessed(
     mongoengine_db: Database[Any], earlier: Any
 ) -> None:
-    """Where an earlier rule computes what a target reads, `reached` is None."""
+    """Where nothing is known of what an earlier rule gives a path, `reached` is None."""
     mongoengine_db["post"].insert_one({"_id": 1, "n": 5})
     post = _post(
         handler(
@@ -150,6 +150,31 @@ def test_what_cannot_be_counted_exactly_is_not_guessed(
         )
     )
     assert _counts(_preview(post)) == [(1, 1), (0, None), (1, 1)]
+
+
+@pytest.mark.parametrize(
+    "earlier",
+    [
+        copying("n", "copy"),
+        rule({"copy": {"$exists": False}}, [{"$set": {"copy": {"$ifNull": ["$n", 0]}}}]),
+    ],
+    ids=["translated", "pipeline"],
+)
+def test_what_the_server_computes_is_counted(mongoengine_db: Database[Any], earlier: Any) -> None:
+    """Where an earlier rule is a pipeline, `reached` counts by what that gives; a run agrees."""
+    mongoengine_db["post"].insert_many(
+        [{"_id": 1, "n": 5}, {"_id": 2, "n": 4}, {"_id": 3, "copy": 5}, {"_id": 4}]
+    )
+    post = _post(
+        handler(
+            migration01__copy=earlier,
+            migration02__enable=rule({"copy": 5, "enabled": None}, {"$set": {"enabled": True}}),
+        )
+    )
+    report = _preview(post)
+    assert _counts(report)[1] == (1, 2)
+    run = post.migration_handler(post).migrate_pending()
+    assert [each.reached for each in report.rules] == [each.matched for each in run.rules]
 
 
 def test_a_value_of_the_moment_is_not_counted_on(mongoengine_db: Database[Any]) -> None:

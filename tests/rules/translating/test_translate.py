@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
+import linecache
 import sys
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -280,6 +282,25 @@ def test_a_method_without_source_is_left() -> None:
     found = translate(rule, RuleHandler, object, TARGET, parse(TARGET))
     assert isinstance(found, LeftToPython)
     assert "cannot be read" in found.reason
+
+
+@pytest.mark.parametrize(
+    "stored", ["d['x'] * 3", "d['x'] * 2.0", "d['x'] * True", "2 * d['x']", "d['x'] + 2"]
+)
+def test_a_source_that_has_changed_is_not_translated(stored: str) -> None:
+    """What runs is what was compiled, whatever has become of the file since."""
+    rule = rule_of(setting("d['x'] * 2"))
+    assert isinstance(rule.method, FunctionType)
+    assert isinstance(translation_of(rule), Translation)
+
+    file = rule.method.__code__.co_filename
+    size, time, lines, name = linecache.cache[file]
+    changed = [line.replace("d['x'] * 2", stored) for line in lines]
+    linecache.cache[file] = (size, time, changed, name)
+
+    found = translation_of(rule)
+    assert isinstance(found, LeftToPython)
+    assert found.reason == "needs the source of rule, whose file has another today"
 
 
 def test_a_default_collation_changes_nothing(database: Database[Raw]) -> None:
