@@ -21,12 +21,12 @@ from lazymig.rules.rewrite.rewriting import CannotRewrite, rewrite
 from lazymig.rules.rewrite.steps import compile_steps
 from lazymig.rules.rule import RuleHandler, evaluate
 from lazymig.rules.translation import Translation
-from tests.rules.translating.broken import broken
 from tests.rules.translating.cases import CASES, Case
 from tests.rules.translating.documents import documents
 from tests.rules.translating.expressions import expressions
 from tests.rules.translating.expressions import tests as conditions
 from tests.rules.translating.rules import setting, translation_of
+from tests.support.broken import broken
 
 Raw = dict[str, Any]
 
