@@ -211,6 +211,13 @@ def test_writes(shop: Database[Any]) -> None:
     assert _contents(shop.orders) == _contents(shop.migrated)
 
 
+def test_all_is_computed_by_the_server(shop: Database[Any]) -> None:
+    """Rules as people write them, with a table of states among them, are left to Python by none."""
+    forms = {status.name: status.form for status in OrderMigration(Order).get_status()}
+    assert "python" not in forms.values(), forms
+    assert forms["migration03__state_by_name"] == "translated"
+
+
 def test_enough() -> None:
     """The shop is used in 60 ways at least."""
     assert len(READS) + len(SETTLING) + len(WRITES) >= 60

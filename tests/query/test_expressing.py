@@ -16,6 +16,7 @@ from lazymig.query.expressing import expressed
 from lazymig.query.operators import parse
 from tests.query.strategies import Raw, cases
 from tests.query.test_matching import MATCHES
+from tests.support.broken import broken
 
 LONG = settings().max_examples > settings.get_profile("default").max_examples
 EXAMPLES, DOCUMENTS, QUERIES = (1_000 if LONG else 60), 20, 6
@@ -132,6 +133,23 @@ def test_strings_that_are_no_text_raise_nothing(
     raw = bson.encode({"_id": 1, "a": "?b"}).replace(b"?b", b"\xffb")
     database.t.insert_one(RawBSONDocument(raw))
     assert _found(database, {"$expr": expressed(parse(query), "$$ROOT")}) == found
+
+
+def test_no_query_raises_for_what_is_no_text(database: Database[Raw]) -> None:
+    """Whatever is asked, a string that is not UTF-8 fails no expression."""
+    database.t.insert_many(
+        broken([{"a": "b", "b": [{"a": "c"}]}, {"a": ["b", 1], "c": {"a": "b"}}])
+    )
+
+    @settings(deadline=None, max_examples=EXAMPLES)
+    @given(cases(documents=1, queries=QUERIES))
+    def check(case: tuple[list[Raw], list[Raw]]) -> None:
+        for query in case[1]:
+            expression = expressed(parse(query), "$$ROOT")
+            if expression is not None:
+                database.t.count_documents({"$expr": expression})
+
+    check()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pymongo.database import Database
 
 from lazymig.updates.raising import computable
+from tests.support.broken import broken
 
 Raw = dict[str, Any]
 
@@ -159,6 +160,22 @@ def test_nothing_is_raised_where_it_says_so(database: Database[Raw]) -> None:
     assert seen["everywhere"] >= EXAMPLES
     assert seen["somewhere"] >= EXAMPLES // 2
     assert seen["unknown"] <= 4 * EXAMPLES
+
+
+def test_what_is_no_text_raises_nothing(database: Database[Raw]) -> None:
+    """Strings that are not UTF-8 make no exception."""
+    everyday = [{"a": "b", "b": [{"a": "1"}]}, {"a": {"b": "a"}, "b": "2020-01-01"}, {"a": ["a"]}]
+    database.t.insert_many(broken(everyday))
+
+    @settings(deadline=None, max_examples=EXAMPLES)
+    @given(_expressions)
+    def check(expression: Any) -> None:
+        where = computable(expression)
+        if where is not None:
+            value = {"$ne": [{"$type": expression}, "none"]}
+            database.t.count_documents({"$expr": {"$cond": [where, value, False]}})
+
+    check()
 
 
 @pytest.mark.parametrize(

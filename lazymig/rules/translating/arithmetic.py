@@ -12,6 +12,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from lazymig.rules.translating.characters import require_match
 from lazymig.rules.translating.containers import ARRAY
 from lazymig.rules.translating.context import Context
 from lazymig.rules.translating.scope import choice, type_test
@@ -286,7 +287,7 @@ def to_int(context: Context, value: Symbol, node: ast.AST) -> Symbol:
         return _converted(int, value, node)
 
     def of_text(text: Computed) -> Symbol:
-        _matches(context, text, r"\A(?:0|-?[1-9][0-9]{0,17})\z")
+        require_match(context.scope, text.expression, r"\A(?:0|-?[1-9][0-9]{0,17})\z", most=19)
         return whole(_long(text))
 
     def of_double(number: Computed) -> Symbol:
@@ -312,7 +313,8 @@ def to_float(context: Context, value: Symbol, node: ast.AST) -> Symbol:
         return _converted(float, value, node)
 
     def of_text(text: Computed) -> Symbol:
-        _matches(context, text, r"\A-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?\z")
+        regex = r"\A-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?\z"
+        require_match(context.scope, text.expression, regex, most=32)
         return Computed({"$toDouble": text.expression}, DOUBLE)
 
     def of_whole(number: Computed) -> Symbol:
@@ -337,7 +339,3 @@ def _converted(kind: Callable[[Any], Any], value: Constant, node: ast.AST) -> Sy
         return Constant(kind(value.value))
     except (TypeError, ValueError, OverflowError) as exc:
         raise Left(node, "converts a constant, which raises") from exc
-
-
-def _matches(context: Context, text: Computed, regex: str) -> None:
-    context.scope.require({"$regexMatch": {"input": text.expression, "regex": regex}})

@@ -7,7 +7,6 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from lazymig.rules.translating.conditions import pattern
 from lazymig.rules.translating.containers import ARRAY, OBJECT, as_object, get, merged, subscript
 from lazymig.rules.translating.context import Context
 from lazymig.rules.translating.symbols import (
@@ -178,16 +177,9 @@ def popped(context: Context, owner: ast.expr, given: Sequence[Symbol], node: ast
     value = (
         subscript(context, own, key, node) if len(given) == 1 else get(context, own, given, node)
     )
-    holder[name] = Computed(without(context, own.expression, [key.value]), OBJECT, fresh=True)
+    rest = {"$unsetField": {"field": key.value, "input": own.expression}}
+    holder[name] = Computed(rest, OBJECT, fresh=True)
     return value
-
-
-def without(context: Context, expression: Any, keys: Sequence[str]) -> Any:
-    """Return the expression of an object without some of its fields."""
-    name = context.variable("field")
-    is_one = {"$regexMatch": {"input": f"$${name}.k", "regex": pattern(keys)}}
-    fields = {"input": {"$objectToArray": expression}, "as": name, "cond": {"$not": [is_one]}}
-    return {"$arrayToObject": {"$filter": fields}}
 
 
 def call_for_effect(context: Context, node: ast.expr) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from bson import ObjectId
 
+from lazymig.rules.translating.characters import holds, is_one_of
 from lazymig.rules.translating.context import Context
 from lazymig.rules.translating.scope import choice, is_type, type_test
 from lazymig.rules.translating.symbols import (
@@ -38,7 +38,6 @@ __all__ = [
     "is_instance",
     "is_reference",
     "negated",
-    "pattern",
     "same_as",
     "truth",
 ]
@@ -108,18 +107,12 @@ def truth(context: Context, symbol: Symbol, node: ast.AST) -> Computed | bool:
 # --- Equality -------------------------------------------------------------------------------
 
 
-def pattern(texts: Sequence[str], *, start: bool = True, end: bool = True) -> str:
-    """Return a regular expression of the strings that are, begin or end with one of these."""
-    either = "|".join(map(re.escape, texts))
-    return ("\\A" if start else "") + f"(?:{either})" + ("\\z" if end else "")
-
-
 def same_as(
     context: Context, value: Computed, constants: Sequence[Any], node: ast.AST
 ) -> Computed | bool:
     """Return whether a value equals one of some constants.
 
-    Strings are compared by a pattern: `$eq` would follow the collation of the collection.
+    Strings are compared by their bytes: `$eq` would follow the collation of the collection.
     """
     types = context.types_of(value)
     texts = [one for one in constants if isinstance(one, str)]
@@ -127,7 +120,7 @@ def same_as(
     if texts and types & _STRING:
         if any("\x00" in one for one in texts):
             raise Left(node, "compares with a string that holds the character NUL")
-        matched = {"$regexMatch": {"input": value.expression, "regex": pattern(texts)}}
+        matched = is_one_of(value.expression, texts)
         test = type_test(value.expression, types, _STRING)
         tests.append((_STRING, choice(test, matched, False)))
     for one in constants:
@@ -274,7 +267,7 @@ def _key_in(context: Context, item: Constant, value: Computed) -> Symbol:
 def _in_text(text: str, value: Computed) -> Symbol:
     if not text:
         return Constant(True)
-    return Computed({"$gte": [{"$indexOfBytes": [value.expression, literal(text)]}, 0]}, BOOL)
+    return Computed(holds(value.expression, text), BOOL)
 
 
 def _among(context: Context, item: Symbol, constants: list[Any], node: ast.AST) -> Computed | bool:

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Sequence
 from typing import Any, Final
 
+from lazymig.rules.translating.characters import require_letters
 from lazymig.rules.translating.conditions import is_reference, same_as
 from lazymig.rules.translating.context import Context, evaluates
 from lazymig.rules.translating.scope import choice
@@ -160,6 +161,7 @@ def _at(context: Context, owner: Symbol, index: int, node: ast.AST) -> Symbol:
     def of_text(value: Computed) -> Symbol:
         if index < 0:
             raise Left(node, "counts the characters of a string from its end")
+        require_letters(context.scope, value.expression)
         context.scope.require({"$gt": [{"$strLenCP": value.expression}, index]})
         return Computed({"$substrCP": [value.expression, index, 1]}, _STRING)
 
@@ -301,6 +303,7 @@ def _sliced(context: Context, owner: Symbol, part: ast.Slice, node: ast.AST) -> 
         return Computed({"$slice": [value.expression, *span]}, ARRAY, value.items, fresh=True)
 
     def of_text(value: Computed) -> Symbol:
+        require_letters(context.scope, value.expression)
         length = {"$strLenCP": value.expression}
         first = {"$max": [0, {"$add": [length, start]}]} if start < 0 else start
         return Computed({"$substrCP": [value.expression, first, most]}, _STRING)

@@ -6,6 +6,7 @@ import ast
 import builtins
 import enum
 import inspect
+import re
 import types
 from collections.abc import Callable
 from typing import Any, Final
@@ -20,6 +21,8 @@ from lazymig.rules.translating.symbols import (
     Constant,
     Known,
     Left,
+    Record,
+    Row,
     Symbol,
     as_computed,
     is_plain,
@@ -27,21 +30,49 @@ from lazymig.rules.translating.symbols import (
 
 __all__ = ["lifted"]
 
+# What PEP 8 writes constants in.
+_CONSTANT: Final = re.compile(r"_*[A-Z][A-Z0-9_]*")
+_TABLES: Final = frozenset({dict, list, tuple, set})
+
 _OUTSIDE: Final = {"collection": "the collection", "status": "whether a report is being made"}
 
 
-def lifted(value: Any, name: str, node: ast.AST) -> Symbol:
-    """Return an object from outside of the rule.
+def lifted(context: Context, value: Any, name: str, node: ast.AST) -> Symbol:
+    """Return an object from outside of the rule; data only under a name in capitals.
 
+    :param name: as the source has it, with what it is an attribute of.
     :raises Left: it may change.
     """
-    if is_plain(value):
-        return Constant(value)
-    if isinstance(value, enum.Enum):
-        return Known(value)
-    if isinstance(value, (type, types.ModuleType)) or callable(value):
+    is_table = type(value) in _TABLES and not is_plain(value)
+    if is_plain(value) or is_table:
+        if not _CONSTANT.fullmatch(name.rpartition(".")[2]):
+            raise Left(
+                node, f"reads {name}, which may change; write it in capitals if it never does"
+            )
+        if not is_table:
+            return Constant(value)
+        if not value:
+            raise Left(node, f"reads {name}, which is empty when the class is defined")
+        return _table(context, value, name, node)
+    if isinstance(value, (enum.Enum, type, types.ModuleType)) or callable(value):
         return Known(value)
     raise Left(node, f"reads {name}, a {type(value).__name__}, which may change")
+
+
+def _table(context: Context, value: Any, name: str, node: ast.AST) -> Symbol:
+    """A copy of a dict, a list, a tuple or a set of plain data, which the rule may only read."""
+    context.step(node)
+    if is_plain(value):
+        return Constant(value)
+    found: Symbol
+    if type(value) is dict and all(map(is_plain, value)):
+        found = Record({key: _table(context, one, name, node) for key, one in value.items()})
+    elif type(value) in _TABLES - {dict}:
+        found = Row(tuple(_table(context, one, name, node) for one in value), type(value))
+    else:
+        raise Left(node, f"reads {name}, which holds a {type(value).__name__}")
+    context.aliases.escape(found)
+    return found
 
 
 @evaluates(ast.Constant)
@@ -64,13 +95,13 @@ def _name(context: Context, node: ast.Name) -> Symbol:
     if node.id in code.co_freevars and function.__closure__:
         cell = function.__closure__[code.co_freevars.index(node.id)]
         try:
-            return lifted(cell.cell_contents, node.id, node)
+            return lifted(context, cell.cell_contents, node.id, node)
         except ValueError as exc:
             raise Left(node, f"reads {node.id}, which is not set yet") from exc
     if node.id in function.__globals__:
-        return lifted(function.__globals__[node.id], node.id, node)
+        return lifted(context, function.__globals__[node.id], node.id, node)
     if hasattr(builtins, node.id):
-        return lifted(getattr(builtins, node.id), node.id, node)
+        return lifted(context, getattr(builtins, node.id), node.id, node)
     raise Left(node, f"reads {node.id}, which is not set")
 
 
@@ -82,10 +113,11 @@ def _attribute(context: Context, node: ast.Attribute) -> Symbol:
         return _of_handler(context, name, node)
     if isinstance(owner, Known):
         value = owner.value
-        if isinstance(value, enum.Enum) and name in ("value", "name"):
-            return lifted(getattr(value, name), name, node)
+        found = getattr(value, name, None) if name in ("value", "name") else None
+        if isinstance(value, enum.Enum) and found is not None and is_plain(found):
+            return Constant(found)
         if isinstance(value, (type, types.ModuleType)) and hasattr(value, name):
-            return lifted(getattr(value, name), ast.unparse(node), node)
+            return lifted(context, getattr(value, name), ast.unparse(node), node)
     raise Left(node, f"reads the attribute {name}")
 
 
@@ -101,9 +133,11 @@ def _of_handler(context: Context, name: str, node: ast.AST) -> Symbol:
         context.aliases.escape(context.attributes[name])
         return context.attributes[name]
     static = inspect.getattr_static(context.handler_class, name, None)
-    if static is None or not is_plain(static):
-        raise Left(node, f"reads self.{name}")
-    return Constant(static)
+    if is_plain(static) and static is not None:
+        return Constant(static)
+    if type(static) in _TABLES:
+        return lifted(context, static, f"self.{name}", node)
+    raise Left(node, f"reads self.{name}")
 
 
 @evaluates(ast.Compare)

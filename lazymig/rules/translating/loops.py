@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from lazymig.rules.translating.characters import is_field_name
 from lazymig.rules.translating.conditions import truth
 from lazymig.rules.translating.containers import ARRAY, OBJECT, as_object, items_of, merged
 from lazymig.rules.translating.context import Context, evaluates
@@ -29,7 +30,6 @@ __all__ = ["grow", "known_items"]
 
 _STRING: Final[Types] = frozenset({"string"})
 _VIEWS: Final = frozenset({"items", "keys", "values"})
-_NAMES: Final = r"\A[^$.\x00][^.\x00]*+\z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,7 @@ def _dict(context: Context, node: ast.DictComp) -> Symbol:
         if key.expression != f"$${source.name}.k":
             with context.inside(context.scope.branch()) as inner:
                 text = context.require(key, _STRING, node.key, "makes a key of what is no string")
-                inner.require({"$regexMatch": {"input": text.expression, "regex": _NAMES}})
+                inner.require(is_field_name(text.expression))
             each.require(choice(item.test, inner.guard, True))
     _require_each(context, source, each.guard)
     chosen = source.where(item.test)

@@ -14,12 +14,12 @@ from lazymig.rules.tracing.source import FunctionNode, is_compiled_from_source, 
 from lazymig.rules.translating.changes import assign, call_for_effect, remove
 from lazymig.rules.translating.conditions import truth
 from lazymig.rules.translating.context import Context
+from lazymig.rules.translating.expressions import lifted
 from lazymig.rules.translating.loops import grow, known_items
 from lazymig.rules.translating.outcomes import Fork, Outcome, condition_of, decided, leaves
 from lazymig.rules.translating.symbols import (
     Computed,
     Constant,
-    Known,
     Left,
     Symbol,
     as_computed,
@@ -214,8 +214,8 @@ def _imported(context: Context, statement: ast.Import | ast.ImportFrom) -> None:
             value = sys.modules.get(alias.name) if "." not in alias.name else None
         if value is None:
             raise Left(statement, f"imports {alias.name}")
-        known = Constant(value) if is_plain(value) else Known(value)
-        context.names[alias.asname or alias.name] = known
+        name = alias.asname or alias.name
+        context.names[name] = lifted(context, value, alias.name, statement)
 
 
 def run(

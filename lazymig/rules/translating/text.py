@@ -1,6 +1,6 @@
 """The strings of a rule: their methods, and what is made a string.
 
-No comparison of strings follows a collation: all are by patterns or places.
+No comparison of strings follows a collation: all are by bytes or patterns.
 """
 
 from __future__ import annotations
@@ -10,7 +10,13 @@ import string
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from lazymig.rules.translating.conditions import BOOL, pattern
+from lazymig.rules.translating.characters import (
+    begins_with,
+    ends_with,
+    holds,
+    require_ascii,
+)
+from lazymig.rules.translating.conditions import BOOL
 from lazymig.rules.translating.containers import ARRAY
 from lazymig.rules.translating.context import Context, evaluates
 from lazymig.rules.translating.scope import is_type
@@ -35,8 +41,8 @@ __all__ = [
 ]
 
 STRING: Final[Types] = frozenset({"string"})
-# Possessive, so that a long text costs no steps backwards, of which the server counts too many.
-_ASCII: Final = r"\A[\x00-\x7F]*+\z"
+# The server gives no more words of one string than 64 megabytes hold.
+_LONGEST_TITLE: Final = 10_000
 _NOTHING: Final[Types] = frozenset({"null"})
 _AS_NUMBER: Final[Types] = frozenset({"int", "long", "objectId"})
 
@@ -153,10 +159,6 @@ def _format(context: Context, template: str, given: Sequence[Symbol], node: ast.
 _Method = Callable[[Context, Computed, Sequence[Symbol], ast.AST], Symbol]
 
 
-def _ascii(context: Context, text: Computed) -> None:
-    context.scope.require({"$regexMatch": {"input": text.expression, "regex": _ASCII}})
-
-
 def _no_arguments(given: Sequence[Symbol], node: ast.AST) -> None:
     if given:
         raise Left(node, "calls a method of a string with more arguments than are translated")
@@ -164,13 +166,13 @@ def _no_arguments(given: Sequence[Symbol], node: ast.AST) -> None:
 
 def _lower(context: Context, text: Computed, given: Sequence[Symbol], node: ast.AST) -> Symbol:
     _no_arguments(given, node)
-    _ascii(context, text)
+    require_ascii(context.scope, text.expression)
     return Computed({"$toLower": text.expression}, STRING)
 
 
 def _upper(context: Context, text: Computed, given: Sequence[Symbol], node: ast.AST) -> Symbol:
     _no_arguments(given, node)
-    _ascii(context, text)
+    require_ascii(context.scope, text.expression)
     return Computed({"$toUpper": text.expression}, STRING)
 
 
@@ -182,13 +184,14 @@ def _word(text: Any) -> Any:
 
 def _capitalize(context: Context, text: Computed, given: Sequence[Symbol], node: ast.AST) -> Symbol:
     _no_arguments(given, node)
-    _ascii(context, text)
+    require_ascii(context.scope, text.expression)
     return Computed({"$let": {"vars": {"text": text.expression}, "in": _word("$$text")}}, STRING)
 
 
 def _title(context: Context, text: Computed, given: Sequence[Symbol], node: ast.AST) -> Symbol:
     _no_arguments(given, node)
-    _ascii(context, text)
+    require_ascii(context.scope, text.expression)
+    context.scope.require({"$lte": [{"$strLenBytes": text.expression}, _LONGEST_TITLE]})
     pieces = {"$regexFindAll": {"input": text.expression, "regex": "[A-Za-z]+|[^A-Za-z]+"}}
     grown = {"$concat": ["$$value", _word("$$this.match")]}
     return Computed({"$reduce": {"input": pieces, "initialValue": "", "in": grown}}, STRING)
@@ -206,11 +209,11 @@ def _stripping(operator: str) -> _Method:
     return strip
 
 
-def _split(context: Context, text: Computed, given: Sequence[Symbol], node: ast.AST) -> Symbol:
+def _split(_context: Context, text: Computed, given: Sequence[Symbol], node: ast.AST) -> Symbol:
     _no_arguments(given[2:], node)
     if not given or (isinstance(given[0], Constant) and given[0].value is None):
         _no_arguments(given[1:], node)
-        return _words(context, text)
+        return Computed(_words(text), ARRAY, STRING, fresh=True)
     mark = _text_of(given[0], node)
     if not mark:
         raise Left(node, "splits at an empty string")
@@ -223,24 +226,20 @@ def _split(context: Context, text: Computed, given: Sequence[Symbol], node: ast.
     return Computed(pair, ARRAY, STRING, fresh=True)
 
 
-def _words(context: Context, text: Computed) -> Symbol:
-    name = context.variable("word")
-    regex = f"[^{''.join(map(_escaped, SPACE))}]+"
-    found = {"$regexFindAll": {"input": text.expression, "regex": regex}}
-    words = {"$map": {"input": found, "as": name, "in": f"$${name}.match"}}
-    return Computed(words, ARRAY, STRING, fresh=True)
-
-
-def _escaped(letter: str) -> str:
-    return f"\\x{{{ord(letter):x}}}"
+def _words(text: Computed) -> Any:
+    spaced = {"$replaceAll": {"input": "$$value", "find": "$$this", "replacement": " "}}
+    blanks = literal([letter for letter in SPACE if letter != " "])
+    plain = {"$reduce": {"input": blanks, "initialValue": text.expression, "in": spaced}}
+    full = {"$gt": [{"$strLenBytes": "$$this"}, 0]}
+    return {"$filter": {"input": {"$split": [plain, " "]}, "cond": full}}
 
 
 def _around(text: Computed, mark: str) -> tuple[Any, Any, Any]:
     """Whether a mark is in a text, and what is before and after the first one."""
-    place = {"$indexOfBytes": [text.expression, literal(mark)]}
-    before = {"$substrBytes": [text.expression, 0, place]}
-    behind = {"$add": [place, len(mark.encode())]}
-    return {"$gte": [place, 0]}, before, {"$substrBytes": [text.expression, behind, -1]}
+    before = {"$arrayElemAt": [{"$split": [text.expression, literal(mark)]}, 0]}
+    beginning = {"$concat": [before, literal(mark)]}
+    after = {"$replaceOne": {"input": text.expression, "find": beginning, "replacement": ""}}
+    return holds(text.expression, mark), before, after
 
 
 def _partition(_context: Context, text: Computed, given: Sequence[Symbol], node: ast.AST) -> Symbol:
@@ -273,15 +272,17 @@ def _ends(*, start: bool) -> _Method:
             texts = [_text_of(one or Constant(None), node)]
         if not texts:
             return Constant(False)
-        regex = pattern(texts, start=start, end=not start)
-        return Computed({"$regexMatch": {"input": text.expression, "regex": regex}}, BOOL)
+        if "" in texts:
+            return Constant(True)
+        tests = [(begins_with if start else ends_with)(text.expression, one) for one in texts]
+        return Computed(tests[0] if len(tests) == 1 else {"$or": tests}, BOOL)
 
     return ends
 
 
 def _of_digits(context: Context, text: Computed, given: Sequence[Symbol], node: ast.AST) -> Symbol:
     _no_arguments(given, node)
-    _ascii(context, text)
+    require_ascii(context.scope, text.expression)
     return Computed({"$regexMatch": {"input": text.expression, "regex": r"\A[0-9]++\z"}}, BOOL)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 from pymongo import MongoClient, UpdateOne, WriteConcern
 from pymongo.database import Database
 
+from lazymig.rules.rewrite.rewriting import CannotRewrite, rewrite
+from lazymig.rules.rewrite.steps import compile_steps
 from lazymig.rules.rule import RuleHandler, evaluate
 from lazymig.rules.translation import Translation
 from tests.rules.translating.cases import CASES, Case
@@ -23,6 +26,7 @@ from tests.rules.translating.documents import documents
 from tests.rules.translating.expressions import expressions
 from tests.rules.translating.expressions import tests as conditions
 from tests.rules.translating.rules import setting, translation_of
+from tests.support.broken import broken
 
 Raw = dict[str, Any]
 
@@ -95,6 +99,30 @@ def test_the_guard_holds_on_every_day(scratch: Database[Raw], case: Case) -> Non
     assert guarded == matching == list(range(len(case.everyday)))
 
 
+def _held_without_error(scratch: Database[Raw], case: Case) -> None:
+    """Ask for the guard of broken documents, through the rule, and update those it holds for."""
+    found = translation_of(case.rule(), case.target)
+    assert isinstance(found, Translation), found
+    collection = scratch["broken"]
+    collection.delete_many({})
+    collection.insert_many(broken([*case.everyday[:3], {"x": 1}]))
+    guard = True if found.guard is None else found.guard
+    collection.aggregate([{"$project": {"guard": guard}}, {"$group": {"_id": "$guard"}}])
+    query = {"$and": [case.target, {"$expr": guard}]}
+    collection.count_documents(query)
+    exact = compile_steps("rule", query, found.update)[:1]
+    for asked in ({"y": "a"}, {"y": 1}, {"y.a": "b"}, {"z": None}):
+        with contextlib.suppress(CannotRewrite):
+            collection.count_documents(dict(rewrite(asked, exact)))
+    collection.update_many(query, found.update)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_what_is_no_text_raises_nothing(scratch: Database[Raw], case: Case) -> None:
+    """No guard, no query that is seen through it, and no update under it fails for such strings."""
+    _held_without_error(scratch, case)
+
+
 _BODIES = (
     "{y}",
     "if {test}:\n    {y}\nelse:\n    {z}",
@@ -125,3 +153,4 @@ def test_composed_forms_are_exact(scratch: Database[Raw], case: Case, drawn: lis
         reject()
     assume(isinstance(found, Translation))
     held_against_python(scratch, case, drawn)
+    _held_without_error(scratch, case)

@@ -7,7 +7,7 @@ import linecache
 import sys
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from pymongo.database import Database
@@ -25,6 +25,17 @@ Raw = dict[str, Any]
 
 FACTOR = 100
 PAIRS = (("a", 1), ("b", 2))
+_STATES = {1: "new", 2: {"name": "sent", "tags": ["a"]}}
+NAMES = ["a", "b"]
+KINDS = {"a", 1}
+rate = 100
+rates = {"a": 1}
+EMPTY: Raw = {}
+
+
+class Prices:
+    CENTS = 5
+    cents = 5
 
 
 class Color(enum.Enum):
@@ -88,6 +99,16 @@ def test_the_ordinary_idioms(expression: str, reason: str | None) -> None:
     assert (found.reason if isinstance(found, LeftToPython) else None) == reason
 
 
+CHANGES = ", which may change; write it in capitals if it never does"
+OUTSIDE: Raw = {
+    "rate": rate,
+    "rates": rates,
+    "Prices": Prices,
+    "EMPTY": EMPTY,
+    "ODD": {"a": object()},
+    "TABLE": {"a": {"b": 1}, "l": []},
+}
+
 LEFT: list[tuple[str, str, str]] = [
     ("self.update = {'$set': {'y': datetime.now()}}", "datetime.now()", "calls datetime.now, w"),
     ("self.update = {'$set': {'y': d}}", "", "takes the document as a whole"),
@@ -97,7 +118,13 @@ LEFT: list[tuple[str, str, str]] = [
     ("try:\n    y = d['x']\nexcept KeyError:\n    y = 1", "try:", "catches exceptions"),
     ("self.update = {'$set': {d['x']: 1}}", "d['x']", "makes a dict with a key that is computed"),
     ("self.update = {'$set': {'y': self.collection.name}}", "", "asks for the collection"),
-    ("self.update = {'$set': {'y': [LEVELS]}}", "LEVELS", "reads LEVELS, a dict, which may change"),
+    ("self.update = {'$set': {'y': [d['x'], rate]}}", "rate", f"reads rate{CHANGES}"),
+    ("self.update = {'$set': {'y': rates[d['x']]}}", "rates", f"reads rates{CHANGES}"),
+    ("self.update = {'$set': {'y': 'a' in rates}}", "rates", f"reads rates{CHANGES}"),
+    ("self.update = {'$set': {'y': Prices.cents}}", "Prices.cents", f"reads Prices.cents{CHANGES}"),
+    ("self.update = {'$set': {'y': d['x'] in EMPTY}}", "EMPTY", "reads EMPTY, which is empty when"),
+    ("self.update = {'$set': {'y': ODD['a']}}", "ODD", "reads ODD, which holds a object"),
+    ("from math import pi\nself.update = {'$set': {'y': pi}}", "", f"reads pi{CHANGES}"),
     ("self.update = {'$set': {'y.0': d['x']}}", "", "writes the path 'y.0', which"),
     ("self.update = {'$set': {'y': d['x'] < 'a'}}", "", "compares other things than numbers"),
     ("self.update = {'$set': {'y': {'$a': d['x']}}}", "", "makes a document with the key '$a'"),
@@ -113,7 +140,7 @@ LEFT: list[tuple[str, str, str]] = [
 @pytest.mark.parametrize(("body", "expression", "reason"), LEFT)
 def test_what_is_left_says_why(body: str, expression: str, reason: str) -> None:
     """A rule that is left names the first expression without an equal, its line and the reason."""
-    found = translation_of(rule_of(body, LEVELS={}))
+    found = translation_of(rule_of(body, **OUTSIDE))
     assert isinstance(found, LeftToPython)
     assert found.reason.startswith(reason.strip())
     assert found.line is not None
@@ -130,6 +157,8 @@ def helped(document: Raw, expected: Any) -> Callable[[Callable[[Any], None]], No
 
 class Handler(RuleHandler):
     UNIT = "EUR"
+    unit = "EUR"
+    LEVELS: ClassVar = {"a": 1}
 
     def doubled(self, value):
         return value * 2
@@ -139,7 +168,7 @@ class Handler(RuleHandler):
         return mark + text + mark
 
 
-def _rules_with_helpers(suffix: str = "!") -> None:
+def _rules_with_helpers(SUFFIX: str = "!") -> None:  # noqa: N803
     @helped({"x": 19.99}, 1999)
     def of_the_module(self):
         self.target = TARGET
@@ -153,7 +182,7 @@ def _rules_with_helpers(suffix: str = "!") -> None:
     @helped({"x": 2}, [4, "EUR"])
     def of_the_handler(self):
         self.target = TARGET
-        self.update = {"$set": {"y": [self.doubled(self.doc["x"]), self.UNIT]}}
+        self.update = {"$set": {"y": [self.doubled(self.doc["x"]), self.unit]}}
 
     @helped({"x": "a"}, "\"a\"'a'")
     def of_no_handler(self):
@@ -164,12 +193,24 @@ def _rules_with_helpers(suffix: str = "!") -> None:
     @helped({"x": "a"}, ["a!", "red"])
     def of_constants_around_it(self):
         self.target = TARGET
-        self.update = {"$set": {"y": [self.doc["x"] + suffix, Color.RED.value]}}
+        self.update = {"$set": {"y": [self.doc["x"] + SUFFIX, Color.RED.value]}}
 
     @helped({"x": {"a": 5}}, {"a": 5, "b": 2})
     def of_rows(self):
         self.target = TARGET
         self.update = {"$set": {"y": {name: self.doc["x"].get(name, n) for name, n in PAIRS}}}
+
+    @helped({"x": 2, "z": "a"}, [{"name": "sent", "tags": ["a"]}, "none", True, True, 1, 5])
+    def of_tables(self):
+        self.target = TARGET
+        x, z = self.doc["x"], self.doc["z"]
+        found = [_STATES[x], _STATES.get(z, "none"), x in _STATES, z in KINDS]
+        self.update = {"$set": {"y": [*found, self.LEVELS[z], Prices.CENTS]}}
+
+    @helped({"x": {"a": 5}}, {"a": 5, "b": 0})
+    def of_lists(self):
+        self.target = TARGET
+        self.update = {"$set": {"y": {name: self.doc["x"].get(name, 0) for name in NAMES}}}
 
 
 _rules_with_helpers()
@@ -218,13 +259,32 @@ ALIASES = [
     "a = 1\nfor i in d['x']:\n    a = i\nself.update = {'$set': {'y': a}}",
     "a = []\nfor i in d['x']:\n    a.append(len(a))\nself.update = {'$set': {'y': a}}",
     "a = {}\ndef f(): pass\nself.update = {'$set': {'y': a}}",
+    "a = TABLE; a['k'] = d['x']; self.update = {'$set': {'y': a}}",
+    "a = dict(TABLE); a['a']['k'] = d['x']; self.update = {'$set': {'y': a}}",
+    "a = TABLE['a']; a['k'] = d['x']; self.update = {'$set': {'y': a}}",
+    "TABLE['k'] = d['x']; self.update = {'$set': {'y': TABLE}}",
+    "a = TABLE['l']; a.append(d['x']); self.update = {'$set': {'y': a}}",
+    "a = TABLE.get('l'); a.append(d['x']); self.update = {'$set': {'y': a}}",
+    "TABLE.pop('a'); self.update = {'$set': {'y': d['x']}}",
+    "for i in TABLE.values():\n    i['k'] = 1\nself.update = {'$set': {'y': d['x']}}",
 ]
 
 
 @pytest.mark.parametrize("body", ALIASES)
 def test_what_has_two_names_is_left(body: str) -> None:
     """A container that is changed under one of its names is none that is translated."""
-    assert isinstance(translation_of(rule_of(body)), LeftToPython)
+    assert isinstance(translation_of(rule_of(body, **OUTSIDE)), LeftToPython)
+
+
+def test_a_table_is_the_one_of_the_definition(database: Database[Raw]) -> None:
+    """What a table comes to hold later changes no translation."""
+    table = {"a": {"n": [1]}}
+    found = translation_of(rule_of(setting('TABLE[d["x"]]'), TABLE=table))
+    assert isinstance(found, Translation), found
+    table["a"]["n"].append(2)
+    database["c"].insert_one({"x": "a"})
+    assert database["c"].update_one({"$expr": found.guard}, found.update).matched_count == 1
+    assert database["c"].find_one({}, {"_id": 0}) == {"y": {"n": [1]}}
 
 
 def test_white_space_is_that_of_python() -> None:
