@@ -127,10 +127,12 @@ class Candidates:
             return
         if count:
             call = "migrate_pending()" if rule.scope == "lazy" else "migrate_all()"
-            come = "came while it was sealed" if again else "still match"
-            verb = come if count > 1 else come.replace("still match", "still matches")
-            noun = "document" if count == 1 else "documents"
-            self.leave(rule, f"{count:,} {noun} {verb}; {call} brings them up to date", count)
+            one = count == 1
+            what = "1 document" if one else f"{count:,} documents"
+            match = "still matches" if one else "still match"
+            come = "came while it was sealed" if again else match
+            them = "it" if one else "them"
+            self.leave(rule, f"{what} {come}; {call} brings {them} up to date", count)
 
     def leave(self, rule: BoundRule, reason: str, remaining: int | None = None) -> None:
         """Take a rule for one that is not sealed."""

@@ -71,7 +71,7 @@ def _call(context: Context, node: ast.Call) -> Symbol:
         return known(context, [evaluate(_listed(one)) for one in node.args], node)
     if isinstance(called.value, FunctionType):
         return _followed(context, called.value, [], node)
-    raise Left(node, f"calls {ast.unparse(function)}, which the server cannot")
+    raise Left(node, f"calls {ast.unparse(function)}, for which the server has no equal")
 
 
 def _given(context: Context, node: ast.Call) -> list[Symbol]:

@@ -189,13 +189,15 @@ def call_for_effect(context: Context, node: ast.expr) -> None:
     """
     function = node.func if isinstance(node, ast.Call) else None
     if not isinstance(node, ast.Call) or not isinstance(function, ast.Attribute):
-        raise Left(node, f"calls {ast.unparse(function or node)}, which the server cannot")
+        raise Left(
+            node, f"calls {ast.unparse(function or node)}, for which the server has no equal"
+        )
     given = node.args
     if function.attr == "pop" and not node.keywords:
         popped(context, function.value, [context.evaluate(one) for one in given], node)
         return
     if function.attr not in ("append", "update") or len(given) != 1 or node.keywords:
-        raise Left(node, f"calls {ast.unparse(function)}, which the server cannot")
+        raise Left(node, f"calls {ast.unparse(function)}, for which the server has no equal")
     value = context.evaluate(given[0])
     holder, name = _place(context, function.value)
     own = _own(context, holder[name], node)

@@ -264,7 +264,7 @@ def follow(
 ) -> Symbol:
     """Return what a function gives that is called with these arguments."""
     if function.__module__ in sys.stdlib_module_names or not syntax_of(function):
-        raise Left(node, f"calls {function.__name__}, which the server cannot")
+        raise Left(node, f"calls {function.__name__}, for which the server has no equal")
     source = source_of(function, node)
     names = _bound(function, given, named, node)
     with context.calling(function, node), context.naming(names):

@@ -69,10 +69,16 @@ IDIOMS: list[tuple[str, str | None]] = [
     ('"a" + d["x"]', None),
     ('len(d["x"])', None),
     ('datetime.fromisoformat(d["x"])', None),
-    ('datetime.strptime(d["x"], "%Y")', "calls datetime.strptime, which the server cannot"),
-    ('datetime.fromtimestamp(d["x"])', "calls datetime.fromtimestamp, which the server cannot"),
+    (
+        'datetime.strptime(d["x"], "%Y")',
+        "calls datetime.strptime, for which the server has no equal",
+    ),
+    (
+        'datetime.fromtimestamp(d["x"])',
+        "calls datetime.fromtimestamp, for which the server has no equal",
+    ),
     ('[i for i in d["x"]]', None),
-    ('sorted(d["x"])', "calls sorted, which the server cannot"),
+    ('sorted(d["x"])', "calls sorted, for which the server has no equal"),
     ('list(d["x"])', None),
     ('{**d["x"], "a": 1}', None),
     ('dict(d["x"])', None),
@@ -88,7 +94,7 @@ IDIOMS: list[tuple[str, str | None]] = [
     ('d["x"][0]', None),
     ('d["x"] is None', None),
     ('bool(d["x"])', None),
-    ('Decimal(d["x"])', "calls Decimal, which the server cannot"),
+    ('Decimal(d["x"])', "calls Decimal, for which the server has no equal"),
 ]
 
 
@@ -131,7 +137,7 @@ LEFT: list[tuple[str, str, str]] = [
     ("self.update = {'$set': {'y': d['x'].pop()}}", "", "changes what is not its own"),
     ("self.update = {'$set': {'y': lambda: 1}}", "lambda: 1", "has a lambda, which"),
     ("if d['x']:\n    return", "", "sets no update"),
-    ("print(d['x'])", "", "calls print, which the server cannot"),
+    ("print(d['x'])", "", "calls print, for which the server has no equal"),
     ("self.target = {'y': d['x']}", "self.target", "sets its target after it has read"),
     ("self.update = {'$set': {'y': 1}}\nself.array_filters = [{}]", "", "sets array filters"),
 ]
