@@ -62,7 +62,6 @@ def _filtered(condition: Any) -> Any:
         (_filtered(True), set()),
         ("$a", set()),
     ],
-    ids=str,
 )
 def test_the_keys_that_are_left_out(entries: Any, names: set[str]) -> None:
     """Each form of a filter by constant keys is understood, anything else is not."""

@@ -23,6 +23,7 @@ from tests.rules.translating.rules import TARGET, rule_of, setting, translation_
 
 Raw = dict[str, Any]
 
+NO_EQUAL = "calls {}, for which the server has no equal"
 FACTOR = 100
 PAIRS = (("a", 1), ("b", 2))
 _STATES = {1: "new", 2: {"name": "sent", "tags": ["a"]}}
@@ -71,14 +72,14 @@ IDIOMS: list[tuple[str, str | None]] = [
     ('datetime.fromisoformat(d["x"])', None),
     (
         'datetime.strptime(d["x"], "%Y")',
-        "calls datetime.strptime, for which the server has no equal",
+        NO_EQUAL.format("datetime.strptime"),
     ),
     (
         'datetime.fromtimestamp(d["x"])',
-        "calls datetime.fromtimestamp, for which the server has no equal",
+        NO_EQUAL.format("datetime.fromtimestamp"),
     ),
     ('[i for i in d["x"]]', None),
-    ('sorted(d["x"])', "calls sorted, for which the server has no equal"),
+    ('sorted(d["x"])', NO_EQUAL.format("sorted")),
     ('list(d["x"])', None),
     ('{**d["x"], "a": 1}', None),
     ('dict(d["x"])', None),
@@ -94,7 +95,7 @@ IDIOMS: list[tuple[str, str | None]] = [
     ('d["x"][0]', None),
     ('d["x"] is None', None),
     ('bool(d["x"])', None),
-    ('Decimal(d["x"])', "calls Decimal, for which the server has no equal"),
+    ('Decimal(d["x"])', NO_EQUAL.format("Decimal")),
 ]
 
 
@@ -116,7 +117,7 @@ OUTSIDE: Raw = {
 }
 
 LEFT: list[tuple[str, str, str]] = [
-    ("self.update = {'$set': {'y': datetime.now()}}", "datetime.now()", "calls datetime.now, w"),
+    ("self.update = {'$set': {'y': datetime.now()}}", "datetime.now()", "calls datetime.now, f"),
     ("self.update = {'$set': {'y': d}}", "", "takes the document as a whole"),
     ("self.update = {'$inc': {'y': d['x']}}", "", "updates with $inc"),
     ("self.update = [{'$set': {'y': 1}}]", "", "sets an update whose form is computed"),
@@ -137,7 +138,7 @@ LEFT: list[tuple[str, str, str]] = [
     ("self.update = {'$set': {'y': d['x'].pop()}}", "", "changes what is not its own"),
     ("self.update = {'$set': {'y': lambda: 1}}", "lambda: 1", "has a lambda, which"),
     ("if d['x']:\n    return", "", "sets no update"),
-    ("print(d['x'])", "", "calls print, for which the server has no equal"),
+    ("print(d['x'])", "", NO_EQUAL.format("print")),
     ("self.target = {'y': d['x']}", "self.target", "sets its target after it has read"),
     ("self.update = {'$set': {'y': 1}}\nself.array_filters = [{}]", "", "sets array filters"),
 ]
