@@ -10,7 +10,6 @@ from lazymig.query.joining import all_of
 from lazymig.query.matching import Matcher
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.tracing.paths import is_read_within
-from lazymig.rules.translating.translate import translate
 from lazymig.rules.translation import LeftToPython, Translation
 from lazymig.updates.convergence import ends_match, facts_after, leads_to
 from lazymig.updates.update import read_paths
@@ -29,6 +28,9 @@ def as_translated(
     :param matcher: that of its target.
     :param declared_inputs: what the rule itself says that it reads; `None` if it says nothing.
     """
+    # Only a model with a computed rule pays for the import.
+    from lazymig.rules.translating.translate import translate  # noqa: PLC0415
+
     rule = bound.rule
     found = translate(rule, bound.handler_class, bound.doc_class, matcher.query, matcher.tree)
     if isinstance(found, LeftToPython):

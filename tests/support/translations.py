@@ -38,4 +38,4 @@ def translate_by_name(
     def translate(rule: Any, *_: Any) -> Translation | LeftToPython:
         return translations.get(rule.name, LeftToPython(rule.name, None, "no test says how"))
 
-    monkeypatch.setattr("lazymig.rules.translated.translate", translate)
+    monkeypatch.setattr("lazymig.rules.translating.translate.translate", translate)

@@ -11,7 +11,6 @@ from mongoengine.errors import InvalidQueryError, LookUpError, OperationError
 from pymongo.errors import OperationFailure
 
 from lazymig.engines.access import all_of
-from lazymig.odm.querysets.explaining import explained_plans, explained_rules
 from lazymig.odm.querysets.joining import NOTHING_PENDING
 from lazymig.odm.querysets.options import OptionsQuerySet
 from lazymig.odm.querysets.rewrites import RewrittenFilter
@@ -45,6 +44,12 @@ class SeeThroughQuerySet(OptionsQuerySet):
         first, by which rules, and why; and how many documents are still old by the rules that
         concern it, which are counted.
         """
+        # Only this call pays for the import.
+        from lazymig.odm.querysets.explaining import (  # noqa: PLC0415
+            explained_plans,
+            explained_rules,
+        )
+
         rewrites = self._lazymig_rewrites()
         if rewrites is None:
             return NOTHING_PENDING
