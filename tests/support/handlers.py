@@ -27,7 +27,8 @@ def rule(target: Any, update: Any, array_filters: Any = None) -> Callable[[Any],
 def copying(source: str, goal: str) -> Callable[[Any], None]:
     """A computed rule method: the field `goal` is made of the field `source` where missing."""
 
-    def method(self: Any) -> None:
+    # Defaults are constants; names of the function around may change.
+    def method(self: Any, source: str = source, goal: str = goal) -> None:
         self.target = {goal: {"$exists": False}, source: {"$exists": True}}
         self.update = {"$set": {goal: self.doc[source]}}
 

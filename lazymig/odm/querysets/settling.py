@@ -102,14 +102,19 @@ class SettlingQuerySet(FormerClassesQuerySet):
         needs: Iterable[Need],
         *,
         writes: bool = False,
+        matched: Mapping[str, Any] | None = None,
     ) -> None:
         """Settle the documents that match, if the filter or what is done with them needs it.
 
         :param query: MongoEngine's own filter.
+        :param matched: what is asked besides of the documents that the filter finds, as it stands.
         :param writes: the operation is a write, which may not hit a refused document.
         """
         self._lazymig_refused = None
-        rewritten = self._lazymig_filter(query, rewrites)
+        own = rewritten = self._lazymig_filter(query, rewrites)
+        if matched:
+            query = all_of(query, matched)
+            rewritten = self._lazymig_filter(query, rewrites)
         needs = [need for need in needs if need.rules]
         needs.extend(self._lazymig_needs_of_filter(rewritten))
         if not needs:
@@ -118,8 +123,10 @@ class SettlingQuerySet(FormerClassesQuerySet):
         if self._lazymig_of_model:
             collection = untouched_collection(self._document)
         queries = [rewritten.within]
-        if self._lazymig_settled and rewritten.within is not query:
-            # Neither may what will match be overlooked, nor what matches no more be hit.
+        # Neither may what will match be overlooked, nor what matches no more be hit.
+        if matched:
+            queries.append(all_of(own.within, matched))
+        elif self._lazymig_settled and rewritten.within is not query:
             queries.append(query)
         search = Search(
             self._collation, None if writes else self._max_time_ms or None, self._comment
@@ -170,14 +177,12 @@ class SettlingQuerySet(FormerClassesQuerySet):
             # Of a query that cannot be built MongoEngine says so in its own turn.
             query = super(SettlingQuerySet, queryset)._query
         if query is not None and not self._lazymig_settled:
-            if matched:
-                query = all_of(query, matched)
             needs = [Need(operation, rewrites.writing(paths))]
             if where:
                 needs.append(queryset._lazymig_need_of_where(rewrites))
             if ordered:
                 needs.append(queryset._lazymig_need_of_order(rewrites, query))
-            queryset._lazymig_bring_up(query, rewrites, needs)
+            queryset._lazymig_bring_up(query, rewrites, needs, matched=matched)
         queryset._lazymig_still = True
         return queryset
 

@@ -162,6 +162,13 @@ def test_an_aggregation_settles_what_it_matches_first(mongoengine_db):
     assert stored(mongoengine_db["post"])[1:] == OLD[1:]
 
 
+def test_an_aggregation_matches_nothing_that_matches_no_more(mongoengine_db):
+    """What a first `$match` finds as it is stored, and will not find, is settled as well."""
+    mongoengine_db["post"].insert_one({"_id": 1, "nick": "a", "alias": "b"})
+    counted = people().objects.aggregate([{"$match": {"alias": "b"}}, {"$count": "n"}])
+    assert list(counted) == []
+
+
 def test_an_aggregation_within_a_limit_settles_what_the_limit_may_let_in(mongoengine_db):
     """Where a limit stands before the first `$match`, that match decides nothing."""
     mongoengine_db["post"].insert_many(OLD)
