@@ -355,7 +355,7 @@ def _by_city(model: Any, number: int) -> Any:
 
 
 def _update_city(model: Any, number: int) -> Any:
-    return model.objects(city=f"city {number // 20}").update(set__name="one of many")
+    return model.objects(city=f"city {number // 20}").update(inc__visits=1)
 
 
 def _count_city(model: Any, number: int) -> Any:

@@ -168,6 +168,8 @@ class SettlingQuerySet(FormerClassesQuerySet):
         rewrites = self._lazymig_rewrites(of_model=of_model)
         if rewrites is None or self._none or self._empty:
             return self
+        if not (where or ordered or rewrites.writing(paths)) and self._lazymig_asks_as_is(rewrites):
+            return self
         queryset = self.clone()
         for name, value in options.items():
             setattr(queryset, f"_{name}", value)
@@ -185,6 +187,13 @@ class SettlingQuerySet(FormerClassesQuerySet):
             queryset._lazymig_bring_up(query, rewrites, needs, matched=matched)
         queryset._lazymig_still = True
         return queryset
+
+    def _lazymig_asks_as_is(self, rewrites: Rewrites) -> bool:
+        """Return whether no rule concerns the filter."""
+        with suppress(Exception):
+            # Of a query that cannot be built MongoEngine says so in its own turn.
+            return not rewrites.rewriter.is_concerned(super()._query)
+        return False
 
     def _lazymig_for_write(
         self, operation: str, written: Paths, read: Paths, *, where: bool = False
