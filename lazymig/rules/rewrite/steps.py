@@ -191,9 +191,8 @@ def steps_of(
     :param tree: the tree of `target`; it is parsed if that is not given.
     :raises Exception: whatever a static rule raises.
     """
-    translation: Translation | None = getattr(rule, "translation", None)
-    if translation is not None:
-        return _translated_steps(rule, target, translation)
+    if rule.translation is not None:
+        return _translated_steps(rule, target, rule.translation)
     if rule.kind != "static" or rule.varies:
         return (opaque_step(rule.name, target, rule.writes),)
     evaluation = rule.evaluate(collection=collection)
