@@ -32,11 +32,12 @@ def added(value: str, number: Any) -> Leaf:
     is_integer = has_type(value, *_INTEGERS)
     overflows: Expression = False
     if isinstance(number, int):
+        as_double = _sum(value, float(number))
+        as_decimal = _sum(value, Decimal128(str(int(number))))
         total = chosen(
             is_integer,
             {"$add": [value, number]},
-            # Doubles alone: MongoDB adds up more of them with more digits than two have.
-            chosen(has_type(value, "double"), _sum(value, float(number)), _exact(value, number)),
+            chosen(has_type(value, "double"), as_double, as_decimal),
         )
         if number:
             beyond = (
@@ -45,9 +46,6 @@ def added(value: str, number: Any) -> Leaf:
                 else {"$lt": [value, Int64(_LONG[0] - number)]}
             )
             overflows = all_hold([is_integer, beyond])
-    elif isinstance(number, float):
-        as_double = _sum({"$toDouble": value}, number)
-        total = chosen(has_type(value, "decimal"), _sum(value, number), as_double)
     else:
         total = _sum(value, number)
     refused = any_holds([negated(has_type(value, *_NUMBERS, "missing")), overflows])
@@ -56,15 +54,12 @@ def added(value: str, number: Any) -> Leaf:
 
 
 def _sum(value: Expression, number: Any) -> Expression:
-    """A sum of two numbers, neither of which is a part of a longer one, as for `$add`.
+    """A sum that is no integer.
 
-    `$add` begins with zero, which takes the sign of `-0.0` and the exponent of `2E+3` away.
+    `$add` begins with zero, which takes the sign of `-0.0` and the exponent of `2E+3` away, and it
+    has more digits of a long and a double than MongoDB has in an update.
     """
     return {"$subtract": [value, _opposite(number)]}
-
-
-def _exact(value: Expression, number: int) -> Expression:
-    return _sum(value, Decimal128(str(int(number))))
 
 
 def _opposite(number: Any) -> Any:
@@ -81,16 +76,10 @@ def multiplied(value: str, number: Any) -> Leaf:
     is_integer = has_type(value, *_INTEGERS)
     overflows: Expression = False
     product: Expression = {"$multiply": [value, number]}
-    of_zero: Expression = {"$multiply": [0, number]}
     if isinstance(number, int):
         overflows = all_hold([is_integer, has_type(_if(is_integer, product), "double")])
-        product = chosen(has_type(value, "double"), {"$multiply": [value, float(number)]}, product)
-    elif isinstance(number, float):
-        of_zero = {"$multiply": [0.0, number]}
-        as_double = {"$multiply": [{"$toDouble": value}, number]}
-        product = chosen(has_type(value, "decimal"), product, as_double)
     refused = any_holds([negated(has_type(value, *_NUMBERS, "missing")), overflows])
-    kept = chosen(is_missing(value), of_zero, _unless_equal(product, value))
+    kept = chosen(is_missing(value), {"$multiply": [0, number]}, _unless_equal(product, value))
     return Leaf(kept, refused=refused)
 
 
