@@ -287,7 +287,8 @@ def _make_family(root: Any) -> Family | None:
     if not any(lazy.values()):
         return None
     by_class: dict[str, Plan | None] = {}
-    for model in (root, *document_subclasses(root)):
+    # In the order of their names: a process may have imported the classes in any other.
+    for model in (root, *sorted(document_subclasses(root), key=class_name)):
         by_class[class_name(model)] = None if _handler_of(model) is None else lazy[owner_of(model)]
     for owner, plan in lazy.items():
         for name in _legacy_of(owner):

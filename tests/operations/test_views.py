@@ -165,6 +165,25 @@ def test_a_view_is_current_in_other_processes(posts, server_uri):
         assert process.stdout == "[True, True]\n"
 
 
+def test_classes_may_be_imported_in_any_order(mongoengine_db):
+    """Processes that have imported the classes of a collection in other orders agree on a view."""
+    mongoengine_db["post"].insert_one({"_id": 1, "_cls": "Human.Ant", "a": 1})
+    found = []
+    for names in (["Ant", "Bee", "Cat"], ["Cat", "Bee", "Ant"]):
+        root = model(
+            handler(migration01__rename=renamed("nom", "name")),
+            name_of_class="Human",
+            meta={"collection": "post", "allow_inheritance": True, "strict": False},
+        )
+        for name in names:
+            rules = handler(migration01__rename=renamed(name[0].lower(), name[0]))
+            type(Document)(name, (root,), {"migration_handler": rules})
+        found.append(on(root).stages())
+        on(root).create_view("today")
+    assert found[0] == found[1]
+    assert mongoengine_db["today"].find_one() == {"_id": 1, "_cls": "Human.Ant", "A": 1}
+
+
 def test_views_are_dropped(posts):
     """A view of lazymig is dropped by its name; the collection and other views stay."""
     today = on(post())
@@ -326,12 +345,14 @@ def test_a_view_whose_rules_cannot_be_shown_any_more_is_listed(posts):
     assert rows(posts.database.today) == TODAY
 
 
-def _counted() -> Any:
-    def migration01__as_number(self: Any) -> None:
-        self.target = {"n": {"$type": "string"}}
-        self.update = {"$set": {"n": int(self.doc["n"])}}
+def as_number(self: Any) -> None:
+    """A rule that the server computes for some documents, and Python for others."""
+    self.target = {"n": {"$type": "string"}}
+    self.update = {"$set": {"n": int(self.doc["n"])}}
 
-    return post(migration01__as_number=migration01__as_number)
+
+def _counted() -> Any:
+    return post(migration01__as_number=as_number)
 
 
 def test_documents_that_cannot_be_shown_are_counted(posts):
@@ -480,7 +501,8 @@ def test_thirty_rules_are_shown(posts):
     assert posts.database.today.find_one({"_id": 3}) == {"_id": 3, "f31": 1}
 
 
-def test_stages_of_more_than_16_mb_are_an_error(posts):
+@pytest.mark.parametrize("looks", [False, True], ids=["created", "looked for first"])
+def test_stages_of_more_than_16_mb_are_an_error(posts, looks):
     """A pipeline that is too large for a command is an error of lazymig's, with what to do."""
     rules = {
         f"migration{number:02}__add": rule(
@@ -488,6 +510,8 @@ def test_stages_of_more_than_16_mb_are_an_error(posts):
         )
         for number in range(1, 19)
     }
+    if looks:
+        rules["migration20__as_number"] = as_number
     with pytest.raises(ViewError, match=r"larger than MongoDB takes \(16 MB\)"):
         on(post(**rules)).create_view("today")
     assert posts.database.list_collection_names() == ["post"]
