@@ -247,7 +247,10 @@ class _Place:
             {"$group": {"_id": f"${mark}", "documents": {"$sum": 1}}},
             {"$sort": {"_id": 1}},
         ]
-        found = list(on_primary(self._collection).aggregate(pipeline))
+        try:
+            found = list(on_primary(self._collection).aggregate(pipeline))
+        except DocumentTooLarge as exc:
+            raise self.error(_TOO_LARGE) from exc
         if found:
             counts = ", ".join(f"{each['_id']}: {each['documents']:,}" for each in found)
             raise self.error(
