@@ -37,6 +37,7 @@ from lazymig.errors import (
     SettlingWarning,
     ShowError,
     UpdateQueryError,
+    ViewError,
     WorkerFailed,
 )
 
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from lazymig.operations.runs.progress import Progress, ProgressBar, ProgressLog
     from lazymig.operations.sealable import NotSealed
     from lazymig.operations.seals import SealReport
+    from lazymig.operations.views import ModelView
     from lazymig.reports.drift.checks import check_documents
     from lazymig.reports.drift.diff import diff
     from lazymig.reports.drift.findings import CheckFinding, CheckReport, DriftFinding, DriftReport
@@ -88,6 +90,7 @@ __all__ = [
     "MigrationReport",
     "MigrationTimeout",
     "MissingExtra",
+    "ModelView",
     "NotSealed",
     "PreviewReport",
     "Progress",
@@ -117,6 +120,7 @@ __all__ = [
     "SettlingWarning",
     "ShowError",
     "UpdateQueryError",
+    "ViewError",
     "WorkerFailed",
     "as_stored",
     "check_documents",
@@ -152,6 +156,7 @@ _HOMES = {
         "operations.runs.progress": "Progress ProgressBar ProgressLog",
         "operations.sealable": "NotSealed",
         "operations.seals": "SealReport",
+        "operations.views": "ModelView",
         "reports.drift.checks": "check_documents",
         "reports.drift.diff": "diff",
         "reports.drift.findings": "CheckFinding CheckReport DriftFinding DriftReport",

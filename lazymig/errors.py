@@ -19,6 +19,7 @@ LazyMigError
 │   ├── BackupFailed                   the backup of a chunk cannot be written
 │   └── WorkerFailed                   a chunk has ended one worker after the other
 ├── RuleIndexError                     an index of a rule cannot be built or dropped
+├── ViewError                          a view cannot be created, changed or dropped
 ├── BackupUnreadable                   a backup is missing, damaged, or of something else
 ├── MissingExtra (ImportError)         a library of the extra lazymig[cli] is not installed
 ├── HandlerFileError                   a handler's source file cannot be found, read or edited
@@ -70,6 +71,7 @@ __all__ = [
     "SettlingWarning",
     "ShowError",
     "UpdateQueryError",
+    "ViewError",
     "WorkerFailed",
     "check_extra",
 ]
@@ -242,6 +244,20 @@ class RuleIndexError(LazyMigError):
         self.problem = problem
         place = ".".join(part for part in (model, rule) if part)
         super().__init__(f"{place}: {problem}")
+
+
+class ViewError(LazyMigError):
+    """A view of a model cannot be created, brought up to date or dropped; it is as it was.
+
+    `model` and `view` are names, `collection` is that of the collection, with its database.
+    """
+
+    def __init__(self, problem: str, *, model: str, view: str, collection: str) -> None:
+        self.model = model
+        self.view = view
+        self.collection = collection
+        self.problem = problem
+        super().__init__(f"{model}: the view {view}: {problem}")
 
 
 class SealError(LazyMigError):

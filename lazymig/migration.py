@@ -6,8 +6,7 @@ does not pay for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from bson import ObjectId
@@ -17,14 +16,12 @@ from mongoengine.errors import DoesNotExist
 from lazymig.engines.access import as_bytes, on_primary
 from lazymig.engines.deadline import without_client_limit
 from lazymig.engines.reading.decoding import decode
-from lazymig.engines.sessions import check_no_transaction
-from lazymig.errors import Remedy, RunNotFound, RunOptionError
-from lazymig.odm.handler import MigrationHandler
-from lazymig.odm.loading import Loading, Source, builder_of, is_broken
-from lazymig.odm.plans import family_for, plan_for
+from lazymig.errors import Remedy, RunNotFound
+from lazymig.odm.calls import HandlerCalls
+from lazymig.odm.loading import Loading, Source, builder_of
+from lazymig.odm.plans import family_for
 from lazymig.odm.schema import collection_of, id_of
 from lazymig.operations.journal import JOURNAL
-from lazymig.rules.plan import Plan
 from lazymig.rules.rule import Scope
 
 if TYPE_CHECKING:
@@ -35,12 +32,13 @@ if TYPE_CHECKING:
     from lazymig.operations.rule_indexes import RuleIndex
     from lazymig.operations.runs.options import RunOptions
     from lazymig.operations.seals import SealReport
+    from lazymig.operations.views import ModelView
     from lazymig.reports.dryrun.preview import PreviewReport
 
 __all__ = ["DocumentMigration"]
 
 
-class DocumentMigration(MigrationHandler):
+class DocumentMigration(HandlerCalls):
     """The rules of a model, and the calls that run them over stored documents.
 
     A subclass has a method for each change of shape: `migrationNN__words` is applied to documents
@@ -70,9 +68,6 @@ class DocumentMigration(MigrationHandler):
     :cvar seal_refresh: seconds after which a process looks anew which rules are sealed; `None`:
         never, and no rule is taken for sealed.
     """
-
-    def __init__(self, doc_class: Any) -> None:
-        super().__init__(doc_class)
 
     def migrate(self, doc: Any) -> Any:
         """Apply the lazy rules, in order, to one stored document.
@@ -374,6 +369,59 @@ class DocumentMigration(MigrationHandler):
         plan = plan_to_seal(type(self), self._doc_class)
         return unseal_rules(self._collection_or(collection), plan, rules)
 
+    def create_view(self, name: str, collection: Any = None) -> ModelView:
+        """Create a view of the collection in today's shape, or bring the one there up to date.
+
+        What reads it needs to know neither the rules nor lazymig, and writes nothing: its pipeline
+        has the lazy rules that a match starts as stages. That of a subclass holds the documents of
+        this class alone. What later comes to be stored in a form that cannot be shown is left as it
+        is stored.
+
+        :param name: that of the view, in the database of the collection. One that lazymig has made
+            of this model is given today's rules, without a moment in which it is not there.
+        :param collection: a PyMongo collection; the model's own if not given.
+        :raises ShowError: a rule cannot be shown.
+        :raises ViewError: documents are stored that cannot be shown before they are migrated; the
+            name is that of something else; there is no server, or no collection; MongoDB refuses
+            it, an open transaction holds it, or there is no right to do it.
+        :raises RunOptionError: `name` is no text.
+        :raises RunError: it was called in the transaction of a bound session.
+        :raises pymongo.errors.PyMongoError: the connection, or the right to read.
+        """
+        self._check("create_view")
+        from lazymig.operations.views import create_view  # noqa: PLC0415
+
+        chosen = self._collection_or(collection)
+        with without_client_limit(chosen.database):
+            return create_view(chosen, type(self), self._doc_class, name)
+
+    def drop_view(self, name: str, collection: Any = None) -> None:
+        """Drop a view of the collection that lazymig has made.
+
+        :param collection: a PyMongo collection; the model's own if not given.
+        :raises ViewError: there is none of this name, or it is something else, or MongoDB refuses
+            it, an open transaction holds it, or there is no right to do it.
+        :raises RunOptionError: `name` is no text.
+        :raises RunError: it was called in the transaction of a bound session.
+        :raises pymongo.errors.PyMongoError: the connection.
+        """
+        self._check("drop_view")
+        from lazymig.operations.views import drop_view  # noqa: PLC0415
+
+        drop_view(self._collection_or(collection), self._doc_class, name)
+
+    def views(self, collection: Any = None) -> list[ModelView]:
+        """List the views of the collection that lazymig has made. Never writes.
+
+        :param collection: a PyMongo collection; the model's own if not given.
+        :return: by name, those of other models of the collection included; each says whether it is
+            older than the rules.
+        :raises pymongo.errors.PyMongoError: the connection, or the right to list collections.
+        """
+        from lazymig.operations.views import views_of  # noqa: PLC0415
+
+        return views_of(self._collection_or(collection), type(self), self._doc_class)
+
     def _carry_out(self, scope: Scope, collection: Any, options: RunOptions) -> MigrationReport:
         from lazymig.operations.runs.options import Options  # noqa: PLC0415
         from lazymig.operations.runs.runner import carry_out  # noqa: PLC0415
@@ -387,22 +435,3 @@ class DocumentMigration(MigrationHandler):
             Options.of(options),
             self._is_broken(),
         )
-
-    def _check(self, operation: str) -> None:
-        check_no_transaction(self._doc_class.__name__, operation)
-
-    def _is_broken(self) -> Callable[[Mapping[str, Any]], bool]:
-        return partial(is_broken, build=builder_of(self._doc_class))
-
-    def _plan(self) -> Plan:
-        return plan_for(type(self), self._doc_class)
-
-    def _collection_or(self, collection: Any) -> Any:
-        if collection is None:
-            return collection_of(self._doc_class)
-        if not hasattr(collection, "full_name"):
-            raise RunOptionError(
-                f"is {collection!r}; give a PyMongo collection, or none for the model's own",
-                option="collection",
-            )
-        return collection

@@ -102,6 +102,7 @@ ARGUMENTS = {
     "owner": "host:1:a",
     "path": Path("saved"),
     "name": "rich",
+    "view": "users_today",
     "remedy": errors.Remedy("stop", run="6b08", journal="notes"),
 }
 

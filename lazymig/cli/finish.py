@@ -68,6 +68,8 @@ class Completion(JsonValue):
     :ivar seals: with `--seal`, what is sealed of the rules that can go.
     :ivar indexes: the indexes of the rules that can go, and of rules that are gone.
     :ivar dropped: those of them that this call has dropped.
+    :ivar views: the views of the model that lazymig has made.
+    :ivar dropped_views: those of them that this call has dropped, as nothing is pending.
     :ivar exists: whether there is a collection.
     :ivar problem: why the lines of rules are not known; `None` if they are.
     """
@@ -81,6 +83,8 @@ class Completion(JsonValue):
     seals: SealReport | None
     indexes: tuple[str, ...]
     dropped: tuple[str, ...]
+    views: tuple[str, ...]
+    dropped_views: tuple[str, ...]
     exists: bool = field(metadata=NOT_IN_JSON)
     problem: str | None = field(metadata=NOT_IN_JSON)
 
@@ -90,6 +94,14 @@ class FinishResult(TypedDict):
 
     ok: bool
     models: list[Completion]
+
+
+@dataclass(frozen=True, slots=True)
+class Dropping:
+    """What a call is to drop besides: indexes of finished rules, and views of finished models."""
+
+    indexes: bool
+    views: bool
 
 
 def register(group: click.Group) -> None:
@@ -104,7 +116,12 @@ def register(group: click.Group) -> None:
         is_flag=True,
         help="Drop the indexes of these rules: for when they are deployed no more.",
     )
-    def finish(session: Session, seal: bool, drop_indexes: bool) -> int:
+    @click.option(
+        "--drop-views",
+        is_flag=True,
+        help="Drop the views of a model whose rules are all finished: for when nobody reads them.",
+    )
+    def finish(session: Session, seal: bool, drop_indexes: bool, drop_views: bool) -> int:
         """Show the rules that can be deleted.
 
         The exit code is 1 if a rule is pending, or a model's collection does not exist; with --seal
@@ -112,7 +129,8 @@ def register(group: click.Group) -> None:
         """
         targets = session.targets()
         session.warn_of_missing(targets)
-        found = _completions(targets, session.settings.journal, seal=seal, drop=drop_indexes)
+        drop = Dropping(drop_indexes, drop_views)
+        found = _completions(targets, session.settings.journal, drop, seal=seal)
         fine = all(
             each.exists and not each.pending and not (each.seals and each.seals.not_sealed)
             for each in found
@@ -124,12 +142,12 @@ def register(group: click.Group) -> None:
             for place, each in enumerate(found):
                 if place:
                     output.print("")
-                _show(output, each)
+                _show(output, each, drop)
         return FINE if fine else FINDINGS
 
 
 def _completions(
-    targets: Sequence[Target], journal: str, *, seal: bool, drop: bool
+    targets: Sequence[Target], journal: str, drop: Dropping, *, seal: bool
 ) -> list[Completion]:
     """What is pending, and what can go: what no other one of the models needs either.
 
@@ -144,7 +162,7 @@ def _completions(
         for rule in rules
         if not rule.removable
     }
-    found = [_completion(target, rules, needed, drop=drop) for target, rules in statuses]
+    found = [_completion(target, rules, needed, drop) for target, rules in statuses]
     if not seal:
         return found
     return [
@@ -163,7 +181,7 @@ def _sealed(target: Target, found: Completion, journal: str) -> SealReport | Non
 
 
 def _completion(
-    target: Target, rules: Sequence[RuleStatus], needed: set[Any], *, drop: bool
+    target: Target, rules: Sequence[RuleStatus], needed: set[Any], drop: Dropping
 ) -> Completion:
     # Only this command pays for the import.
     from lazymig.codegen.rule_lines import removable_lines  # noqa: PLC0415
@@ -176,7 +194,11 @@ def _completion(
     names = [rule.name for rule in removable]
     plan = plan_for(handler, target.model)
     indexes = needless_indexes(target.collection, plan, names)
-    dropped = drop_indexes(target.collection, plan, names) if drop else []
+    dropped = drop_indexes(target.collection, plan, names) if drop.indexes else []
+    views = _views_of(target)
+    dropped_views = views if drop.views and not pending else ()
+    for name in dropped_views:
+        target.migration.drop_view(name, target.collection)
     lines: Sequence[Lines] = ()
     problem = None
     try:
@@ -200,9 +222,17 @@ def _completion(
         seals=None,
         indexes=tuple(indexes),
         dropped=tuple(dropped),
+        views=views,
+        dropped_views=dropped_views,
         exists=target.exists,
         problem=problem,
     )
+
+
+def _views_of(target: Target) -> tuple[str, ...]:
+    """The views of a model, not those of other models of its collection."""
+    found = target.migration.views(target.collection)
+    return tuple(each.name for each in found if each.model == target.name)
 
 
 def _place(lines: Lines) -> Place:
@@ -217,7 +247,7 @@ def _place(lines: Lines) -> Place:
     )
 
 
-def _show(output: Output, found: Completion) -> None:
+def _show(output: Output, found: Completion, drop: Dropping) -> None:
     output.print(f"{found.model} in {found.collection}")
     for rule in found.pending:
         left = "unknown" if rule.remaining is None else documents(rule.remaining)
@@ -246,6 +276,18 @@ def _show(output: Output, found: Completion) -> None:
         output.indented(
             f"note: once they are deployed no more, --drop-indexes drops {', '.join(kept)}", 2
         )
+    _show_views(output, found, drop)
+
+
+def _show_views(output: Output, found: Completion, drop: Dropping) -> None:
+    for name in found.dropped_views:
+        output.indented(f"dropped: the view {name}", 2, "green")
+    kept = ", ".join(name for name in found.views if name not in found.dropped_views)
+    if kept and found.pending:
+        problem = "--drop-views has left it" if drop.views else "its readers need it"
+        output.indented(f"note: while rules are pending, {problem}: the view {kept}", 2)
+    elif kept:
+        output.indented(f"note: once nobody reads it, --drop-views drops the view {kept}", 2)
 
 
 def _show_place(output: Output, place: Place) -> None:

@@ -25,6 +25,7 @@ from lazymig.cli import (
     runs,
     seal,
     status,
+    view,
 )
 from lazymig.cli.failures import FINDINGS, INTERRUPTED, USAGE
 from lazymig.cli.masking import masked
@@ -109,6 +110,7 @@ for _module in (
     new,
     finish,
     seal,
+    view,
     report,
     demo,
 ):

@@ -14,6 +14,7 @@ from bson import ObjectId
 from lazymig.operations.journal.entries import RunState
 from lazymig.operations.rule_indexes import RuleIndex
 from lazymig.operations.seals import SealReport
+from lazymig.operations.views import ModelView
 from lazymig.raw.json_values import Bounds
 from lazymig.reports.drift.findings import CheckReport, DriftReport
 from lazymig.reports.dryrun.report import PreviewReport
@@ -35,6 +36,7 @@ __all__ = [
     "RunsResult",
     "SealResult",
     "StatusResult",
+    "ViewsResult",
 ]
 
 Seconds = Annotated[float, Bounds(0)]
@@ -89,6 +91,21 @@ class IndexesResult(TypedDict):
     """What `indexes` writes."""
 
     models: list[IndexesOfModel]
+
+
+class ViewsOfModel(TypedDict):
+    """The views of a model's collection."""
+
+    model: str
+    collection: str
+    views: tuple[ModelView, ...]
+
+
+class ViewsResult(TypedDict):
+    """What `view` writes."""
+
+    models: list[ViewsOfModel]
+    dropped: list[str]
 
 
 class ReportResult(TypedDict):

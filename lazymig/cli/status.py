@@ -8,6 +8,7 @@ from lazymig.cli.commands import command
 from lazymig.cli.failures import FINE
 from lazymig.cli.results import StatusResult
 from lazymig.cli.session import Session
+from lazymig.cli.view import show_older
 from lazymig.reports.status import ModelStanding, look
 from lazymig.reports.texts import documents
 
@@ -52,9 +53,17 @@ def register(group: click.Group) -> None:
 def _show(session: Session, standing: ModelStanding) -> None:
     since = "" if standing.since is None else f"; last look {standing.since:%Y-%m-%d %H:%M:%S} UTC"
     session.output.print(f"{standing.model} in {standing.collection}{since}")
-    if not standing.rules:
+    if standing.rules:
+        _show_rules(session, standing)
+    else:
         session.output.print("  its handler has no rules")
-        return
+    current = [each.name for each in standing.views if each.current]
+    if current:
+        session.output.indented(f"in today's shape: the view {', '.join(current)}", 2)
+    show_older(session.output, standing.views)
+
+
+def _show_rules(session: Session, standing: ModelStanding) -> None:
     session.output.table(
         ("rule", "scope", "remaining", "total", "done", "rate", "removable"),
         [

@@ -230,13 +230,16 @@ def _heirs(rule: BoundRule, owner: Any, members: dict[Any, list[str]]) -> set[An
 def _class_filter(
     root: Any, owner: Any, members: dict[Any, list[str]], without: list[str], included: set[Any]
 ) -> dict[str, Any] | None:
-    """The condition on `_cls` that finds the documents of these owners' handlers."""
+    """The condition on `_cls` that finds the documents of these owners' handlers.
+
+    It is alike in every process, in whatever order that has imported the classes.
+    """
     own = [name for other in members if other in included for name in members[other]]
     if owner is not root or document_parents(root):
-        return {"_cls": {"$in": own}}
+        return {"_cls": {"$in": sorted(own)}}
     others = [name for other in members if other not in included for name in members[other]]
     others = [name for name in (*others, *without) if name not in own]
-    return {"_cls": {"$nin": others}} if others else None
+    return {"_cls": {"$nin": sorted(others)}} if others else None
 
 
 def _plan(
@@ -284,7 +287,8 @@ def _make_family(root: Any) -> Family | None:
     if not any(lazy.values()):
         return None
     by_class: dict[str, Plan | None] = {}
-    for model in (root, *document_subclasses(root)):
+    # In the order of their names: a process may have imported the classes in any other.
+    for model in (root, *sorted(document_subclasses(root), key=class_name)):
         by_class[class_name(model)] = None if _handler_of(model) is None else lazy[owner_of(model)]
     for owner, plan in lazy.items():
         for name in _legacy_of(owner):
@@ -334,7 +338,7 @@ def plan_for(handler_class: Any, model: Any) -> Plan:
         for cls in (model, *document_subclasses(model))
         if _handler_of(cls) is handler_class and owner_of(cls) is owner
     ]
-    return replace(plan, class_filter={"_cls": {"$in": names}}, inherited_filters={})
+    return replace(plan, class_filter={"_cls": {"$in": sorted(names)}}, inherited_filters={})
 
 
 def _plan_of_other(handler_class: Any, model: Any) -> Plan:
@@ -343,7 +347,8 @@ def _plan_of_other(handler_class: Any, model: Any) -> Plan:
     _check_paths(rules, model)
     class_filter = None
     if document_parents(model):
-        class_filter = {"_cls": {"$in": [*class_names(model), *handler_class.legacy_classes]}}
+        names = {*class_names(model), *handler_class.legacy_classes}
+        class_filter = {"_cls": {"$in": sorted(names)}}
     return _plan(handler_class, model, rules, class_filter, {})
 
 

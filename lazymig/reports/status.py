@@ -25,6 +25,7 @@ from lazymig.operations.journal.entries import Sample
 from lazymig.operations.journal.history import History
 from lazymig.operations.journal.journal import Journal
 from lazymig.operations.journal.refusals import refusals
+from lazymig.operations.views import ModelView, views_of
 from lazymig.raw.json_values import NOT_IN_JSON, Bounds, JsonValue
 from lazymig.reports.drift.documents import class_filter_of
 from lazymig.reports.query_plans import scan_warnings
@@ -159,6 +160,7 @@ class ModelStanding(JsonValue):
     :ivar collection: its name, with the database.
     :ivar at: the time of this look, naive UTC by the server.
     :ivar since: the time of the last look, `None` if there was none.
+    :ivar views: lazymig's views of the collection, those of other models included.
     :ivar total: the documents of the model; of a whole collection an estimate.
     :ivar samples: the looks so far, the oldest first, this one at the end; empty without rules.
     :ivar refusal: why this look could not be kept; `None` if it was, or was not to be.
@@ -169,6 +171,7 @@ class ModelStanding(JsonValue):
     at: datetime
     since: datetime | None
     rules: tuple[RuleStanding, ...]
+    views: tuple[ModelView, ...]
     total: int = field(metadata=NOT_IN_JSON)
     samples: tuple[Sample, ...] = field(metadata=NOT_IN_JSON)
     refusal: OperationFailure | None = field(default=None, metadata=NOT_IN_JSON)
@@ -207,10 +210,23 @@ def look(
             _standing(status, totals[repr(class_filter)], last, at, warnings.get(status.name))
             for status, class_filter in zip(statuses, filters[1:], strict=True)
         ),
+        views=_views(model, collection),
         total=totals[repr(everyone)],
         samples=tuple(samples),
         refusal=refusal,
     )
+
+
+def _views(model: Any, collection: Collection[Any]) -> tuple[ModelView, ...]:
+    """The views of a collection; none where they cannot be asked for, or nothing has rules."""
+    handler = getattr(model, "migration_handler", None)
+    if handler is None:
+        return ()
+    try:
+        return tuple(views_of(collection, handler, model))
+    except OperationFailure:
+        # Who may not list the collections has the counts all the same.
+        return ()
 
 
 def _samples(

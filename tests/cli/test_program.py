@@ -106,8 +106,8 @@ def test_the_help_names_every_command_in_the_order_of_use(shell):
     lines = shell("--help").out.partition("Commands:\n")[2].splitlines()
     assert [line.split()[0] for line in lines] == [
         *("status", "preview", "indexes", "migrate", "runs", "pause", "resume", "stop"),
-        *("slow", "quarantine", "restore", "check", "diff", "new", "finish", "seal", "report"),
-        "demo",
+        *("slow", "quarantine", "restore", "check", "diff", "new", "finish", "seal", "view"),
+        *("report", "demo"),
     ]
     assert [line for line in lines if line.endswith("...")] == []
 

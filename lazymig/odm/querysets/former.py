@@ -10,7 +10,7 @@ from lazymig.odm.querysets.cursors import CursorQuerySet
 from lazymig.odm.querysets.rewrites import rewrites_of
 from lazymig.odm.schema import subclasses_of
 
-__all__ = ["FormerClassesQuerySet"]
+__all__ = ["FormerClassesQuerySet", "former_names"]
 
 
 class FormerClassesQuerySet(CursorQuerySet):
@@ -52,6 +52,16 @@ class FormerClassesQuerySet(CursorQuerySet):
         return wide
 
 
+def former_names(model: Any) -> list[str]:
+    """The former classes whose documents are those of a model as they are stored.
+
+    A former class that a rule names is found by seeing through that rule, exactly.
+    """
+    rewrites = rewrites_of(model)
+    named = frozenset() if rewrites is None else rewrites.classes
+    return [name for name in legacy_names(model) if name not in named]
+
+
 def _with_classes(query: Mapping[str, Any], wider: Mapping[str, Any]) -> dict[str, Any]:
     """A query of MongoEngine's with another condition on the class."""
     if "_cls" in query:
@@ -67,11 +77,8 @@ def _wider(document: Any) -> Mapping[str, Any] | None:
     if cached is None or cached[0] is not names:
         # Within no_sub_classes() a model that has subclasses stands for itself alone.
         alone = len(names) == 1 and any(True for _ in subclasses_of(document))
-        former = () if alone else legacy_names(document)
-        rewrites = rewrites_of(document)
-        # A former class that a rule names is found by seeing through that rule, exactly.
-        seen = {*names, *(rewrites.classes if rewrites is not None else ())}
-        all_names = [*names, *(name for name in former if name not in seen)]
+        former = () if alone else former_names(document)
+        all_names = [*names, *(name for name in former if name not in names)]
         wider = {"_cls": {"$in": all_names}} if len(all_names) > len(names) else None
         cached = (names, wider)
         document._lazymig_widened = cached
