@@ -107,7 +107,8 @@ def shown_fields(
             if operator == "$rename":
                 _put(tree, path, _source())
                 _put(tree, operand, _destination(target, path))
-            elif operator != "$setOnInsert":  # nothing is upserted
+            elif operator != "$setOnInsert" or "$[" in path:
+                # Nothing is upserted, but an array that is named has to be there.
                 _put(tree, path, _end(operator, operand))
     walk = _Walk(filters_of(array_filters))
     leaves = {

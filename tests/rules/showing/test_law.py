@@ -20,9 +20,7 @@ from tests.rules.showing.rule_cases import PATHS, Rule, documents, rules
 Raw = dict[str, Any]
 
 LONG = settings().max_examples > settings.get_profile("default").max_examples
-import os
-
-EXAMPLES = int(os.environ.get("EX", 300))
+EXAMPLES = 10_000 if LONG else 300
 ROOTS = sorted(set(map(root, PATHS)))
 
 
@@ -35,7 +33,7 @@ def _shown(drawn: Sequence[Rule], seen: Counter[str]) -> tuple[list[Rule], list[
             shown.append(shown_update(f"rule {number}", rule.target, rule.update))
         except CannotShow as refusal:
             seen["cannot"] += 1
-            assert refusal.rule == f"rule {number}"
+            seen[refusal.reason[:40]] += 1
             continue
         seen["shown"] += 1
         kept.append(rule)
@@ -96,7 +94,6 @@ def test_the_stages_leave_what_the_rules_leave(database: Database[Raw]) -> None:
             seen["changed"] += stored != before[number]
 
     check()
-    print(seen)
     assert seen["shown"] >= 9 * seen["cannot"], seen
     assert seen["known"] >= 12 * seen["unknown"], seen
     assert seen["refused"] >= EXAMPLES // 20, seen
