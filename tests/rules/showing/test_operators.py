@@ -16,7 +16,7 @@ from tests.rules.showing.operator_cases import Case, cases
 Raw = dict[str, Any]
 
 LONG = settings().max_examples > settings.get_profile("default").max_examples
-EXAMPLES, DOCUMENTS = (10_000 if LONG else 250), 10
+EXAMPLES, DOCUMENTS = (10_000 if LONG else 120), 10
 
 
 def test_documents_are_shown_as_the_operators_leave_them(database: Database[Raw]) -> None:
