@@ -29,28 +29,18 @@ def added(value: str, number: Any) -> Leaf:
     _check_number("$inc", number)
     if is_nan(number):
         return _no_number(value, number)
-    is_integer = has_type(value, *_INTEGERS)
-    overflows: Expression = False
-    if isinstance(number, int):
-        as_double = _sum(value, float(number))
-        as_decimal = _sum(value, Decimal128(str(int(number))))
-        total = chosen(
-            is_integer,
-            {"$add": [value, number]},
-            chosen(has_type(value, "double"), as_double, as_decimal),
-        )
-        if number:
-            beyond = (
-                {"$gt": [value, Int64(_LONG[-1] - number)]}
-                if number > 0
-                else {"$lt": [value, Int64(_LONG[0] - number)]}
-            )
-            overflows = all_hold([is_integer, beyond])
-    else:
+    if not isinstance(number, int):
         total = _sum(value, number)
-    refused = any_holds([negated(has_type(value, *_NUMBERS, "missing")), overflows])
-    kept = chosen(is_missing(value), literal(number), _unless_equal(total, value))
-    return Leaf(kept, refused=refused)
+        return _computed(value, total, total, literal(number))
+    as_double = _sum(value, float(number))
+    as_decimal = _sum(value, Decimal128(str(int(number))))
+    other = chosen(has_type(value, "double"), as_double, as_decimal)
+    overflows: Expression = False
+    if number > 0:
+        overflows = {"$gt": [value, Int64(_LONG[-1] - number)]}
+    elif number < 0:
+        overflows = {"$lt": [value, Int64(_LONG[0] - number)]}
+    return _computed(value, {"$add": [value, number]}, other, number, overflows)
 
 
 def _sum(value: Expression, number: Any) -> Expression:
@@ -73,18 +63,31 @@ def multiplied(value: str, number: Any) -> Leaf:
     _check_number("$mul", number)
     if is_nan(number):
         return _no_number(value, number)
+    product = {"$multiply": [value, number]}
+    overflows = has_type(product, "double") if isinstance(number, int) else False
+    return _computed(value, product, product, {"$multiply": [0, number]}, overflows)
+
+
+def _computed(
+    value: str,
+    of_integer: Expression,
+    of_other: Expression,
+    of_nothing: Expression,
+    overflows: Expression = False,
+) -> Leaf:
+    """What becomes of a number; MongoDB refuses whatever else is there.
+
+    An integer never becomes an equal number of its type, or it is that anyway.
+
+    :param overflows: whether the result for an integer is one that MongoDB has no integer for.
+    """
     is_integer = has_type(value, *_INTEGERS)
-    overflows: Expression = False
-    product: Expression = {"$multiply": [value, number]}
-    if isinstance(number, int):
-        overflows = all_hold([is_integer, has_type(_if(is_integer, product), "double")])
-    refused = any_holds([negated(has_type(value, *_NUMBERS, "missing")), overflows])
-    kept = chosen(is_missing(value), {"$multiply": [0, number]}, _unless_equal(product, value))
-    return Leaf(kept, refused=refused)
-
-
-def _if(condition: Expression, then: Expression) -> Expression:
-    return {"$cond": [condition, then, None]}
+    other = chosen(is_missing(value), of_nothing, _unless_equal(of_other, value))
+    is_other = has_type(value, "double", "decimal", "missing")
+    return Leaf(
+        chosen(is_integer, of_integer, other),
+        refused=chosen(is_integer, overflows, negated(is_other)),
+    )
 
 
 def _unless_equal(result: Expression, value: str) -> Expression:
