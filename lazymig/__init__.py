@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from lazymig.odm.querysets.queryset import LazyMigrationQuerySet
     from lazymig.odm.sealed import refresh_seals
     from lazymig.odm.stored import as_stored
+    from lazymig.odm.unwritten import without_writing
     from lazymig.operations.backup.restore import RestoreConflict, RestoreReport, restore
     from lazymig.operations.journal.entries import Quarantined, Run
     from lazymig.operations.journal.history import History
@@ -131,6 +132,7 @@ __all__ = [
     "render_report",
     "restore",
     "signals",
+    "without_writing",
     "write_report",
 ]
 
@@ -147,6 +149,7 @@ _HOMES = {
         "odm.querysets.queryset": "LazyMigrationQuerySet",
         "odm.sealed": "refresh_seals",
         "odm.stored": "as_stored",
+        "odm.unwritten": "without_writing",
         "operations.backup.restore": "RestoreConflict RestoreReport restore",
         "operations.journal.entries": "Quarantined Run",
         "operations.journal.history": "History",

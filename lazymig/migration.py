@@ -62,6 +62,9 @@ class DocumentMigration(HandlerCalls):
         and after which it computes no further document; `None` for no other limit.
     :cvar see_through: whether queries see through pending rules; otherwise they are answered from
         what is stored.
+    :cvar write_on_load: whether a load writes what the rules make of an old document; otherwise it
+        only shows that, and a read that would have to write raises `ShowError`. It holds for all
+        models of the collection.
     :cvar settle_limit: documents that an operation which cannot be rewritten may bring up to date
         before it runs; `None` for no limit, 0 for none. An error that names its remedy is better
         than a wrong answer, or than a request that rewrites a million documents.

@@ -6,17 +6,21 @@ from typing import Any, Final
 
 from bson.errors import InvalidBSON
 
-from lazymig.errors import MigrationFailed
+from lazymig.errors import MigrationFailed, ShowError
 from lazymig.redaction import bare, excerpt
 from lazymig.rules.bound_rule import BoundRule
 
 __all__ = [
+    "cannot_be_shown",
     "failure_of_rule",
     "failure_of_server",
+    "failure_of_showing",
+    "projection_cannot_be_shown",
     "sets_no_update",
     "still_matches",
     "too_large",
     "undecodable",
+    "would_be_refused",
     "would_match",
 ]
 
@@ -103,6 +107,58 @@ def failure_of_server(
         remedy += "(lazymig seal --show lists the seals)"
     problem = f"MongoDB refused the update: {said}; {remedy}"
     return _failure(rule, document_id, problem, cause)
+
+
+def would_be_refused(rule: BoundRule, document_id: Any) -> MigrationFailed:
+    """The error for a document that cannot be shown, because MongoDB would refuse the update."""
+    return _failure(
+        rule,
+        document_id,
+        "MongoDB would refuse the update of this document; correct the document or the rule",
+    )
+
+
+def cannot_be_shown(rule: BoundRule, document_id: Any, reason: str) -> ShowError:
+    """The error for a document that is only shown, and of which a rule is not known so far.
+
+    :param reason: what completes "the rule ...".
+    """
+    return ShowError(
+        f"the document (_id: {document_id!r}) is loaded without a write, and the rule cannot be "
+        f"shown, because it {reason}; bring it up to date by migrate() or migrate_pending(), or "
+        "let loads of the model write",
+        model=rule.model_name,
+        rule=rule.name,
+    )
+
+
+def projection_cannot_be_shown(model_name: str, document_id: Any) -> ShowError:
+    """The error for a document that is only shown, and of which a part of an array is asked for."""
+    return ShowError(
+        f"the document (_id: {document_id!r}) is old, and loaded without a write, and $elemMatch, "
+        "a positional $ and a $slice below another field cannot be shown; load the whole field, "
+        "bring the document up to date by migrate() or migrate_pending(), or let loads of the "
+        "model write",
+        model=model_name,
+    )
+
+
+def failure_of_showing(
+    model_name: str, rule: BoundRule | None, document_id: Any, cause: Exception
+) -> MigrationFailed:
+    """The error for a document that MongoDB does not show, such as one that becomes too large.
+
+    :param rule: the rule at work; `None` where it may be any of several.
+    """
+    failure = MigrationFailed(
+        f"MongoDB cannot compute what the document becomes: {excerpt(cause)}; correct the document "
+        "or the rule",
+        model=model_name,
+        rule=None if rule is None else rule.name,
+        document_id=document_id,
+    )
+    failure.__cause__ = bare(cause)
+    return failure
 
 
 def _failure(

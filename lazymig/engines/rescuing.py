@@ -86,4 +86,4 @@ def _count_applied(
     for document in documents:
         if isinstance(document, Failure):
             name = document.error.rule or blamed.name
-            counts.setdefault(name, Tally()).errors.append(document.error)
+            counts.setdefault(name, Tally()).errors.append(document.refusal)

@@ -186,7 +186,7 @@ def settle(collection: Collection[Any], work: Iterable[tuple[Plan, Found]]) -> d
                 if plan.on_error == "raise" and (unknown or key in migration.hindered):
                     # At once: there may be as long a wait in each of the other batches.
                     raise failure.error
-                refused[key] = Refusal(batch[index], plan, failure.error)
+                refused[key] = Refusal(batch[index], plan, failure.refusal)
     return refused
 
 

@@ -49,12 +49,14 @@ class Store:
     :param class_filter: the query for the documents of a plan; `None` for all.
     :param shard_key: the dotted paths of the shard key, `_id` left out.
     :param session: that of every command; `None` for the one that is bound to the context, if any.
+    :param unheard: what is migrated here is thrown away, and announced to nobody.
     """
 
     collection: Collection[Any]
     class_filter: Raw | None = None
     shard_key: Sequence[str] = ()
     session: Any = None
+    unheard: bool = False
 
     @classmethod
     def of(cls, place: Collection[Any] | Store) -> Store:
@@ -63,7 +65,12 @@ class Store:
 
     def for_plan(self, plan: Plan) -> Store:
         """The same for the documents of a plan."""
-        return Store(writable(self.collection), plan.class_filter, plan.shard_key, self.session)
+        return replace(
+            self,
+            collection=writable(self.collection),
+            class_filter=plan.class_filter,
+            shard_key=plan.shard_key,
+        )
 
     def with_concern(self, concern: WriteConcern) -> Store:
         """The same with another write concern."""
@@ -145,9 +152,15 @@ class Store:
         """The number of documents that a query finds."""
         return on_primary(self.collection).count_documents(query, **self._given)
 
-    def aggregate(self, stages: Sequence[Raw]) -> Any:
-        """A cursor over what a pipeline makes, as `tolerant` gives it."""
-        return tolerant(on_primary(self.collection)).aggregate(list(stages), **self._given)
+    def aggregate(self, stages: Sequence[Raw], most: int | None = None) -> Any:
+        """A cursor over what a pipeline makes, as `tolerant` gives it.
+
+        :param most: the documents that there may be; they come in one answer, left as bytes.
+        """
+        reader = on_primary(self.collection)
+        if most is None:
+            return tolerant(reader).aggregate(list(stages), **self._given)
+        return as_bytes(reader).aggregate(list(stages), batchSize=most + 1, **self._given)
 
     def find_and_update(self, query: Raw, update: Any, array_filters: Any = None) -> Any:
         """Update one document; return it as it is afterwards, left as bytes for `decode`."""

@@ -118,7 +118,7 @@ def _load_one(cls: Any, source: Source, son: Any, build: Any) -> Any:
     asked = asked_for(family, source.projection)
     if asks_for_all(family, asked):
         build = marking(build, source.collection)
-    (item,) = Loading(family, source, build, asked).load([son])
+    (item,) = Loading(family, source, build, asked, for_read=True).load([son])
     if isinstance(item, Exception):
         raise item
     if item is LEFT_OUT:

@@ -19,6 +19,7 @@ class MigrationHandler(RuleHandler):
     on_error: Literal["raise", "skip"] = "raise"
     lazy_timeout: float | None = 5
     see_through: bool = True
+    write_on_load: bool = True
     settle_limit: int | None = 10_000
     seal_refresh: float | None = 30
 
@@ -51,6 +52,8 @@ def _check_attributes(cls: type[MigrationHandler]) -> None:
         problem = f"seal_refresh is {cls.seal_refresh!r}; use a number of seconds above 0, or None"
     elif cls.see_through not in (True, False):
         problem = f"see_through is {cls.see_through!r}; use True or False"
+    elif cls.write_on_load not in (True, False):
+        problem = f"write_on_load is {cls.write_on_load!r}; use True or False"
     elif cls.settle_limit is not None and (
         isinstance(cls.settle_limit, bool)
         or not isinstance(cls.settle_limit, int)

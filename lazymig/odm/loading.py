@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,9 +18,11 @@ from pymongo.errors import PyMongoError
 
 from lazymig.engines.access import Positional
 from lazymig.engines.loads.lazy import Failure, refresh, refresh_partial, rescue
+from lazymig.engines.loads.shown import Shown
 from lazymig.engines.reading.decoding import Undecoded
-from lazymig.errors import LazyMigError
-from lazymig.odm.marks import unmark
+from lazymig.errors import LazyMigError, ShowError
+from lazymig.odm.marks import note_rescued, unmark
+from lazymig.odm.unwritten import writes_nothing
 from lazymig.rules.once import CLAIM
 from lazymig.rules.plan import Family, Plan
 
@@ -151,12 +154,14 @@ class Loading:
 
     :param build: see `builder_of`.
     :param asked: see `asked_for`; only for projected documents.
+    :param for_read: a load, which writes nothing where that is asked for.
     """
 
     family: Family
     source: Source
     build: Build
     asked: Mapping[Plan, Plan] | None = None
+    for_read: bool = False
 
     def load(self, raws: Sequence[Any]) -> list[Any]:
         """Migrate, build and rescue a batch.
@@ -185,7 +190,7 @@ class Loading:
         items: Sequence[Any] = raws
         source = self.source
         if self.asked is None:
-            items = refresh(source.collection, raws, self.family)
+            items = refresh(source.collection, raws, self.family, unwritten=self._writes_nothing)
         elif self.asked:
             items = refresh_partial(
                 source.collection,
@@ -194,6 +199,7 @@ class Loading:
                 self.asked,
                 source.projection,
                 source.positional,
+                unwritten=self._writes_nothing,
             )
         if source.classes is None or items is raws:
             return items
@@ -214,6 +220,9 @@ class Loading:
         if broken:
             self._rescue(items, results, broken)
         return results
+
+    def _writes_nothing(self, family: Family) -> bool:
+        return self.for_read and writes_nothing(family)
 
     def _build_item(self, item: Any) -> tuple[Any, bool]:
         """An instance, or what stands for it; and whether the rules may still help the document."""
@@ -237,7 +246,7 @@ class Loading:
 
     def _build_failed(self, failure: Failure) -> Any:
         """What stands for a document that was not migrated: its error or, skipped, its old form."""
-        if failure.plan.on_error == "raise":
+        if failure.plan.on_error == "raise" or isinstance(failure.error, ShowError):
             return failure.error
         try:
             document = self._build_shown(dict(failure.document))
@@ -257,7 +266,13 @@ class Loading:
         source = self.source
         failed = [items[index] for index in broken]
         fresh = rescue(
-            source.collection, failed, self.family, source.projection, None, source.positional
+            source.collection,
+            failed,
+            self.family,
+            source.projection,
+            None,
+            source.positional,
+            unwritten=self._writes_nothing,
         )
         for index, item in zip(broken, fresh, strict=True):
             plan = self.family.plan_of(items[index])
@@ -273,9 +288,12 @@ class Loading:
                     _add_note(results[index], plan, item["_id"])
             else:
                 try:
-                    results[index] = self._build_shown(dict(item))
+                    document = results[index] = self._build_shown(copy(item))
                 except Exception as exc:
                     results[index] = _add_note(exc, plan, item["_id"])
+                else:
+                    if isinstance(item, Shown):
+                        note_rescued(document)
 
     def _build_shown(self, raw: Any) -> Any:
         if self.source.hide_id:

@@ -12,10 +12,19 @@ from typing import Any, Final
 from pymongo.synchronous import client_session
 
 from lazymig.engines.access import key_of
+from lazymig.engines.loads.shown import Shown
 
-__all__ = ["is_marked", "mark", "marking", "unmark"]
+__all__ = [
+    "is_marked",
+    "is_rescued",
+    "mark",
+    "marking",
+    "note_rescued",
+    "unmark",
+]
 
 _MARK: Final = "_lazymig_up_to_date"
+_RESCUED: Final = "_lazymig_rescued"
 
 # The session that is bound in this context, since PyMongo 4.17, which has no public name for it.
 _bound_session: Final[Any] = getattr(client_session, "_SESSION", None)
@@ -34,6 +43,17 @@ def mark(document: Any, collection: Any, document_id: Any) -> None:
     """
     if not _in_transaction():
         object.__setattr__(document, _MARK, (collection, document_id))
+        vars(document).pop(_RESCUED, None)
+
+
+def note_rescued(document: Any) -> None:
+    """Note that rules which only an error starts may have made the document, not what is stored."""
+    object.__setattr__(document, _RESCUED, True)
+
+
+def is_rescued(document: Any) -> bool:
+    """Return whether that was noted, and the stored document was not brought up to date since."""
+    return _RESCUED in vars(document)
 
 
 def unmark(document: Any) -> None:
@@ -64,13 +84,15 @@ def marking(build: Callable[..., Any], collection: Any) -> Callable[..., Any]:
 
     :param collection: where the raw documents were read.
     :return: the way itself in the transaction of a bound session.
+
+    A document that is shown as its rules will leave it is not what is stored, and gets no mark.
     """
     if _in_transaction():
         return build
 
     def build_marked(raw: Any) -> Any:
         document = build(raw)
-        if "_id" in raw:
+        if "_id" in raw and type(raw) is not Shown:
             # MongoEngine's own __setattr__ takes ten times as long, and each load comes by here.
             object.__setattr__(document, _MARK, (collection, raw["_id"]))
         return document

@@ -127,10 +127,31 @@ def _probe(handler_class: Any, model: Any) -> Iterable[BoundRule]:
     if not inherits(model):
         _check_paths(found, model)
     lazy = [rule for rule in found if rule.scope == "lazy"]
+    if not handler_class.write_on_load:
+        _check_shown(lazy, model)
     warn_of_order(model, lazy)
     warn_of_cycles(model, lazy)
     warn_of_settling(model, lazy)
     return found
+
+
+def _check_shown(rules: Iterable[BoundRule], model: Any) -> None:
+    """Hold rules against a handler whose loads write nothing.
+
+    :raises RuleDefinitionError: one of them cannot be shown without a write.
+    """
+    # Most applications show nothing, and do not pay for it.
+    from lazymig.engines.loads.shown_steps import reason_unshown  # noqa: PLC0415
+
+    for rule in rules:
+        if (reason := reason_unshown(rule)) is not None:
+            raise RuleDefinitionError(
+                f"cannot be shown without a write, because it {reason}, and the handler has "
+                "write_on_load = False; write the rule otherwise, make it an allmigration rule, or "
+                "let loads write",
+                model=model.__name__,
+                rule=rule.name,
+            )
 
 
 def _better_covered(rule: BoundRule, model: Any) -> Iterator[str]:

@@ -157,7 +157,8 @@ def _fetch_batch(model: Any, collection_name: str, ids: list[Any]) -> dict[Any, 
     family = family_in(model, collection)
     assert family is not None
     cursor = as_bytes(collection).find({"_id": {"$in": ids}})
-    loading = Loading(family, Source(collection), marking(builder_of(model), collection))
+    build = marking(builder_of(model), collection)
+    loading = Loading(family, Source(collection), build, for_read=True)
     objects: dict[Any, Any] = {}
     while raws := take(cursor, collection.codec_options, _BATCH):
         objects.update(((collection_name, key), item) for key, item in loading.loaded(raws))
@@ -180,7 +181,8 @@ def _fetch_unclassed(collection: Any, ids: list[Any]) -> dict[Any, Any]:
             own = [each for each in raws if _model_of(collection.name, each, models) is model]
             family = family_in(model, collection)
             assert family is not None
-            loading = Loading(family, Source(collection), partial(_build, collection.name))
+            build = partial(_build, collection.name)
+            loading = Loading(family, Source(collection), build, for_read=True)
             objects.update(((collection.name, key), item) for key, item in loading.loaded(own))
     return objects
 

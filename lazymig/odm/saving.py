@@ -15,13 +15,15 @@ from mongoengine import Document
 from mongoengine.queryset import transform
 
 from lazymig.engines.access import all_of, as_bytes, by_ids, on_primary
-from lazymig.engines.loads.lazy import Failure, refresh
+from lazymig.engines.loads.lazy import Failure, refresh, rescue
 from lazymig.engines.reading.decoding import decode
-from lazymig.odm.marks import is_marked, mark
+from lazymig.odm.loading import builder_of, is_broken
+from lazymig.odm.marks import is_marked, is_rescued, mark, note_rescued
 from lazymig.odm.plans import once_per_family
 from lazymig.odm.schema import shard_key_of
 from lazymig.odm.sealed import family_in
 from lazymig.odm.stored import shown_as_stored
+from lazymig.odm.unwritten import writes_nothing
 from lazymig.query.matching import query_paths
 from lazymig.rules.dependencies import Footprint, Paths, footprint_of, meet
 from lazymig.rules.plan import Family
@@ -41,6 +43,14 @@ class SavingDocument(_Document):
 
     Everything here is called by MongoEngine's own `save()`, after validation and `pre_save`.
     """
+
+    def reload(self, *fields: Any, **options: Any) -> Any:
+        """Reload all attributes, or some, from the database, as MongoEngine's `reload` does."""
+        reloaded = super().reload(*fields, **options)
+        family = family_in(type(self), self._get_collection())
+        if family is not None and writes_nothing(family) and _may_rescue(family):
+            note_rescued(self)
+        return reloaded
 
     def _save_create(self, doc: Any, force_insert: bool, write_concern: Any) -> Any:
         """Insert the document, or replace the one that is stored under its `_id`.
@@ -81,7 +91,10 @@ def _prepare(document: Any, collection: Any, doc: Any, save_condition: Any) -> b
     """
     model, document_id = type(document), doc["_id"]
     family = family_in(model, collection)
-    if family is None or is_marked(document, collection, document_id) or shown_as_stored(model):
+    if family is None or shown_as_stored(model):
+        return False
+    # Beside a version that writes nothing an older one writes: what was known is over soon.
+    if is_marked(document, collection, document_id) and not writes_nothing(family):
         return False
     update = document._get_update_doc()
     if not update:
@@ -89,6 +102,8 @@ def _prepare(document: Any, collection: Any, doc: Any, save_condition: Any) -> b
     condition = None
     if save_condition is not None:
         condition = transform.query(model, **save_condition)
+    if is_rescued(document):
+        return _bring_up_broken(document, collection, document_id, family)
     rules = _rules_of(family)
     met = (
         rules.touch(written_paths(update))
@@ -121,6 +136,30 @@ def _bring_up(
         raise item.error
     # It stays as it is stored, and is saved as such.
     return False
+
+
+def _bring_up_broken(document: Any, collection: Any, document_id: Any, family: Family) -> bool:
+    """Do to a stored document what a load that writes would have done, be it by any rule.
+
+    :return: whether it is not old any more.
+    :raises MigrationError: it could not be done, and `on_error` is `"raise"`.
+    """
+    stored = as_bytes(on_primary(collection)).find_one(by_ids([document_id]))
+    if stored is None:
+        return False
+    (item,) = refresh(collection, [decode(stored, collection.codec_options)], family)
+    build = builder_of(type(document))
+    if isinstance(item, Mapping) and is_broken(item, build):
+        (item,) = rescue(collection, [item], family)
+    if isinstance(item, Failure) and item.plan.on_error == "raise":
+        raise item.error
+    return item is not None and not isinstance(item, Failure)
+
+
+@once_per_family
+def _may_rescue(family: Family) -> bool:
+    """Return whether a rule is started by errors alone."""
+    return any(plan.started_by_errors for plan in family.plans)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ __all__ = [
     "tolerantly_decoded",
     "value_of",
     "with_any_date",
+    "without_fields",
 ]
 
 size_at = struct.Struct("<i").unpack_from
@@ -125,6 +126,17 @@ def fields_of(document: bytes) -> Iterator[tuple[str, bytes]]:
     for at, value, following in _elements(document, 0):
         name = document[at + 1 : value - 1].decode("utf-8", "backslashreplace")
         yield name, bytes(_document(document[at:following]).raw)
+
+
+def without_fields(document: bytes, prefix: str) -> bytes:
+    """The document without the fields whose names begin so."""
+    begins = prefix.encode()
+    kept = [
+        document[at:following]
+        for at, _value_at, following in _elements(document, 0)
+        if not document.startswith(begins, at + 1)
+    ]
+    return bytes(_document(b"".join(kept)).raw)
 
 
 def is_odd(document: bytes) -> bool:

@@ -22,7 +22,7 @@ from lazymig.engines.once.waiting import wait_for
 from lazymig.engines.reading.marks import marks_writes
 from lazymig.engines.refusal_log import log_refusal
 from lazymig.engines.sessions import not_at_a_snapshot, raise_if_aborted
-from lazymig.errors import MigrationError, MigrationTimeout
+from lazymig.errors import MigrationError, MigrationTimeout, ShowError
 from lazymig.redaction import bare
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
@@ -43,11 +43,17 @@ _PATIENCE = 5
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Stands in a batch for a document that could not be brought up to date."""
+    """Stands in a batch for a document that could not be brought up to date, or shown so."""
 
     document: Raw
     plan: Plan
-    error: MigrationError
+    error: MigrationError | ShowError
+
+    @property
+    def refusal(self) -> MigrationError:
+        """The error of a document that was to be written."""
+        assert isinstance(self.error, MigrationError), "what is written is not shown"
+        return self.error
 
 
 class BatchMigration:
@@ -66,7 +72,7 @@ class BatchMigration:
         documents: Mapping[int, Any],
         matches: Mapping[int, Sequence[BoundRule]],
     ) -> None:
-        if job.applied is None and _someone_listens():
+        if job.applied is None and not job.store.unheard and _someone_listens():
             job.applied = {}
         self.job = job
         self.plan = job.plan
@@ -240,7 +246,7 @@ class BatchMigration:
             error.__cause__ = None if cause is None else bare(cause)
 
     def _announce_start(self) -> None:
-        if not signals.pre_migration.receivers:
+        if self.job.store.unheard or not signals.pre_migration.receivers:
             return
         for index, document in self.documents.items():
             signals.announce(
@@ -255,7 +261,7 @@ class BatchMigration:
         for error in self.errors.values():
             announce_failure(self.collection, self.plan, error)
         applied = self.job.applied
-        if not applied:
+        if not applied or self.job.store.unheard:
             return
         for index, key in self.keys.items():
             if key in self.errors or key not in applied:

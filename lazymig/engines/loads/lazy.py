@@ -21,10 +21,15 @@ from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.repetition import may_be_repeated
 
-__all__ = ["Failure", "refresh", "refresh_partial", "rescue"]
+__all__ = ["Failure", "find_stale_in", "refresh", "refresh_partial", "rescue"]
 
 _Place: TypeAlias = Collection[Any] | Store
 _Question: TypeAlias = tuple[Plan, int, BoundRule]
+_WritesNothing: TypeAlias = Callable[[Family], bool]
+
+
+def _never(_family: Family) -> bool:
+    return False
 
 
 def refresh(
@@ -32,12 +37,15 @@ def refresh(
     documents: Sequence[Raw],
     family: Family,
     applied: dict[Any, list[str]] | None = None,
+    *,
+    unwritten: _WritesNothing = _never,
 ) -> Sequence[Raw | Failure | None]:
     """Bring the whole documents of a batch up to date.
 
     :param place: the collection, or its store, where commands are to join a session.
     :param documents: raw documents as they came from there, not projected.
     :param applied: filled with the names of the rules that were applied, by key of the `_id`.
+    :param unwritten: asked, if documents are stale, whether they are only to be shown.
     :return: the same object if nothing was stale. Otherwise, for each document, its fresh
         contents, a `Failure` if it could not be migrated, `None` if it is gone.
     :raises pymongo.errors.PyMongoError: the connection, the rights; nothing is half-done then.
@@ -51,7 +59,9 @@ def refresh(
         found = _answered(store, documents, stale, questions)
         if not found:
             return documents
-        again = _find_stale_in(store, family)
+        if unwritten(family):
+            return _show(store, documents, family, Reading(), found)
+        again = find_stale_in(store, family)
         return Rounds(store, documents, family, again, Reading(), applied).run(found)
 
     return outlast_failover(store.collection, family.plans, work)
@@ -64,6 +74,8 @@ def refresh_partial(
     asked: Mapping[Plan, Plan],
     projection: Mapping[str, Any] | None,
     positional: Positional | None = None,
+    *,
+    unwritten: _WritesNothing = _never,
 ) -> Sequence[Raw | Failure | None]:
     """Bring the projected documents of a batch up to date; MongoDB says which are stale.
 
@@ -72,6 +84,7 @@ def refresh_partial(
         the rules to ask for.
     :param projection: the projection of `documents`, used again for what is read anew.
     :param positional: the filter that a positional projection needs.
+    :param unwritten: as in `refresh`.
     :return: as `refresh` does.
     """
     store = Store.of(place)
@@ -85,6 +98,8 @@ def refresh_partial(
             return documents
         old = any_of([plan.query_of_any(narrowed.starting) for plan, narrowed in asked.items()])
         reading = Reading(projection, positional, old)
+        if unwritten(family):
+            return _show(store, documents, family, reading, stale)
         return Rounds(store, documents, family, find_stale, reading).run(stale)
 
     return outlast_failover(store.collection, family.plans, work)
@@ -97,6 +112,8 @@ def rescue(
     projection: Mapping[str, Any] | None = None,
     applied: dict[Any, list[str]] | None = None,
     positional: Positional | None = None,
+    *,
+    unwritten: _WritesNothing = _never,
 ) -> list[Raw | Failure | None]:
     """Try all lazy rules, in order, on documents that could not be loaded or are not valid.
 
@@ -104,6 +121,7 @@ def rescue(
     :param projection: the projection of `documents`, if any.
     :param applied: filled with the names of the rules that were applied, by key of the `_id`.
     :param positional: the filter that a positional projection needs.
+    :param unwritten: as in `refresh`.
     :return: as `refresh` does; never the same object.
     """
     store = Store.of(place)
@@ -113,20 +131,43 @@ def rescue(
     }
 
     def work() -> list[Raw | Failure | None]:
-        again = (lambda _: {}) if projection else _find_stale_in(store, family)
+        again = (lambda _: {}) if projection else find_stale_in(store, family)
         reading = Reading(projection, positional)
+        if unwritten(family):
+            return _show(store, documents, family, reading, failing, after_error=True)
         return Rounds(store, documents, family, again, reading, applied).run(
             failing, after_error=True
         )
 
     rules = [rule for plan in family.plans for rule in plan.lazy]
-    if not all(may_be_repeated(rule, "lazy") is True for rule in rules):
+    if not unwritten(family) and not all(may_be_repeated(rule, "lazy") is True for rule in rules):
         # On a failure a rule is applied that need not end its match: nobody knows if it was.
         return work()
     return outlast_failover(store.collection, family.plans, work)
 
 
-def _find_stale_in(store: Store, family: Family) -> Callable[[Sequence[Raw]], Stale]:
+def _show(
+    store: Store,
+    documents: Sequence[Raw],
+    family: Family,
+    reading: Reading,
+    stale: Stale,
+    *,
+    after_error: bool = False,
+) -> list[Raw | Failure | None]:
+    """What the stale documents of a batch will be; nothing is written."""
+    # Who writes does not pay for what shows.
+    if store.is_imitation:
+        from lazymig.engines.loads.imitated import show_copies  # noqa: PLC0415
+
+        return show_copies(store, documents, family, reading, stale, after_error=after_error)
+    from lazymig.engines.loads.unwritten import Unwritten  # noqa: PLC0415
+
+    return Unwritten(store, documents, family, reading).run(stale, after_error=after_error)
+
+
+def find_stale_in(store: Store, family: Family) -> Callable[[Sequence[Raw]], Stale]:
+    """How the documents of a batch are found, all of them whole, that start a rule."""
     return lambda batch: _answered(store, batch, *_judge_all(batch, family))
 
 

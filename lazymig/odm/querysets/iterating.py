@@ -138,7 +138,7 @@ class IteratingQuerySet(SeeThroughQuerySet):
         build: Build = partial(builder_of(self._document), _auto_dereference=self._auto_dereference)
         if asks_for_all(family, asked):
             build = marking(build, self._collection)
-        return Loading(family, self._lazymig_source(), build, asked)
+        return Loading(family, self._lazymig_source(), build, asked, for_read=True)
 
     def _lazymig_projection(self) -> Mapping[str, Any] | None:
         """The projection as the user asked for it; `None` for whole documents."""

@@ -133,6 +133,7 @@ class LazyMigrationQuerySet(IteratingQuerySet):
                         # It is sent without a collation, and in the order that was asked for alone.
                         ordered=bool(self._ordering),
                         collation=None,
+                        lazymig_writing=True,
                     )
                 unhelped = queryset._lazymig_migrate_next()
             # The old image is not what is stored any more: it cannot be migrated, only shown.
@@ -170,7 +171,9 @@ class LazyMigrationQuerySet(IteratingQuerySet):
         """
         if self._lazymig_migrates() and not (self._none or self._empty):
             # The update takes no heed of an order.
-            queryset = self.order_by()._lazymig_for_read("upsert_one()", (), collation=None)
+            queryset = self.order_by()._lazymig_for_read(
+                "upsert_one()", (), collation=None, lazymig_writing=True
+            )
             queryset._lazymig_migrate_next()
         return super().upsert_one(write_concern, read_concern, **update)
 
@@ -182,7 +185,7 @@ class LazyMigrationQuerySet(IteratingQuerySet):
         collection = self._lazymig_own_collection()
         reader = as_bytes(on_primary(collection))
         source = Source(collection, lone=True)
-        loading = replace(self._lazymig_loading(), source=source, asked=None)
+        loading = replace(self._lazymig_loading(), source=source, asked=None, for_read=False)
         item: Any = None
         for _attempt in range(0 if self._lazymig_is_idle() else _MODIFY_ATTEMPTS):
             with update_refusals():

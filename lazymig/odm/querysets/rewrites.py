@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from lazymig.engines.access import all_of, is_mongomock
 from lazymig.engines.settling import Found, Refusal, Search, find_old, rules_matching, settle
-from lazymig.errors import SettleLimitExceeded
+from lazymig.errors import SettleLimitExceeded, ShowError
 from lazymig.odm.plans import family_of, once_per_family
 from lazymig.odm.sealed import family_in
+from lazymig.odm.unwritten import writes_nothing
 from lazymig.query.clauses import size_of
 from lazymig.query.indexable import indexable
 from lazymig.query.joining import any_of
@@ -364,13 +365,17 @@ def bring_up(
     rewrites: Rewrites,
     needs: Sequence[Need],
     search: Search,
+    *,
+    for_write: bool = False,
 ) -> dict[Any, Refusal]:
     """Apply the rules that an operation needs to the documents that a filter finds.
 
     :param queries: the filter as rewritten; each finds documents that the operation may meet.
     :param search: how its documents are to be found.
+    :param for_write: the operation writes by itself.
     :return: the documents that were refused, by key; they are stored as they were.
     :raises SettleLimitExceeded: more than a handler's `settle_limit`; nothing was written.
+    :raises ShowError: there are some, the operation is a read, and reads are to write nothing.
     :raises MigrationError: whether a document can be migrated is not known, as somebody else holds
         it or keeps changing it, and `on_error` is `"raise"`.
     """
@@ -389,6 +394,10 @@ def bring_up(
         else:
             old = plan.query_of_any(plan.starting) if is_mongomock(collection) else plan.search
         found = find_old(collection, old, queries, limit, search)
+        if found and not for_write:
+            asked = set(rewrites.names(wanted))
+            names = [rule.name for rule in plan.starting if rule.name in asked]
+            _check_may_settle(model, needs, names)
         if limit is not None and len(found) > limit:
             matching = rules_matching(collection, plan, found)
             asked = set(rewrites.names(wanted))
@@ -407,3 +416,21 @@ def bring_up(
             found = earlier = {**earlier, **found}
         work.append((plan, found))
     return settle(collection, work)
+
+
+def _check_may_settle(model: Any, needs: Sequence[Need], rules: Sequence[str]) -> None:
+    """Hold the settling of a read against what its model allows.
+
+    :raises ShowError: reads of the model write nothing.
+    """
+    family = family_of(model)
+    if family is not None and writes_nothing(family):
+        raise ShowError(
+            f"{' and '.join(dict.fromkeys(need.operation for need in needs))} needs old documents "
+            "brought up to date first, and reads of the model write nothing (write_on_load, "
+            "without_writing() or LAZYMIG_WRITE_ON_LOAD); call "
+            f"{model.__name__}.migration_handler({model.__name__}).migrate_pending(), or ask for "
+            "what no such rule writes",
+            model=model.__name__,
+            rule=", ".join(rules) or None,
+        )

@@ -256,6 +256,9 @@ class SeeThroughQuerySet(OptionsQuerySet):
                 queryset = self._lazymig_for_write("delete()", (), (), where=bool(rules))
                 # Referring documents are found for all that match: in whatever order.
                 queryset._ordering = []
+            else:
+                queryset = self.clone()
+                queryset._lazymig_writing = True
         return super(SeeThroughQuerySet, queryset).delete(
             write_concern, _from_doc_delete, cascade_refs
         )

@@ -44,6 +44,7 @@ class SettlingQuerySet(FormerClassesQuerySet):
         "_lazymig_of_model",
         "_lazymig_settled",
         "_lazymig_still",
+        "_lazymig_writing",
     )
 
     _lazymig_seen: tuple[Any, Rewrites, RewrittenFilter] | None = None
@@ -53,6 +54,9 @@ class SettlingQuerySet(FormerClassesQuerySet):
 
     # Nothing is settled any more: it has been, or what is asked only looks at the filter.
     _lazymig_still = False
+
+    # What is read is about to be written, by this queryset or a clone.
+    _lazymig_writing = False
 
     # MongoEngine reads the model's own collection, whatever using() says.
     _lazymig_of_model = False
@@ -133,7 +137,15 @@ class SettlingQuerySet(FormerClassesQuerySet):
         )
         # The time limit is one of reads.
         collection = labelled(collection, self._comment, search.max_time_ms)
-        refused = bring_up(self._document, collection, queries, rewrites, needs, search)
+        refused = bring_up(
+            self._document,
+            collection,
+            queries,
+            rewrites,
+            needs,
+            search,
+            for_write=writes or self._lazymig_writing,
+        )
         if not refused:
             return
         # They are what they are stored as, so the filter finds them, or not, as it is.

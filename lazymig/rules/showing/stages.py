@@ -21,8 +21,8 @@ from lazymig.rules.showing.whole import MARK, NOTES
 __all__ = ["MARK", "stages_of"]
 
 # What becomes of a document: no rule is at work, the rule at hand applies, or none will any more,
-# since MongoDB would refuse one, or since it is not known what one makes of the document. The
-# latter is said by a number of the rule's own.
+# since MongoDB would refuse one, or since it is not known what one makes of the document. Which
+# rule that is is said by a number of the rule's own, if somebody asks.
 _STATE: Final = f"{MARK}_state"
 _APART, _APPLIES, _STOPPED, _UNKNOWN = range(4)
 
@@ -38,7 +38,11 @@ Fields = dict[str, Expression]
 
 
 def stages_of(
-    rules: Sequence[ShownRule], reads: frozenset[str] | None = None, *, marks: bool = False
+    rules: Sequence[ShownRule],
+    reads: frozenset[str] | None = None,
+    *,
+    marks: bool = False,
+    refusals: bool = False,
 ) -> Stages:
     """Return the stages after which each document is as the rules will leave it.
 
@@ -51,18 +55,26 @@ def stages_of(
     :param marks: whether a document of which it is not known what a rule makes has
         `{MARK: {"unshown": name}}` afterwards, with the name of the first such rule. No other
         document has such a field.
+    :param refusals: whether, with `marks`, one for which MongoDB would refuse a rule has
+        `{MARK: {"refused": name}}`.
     """
     kept = _kept(rules, reads)
+    refusals = refusals and marks
     pipeline = _Pipeline()
     for number, rule in enumerate(kept):
         is_last = number + 1 == len(kept)
         unknown = _UNKNOWN + number if marks and _may_be_unknown(rule) else _STOPPED
-        noted = _may_stop(rule) and (not is_last or unknown != _STOPPED)
-        _Writer(pipeline, unknown).write(rule, noted=noted)
+        refused = _UNKNOWN + len(kept) + number if refusals else _STOPPED
+        told = unknown != _STOPPED or (refusals and _may_be_refused(rule))
+        noted = _may_stop(rule) and (not is_last or told)
+        _Writer(pipeline, unknown, refused).write(rule, noted=noted)
     if marks and pipeline.noted:
         names = {"$literal": [rule.name for rule in kept]}
         place = {"$subtract": [f"${_STATE}", _UNKNOWN]}
-        mark = {"unshown": {"$arrayElemAt": [names, place]}}
+        mark: Expression = {"unshown": {"$arrayElemAt": [names, place]}}
+        if refusals:
+            by = {"$arrayElemAt": [names, {"$subtract": [place, len(kept)]}]}
+            mark = {"$cond": [{"$lt": [place, len(kept)]}, mark, {"refused": by}]}
         is_unknown = {"$gte": [f"${_STATE}", _UNKNOWN]}
         pipeline.set({MARK: {"$cond": [is_unknown, mark, "$$REMOVE"]}})
     if pipeline.noted and (marks or reads is None):
@@ -78,6 +90,10 @@ def _may_be_unknown(rule: ShownRule) -> bool:
     return any(one.exact is not True for one in rule.changes)
 
 
+def _may_be_refused(rule: ShownRule) -> bool:
+    return any(one.refused is not False for one in rule.changes)
+
+
 # --- What is read ---------------------------------------------------------------------------
 
 
@@ -91,7 +107,8 @@ def _kept(rules: Sequence[ShownRule], reads: frozenset[str] | None) -> list[Show
         for change in reversed(rule.changes):
             own, needed = _needed(change, needed)
             changes.append(own)
-        if all(_is_idle(one) for one in changes) and not (kept and _may_stop(rule)):
+        told = _may_stop(rule) and (bool(kept) or reads is None)
+        if all(_is_idle(one) for one in changes) and not told:
             continue
         kept.append(replace(rule, changes=tuple(reversed(changes))))
         wanted = _with(needed, [rule.target])
@@ -176,11 +193,13 @@ class _Writer:
     """The writing of one rule's stages.
 
     :param unknown: the state of a document of which it is not known what the rule makes.
+    :param refused: that of one for which MongoDB would refuse it.
     """
 
-    def __init__(self, pipeline: _Pipeline, unknown: int) -> None:
+    def __init__(self, pipeline: _Pipeline, unknown: int, refused: int) -> None:
         self._pipeline = pipeline
         self._unknown = unknown
+        self._refused = refused
 
     def write(self, rule: ShownRule, *, noted: bool) -> None:
         """Add the stages of a rule.
@@ -229,7 +248,7 @@ class _Writer:
 
     def _state_of(self, change: Change) -> Expression:
         known = chosen(change.exact, _APPLIES, self._unknown)
-        return chosen(change.refused, _STOPPED, known)
+        return chosen(change.refused, self._refused, known)
 
     def _apply(self, change: Change, condition: Expression) -> None:
         if change.fields is not None:
