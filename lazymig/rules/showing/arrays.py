@@ -108,11 +108,16 @@ def _direction(given: Any) -> int:
 
 def with_members(value: str, operand: Any) -> Leaf:
     """Return what `$addToSet` leaves: what is added is none that is there, or was added before."""
-    new: Sequence[Any] = [operand]
-    if isinstance(operand, Mapping) and next(iter(operand), None) == "$each":
-        new = operand["$each"]
-        if len(operand) > 1 or not isinstance(new, (list, tuple)):
-            raise Unshown(f"gives $addToSet what MongoDB refuses ({operand!r})")
+    if not (isinstance(operand, Mapping) and next(iter(operand), None) == "$each"):
+        return _of_array_or_nothing(
+            value,
+            lambda array: chosen(
+                {"$in": [literal(operand), array]}, array, _inserted(array, [operand], None)
+            ),
+        )
+    new = operand["$each"]
+    if len(operand) > 1 or not isinstance(new, (list, tuple)):
+        raise Unshown(f"gives $addToSet what MongoDB refuses ({operand!r})")
     kept = chosen(
         {"$in": ["$$this", "$$value"]}, "$$value", {"$concatArrays": ["$$value", ["$$this"]]}
     )

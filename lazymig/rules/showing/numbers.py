@@ -29,42 +29,27 @@ def added(value: str, number: Any) -> Leaf:
     _check_number("$inc", number)
     if is_nan(number):
         return _no_number(value, number)
-    is_integer = has_type(value, *_INTEGERS)
-    overflows: Expression = False
-    if isinstance(number, int):
-        total = chosen(
-            is_integer,
-            {"$add": [value, number]},
-            # Doubles alone: MongoDB adds up more of them with more digits than two have.
-            chosen(has_type(value, "double"), _sum(value, float(number)), _exact(value, number)),
-        )
-        if number:
-            beyond = (
-                {"$gt": [value, Int64(_LONG[-1] - number)]}
-                if number > 0
-                else {"$lt": [value, Int64(_LONG[0] - number)]}
-            )
-            overflows = all_hold([is_integer, beyond])
-    elif isinstance(number, float):
-        as_double = _sum({"$toDouble": value}, number)
-        total = chosen(has_type(value, "decimal"), _sum(value, number), as_double)
-    else:
+    if not isinstance(number, int):
         total = _sum(value, number)
-    refused = any_holds([negated(has_type(value, *_NUMBERS, "missing")), overflows])
-    kept = chosen(is_missing(value), literal(number), _unless_equal(total, value))
-    return Leaf(kept, refused=refused)
+        return _computed(value, total, total, literal(number))
+    as_double = _sum(value, float(number))
+    as_decimal = _sum(value, Decimal128(str(int(number))))
+    other = chosen(has_type(value, "double"), as_double, as_decimal)
+    overflows: Expression = False
+    if number > 0:
+        overflows = {"$gt": [value, Int64(_LONG[-1] - number)]}
+    elif number < 0:
+        overflows = {"$lt": [value, Int64(_LONG[0] - number)]}
+    return _computed(value, {"$add": [value, number]}, other, number, overflows)
 
 
 def _sum(value: Expression, number: Any) -> Expression:
-    """A sum of two numbers, neither of which is a part of a longer one, as for `$add`.
+    """A sum that is no integer.
 
-    `$add` begins with zero, which takes the sign of `-0.0` and the exponent of `2E+3` away.
+    `$add` begins with zero, which takes the sign of `-0.0` and the exponent of `2E+3` away, and it
+    has more digits of a long and a double than MongoDB has in an update.
     """
     return {"$subtract": [value, _opposite(number)]}
-
-
-def _exact(value: Expression, number: int) -> Expression:
-    return _sum(value, Decimal128(str(int(number))))
 
 
 def _opposite(number: Any) -> Any:
@@ -78,24 +63,31 @@ def multiplied(value: str, number: Any) -> Leaf:
     _check_number("$mul", number)
     if is_nan(number):
         return _no_number(value, number)
+    product = {"$multiply": [value, number]}
+    overflows = has_type(product, "double") if isinstance(number, int) else False
+    return _computed(value, product, product, {"$multiply": [0, number]}, overflows)
+
+
+def _computed(
+    value: str,
+    of_integer: Expression,
+    of_other: Expression,
+    of_nothing: Expression,
+    overflows: Expression = False,
+) -> Leaf:
+    """What becomes of a number; MongoDB refuses whatever else is there.
+
+    An integer never becomes an equal number of its type, or it is that anyway.
+
+    :param overflows: whether the result for an integer is one that MongoDB has no integer for.
+    """
     is_integer = has_type(value, *_INTEGERS)
-    overflows: Expression = False
-    product: Expression = {"$multiply": [value, number]}
-    of_zero: Expression = {"$multiply": [0, number]}
-    if isinstance(number, int):
-        overflows = all_hold([is_integer, has_type(_if(is_integer, product), "double")])
-        product = chosen(has_type(value, "double"), {"$multiply": [value, float(number)]}, product)
-    elif isinstance(number, float):
-        of_zero = {"$multiply": [0.0, number]}
-        as_double = {"$multiply": [{"$toDouble": value}, number]}
-        product = chosen(has_type(value, "decimal"), product, as_double)
-    refused = any_holds([negated(has_type(value, *_NUMBERS, "missing")), overflows])
-    kept = chosen(is_missing(value), of_zero, _unless_equal(product, value))
-    return Leaf(kept, refused=refused)
-
-
-def _if(condition: Expression, then: Expression) -> Expression:
-    return {"$cond": [condition, then, None]}
+    other = chosen(is_missing(value), of_nothing, _unless_equal(of_other, value))
+    is_other = has_type(value, "double", "decimal", "missing")
+    return Leaf(
+        chosen(is_integer, of_integer, other),
+        refused=chosen(is_integer, overflows, negated(is_other)),
+    )
 
 
 def _unless_equal(result: Expression, value: str) -> Expression:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import bson
 from bson.codec_options import CodecOptions
@@ -19,6 +19,9 @@ from lazymig.rules.showing.stages import MARK, stages_of
 Raw = dict[str, Any]
 
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
+
+
+_LATER: Final = {"$set": {"later": True}}
 
 
 class Outcome(NamedTuple):
@@ -41,15 +44,18 @@ def outcome(
 ) -> Outcome:
     """Show documents, update each on its own, and compare them byte for byte, key order aside.
 
+    A second rule follows, which is for those alone that MongoDB does not refuse.
+
     :param documents: without `_id`.
     :raises CannotShow: the update is not known as stages.
     """
-    stages = stages_of([shown_update("rule", {}, update, array_filters)], marks=True)
+    rules = [shown_update("rule", {}, update, array_filters), shown_update("later", {}, _LATER)]
+    stages = stages_of(rules, marks=True)
     database.t.delete_many({})
     database.t.insert_many({**one, "_id": number} for number, one in enumerate(documents))
     raw = database.t.with_options(_RAW)
     shown = {one["_id"]: bson.decode(one.raw) for one in raw.aggregate(stages)}
-    refused = 0
+    refused: list[int] = []
     try:
         database.t.bulk_write(
             [
@@ -59,7 +65,8 @@ def outcome(
             ordered=False,
         )
     except BulkWriteError as error:
-        refused = len(error.details["writeErrors"])
+        refused = [failure["index"] for failure in error.details["writeErrors"]]
+    database.t.update_many({"_id": {"$nin": refused}}, _LATER)
     stored = {one["_id"]: bson.decode(one.raw) for one in raw.find()}
     known = [number for number, one in shown.items() if MARK not in one]
     differ = [
@@ -67,7 +74,7 @@ def outcome(
         for number in known
         if _bytes(stored[number]) != _bytes(shown[number])
     ]
-    return Outcome(len(stored), refused, len(stored) - len(known), differ)
+    return Outcome(len(stored), len(refused), len(stored) - len(known), differ)
 
 
 def left_by(

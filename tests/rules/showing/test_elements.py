@@ -92,6 +92,14 @@ def test_filters_choose_elements(database: Database[Raw], update: Raw, filters: 
     assert 0 < found.refused < found.documents
 
 
+def test_an_array_that_may_grow_far_is_named(database: Database[Raw]) -> None:
+    """An element that is an array is not filled up to a far index, but said to be unknown."""
+    documents: list[Raw] = [{"v": [{}]}, {"v": [{}, [1]]}, {"v": [[1], 5]}, {"v": []}]
+    found = outcome(database, documents, {"$set": {"v.$[].20000": 1}})
+    assert found.differ == []
+    assert (found.unknown, found.refused) == (1, 1)
+
+
 DELICATE: dict[str, tuple[Raw, list[Raw] | None, Any, Any]] = {
     "an element that is unset is null": ({"$unset": {"v.$[]": ""}}, None, [1, 2], [None, None]),
     "a missing array is refused": ({"$unset": {"v.$[].x": ""}}, None, ..., ...),

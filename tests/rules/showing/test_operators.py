@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from pymongo.database import Database
 
@@ -39,3 +40,29 @@ def test_documents_are_shown_as_the_operators_leave_them(database: Database[Raw]
     check()
     assert seen["documents"] >= 8 * DOCUMENTS * seen["not shown"]
     assert seen["refused"] <= 0.9 * seen["documents"]
+
+
+COLLATED: list[tuple[Raw, list[Raw] | None]] = [
+    ({"$addToSet": {"v": "B"}}, None),
+    ({"$addToSet": {"v": {"$each": ["B", "c", "C"]}}}, None),
+    ({"$max": {"v": "A"}}, None),
+    ({"$min": {"v": "b"}}, None),
+    ({"$push": {"v": {"$each": ["B", "a"], "$sort": 1}}}, None),
+    ({"$pullAll": {"v": ["A"]}}, None),
+    *(({"$pull": {"v": one}}, None) for one in ("A", {"$gt": "A"}, {"$in": ["A"]}, {"a": "A"})),
+    ({"$pull": {"v": {"$regex": "^A"}}}, None),
+    ({"$set": {"v.$[i]": 1}}, [{"i": "A"}]),
+    ({"$set": {"v.$[i].z": 1}}, [{"i.a": "A"}]),
+]
+
+
+@pytest.mark.parametrize(("update", "filters"), COLLATED, ids=str)
+def test_texts_are_compared_as_the_collection_does(
+    database: Database[Raw], update: Raw, filters: list[Raw] | None
+) -> None:
+    """In a collection whose collation ignores case, stages ignore it where the update does."""
+    database.create_collection("t", collation={"locale": "en", "strength": 2})
+    values: list[Any] = [["a", "A", "b", "B", "ab"], ["A"], [{"a": "A"}, {"a": "b"}], "B", "a"]
+    found = outcome(database, [{"v": one} for one in values], update, filters)
+    assert found.differ == []
+    assert not found.unknown
