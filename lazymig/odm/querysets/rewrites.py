@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lazymig.engines.access import all_of, is_mongomock
 from lazymig.engines.settling import Found, Refusal, Search, find_old, rules_matching, settle
@@ -22,6 +22,9 @@ from lazymig.rules.plan import Family, Plan
 from lazymig.rules.rewrite.rewriter import Rewriter
 from lazymig.rules.rewrite.rewriting import LARGEST_EXPRESSIONS, CannotRewrite, Step
 from lazymig.rules.rewrite.steps import asks_expressions, opaque_step, steps_of
+
+if TYPE_CHECKING:
+    from lazymig.odm.querysets.shown import Shown
 
 __all__ = [
     "Need",
@@ -60,6 +63,7 @@ class Rewrites:
     _writing: dict[tuple[str, ...] | None, frozenset[int]] = field(default_factory=dict, repr=False)
     _needed: dict[Hashable, tuple[int, ...]] = field(default_factory=dict, repr=False)
     _others: dict[Hashable, Rewriter] = field(default_factory=dict, repr=False)
+    _shown: dict[frozenset[int], Shown] = field(default_factory=dict, repr=False)
 
     def writing(self, paths: Paths) -> frozenset[int]:
         """The rules that may write one of these paths, or a path above or below it."""
@@ -101,6 +105,26 @@ class Rewrites:
             _make_room(self._needed)
             self._needed[key] = tuple(with_dependencies(self.footprints, rules, restarted))
         return self._needed[key]
+
+    def shown(self, rules: Iterable[int]) -> Shown:
+        """These rules, and those on which they depend, as a read shows them."""
+        key = frozenset(rules)
+        if key not in self._shown:
+            # Only a read that meets a rule pays for the import.
+            from lazymig.odm.querysets.shown import shown_rules  # noqa: PLC0415
+
+            _make_room(self._shown)
+            halves: dict[tuple[int, int], list[int]] = {}
+            for index in self.with_dependencies(key):
+                plan, rule = self.rules[index]
+                halves.setdefault((id(plan), id(rule)), []).append(index)
+            self._shown[key] = shown_rules(
+                [
+                    (self.rules[indexes[0]][1], [self.rewriter.steps[n] for n in indexes], indexes)
+                    for indexes in halves.values()
+                ]
+            )
+        return self._shown[key]
 
     def names(self, rules: Iterable[int]) -> tuple[str, ...]:
         """The names of rules, each once."""
@@ -180,6 +204,7 @@ class RewrittenFilter:
         those that `within` finds have been settled.
     :param opaque: the rules that have to be applied to them.
     :param old: finds them; None: the targets of these rules and of those they depend on.
+    :param asked: those other conditions, as they are asked of documents of today's shape.
     """
 
     query: Mapping[str, Any]
@@ -187,6 +212,7 @@ class RewrittenFilter:
     unseen: tuple[CannotRewrite, ...] = ()
     opaque: frozenset[int] = frozenset()
     old: Mapping[str, Any] | None = None
+    asked: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +335,7 @@ def _partly_rewritten(
     """
     within: list[Mapping[str, Any]] = []
     others: list[Mapping[str, Any]] = []
+    asked: list[Mapping[str, Any]] = []
     unseen: list[CannotRewrite] = []
     opaque: set[int] = set()
     for part in _conjuncts(query):
@@ -316,11 +343,14 @@ def _partly_rewritten(
             name = rewrites.rewriter.steps[-1].name
             unseen.append(CannotRewrite(name, next(iter(part)), "is collated"))
             others.append(part)
+            asked.append(part)
             opaque |= rewrites.concerning([part])
             continue
         left_out: set[int] = set()
         seen, reasons = rewrites.seen_through(part, left_out)
         (others if reasons else within).append(seen)
+        if reasons:
+            asked.append(part)
         unseen += reasons[:1]
         opaque |= left_out
     old = None if collation else rewrites.concerned_by(opaque)
@@ -333,6 +363,7 @@ def _partly_rewritten(
         tuple(unseen),
         frozenset(opaque),
         old,
+        all_of(*asked),
     )
 
 
