@@ -69,14 +69,15 @@ def shown_rules(rules: Sequence[tuple[BoundRule, Sequence[Step], Sequence[int]]]
     blind: CannotShow | None = None
     for rule, steps, indexes in rules:
         for index, step, found in zip(indexes, steps, shown_steps(rule, steps), strict=True):
+            one: ShownRule | None
             if isinstance(found, CannotShow):
                 reasons[index] = found
-                gap = _gap(step)
-                if gap is None:
-                    blind = blind or found
-                    continue
-                found = gap
-            shown.append(found)
+                one = _gap(step)
+                blind = blind or (found if one is None else None)
+            else:
+                one = found
+            if one is not None:
+                shown.append(one)
     inexact = any(change.exact is not True for one in shown for change in one.changes)
     return Shown(tuple(shown), reasons, inexact or blind is not None, blind)
 
