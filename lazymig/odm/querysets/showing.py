@@ -228,35 +228,34 @@ class ShowingQuerySet(OptionsQuerySet):
             showing_collection,
         )
 
-        read, reads = meeting.read, meeting.reads
+        read, reads, model = meeting.read, meeting.reads, self._document
+        collection = model._get_collection() if read.of_model else self._collection
         shown = meeting.rewrites.shown(meeting.rules)
         self._lazymig_given = meeting.query
         self._lazymig_still = True
         stages = shown.stages(reads)
-        if not (stages or meeting.asked) or self._lazymig_finds_nothing_old(meeting):
+        if not (stages or meeting.asked) or self._lazymig_finds_nothing_old(meeting, collection):
             return
         marking = None
         if shown.inexact:
-            if read.at_once and not Store(self._collection).in_transaction:
+            if read.at_once and not Store(collection).in_transaction:
                 marking = shown.stages(reads, marks=True)
             else:
-                self._lazymig_settle_unshown(meeting)
+                self._lazymig_settle_unshown(meeting, model, collection)
         self._lazymig_say(read, f"shown through {', '.join(one.name for one in shown.rules)}")
         front = Front(
             meeting.query,
             stages,
             marking,
             meeting.asked,
-            lambda: self._lazymig_settle_unshown(meeting),
+            lambda: self._lazymig_settle_unshown(meeting, model, collection),
         )
         self._lazymig_shown = True
-        if not read.of_model:
-            self._collection_obj = showing_collection(self._collection, front)
-            return
-        self._collection_obj = showing_collection(self._document._get_collection(), front)
-        self._document: Any = ModelOver(self._document, self._collection_obj)
+        self._collection_obj = showing_collection(collection, front)
+        if read.of_model:
+            self._document: Any = ModelOver(model, self._collection_obj)
 
-    def _lazymig_finds_nothing_old(self, meeting: _Meeting) -> bool:
+    def _lazymig_finds_nothing_old(self, meeting: _Meeting, collection: Any) -> bool:
         """Return whether a look at what is old has shown that there is nothing.
 
         A look costs a round trip, and stages cost for each document that they see. So it is worth
@@ -266,7 +265,6 @@ class ShowingQuerySet(OptionsQuerySet):
         """
         if meeting.asked or not meeting.read.looks or meeting.query.keys() - {"_cls"}:
             return False
-        collection = self._lazymig_source_collection()
         if (self._read_preference or collection.read_preference) != ReadPreference.PRIMARY:
             return False
         store = Store(labelled(collection, self._comment, self._max_time_ms or None))
@@ -274,13 +272,12 @@ class ShowingQuerySet(OptionsQuerySet):
             return False
         return not any(True for _ in store.find_ids(meeting.old, limit=1))
 
-    def _lazymig_settle_unshown(self, meeting: _Meeting) -> None:
+    def _lazymig_settle_unshown(self, meeting: _Meeting, model: Any, collection: Any) -> None:
         """Settle, of the documents that are read, those that cannot be shown as they are."""
         # Only a read that meets such a rule pays for the import.
         from lazymig.odm.querysets.stages_first import unshown  # noqa: PLC0415
 
         read, rewrites = meeting.read, meeting.rewrites
-        collection = self._lazymig_source_collection()
         limits = [plan.handler_class.settle_limit for plan in rewrites.narrowed(meeting.rules)]
         stages: list[Any] = [
             {"$match": all_of(meeting.query, meeting.old)},
@@ -297,7 +294,7 @@ class ShowingQuerySet(OptionsQuerySet):
         ids = [document["_id"] for document in found]
         if ids:
             need = Need(read.operation, meeting.rules, old=by_ids(ids))
-            bring_up(self._document, place, [{}], rewrites, [need], search)
+            bring_up(model, place, [{}], rewrites, [need], search)
 
     def _lazymig_frequencies(self, map_function: Any, *_others: Any) -> Iterator[Any]:
         """Answer MongoEngine's own map-reduce, which counts the values of a field."""
@@ -308,12 +305,6 @@ class ShowingQuerySet(OptionsQuerySet):
             self._collection, self._lazymig_given or {}, self._sub_js_fields(map_function)
         ):
             yield MapReduceDocument(self._document, self._collection, each["_id"], each["value"])
-
-    def _lazymig_source_collection(self) -> Any:
-        """The collection that is read, as it is without stages in front."""
-        if self._lazymig_of_model:
-            return self._document._get_collection()
-        return self._collection
 
     def _lazymig_say(self, read: Read, how: str) -> None:
         logger.debug("%s: %s is %s", self._document.__name__, read.operation, how)
