@@ -115,6 +115,7 @@ class Rewrites:
 
             _make_room(self._shown)
             rules = {self.footprints[index].part_of for index in key}
+            # A rule is shown by all of its halves.
             whole = frozenset(n for n, one in enumerate(self.footprints) if one.part_of in rules)
             halves: dict[tuple[int, int], list[int]] = {}
             for index in self.with_dependencies(whole):

@@ -233,13 +233,13 @@ class ShowingQuerySet(OptionsQuerySet):
         shown = meeting.rewrites.shown(meeting.rules)
         self._lazymig_given = meeting.query
         self._lazymig_still = True
-        stages = shown.stages(reads)
+        stages = shown.encoded(reads, collection.codec_options)
         if not (stages or meeting.asked) or self._lazymig_finds_nothing_old(meeting, collection):
             return
         marking = None
         if shown.inexact:
             if read.at_once and not Store(collection).in_transaction:
-                marking = shown.stages(reads, marks=True)
+                marking = shown.encoded(reads, collection.codec_options, marks=True)
             else:
                 self._lazymig_settle_unshown(meeting, model, collection)
         self._lazymig_say(read, f"shown through {', '.join(one.name for one in shown.rules)}")

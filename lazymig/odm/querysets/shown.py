@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import bson
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+
 from lazymig.query.expressing import Expression
 from lazymig.query.matching import compile_query
 from lazymig.rules.bound_rule import BoundRule
@@ -38,7 +42,7 @@ class Shown:
     reasons: Mapping[int, CannotShow]
     inexact: bool
     blind: CannotShow | None = None
-    _known: dict[Any, list[dict[str, Any]]] = field(default_factory=dict, repr=False)
+    _known: dict[Any, list[Any]] = field(default_factory=dict, repr=False)
 
     @property
     def settled(self) -> frozenset[int]:
@@ -53,11 +57,26 @@ class Shown:
         :param reads: the paths that are read afterwards; `None` for any.
         :param marks: whether a document that has to be settled before is marked.
         """
-        key = reads, marks
+        key = reads, marks, None
         if key not in self._known:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
             self._known[key] = stages_of(self.rules, reads, marks=marks)
+        return list(self._known[key])
+
+    def encoded(
+        self, reads: frozenset[str] | None, codec: CodecOptions[Any], *, marks: bool = False
+    ) -> list[RawBSONDocument]:
+        """The same stages as PyMongo would send them: to encode them takes longer than to send.
+
+        :param codec: the options of the collection that they are sent to.
+        """
+        key = reads, marks, codec
+        if key not in self._known:
+            stages = self.stages(reads, marks=marks)
+            self._known[key] = [
+                RawBSONDocument(bson.encode(stage, codec_options=codec)) for stage in stages
+            ]
         return list(self._known[key])
 
 

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import bson
 from bson.code import Code
 from bson.codec_options import DEFAULT_CODEC_OPTIONS
+from bson.raw_bson import RawBSONDocument
 from pymongo import ReadPreference
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
@@ -29,17 +31,21 @@ _CONVERSION_FAILURE: Final = 241
 unshown: Final[Mapping[str, Any]] = {f"{MARK}.unshown": {"$exists": True}}
 """The condition on the documents that stages have marked, as they have to be settled first."""
 
-_TRAP: Final[Mapping[str, Any]] = {
-    "$match": {
-        "$expr": {
-            "$cond": [
-                {"$eq": [{"$type": f"${MARK}.unshown"}, "missing"]},
-                True,
-                {"$toInt": {"$concat": [_TRAPPED, f"${MARK}.unshown"]}},
-            ]
+_TRAP: Final = RawBSONDocument(
+    bson.encode(
+        {
+            "$match": {
+                "$expr": {
+                    "$cond": [
+                        {"$eq": [{"$type": f"${MARK}.unshown"}, "missing"]},
+                        True,
+                        {"$toInt": {"$concat": [_TRAPPED, f"${MARK}.unshown"]}},
+                    ]
+                }
+            }
         }
-    }
-}
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
