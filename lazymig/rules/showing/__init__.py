@@ -1,0 +1,1 @@
+"""The rules as aggregation stages, which show each stored document as the rules will leave it."""

@@ -1,0 +1,258 @@
+"""The way of update operators to their paths: what MongoDB does at each parent.
+
+A parent may be missing, null, a scalar, a sub-document or an array. The paths of one update make a
+tree, since they may share parents; no path ends on the way of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Final
+
+from lazymig.query.expressing import Expression
+from lazymig.rules.showing.logic import (
+    EMPTY,
+    all_hold,
+    any_holds,
+    chosen,
+    has_type,
+    is_array,
+    is_missing,
+    negated,
+    with_field,
+)
+from lazymig.rules.showing.rows import ROWS, Leaf, Unshown
+
+__all__ = ["shown_fields"]
+
+# An array is filled with nulls up to an index beyond its end.
+_GREATEST_INDEX: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _End:
+    """The end of one path.
+
+    `leaf`: what becomes of the value, which a path or a variable holds. `creates`: whether
+    something is put where nothing is. `blocked`: whether a way through what has no such field is
+    refused. `barred`: whether one through an array is, index or not. The latter three are total
+    expressions over the whole document. `moves`: what is there is refused in an array.
+    """
+
+    leaf: Callable[[str], Leaf]
+    creates: Expression
+    blocked: Expression
+    barred: Expression = False
+    moves: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    """A parent: what is done below it, by the next component of the paths."""
+
+    children: dict[str, _Place | _End] = field(default_factory=dict)
+
+    def ends(self) -> Iterator[_End]:
+        """All ends of paths below."""
+        for child in self.children.values():
+            yield from _ends(child)
+
+
+def _ends(node: _Place | _End) -> Iterator[_End]:
+    if isinstance(node, _End):
+        yield node
+    else:
+        yield from node.ends()
+
+
+def shown_fields(update: Mapping[str, Any]) -> tuple[dict[str, Expression], Expression, Expression]:
+    """Return what the operators of a well-formed update make of the top-level fields.
+
+    :return: the new values of the fields that are written, over the document before, nothing where
+        a field goes; where they are exact; where MongoDB refuses the update.
+    :raises Unshown: an operator, or a path, for which there are no expressions.
+    """
+    tree = _Place()
+    for operator, fields in update.items():
+        for path, operand in fields.items():
+            if operator == "$rename":
+                _put(tree, path, _source())
+                _put(tree, operand, _destination(path))
+            elif operator != "$setOnInsert":  # nothing is upserted
+                _put(tree, path, _end(operator, operand))
+    walk = _Walk()
+    leaves = {
+        name: walk.leaf(child, f"${name}", in_array=False) for name, child in tree.children.items()
+    }
+    values = {name: leaf.value for name, leaf in leaves.items()}
+    exact = all_hold(leaf.exact for leaf in leaves.values())
+    return values, exact, any_holds(leaf.refused for leaf in leaves.values())
+
+
+def _put(tree: _Place, path: str, end: _End) -> None:
+    *parents, last = path.split(".")
+    if path.startswith("$"):
+        raise Unshown(f"writes '{path}', a field that no stage can name")
+    for name in (*parents, last):
+        if name.startswith("$["):
+            raise Unshown(f"writes elements of arrays by a positional path ('{path}')")
+    if "$" in (*parents, last):
+        raise Unshown(f"writes the element that the query has found ('{path}')")
+    for name in parents:
+        inner = tree.children.setdefault(name, _Place())
+        assert isinstance(inner, _Place)
+        tree = inner
+    tree.children[last] = end
+
+
+# --- The ends of paths ----------------------------------------------------------------------
+
+
+def _end(operator: str, operand: Any) -> _End:
+    row = ROWS.get(operator)
+    if row is None:
+        raise Unshown(f"uses {operator}, of which no stage gives the result")
+
+    def leaf(value: str) -> Leaf:
+        made = row.leaf(value, operand)
+        if row.creates or made.value == "$$REMOVE":
+            return made
+        absent = is_missing(value)
+        return Leaf(
+            chosen(absent, "$$REMOVE", made.value),
+            any_holds([absent, made.exact]) if made.exact is not True else True,
+            all_hold([negated(absent), made.refused]) if made.refused is not False else False,
+        )
+
+    return _End(leaf, creates=row.creates, blocked=not row.goes_nowhere)
+
+
+def _source() -> _End:
+    """What is moved away; nothing happens where nothing is there."""
+    return _End(lambda _value: Leaf("$$REMOVE"), creates=False, blocked=True, moves=True)
+
+
+def _destination(source: str) -> _End:
+    """What is moved there; whether its parents are documents matters where something is."""
+    # An array on the way to the source is refused, or has nothing for it.
+    moved = f"${source}"
+    is_moved = all_hold(
+        [*(has_type(parent, "object") for parent in _parents(moved)), negated(is_missing(moved))]
+    )
+    return _End(
+        lambda value: Leaf(chosen(is_moved, moved, value)),
+        creates=is_moved,
+        blocked=is_moved,
+        barred=is_moved,
+    )
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts))]
+
+
+# --- The way to them ------------------------------------------------------------------------
+
+
+class _Walk:
+    """The walk over one tree; each variable has a name of its own."""
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+
+    def leaf(self, node: _Place | _End, value: str, *, in_array: bool) -> Leaf:
+        """What becomes of a value, which a path or a variable holds."""
+        if isinstance(node, _End):
+            if node.moves and in_array:
+                return Leaf("$$REMOVE", refused=negated(is_missing(value)))
+            return node.leaf(value)
+        creates = any_holds(end.creates for end in node.ends())
+        blocked = any_holds(end.blocked for end in node.ends())
+        # It has fields, or gets some.
+        opens = (
+            has_type(value, "object", "missing")
+            if creates is True
+            else any_holds([has_type(value, "object"), all_hold([is_missing(value), creates])])
+        )
+        within = self._in_document(node, value, creates=creates, in_array=in_array)
+        indexes = {name: index for name in node.children if (index := _index(name)) is not None}
+        if not indexes:
+            nowhere = any_holds([opens, is_missing(value)])
+            return Leaf(
+                chosen(opens, within.value, value),
+                chosen(opens, within.exact, otherwise=True),
+                chosen(opens, within.refused, all_hold([negated(nowhere), blocked]))
+                if blocked is not False or within.refused is not False
+                else False,
+            )
+        array = self._in_array(node, value, indexes)
+        listed = is_array(value)
+        return Leaf(
+            chosen(listed, array.value, chosen(opens, within.value, value)),
+            chosen(listed, array.exact, chosen(opens, within.exact, otherwise=True)),
+            chosen(
+                listed,
+                array.refused,
+                chosen(opens, within.refused, all_hold([negated(is_missing(value)), blocked])),
+            ),
+        )
+
+    def _in_document(
+        self, node: _Place, value: str, *, creates: Expression, in_array: bool
+    ) -> Leaf:
+        document: Expression = value if creates is False else {"$ifNull": [value, EMPTY]}
+        exact: list[Expression] = []
+        refused: list[Expression] = []
+        for name, child in node.children.items():
+            if name.startswith("$"):
+                raise Unshown(f"writes a field whose name begins with a dollar ('{name}')")
+            inner = self.leaf(child, f"{value}.{name}", in_array=in_array)
+            document = with_field(document, name, inner.value)
+            exact.append(inner.exact)
+            refused.append(inner.refused)
+        return Leaf(document, all_hold(exact), any_holds(refused))
+
+    def _in_array(self, node: _Place, value: str, indexes: Mapping[str, int]) -> Leaf:
+        """What becomes of an array, some of whose elements are named by their indexes."""
+        exact: list[Expression] = []
+        refused = [end.barred for end in node.ends()]
+        branches: list[Expression] = []
+        size: Expression = {"$size": value}
+        longest = size
+        for name, child in node.children.items():
+            index = indexes.get(name)
+            if index is None:
+                refused += [end.blocked for end in _ends(child)]
+                continue
+            variable = f"e{next(self._numbers)}"
+            inner = self.leaf(child, f"$${variable}", in_array=True)
+            given = {variable: {"$arrayElemAt": [value, index]}}
+
+            def over(part: Expression, given: Any = given) -> Expression:
+                return part if isinstance(part, bool) else {"$let": {"vars": given, "in": part}}
+
+            creates = any_holds(end.creates for end in _ends(child))
+            within = {"$lt": [index, size]}
+            if index > _GREATEST_INDEX:
+                exact.append(any_holds([within, negated(creates)]))
+            exact.append(over(inner.exact))
+            refused.append(over(inner.refused))
+            if creates is not False:
+                longest = {"$max": [longest, chosen(creates, index + 1, 0)]}
+            branches.append({"case": {"$eq": ["$$n", index]}, "then": over(inner.value)})
+        element = {"$arrayElemAt": [value, "$$n"]}
+        changed = {"$switch": {"branches": branches, "default": element}}
+        numbers = {"$range": [0, longest]}
+        return Leaf(
+            {"$map": {"input": numbers, "as": "n", "in": changed}},
+            all_hold(exact),
+            any_holds(refused),
+        )
+
+
+def _index(name: str) -> int | None:
+    """Return which element of an array a name stands for, leading zeros or not."""
+    return int(name) if name.isascii() and name.isdecimal() and len(name) < 10 else None
