@@ -5,6 +5,7 @@ What an update does to the documents that a target finds is the subject of `conv
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -213,6 +214,9 @@ def _check_array_filters(update: Mapping[str, Any], array_filters: Any) -> None:
                     f"an array filter names {_names(sorted(identifiers))}; "
                     "each filter names one identifier"
                 )
+            problem = _problem_of_identifier(next(iter(identifiers)))
+            if problem:
+                raise ValueError(problem)
             if identifiers & declared:
                 raise ValueError(
                     f"array_filters names {_names(identifiers)} twice; "
@@ -235,6 +239,15 @@ def _check_array_filters(update: Mapping[str, Any], array_filters: Any) -> None:
             f"array_filters names {_names(sorted(declared - used))}, which no path uses; "
             "drop the filter, or use its identifier as $[identifier]"
         )
+
+
+def _problem_of_identifier(identifier: str) -> str | None:
+    if re.fullmatch(r"[a-z][a-zA-Z0-9]*", identifier):
+        return None
+    return (
+        f"an array filter names {identifier!r}; "
+        "begin the identifier with a small letter, and use letters and digits only"
+    )
 
 
 def filter_identifiers(condition: Mapping[str, Any]) -> Iterator[str]:

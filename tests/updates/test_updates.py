@@ -93,6 +93,7 @@ def test_bad_update_is_named_with_a_remedy(update: Any, wrong: str) -> None:
 BAD_FILTERS = {
     "no list": ({"$set": {"i.$[e].q": 1}}, {"e.q": 0}, "array_filters is {'e.q': 0}"),
     "no mappings": ({"$set": {"i.$[e].q": 1}}, ["e"], "array_filters contains 'e'"),
+    "capital": ({"$set": {"i.$[E].q": 1}}, [{"E.q": 0}], "an array filter names 'E'"),
     "missing": ({"$set": {"i.$[e].q": 1}}, None, "no array filter for 'e'"),
     "unused": ({"$set": {"i.$[].q": 1}}, [{"e.q": 0}], "'e', which no path uses"),
     "twice": ({"$set": {"i.$[e].q": 1}}, [{"e.q": 0}, {"e.r": 0}], "'e' twice"),

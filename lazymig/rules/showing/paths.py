@@ -6,12 +6,21 @@ tree, since they may share parents; no path ends on the way of another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final
 
 from lazymig.query.expressing import Expression
+from lazymig.rules.showing.elements import (
+    ElementCase,
+    Filters,
+    cases_of,
+    filters_of,
+    is_positional,
+    leaf_of,
+)
+from lazymig.rules.showing.leaves import Leaf, Unshown
 from lazymig.rules.showing.logic import (
     EMPTY,
     all_hold,
@@ -23,7 +32,7 @@ from lazymig.rules.showing.logic import (
     negated,
     with_field,
 )
-from lazymig.rules.showing.rows import ROWS, Leaf, Unshown
+from lazymig.rules.showing.rows import ROWS
 
 __all__ = ["shown_fields"]
 
@@ -54,8 +63,16 @@ class _Place:
 
     children: dict[str, _Place | _End] = field(default_factory=dict)
 
+    @property
+    def is_positional(self) -> bool:
+        """Whether it is an array, elements of which are meant."""
+        return any(map(is_positional, self.children))
+
     def ends(self) -> Iterator[_End]:
-        """All ends of paths below."""
+        """All ends of paths below; the way to an array is one that has to be there."""
+        if self.is_positional:
+            yield _ARRAY_EXPECTED
+            return
         for child in self.children.values():
             yield from _ends(child)
 
@@ -67,7 +84,12 @@ def _ends(node: _Place | _End) -> Iterator[_End]:
         yield from node.ends()
 
 
-def shown_fields(update: Mapping[str, Any]) -> tuple[dict[str, Expression], Expression, Expression]:
+_ARRAY_EXPECTED: Final = _End(Leaf, creates=True, blocked=True)
+
+
+def shown_fields(
+    update: Mapping[str, Any], array_filters: Sequence[Mapping[str, Any]] | None = None
+) -> tuple[dict[str, Expression], Expression, Expression]:
     """Return what the operators of a well-formed update make of the top-level fields.
 
     :return: the new values of the fields that are written, over the document before, nothing where
@@ -82,7 +104,7 @@ def shown_fields(update: Mapping[str, Any]) -> tuple[dict[str, Expression], Expr
                 _put(tree, operand, _destination(path))
             elif operator != "$setOnInsert":  # nothing is upserted
                 _put(tree, path, _end(operator, operand))
-    walk = _Walk()
+    walk = _Walk(filters_of(array_filters))
     leaves = {
         name: walk.leaf(child, f"${name}", in_array=False) for name, child in tree.children.items()
     }
@@ -95,9 +117,6 @@ def _put(tree: _Place, path: str, end: _End) -> None:
     *parents, last = path.split(".")
     if path.startswith("$"):
         raise Unshown(f"writes '{path}', a field that no stage can name")
-    for name in (*parents, last):
-        if name.startswith("$["):
-            raise Unshown(f"writes elements of arrays by a positional path ('{path}')")
     if "$" in (*parents, last):
         raise Unshown(f"writes the element that the query has found ('{path}')")
     for name in parents:
@@ -160,7 +179,8 @@ def _parents(path: str) -> list[str]:
 class _Walk:
     """The walk over one tree; each variable has a name of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, filters: Filters) -> None:
+        self._filters = filters
         self._numbers = count(1)
 
     def leaf(self, node: _Place | _End, value: str, *, in_array: bool) -> Leaf:
@@ -169,6 +189,8 @@ class _Walk:
             if node.moves and in_array:
                 return Leaf("$$REMOVE", refused=negated(is_missing(value)))
             return node.leaf(value)
+        if node.is_positional:
+            return self._elements(node, value)
         creates = any_holds(end.creates for end in node.ends())
         blocked = any_holds(end.blocked for end in node.ends())
         # It has fields, or gets some.
@@ -199,6 +221,18 @@ class _Walk:
                 chosen(opens, within.refused, all_hold([negated(is_missing(value)), blocked])),
             ),
         )
+
+    def _elements(self, node: _Place, value: str) -> Leaf:
+        """What becomes of an array, elements of which are named by positions or filters."""
+        if not all(map(is_positional, node.children)):
+            raise Unshown("writes elements of an array in two ways, which MongoDB refuses")
+        variable = f"e{next(self._numbers)}"
+        cases = []
+        for names, condition in cases_of(node.children, self._filters, f"$${variable}"):
+            merged = _merged([node.children[name] for name in names])
+            leaf = None if merged is None else self.leaf(merged, f"$${variable}", in_array=True)
+            cases.append(ElementCase(condition, leaf))
+        return leaf_of(value, variable, cases)
 
     def _in_document(
         self, node: _Place, value: str, *, creates: Expression, in_array: bool
@@ -251,6 +285,26 @@ class _Walk:
             all_hold(exact),
             any_holds(refused),
         )
+
+
+def _merged(nodes: Sequence[_Place | _End]) -> _Place | _End | None:
+    """What several paths do to one element, all of which stand for it; None: they conflict."""
+    first, *others = nodes
+    if not others:
+        return first
+    merged = _Place()
+    for node in nodes:
+        if isinstance(node, _End):
+            return None
+        for name, child in node.children.items():
+            both = child
+            if name in merged.children:
+                found = _merged([merged.children[name], child])
+                if found is None:
+                    return None
+                both = found
+            merged.children[name] = both
+    return merged
 
 
 def _index(name: str) -> int | None:

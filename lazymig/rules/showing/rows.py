@@ -1,4 +1,4 @@
-"""What an update operator makes of the value at its path, as expressions: one row each.
+"""The update operators that are shown: one row each, for what becomes of the value at its path.
 
 A new operator is a new row. One without a row makes its rule one that cannot be shown.
 """
@@ -9,28 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lazymig.query.expressing import Expression, literal
+from lazymig.query.expressing import literal
+from lazymig.rules.showing import arrays, numbers
+from lazymig.rules.showing.leaves import Leaf, Unshown
 
 __all__ = ["ROWS", "Leaf", "Row", "Unshown"]
-
-
-class Unshown(Exception):
-    """What an update leaves is not known as an expression; the text completes "because it ..."."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Leaf:
-    """What becomes of one value.
-
-    `value`: the new one; nothing (missing) takes it away. It is asked only where `exact` is true
-    and `refused` is not, and raises nothing there. `refused`: a total expression that is true where
-    MongoDB refuses the update, whatever `exact` says; `exact`: one that is false where it is not
-    known what becomes of the value.
-    """
-
-    value: Expression
-    exact: Expression = True
-    refused: Expression = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +34,16 @@ class Row:
 
 
 ROWS: Final[Mapping[str, Row]] = {
+    "$addToSet": Row(arrays.with_members),
+    "$bit": Row(numbers.with_bits),
+    "$inc": Row(numbers.added),
+    "$max": Row(numbers.greatest),
+    "$min": Row(numbers.least),
+    "$mul": Row(numbers.multiplied),
+    "$pop": Row(arrays.popped, creates=False),
+    "$pull": Row(arrays.pulled, creates=False),
+    "$pullAll": Row(arrays.pulled_all, creates=False),
+    "$push": Row(arrays.pushed),
     "$set": Row(lambda _value, operand: Leaf(literal(operand))),
     "$unset": Row(lambda _value, _operand: Leaf("$$REMOVE"), creates=False, goes_nowhere=True),
 }
