@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lazymig.engines.store import Store
-from lazymig.odm.querysets.stages_first import Front, unshown
+from lazymig.odm.querysets.stages_first import Front
 from lazymig.rules.rewrite.ordering import Order
 
 __all__ = ["MergedRead", "ShownCursor"]
@@ -72,14 +71,8 @@ class MergedRead:
         found = self.within if self.in_front else self.old
         if self.is_sorted_before:
             return Front(found, ())
-        stages: list[Mapping[str, Any]] = [_KEEP, *self.stages]
         marking = None if self.marking is None else [_KEEP, *self.marking]
-        if self.asked:
-            stages.append({"$match": self.asked})
-            if marking is not None:
-                # What is marked has to come to the notice of the next stage, whatever it is now.
-                marking.append({"$match": {"$or": [unshown, self.asked]}})
-        return Front(found, stages, marking, settle=settle)
+        return Front(found, [_KEEP, *self.stages], marking, self.asked, settle)
 
     @property
     def is_sorted_before(self) -> bool:
@@ -96,7 +89,8 @@ class MergedRead:
         stages: list[Mapping[str, Any]] = [{"$match": self.within if self.in_front else self.old}]
         if not self.in_front:
             stages += [*self._old_part(most), self._union(most), *_ONCE]
-        stages += self._sorted(self.order)
+        # Without an order MongoDB would hand out what it has found while more is looked for.
+        stages += self._sorted(self.order or ((("_id", 1),) if self.in_front else ()))
         stages += [{"$skip": skip}] if skip else []
         stages += [{"$limit": limit}] if limit else []
         stages.append(_GIVE_STORED)
@@ -113,16 +107,6 @@ class MergedRead:
         stages += [{"$skip": skip}] if skip else []
         stages += [{"$limit": limit}] if limit else []
         return [*stages, {"$count": "n"}]
-
-    def unshown(self, collection: Any, most: int) -> list[Any]:
-        """The `_id`s of the documents that have to be settled before they can be shown.
-
-        :param most: how many are looked for; 0 for all.
-        """
-        stages = [{"$match": self.old}, *(self.marking or ()), {"$match": unshown}]
-        stages += [{"$limit": most}] if most else []
-        found = Store(collection).aggregate([*stages, {"$project": {"_id": 1}}])
-        return [document["_id"] for document in found]
 
     def _old_part(self, most: list[dict[str, Any]]) -> list[Mapping[str, Any]]:
         if not self.is_sorted_before:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from lazymig.engines.access import all_of, by_ids, is_mongomock
-from lazymig.engines.reading.labelled import labelled
+from lazymig.engines.access import all_of, is_mongomock
 from lazymig.engines.settling import Search
-from lazymig.odm.querysets.rewrites import Need, Rewrites, RewrittenFilter, bring_up
+from lazymig.engines.store import Store
+from lazymig.odm.querysets.rewrites import Rewrites, RewrittenFilter
 from lazymig.odm.querysets.seeing import SeeThroughQuerySet
 from lazymig.odm.querysets.settling import sorted_paths
+from lazymig.odm.querysets.showing import Meeting, Read, holds_any
+from lazymig.query.collations import compares_text, has_text
 from lazymig.query.matching import query_paths
+from lazymig.query.operators import NEAR
 
 if TYPE_CHECKING:
     from lazymig.odm.querysets.merged import MergedRead
@@ -24,6 +27,9 @@ __all__ = ["OrderedQuerySet"]
 _MOST_MERGED: Final = 1_000
 
 _PRIMARY: Final = 0
+
+# What MongoDB takes in no stage of an aggregation, or only in its first one.
+_FOR_FIND: Final = frozenset({*NEAR, "$text", "$where"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +54,12 @@ class _Asked:
     def filters(self) -> bool:
         """Return whether a part of the filter cannot be rewritten."""
         return bool(self.rewritten.unseen)
+
+    @property
+    def paths(self) -> frozenset[str] | None:
+        """The paths that are read of the shown documents; None: any."""
+        paths = query_paths(self.rewritten.asked or {})
+        return None if paths is None else paths.union(sorted_paths(self.order))
 
     @property
     def is_short(self) -> bool:
@@ -81,11 +93,10 @@ class OrderedQuerySet(SeeThroughQuerySet):
         from lazymig.odm.querysets.merged import ShownCursor  # noqa: PLC0415
 
         read = self._lazymig_merged(rewrites, asked)
-
-        def settle() -> None:
-            self._lazymig_settle_unshown(rewrites, asked, read)
-
+        settle = self._lazymig_settling_unshown(rewrites, asked)
         options: dict[str, Any] = {}
+        if self._collation is not None:
+            options["collation"] = self._collation
         if self._hint != -1:
             options["hint"] = self._hint if isinstance(self._hint, str) else dict(self._hint)
         if self._batch_size is not None:
@@ -123,7 +134,7 @@ class OrderedQuerySet(SeeThroughQuerySet):
         def send(stages: list[Any]) -> list[Any]:
             return list(collection.aggregate(stages, allowDiskUse=True))
 
-        front = read.front(lambda: self._lazymig_settle_unshown(rewrites, asked, read))
+        front = read.front(self._lazymig_settling_unshown(rewrites, asked))
         counted = front.run(send, read.counting(*part))
         self._cursor_obj = None
         return int(counted[0]["n"]) if counted else 0
@@ -153,13 +164,9 @@ class OrderedQuerySet(SeeThroughQuerySet):
 
         :param reads_fields: fields of the documents are handed out, too.
         """
-        from lazymig.rules.rewrite.ordering import is_for_find_alone  # noqa: PLC0415
-
         if is_mongomock(self._collection):
-            return "mongomock knows few stages"
-        if self._collation is not None:
-            return "it has a collation, which rules do not heed"
-        if is_for_find_alone(asked.query) or self._search_text:
+            return "there is no server that could show them"
+        if holds_any(asked.query, _FOR_FIND) or self._search_text:
             return "it asks for a text or a distance, which MongoDB looks for in stored documents"
         if reads_fields and self._where_clause:
             return "nobody knows what where() reads"
@@ -174,6 +181,11 @@ class OrderedQuerySet(SeeThroughQuerySet):
             return str(shown.blind)
         if shown.settled.issuperset(rewrites.with_dependencies(asked.rules)):
             return " and ".join(map(str, shown.reasons.values()))
+        if self._collation is not None:
+            old, _others = rewrites.parted(asked.rules, {})
+            stages = shown.stages(asked.paths, marks=shown.inexact)
+            if has_text(old) or compares_text(stages):
+                return "a rule compares texts, which the collation would change"
         return None
 
     def _lazymig_is_current(self, rewrites: Rewrites, asked: _Asked) -> bool:
@@ -189,17 +201,19 @@ class OrderedQuerySet(SeeThroughQuerySet):
         return not any(True for _ in search.find(collection, old, limit=1))
 
     def _lazymig_merged(self, rewrites: Rewrites, asked: _Asked) -> MergedRead:
+        """How it is asked; what has to be settled before a transaction would fail is settled."""
         from lazymig.odm.querysets.merged import MergedRead  # noqa: PLC0415
         from lazymig.rules.rewrite.ordering import apart_from_nothing, stored_order  # noqa: PLC0415
 
         rewritten = asked.rewritten
         old, others = rewrites.parted(asked.rules, rewritten.within)
         today: Mapping[str, Any] = rewritten.asked or {}
-        paths = query_paths(today)
-        if paths is not None:
-            paths |= frozenset(sorted_paths(asked.order))
+        paths = asked.paths
         shown = rewrites.shown(asked.rules)
         needed = rewrites.with_dependencies(asked.rules)
+        marks = shown.inexact and not Store(self._collection).in_transaction
+        if shown.inexact and not marks:
+            self._lazymig_settling_unshown(rewrites, asked)()
         before = None
         if asked.order and not asked.filters and len(needed) == 1 and _is_certain(shown):
             before = stored_order(rewrites.rewriter.steps[needed[0]], asked.order)
@@ -213,31 +227,30 @@ class OrderedQuerySet(SeeThroughQuerySet):
             old=old,
             others=all_of(others, today),
             stages=shown.stages(paths),
-            marking=shown.stages(paths, marks=True) if shown.inexact else None,
+            marking=shown.stages(paths, marks=True) if marks else None,
             asked=today,
             order=asked.order,
             stored_order=before,
             projection=self._cursor_args.get("projection"),
-            # The result as a whole is sorted by MongoDB in any case, and a hint counts for a first
-            # stage alone.
-            in_front=not asked.filters and not (asked.is_short and self._hint in (-1, None)),
+            # A long result is sorted as a whole in any case; a hint counts for a first stage alone;
+            # and a collation would take the `_id`s of two documents for one.
+            in_front=self._hint not in (-1, None)
+            or self._collation is not None
+            or not (asked.filters or asked.is_short),
         )
 
-    def _lazymig_settle_unshown(self, rewrites: Rewrites, asked: _Asked, read: MergedRead) -> None:
-        """Settle those of the documents that cannot be shown."""
-        names = [str(reason.path) for reason in asked.rewritten.unseen]
-        names += sorted_paths(asked.order)
-        operation = f"a read by {', '.join(map(self._lazymig_name_of, names))}"
-        plans = rewrites.narrowed(rewrites.with_dependencies(asked.rules))
-        limits = [plan.handler_class.settle_limit for plan in plans]
-        most = 0 if None in limits else max(limits) + 1
-        collection = labelled(self._collection, self._comment, self._max_time_ms)
-        found = read.unshown(collection, most)
-        if not found:
-            return
-        search = Search(None, self._max_time_ms or None, self._comment)
-        need = Need(operation, asked.rules, old=by_ids(found))
-        bring_up(self._document, collection, [by_ids(found)], rewrites, [need], search)
+    def _lazymig_settling_unshown(self, rewrites: Rewrites, asked: _Asked) -> Callable[[], None]:
+        """What settles those of the documents that cannot be shown."""
+        names = [reason.path for reason in asked.rewritten.unseen] + sorted_paths(asked.order)
+        operation = f"a read by {', '.join(map(self._lazymig_name_of, dict.fromkeys(names)))}"
+        meeting = Meeting(
+            Read(operation, asked.paths),
+            rewrites,
+            asked.rewritten.within,
+            asked.rewritten.asked,
+            frozenset(rewrites.with_dependencies(asked.rules)),
+        )
+        return lambda: self._lazymig_settle_unshown(meeting, self._document, self._collection)
 
 
 def _is_plain(projection: Mapping[str, Any] | None) -> bool:

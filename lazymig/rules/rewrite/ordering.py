@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
-from lazymig.query.operators import NEAR
 from lazymig.raw.paths import overlaps
 from lazymig.rules.rewrite.effects import Copied, Effect, Moved
 from lazymig.rules.rewrite.steps import Step
 from lazymig.updates.knowledge import Absent, Value
 
-__all__ = ["Order", "apart_from_nothing", "is_for_find_alone", "stored_order"]
+__all__ = ["Order", "apart_from_nothing", "stored_order"]
 
 Order = Sequence[tuple[str, int]]
 """Dotted paths, each with 1 or -1."""
-
-# What MongoDB takes in no stage of an aggregation, or only in its first one.
-_FOR_FIND: Final = frozenset({*NEAR, "$text", "$where"})
 
 
 def stored_order(step: Step, order: Order) -> list[tuple[str, int]] | None:
@@ -67,10 +63,3 @@ def apart_from_nothing(query: Mapping[str, Any], path: str) -> dict[str, Any]:
     index that holds no old document.
     """
     return {"$or": [{"$and": [query, {path: None}]}, {"$and": [query, {path: {"$ne": None}}]}]}
-
-
-def is_for_find_alone(query: Any) -> bool:
-    """Return whether a query asks for what MongoDB does not take anywhere in an aggregation."""
-    if isinstance(query, Mapping):
-        return not _FOR_FIND.isdisjoint(query) or any(map(is_for_find_alone, query.values()))
-    return isinstance(query, (list, tuple)) and any(map(is_for_find_alone, query))
