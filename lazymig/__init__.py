@@ -35,6 +35,7 @@ from lazymig.errors import (
     SealError,
     SettleLimitExceeded,
     SettlingWarning,
+    ShowError,
     UpdateQueryError,
     WorkerFailed,
 )
@@ -114,6 +115,7 @@ __all__ = [
     "SealReport",
     "SettleLimitExceeded",
     "SettlingWarning",
+    "ShowError",
     "UpdateQueryError",
     "WorkerFailed",
     "as_stored",

@@ -1,10 +1,13 @@
 """The exceptions of lazymig, and their remedies as data.
 
+The module is long, because all of them are found in one place.
+
 LazyMigError
 ├── RuleDefinitionError (ValueError)   a handler or a rule is written wrongly
 │   └── UpdateQueryError               a rule's update would be refused by MongoDB or by the model
 ├── RunOptionError (ValueError)        an option of a bulk run has a value that it cannot have
 ├── SettleLimitExceeded                an operation needs too many documents brought up to date
+├── ShowError                          a rule cannot be shown, and nothing is to be written
 ├── SealError                          the validator of a collection takes no seals
 ├── RunError                           a bulk run cannot begin, be resumed or be controlled
 │   ├── CollectionLocked               another bulk run holds the lease of the collection
@@ -65,6 +68,7 @@ __all__ = [
     "SealError",
     "SettleLimitExceeded",
     "SettlingWarning",
+    "ShowError",
     "UpdateQueryError",
     "WorkerFailed",
     "check_extra",
@@ -207,6 +211,20 @@ class SettleLimitExceeded(LazyMigError):
             f"{', '.join(rules)} first, and settle_limit is {limit}; call "
             f"{model}.migration_handler({model}).migrate_pending(), or raise settle_limit"
         )
+
+
+class ShowError(LazyMigError):
+    """A rule cannot be shown, and what asks for it writes nothing.
+
+    `model` and `rule` are names; `rule` is `None` where it is not about one.
+    """
+
+    def __init__(self, problem: str, *, model: str, rule: str | None = None) -> None:
+        self.model = model
+        self.rule = rule
+        self.problem = problem
+        place = ".".join(part for part in (model, rule) if part)
+        super().__init__(f"{place}: {problem}")
 
 
 class RuleIndexError(LazyMigError):

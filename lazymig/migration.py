@@ -6,7 +6,7 @@ does not pay for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -290,6 +290,38 @@ class DocumentMigration(MigrationHandler):
         from lazymig.operations.rule_indexes import indexes_of_rules  # noqa: PLC0415
 
         return indexes_of_rules(self._collection_or(collection), self._plan())
+
+    def stages(
+        self,
+        collection: Any = None,
+        *,
+        reads: Iterable[str] | None = None,
+        marks: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Return the aggregation stages after which each document has today's shape.
+
+        They stand in front of others, on the stored collection: nothing is written. They apply the
+        lazy rules that a match starts, in their order, to all documents of the collection that
+        these concern, those of subclasses with handlers of their own too.
+
+        A document for which MongoDB would refuse a rule stays as it is stored, as after
+        `migrate_pending`. So does one of which only Python, or MongoDB's own attempt, can say what
+        a rule makes: a computed rule that is translated for some documents alone, an expression
+        that may raise. These have to be migrated before they are shown; `marks` finds them.
+
+        :param collection: what rules find in `self.collection`, if they ask for it.
+        :param reads: the paths, in database field names, that the stages after these read; the
+            server then fetches and computes no others. Whole documents if not given.
+        :param marks: whether each document that is not shown has `{"__lazymig": {"unshown":
+            name}}`, with the name of the rule, and others have no such field.
+        :raises ShowError: a rule cannot be shown for any document, such as one that is computed in
+            Python, or writes the present time.
+        """
+        from lazymig.odm.showing import shown_rules_of  # noqa: PLC0415
+        from lazymig.rules.showing.stages import stages_of  # noqa: PLC0415
+
+        rules = shown_rules_of(type(self), self._doc_class, collection)
+        return stages_of(rules, None if reads is None else frozenset(reads), marks=marks)
 
     def seal(
         self,

@@ -117,8 +117,10 @@ class Rewrites:
             from lazymig.odm.querysets.shown import shown_rules  # noqa: PLC0415
 
             _make_room(self._shown)
+            rules = {self.footprints[index].part_of for index in key}
+            whole = frozenset(n for n, one in enumerate(self.footprints) if one.part_of in rules)
             halves: dict[tuple[int, int], list[int]] = {}
-            for index in self.with_dependencies(key):
+            for index in self.with_dependencies(whole):
                 plan, rule = self.rules[index]
                 halves.setdefault((id(plan), id(rule)), []).append(index)
             self._shown[key] = shown_rules(

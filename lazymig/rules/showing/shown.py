@@ -18,7 +18,15 @@ from lazymig.rules.showing.rows import Unshown
 from lazymig.rules.showing.targets import concerned
 from lazymig.updates.update import check_update, each_of
 
-__all__ = ["CannotShow", "Change", "ShownRule", "shown_rule", "shown_steps", "shown_update"]
+__all__ = [
+    "CannotShow",
+    "Change",
+    "ShownRule",
+    "gap_of",
+    "shown_rule",
+    "shown_steps",
+    "shown_update",
+]
 
 # MongoDB takes documents of up to 200 levels, and the stages that expressions stand in have some.
 _DEEPEST: Final = 170
@@ -137,12 +145,29 @@ def shown_steps(
     return tuple(found)
 
 
+def gap_of(rule: BoundRule, step: Step) -> ShownRule:
+    """Return a step of which only the target is known: it is exact for none of its documents.
+
+    They are left as the earlier rules made them, get no later rule, and can be marked.
+
+    :raises CannotShow: no expression says what the target asks for.
+    """
+    if step.target is None:
+        raise CannotShow(rule.name, "has a target or an update that MongoDB would refuse")
+    try:
+        target = concerned(compile_query(step.target).tree, _added_expressions(rule, step.target))
+    except Unshown as refusal:
+        raise CannotShow(rule.name, str(refusal)) from None
+    fields = None if step.effects is None else {name: f"${name}" for name in sorted(step.roots)}
+    whole = "$$ROOT" if fields is None else None
+    return ShownRule(rule.name, target, (Change(fields, whole, exact=False),))
+
+
 def _shown_step(rule: BoundRule, step: Step, place: int, collection: Any) -> ShownRule:
     target = step.target
     if target is None:
         raise CannotShow(rule.name, "has a target or an update that MongoDB would refuse")
-    # What `steps_of` has added to the target never raises.
-    total = [one for one in _expressions_asked(target) if one not in _own_expressions(rule)]
+    total = _added_expressions(rule, target)
     if rule.translation is not None:
         if place:
             raise CannotShow(rule.name, "is computed in Python for some of its documents")
@@ -151,8 +176,10 @@ def _shown_step(rule: BoundRule, step: Step, place: int, collection: Any) -> Sho
     return _shown(rule.name, target, _update_of(rule, collection), total=total)
 
 
-def _own_expressions(rule: BoundRule) -> list[Expression]:
-    return [] if rule.target is None else _expressions_asked(rule.target)
+def _added_expressions(rule: BoundRule, target: Mapping[str, Any]) -> list[Expression]:
+    """The operands of `$expr` that `steps_of` has added to a target: they never raise."""
+    own = _expressions_asked(rule.target)
+    return [one for one in _expressions_asked(target) if one not in own]
 
 
 def _expressions_asked(query: Any) -> list[Expression]:

@@ -133,6 +133,8 @@ def _with(
 def _stages_of_rule(rule: ShownRule, going_on: Expression, *, noted: bool, marks: bool) -> Stages:
     target = all_hold([going_on, rule.target])
     first = rule.changes[0]
+    if first.exact is False and not noted:
+        return []
     if len(rule.changes) == 1 and not noted:
         condition = all_hold([target, negated(first.refused), first.exact])
         fields = first.fields
@@ -149,7 +151,9 @@ def _noted_stages(rule: ShownRule, target: Expression, *, noted: bool, marks: bo
     notes: dict[str, Any] = {_STATE: chosen(target, _state_of(first), _APART)}
     if undone:
         notes[_BEFORE] = _saved(rule)
-    stages: Stages = [{"$set": notes}, *_applied(first, _applies())]
+    stages: Stages = [{"$set": notes}]
+    if first.exact is not False:
+        stages += _applied(first, _applies())
     for change in others:
         if change.exact is not True or change.refused is not False:
             stages.append({"$set": {_STATE: chosen(_applies(), _state_of(change), f"${_STATE}")}})

@@ -151,6 +151,9 @@ def sent(commands, keys):
     counted = Counter()
     for name, command in commands:
         inner = command[name] if name == "explain" else command
+        if name == "aggregate" and {"$sort": {"_id": 1}} in inner["pipeline"]:
+            # Distinct values of what is shown.
+            name = "distinct"
         counted.update((name, key, str(inner[key])) for key in keys if key in inner)
     return counted
 

@@ -62,6 +62,10 @@ HALF_WAY: dict[str, tuple[Callable[[Any], Any], Any]] = {
 }
 
 
+# Nothing is written for these.
+SHOWN = ("distinct", "sum", "average", "aggregate", "item_frequencies")
+
+
 @pytest.mark.parametrize("operation", HALF_WAY)
 def test_a_filter_that_does_not_hold_half_way(
     mongoengine_db: Database[Raw], operation: str
@@ -75,7 +79,7 @@ def test_a_filter_that_does_not_hold_half_way(
     assert act(_three().objects) == expected
     first = mongoengine_db.post.find_one({"_id": 1})
     assert first is not None
-    assert first["state"] in (3, 8)
+    assert first.get("state") in ((None,) if operation in SHOWN else (3, 8))
 
 
 def test_a_partial_load_overtakes_no_rule(mongoengine_db: Database[Raw]) -> None:
@@ -115,9 +119,10 @@ TOUCHED: dict[str, tuple[Callable[[Any], Any], set[int]]] = {
     "order by another": (lambda o: o.order_by("email")._cursor, {3, 4}),
     "order by a computed one": (lambda o: o.order_by("login")._cursor, {3, 4, 5}),
     "order by none": (lambda o: o.order_by("name")._cursor, set()),
-    "distinct": (lambda o: o.distinct("placed_at"), {1, 2}),
-    "sum": (lambda o: o.sum("placed_at"), {1, 2}),
-    "aggregate": (lambda o: o.aggregate([{"$group": {"_id": "$email"}}]), {3, 4}),
+    "distinct": (lambda o: o.distinct("placed_at"), set()),
+    "distinct of a computed one": (lambda o: o.distinct("login"), {5}),
+    "sum": (lambda o: o.sum("placed_at"), set()),
+    "aggregate": (lambda o: o.aggregate([{"$group": {"_id": "$email"}}]), set()),
     "aggregate of none": (lambda o: o.aggregate([{"$group": {"_id": "$name"}}]), set()),
     "update": (lambda o: o.update(set__placed_at=7), {1, 2}),
     "update of none": (lambda o: o.update(set__name="x"), set()),
