@@ -64,6 +64,9 @@ class Rewrites:
     _needed: dict[Hashable, tuple[int, ...]] = field(default_factory=dict, repr=False)
     _others: dict[Hashable, Rewriter] = field(default_factory=dict, repr=False)
     _shown: dict[frozenset[int], Shown] = field(default_factory=dict, repr=False)
+    _parts: dict[frozenset[int], tuple[Mapping[str, Any], Mapping[str, Any]]] = field(
+        default_factory=dict, repr=False
+    )
 
     def writing(self, paths: Paths) -> frozenset[int]:
         """The rules that may write one of these paths, or a path above or below it."""
@@ -128,6 +131,28 @@ class Rewrites:
                 ]
             )
         return self._shown[key]
+
+    def parted(
+        self, rules: frozenset[int], query: Mapping[str, Any]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """The documents of a query that rules change, and all others of it, as two queries.
+
+        :param rules: the indexes of the rules; with them come those on which they depend.
+        :param query: for stored documents.
+        """
+        if rules not in self._parts:
+            _make_room(self._parts)
+            found = {id(rule): plan.query_of(rule) for plan, rule in self._with_plans(rules)}
+            self._parts[rules] = self.rewriter.parted(any_of(list(found.values())))
+        old, others = self._parts[rules]
+        if not self.rewriter.meets_targets(query):
+            return all_of(query, old), all_of(query, others)
+        # Perhaps it was rewritten through these rules: of its branches each part needs one.
+        simplify = self.rewriter.simplify
+        return simplify(all_of(query, old)), simplify(all_of(query, others))
+
+    def _with_plans(self, rules: frozenset[int]) -> list[tuple[Plan, BoundRule]]:
+        return [self.rules[index] for index in self.with_dependencies(rules)]
 
     def names(self, rules: Iterable[int]) -> tuple[str, ...]:
         """The names of rules, each once."""

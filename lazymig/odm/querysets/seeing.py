@@ -12,7 +12,7 @@ from pymongo.errors import OperationFailure
 
 from lazymig.engines.access import all_of
 from lazymig.odm.querysets.joining import NOTHING_PENDING
-from lazymig.odm.querysets.rewrites import RewrittenFilter
+from lazymig.odm.querysets.rewrites import Rewrites, RewrittenFilter
 from lazymig.odm.querysets.settling import sorted_paths
 from lazymig.odm.querysets.showing import Read, ShowingQuerySet
 from lazymig.query.aggregations import aggregated_paths, first_alone, gathers, leading_match
@@ -122,6 +122,9 @@ class SeeThroughQuerySet(ShowingQuerySet):
         ):
             return super()._lazymig_make_cursor()
         query = super()._query
+        shown = self._lazymig_shown_cursor(rewrites, query)
+        if shown is not None:
+            return shown
         needs = [self._lazymig_need_of_order(rewrites, query)]
         if self._where_clause:
             needs.append(self._lazymig_need_of_where(rewrites))
@@ -130,6 +133,15 @@ class SeeThroughQuerySet(ShowingQuerySet):
         self._lazymig_changes = changes
         with self._lazymig_with({"_lazymig_still": True, **changes}):
             return super()._lazymig_make_cursor()
+
+    def _lazymig_shown_cursor(self, _rewrites: Rewrites, _query: Mapping[str, Any]) -> Any:
+        """The cursor over documents that rules are shown to; None: what it meets is settled."""
+        return None
+
+    @property
+    def _lazymig_own_query(self) -> Any:
+        """MongoEngine's own filter, with the former classes."""
+        return super()._query
 
     def explain(self) -> Any:
         """Return MongoDB's plan for this queryset's filter as it is sent; nothing is written."""

@@ -28,7 +28,7 @@ from lazymig.query.matching import query_paths
 from lazymig.query.operators import NEAR
 from lazymig.rules.dependencies import Paths
 
-__all__ = ["Read", "ShowingQuerySet"]
+__all__ = ["Meeting", "Read", "ShowingQuerySet", "holds_any"]
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Meeting:
+class Meeting:
     """A read that meets rules.
 
     :param query: the filter that finds stored documents for it.
@@ -161,7 +161,7 @@ class ShowingQuerySet(OptionsQuerySet):
             **options,
         )
 
-    def _lazymig_meeting(self, read: Read, rewrites: Rewrites) -> _Meeting | None:
+    def _lazymig_meeting(self, read: Read, rewrites: Rewrites) -> Meeting | None:
         """How a read meets rules; `None` if its filter cannot be built, or has been settled."""
         if self._lazymig_settled:
             return None
@@ -178,7 +178,7 @@ class ShowingQuerySet(OptionsQuerySet):
         if rewritten.unseen:
             rules |= rewrites.concerning([rewritten.asked or {}])
         rules = frozenset(rewrites.with_dependencies(rules))
-        return _Meeting(
+        return Meeting(
             read,
             rewrites,
             self._lazymig_found_by(rewritten, rewrites, rules),
@@ -199,7 +199,7 @@ class ShowingQuerySet(OptionsQuerySet):
                 query = all_of(query, any_of([rewritten.asked, old]))
         return query if self._lazymig_ordered() else branched(query)
 
-    def _lazymig_why_settled(self, meeting: _Meeting) -> str | None:
+    def _lazymig_why_settled(self, meeting: Meeting) -> str | None:
         """Return why documents have to be settled before they are read; `None` if not."""
         read, rewrites = meeting.read, meeting.rewrites
         if is_mongomock(self._collection):
@@ -219,7 +219,7 @@ class ShowingQuerySet(OptionsQuerySet):
                 return "a rule compares texts, which the collation would change"
         return None
 
-    def _lazymig_show(self, meeting: _Meeting) -> None:
+    def _lazymig_show(self, meeting: Meeting) -> None:
         """Let this queryset read documents as the rules will leave them."""
         # Only a read that meets a rule pays for the import.
         from lazymig.odm.querysets.stages_first import (  # noqa: PLC0415
@@ -255,7 +255,7 @@ class ShowingQuerySet(OptionsQuerySet):
         if read.of_model:
             self._document: Any = ModelOver(model, self._collection_obj)
 
-    def _lazymig_finds_nothing_old(self, meeting: _Meeting, collection: Any) -> bool:
+    def _lazymig_finds_nothing_old(self, meeting: Meeting, collection: Any) -> bool:
         """Return whether a look at what is old has shown that there is nothing.
 
         A look costs a round trip, and stages cost for each document that they see. So it is worth
@@ -272,7 +272,7 @@ class ShowingQuerySet(OptionsQuerySet):
             return False
         return not any(True for _ in store.find_ids(meeting.old, limit=1))
 
-    def _lazymig_settle_unshown(self, meeting: _Meeting, model: Any, collection: Any) -> None:
+    def _lazymig_settle_unshown(self, meeting: Meeting, model: Any, collection: Any) -> None:
         """Settle, of the documents that are read, those that cannot be shown as they are."""
         # Only a read that meets such a rule pays for the import.
         from lazymig.odm.querysets.stages_first import unshown  # noqa: PLC0415

@@ -47,6 +47,9 @@ _TRAP: Final = RawBSONDocument(
     )
 )
 
+# MongoDB asks the conditions of a later `$match` first, and of what fails these nothing else.
+_BARRIER: Final[Mapping[str, Any]] = {"$limit": 2**63 - 1}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Front:
@@ -71,9 +74,13 @@ class Front:
         """A pipeline of MongoEngine's with all of that in its front."""
         place = 1 if pipeline and pipeline[0] == {"$match": self.query} else 0
         stages: list[Any] = list(pipeline[:place])
-        stages += [*(self.marking or ()), _TRAP] if trapped else self.stages
-        if self.asked:
+        stages += (self.marking or ()) if trapped else self.stages
+        if self.asked and trapped:
+            stages.append({"$match": {"$or": [unshown, self.asked]}})
+        elif self.asked:
             stages.append({"$match": self.asked})
+        if trapped:
+            stages += [_TRAP, _BARRIER]
         return [*stages, *pipeline[place:]]
 
     def run(self, send: Callable[[list[Any]], Any], pipeline: Sequence[Any]) -> Any:
