@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from lazymig.engines.access import all_of, is_mongomock
 from lazymig.engines.settling import Search
 from lazymig.engines.store import Store
-from lazymig.odm.querysets.rewrites import Rewrites, RewrittenFilter
+from lazymig.odm.querysets.rewrites import Rewrites
+from lazymig.odm.querysets.rewritten import RewrittenFilter
 from lazymig.odm.querysets.seeing import SeeThroughQuerySet
 from lazymig.odm.querysets.settling import sorted_paths
 from lazymig.odm.querysets.showing import Meeting, Read, holds_any

@@ -12,7 +12,8 @@ from pymongo.errors import OperationFailure
 
 from lazymig.engines.access import all_of
 from lazymig.odm.querysets.joining import NOTHING_PENDING
-from lazymig.odm.querysets.rewrites import Rewrites, RewrittenFilter
+from lazymig.odm.querysets.rewrites import Rewrites
+from lazymig.odm.querysets.rewritten import RewrittenFilter
 from lazymig.odm.querysets.settling import sorted_paths
 from lazymig.odm.querysets.showing import Read, ShowingQuerySet
 from lazymig.query.aggregations import aggregated_paths, first_alone, gathers, leading_match

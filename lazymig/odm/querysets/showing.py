@@ -20,7 +20,8 @@ from lazymig.engines.reading.labelled import labelled
 from lazymig.engines.settling import Search
 from lazymig.engines.store import Store
 from lazymig.odm.querysets.options import OptionsQuerySet
-from lazymig.odm.querysets.rewrites import Need, Rewrites, RewrittenFilter, bring_up
+from lazymig.odm.querysets.rewrites import Need, Rewrites, bring_up
+from lazymig.odm.querysets.rewritten import RewrittenFilter
 from lazymig.query.collations import compares_text, has_text
 from lazymig.query.indexable import branched
 from lazymig.query.joining import any_of
