@@ -266,7 +266,8 @@ class ShowingQuerySet(OptionsQuerySet):
         """
         if meeting.asked or not meeting.read.looks or meeting.query.keys() - {"_cls"}:
             return False
-        if (self._read_preference or collection.read_preference) != ReadPreference.PRIMARY:
+        preference = None if meeting.read.of_model else self._read_preference
+        if (preference or collection.read_preference) != ReadPreference.PRIMARY:
             return False
         store = Store(labelled(collection, self._comment, self._max_time_ms or None))
         if store.is_read_only or store.in_transaction:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import bson
-from bson.codec_options import CodecOptions
+from bson.codec_options import CodecOptions, TypeRegistry
 from bson.raw_bson import RawBSONDocument
 
 from lazymig.query.expressing import Expression
@@ -23,6 +23,9 @@ __all__ = ["Shown", "shown_rules"]
 
 # More pipelines are forgotten all at once.
 _MOST_KNOWN: Final = 64
+
+# An application may have encoders for types of its own, which may change.
+_NO_TYPES: Final = TypeRegistry()
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +69,14 @@ class Shown:
 
     def encoded(
         self, reads: frozenset[str] | None, codec: CodecOptions[Any], *, marks: bool = False
-    ) -> list[RawBSONDocument]:
+    ) -> Sequence[Mapping[str, Any]]:
         """The same stages as PyMongo would send them: to encode them takes longer than to send.
 
         :param codec: the options of the collection that they are sent to.
         """
-        key = reads, marks, codec
+        if codec.type_registry != _NO_TYPES:
+            return self.stages(reads, marks=marks)
+        key = reads, marks, codec.uuid_representation
         if key not in self._known:
             stages = self.stages(reads, marks=marks)
             self._known[key] = [
