@@ -89,8 +89,9 @@ class MergedRead:
         stages: list[Mapping[str, Any]] = [{"$match": self.within if self.in_front else self.old}]
         if not self.in_front:
             stages += [*self._old_part(most), self._union(most), *_ONCE]
-        # Without an order MongoDB would hand out what it has found while more is looked for.
-        stages += self._sorted(self.order or ((("_id", 1),) if self.in_front else ()))
+        # Without an order MongoDB would hand out what it has found while it looks for more; and a
+        # group comes in any order, most of which look odd.
+        stages += self._sorted(self.order or [("_id", 1)])
         stages += [{"$skip": skip}] if skip else []
         stages += [{"$limit": limit}] if limit else []
         stages.append(_GIVE_STORED)
@@ -98,12 +99,14 @@ class MergedRead:
             stages.append({"$project": self.projection or {"_id": 1}})
         return stages
 
-    def counting(self, skip: int, limit: int) -> list[dict[str, Any]]:
+    def counting(self, skip: int, limit: int) -> list[Mapping[str, Any]]:
         """The stages that give the number of documents as `n`; no document if there is none."""
-        stages: list[dict[str, Any]] = [{"$match": self.old}, {"$project": {"_id": 1}}]
-        others = [{"$match": self.others}, {"$project": {"_id": 1}}]
-        stages.append({"$unionWith": {"coll": self.collection, "pipeline": others}})
-        stages.append({"$group": {"_id": "$_id"}})
+        stages: list[Mapping[str, Any]] = [{"$match": self.within if self.in_front else self.old}]
+        if not self.in_front:
+            others = [{"$match": self.others}, {"$project": {"_id": 1}}]
+            stages.append({"$project": {"_id": 1}})
+            stages.append({"$unionWith": {"coll": self.collection, "pipeline": others}})
+            stages.append({"$group": {"_id": "$_id"}})
         stages += [{"$skip": skip}] if skip else []
         stages += [{"$limit": limit}] if limit else []
         return [*stages, {"$count": "n"}]

@@ -57,6 +57,11 @@ class _Asked:
         return bool(self.rewritten.unseen)
 
     @property
+    def meets_filter_alone(self) -> bool:
+        """Return whether it is the filter alone for which rules are shown."""
+        return self.filters and not self.order
+
+    @property
     def paths(self) -> frozenset[str] | None:
         """The paths that are read of the shown documents; None: any."""
         paths = query_paths(self.rewritten.asked or {})
@@ -89,7 +94,8 @@ class OrderedQuerySet(SeeThroughQuerySet):
             return None
         with self._lazymig_with({"_lazymig_still": True}):
             plain = self._lazymig_make_cursor()
-        if not asked.is_short and self._lazymig_is_current(rewrites, asked):
+        looks = not asked.is_short or asked.meets_filter_alone
+        if looks and self._lazymig_is_current(rewrites, asked):
             return plain
         from lazymig.odm.querysets.merged import ShownCursor  # noqa: PLC0415
 
@@ -129,11 +135,14 @@ class OrderedQuerySet(SeeThroughQuerySet):
         asked = _Asked(query, rewritten, rules, (), *part)
         if self._lazymig_unshowable(rewrites, asked, reads_fields=False) is not None:
             return None
+        if self._lazymig_is_current(rewrites, asked):
+            return None
         read = self._lazymig_merged(rewrites, asked)
         collection = self._lazymig_read_collection()
+        options = {} if self._collation is None else {"collation": self._collation}
 
         def send(stages: list[Any]) -> list[Any]:
-            return list(collection.aggregate(stages, allowDiskUse=True))
+            return list(collection.aggregate(stages, allowDiskUse=True, **options))
 
         front = read.front(self._lazymig_settling_unshown(rewrites, asked))
         counted = front.run(send, read.counting(*part))
@@ -198,7 +207,10 @@ class OrderedQuerySet(SeeThroughQuerySet):
         if collection.read_preference.mode != _PRIMARY:
             return False
         old, _others = rewrites.parted(asked.rules, asked.rewritten.within)
-        search = Search(None, self._max_time_ms or None, self._comment)
+        if asked.meets_filter_alone and asked.rewritten.old is not None:
+            # What was rewritten is right for all others, be they old.
+            old = all_of(asked.rewritten.within, asked.rewritten.old)
+        search = Search(self._collation, self._max_time_ms or None, self._comment)
         return not any(True for _ in search.find(collection, old, limit=1))
 
     def _lazymig_merged(self, rewrites: Rewrites, asked: _Asked) -> MergedRead:
@@ -242,8 +254,9 @@ class OrderedQuerySet(SeeThroughQuerySet):
 
     def _lazymig_settling_unshown(self, rewrites: Rewrites, asked: _Asked) -> Callable[[], None]:
         """What settles those of the documents that cannot be shown."""
-        names = [reason.path for reason in asked.rewritten.unseen] + sorted_paths(asked.order)
-        operation = f"a read by {', '.join(map(self._lazymig_name_of, dict.fromkeys(names)))}"
+        needs = [self._lazymig_need_of_order(rewrites, asked.query)] if asked.order else []
+        needs += self._lazymig_needs_of_filter(asked.rewritten)
+        operation = " and ".join(need.operation for need in needs if need.rules)
         meeting = Meeting(
             Read(operation, asked.paths),
             rewrites,
