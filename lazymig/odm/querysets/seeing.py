@@ -77,10 +77,13 @@ class SeeThroughQuerySet(ShowingQuerySet):
                 reasons.append(f"it {verb} {what}")
         concerned = rewrites.concerning([query])
         if needs:
-            lines.append("Old documents are settled, that is, migrated before the query is sent.")
-            lines.extend(f"Settled first, because {reason}." for reason in reasons)
+            is_shown, how = self._lazymig_way_of(rewrites, query)
+            verb = "Shown" if is_shown else "Settled first"
+            lines.append(how)
+            lines.extend(f"{verb}, because {reason}." for reason in reasons)
             wanted = rewrites.with_dependencies(frozenset().union(*(need.rules for need in needs)))
-            lines.append(f"Settled by: {', '.join(rewrites.names(wanted))}.")
+            verb = verb.removesuffix(" first")
+            lines.append(f"{verb} by: {', '.join(rewrites.names(wanted))}.")
             concerned = concerned.union(wanted)
         lines.extend(explained_rules(collection, rewrites, sorted(concerned)))
         return "\n".join(lines)
@@ -138,6 +141,10 @@ class SeeThroughQuerySet(ShowingQuerySet):
     def _lazymig_shown_cursor(self, _rewrites: Rewrites, _query: Mapping[str, Any]) -> Any:
         """The cursor over documents that rules are shown to; None: what it meets is settled."""
         return None
+
+    def _lazymig_way_of(self, _rewrites: Rewrites, _query: Mapping[str, Any]) -> tuple[bool, str]:
+        """Whether rules are shown to documents that the queryset meets, and how it is answered."""
+        return False, "Old documents are settled, that is, migrated before the query is sent."
 
     @property
     def _lazymig_own_query(self) -> Any:
