@@ -114,6 +114,10 @@ class OrderedQuerySet(SeeThroughQuerySet):
         self._cursor_obj = ShownCursor(plain, read, options, (asked.skip, limit), settle)
         return self._cursor_obj
 
+    def _lazymig_why_not_shown(self, rewrites: Rewrites, query: Mapping[str, Any]) -> str | None:
+        asked = self._lazymig_asked(rewrites, query, self._lazymig_filter(query, rewrites))
+        return self._lazymig_unshowable(rewrites, asked)
+
     def count(self, with_limit_and_skip: bool = False) -> int:
         """Count the documents that match, old ones by what they are about to be."""
         counted = self._lazymig_count_shown(with_limit_and_skip=with_limit_and_skip)

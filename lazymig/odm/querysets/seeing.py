@@ -10,7 +10,7 @@ from mongoengine import signals
 from mongoengine.errors import InvalidQueryError, LookUpError, OperationError
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.access import all_of
+from lazymig.engines.access import all_of, is_mongomock
 from lazymig.odm.querysets.joining import NOTHING_PENDING
 from lazymig.odm.querysets.rewrites import Rewrites
 from lazymig.odm.querysets.rewritten import RewrittenFilter
@@ -41,14 +41,16 @@ class SeeThroughQuerySet(ShowingQuerySet):
     def explain_migration(self) -> str:
         """Say in plain words what happens when this queryset is iterated while rules are pending.
 
-        Nothing is written: how the filter is sent, by which plan of MongoDB's, what is settled
-        first, by which rules, and why; and how many documents are still old by the rules that
-        concern it, which are counted.
+        Nothing is written: how the filter is sent, by which plan of MongoDB's, what is shown or
+        settled first, through which rules, and why; what becomes of an aggregation; and how many
+        documents are still old by the rules that concern it, which are counted.
         """
         # Only this call pays for the import.
         from lazymig.odm.querysets.explaining import (  # noqa: PLC0415
             explained_plans,
+            explained_reads,
             explained_rules,
+            explained_way,
         )
 
         rewrites = self._lazymig_rewrites()
@@ -77,11 +79,12 @@ class SeeThroughQuerySet(ShowingQuerySet):
                 reasons.append(f"it {verb} {what}")
         concerned = rewrites.concerning([query])
         if needs:
-            lines.append("Old documents are settled, that is, migrated before the query is sent.")
-            lines.extend(f"Settled first, because {reason}." for reason in reasons)
             wanted = rewrites.with_dependencies(frozenset().union(*(need.rules for need in needs)))
-            lines.append(f"Settled by: {', '.join(rewrites.names(wanted))}.")
+            why = self._lazymig_why_not_shown(rewrites, query)
+            lines.extend(explained_way(rewrites, wanted, reasons, why))
             concerned = concerned.union(wanted)
+        if not is_mongomock(collection):
+            lines.extend(explained_reads(rewrites, sorted(concerned)))
         lines.extend(explained_rules(collection, rewrites, sorted(concerned)))
         return "\n".join(lines)
 

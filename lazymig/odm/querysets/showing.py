@@ -308,6 +308,10 @@ class ShowingQuerySet(OptionsQuerySet):
         ):
             yield MapReduceDocument(self._document, self._collection, each["_id"], each["value"])
 
+    def _lazymig_why_not_shown(self, _rewrites: Rewrites, _query: Mapping[str, Any]) -> str | None:
+        """Return why iterating settles instead of showing; `None` if it shows."""
+        return "documents are handed out"
+
     def _lazymig_say(self, read: Read, how: str) -> None:
         logger.debug("%s: %s is %s", self._document.__name__, read.operation, how)
 
