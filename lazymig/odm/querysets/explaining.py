@@ -14,28 +14,7 @@ from lazymig.odm.querysets.rewrites import Rewrites
 from lazymig.redaction import excerpt
 from lazymig.rules.remedies import said_of_python, what_settles
 
-__all__ = ["explained_plans", "explained_reads", "explained_rules", "explained_way"]
-
-
-def explained_way(
-    rewrites: Rewrites, rules: Sequence[int], reasons: Iterable[str], why_settled: str | None
-) -> Iterator[str]:
-    """Say what is done about old documents that no filter finds, or puts in order, by itself.
-
-    :param rules: the indexes of the rules that are concerned.
-    :param reasons: why that is so.
-    :param why_settled: why the documents are not shown; `None`: they are.
-    """
-    names = ", ".join(rewrites.names(rules))
-    if why_settled is None:
-        yield "Old documents are shown to MongoDB as they will be; nothing is written for that."
-        yield from (f"Shown, because {reason}." for reason in reasons)
-        yield f"Shown through: {names}."
-        yield from _left_to_settle(rewrites, rules)
-        return
-    yield "Old documents are settled, that is, migrated before the query is sent."
-    yield from (f"Settled first, because {reason}." for reason in reasons)
-    yield f"Settled by: {names}; not shown, because {why_settled}."
+__all__ = ["explained_plans", "explained_reads", "explained_rules"]
 
 
 def explained_reads(rewrites: Rewrites, rules: Sequence[int]) -> Iterator[str]:

@@ -101,6 +101,9 @@ class OrderedQuerySet(SeeThroughQuerySet):
 
         read = self._lazymig_merged(rewrites, asked)
         settle = self._lazymig_settling_unshown(rewrites, asked)
+        if rewrites.shown(asked.rules).inexact and read.marking is None:
+            # The failure that would say so ends a transaction.
+            settle()
         options: dict[str, Any] = {}
         if self._collation is not None:
             options["collation"] = self._collation
@@ -114,9 +117,17 @@ class OrderedQuerySet(SeeThroughQuerySet):
         self._cursor_obj = ShownCursor(plain, read, options, (asked.skip, limit), settle)
         return self._cursor_obj
 
-    def _lazymig_why_not_shown(self, rewrites: Rewrites, query: Mapping[str, Any]) -> str | None:
+    def _lazymig_way_of(self, rewrites: Rewrites, query: Mapping[str, Any]) -> tuple[bool, str]:
         asked = self._lazymig_asked(rewrites, query, self._lazymig_filter(query, rewrites))
-        return self._lazymig_unshowable(rewrites, asked)
+        reason = self._lazymig_unshowable(rewrites, asked)
+        if reason is not None:
+            _, how = super()._lazymig_way_of(rewrites, query)
+            return False, f"{how} They are not shown, because {reason}."
+        if self._lazymig_merged(rewrites, asked).in_front:
+            way = "The documents are sorted as they will be: the rules' stages stand in front."
+        else:
+            way = "Old documents are found, and shown as they will be, apart from all others."
+        return True, f"{way} Nothing is written for that."
 
     def count(self, with_limit_and_skip: bool = False) -> int:
         """Count the documents that match, old ones by what they are about to be."""
@@ -148,7 +159,10 @@ class OrderedQuerySet(SeeThroughQuerySet):
         def send(stages: list[Any]) -> list[Any]:
             return list(collection.aggregate(stages, allowDiskUse=True, **options))
 
-        front = read.front(self._lazymig_settling_unshown(rewrites, asked))
+        settle = self._lazymig_settling_unshown(rewrites, asked)
+        if rewrites.shown(asked.rules).inexact and read.marking is None:
+            settle()
+        front = read.front(settle)
         counted = front.run(send, read.counting(*part))
         self._cursor_obj = None
         return int(counted[0]["n"]) if counted else 0
@@ -218,7 +232,6 @@ class OrderedQuerySet(SeeThroughQuerySet):
         return not any(True for _ in search.find(collection, old, limit=1))
 
     def _lazymig_merged(self, rewrites: Rewrites, asked: _Asked) -> MergedRead:
-        """How it is asked; what has to be settled before a transaction would fail is settled."""
         from lazymig.odm.querysets.merged import MergedRead  # noqa: PLC0415
         from lazymig.rules.rewrite.ordering import apart_from_nothing, stored_order  # noqa: PLC0415
 
@@ -229,8 +242,6 @@ class OrderedQuerySet(SeeThroughQuerySet):
         shown = rewrites.shown(asked.rules)
         needed = rewrites.with_dependencies(asked.rules)
         marks = shown.inexact and not Store(self._collection).in_transaction
-        if shown.inexact and not marks:
-            self._lazymig_settling_unshown(rewrites, asked)()
         before = None
         if asked.order and not asked.filters and len(needed) == 1 and _is_certain(shown):
             before = stored_order(rewrites.rewriter.steps[needed[0]], asked.order)

@@ -50,7 +50,6 @@ class SeeThroughQuerySet(ShowingQuerySet):
             explained_plans,
             explained_reads,
             explained_rules,
-            explained_way,
         )
 
         rewrites = self._lazymig_rewrites()
@@ -79,9 +78,13 @@ class SeeThroughQuerySet(ShowingQuerySet):
                 reasons.append(f"it {verb} {what}")
         concerned = rewrites.concerning([query])
         if needs:
+            is_shown, how = self._lazymig_way_of(rewrites, query)
+            verb = "Shown" if is_shown else "Settled first"
+            lines.append(how)
+            lines.extend(f"{verb}, because {reason}." for reason in reasons)
             wanted = rewrites.with_dependencies(frozenset().union(*(need.rules for need in needs)))
-            why = self._lazymig_why_not_shown(rewrites, query)
-            lines.extend(explained_way(rewrites, wanted, reasons, why))
+            verb = verb.removesuffix(" first")
+            lines.append(f"{verb} by: {', '.join(rewrites.names(wanted))}.")
             concerned = concerned.union(wanted)
         if not is_mongomock(collection):
             lines.extend(explained_reads(rewrites, sorted(concerned)))

@@ -215,7 +215,7 @@ def test_what_is_sent_is_explained(mongoengine_db):
     assert "sent as it is: {'name': 'Ada'}" in objects(name="Ada").explain_migration()
     ordered = objects.order_by("alias").explain_migration()
     assert "Shown, because it sorts by alias." in ordered
-    assert "Shown through: migration02__rename_nick." in ordered
+    assert "Shown by: migration02__rename_nick." in ordered
 
 
 def test_a_filter_that_cannot_be_rewritten_is_explained(mongoengine_db):
