@@ -47,6 +47,9 @@ Expression: TypeAlias = Any
 _DEEPEST: Final = 140
 # Each index on a path doubles what is below it.
 _MOST_INDEXES: Final = 4
+# What is asked below a parent is written twice, for arrays and for others: the latter is computed
+# several times as fast so. That doubles at each parent; above so many, it is written once.
+_MOST_REPEATED: Final = 2
 
 _TYPES: Final[Mapping[int, tuple[str, ...]]] = {
     NUMBER: ("int", "double", "long", "decimal"),
@@ -149,13 +152,16 @@ class _Writer:
         return self.bound(value, lambda here: self._below(leaf, here, place + 1))
 
     def _below(self, leaf: Compare, value: str, place: int) -> Expression:
+        def within(one: str) -> Expression:
+            return self._in_document(leaf, one, place)
+
+        documents = _only_types(value, self._name(), ["object"])
         # What has no fields, and is in no array, has no such field either.
-        ways = _if_array(
-            value,
-            _only_types(value, self._name(), ["object"]),
-            {"$cond": [_has_type(value, ["object"]), [value], [_EMPTY]]},
-        )
-        answer = self.any_of(ways, lambda one: self._in_document(leaf, one, place))
+        if len(leaf.path) - place <= _MOST_REPEATED:
+            answer = _if_array(value, self.any_of(documents, within), within(value))
+        else:
+            alone = {"$cond": [_has_type(value, ["object"]), [value], [_EMPTY]]}
+            answer = self.any_of(_if_array(value, documents, alone), within)
         index = _index(leaf.path[place])
         if index is None:
             return answer

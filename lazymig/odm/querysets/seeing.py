@@ -10,7 +10,7 @@ from mongoengine import signals
 from mongoengine.errors import InvalidQueryError, LookUpError, OperationError
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.access import all_of
+from lazymig.engines.access import all_of, is_mongomock
 from lazymig.odm.querysets.joining import NOTHING_PENDING
 from lazymig.odm.querysets.rewritten import RewrittenFilter
 from lazymig.odm.querysets.settling import sorted_paths
@@ -40,13 +40,14 @@ class SeeThroughQuerySet(ShowingQuerySet):
     def explain_migration(self) -> str:
         """Say in plain words what happens when this queryset is iterated while rules are pending.
 
-        Nothing is written: how the filter is sent, by which plan of MongoDB's, what is settled
-        first, by which rules, and why; and how many documents are still old by the rules that
-        concern it, which are counted.
+        Nothing is written: how the filter is sent, by which plan of MongoDB's, what is shown or
+        settled first, through which rules, and why; what becomes of an aggregation; and how many
+        documents are still old by the rules that concern it, which are counted.
         """
         # Only this call pays for the import.
         from lazymig.odm.querysets.explaining import (  # noqa: PLC0415
             explained_plans,
+            explained_reads,
             explained_rules,
         )
 
@@ -84,6 +85,8 @@ class SeeThroughQuerySet(ShowingQuerySet):
             verb = verb.removesuffix(" first")
             lines.append(f"{verb} by: {', '.join(rewrites.names(wanted))}.")
             concerned = concerned.union(wanted)
+        if not is_mongomock(collection):
+            lines.extend(explained_reads(rewrites, sorted(concerned)))
         lines.extend(explained_rules(collection, rewrites, sorted(concerned)))
         return "\n".join(lines)
 

@@ -155,7 +155,7 @@ def pulled(value: str, operand: Any) -> Leaf:
     if isinstance(operand, Mapping):
         first = next(iter(operand), "")
         if first == "$not":
-            raise Unshown(f"pulls by a condition that MongoDB refuses ({operand!r})")
+            raise Unshown(f"pulls elements by a condition that MongoDB refuses ({operand!r})")
         if not first.startswith("$") or first in LOGICAL or is_reference(first):
             # A query on sub-documents, which nothing else answers, whatever it asks.
             answers = chosen(has_type("$$one", "object"), answered("$$one", operand), False)

@@ -43,8 +43,13 @@ def any_holds(parts: Iterable[Expression]) -> Expression:
 
 
 def negated(part: Expression) -> Expression:
-    """Return that a part is not true."""
-    return (not part) if isinstance(part, bool) else {"$not": [part]}
+    """Return that a part, which is true or false, is false."""
+    if isinstance(part, bool):
+        return not part
+    if isinstance(part, dict) and part.keys() == {"$not"}:
+        (inner,) = part["$not"]
+        return inner
+    return {"$not": [part]}
 
 
 def chosen(condition: Expression, then: Expression, otherwise: Expression) -> Expression:

@@ -139,7 +139,7 @@ def _ordered(comparison: str, value: str, other: Any) -> Leaf:
 
 
 def with_bits(value: str, operations: Any) -> Leaf:
-    """Return what `$bit` leaves: the operations one after the other, on zero where there is nothing."""
+    """Return what `$bit` leaves: the operations in turn, on zero where there is nothing."""
     if not isinstance(operations, Mapping) or not operations:
         raise Unshown(f"gives $bit no operations ({operations!r})")
     result: Expression = chosen(is_missing(value), literal(0), value)

@@ -12,6 +12,7 @@ from itertools import count
 from typing import Any, Final
 
 from lazymig.query.expressing import Expression
+from lazymig.query.tree import Node
 from lazymig.rules.showing.elements import (
     ElementCase,
     Filters,
@@ -33,6 +34,7 @@ from lazymig.rules.showing.logic import (
     with_field,
 )
 from lazymig.rules.showing.rows import ROWS
+from lazymig.updates.knowledge import implies_presence
 
 __all__ = ["shown_fields"]
 
@@ -88,10 +90,13 @@ _ARRAY_EXPECTED: Final = _End(Leaf, creates=True, blocked=True)
 
 
 def shown_fields(
-    update: Mapping[str, Any], array_filters: Sequence[Mapping[str, Any]] | None = None
+    target: Node,
+    update: Mapping[str, Any],
+    array_filters: Sequence[Mapping[str, Any]] | None = None,
 ) -> tuple[dict[str, Expression], Expression, Expression]:
     """Return what the operators of a well-formed update make of the top-level fields.
 
+    :param target: finds the documents that are updated; nothing is said of others.
     :return: the new values of the fields that are written, over the document before, nothing where
         a field goes; where they are exact; where MongoDB refuses the update.
     :raises Unshown: an operator, or a path, for which there are no expressions.
@@ -101,8 +106,9 @@ def shown_fields(
         for path, operand in fields.items():
             if operator == "$rename":
                 _put(tree, path, _source())
-                _put(tree, operand, _destination(path))
-            elif operator != "$setOnInsert":  # nothing is upserted
+                _put(tree, operand, _destination(target, path))
+            elif operator != "$setOnInsert" or "$[" in path:
+                # Nothing is upserted, but an array that is named has to be there.
                 _put(tree, path, _end(operator, operand))
     walk = _Walk(filters_of(array_filters))
     leaves = {
@@ -153,13 +159,14 @@ def _source() -> _End:
     return _End(lambda _value: Leaf("$$REMOVE"), creates=False, blocked=True, moves=True)
 
 
-def _destination(source: str) -> _End:
+def _destination(target: Node, source: str) -> _End:
     """What is moved there; whether its parents are documents matters where something is."""
-    # An array on the way to the source is refused, or has nothing for it.
     moved = f"${source}"
-    is_moved = all_hold(
-        [*(has_type(parent, "object") for parent in _parents(moved)), negated(is_missing(moved))]
-    )
+    is_moved: Expression = True
+    # An array on the way to the source is refused, or has nothing for it.
+    if not implies_presence(target, tuple(source.split("."))):
+        ways = [has_type(parent, "object") for parent in _parents(moved)]
+        is_moved = all_hold([*ways, negated(is_missing(moved))])
     return _End(
         lambda value: Leaf(chosen(is_moved, moved, value)),
         creates=is_moved,
@@ -200,26 +207,24 @@ class _Walk:
             else any_holds([has_type(value, "object"), all_hold([is_missing(value), creates])])
         )
         within = self._in_document(node, value, creates=creates, in_array=in_array)
+        nowhere = blocked if creates is True else all_hold([negated(is_missing(value)), blocked])
+        # Where it is refused, nobody asks for a value.
+        alone = Leaf(
+            within.value
+            if creates is True and blocked is True
+            else chosen(opens, within.value, value),
+            chosen(opens, within.exact, otherwise=True),
+            chosen(opens, within.refused, nowhere),
+        )
         indexes = {name: index for name in node.children if (index := _index(name)) is not None}
         if not indexes:
-            nowhere = any_holds([opens, is_missing(value)])
-            return Leaf(
-                chosen(opens, within.value, value),
-                chosen(opens, within.exact, otherwise=True),
-                chosen(opens, within.refused, all_hold([negated(nowhere), blocked]))
-                if blocked is not False or within.refused is not False
-                else False,
-            )
+            return alone
         array = self._in_array(node, value, indexes)
         listed = is_array(value)
         return Leaf(
-            chosen(listed, array.value, chosen(opens, within.value, value)),
-            chosen(listed, array.exact, chosen(opens, within.exact, otherwise=True)),
-            chosen(
-                listed,
-                array.refused,
-                chosen(opens, within.refused, all_hold([negated(is_missing(value)), blocked])),
-            ),
+            chosen(listed, array.value, alone.value),
+            chosen(listed, array.exact, alone.exact),
+            chosen(listed, array.refused, alone.refused),
         )
 
     def _elements(self, node: _Place, value: str) -> Leaf:

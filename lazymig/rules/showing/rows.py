@@ -45,6 +45,7 @@ ROWS: Final[Mapping[str, Row]] = {
     "$pullAll": Row(arrays.pulled_all, creates=False),
     "$push": Row(arrays.pushed),
     "$set": Row(lambda _value, operand: Leaf(literal(operand))),
+    "$setOnInsert": Row(lambda value, _operand: Leaf(value), creates=False, goes_nowhere=True),
     "$unset": Row(lambda _value, _operand: Leaf("$$REMOVE"), creates=False, goes_nowhere=True),
 }
 """The operators that are shown, besides `$rename`, which has two paths."""

@@ -232,9 +232,8 @@ def _shown(
         items = each_of(given)
         if items is not None and "$expr" in items.target:
             total = [*total, items.target["$expr"]]
-        found = ShownRule(
-            name, concerned(tree, total), _changes(given, array_filters, raises=raises)
-        )
+        changes = _changes(tree, given, array_filters, raises=raises)
+        found = ShownRule(name, concerned(tree, total), changes)
     except Unshown as refusal:
         raise CannotShow(name, str(refusal)) from None
     except ValueError as error:
@@ -244,9 +243,9 @@ def _shown(
     return found
 
 
-def _changes(update: Any, array_filters: Any, *, raises: bool) -> tuple[Change, ...]:
+def _changes(target: Node, update: Any, array_filters: Any, *, raises: bool) -> tuple[Change, ...]:
     if isinstance(update, Mapping):
-        fields, exact, refused = shown_fields(update, array_filters)
+        fields, exact, refused = shown_fields(target, update, array_filters)
         return (Change(fields, None, exact, refused),)
     stages = [shown_stage(stage, raises=raises) for stage in update]
     return tuple(Change(one.fields, one.root, one.exact, one.refused) for one in stages)

@@ -1,7 +1,8 @@
 """The stages that show documents: after them each is as the rules, in their order, will leave it.
 
 A rule is one stage where nothing can hinder it. Otherwise a stage first notes in the document what
-becomes of the rule there, and the stages after it go by the note.
+becomes of the rule there, and the next one goes by the note. Each stage costs as much as several
+operators, so that what rules do to different fields is done in one.
 """
 
 from __future__ import annotations
@@ -10,28 +11,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from lazymig.query.expressing import Expression, literal
+from lazymig.query.expressing import Expression
 from lazymig.query.expressions import expression_paths
-from lazymig.raw.paths import root
+from lazymig.raw.paths import overlaps, root
 from lazymig.rules.showing.logic import all_hold, chosen, negated
 from lazymig.rules.showing.shown import Change, ShownRule
 from lazymig.rules.showing.whole import MARK, NOTES
 
 __all__ = ["MARK", "stages_of"]
 
-# The notes: what becomes of the rule at hand, what there was before it, whether an earlier rule has
-# stopped, and which one could not be shown.
-_STATE: Final = f"{MARK}.state"
-_BEFORE: Final = f"{MARK}.before"
-_STOPPED: Final = f"{MARK}.stopped"
-_UNSHOWN: Final = f"{MARK}.unshown"
+# What becomes of a document: no rule is at work, the rule at hand applies, or none will any more,
+# since MongoDB would refuse one, or since it is not known what one makes of the document. The
+# latter is said by a number of the rule's own.
+_STATE: Final = f"{MARK}_state"
+_APART, _APPLIES, _STOPPED, _UNKNOWN = range(4)
 
-_APART, _APPLIES, _REFUSED, _UNKNOWN = range(4)
+# What there was before the rule at hand.
+_BEFORE: Final = f"{MARK}_before"
 
-# A target is asked anew for each field of a stage up to this size of all of them, in characters.
-_LARGEST_REPEATED: Final = 1_000
+# A condition is asked anew for each field of a stage up to this number of operators of them all:
+# another stage costs more.
+_MOST_REPEATED: Final = 12
 
 Stages = list[dict[str, Any]]
+Fields = dict[str, Expression]
 
 
 def stages_of(
@@ -46,27 +49,25 @@ def stages_of(
     :param reads: the paths that whatever follows reads; None: whole documents. What nobody reads is
         left out, so that the server fetches no more than it has to.
     :param marks: whether a document of which it is not known what a rule makes has
-        `{MARK: {"unshown": name}}` afterwards, with the name of the first such rule.
+        `{MARK: {"unshown": name}}` afterwards, with the name of the first such rule. No other
+        document has such a field.
     """
     kept = _kept(rules, reads)
-    stages: Stages = []
-    stoppable = marked = False
+    pipeline = _Pipeline()
     for number, rule in enumerate(kept):
-        going_on = negated(f"${_STOPPED}") if stoppable else True
-        matters = _may_stop(rule) and (number + 1 < len(kept) or (marks and _may_be_unknown(rule)))
-        stages += _stages_of_rule(rule, going_on, noted=matters, marks=marks)
-        stoppable = stoppable or matters
-        marked = marked or (matters and marks and _may_be_unknown(rule))
-    if marked:
-        found = {"unshown": f"${_UNSHOWN}"}
-        stages.append({"$set": {MARK: {"$cond": [f"${_UNSHOWN}", found, "$$REMOVE"]}}})
-    elif any(_notes(stage) for stage in stages):
-        stages.append({"$unset": MARK})
-    return stages
-
-
-def _notes(stage: Mapping[str, Any]) -> bool:
-    return any(name.startswith(f"{MARK}.") for name in stage.get("$set", ()))
+        is_last = number + 1 == len(kept)
+        unknown = _UNKNOWN + number if marks and _may_be_unknown(rule) else _STOPPED
+        noted = _may_stop(rule) and (not is_last or unknown != _STOPPED)
+        _Writer(pipeline, unknown).write(rule, noted=noted)
+    if marks and pipeline.noted:
+        names = {"$literal": [rule.name for rule in kept]}
+        place = {"$subtract": [f"${_STATE}", _UNKNOWN]}
+        mark = {"unshown": {"$arrayElemAt": [names, place]}}
+        is_unknown = {"$gte": [f"${_STATE}", _UNKNOWN]}
+        pipeline.set({MARK: {"$cond": [is_unknown, mark, "$$REMOVE"]}})
+    if pipeline.noted and (marks or reads is None):
+        pipeline.stages.append({"$unset": _STATE})
+    return pipeline.stages
 
 
 def _may_stop(rule: ShownRule) -> bool:
@@ -127,66 +128,134 @@ def _with(
     return wanted
 
 
+# --- The pipeline ---------------------------------------------------------------------------
+
+
+class _Pipeline:
+    """Stages one after the other; what one of them can do beside another is done there.
+
+    :ivar noted: whether there are notes in the documents.
+    """
+
+    def __init__(self) -> None:
+        self.stages: Stages = []
+        self.noted = False
+        # What the last stage writes; None: more may not be added to it.
+        self._written: set[str] | None = None
+
+    def set(self, fields: Fields) -> None:
+        """Set fields; all expressions see the document as the stage before has left it."""
+        if not fields:
+            return
+        self.noted = self.noted or any(name.startswith(MARK) for name in fields)
+        if self._written is not None and not self._meets(fields):
+            self.stages[-1]["$set"].update(fields)
+        else:
+            self.stages.append({"$set": dict(fields)})
+            self._written = set()
+        self._written.update(fields)
+
+    def replace(self, document: Expression) -> None:
+        """Put another document in the place of each; the notes are the document's part."""
+        self.stages.append({"$replaceWith": document})
+        self._written = None
+
+    def _meets(self, fields: Fields) -> bool:
+        """Return whether fields, or what they are computed from, are written by the last stage."""
+        paths = expression_paths(list(fields.values()))
+        if paths is None:
+            return True
+        written = self._written or ()
+        return any(overlaps(path, name) for path in (*paths, *fields) for name in written)
+
+
 # --- One rule -------------------------------------------------------------------------------
 
 
-def _stages_of_rule(rule: ShownRule, going_on: Expression, *, noted: bool, marks: bool) -> Stages:
-    target = all_hold([going_on, rule.target])
-    first = rule.changes[0]
-    if first.exact is False and not noted:
-        return []
-    if len(rule.changes) == 1 and not noted:
-        condition = all_hold([target, negated(first.refused), first.exact])
+class _Writer:
+    """The writing of one rule's stages.
+
+    :param unknown: the state of a document of which it is not known what the rule makes.
+    """
+
+    def __init__(self, pipeline: _Pipeline, unknown: int) -> None:
+        self._pipeline = pipeline
+        self._unknown = unknown
+
+    def write(self, rule: ShownRule, *, noted: bool) -> None:
+        """Add the stages of a rule.
+
+        :param noted: whether somebody asks afterwards what has become of the rule.
+        """
+        first, *others = rule.changes
+        if noted or others:
+            self._note(rule)
+            return
+        condition = all_hold([rule.target, negated(first.refused), first.exact])
+        if first.exact is False:
+            return
         fields = first.fields
-        if fields is not None and len(repr(condition)) * (len(fields) - 1) <= _LARGEST_REPEATED:
-            return [{"$set": _where(condition, fields)}]
-        noting = {"$set": {_STATE: chosen(condition, _APPLIES, _APART)}}
-        return [noting, *_applied(first, _applies())]
-    return _noted_stages(rule, target, noted=noted, marks=marks)
+        if fields is None or _operators_in(condition) * (len(fields) - 1) > _MOST_REPEATED:
+            self._pipeline.set({_STATE: self._going_on(chosen(condition, _APPLIES, _APART))})
+            self._apply(first, _applies())
+        elif self._pipeline.noted:
+            self._apply(first, all_hold([{"$lt": [f"${_STATE}", _STOPPED]}, condition]))
+        else:
+            self._apply(first, condition)
 
+    def _note(self, rule: ShownRule) -> None:
+        """Note first what becomes of the rule, and go by that."""
+        first, *others = rule.changes
+        undone = any(one.exact is not True or one.refused is not False for one in others)
+        notes = {_STATE: self._going_on(chosen(rule.target, self._state_of(first), _APART))}
+        if undone:
+            notes[_BEFORE] = _saved(rule)
+        self._pipeline.set(notes)
+        if first.exact is not False:
+            self._apply(first, _applies())
+        for change in others:
+            if change.exact is not True or change.refused is not False:
+                state = chosen(_applies(), self._state_of(change), f"${_STATE}")
+                self._pipeline.set({_STATE: state})
+            self._apply(change, _applies())
+        if undone:
+            self._undo(rule)
 
-def _noted_stages(rule: ShownRule, target: Expression, *, noted: bool, marks: bool) -> Stages:
-    first, *others = rule.changes
-    undone = any(one.exact is not True or one.refused is not False for one in others)
-    notes: dict[str, Any] = {_STATE: chosen(target, _state_of(first), _APART)}
-    if undone:
-        notes[_BEFORE] = _saved(rule)
-    stages: Stages = [{"$set": notes}]
-    if first.exact is not False:
-        stages += _applied(first, _applies())
-    for change in others:
-        if change.exact is not True or change.refused is not False:
-            stages.append({"$set": {_STATE: chosen(_applies(), _state_of(change), f"${_STATE}")}})
-        stages += _applied(change, _applies())
-    failed = {"$gte": [f"${_STATE}", _REFUSED]}
-    if undone:
-        stages += _undone(rule, failed)
-    if noted:
-        final: dict[str, Any] = {_STOPPED: chosen(failed, True, f"${_STOPPED}")}
-        if marks and _may_be_unknown(rule):
-            unknown = {"$eq": [f"${_STATE}", _UNKNOWN]}
-            final[_UNSHOWN] = chosen(unknown, literal(rule.name), f"${_UNSHOWN}")
-        stages.append({"$set": final})
-    return stages
+    def _going_on(self, state: Expression) -> Expression:
+        """The state, unless an earlier rule has been the last one for the document."""
+        if not self._pipeline.noted:
+            return state
+        return {"$cond": [{"$lt": [f"${_STATE}", _STOPPED]}, state, f"${_STATE}"]}
+
+    def _state_of(self, change: Change) -> Expression:
+        known = chosen(change.exact, _APPLIES, self._unknown)
+        return chosen(change.refused, _STOPPED, known)
+
+    def _apply(self, change: Change, condition: Expression) -> None:
+        if change.fields is not None:
+            self._pipeline.set(_where(condition, change.fields))
+            return
+        kept = {"$mergeObjects": [change.root, {"_id": "$_id"}, NOTES]}
+        self._pipeline.replace({"$cond": [condition, kept, "$$ROOT"]})
+
+    def _undo(self, rule: ShownRule) -> None:
+        """Take back what the rule has done before a later change of it turned out impossible."""
+        failed = {"$gte": [f"${_STATE}", _STOPPED]}
+        written = rule.writes
+        if written is None:
+            back = {"$mergeObjects": [f"${_BEFORE}", NOTES]}
+            self._pipeline.replace({"$cond": [failed, back, "$$ROOT"]})
+        else:
+            before = {name: f"${_BEFORE}.{name}" for name in sorted(written)}
+            self._pipeline.set(_where(failed, before))
+        self._pipeline.set({_BEFORE: "$$REMOVE"})
 
 
 def _applies() -> Expression:
     return {"$eq": [f"${_STATE}", _APPLIES]}
 
 
-def _state_of(change: Change) -> Expression:
-    known = chosen(change.exact, _APPLIES, _UNKNOWN)
-    return chosen(change.refused, _REFUSED, known)
-
-
-def _applied(change: Change, condition: Expression) -> Stages:
-    if change.fields is not None:
-        return [{"$set": _where(condition, change.fields)}] if change.fields else []
-    kept: list[Expression] = [change.root, {"_id": "$_id"}, NOTES]
-    return [{"$replaceWith": {"$cond": [condition, {"$mergeObjects": kept}, "$$ROOT"]}}]
-
-
-def _where(condition: Expression, fields: Mapping[str, Expression]) -> dict[str, Any]:
+def _where(condition: Expression, fields: Mapping[str, Expression]) -> Fields:
     return {name: chosen(condition, value, f"${name}") for name, value in fields.items()}
 
 
@@ -197,10 +266,10 @@ def _saved(rule: ShownRule) -> Expression:
     return {name: f"${name}" for name in sorted(written)}
 
 
-def _undone(rule: ShownRule, failed: Expression) -> Stages:
-    """What a rule has done before one of its later changes turned out to be impossible."""
-    written = rule.writes
-    if written is None:
-        back = {"$mergeObjects": [f"${_BEFORE}", NOTES]}
-        return [{"$replaceWith": {"$cond": [failed, back, "$$ROOT"]}}]
-    return [{"$set": _where(failed, {name: f"${_BEFORE}.{name}" for name in sorted(written)})}]
+def _operators_in(expression: Expression) -> int:
+    """Return how many operators an expression has."""
+    if isinstance(expression, Mapping):
+        return sum(name.startswith("$") + _operators_in(one) for name, one in expression.items())
+    if isinstance(expression, (list, tuple)):
+        return sum(map(_operators_in, expression))
+    return 0
