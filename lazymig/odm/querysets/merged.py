@@ -156,7 +156,6 @@ class ShownCursor:
         self._settle = settle
         self._begun: Any = None
         self._closed = False
-        self.retrieved = 0
 
     def __iter__(self) -> Any:
         return self
@@ -166,9 +165,7 @@ class ShownCursor:
             raise StopIteration
         if self._begun is None:
             self._begun = self._begin(*self._part)
-        document = next(self._begun)
-        self.retrieved += 1
-        return document
+        return next(self._begun)
 
     next = __next__
 
@@ -196,7 +193,7 @@ class ShownCursor:
     def rewind(self) -> ShownCursor:
         """Begin anew."""
         self.close()
-        self._begun, self._closed, self.retrieved = None, False, 0
+        self._begun, self._closed = None, False
         return self
 
     def close(self) -> None:
@@ -213,22 +210,10 @@ class ShownCursor:
             self._options["maxTimeMS"] = max_time_ms
         return self
 
-    def explain(self) -> Any:
-        """MongoDB's plan for the aggregation."""
-        stages = self._read.front(self._settle).before(self._read.pipeline(*self._part))
-        collection = self._plain.collection
-        command = {"aggregate": collection.name, "pipeline": stages, "cursor": {}}
-        return collection.database.command({"explain": command})
-
     @property
     def alive(self) -> bool:
         """Return whether there may be more documents."""
         return not self._closed and (self._begun is None or bool(self._begun.alive))
-
-    @property
-    def cursor_id(self) -> int | None:
-        """The id of the cursor on the server; `None` before it is asked, 0 once all has come."""
-        return None if self._begun is None else int(self._begun.cursor_id)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._plain, name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lazymig.engines.access import all_of, is_mongomock
 from lazymig.engines.settling import Search
 from lazymig.engines.store import Store
-from lazymig.odm.querysets.rewrites import Rewrites
+from lazymig.odm.querysets.rewrites import Need, Rewrites
 from lazymig.odm.querysets.rewritten import RewrittenFilter
 from lazymig.odm.querysets.seeing import SeeThroughQuerySet
 from lazymig.odm.querysets.settling import sorted_paths
@@ -87,10 +87,14 @@ class OrderedQuerySet(SeeThroughQuerySet):
         with self._lazymig_with({"_lazymig_at_index": True}):
             return super().__getitem__(key)
 
-    def _lazymig_shown_cursor(self, rewrites: Rewrites, query: Mapping[str, Any]) -> Any:
+    def _lazymig_shown_cursor(
+        self, rewrites: Rewrites, query: Mapping[str, Any], ordering: Need
+    ) -> Any:
         rewritten = self._lazymig_filter(query, rewrites)
-        asked = self._lazymig_asked(rewrites, query, rewritten)
-        if not asked.rules or self._lazymig_unshowable(rewrites, asked) is not None:
+        if not (ordering.rules or rewritten.unseen):
+            return None
+        asked = self._lazymig_asked(rewrites, query, ordering)
+        if self._lazymig_unshowable(rewrites, asked) is not None:
             return None
         with self._lazymig_with({"_lazymig_still": True}):
             plain = self._lazymig_make_cursor()
@@ -118,7 +122,8 @@ class OrderedQuerySet(SeeThroughQuerySet):
         return self._cursor_obj
 
     def _lazymig_way_of(self, rewrites: Rewrites, query: Mapping[str, Any]) -> tuple[bool, str]:
-        asked = self._lazymig_asked(rewrites, query, self._lazymig_filter(query, rewrites))
+        ordering = self._lazymig_need_of_order(rewrites, query)
+        asked = self._lazymig_asked(rewrites, query, ordering)
         reason = self._lazymig_unshowable(rewrites, asked)
         if reason is not None:
             _, how = super()._lazymig_way_of(rewrites, query)
@@ -168,9 +173,10 @@ class OrderedQuerySet(SeeThroughQuerySet):
         return int(counted[0]["n"]) if counted else 0
 
     def _lazymig_asked(
-        self, rewrites: Rewrites, query: Mapping[str, Any], rewritten: RewrittenFilter
+        self, rewrites: Rewrites, query: Mapping[str, Any], ordering: Need
     ) -> _Asked:
-        rules = self._lazymig_need_of_order(rewrites, query).rules
+        rewritten = self._lazymig_filter(query, rewrites)
+        rules = ordering.rules
         if rewritten.unseen:
             rules |= rewrites.concerning([rewritten.asked or {}])
         order: Any = self._lazymig_ordered() if rules else None
@@ -284,7 +290,9 @@ class OrderedQuerySet(SeeThroughQuerySet):
 
 def _is_plain(projection: Mapping[str, Any] | None) -> bool:
     """Return whether a projection names fields, and nothing else."""
-    return all(type(value) in (bool, int) for value in (projection or {}).values())
+    return all(
+        type(value) in (bool, int) and "$" not in path for path, value in (projection or {}).items()
+    )
 
 
 def _is_certain(shown: Any) -> bool:

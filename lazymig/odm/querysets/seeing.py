@@ -12,7 +12,6 @@ from pymongo.errors import OperationFailure
 
 from lazymig.engines.access import all_of, is_mongomock
 from lazymig.odm.querysets.joining import NOTHING_PENDING
-from lazymig.odm.querysets.rewrites import Rewrites
 from lazymig.odm.querysets.rewritten import RewrittenFilter
 from lazymig.odm.querysets.settling import sorted_paths
 from lazymig.odm.querysets.showing import Read, ShowingQuerySet
@@ -129,10 +128,10 @@ class SeeThroughQuerySet(ShowingQuerySet):
         ):
             return super()._lazymig_make_cursor()
         query = super()._query
-        shown = self._lazymig_shown_cursor(rewrites, query)
+        needs = [self._lazymig_need_of_order(rewrites, query)]
+        shown = self._lazymig_shown_cursor(rewrites, query, needs[0])
         if shown is not None:
             return shown
-        needs = [self._lazymig_need_of_order(rewrites, query)]
         if self._where_clause:
             needs.append(self._lazymig_need_of_where(rewrites))
         self._lazymig_bring_up(query, rewrites, needs)
@@ -140,15 +139,6 @@ class SeeThroughQuerySet(ShowingQuerySet):
         self._lazymig_changes = changes
         with self._lazymig_with({"_lazymig_still": True, **changes}):
             return super()._lazymig_make_cursor()
-
-    def _lazymig_shown_cursor(self, _rewrites: Rewrites, _query: Mapping[str, Any]) -> Any:
-        """The cursor over documents that rules are shown to; None: what it meets is settled."""
-        return None
-
-    @property
-    def _lazymig_own_query(self) -> Any:
-        """MongoEngine's own filter, with the former classes."""
-        return super()._query
 
     def explain(self) -> Any:
         """Return MongoDB's plan for this queryset's filter as it is sent; nothing is written."""

@@ -139,7 +139,7 @@ class Rewriter:
     def parted(self, query: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         """Return a query, and one for all other documents, as indexes answer them."""
         others = written(simplified(negated(read(query))))
-        return self.simplify(query), self._indexable(others)
+        return self.simplify(query), indexable(others, by_class=self._by_class, types=self.types)
 
     def meets_targets(self, query: Mapping[str, Any]) -> bool:
         """Return whether a query asks for something that a target asks for, too, or may do so."""

@@ -279,3 +279,28 @@ def test_the_explanation_says_that_nothing_is_settled(mongoengine_db: Database[R
     assert "Shown, because it sorts by email." in said
     assert "Shown by: migration01__mail." in said
     assert list(mongoengine_db.post.find()) == OLD
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_a_short_order_examines_what_it_gives(
+    mongoengine_db: Database[Raw], direction: int
+) -> None:
+    """With rule indexes neither part passes over the documents of the other one."""
+    people = model(
+        handler(migration01__mail=RENAME),
+        email=StringField(),
+        meta={"collection": "post", "indexes": ["email"]},
+    )
+    people.ensure_indexes()
+    people.migration_handler(people).create_rule_indexes()
+    mongoengine_db.post.insert_many(
+        [{"_id": n, ("email" if n % 2 else "mail"): f"{n:03}"} for n in range(400)]
+    )
+    mongoengine_db.post.insert_many([{"_id": 1000}, {"_id": 1001}])
+
+    ordered = people.objects.order_by("email" if direction > 0 else "-email")[:3]
+    read = ordered._cursor._read
+    for query, order in ((read.old, read.stored_order), (read.others, read.order)):
+        found = mongoengine_db.post.find(query).sort(list(order)).limit(3)
+        assert found.explain()["executionStats"]["totalDocsExamined"] <= 4
+    assert _keys(ordered)[2] == (0 if direction > 0 else 397)
