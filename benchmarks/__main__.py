@@ -18,7 +18,7 @@ import mongoengine
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from benchmarks import bulk, importing, loading, pending, queries, runs
+from benchmarks import bulk, importing, loading, pending, queries, runs, shown
 from benchmarks.data import ALIAS
 from benchmarks.machine import Circumstances, circumstances
 from benchmarks.measure import Benchmark, Row, measured
@@ -54,6 +54,8 @@ BENCHMARKS: dict[str, Callable[[Database[Any], float], Benchmark]] = {
     "pending-sum": pending.summing,
     "pending-untouched": pending.untouched,
     "pending-growth": pending.growing,
+    "shown-order": shown.ordering,
+    "shown-group": shown.grouping,
 }
 
 # What users pay day by day: loads of new and of old documents, bulk runs, queries.

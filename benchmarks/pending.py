@@ -95,7 +95,12 @@ def model_of(collection: Collection[Raw], rules: type[DocumentMigration] | None 
         "enabled": BooleanField(),
         "visits": IntField(),
         "digest": StringField(),
-        "meta": {"collection": collection.name, "db_alias": ALIAS, "auto_create_index": False},
+        "meta": {
+            "collection": collection.name,
+            "db_alias": ALIAS,
+            "indexes": ["email", "city", "visits"],
+            "auto_create_index": False,
+        },
     }
     if rules is not None:
         body["migration_handler"] = rules

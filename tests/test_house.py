@@ -149,6 +149,8 @@ DICTATED = {
     "_save_create(force_insert)": MONGOENGINE,
     "count(with_limit_and_skip)": MONGOENGINE,
     "delete(_from_doc_delete)": MONGOENGINE,
+    "item_frequencies(map_reduce)": MONGOENGINE,
+    "item_frequencies(normalize)": MONGOENGINE,
     "main(standalone_mode)": CLICK,
     "modify(full_response)": MONGOENGINE,
     "modify(new)": MONGOENGINE,

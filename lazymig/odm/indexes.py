@@ -13,7 +13,14 @@ from lazymig.odm.plans import owner_of, plan_for, root_of
 from lazymig.odm.schema import document_subclasses
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
-from lazymig.rules.rule_indexes import IndexSpec, Needed, index_name, indexes_for, is_rule_index
+from lazymig.rules.rule_indexes import (
+    IndexSpec,
+    Needed,
+    index_name,
+    index_of_nothing,
+    indexes_for,
+    is_rule_index,
+)
 
 __all__ = [
     "NeededIndexes",
@@ -98,16 +105,32 @@ def _needed_by(rule: BoundRule, plan: Plan, plans: list[Plan]) -> NeededIndexes:
         if _method_of(each, rule.name) is method and issubclass(plan.doc_class, each.doc_class)
     )
     owner = next(sharing, plan)
-    sources: set[str] = set()
+    renamed: Mapping[str, str] = {}
     if isinstance(rule.update, Mapping):
-        sources.update(rule.update.get("$rename", ()))
-    needed = indexes_for(rule.target, owner.widest_filter_of(rule), sources)
+        renamed = rule.update.get("$rename", {})
+    classes = owner.widest_filter_of(rule)
+    needed = indexes_for(rule.target, classes, renamed)
+    found = list(needed.specs)
+    if not classes:
+        sorted_by = _first_keys(plan.doc_class)
+        named_apart = (
+            index_of_nothing(rule.target, source, path)
+            for source, path in renamed.items()
+            if path in sorted_by
+        )
+        found += [spec for spec in named_apart if spec is not None]
     # Another class of the collection may have another rule of this name.
     first = named[0] if named else owner
     is_other = _method_of(first, rule.name) is not method
     name = f"{rule.name}_{owner.model_name}" if is_other else rule.name
-    specs = {index_name(name, number): spec for number, spec in enumerate(needed.specs, start=1)}
+    specs = {index_name(name, number): spec for number, spec in enumerate(found, start=1)}
     return NeededIndexes(rule, needed, specs)
+
+
+def _first_keys(model: Any) -> set[str]:
+    """The paths by which the indexes that a model declares are sorted first."""
+    specs = model._meta.get("index_specs") or ()
+    return {keys[0][0] for spec in specs if (keys := spec.get("fields"))}
 
 
 def _plans_of_collection(plan: Plan) -> Iterator[Plan]:

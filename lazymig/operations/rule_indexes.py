@@ -98,6 +98,7 @@ def _rows(
         yield RuleIndex(rule, None, (), None, False, None, reason)
     for name, spec in each.specs.items():
         there = _name_of(spec, name, stored)
+        reason = spec.reason or each.needed.reason
         if there is None:
             other = name in stored
             why = "an index of this name is there, for another target; drop it first"

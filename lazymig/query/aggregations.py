@@ -10,7 +10,14 @@ from lazymig.query.expressions import expression_paths
 from lazymig.query.matching import query_paths
 from lazymig.raw.paths import root
 
-__all__ = ["Reach", "aggregated_paths", "leading_match", "reaches"]
+__all__ = [
+    "Reach",
+    "aggregated_paths",
+    "first_alone",
+    "gathers",
+    "leading_match",
+    "reaches",
+]
 
 # After one of these stages nothing is left of a document but what the stage names.
 _SHAPING: Final = frozenset({"$bucket", "$bucketAuto", "$count", "$group", "$sortByCount"})
@@ -26,6 +33,16 @@ _JOINING: Final[Mapping[str, tuple[str, ...]]] = {
     "$lookup": ("localField", "let"),
     "$unionWith": (),
 }
+
+# These have read every document that enters them before one leaves them.
+_GATHERING: Final = _SHAPING | {"$facet"}
+
+# In front of these no other stage may stand.
+_FIRST: Final = frozenset(
+    {"$changeStream", "$collStats", "$currentOp", "$documents", "$geoNear", "$indexStats"}
+    | {"$listLocalSessions", "$listSessions", "$listSampledQueries", "$planCacheStats"}
+    | {"$search", "$searchMeta", "$vectorSearch"}
+)
 
 # These write whole documents.
 _WRITING: Final = frozenset({"$merge", "$out"})
@@ -61,6 +78,29 @@ def leading_match(pipeline: Sequence[Any]) -> Mapping[str, Any] | None:
     query = first.get("$match") if isinstance(first, Mapping) and len(first) == 1 else None
     # MongoDB takes `$text` in a first stage alone, and in few places of it.
     return query if isinstance(query, Mapping) and "$text" not in query else None
+
+
+def gathers(pipeline: Sequence[Any]) -> bool:
+    """Return whether a pipeline has read everything before it gives, or writes, anything."""
+    return any(
+        isinstance(stage, Mapping) and not _GATHERING.isdisjoint(stage) for stage in pipeline
+    )
+
+
+def first_alone(pipeline: Sequence[Any]) -> str | None:
+    """Return the name of the stage in front of which no other may stand; `None` without one."""
+    first = pipeline[0] if pipeline else None
+    if not isinstance(first, Mapping):
+        return None
+    if _asks_text(first.get("$match")):
+        return "$text"
+    return next((str(name) for name in first if name in _FIRST), None)
+
+
+def _asks_text(query: Any) -> bool:
+    if isinstance(query, Mapping):
+        return "$text" in query or any(map(_asks_text, query.values()))
+    return isinstance(query, (list, tuple)) and any(map(_asks_text, query))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,14 @@ from lazymig.query.indexable import indexable
 from lazymig.query.operators import is_expression, parse
 from lazymig.query.tree import Compare, Node, Not, Or, Path, conjuncts
 
-__all__ = ["IndexSpec", "Needed", "index_name", "indexes_for", "is_rule_index"]
+__all__ = [
+    "IndexSpec",
+    "Needed",
+    "index_name",
+    "index_of_nothing",
+    "indexes_for",
+    "is_rule_index",
+]
 
 _PREFIX: Final = "lazymig_"
 _NAME: Final = re.compile(r"lazymig_(all)?migration\d")
@@ -35,10 +42,14 @@ _BEGINS_WITH: Final = re.compile(r"\^[A-Za-z0-9 _@:/-]+")
 
 @dataclass(frozen=True, slots=True)
 class IndexSpec:
-    """An index: its keys, all ascending, and the filter of what it holds; `None`: everything."""
+    """An index: its keys, all ascending, and the filter of what it holds; `None`: everything.
+
+    `reason` says why it is there if it is not for what is old.
+    """
 
     keys: tuple[str, ...]
     filter: Mapping[str, Any] | None
+    reason: str | None = None
 
     @property
     def pattern(self) -> list[tuple[str, int]]:
@@ -93,6 +104,21 @@ def indexes_for(
         tuple(IndexSpec((*spec.keys, _CLASS), spec.filter) for spec in needed.specs),
         needed.reason,
     )
+
+
+def index_of_nothing(target: Mapping[str, Any] | None, source: str, path: str) -> IndexSpec | None:
+    """Return the index of the documents of today's shape that have nothing at a renamed path.
+
+    In an index on that path they stand among the old ones, which have nothing there either. An
+    ascending order begins with them, and passes over no old document where it has this index.
+
+    :param target: that of the rule which renames `source` to `path`.
+    :return: None where no filter says which documents are not old.
+    """
+    if target != {source: {"$exists": True}} or "." in source:
+        return None
+    reason = f"it holds what comes first by '{path}' and is not old, for orders"
+    return IndexSpec((path,), {source: None, path: None}, reason)
 
 
 @dataclass(frozen=True, slots=True)

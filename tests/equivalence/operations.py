@@ -357,6 +357,10 @@ RETURNING = frozenset(
     | {"save of a partial document on condition", "update of a partial document"}
     | {"save of a made document"}
 )
+# They hand out no documents, so they bring none up to date.
+WRITING_NOTHING = frozenset(
+    {"aggregate", "average", "count", "count of a part", "distinct"} | {"item_frequencies", "sum"}
+)
 # MongoDB may refuse a document after it has updated others.
 UPDATING_MANY = frozenset({"update", "update with a result", "positional update"})
 

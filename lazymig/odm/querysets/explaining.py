@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pymongo.collection import Collection
@@ -14,7 +14,28 @@ from lazymig.odm.querysets.rewrites import Rewrites
 from lazymig.redaction import excerpt
 from lazymig.rules.remedies import said_of_python, what_settles
 
-__all__ = ["explained_plans", "explained_rules"]
+__all__ = ["explained_plans", "explained_reads", "explained_rules"]
+
+
+def explained_reads(rewrites: Rewrites, rules: Sequence[int]) -> Iterator[str]:
+    """Say how aggregations, and what is one, read the paths that rules write.
+
+    :param rules: the indexes of the rules that are concerned.
+    """
+    yield (
+        "aggregate(), average(), distinct(), item_frequencies() and sum() of what a rule writes "
+        "are shown old documents as they will be; map_reduce(), exec_js() and where() settle."
+    )
+    yield from _left_to_settle(rewrites, rules)
+
+
+def _left_to_settle(rewrites: Rewrites, rules: Iterable[int]) -> Iterator[str]:
+    """Say which of these rules have documents that cannot be shown."""
+    shown = rewrites.shown(rules)
+    for reason in dict.fromkeys(map(str, shown.reasons.values())):
+        yield f"  Documents are settled where they come to the turn of a rule: {reason}."
+    if shown.inexact and not shown.reasons:
+        yield "  Documents are settled for which it is not known what MongoDB makes of them."
 
 
 def explained_rules(

@@ -24,7 +24,7 @@ from lazymig.odm.loading import (
 from lazymig.odm.marks import marking
 from lazymig.odm.plans import family_of, root_of
 from lazymig.odm.querysets.batches import Batches
-from lazymig.odm.querysets.seeing import SeeThroughQuerySet
+from lazymig.odm.querysets.ordered import OrderedQuerySet
 from lazymig.odm.querysets.steady import StepByStep, may_walk_an_index, requery_of
 from lazymig.odm.sealed import family_in
 from lazymig.rules.plan import Family
@@ -32,7 +32,7 @@ from lazymig.rules.plan import Family
 __all__ = ["IteratingQuerySet"]
 
 
-class IteratingQuerySet(SeeThroughQuerySet):
+class IteratingQuerySet(OrderedQuerySet):
     """Hands out the documents of its cursor from `Batches`, and knows how they are loaded."""
 
     _lazymig_of_cursor = (
@@ -85,7 +85,10 @@ class IteratingQuerySet(SeeThroughQuerySet):
     def _lazymig_batches_of(self, cursor: Any) -> Batches:
         held = self._lazymig_batches
         if held is None or held.cursor is not cursor:
-            exposed = may_walk_an_index(self, self._lazymig_order())
+            # What is sorted, or put together, as a whole is read before any of it is handed out.
+            exposed = not hasattr(cursor, "is_merged") and may_walk_an_index(
+                self, self._lazymig_order()
+            )
             held = Batches(cursor, SteadyReader(cursor, self._collection, exposed=exposed))
             self._lazymig_batches = held
         return held

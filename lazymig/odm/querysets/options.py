@@ -8,7 +8,7 @@ from typing import Any
 from lazymig.engines.access import Positional
 from lazymig.engines.reading.labelled import labelled
 from lazymig.odm.querysets.hints import hinted_index, hinted_paths
-from lazymig.odm.querysets.rewrites import Need
+from lazymig.odm.querysets.rewrites import Need, Rewrites
 from lazymig.odm.querysets.settling import SettlingQuerySet
 from lazymig.query.positional import is_positional_projection
 
@@ -60,3 +60,21 @@ class OptionsQuerySet(SettlingQuerySet):
     def _lazymig_own_collection(self) -> Any:
         """The collection for lazymig's own commands, which carry the options of the queryset."""
         return labelled(self._collection, self._comment, self._max_time_ms)
+
+    def _lazymig_shown_cursor(
+        self, _rewrites: Rewrites, _query: Mapping[str, Any], _ordering: Need
+    ) -> Any:
+        """The cursor over documents that rules are shown to; None: what it meets is settled.
+
+        :param _ordering: what the order needs.
+        """
+        return None
+
+    def _lazymig_way_of(self, _rewrites: Rewrites, _query: Mapping[str, Any]) -> tuple[bool, str]:
+        """Whether rules are shown to documents that the queryset meets, and how it is answered."""
+        return False, "Old documents are settled, that is, migrated before the query is sent."
+
+    @property
+    def _lazymig_own_query(self) -> Any:
+        """MongoEngine's own filter, with the former classes."""
+        return super()._query

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lazymig.engines.access import all_of, is_mongomock
 from lazymig.engines.settling import Found, Refusal, Search, find_old, rules_matching, settle
@@ -16,7 +16,6 @@ from lazymig.odm.unwritten import writes_nothing
 from lazymig.query.clauses import size_of
 from lazymig.query.indexable import indexable
 from lazymig.query.joining import any_of
-from lazymig.redaction import shape_of
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.dependencies import Footprint, Paths, footprint_of, meet, with_dependencies
 from lazymig.rules.plan import Family, Plan
@@ -24,14 +23,15 @@ from lazymig.rules.rewrite.rewriter import Rewriter
 from lazymig.rules.rewrite.rewriting import LARGEST_EXPRESSIONS, CannotRewrite, Step
 from lazymig.rules.rewrite.steps import asks_expressions, opaque_step, steps_of
 
+if TYPE_CHECKING:
+    from lazymig.odm.querysets.shown import Shown
+
 __all__ = [
     "Need",
     "Rewrites",
-    "RewrittenFilter",
     "bring_up",
     "rewrites_in",
     "rewrites_of",
-    "rewritten_filter",
 ]
 
 logger = logging.getLogger(__name__)
@@ -61,6 +61,10 @@ class Rewrites:
     _writing: dict[tuple[str, ...] | None, frozenset[int]] = field(default_factory=dict, repr=False)
     _needed: dict[Hashable, tuple[int, ...]] = field(default_factory=dict, repr=False)
     _others: dict[Hashable, Rewriter] = field(default_factory=dict, repr=False)
+    _shown: dict[frozenset[int], Shown] = field(default_factory=dict, repr=False)
+    _parts: dict[frozenset[int], tuple[Mapping[str, Any], Mapping[str, Any]]] = field(
+        default_factory=dict, repr=False
+    )
 
     def writing(self, paths: Paths) -> frozenset[int]:
         """The rules that may write one of these paths, or a path above or below it."""
@@ -102,6 +106,59 @@ class Rewrites:
             _make_room(self._needed)
             self._needed[key] = tuple(with_dependencies(self.footprints, rules, restarted))
         return self._needed[key]
+
+    def logs_first(self, shape: tuple[str, ...]) -> bool:
+        """Return whether a filter of this shape is the first one that is logged."""
+        if shape in self.logged:
+            return False
+        _make_room(self.logged)
+        self.logged.add(shape)
+        return True
+
+    def shown(self, rules: Iterable[int]) -> Shown:
+        """These rules, and those on which they depend, as a read shows them."""
+        key = frozenset(rules)
+        if key not in self._shown:
+            # Only a read that meets a rule pays for the import.
+            from lazymig.odm.querysets.shown import shown_rules  # noqa: PLC0415
+
+            _make_room(self._shown)
+            # A rule is shown by all of its halves.
+            parts = {self.footprints[index].part_of for index in key}
+            whole = frozenset(n for n, one in enumerate(self.footprints) if one.part_of in parts)
+            halves: dict[tuple[int, int], list[int]] = {}
+            for index in self.with_dependencies(whole):
+                plan, rule = self.rules[index]
+                halves.setdefault((id(plan), id(rule)), []).append(index)
+            self._shown[key] = shown_rules(
+                [
+                    (self.rules[indexes[0]][1], [self.rewriter.steps[n] for n in indexes], indexes)
+                    for indexes in halves.values()
+                ]
+            )
+        return self._shown[key]
+
+    def parted(
+        self, rules: frozenset[int], query: Mapping[str, Any]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """The documents of a query that rules change, and all others of it, as two queries.
+
+        :param rules: the indexes of the rules; with them come those on which they depend.
+        :param query: for stored documents.
+        """
+        if rules not in self._parts:
+            _make_room(self._parts)
+            found = {id(rule): plan.query_of(rule) for plan, rule in self._with_plans(rules)}
+            self._parts[rules] = self.rewriter.parted(any_of(list(found.values())))
+        old, others = self._parts[rules]
+        if not self.rewriter.meets_targets(query):
+            return all_of(query, old), all_of(query, others)
+        # Perhaps it was rewritten through these rules: of its branches each part needs one.
+        simplify = self.rewriter.simplify
+        return simplify(all_of(query, old)), simplify(all_of(query, others))
+
+    def _with_plans(self, rules: frozenset[int]) -> list[tuple[Plan, BoundRule]]:
+        return [self.rules[index] for index in self.with_dependencies(rules)]
 
     def names(self, rules: Iterable[int]) -> tuple[str, ...]:
         """The names of rules, each once."""
@@ -169,25 +226,6 @@ class Rewrites:
                     # Longer to ask for them than to look at what the targets find.
                     return None
         return indexable(any_of(found), types=self.rewriter.types)
-
-
-@dataclass(frozen=True, slots=True)
-class RewrittenFilter:
-    """A filter for stored documents.
-
-    :param query: what is sent to MongoDB.
-    :param within: the part of it that sees through the rules by itself.
-    :param unseen: why the other conditions cannot be asked of stored documents before some of
-        those that `within` finds have been settled.
-    :param opaque: the rules that have to be applied to them.
-    :param old: finds them; None: the targets of these rules and of those they depend on.
-    """
-
-    query: Mapping[str, Any]
-    within: Mapping[str, Any]
-    unseen: tuple[CannotRewrite, ...] = ()
-    opaque: frozenset[int] = frozenset()
-    old: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,83 +317,6 @@ def _classes_in(target: Any) -> Iterator[str]:
     elif isinstance(condition, Mapping):
         names = condition.get("$in", [condition.get("$eq")])
         yield from (name for name in names if isinstance(name, str))
-
-
-def rewritten_filter(
-    model: Any, query: Mapping[str, Any], rewrites: Rewrites, *, collation: bool
-) -> RewrittenFilter:
-    """A filter over today's shapes, as a filter over stored shapes.
-
-    :param query: MongoEngine's own filter; the same object comes back where no rule concerns it.
-    :param collation: whether MongoDB compares strings otherwise than by their characters, so that
-        no constant of a rule can be judged here.
-    """
-    if collation and rewrites.rewriter.is_concerned(query):
-        return _partly_rewritten(query, rewrites, collation=collation)
-    try:
-        seen = rewrites.rewriter.rewrite(query)
-    except CannotRewrite:
-        return _partly_rewritten(query, rewrites, collation=collation)
-    if seen is not query:
-        _log(model, query, seen, rewrites)
-    return RewrittenFilter(seen, seen)
-
-
-def _partly_rewritten(
-    query: Mapping[str, Any], rewrites: Rewrites, *, collation: bool
-) -> RewrittenFilter:
-    """The conjuncts that can be rewritten find the documents to settle.
-
-    The others come as they are after the rules through which they cannot be rewritten.
-    """
-    within: list[Mapping[str, Any]] = []
-    others: list[Mapping[str, Any]] = []
-    unseen: list[CannotRewrite] = []
-    opaque: set[int] = set()
-    for part in _conjuncts(query):
-        if collation and rewrites.rewriter.is_concerned(part):
-            name = rewrites.rewriter.steps[-1].name
-            unseen.append(CannotRewrite(name, next(iter(part)), "is collated"))
-            others.append(part)
-            opaque |= rewrites.concerning([part])
-            continue
-        left_out: set[int] = set()
-        seen, reasons = rewrites.seen_through(part, left_out)
-        (others if reasons else within).append(seen)
-        unseen += reasons[:1]
-        opaque |= left_out
-    old = None if collation else rewrites.concerned_by(opaque)
-    # Each part was rewritten alone: a branch of one may be excluded by another.
-    sent = all_of(*within, *others)
-    return RewrittenFilter(
-        # MongoDB has a text score only where it is asked for a text, be it in vain.
-        sent if any("$text" in part for part in others) else rewrites.rewriter.simplify(sent),
-        rewrites.rewriter.simplify(all_of(*within)),
-        tuple(unseen),
-        frozenset(opaque),
-        old,
-    )
-
-
-def _conjuncts(query: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    for key, value in query.items():
-        if key == "$and":
-            for part in value:
-                yield from _conjuncts(part)
-        else:
-            yield {key: value}
-
-
-def _log(model: Any, query: Any, seen: Any, rewrites: Rewrites) -> None:
-    if not logger.isEnabledFor(logging.DEBUG):
-        return
-    shape = tuple(sorted(query))
-    if shape in rewrites.logged:
-        return
-    _make_room(rewrites.logged)
-    rewrites.logged.add(shape)
-    asked, sent = shape_of(query), shape_of(seen)
-    logger.debug("%s: %r is asked as %r", model.__name__, asked, sent)
 
 
 def bring_up(

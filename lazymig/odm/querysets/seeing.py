@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from mongoengine import signals
 from mongoengine.errors import InvalidQueryError, LookUpError, OperationError
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.access import all_of
+from lazymig.engines.access import all_of, is_mongomock
 from lazymig.odm.querysets.joining import NOTHING_PENDING
-from lazymig.odm.querysets.options import OptionsQuerySet
-from lazymig.odm.querysets.rewrites import RewrittenFilter
+from lazymig.odm.querysets.rewritten import RewrittenFilter
 from lazymig.odm.querysets.settling import sorted_paths
-from lazymig.query.aggregations import aggregated_paths, leading_match
+from lazymig.odm.querysets.showing import Read, ShowingQuerySet
+from lazymig.query.aggregations import aggregated_paths, first_alone, gathers, leading_match
 from lazymig.query.indexable import branched
 from lazymig.query.positional import is_positional_update
 
@@ -31,8 +31,8 @@ def update_refusals() -> Iterator[None]:
         raise OperationError(f"Update failed ({exc})") from exc
 
 
-class SeeThroughQuerySet(OptionsQuerySet):
-    """Answers as if every document were migrated: by a rewritten filter, or after settling."""
+class SeeThroughQuerySet(ShowingQuerySet):
+    """Answers as if all were migrated: by a rewritten filter, by showing, or after settling."""
 
     # The cursor is only asked for its collection.
     _lazymig_counting = False
@@ -40,13 +40,14 @@ class SeeThroughQuerySet(OptionsQuerySet):
     def explain_migration(self) -> str:
         """Say in plain words what happens when this queryset is iterated while rules are pending.
 
-        Nothing is written: how the filter is sent, by which plan of MongoDB's, what is settled
-        first, by which rules, and why; and how many documents are still old by the rules that
-        concern it, which are counted.
+        Nothing is written: how the filter is sent, by which plan of MongoDB's, what is shown or
+        settled first, through which rules, and why; what becomes of an aggregation; and how many
+        documents are still old by the rules that concern it, which are counted.
         """
         # Only this call pays for the import.
         from lazymig.odm.querysets.explaining import (  # noqa: PLC0415
             explained_plans,
+            explained_reads,
             explained_rules,
         )
 
@@ -76,16 +77,23 @@ class SeeThroughQuerySet(OptionsQuerySet):
                 reasons.append(f"it {verb} {what}")
         concerned = rewrites.concerning([query])
         if needs:
-            lines.append("Old documents are settled, that is, migrated before the query is sent.")
-            lines.extend(f"Settled first, because {reason}." for reason in reasons)
+            is_shown, how = self._lazymig_way_of(rewrites, query)
+            verb = "Shown" if is_shown else "Settled first"
+            lines.append(how)
+            lines.extend(f"{verb}, because {reason}." for reason in reasons)
             wanted = rewrites.with_dependencies(frozenset().union(*(need.rules for need in needs)))
-            lines.append(f"Settled by: {', '.join(rewrites.names(wanted))}.")
+            verb = verb.removesuffix(" first")
+            lines.append(f"{verb} by: {', '.join(rewrites.names(wanted))}.")
             concerned = concerned.union(wanted)
+        if not is_mongomock(collection):
+            lines.extend(explained_reads(rewrites, sorted(concerned)))
         lines.extend(explained_rules(collection, rewrites, sorted(concerned)))
         return "\n".join(lines)
 
     @property
     def _query(self) -> Any:
+        if self._lazymig_given is not None:
+            return self._lazymig_given
         query = super()._query
         rewrites = self._lazymig_rewrites()
         if rewrites is None or self._lazymig_settled or self._lazymig_unasked:
@@ -121,6 +129,9 @@ class SeeThroughQuerySet(OptionsQuerySet):
             return super()._lazymig_make_cursor()
         query = super()._query
         needs = [self._lazymig_need_of_order(rewrites, query)]
+        shown = self._lazymig_shown_cursor(rewrites, query, needs[0])
+        if shown is not None:
+            return shown
         if self._where_clause:
             needs.append(self._lazymig_need_of_where(rewrites))
         self._lazymig_bring_up(query, rewrites, needs)
@@ -152,52 +163,96 @@ class SeeThroughQuerySet(OptionsQuerySet):
 
     def sum(self, field: str) -> Any:
         """Sum the values of a field."""
-        return self._lazymig_over("sum", field, collation=None, of_model=True)
+        return self._lazymig_over("sum", field, of_model=True, collation=None)
 
     def average(self, field: str) -> Any:
         """Average the values of a field."""
-        return self._lazymig_over("average", field, collation=None, of_model=True)
+        return self._lazymig_over("average", field, of_model=True, collation=None)
 
-    def _lazymig_over(self, method: str, field: str, **options: Any) -> Any:
-        """Call MongoEngine's method for the values of one field, once these are settled."""
+    def item_frequencies(self, field: str, normalize: bool = False, map_reduce: bool = True) -> Any:
+        """Count how often each value of a field, or element of its lists, is there."""
+        if not map_reduce:
+            return super().item_frequencies(field, normalize, map_reduce)
+        return self._lazymig_over(
+            "item_frequencies", field, normalize, of_model=True, collation=None
+        )
+
+    def _lazymig_over(
+        self,
+        method: str,
+        field: str,
+        *arguments: Any,
+        where: bool = False,
+        of_model: bool = False,
+        **options: Any,
+    ) -> Any:
+        """Call MongoEngine's method for the values of one field, as they will be.
+
+        :param options: what it obeys in place of the queryset's own options.
+        """
         dotted = field.replace("__", ".")
-        try:
-            paths = self._fields_to_dbfields([dotted])
-        except LookUpError:
-            paths = [dotted]
-        queryset = self._lazymig_for_read(f"{method}({field!r})", paths, **options)
-        return getattr(super(SeeThroughQuerySet, queryset), method)(field)
+        # To unwind a list, MongoEngine names it by its field.
+        paths = {dotted}
+        with suppress(LookUpError):
+            paths.update(self._fields_to_dbfields([dotted]))
+        read = Read(f"{method}({field!r})", frozenset(paths), where=where, of_model=of_model)
+
+        def run(queryset: Any) -> Any:
+            # All has been done by now, for what MongoEngine does in its turn by map_reduce() too.
+            with queryset._lazymig_with({"_lazymig_still": True}):
+                return getattr(super(), method)(field, *arguments)
+
+        return self._lazymig_reading(read, run, **options)
 
     def aggregate(self, pipeline: Any, *suppl_pipeline: Any, **kwargs: Any) -> Any:
         """Run an aggregation over the documents that match."""
         if not isinstance(pipeline, Mapping):
             pipeline = list(pipeline)
         stages = [pipeline] if isinstance(pipeline, Mapping) else pipeline
-        paths = aggregated_paths([*stages, *suppl_pipeline])
-        if paths is not None:
-            paths = paths.union(sorted_paths(self._ordering))
-        changes = self._lazymig_for_hint(kwargs.get("hint"))
-        if "_hint" in changes:
-            del kwargs["hint"]
+        stages = [*stages, *suppl_pipeline]
         # What a limit lets in depends on documents that are not matched, too.
         cut = self._skip is not None or self._limit is not None
-        queryset = self._lazymig_for_read(
+        matched = None if cut else leading_match(stages)
+        paths = aggregated_paths(stages if matched is None else stages[1:])
+        if paths is not None:
+            paths = paths.union(sorted_paths(self._ordering))
+        read = Read(
             "aggregate()",
             paths,
-            matched=None if cut else leading_match([*stages, *suppl_pipeline]),
-            # MongoEngine hands on what is given here, and nothing that the queryset holds.
-            collation=kwargs.get("collation"),
-            max_time_ms=kwargs.get("maxTimeMS"),
-            comment=kwargs.get("comment"),
+            matched=matched,
+            at_once=gathers(stages),
+            first=first_alone(stages),
+            looks="session" not in kwargs,
         )
-        with queryset._lazymig_with(changes):
-            return super(SeeThroughQuerySet, queryset).aggregate(
-                pipeline, *suppl_pipeline, **kwargs
-            )
+        options = {
+            # MongoEngine hands on what is given here, and nothing that the queryset holds.
+            "collation": kwargs.get("collation"),
+            "max_time_ms": kwargs.get("maxTimeMS"),
+            "comment": kwargs.get("comment"),
+        }
+
+        def run(queryset: Any) -> Any:
+            if matched is None or queryset._lazymig_given is None:
+                return super().aggregate(pipeline, *suppl_pipeline, **kwargs)
+            return super().aggregate(stages[1:], **kwargs)
+
+        changes = self._lazymig_for_hint(kwargs.get("hint"))
+        if "_lazymig_settled" in changes:
+            queryset = self._lazymig_settled_for(read, options)
+            with queryset._lazymig_with(changes):
+                return run(queryset)
+        if "_hint" in changes:
+            del kwargs["hint"]
+        with self._lazymig_with(changes):
+            return self._lazymig_reading(read, run, **options)
 
     def map_reduce(self, *args: Any, **kwargs: Any) -> Any:
         """Run a map-reduce over the documents that match."""
-        queryset = self._lazymig_for_read("map_reduce()", None, collation=None, of_model=True)
+        if self._lazymig_shown:
+            return self._lazymig_frequencies(*args)
+        queryset = self
+        if not self._lazymig_still:
+            queryset = self._lazymig_for_read("map_reduce()", None, collation=None, of_model=True)
         return super(SeeThroughQuerySet, _beside_an_or(queryset)).map_reduce(*args, **kwargs)
 
     def exec_js(self, code: Any, *fields: Any, **options: Any) -> Any:
@@ -297,4 +352,7 @@ def _beside_an_or(queryset: Any) -> Any:
         return queryset  # MongoEngine raises it in its turn
     if not alone:
         return queryset
-    return queryset.filter(__raw__={"_id": {"$exists": True}})
+    beside = queryset.filter(__raw__={"_id": {"$exists": True}})
+    if queryset._lazymig_given is not None:
+        beside._lazymig_given = all_of(queryset._lazymig_given, {"_id": {"$exists": True}})
+    return beside

@@ -23,11 +23,10 @@ from lazymig.odm.querysets.former import FormerClassesQuerySet
 from lazymig.odm.querysets.rewrites import (
     Need,
     Rewrites,
-    RewrittenFilter,
     bring_up,
     rewrites_in,
-    rewritten_filter,
 )
+from lazymig.odm.querysets.rewritten import RewrittenFilter, rewritten_filter
 from lazymig.odm.schema import field_path
 from lazymig.rules.dependencies import Paths
 from lazymig.updates.update import read_paths, written_paths

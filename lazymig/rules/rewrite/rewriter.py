@@ -10,6 +10,8 @@ from uuid import UUID
 
 from bson import ObjectId, Regex
 
+from lazymig.query.clauses import negated, read, written
+from lazymig.query.context import simplified
 from lazymig.query.indexable import indexable, worded_paths
 from lazymig.query.matching import copied, query_paths
 from lazymig.query.operators import LOGICAL, is_reference
@@ -133,6 +135,15 @@ class Rewriter:
 
     def _indexable(self, query: Mapping[str, Any]) -> Mapping[str, Any]:
         return indexable(query, self._worded, by_class=self._by_class, types=self.types)
+
+    def parted(self, query: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """Return a query, and one for all other documents, as indexes answer them."""
+        others = written(simplified(negated(read(query))))
+        return self.simplify(query), indexable(others, by_class=self._by_class, types=self.types)
+
+    def meets_targets(self, query: Mapping[str, Any]) -> bool:
+        """Return whether a query asks for something that a target asks for, too, or may do so."""
+        return any(map(self._meets_a_target, query))
 
     def _meets_a_target(self, name: str) -> bool:
         """Return whether a condition may rule out what a target asks for, such as another class."""

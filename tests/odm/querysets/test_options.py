@@ -146,12 +146,21 @@ def bring_up(collection, rules=(RENAME, ADD_ENABLED)):
         collection.update_many(target, update)
 
 
+GIVES_STORED = {"$replaceWith": {"$ifNull": ["$__lazymig_stored", "$$ROOT"]}}
+
+
 def sent(commands, keys):
     """How often each of these options was sent with which command."""
     counted = Counter()
     for name, command in commands:
         inner = command[name] if name == "explain" else command
-        counted.update((name, key, str(inner[key])) for key in keys if key in inner)
+        # Distinct values of what is shown.
+        is_distinct = name == "aggregate" and {"$sort": {"_id": 1}} in inner["pipeline"]
+        sent_as = "distinct" if is_distinct else name
+        if name == "aggregate" and GIVES_STORED in inner["pipeline"]:
+            # In an order, or by a filter, over what is shown.
+            sent_as = "find"
+        counted.update((sent_as, key, str(inner[key])) for key in keys if key in inner)
     return counted
 
 

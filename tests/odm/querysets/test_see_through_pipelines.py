@@ -159,10 +159,10 @@ def test_nothing_in_the_remainder_is_one_find(monitored_db, command_log):
     assert monitored_db["post"].count_documents({"age": {"$type": "string"}}) >= 49
 
 
-def test_the_remainder_alone_is_settled(monitored_db):
-    """Documents in which a stage writes through an array are settled, and no others."""
+def test_the_remainder_is_shown(mongoengine_db):
+    """Documents in which a stage writes through an array are found, and none is settled."""
     old = [{"_id": 1, "place": {"t": "x"}}, {"_id": 2, "place": [{"t": "y"}, {"t": "x"}]}]
-    monitored_db["post"].insert_many(old)
+    mongoengine_db["post"].insert_many(old)
     moved = rule(
         {"place.t": {"$exists": True}},
         [{"$set": {"place.city": "$place.t"}}, {"$unset": "place.t"}],
@@ -170,8 +170,7 @@ def test_the_remainder_alone_is_settled(monitored_db):
     post = people(migration01__moved=moved)
 
     assert post.objects(__raw__={"place.city": "x"}).count() == 2
-    assert monitored_db["post"].find_one({"_id": 1}) == old[0]
-    assert "'t'" not in str(monitored_db["post"].find_one({"_id": 2}))
+    assert list(mongoengine_db["post"].find()) == old
 
 
 def test_what_comes_to_the_remainder_by_an_earlier_rule_is_settled(monitored_db):

@@ -280,7 +280,7 @@ def test_another_database_or_collection_is_settled(
 def test_what_looks_for_old_documents_is_one_find(
     monitored_db: Database[Raw], command_log: CommandLog
 ) -> None:
-    """It asks for `_id`s alone, for one more than the limit, and says what the user has said."""
+    """It asks for the `_id` of one document, and says what the user has said."""
     post = _people()
     queryset = post.objects(name="x").order_by("enabled")
     queryset._comment, queryset._max_time_ms = "mine", 5000
@@ -289,7 +289,7 @@ def test_what_looks_for_old_documents_is_one_find(
     assert command_log.names == ["find", "find"]
     (_, first), (_, second) = command_log.commands
     assert first["projection"] == {"_id": 1}
-    assert first["limit"] == 10_001
+    assert first["limit"] == 1
     assert (first["comment"], first["maxTimeMS"]) == ("mine", 5000)
     assert first["filter"] == {"name": "x", "enabled": {"$exists": False, "$eq": None}}
     assert second["sort"] == {"enabled": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -62,6 +63,10 @@ HALF_WAY: dict[str, tuple[Callable[[Any], Any], Any]] = {
 }
 
 
+# Nothing is written for these.
+SHOWN = ("distinct", "sum", "average", "aggregate", "item_frequencies")
+
+
 @pytest.mark.parametrize("operation", HALF_WAY)
 def test_a_filter_that_does_not_hold_half_way(
     mongoengine_db: Database[Raw], operation: str
@@ -75,7 +80,7 @@ def test_a_filter_that_does_not_hold_half_way(
     assert act(_three().objects) == expected
     first = mongoengine_db.post.find_one({"_id": 1})
     assert first is not None
-    assert first["state"] in (3, 8)
+    assert first.get("state") in ((None,) if operation in SHOWN else (3, 8))
 
 
 def test_a_partial_load_overtakes_no_rule(mongoengine_db: Database[Raw]) -> None:
@@ -111,13 +116,14 @@ def _apart(**attributes: Any) -> Any:
 
 TOUCHED: dict[str, tuple[Callable[[Any], Any], set[int]]] = {
     "order_by": (lambda o: list(o.order_by("-placed_at").as_stored().scalar("key")), set()),
-    "order": (lambda o: o.order_by("-placed_at")._cursor, {1, 2}),
-    "order by another": (lambda o: o.order_by("email")._cursor, {3, 4}),
-    "order by a computed one": (lambda o: o.order_by("login")._cursor, {3, 4, 5}),
+    "order": (lambda o: list(o.order_by("-placed_at")._cursor), set()),
+    "order by another": (lambda o: list(o.order_by("email")._cursor), set()),
+    "order by a computed one": (lambda o: list(o.order_by("login")._cursor), {5}),
     "order by none": (lambda o: o.order_by("name")._cursor, set()),
-    "distinct": (lambda o: o.distinct("placed_at"), {1, 2}),
-    "sum": (lambda o: o.sum("placed_at"), {1, 2}),
-    "aggregate": (lambda o: o.aggregate([{"$group": {"_id": "$email"}}]), {3, 4}),
+    "distinct": (lambda o: o.distinct("placed_at"), set()),
+    "distinct of a computed one": (lambda o: o.distinct("login"), {5}),
+    "sum": (lambda o: o.sum("placed_at"), set()),
+    "aggregate": (lambda o: o.aggregate([{"$group": {"_id": "$email"}}]), set()),
     "aggregate of none": (lambda o: o.aggregate([{"$group": {"_id": "$name"}}]), set()),
     "update": (lambda o: o.update(set__placed_at=7), {1, 2}),
     "update of none": (lambda o: o.update(set__name="x"), set()),
@@ -126,7 +132,7 @@ TOUCHED: dict[str, tuple[Callable[[Any], Any], set[int]]] = {
     "pipeline of none": (lambda o: o.update(__raw__=[{"$set": {"name": "$_id"}}]), set()),
     "upsert": (lambda o: o(placed_at=0).update_one(upsert=True, set__name="x"), {1, 2}),
     "filter": (lambda o: o(login="x").count(), {5}),
-    "filter and order": (lambda o: o(login="x").order_by("placed_at")._cursor, {1, 2, 3, 4, 5}),
+    "filter and order": (lambda o: list(o(login="x").order_by("placed_at")._cursor), {5}),
     "where": (lambda o: o.where("true")._cursor, {1, 2, 3, 4, 5}),
     "explain": (lambda o: o(login="x").order_by("placed_at").explain(), set()),
     "explain_migration": (lambda o: o(login="x").order_by("placed_at").explain_migration(), set()),
@@ -157,19 +163,16 @@ def test_the_error_names_the_rules_that_caused_it(mongoengine_db: Database[Raw])
     objects = _apart(settle_limit=1).objects
 
     with pytest.raises(SettleLimitExceeded) as failure:
-        objects.order_by("-placed_at").first()
+        objects.update(set__placed_at=7)
     assert failure.value.rules == ("migration01__placed",)
-    assert failure.value.operation == "order_by placed_at"
+    assert failure.value.operation == "update()"
     assert failure.value.documents == 2
     with pytest.raises(SettleLimitExceeded) as failure:
-        objects(key__in=[1, 2, 3, 4]).order_by("login").first()
-    # What is asked for is computed by a rule that may match after the other one.
-    assert failure.value.rules == ("migration02__mail", "migration03__copy")
-    assert failure.value.operation == "order_by login"
-    with pytest.raises(SettleLimitExceeded) as failure:
-        objects(login="x").order_by("email", "name").first()
-    assert failure.value.rules == ("migration02__mail",)
-    assert failure.value.operation == "order_by email and a query by login"
+        _apart(settle_limit=0).objects.order_by("login", "email").first()
+    # The others can be shown.
+    assert failure.value.rules == ("migration03__copy",)
+    assert failure.value.operation == "order_by login, email"
+    assert failure.value.documents == 1
     assert stored(mongoengine_db.post) == MIXED
 
 
@@ -202,12 +205,16 @@ def test_the_error_names_the_field_as_the_user_wrote_it(
 ) -> None:
     """Not by its name in the database, if that is another one."""
 
+    def placed(self: Any) -> None:
+        self.target = {"p": {"$exists": False}}
+        self.update = {"$set": {"p": zlib.crc32(self.doc["name"].encode())}}
+
     def streets(self: Any) -> None:
         self.target = {"h.s": {"$exists": False}}
         self.update = {"$set": {"h.s": self.doc["name"]}}
 
     rules = handler(
-        migration01__p=rule({"p": {"$exists": False}}, {"$set": {"p": 0}}),
+        migration01__p=placed,
         migration02__s=streets,
         settle_limit=0,
     )

@@ -1,0 +1,178 @@
+"""Collections whose aggregations begin with the stages that show documents as they will be.
+
+MongoEngine builds its commands as ever. What is put in front of them, and that `distinct` is an
+aggregation then, is seen to where PyMongo would send them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import bson
+from bson.code import Code
+from bson.codec_options import DEFAULT_CODEC_OPTIONS
+from bson.raw_bson import RawBSONDocument
+from pymongo import ReadPreference
+from pymongo.collection import Collection
+from pymongo.errors import OperationFailure
+from pymongo.read_concern import ReadConcern
+
+from lazymig.query.distinct import distinct_stages
+from lazymig.rules.showing.stages import MARK
+
+__all__ = ["Front", "ModelOver", "frequencies", "showing_collection", "unshown"]
+
+# What MongoDB fails to convert where a document has to be settled before it is shown.
+_TRAPPED: Final = "lazymig settles first: "
+_CONVERSION_FAILURE: Final = 241
+
+unshown: Final[Mapping[str, Any]] = {f"{MARK}.unshown": {"$exists": True}}
+"""The condition on the documents that stages have marked, as they have to be settled first."""
+
+_TRAP: Final = RawBSONDocument(
+    bson.encode(
+        {
+            "$match": {
+                "$expr": {
+                    "$cond": [
+                        {"$eq": [{"$type": f"${MARK}.unshown"}, "missing"]},
+                        True,
+                        {"$toInt": {"$concat": [_TRAPPED, f"${MARK}.unshown"]}},
+                    ]
+                }
+            }
+        }
+    )
+)
+
+# MongoDB asks the conditions of a later `$match` first, and of what fails these nothing else.
+_BARRIER: Final[Mapping[str, Any]] = {"$limit": 2**63 - 1}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Front:
+    """What stands in front of a pipeline.
+
+    :param query: the filter that MongoEngine puts first; it stays first.
+    :param stages: those that come next, none of which marks a document.
+    :param marking: the same, with marks, where the pipeline may meet documents that have to be
+        settled before: it fails at the first one, and nothing has been handed out by then. None: it
+        meets none.
+    :param asked: what is asked of the documents afterwards.
+    :param settle: settles what was met.
+    """
+
+    query: Mapping[str, Any]
+    stages: Sequence[Mapping[str, Any]]
+    marking: Sequence[Mapping[str, Any]] | None = None
+    asked: Mapping[str, Any] | None = None
+    settle: Callable[[], None] | None = None
+
+    def before(self, pipeline: Sequence[Any], *, trapped: bool = False) -> list[Any]:
+        """A pipeline of MongoEngine's with all of that in its front."""
+        place = 1 if pipeline and pipeline[0] == {"$match": self.query} else 0
+        stages: list[Any] = list(pipeline[:place])
+        stages += (self.marking or ()) if trapped else self.stages
+        if self.asked and trapped:
+            stages.append({"$match": {"$or": [unshown, self.asked]}})
+        elif self.asked:
+            stages.append({"$match": self.asked})
+        if trapped:
+            stages += [_TRAP, _BARRIER]
+        return [*stages, *pipeline[place:]]
+
+    def run(self, send: Callable[[list[Any]], Any], pipeline: Sequence[Any]) -> Any:
+        """Send a pipeline, a second time if there was something to settle before."""
+        if self.marking is not None and self.settle is not None:
+            try:
+                return send(self.before(pipeline, trapped=True))
+            except OperationFailure as exc:
+                if exc.code != _CONVERSION_FAILURE or _TRAPPED not in str(exc):
+                    raise
+            self.settle()
+        # What is still in the way was refused, and is shown as it is stored.
+        return send(self.before(pipeline))
+
+
+class _ShowingCollection(Collection[Any]):
+    """A collection whose aggregations, and distinct values, are of documents as they are shown."""
+
+    _lazymig_front: Front
+
+    def with_options(self, *args: Any, **options: Any) -> Any:
+        """Return the same collection with other options, still showing."""
+        return showing_collection(super().with_options(*args, **options), self._lazymig_front)
+
+    def aggregate(self, pipeline: Any, *args: Any, **options: Any) -> Any:
+        """PyMongo's `aggregate`, which may use the disk: the stages hide indexes from a sort."""
+        options.setdefault("allowDiskUse", True)
+
+        def send(stages: list[Any]) -> Any:
+            return super(_ShowingCollection, self).aggregate(stages, *args, **options)
+
+        return self._lazymig_front.run(send, pipeline)
+
+    def distinct(self, key: str, *args: Any, **options: Any) -> list[Any]:
+        """PyMongo's `distinct`, in the order of the values."""
+        query = options.pop("query", None) or {}
+        stages: list[Any] = [{"$match": query}] if query else []
+        stages += distinct_stages(key)
+        # An aggregation has the options of the command by the same names.
+        return [each["_id"] for each in self.aggregate(stages, *args, **options)]
+
+
+def showing_collection(collection: Any, front: Front) -> Any:
+    """Return a PyMongo collection with this in front of its aggregations."""
+    again = _ShowingCollection(
+        collection.database,
+        collection.name,
+        codec_options=collection.codec_options,
+        read_preference=collection.read_preference,
+        write_concern=collection.write_concern,
+        read_concern=collection.read_concern,
+    )
+    again.__dict__["_lazymig_front"] = front
+    return again
+
+
+class ModelOver:
+    """A model whose own collection is another one, for what MongoEngine reads of that alone."""
+
+    def __init__(self, model: Any, collection: Any) -> None:
+        self._model = model
+        self._collection = collection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def _get_collection(self) -> Any:
+        return self._collection
+
+
+def frequencies(collection: Any, query: Mapping[str, Any], map_function: str) -> Iterable[Any]:
+    """Count the keys that a map function of MongoEngine's emits, as its map-reduce does.
+
+    :param map_function: JavaScript that calls `emit(key, 1)`, and has no scope.
+    :return: documents, each with a key as its `_id`, and the number as its `value`.
+    """
+    emitted = f"""function(document) {{
+        var keys = [];
+        var emit = function(key, value) {{ keys.push(key); }};
+        ({map_function.strip()}).call(document);
+        return keys;
+    }}"""
+    keys = {"$function": {"body": Code(emitted), "args": ["$$ROOT"], "lang": "js"}}
+    # As a database command it has no options but its own.
+    collection = collection.with_options(
+        DEFAULT_CODEC_OPTIONS, ReadPreference.PRIMARY, read_concern=ReadConcern()
+    )
+    stages: list[Any] = [{"$match": query}] if query else []
+    stages += [
+        {"$project": {"_id": 0, "keys": keys}},
+        {"$unwind": "$keys"},
+        {"$group": {"_id": "$keys", "value": {"$sum": 1}}},
+    ]
+    found: Iterable[Any] = collection.aggregate(stages)
+    return found
