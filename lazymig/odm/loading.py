@@ -32,6 +32,7 @@ __all__ = [
     "asked_for",
     "asks_for_all",
     "builder_of",
+    "builds_bytes",
     "current_source",
     "is_broken",
     "may_rescue",
@@ -59,6 +60,7 @@ class Source:
     :param lone: one document is asked for, so that leaving it out would deny that it exists.
     :param classes: the `_cls` values that belong to the answer; `None` if all do.
     :param positional: the filter that a positional projection takes its elements from.
+    :param image: they are what was stored before a write: to be shown, not to be migrated.
     """
 
     collection: Any
@@ -67,6 +69,7 @@ class Source:
     lone: bool = False
     classes: frozenset[str] | None = None
     positional: Positional | None = None
+    image: bool = False
 
 
 # Where the raw document comes from that MongoEngine is about to build, if that is certain.
@@ -157,6 +160,19 @@ class Loading:
     source: Source
     build: Build
     asked: Mapping[Plan, Plan] | None = None
+
+    def show(self, raw: Any) -> Any:
+        """Build one document, whatever its shape.
+
+        :raises Exception: MongoEngine's own, with a note.
+        """
+        item = raw.error if isinstance(raw, Undecoded) else self._build_item(raw)[0]
+        if not isinstance(item, Exception):
+            return item
+        plan = self.family.plan_of(raw)
+        if plan is not None and not isinstance(item, (LazyMigError, PyMongoError)):
+            _add_note(item, plan, raw.get("_id"))
+        raise item
 
     def load(self, raws: Sequence[Any]) -> list[Any]:
         """Migrate, build and rescue a batch.
@@ -301,6 +317,11 @@ def builder_of(model: Any) -> Build:
     """
     build: Build = model.__dict__.get("_lazymig_door") or model._from_son
     return build
+
+
+def builds_bytes(model: Any) -> bool:
+    """Return whether documents may be given to a model as bytes: it has no own way to load them."""
+    return model.__dict__.get("_lazymig_door") is not None
 
 
 def without_claim(build: Build) -> Build:

@@ -87,8 +87,10 @@ class SeeThroughQuerySet(OptionsQuerySet):
     @property
     def _query(self) -> Any:
         query = super()._query
+        if self._lazymig_settled or self._lazymig_unasked:
+            return query
         rewrites = self._lazymig_rewrites()
-        if rewrites is None or self._lazymig_settled or self._lazymig_unasked:
+        if rewrites is None:
             return query
         if self._lazymig_indexed is not None:
             query = all_of(query, self._lazymig_indexed)
@@ -111,13 +113,10 @@ class SeeThroughQuerySet(OptionsQuerySet):
         return super()._cursor
 
     def _lazymig_make_cursor(self) -> Any:
+        if self._lazymig_unasked or self._lazymig_still or self._lazymig_settled:
+            return super()._lazymig_make_cursor()
         rewrites = self._lazymig_rewrites()
-        if (
-            rewrites is None
-            or self._lazymig_unasked
-            or self._lazymig_still
-            or self._lazymig_settled
-        ):
+        if rewrites is None:
             return super()._lazymig_make_cursor()
         query = super()._query
         needs = [self._lazymig_need_of_order(rewrites, query)]
@@ -254,6 +253,8 @@ class SeeThroughQuerySet(OptionsQuerySet):
             if _from_doc_delete or not one_by_one:
                 rules = self._document._meta.get("delete_rules")
                 queryset = self._lazymig_for_write("delete()", (), (), where=bool(rules))
+                if queryset is self:
+                    queryset = self.clone()
                 # Referring documents are found for all that match: in whatever order.
                 queryset._ordering = []
         return super(SeeThroughQuerySet, queryset).delete(
