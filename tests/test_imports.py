@@ -97,6 +97,27 @@ def test_a_model_loads_no_runs_and_no_reports(tmp_path: Path) -> None:
     ] == []
 
 
+# What old documents, rules in Python and the indexes of rules need.
+OF_OLD_DOCUMENTS = (
+    "engines.computed",
+    "engines.loads.attempt",
+    "engines.loads.batch",
+    "engines.loads.rounds",
+    "engines.once",
+    "engines.reading.id_store",
+    "odm.indexes",
+    "rules.rule_indexes",
+    "rules.tracing",
+)
+
+
+def test_the_names_of_a_model_load_nothing_that_old_documents_need(tmp_path: Path) -> None:
+    """The mixin and the handler are imported without what only migrates, or traces a rule."""
+    loaded = _loaded(tmp_path, "from lazymig import DocumentMigration, LazyMigrationMixin")
+    ready = tuple(f"lazymig.{name}" for name in OF_OLD_DOCUMENTS)
+    assert [name for name in loaded if name.startswith(ready) or name == "sqlite3"] == []
+
+
 @pytest.mark.parametrize("name", ["frobnicate", "migrate_all"])
 def test_a_name_that_there_is_not(name: str) -> None:
     """A name that is not public is an AttributeError, as of any module, and has no home."""

@@ -24,7 +24,7 @@ from lazymig.cli.models import Which, call_app, find_models, make_importable
 from lazymig.cli.output import Output
 from lazymig.cli.settings import Settings, load_settings
 from lazymig.engines.access import is_mongomock
-from lazymig.odm.indexes import untouched_collection
+from lazymig.odm.schema import untouched_collection
 from lazymig.reports.status import exists
 from lazymig.rules.plan import full_name
 

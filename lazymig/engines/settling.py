@@ -10,14 +10,12 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import bson
 from pymongo.collection import Collection
 
 from lazymig.engines.access import Raw, all_of, by_ids, key_of
-from lazymig.engines.loads.attempt import Job
-from lazymig.engines.loads.batch import BatchMigration
 from lazymig.engines.loads.failover import outlast_failover
 from lazymig.engines.reading.labelled import labelled
 from lazymig.engines.store import Store
@@ -28,6 +26,9 @@ from lazymig.query.joining import any_of
 from lazymig.query.operators import NEAR
 from lazymig.raw.encoding import ANY_UUID
 from lazymig.rules.plan import Plan
+
+if TYPE_CHECKING:
+    from lazymig.engines.loads.batch import BatchMigration
 
 __all__ = ["Found", "Refusal", "Search", "find_old", "find_refused", "rules_matching", "settle"]
 
@@ -192,6 +193,10 @@ def settle(collection: Collection[Any], work: Iterable[tuple[Plan, Found]]) -> d
 
 def _apply(collection: Collection[Any], plan: Plan, batch: Sequence[Any]) -> BatchMigration:
     """The starting rules of a plan, applied to a batch of `_id`s."""
+    # Only a process that meets an old document pays for the imports.
+    from lazymig.engines.loads.attempt import Job  # noqa: PLC0415
+    from lazymig.engines.loads.batch import BatchMigration  # noqa: PLC0415
+
     documents = {index: {"_id": document_id} for index, document_id in enumerate(batch)}
     job = Job(Store(collection).for_plan(plan), plan)
     migration = BatchMigration(job, documents, dict.fromkeys(documents, plan.starting))

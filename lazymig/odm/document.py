@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bson.raw_bson import RawBSONDocument
 from mongoengine import EmbeddedDocument
 from mongoengine.base import BaseDocument
 
 import lazymig.odm.querysets.queryset  # noqa: F401 - it joins itself to MongoEngine's querysets
-from lazymig.engines.reading.decoding import Undecoded
+from lazymig.engines.reading.decoding import Undecoded, decode
 from lazymig.errors import RuleDefinitionError
 from lazymig.odm.handler import MigrationHandler
-from lazymig.odm.indexes import without_rule_indexes
 from lazymig.odm.loading import (
     LEFT_OUT,
     DocumentLeftOut,
@@ -87,6 +87,9 @@ class LazyMigrationMixin(SavingDocument):
     @classmethod
     def compare_indexes(cls) -> dict[str, Any]:
         """Compare the declared indexes with those in the database, the rules' indexes left out."""
+        # Only this call pays for the import.
+        from lazymig.odm.indexes import without_rule_indexes  # noqa: PLC0415
+
         plain: Any = super()
         return without_rule_indexes(cls, plain.compare_indexes())
 
@@ -112,6 +115,10 @@ class LazyMigrationMixin(SavingDocument):
 
 def _load_one(cls: Any, source: Source, son: Any, build: Any) -> Any:
     family = family_in(cls, source.collection)
+    if isinstance(son, RawBSONDocument):
+        son = decode(son, source.collection.codec_options)
+    if family is not None and source.image:
+        return Loading(family, source, build).show(son)
     is_raw = isinstance(son, (dict, Undecoded))
     if family is None or shown_as_stored(cls) or not is_raw or "_id" not in son:
         return build(son)

@@ -27,16 +27,10 @@ __all__ = [
     "compare_indexes",
     "needed_by_others",
     "needed_indexes",
-    "untouched_collection",
     "without_rule_indexes",
 ]
 
 Index = tuple[tuple[str, Any], ...]
-
-
-def untouched_collection(model: Any) -> Any:
-    """The PyMongo collection of a model. MongoEngine's own way to it creates the indexes."""
-    return model._get_db()[model._get_collection_name()]
 
 
 def compare_indexes(model: Any) -> tuple[list[Index], list[Index]]:

@@ -35,6 +35,7 @@ __all__ = [
     "asked_for",
     "asks_for_all",
     "builder_of",
+    "builds_bytes",
     "current_source",
     "is_broken",
     "may_rescue",
@@ -62,6 +63,7 @@ class Source:
     :param lone: one document is asked for, so that leaving it out would deny that it exists.
     :param classes: the `_cls` values that belong to the answer; `None` if all do.
     :param positional: the filter that a positional projection takes its elements from.
+    :param image: they are what was stored before a write: to be shown, not to be migrated.
     """
 
     collection: Any
@@ -70,6 +72,7 @@ class Source:
     lone: bool = False
     classes: frozenset[str] | None = None
     positional: Positional | None = None
+    image: bool = False
 
 
 # Where the raw document comes from that MongoEngine is about to build, if that is certain.
@@ -162,6 +165,19 @@ class Loading:
     build: Build
     asked: Mapping[Plan, Plan] | None = None
     for_read: bool = False
+
+    def show(self, raw: Any) -> Any:
+        """Build one document, whatever its shape.
+
+        :raises Exception: MongoEngine's own, with a note.
+        """
+        item = raw.error if isinstance(raw, Undecoded) else self._build_item(raw)[0]
+        if not isinstance(item, Exception):
+            return item
+        plan = self.family.plan_of(raw)
+        if plan is not None and not isinstance(item, (LazyMigError, PyMongoError)):
+            _add_note(item, plan, raw.get("_id"))
+        raise item
 
     def load(self, raws: Sequence[Any]) -> list[Any]:
         """Migrate, build and rescue a batch.
@@ -319,6 +335,11 @@ def builder_of(model: Any) -> Build:
     """
     build: Build = model.__dict__.get("_lazymig_door") or model._from_son
     return build
+
+
+def builds_bytes(model: Any) -> bool:
+    """Return whether documents may be given to a model as bytes: it has no own way to load them."""
+    return model.__dict__.get("_lazymig_door") is not None
 
 
 def without_claim(build: Build) -> Build:

@@ -324,10 +324,10 @@ def once_per_family(make: Callable[[Family], _T]) -> Callable[[Family], _T]:
 
     @wraps(make)
     def known(family: Family) -> _T:
-        kept = vars(family)
-        if name not in kept:
-            kept[name] = make(family)
-        made: _T = kept[name]
+        try:
+            made: _T = family.__dict__[name]
+        except KeyError:
+            made = family.__dict__[name] = make(family)
         return made
 
     return known

@@ -50,6 +50,7 @@ __all__ = [
     "shard_key_of",
     "stores_no_null",
     "subclasses_of",
+    "untouched_collection",
 ]
 
 
@@ -133,6 +134,11 @@ def document_subclasses(model: type, defining: type | None = None) -> Iterator[t
 def class_names(model: type) -> list[str]:
     """The `_cls` values of a model and of its subclasses."""
     return [class_name(cls) for cls in (model, *document_subclasses(model))]
+
+
+def untouched_collection(model: Any) -> Any:
+    """The PyMongo collection of a model. MongoEngine's own way to it creates the indexes."""
+    return model._get_db()[model._get_collection_name()]
 
 
 def collection_of(model: Any) -> Any:

@@ -26,8 +26,8 @@ from lazymig.engines.access import is_mongomock
 from lazymig.engines.driver_errors import is_away
 from lazymig.engines.sessions import session_of
 from lazymig.engines.validators import Seal, Validator, read_validator, seal_of
-from lazymig.odm.indexes import untouched_collection
 from lazymig.odm.plans import FAMILY, ROOT, family_of, once_per_family, root_of
+from lazymig.odm.schema import untouched_collection
 from lazymig.redaction import excerpt
 from lazymig.rules.order import starting_rules
 from lazymig.rules.plan import Family, Plan

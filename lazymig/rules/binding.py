@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bson import Decimal128, ObjectId
 
@@ -15,10 +15,10 @@ from lazymig.query.matching import Matcher, compile_query
 from lazymig.raw.encoding import ANY_VALUE
 from lazymig.raw.paths import overlaps
 from lazymig.rules.bound_rule import BoundRule, Kind
+from lazymig.rules.declared import check_declared
 from lazymig.rules.document import DocumentChanged
 from lazymig.rules.rule import Evaluation, Rule, RuleHandler, evaluate
 from lazymig.rules.symbols import Decisions, SymbolicDocument, settle_symbols
-from lazymig.rules.tracing.paths import Traced, check_declared, trace
 from lazymig.rules.translated import as_translated
 from lazymig.rules.variation import varies_by_call
 from lazymig.updates.convergence import ends_match, keeps_match
@@ -31,6 +31,9 @@ from lazymig.updates.update import (
     read_paths,
     written_paths,
 )
+
+if TYPE_CHECKING:
+    from lazymig.rules.tracing.paths import Traced
 
 __all__ = ["bind"]
 
@@ -290,6 +293,9 @@ class _Binder:
         return bound if bound.asks else as_translated(bound, matcher, self.inputs)
 
     def _trace(self) -> Traced:
+        # Only a rule that reads `self.doc` pays for the import.
+        from lazymig.rules.tracing.paths import trace  # noqa: PLC0415
+
         return trace(self.rule.method, self.handler_class, self.doc_class)
 
     def _check_update(self, form: _Form) -> None:

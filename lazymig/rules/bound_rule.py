@@ -13,9 +13,9 @@ from lazymig.errors import UpdateQueryError
 from lazymig.query.joining import all_of
 from lazymig.query.matching import Matcher, compile_query
 from lazymig.raw.encoding import ANY_UUID, ANY_VALUE
+from lazymig.rules.declared import is_read_within, within
 from lazymig.rules.once import OnceOptions
 from lazymig.rules.rule import Evaluation, Rule, RuleHandler, Scope, evaluate
-from lazymig.rules.tracing.paths import is_read_within, within
 from lazymig.rules.translation import LeftToPython, Translation
 from lazymig.updates.convergence import ends_match
 from lazymig.updates.update import NamedPath, check_update, read_paths, written_paths

@@ -231,6 +231,18 @@ class Family:
                 found.setdefault(id(plan), plan)
         return list(found.values())
 
+    @cached_property
+    def up_to_date(self) -> Mapping[str, Any] | None:
+        """The query for the documents that no rule concerns; `None` where no query says so.
+
+        None does where a rule starts on errors, waits for another one, or leaves its claim.
+        """
+        plans = self.plans
+        if self.validates or any(plan.claims or plan.starting != plan.lazy for plan in plans):
+            return None
+        old = [plan.query_of(rule) for plan in plans for rule in plan.starting]
+        return {"$nor": old} if old else None
+
     def plan_of(self, document: Mapping[str, Any]) -> Plan | None:
         """The plan that a raw document obeys."""
         if self.only is not None:

@@ -9,7 +9,7 @@ from typing import Any
 from lazymig.query.joining import all_of
 from lazymig.query.matching import Matcher
 from lazymig.rules.bound_rule import BoundRule
-from lazymig.rules.tracing.paths import is_read_within
+from lazymig.rules.declared import is_read_within
 from lazymig.rules.translation import LeftToPython, Translation
 from lazymig.updates.convergence import ends_match, facts_after, leads_to
 from lazymig.updates.update import read_paths

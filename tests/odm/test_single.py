@@ -119,6 +119,31 @@ def test_a_document_deleted_meanwhile_does_not_exist(mongoengine_db):
     assert collection.count_documents({}) == 0
 
 
+@pytest.mark.parametrize("changes", [{"set__name": "Eve"}, {"remove": True}])
+def test_modify_of_an_up_to_date_document_is_one_command(monitored_db, command_log, changes):
+    """modify() reads nothing besides, where its filter finds a document that no rule concerns."""
+    model = person_model(MATCH.rules())
+    monitored_db["person"].insert_many([MATCH.raw(1), new(2), MATCH.raw(3)])
+
+    image = model.objects(id__lte=2).modify(**changes)
+
+    assert as_raw(image) == new(2)
+    assert command_log.names == ["findAndModify"]
+    assert stored(monitored_db["person"])[0] == MATCH.raw(1)
+
+
+def test_an_image_that_is_deleted_meanwhile_is_no_second_hit(mongoengine_db):
+    """modify(new=True) changes one document, be it gone when it is looked at again."""
+    collection = mongoengine_db["person"]
+    model = person_model(handler(migration01__enable=delete_while_migrating(collection)))
+    collection.insert_many([{**new(1), "mark": 1}, {**new(2), "mark": 1}])
+
+    # The update makes it an old document again, and its rule deletes it.
+    assert model.objects(id__gte=1).modify(__raw__={"$unset": {"enabled": ""}}, new=True) is None
+
+    assert collection.count_documents({"enabled": {"$exists": True}}) == 1
+
+
 @pytest.mark.parametrize("case", CASES, ids=case_id)
 def test_modify_meets_the_new_shape(any_db, case):
     """The update of modify() is applied to the migrated document: a rule cannot undo it later."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from pymongo import WriteConcern
@@ -12,22 +12,23 @@ from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
 
 from lazymig import signals
-from lazymig.engines.access import Raw, key_of
+from lazymig.engines.access import key_of
 from lazymig.engines.computed.pace import slowest
 from lazymig.engines.deadline import Deadline
 from lazymig.engines.driver_errors import waited_too_long
 from lazymig.engines.loads.attempt import Attempt, Job
+from lazymig.engines.loads.failure import Failure
 from lazymig.engines.once.claim import Held
 from lazymig.engines.once.waiting import wait_for
 from lazymig.engines.reading.marks import marks_writes
 from lazymig.engines.refusal_log import log_refusal
 from lazymig.engines.sessions import not_at_a_snapshot, raise_if_aborted
-from lazymig.errors import MigrationError, MigrationTimeout, ShowError
+from lazymig.errors import MigrationError, MigrationTimeout
 from lazymig.redaction import bare
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 
-__all__ = ["BatchMigration", "Failure", "announce_failure"]
+__all__ = ["BatchMigration", "announce_failure"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,21 +40,6 @@ _LEAST = 0.05
 # A batch may take half of the time limit. The other half is for its documents one by one, if one
 # of them is held; of that half, one document gets this fraction.
 _PATIENCE = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Stands in a batch for a document that could not be brought up to date, or shown so."""
-
-    document: Raw
-    plan: Plan
-    error: MigrationError | ShowError
-
-    @property
-    def refusal(self) -> MigrationError:
-        """The error of a document that was to be written."""
-        assert isinstance(self.error, MigrationError), "what is written is not shown"
-        return self.error
 
 
 class BatchMigration:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lazymig.engines.access import Description, Raw, by_ids, key_of
-from lazymig.engines.loads.batch import Failure
+from lazymig.engines.loads.failure import Failure
 from lazymig.engines.loads.lazy import find_stale_in
 from lazymig.engines.loads.rounds import Reading, Rounds, Stale
 from lazymig.engines.loads.shown import Shown

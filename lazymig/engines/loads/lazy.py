@@ -6,20 +6,22 @@ Knows neither MongoEngine nor how documents are built from what it returns.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pymongo.collection import Collection
 
 from lazymig.engines.access import Positional, Raw, all_of, by_ids, key_of
-from lazymig.engines.loads.batch import Failure
 from lazymig.engines.loads.failover import outlast_failover
-from lazymig.engines.loads.rounds import Reading, Rounds, Stale
+from lazymig.engines.loads.failure import Failure
 from lazymig.engines.reading.decoding import Undecoded
 from lazymig.engines.store import Store
 from lazymig.query.joining import any_of
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.repetition import may_be_repeated
+
+if TYPE_CHECKING:
+    from lazymig.engines.loads.rounds import Reading, Stale
 
 __all__ = ["Failure", "find_stale_in", "refresh", "refresh_partial", "rescue"]
 
@@ -53,6 +55,9 @@ def refresh(
     stale, questions = _judge_all(documents, family)
     if not stale and not questions:
         return documents
+    # Only a process that meets an old document, or may have met one, pays for the import.
+    from lazymig.engines.loads.rounds import Reading, Rounds  # noqa: PLC0415
+
     store = Store.of(place)
 
     def work() -> Sequence[Raw | Failure | None]:
@@ -87,6 +92,9 @@ def refresh_partial(
     :param unwritten: as in `refresh`.
     :return: as `refresh` does.
     """
+    # As in `refresh`.
+    from lazymig.engines.loads.rounds import Reading, Rounds  # noqa: PLC0415
+
     store = Store.of(place)
 
     def find_stale(batch: Sequence[Raw]) -> Stale:
@@ -124,6 +132,9 @@ def rescue(
     :param unwritten: as in `refresh`.
     :return: as `refresh` does; never the same object.
     """
+    # As in `refresh`.
+    from lazymig.engines.loads.rounds import Reading, Rounds  # noqa: PLC0415
+
     store = Store.of(place)
     failing = {
         plan: dict.fromkeys(range(len(documents)) if indexes is None else indexes, plan.lazy)

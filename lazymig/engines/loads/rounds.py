@@ -13,7 +13,8 @@ from lazymig.engines.access import Positional, Raw, all_of, by_ids, key_of
 from lazymig.engines.deadline import Deadline
 from lazymig.engines.driver_errors import waited_too_long
 from lazymig.engines.loads.attempt import Job
-from lazymig.engines.loads.batch import BatchMigration, Failure, announce_failure
+from lazymig.engines.loads.batch import BatchMigration, announce_failure
+from lazymig.engines.loads.failure import Failure
 from lazymig.engines.loads.rejudging import rejudge, written_back
 from lazymig.engines.reading.decoding import Undecoded, decode
 from lazymig.engines.store import Store

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lazymig.engines.access import Raw, key_of
-from lazymig.engines.loads.batch import Failure, announce_failure
+from lazymig.engines.loads.batch import announce_failure
+from lazymig.engines.loads.failure import Failure
 from lazymig.engines.loads.in_hand import InHand, Part, send_through
 from lazymig.engines.loads.projecting import projection_stages
 from lazymig.engines.loads.rounds import Reading, Stale

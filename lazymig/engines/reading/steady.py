@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pymongo.collection import Collection
 
 from lazymig.engines.reading.decoding import Undecoded, take
-from lazymig.engines.reading.id_store import IdStore
 from lazymig.engines.reading.marks import Mark
-from lazymig.engines.reading.pinned import Pinned, Requery
 from lazymig.raw.elements import with_any_date
+
+if TYPE_CHECKING:
+    from lazymig.engines.reading.id_store import IdStore
+    from lazymig.engines.reading.pinned import Pinned, Requery
 
 __all__ = ["SteadyReader"]
 
@@ -97,6 +99,9 @@ class SteadyReader:
         if how is None:
             self._steady = True
             return False
+        # Only where others write meanwhile.
+        from lazymig.engines.reading.pinned import Pinned  # noqa: PLC0415
+
         taken = self._taken or self._make_store()
         self._pinned = Pinned(self._collection, how, taken, self._count)
         self._taken = None
@@ -116,4 +121,7 @@ class SteadyReader:
         self._waiting = self.cursor.retrieved - self._count
 
     def _make_store(self) -> IdStore:
+        # Only for a result of several answers: SQLite is one of the larger imports.
+        from lazymig.engines.reading.id_store import IdStore  # noqa: PLC0415
+
         return IdStore(with_any_date(self._collection.codec_options))

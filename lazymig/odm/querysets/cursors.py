@@ -10,6 +10,7 @@ asked, from what it was made with.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
@@ -41,6 +42,9 @@ class _Made:
     stored: bool = False
 
 
+_NEW: Final = _Made()
+
+
 class _With:
     """A context in which an object has other attributes; each query enters several."""
 
@@ -58,13 +62,16 @@ class _With:
         self._object.__dict__.update(self._before)
 
 
+_UNCHANGED: Final = nullcontext()
+
+
 class CursorQuerySet(AsStoredQuerySet):
     """Makes cursors anew for clones, with all options; `as_stored` is decided as one is begun."""
 
     _lazymig_of_clones = (*AsStoredQuerySet._lazymig_of_clones, "_lazymig_unasked")
 
     # How the cursor was made. It counts only as long as there is a cursor.
-    _lazymig_made = _Made()
+    _lazymig_made = _NEW
 
     # The cursor was made for another queryset, or to carry an option: nobody has asked it yet.
     _lazymig_handed_on = False
@@ -77,12 +84,15 @@ class CursorQuerySet(AsStoredQuerySet):
     # The cursor that is being made leaves its documents as bytes.
     _lazymig_raw = False
 
+    # They are few, so that PyMongo decodes them; the whole query is sent anew if it cannot.
+    _lazymig_decoded = False
+
     @property
     def _cursor(self) -> Any:
         given = self._cursor_obj
         if given is not None and not self._lazymig_handed_on:
             return given
-        made = self._lazymig_made if given is not None else _Made()
+        made = self._lazymig_made if given is not None else _NEW
         self._cursor_obj = None
         self._lazymig_changes = {}
         try:
@@ -104,27 +114,35 @@ class CursorQuerySet(AsStoredQuerySet):
         """The cursor; if it has to be made, one that leaves its documents as bytes."""
         if self._cursor_obj is not None and not self._lazymig_handed_on:
             return self._cursor
-        with self._lazymig_with({"_lazymig_raw": True}):
+        before = self._lazymig_raw
+        self._lazymig_raw = True
+        try:
             return self._cursor
+        finally:
+            self._lazymig_raw = before
 
     def _lazymig_make_cursor(self) -> Any:
         """Make the cursor of the queryset, which has none.
 
         The attributes that the queryset has for it alone are put into `_lazymig_changes`.
         """
-        if not self._lazymig_raw:
+        if not self._lazymig_raw or self._lazymig_decoded:
             return super()._cursor
-        with self._lazymig_with({"_collection_obj": as_bytes(self._collection_obj)}):
+        collection = self._collection_obj
+        self._collection_obj = as_bytes(collection)
+        try:
             return super()._cursor
+        finally:
+            self._collection_obj = collection
 
     def _lazymig_as_made(self) -> _With:
         """Give the queryset, for the block, the attributes that its cursor was made with."""
         made = self._lazymig_made
         return _With(self, {**made.options, **made.changes})
 
-    def _lazymig_with(self, options: Mapping[str, Any]) -> _With:
+    def _lazymig_with(self, options: Mapping[str, Any]) -> AbstractContextManager[None]:
         """Give attributes of the queryset other values, for the block."""
-        return _With(self, options)
+        return _With(self, options) if options else _UNCHANGED
 
     def _chainable_method(self, method_name: str, val: Any) -> Any:
         # comment() and max_time_ms() make a cursor to keep their option in.

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mongoengine.queryset.queryset import ITER_CHUNK_SIZE
 
-from lazymig.engines.reading.pinned import Requery
 from lazymig.engines.reading.steady import SteadyReader
 from lazymig.odm.loading import (
     Build,
@@ -28,6 +27,9 @@ from lazymig.odm.querysets.ordered import OrderedQuerySet
 from lazymig.odm.querysets.steady import StepByStep, may_walk_an_index, requery_of
 from lazymig.odm.sealed import family_in
 from lazymig.rules.plan import Family
+
+if TYPE_CHECKING:
+    from lazymig.engines.reading.pinned import Requery
 
 __all__ = ["IteratingQuerySet"]
 

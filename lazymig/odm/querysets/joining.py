@@ -36,6 +36,7 @@ class AsStoredQuerySet(_Joined):
 
     # MongoEngine's own state, as far as it is changed here.
     _cls_query: Any
+    _collection_obj: Any
     _cursor_obj: Any
     _has_more: bool
     _mongo_query: Any
@@ -178,7 +179,9 @@ def watch_querysets() -> None:
         if live is None and not isinstance(self, AsStoredQuerySet):
             original(self, document, collection)
             return
-        _fit(self, live)
+        # Each clone comes by here.
+        if live is None or getattr(self, "_lazymig_live", None) is not live:
+            _fit(self, live)
         original(self, document, collection)
         if isinstance(self, AsStoredQuerySet):
             self._lazymig_begin()

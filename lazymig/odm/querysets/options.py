@@ -33,10 +33,10 @@ class OptionsQuerySet(SettlingQuerySet):
 
         Without its hint it is asked for what the index would hold if all documents were migrated.
         """
-        rewrites = self._lazymig_rewrites()
-        if hint in (-1, None) or rewrites is None or self._none or self._empty:
+        if hint in (-1, None) or self._none or self._empty or self._lazymig_settled:
             return {}
-        if self._lazymig_settled:
+        rewrites = self._lazymig_rewrites()
+        if rewrites is None:
             return {}
         paths = hinted_paths(self._document, hint)
         filtering = rewrites.concerning([super()._query])

@@ -7,12 +7,13 @@ from typing import Any
 
 from bson.errors import InvalidBSON
 
-from lazymig.engines.access import as_bytes, on_primary
+from lazymig.engines.access import all_of, as_bytes, is_mongomock, on_primary
 from lazymig.engines.reading.decoding import decode, take
 from lazymig.errors import MigrationError
-from lazymig.odm.loading import DocumentLeftOut, Source, reading_from
+from lazymig.odm.loading import LEFT_OUT, DocumentLeftOut, Source, builds_bytes, reading_from
 from lazymig.odm.querysets.iterating import IteratingQuerySet
 from lazymig.odm.querysets.joining import joins_live
+from lazymig.odm.querysets.options import OptionsQuerySet
 from lazymig.odm.querysets.seeing import is_positional, update_refusals
 
 __all__ = ["LazyMigrationQuerySet"]
@@ -22,6 +23,9 @@ _IN_BULK_BATCH = 1000
 
 # How often modify() looks for the document that it is going to hit before it goes ahead.
 _MODIFY_ATTEMPTS = 3
+
+# Its keyword arguments that are no part of the update.
+_OF_MODIFY = frozenset({"array_filters", "full_response", "remove"})
 
 
 @joins_live
@@ -42,10 +46,22 @@ class LazyMigrationQuerySet(IteratingQuerySet):
         :raises DoesNotExist: no document matches.
         :raises MultipleObjectsReturned: more than one does.
         """
+        if self._lazymig_chains_get:
+            queryset = self._lazymig_to_get()
+            # For a document or two, to have PyMongo decode them takes less than to do it here.
+            queryset._lazymig_decoded = True
+            try:
+                return super(LazyMigrationQuerySet, queryset).get(*q_objs, **query)
+            except InvalidBSON:
+                # A rule may yet make it one that can be decoded.
+                pass
+        return super(LazyMigrationQuerySet, self._lazymig_to_get()).get(*q_objs, **query)
+
+    def _lazymig_to_get(self) -> Any:
         queryset = self.clone()
         queryset._lazymig_lone = True
         queryset._lazymig_private = self._lazymig_chains_get
-        return super(LazyMigrationQuerySet, queryset).get(*q_objs, **query)
+        return queryset
 
     def first(self) -> Any:
         """Retrieve the first matching document; `None` if there is none."""
@@ -116,15 +132,39 @@ class LazyMigrationQuerySet(IteratingQuerySet):
         """Update or remove one document and return it, as MongoEngine's `modify` does.
 
         The document that is about to be hit is migrated first, so that the update meets, and the
-        old image shows, the new shape. That takes one more read.
+        old image shows, the new shape. That takes one more read, unless one that is up to date can
+        be hit.
         """
         if self._cursor_obj is not None:
             return self._lazymig_without_cursor().modify(
                 upsert, full_response, remove, new, array_filters, **update
             )
+        if not (upsert or full_response):
+            if self._lazymig_is_idle():
+                return super().modify(False, False, remove, new, array_filters, **update)
+            hit = self._lazymig_modify_up_to_date(
+                remove=remove, new=new, array_filters=array_filters, **update
+            )
+            if hit is not None:
+                return None if hit is LEFT_OUT else hit
+        return self._lazymig_modify_any(
+            upsert=upsert,
+            full_response=full_response,
+            remove=remove,
+            new=new,
+            array_filters=array_filters,
+            **update,
+        )
+
+    def _lazymig_modify_any(self, *, upsert: bool, new: bool, **options: Any) -> Any:
+        """Update or remove a document, which is migrated before.
+
+        :param options: the others of `modify`, and the update.
+        """
         queryset = self
         source = unhelped = None
         if self._lazymig_migrates():
+            update = {name: one for name, one in options.items() if name not in _OF_MODIFY}
             if not (self._none or self._empty):
                 with update_refusals():
                     queryset = self._lazymig_for_read(
@@ -149,12 +189,7 @@ class LazyMigrationQuerySet(IteratingQuerySet):
         try:
             with reading_from(source):
                 return super(LazyMigrationQuerySet, queryset).modify(
-                    upsert=upsert,
-                    full_response=full_response,
-                    remove=remove,
-                    new=new,
-                    array_filters=array_filters,
-                    **update,
+                    upsert=upsert, new=new, **options
                 )
         except DocumentLeftOut:
             return None
@@ -163,6 +198,38 @@ class LazyMigrationQuerySet(IteratingQuerySet):
                 # The same trouble again, which carries no note where the image shows what was.
                 raise unhelped from exc
             raise
+
+    def _lazymig_modify_up_to_date(self, *, new: bool, **options: Any) -> Any:
+        """Update or remove a document that no rule concerns, in one command.
+
+        What is stored of it is what it will be: the filter needs no rewriting.
+
+        :param options: those of `modify`, and the update.
+        :return: `None` if there is none, or where it cannot be said which ones there are, or which
+            one of them it has to be; `LEFT_OUT` if it was deleted after that.
+        """
+        if self._none or self._empty or self._ordering or not self._lazymig_migrates():
+            return None
+        up_to_date = self._lazymig_family().up_to_date
+        if up_to_date is None or is_positional(options) or is_mongomock(self._collection):
+            return None
+        if not builds_bytes(self._document):
+            return None
+        if self._lazymig_positional(self._lazymig_projection()) is not None:
+            return None
+        queryset = self.clone()
+        queryset._mongo_query = all_of(super(OptionsQuerySet, queryset)._query, up_to_date)
+        queryset._lazymig_settled = True
+        # The filter holds the former classes already.
+        queryset._lazymig_narrow()
+        # For an image that cannot be decoded: the update has been done by then.
+        queryset._collection_obj = as_bytes(self._collection)
+        source = replace(self._lazymig_source(lone=True), image=not new)
+        try:
+            with reading_from(source):
+                return super(LazyMigrationQuerySet, queryset).modify(new=new, **options)
+        except DocumentLeftOut:
+            return LEFT_OUT
 
     def upsert_one(self, write_concern: Any = None, read_concern: Any = None, **update: Any) -> Any:
         """Overwrite or add one document and return it, as MongoEngine's `upsert_one` does.

@@ -59,6 +59,8 @@ class Rewrites:
     classes: frozenset[str]
     logged: set[tuple[str, ...]] = field(default_factory=set)
     _writing: dict[tuple[str, ...] | None, frozenset[int]] = field(default_factory=dict, repr=False)
+    _using: dict[tuple[str, ...] | None, frozenset[int]] = field(default_factory=dict, repr=False)
+    _asking: dict[tuple[str, ...] | None, frozenset[int]] = field(default_factory=dict, repr=False)
     _needed: dict[Hashable, tuple[int, ...]] = field(default_factory=dict, repr=False)
     _others: dict[Hashable, Rewriter] = field(default_factory=dict, repr=False)
     _shown: dict[frozenset[int], Shown] = field(default_factory=dict, repr=False)
@@ -78,17 +80,25 @@ class Rewrites:
 
     def using(self, paths: Paths) -> frozenset[int]:
         """The rules that may ask for, compute from or write one of these paths."""
-        return self.asking(paths).union(
-            index
-            for index, rule in enumerate(self.footprints)
-            if meet(rule.inputs, paths) or meet(rule.writes, paths)
-        )
+        key = None if paths is None else tuple(paths)
+        if key not in self._using:
+            _make_room(self._using)
+            self._using[key] = self.asking(paths).union(
+                index
+                for index, rule in enumerate(self.footprints)
+                if meet(rule.inputs, paths) or meet(rule.writes, paths)
+            )
+        return self._using[key]
 
     def asking(self, paths: Paths) -> frozenset[int]:
         """The rules whose targets may ask for one of these paths."""
-        return frozenset(
-            index for index, rule in enumerate(self.footprints) if meet(rule.conditions, paths)
-        )
+        key = None if paths is None else tuple(paths)
+        if key not in self._asking:
+            _make_room(self._asking)
+            self._asking[key] = frozenset(
+                index for index, rule in enumerate(self.footprints) if meet(rule.conditions, paths)
+            )
+        return self._asking[key]
 
     def concerning(self, queries: Iterable[Mapping[str, Any]]) -> frozenset[int]:
         """The rules that may write what one of these queries reads."""

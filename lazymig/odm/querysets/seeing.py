@@ -95,8 +95,10 @@ class SeeThroughQuerySet(ShowingQuerySet):
         if self._lazymig_given is not None:
             return self._lazymig_given
         query = super()._query
+        if self._lazymig_settled or self._lazymig_unasked:
+            return query
         rewrites = self._lazymig_rewrites()
-        if rewrites is None or self._lazymig_settled or self._lazymig_unasked:
+        if rewrites is None:
             return query
         if self._lazymig_indexed is not None:
             query = all_of(query, self._lazymig_indexed)
@@ -119,13 +121,10 @@ class SeeThroughQuerySet(ShowingQuerySet):
         return super()._cursor
 
     def _lazymig_make_cursor(self) -> Any:
+        if self._lazymig_unasked or self._lazymig_still or self._lazymig_settled:
+            return super()._lazymig_make_cursor()
         rewrites = self._lazymig_rewrites()
-        if (
-            rewrites is None
-            or self._lazymig_unasked
-            or self._lazymig_still
-            or self._lazymig_settled
-        ):
+        if rewrites is None:
             return super()._lazymig_make_cursor()
         query = super()._query
         needs = [self._lazymig_need_of_order(rewrites, query)]
@@ -309,6 +308,8 @@ class SeeThroughQuerySet(ShowingQuerySet):
             if _from_doc_delete or not one_by_one:
                 rules = self._document._meta.get("delete_rules")
                 queryset = self._lazymig_for_write("delete()", (), (), where=bool(rules))
+                if queryset is self:
+                    queryset = self.clone()
                 # Referring documents are found for all that match: in whatever order.
                 queryset._ordering = []
             else:

@@ -18,7 +18,6 @@ from mongoengine.queryset import transform
 from lazymig.engines.access import all_of
 from lazymig.engines.reading.labelled import labelled
 from lazymig.engines.settling import Search, find_refused
-from lazymig.odm.indexes import untouched_collection
 from lazymig.odm.querysets.former import FormerClassesQuerySet
 from lazymig.odm.querysets.rewrites import (
     Need,
@@ -27,7 +26,7 @@ from lazymig.odm.querysets.rewrites import (
     rewrites_in,
 )
 from lazymig.odm.querysets.rewritten import RewrittenFilter, rewritten_filter
-from lazymig.odm.schema import field_path
+from lazymig.odm.schema import field_path, untouched_collection
 from lazymig.rules.dependencies import Paths
 from lazymig.updates.update import read_paths, written_paths
 
@@ -211,17 +210,24 @@ class SettlingQuerySet(FormerClassesQuerySet):
     ) -> Any:
         """A clone for a write, for which everything has been settled.
 
+        It is the queryset itself where no rule is concerned.
+
         :param written: the paths that it writes; `None` for any.
         :param read: the paths that it computes from; `None` for any.
         """
         rewrites = self._lazymig_rewrites()
+        need = Need(operation, frozenset())
+        if rewrites is not None:
+            need = _need_of_write(rewrites, operation, written, read)
+            if not (where or need.rules) and self._lazymig_asks_as_is(rewrites):
+                return self
         queryset = self.clone()
         if not where:
             # Writes are sent without a collation.
             queryset._collation = None
         if rewrites is not None:
             query = super(SettlingQuerySet, queryset)._query
-            needs = [_need_of_write(rewrites, operation, written, read)]
+            needs = [need]
             if where:
                 needs.append(queryset._lazymig_need_of_where(rewrites))
             queryset._lazymig_bring_up(query, rewrites, needs, writes=True)

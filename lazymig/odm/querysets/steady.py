@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mongoengine.queryset import QueryFieldList
 
 from lazymig.engines.access import all_of, by_ids
 from lazymig.engines.reading.movement import may_move
-from lazymig.engines.reading.pinned import Requery
 from lazymig.odm.querysets.batches import batch_of
 from lazymig.rules.plan import Family
+
+if TYPE_CHECKING:
+    from lazymig.engines.reading.pinned import Requery
 
 __all__ = ["StepByStep", "may_walk_an_index", "requery_of"]
 
@@ -51,6 +53,9 @@ def _requery_of(queryset: Any, family: Family, order: Sequence[str]) -> Requery 
         limit=min(limits, default=None),
     ):
         return None
+    # Only where others write meanwhile.
+    from lazymig.engines.reading.pinned import Requery  # noqa: PLC0415
+
     base = _asked_again(queryset)
 
     def ids(most: int, answer: int) -> Any:

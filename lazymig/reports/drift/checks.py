@@ -19,7 +19,7 @@ from pymongo.collection import Collection
 from lazymig.engines.access import by_ids, ids_of, key_of, on_primary, read_raw, readable
 from lazymig.odm.examining import Examiner, Problem, ProblemKind, Reference, examining
 from lazymig.odm.fields import bson_type
-from lazymig.odm.indexes import untouched_collection
+from lazymig.odm.schema import untouched_collection
 from lazymig.operations.journal import JOURNAL
 from lazymig.redaction import excerpt
 from lazymig.reports.drift.documents import check_model, check_sample_size, documents_of

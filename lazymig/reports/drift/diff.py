@@ -16,11 +16,12 @@ from pymongo.errors import OperationFailure
 from lazymig.engines.access import is_mongomock, key_of, readable, tolerant
 from lazymig.odm.examining import Examiner, examining
 from lazymig.odm.fields import ClassFacts, classes_of
-from lazymig.odm.indexes import compare_indexes, untouched_collection
+from lazymig.odm.indexes import compare_indexes
 from lazymig.odm.schema import (
     class_name,
     document_parents,
     document_subclasses,
+    untouched_collection,
 )
 from lazymig.operations.journal import JOURNAL
 from lazymig.raw.differences import MISSING

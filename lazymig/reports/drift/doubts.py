@@ -17,7 +17,7 @@ from bson.datetime_ms import DatetimeMS
 from mongoengine.errors import MongoEngineException
 
 from lazymig.odm.fields import FieldFacts, bson_type
-from lazymig.odm.indexes import untouched_collection
+from lazymig.odm.schema import untouched_collection
 from lazymig.raw.values import is_array
 
 __all__ = ["condition_of_doubt", "doubt_about"]

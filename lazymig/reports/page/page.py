@@ -13,8 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from lazymig.odm.indexes import untouched_collection
 from lazymig.odm.plans import plan_for
+from lazymig.odm.schema import untouched_collection
 from lazymig.operations.declared import declarations
 from lazymig.operations.journal import JOURNAL
 from lazymig.operations.journal.collection import client_now

@@ -62,6 +62,8 @@ class Rewriter:
         self._by_class = any("_cls" in target and len(target) > 1 for target in targets)
         self._forms = Forms(steps)
         self._known: dict[Hashable, Mapping[str, Any] | CannotRewrite | None] = {}
+        # Whether a step writes a path.
+        self._concerned: dict[str, bool] = {}
         self._writing: dict[str, list[int]] = {}
         # Those of which it is not known what they write.
         self._opaque: list[int] = []
@@ -73,12 +75,20 @@ class Rewriter:
 
     def is_concerned(self, query: Mapping[str, Any]) -> bool:
         """Return whether a rule writes a path that the query reads."""
-        if not self._opaque and not any(
-            name.startswith("$") or name.partition(".")[0] in self._writing for name in query
-        ):
-            # Most queries of most models.
-            return False
-        return any(True for _ in self.concerning(query))
+        known = self._concerned
+        for name, value in query.items():
+            if name.startswith("$") and not is_reference(name):
+                if any(True for _ in self.concerning({name: value})):
+                    return True
+                continue
+            found = known.get(name)
+            if found is None:
+                if len(known) >= _MOST_KNOWN:
+                    known.clear()
+                found = known[name] = is_concerned({name: None}, self.steps)
+            if found:
+                return True
+        return False
 
     def concerning(self, query: Mapping[str, Any]) -> Iterator[int]:
         """Yield the numbers of the steps that write a path which the query reads."""

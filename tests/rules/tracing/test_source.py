@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 from lazymig.errors import RuleDefinitionError, UpdateQueryError
 from lazymig.rules.binding import bind
 from lazymig.rules.bound_rule import BoundRule
+from lazymig.rules.declared import is_read_within, within
 from lazymig.rules.discovery import discover
 from lazymig.rules.once import once
 from lazymig.rules.rule import Rule, RuleHandler, evaluate
-from lazymig.rules.tracing.paths import is_read_within, trace, within
+from lazymig.rules.tracing.paths import trace
 from lazymig.updates.update import check_update, written_paths
 from tests.rules.tracing import rule_sources
 
