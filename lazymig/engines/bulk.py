@@ -33,7 +33,7 @@ from lazymig.engines.store import as_applied, write_each
 from lazymig.raw.elements import StoredValue
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
-from lazymig.rules.repetition import is_repeatable
+from lazymig.rules.repetition import is_repeatable, may_be_repeated
 from lazymig.rules.rule import Evaluation, Scope
 
 __all__ = [
@@ -173,6 +173,7 @@ class Work(Part):
             only_repeatable=self.only_repeatable,
             all_or_nothing=self.session is not None,
             turn=turn,
+            may_fold=self._outlasts(rule),
             before_write=self.before_write,
         )
         fields = None if paths is None else dict.fromkeys(paths, 1)
@@ -187,6 +188,11 @@ class Work(Part):
                 self._rescue(rule, tally, outcome)
             tally.count(outcome)
         tally.computing += pace.seconds
+
+    def _outlasts(self, rule: BoundRule) -> bool:
+        """Return whether a part is begun anew where the connection is lost, as is a transaction."""
+        known = may_be_repeated(rule, self.scope)
+        return self.session is not None or (self.only_repeatable if known is None else known)
 
     def _rescue(self, rule: BoundRule, tally: Tally, outcome: Outcome) -> None:
         """Do what a load does to those documents that a rule was not applied to, but might help.

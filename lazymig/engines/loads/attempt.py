@@ -215,7 +215,8 @@ class Attempt:
 
     def _write_each(self, rule: BoundRule) -> None:
         """Write a rule document by document: one read, if need be, and one bulk write."""
-        terms = Terms("nothing" if self.job.after_error else "end", self.pace)
+        after_error = self.job.after_error
+        terms = Terms("nothing" if after_error else "end", self.pace, may_fold=not after_error)
         for documents in self._matching(rule):
             self.wrote = True
             self._note_written(rule)
