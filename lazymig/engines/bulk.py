@@ -33,7 +33,7 @@ from lazymig.engines.store import as_applied, write_each
 from lazymig.raw.elements import StoredValue
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
-from lazymig.rules.repetition import is_repeatable, may_be_repeated
+from lazymig.rules.repetition import is_repeatable, may_be_repeated, tells_what_is_left
 from lazymig.rules.rule import Evaluation, Scope
 
 __all__ = [
@@ -70,10 +70,14 @@ class Work(Part):
             refuses are in the tally instead.
         """
         tally = Tally()
+        is_found_again = tells_what_is_left(rule, self.scope) is True
         *exact, rule = as_applied(self.store, rule).halves()
         for half in exact:
             # What it is refused for is not met again: the other half leaves its documents out.
             self._update_many(half, half.evaluate(), tally)
+            if is_found_again and tally.matched and tally.matched == self.documents:
+                # Nothing is left to read in vain. What has come meanwhile the run looks for.
+                return tally
         if rule.once is not None:
             self._claim(rule, tally)
         elif rule.kind == "static" and not rule.varies:

@@ -115,8 +115,10 @@ def fold(
     """
     table = _Table([document["_id"] for _, document in updates])
     unchanged: list[Any] = [{"$eq": [{"$type": f"${name}"}, "missing"]} for name in form.missing]
-    for name in form.present:
-        unchanged.append({"$eq": [f"${name}", table.of([read[name] for _, read in updates])]})
+    unchanged.extend(
+        {"$eq": [f"${name}", table.of([read[name] for _, read in updates])]}
+        for name in form.present
+    )
     stage: dict[str, Any] = {}
     written: list[Any] = []
     for name in form.sets:

@@ -230,6 +230,7 @@ class _Slices:
     def _write_alone(self, write: Write) -> bool | None:
         """Return whether the document was found; `None` where its update was refused."""
         evaluation = write.evaluation
+        assert write.filter is not None
         try:
             if write.variables is None:
                 result = self.store.update_one(
