@@ -194,9 +194,12 @@ class Work(Part):
         tally.computing += pace.seconds
 
     def _outlasts(self, rule: BoundRule) -> bool:
-        """Return whether a part is begun anew where the connection is lost, as is a transaction."""
+        """Return whether a part is begun anew where the connection is lost.
+
+        Not in a transaction, which would end with the first command that an old server refuses.
+        """
         known = may_be_repeated(rule, self.scope)
-        return self.session is not None or (self.only_repeatable if known is None else known)
+        return self.session is None and (self.only_repeatable if known is None else known)
 
     def _rescue(self, rule: BoundRule, tally: Tally, outcome: Outcome) -> None:
         """Do what a load does to those documents that a rule was not applied to, but might help.
