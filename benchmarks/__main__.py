@@ -18,7 +18,7 @@ import mongoengine
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from benchmarks import bulk, importing, loading, pending, queries, runs, shown
+from benchmarks import bulk, importing, loading, loops, pending, queries, runs, shown
 from benchmarks.data import ALIAS
 from benchmarks.machine import Circumstances, circumstances
 from benchmarks.measure import Benchmark, Row, measured
@@ -36,6 +36,10 @@ BENCHMARKS: dict[str, Callable[[Database[Any], float], Benchmark]] = {
     "stale": loading.iterating_stale,
     "bulk-static": bulk.static_bulk,
     "bulk-computed": bulk.computed_bulk,
+    "bulk-copy": loops.copying,
+    "bulk-move": loops.moving,
+    "bulk-list": loops.listing,
+    "bulk-python": loops.hashing,
     "deprecated": bulk.deprecated,
     "run-static": runs.static_run,
     "run-computed": runs.computed_run,
@@ -65,7 +69,9 @@ HEADLINES = (
     "get",
     "stale",
     "bulk-static",
-    "bulk-computed",
+    "bulk-copy",
+    "bulk-list",
+    "bulk-python",
     "query-built",
     "query-iterate",
 )

@@ -111,8 +111,8 @@ def static_run(database: Database[Raw], scale: float) -> Benchmark:
         ),
         (
             Comparison(f"{what}, at once", "at once", "update_many", 1.05),
-            Comparison(f"{what}, in chunks", "in chunks", "update_many", 1.25),
-            Comparison(f"{what}, with backup", "with backup", "in chunks", 1.6),
+            Comparison(f"{what}, in chunks", "in chunks", "update_many", 1.15),
+            Comparison(f"{what}, with backup", "with backup", "in chunks", 1.3),
         ),
         partial(contents, collection),
     )

@@ -33,7 +33,7 @@ from lazymig.engines.store import as_applied, write_each
 from lazymig.raw.elements import StoredValue
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
-from lazymig.rules.repetition import is_repeatable
+from lazymig.rules.repetition import is_repeatable, may_be_repeated, tells_what_is_left
 from lazymig.rules.rule import Evaluation, Scope
 
 __all__ = [
@@ -70,10 +70,14 @@ class Work(Part):
             refuses are in the tally instead.
         """
         tally = Tally()
+        is_found_again = tells_what_is_left(rule, self.scope) is True
         *exact, rule = as_applied(self.store, rule).halves()
         for half in exact:
             # What it is refused for is not met again: the other half leaves its documents out.
             self._update_many(half, half.evaluate(), tally)
+            if is_found_again and tally.matched and tally.matched == self.documents:
+                # Nothing is left to read in vain. What has come meanwhile the run looks for.
+                return tally
         if rule.once is not None:
             self._claim(rule, tally)
         elif rule.kind == "static" and not rule.varies:
@@ -173,6 +177,7 @@ class Work(Part):
             only_repeatable=self.only_repeatable,
             all_or_nothing=self.session is not None,
             turn=turn,
+            may_fold=self._outlasts(rule),
             before_write=self.before_write,
         )
         fields = None if paths is None else dict.fromkeys(paths, 1)
@@ -187,6 +192,14 @@ class Work(Part):
                 self._rescue(rule, tally, outcome)
             tally.count(outcome)
         tally.computing += pace.seconds
+
+    def _outlasts(self, rule: BoundRule) -> bool:
+        """Return whether a part is begun anew where the connection is lost.
+
+        Not in a transaction, which would end with the first command that an old server refuses.
+        """
+        known = may_be_repeated(rule, self.scope)
+        return self.session is None and (self.only_repeatable if known is None else known)
 
     def _rescue(self, rule: BoundRule, tally: Tally, outcome: Outcome) -> None:
         """Do what a load does to those documents that a rule was not applied to, but might help.

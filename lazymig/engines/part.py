@@ -37,7 +37,8 @@ class Part:
     by someone who does not know what was written, and halts before what would be written twice.
     `is_broken` says whether a raw document fails to load, or to validate: to one that does, a rule
     that no match starts is applied as a load would do it. `demand` is what a rule has to do for a
-    document; by default what those of the scope have to.
+    document; by default what those of the scope have to. `documents`: how many the part has, those
+    that no rule concerns included, as far as that is known.
     """
 
     collection: Collection[Any]
@@ -51,6 +52,7 @@ class Part:
     only_repeatable: bool = False
     is_broken: Callable[[Raw], bool] | None = None
     demand: Demand | None = None
+    documents: int | None = None
     store: Store = field(init=False)
 
     def __post_init__(self) -> None:

@@ -152,15 +152,16 @@ class Store:
         """The number of documents that a query finds."""
         return on_primary(self.collection).count_documents(query, **self._given)
 
-    def aggregate(self, stages: Sequence[Raw], most: int | None = None) -> Any:
+    def aggregate(self, stages: Sequence[Raw], most: int | None = None, *, let: Any = None) -> Any:
         """A cursor over what a pipeline makes, as `tolerant` gives it.
 
         :param most: the documents that there may be; they come in one answer, left as bytes.
         """
         reader = on_primary(self.collection)
+        options = self._given if let is None else {"let": let, **self._given}
         if most is None:
-            return tolerant(reader).aggregate(list(stages), **self._given)
-        return as_bytes(reader).aggregate(list(stages), batchSize=most + 1, **self._given)
+            return tolerant(reader).aggregate(list(stages), **options)
+        return as_bytes(reader).aggregate(list(stages), batchSize=most + 1, **options)
 
     def find_and_update(self, query: Raw, update: Any, array_filters: Any = None) -> Any:
         """Update one document; return it as it is afterwards, left as bytes for `decode`."""
@@ -173,11 +174,12 @@ class Store:
         """PyMongo's `update_one`."""
         return self.collection.update_one(query, update, array_filters=array_filters, **self._given)
 
-    def update_many(self, query: Raw, update: Any, array_filters: Any = None) -> Any:
+    def update_many(
+        self, query: Raw, update: Any, array_filters: Any = None, *, let: Any = None
+    ) -> Any:
         """PyMongo's `update_many`."""
-        return self.collection.update_many(
-            query, update, array_filters=array_filters, **self._given
-        )
+        options = self._given if let is None else {"let": let, **self._given}
+        return self.collection.update_many(query, update, array_filters=array_filters, **options)
 
     def bulk_write(self, operations: Sequence[Any], *, ordered: bool, let: Any = None) -> Any:
         """PyMongo's `bulk_write`."""

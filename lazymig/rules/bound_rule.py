@@ -75,6 +75,7 @@ class BoundRule:
     left_to_python: LeftToPython | None = None
     _proven: dict[Any, bool] = field(default_factory=dict, repr=False)
     _checked: set[Any] = field(default_factory=set, repr=False)
+    _read: set[frozenset[str]] = field(default_factory=set, repr=False)
     # No argument: a copy with another target has other halves.
     _made: dict[str, tuple[BoundRule, ...]] = field(init=False, default_factory=dict, repr=False)
 
@@ -267,6 +268,11 @@ class BoundRule:
         if self.inputs is None or self.kind == "static":
             return
         read = evaluation.read
+        known = None
+        if read is not None and not read.read_whole and not isinstance(evaluation.update, list):
+            known = frozenset(read.keys_read)
+            if known in self._read:
+                return
         keys = sorted(read.keys_read) if read is not None else []
         beyond = [key for key in keys if not is_read_within(key, self.inputs)]
         if read is not None and read.read_whole:
@@ -284,6 +290,8 @@ class BoundRule:
                 "which updates rely on; declare all that it may read: self.reads = (...), before "
                 "self.doc is read"
             )
+        if known is not None and len(self._read) < _MOST_FORMS:
+            self._read.add(known)
 
     def converges_with(self, evaluation: Evaluation) -> bool:
         """Return whether this update provably ends the match of the target it goes with."""
@@ -313,6 +321,9 @@ def _form_of(update: Any, array_filters: Any) -> Any:
     """
     if type(update) is not dict or not update.keys() <= _FORMS:
         return None
+    if len(update) == 1 and array_filters is None and type(update.get("$set")) is dict:
+        # Nearly every update that a method computes; each document comes by here.
+        return tuple(update["$set"])
     if not isinstance(update.get("$set", {}), Mapping):
         return None
     fixed = {operator: fields for operator, fields in update.items() if operator != "$set"}

@@ -64,7 +64,7 @@ class Forecast:
 
         What is proved of an update in general takes these parents for sub-documents.
         """
-        written = written_paths(update) or frozenset()
+        written = () if _is_flat(update) else written_paths(update) or ()
         return any(_leads_into_array(document, path) for path in (*self._dotted, *written))
 
     def _updated(
@@ -94,6 +94,13 @@ class Forecast:
             return bson.decode(encoded, codec_options=self._codec_options)[""]
         except (BSONError, ValueError, OverflowError, TypeError, RecursionError) as exc:
             raise NotForeseen from exc
+
+
+def _is_flat(update: Any) -> bool:
+    """Return whether it is certain that an update writes top-level fields alone."""
+    if type(update) is not dict or "$rename" in update:
+        return False
+    return not any("." in path for fields in update.values() for path in fields)
 
 
 def _leads_into_array(document: Mapping[str, Any], path: str) -> bool:

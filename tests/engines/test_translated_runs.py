@@ -196,3 +196,22 @@ def test_the_testing_kit_finds_a_translation_that_gives_something_else(
     ) as found:
         assert_lazy_equals_bulk(post, [{"_id": 1, "n": 7}])
     assert "in Python" in str(found.value)
+
+
+def test_a_range_that_was_written_whole_is_not_read(
+    monitored_db: Database[Any], command_log: CommandLog
+) -> None:
+    """Where the guard holds for each document of a range, the range is not read for the rest."""
+    posts = monitored_db["post"]
+    posts.insert_many([{"_id": n, "n": n if n < 150 else "x"} for n in range(200)])
+    post = _post(migration01__twice=doubling)
+    command_log.clear()
+    post.migration_handler(post).migrate_pending(chunk_size=100, max_errors=100)
+    read = [
+        body["filter"]["_id"]
+        for name, body in command_log.commands
+        if name == "find" and body["find"] == "post" and "$expr" in str(body["filter"])
+    ]
+    assert [each for each in read if each.get("$lte") == 99] == []
+    assert read
+    assert posts.count_documents({"twice": {"$exists": True}}) >= 150

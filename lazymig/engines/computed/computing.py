@@ -17,6 +17,7 @@ from pymongo import UpdateOne
 from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 
 from lazymig.engines.access import Raw, all_of, key_of
+from lazymig.engines.computed.folding import Form, form_of
 from lazymig.engines.computed.guards import LARGE, MOST, bytes_of, set_apart
 from lazymig.engines.computed.outcome import Outcome, PartRefused, Terms
 from lazymig.engines.computed.recursion import AtWork, circular, place_of
@@ -66,20 +67,24 @@ class Write:
     """An update for one document.
 
     `recognizable`: once it is written, the rule does not find the document any more. `open`: that
-    is demanded of it, and not known yet. `variables` are those of a command that is large; it is
-    sent alone.
+    is demanded of it, and not known yet. `reading` is what has to be as it was read. With a `form`
+    it may be sent with others; what is sent by itself has a `filter`. `variables` are those of a
+    command that is large; it is sent alone.
     """
 
     key: Any
     document: Raw
     evaluation: Evaluation
-    filter: dict[str, Any]
+    reading: ReadDocument | None
     recognizable: bool
     open: bool
+    form: Form | None = None
+    filter: dict[str, Any] | None = None
     variables: Mapping[str, Any] | None = None
 
     def operation(self) -> UpdateOne:
         """The write as PyMongo takes it."""
+        assert self.filter is not None
         return UpdateOne(
             self.filter, self.evaluation.update, array_filters=self.evaluation.array_filters
         )
@@ -100,6 +105,8 @@ class Computation:
         self.place = place_of(store.collection, rule)
         self.outcome = Outcome()
         self.questions: dict[Any, Any] = {}
+        # Of a shard key the documents of a fold may have different values.
+        self._may_fold = terms.may_fold and not store.is_imitation and not store.shard_key
 
     @cached_property
     def _forecast(self) -> Forecast | None:
@@ -185,8 +192,8 @@ class Computation:
             return ReadsMore(document_id)
         still = forecast.still_matches(document, evaluation.update) if foreseeable else None
         if still is False:
-            guard = self._guard(document, evaluation, forecast.roots or frozenset())
-            return self._write_of(key, document, evaluation, ends=True, guard=guard)
+            reading = self._reading(document, evaluation, forecast.roots or frozenset())
+            return self._write_of(key, document, evaluation, ends=True, reading=reading)
         if still and demand == "end":
             self.outcome.refuse(would_match(rule, document_id))
             return None
@@ -206,21 +213,38 @@ class Computation:
         evaluation: Evaluation,
         *,
         ends: bool,
-        guard: Sequence[Raw] | None = None,
+        reading: ReadDocument | None = None,
     ) -> Write | None:
-        """The write of an update, with the conditions under which it may be written.
+        """The write of an update, with what has to hold for it to be written.
 
-        :param guard: conditions in place of those of the evaluation.
+        :param reading: in place of that of the evaluation.
         :return: `None` if it cannot be sent; then the document is refused.
         """
         as_declared = self._is_declared(evaluation)
+        recognizable = ends and as_declared and self.rule.target is not None
+        # In a transaction, what was read is what is stored.
+        kept = None if self.terms.all_or_nothing else reading or evaluation.read
+        write = Write(
+            key,
+            document,
+            evaluation,
+            kept,
+            recognizable=recognizable,
+            open=self.terms.demand == "end" and self._forecast is not None and not ends,
+            form=form_of(document, evaluation, kept) if recognizable and self._may_fold else None,
+        )
+        return write if write.form is not None else self.alone(write)
+
+    def alone(self, write: Write) -> Write | None:
+        """The write with a filter of its own; `None` if it cannot be sent, as for `_write_of`."""
+        evaluation, document = write.evaluation, write.document
         conditions: list[Raw | None] = [self.store.locate(document)]
-        if self.terms.all_or_nothing:
-            guard = ()
-        else:
+        guard: Sequence[Raw] = ()
+        if not self.terms.all_or_nothing:
+            as_declared = self._is_declared(evaluation)
             target = self.rule.target if as_declared else self._narrowed(evaluation.target)
             conditions.extend((self.store.class_filter, target))
-            guard = evaluation.guard() if guard is None else guard
+            guard = () if write.reading is None else write.reading.guard()
         try:
             query, variables = self._fitted(conditions, guard, evaluation)
         except _TooLarge as exc:
@@ -229,15 +253,7 @@ class Computation:
         except Exception as exc:
             self.outcome.refuse(failure_of_rule(self.rule, document["_id"], exc))
             return None
-        return Write(
-            key,
-            document,
-            evaluation,
-            query,
-            recognizable=ends and as_declared and self.rule.target is not None,
-            open=self.terms.demand == "end" and self._forecast is not None and not ends,
-            variables=variables,
-        )
+        return replace(write, form=None, filter=query, variables=variables)
 
     def _fitted(
         self, conditions: Sequence[Raw | None], guard: Sequence[Raw], evaluation: Evaluation
@@ -264,16 +280,16 @@ class Computation:
         """A computed target, without the documents that the rule leaves to earlier ones."""
         return target if self.rule.plain is None else all_of(target, self.rule.target)
 
-    def _guard(
+    def _reading(
         self, document: Raw, evaluation: Evaluation, roots: frozenset[str]
-    ) -> list[dict[str, Any]]:
-        """Conditions under which also these top-level fields are still what was read."""
+    ) -> ReadDocument:
+        """What the rule has read, and these top-level fields besides."""
         read = ReadDocument(document)
         read.keys_read |= roots
         if evaluation.read is not None:
             read.keys_read |= evaluation.read.keys_read
             read.read_whole = evaluation.read.read_whole
-        return read.guard()
+        return read
 
     def decide(self, writes: Sequence[Write], projected: frozenset[str] | None) -> list[Write]:
         """Ask MongoDB, where it can say so without writing, whether updates end their match.
@@ -340,9 +356,9 @@ class Computation:
         roots = forecast.roots | {path.partition(".")[0] for path in read}
         if projected is not None and not roots <= projected:
             return write
-        guard = self._guard(write.document, write.evaluation, roots)
+        reading = self._reading(write.document, write.evaluation, roots)
         foreseen = self._write_of(
-            write.key, write.document, write.evaluation, ends=True, guard=guard
+            write.key, write.document, write.evaluation, ends=True, reading=reading
         )
         return None if foreseen is None else replace(foreseen, open=True)
 

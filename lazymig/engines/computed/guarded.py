@@ -16,6 +16,7 @@ from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure
 
 from lazymig.engines.access import Raw, by_ids, key_of
 from lazymig.engines.computed.computing import Computation, ReadsMore, Write
+from lazymig.engines.computed.folding import FEWEST, Fold, Form, fold
 from lazymig.engines.computed.outcome import Outcome, PartRefused, Terms, TooSlow
 from lazymig.engines.computed.pace import IN_TRANSACTION, SLICE
 from lazymig.engines.driver_errors import is_document_error
@@ -33,6 +34,9 @@ from lazymig.updates.update import written_paths
 __all__ = ["migrate_computed"]
 
 _Result = TypeVar("_Result")
+
+# What a server before MongoDB 5.0 says of the variables of an update: it knows no such field.
+_UNKNOWN_LET = frozenset({9, 40415})
 
 # A document that is changed between read and write this often in a row is not read a sixth time
 # within one request.
@@ -167,21 +171,66 @@ class _Slices:
         """
         if self.terms.before_write is not None:
             self.terms.before_write(by_ids([write.document["_id"] for write in writes]))
+        singles, doubtful = self._write_folds(writes)
         batch = [
             write
-            for write in writes
+            for write in singles
             if write.variables is None and (write.recognizable or _repeatable(write))
         ]
         if len(batch) == 1 or self.store.is_imitation:
             batch = []
         batched = {write.key for write in batch}
-        alone = [write for write in writes if write.key not in batched]
+        alone = [write for write in singles if write.key not in batched]
         missed = {write.key for write in alone if self._write_alone(write) is False}
-        return missed, self._write_batch(batch) if batch else set()
+        return missed, doubtful | (self._write_batch(batch) if batch else set())
+
+    def _write_folds(self, writes: Sequence[Write]) -> tuple[list[Write], set[Any]]:
+        """Write together what is of one form.
+
+        :return: the writes that are left to be sent by themselves, and the keys of the documents
+            of which it is uncertain whether they were found.
+        """
+        forms: dict[Form, list[Write]] = {}
+        for write in writes:
+            if write.form is not None:
+                forms.setdefault(write.form, []).append(write)
+        left = {write.key: write for write in writes}
+        uncertain: set[Any] = set()
+        for form, group in forms.items():
+            folded = None
+            if len(group) >= FEWEST:
+                updates = [(write.evaluation, write.document) for write in group]
+                folded = fold(self.store, self.work.rule, form, updates)
+            if folded is None:
+                continue
+            done, doubtful = self._write_fold(folded, group)
+            uncertain |= doubtful
+            for key in done | doubtful:
+                del left[key]
+        alone = (self.work.alone(write) if write.form else write for write in left.values())
+        return [write for write in alone if write is not None], uncertain
+
+    def _write_fold(self, folded: Fold, group: Sequence[Write]) -> tuple[set[Any], set[Any]]:
+        """The keys of the documents that were written, and of those of which that is uncertain."""
+        keys = {write.key for write in group}
+        try:
+            result = self.store.update_many(folded.query, folded.update, let=folded.variables)
+        except (OperationFailure, DocumentTooLarge) as exc:
+            if isinstance(exc, OperationFailure) and exc.code in _UNKNOWN_LET:
+                return set(), set()
+            self._raise_unless_document(exc)
+            # It has stopped at one of them, and does not say how many it had written by then.
+            found = self.store.aggregate(folded.written, let=folded.variables)
+            done = {key_of(document["_id"]) for document in found} & keys
+            self.outcome.modified += len(done)
+            return done, set()
+        self.outcome.modified += result.modified_count
+        return (keys, set()) if result.matched_count == len(group) else (set(), keys)
 
     def _write_alone(self, write: Write) -> bool | None:
         """Return whether the document was found; `None` where its update was refused."""
         evaluation = write.evaluation
+        assert write.filter is not None
         try:
             if write.variables is None:
                 result = self.store.update_one(

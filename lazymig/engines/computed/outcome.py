@@ -48,6 +48,9 @@ class Terms:
         `PartRefused`.
     :param turn: held while reading and writing, by callers that compute several batches at once
         and must not send two commands at a time.
+    :param may_fold: what the server does not say of an update of many documents, for the connection
+        is lost, is found out by whoever computes the rule for them once more. The driver repeats
+        single updates by itself, and no others.
     :param before_write: called with a query for the documents that are about to be written.
     """
 
@@ -57,6 +60,7 @@ class Terms:
     only_repeatable: bool = False
     all_or_nothing: bool = False
     turn: AbstractContextManager[Any] = field(default_factory=nullcontext)
+    may_fold: bool = False
     before_write: Callable[[Raw], object] | None = None
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pymongo import UpdateMany
 from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure, PyMongoError
 
 from lazymig.engines.access import Raw, all_of, by_ids, key_of
@@ -15,6 +14,7 @@ from lazymig.engines.computed.outcome import Outcome, Terms
 from lazymig.engines.computed.pace import Pace, Slow
 from lazymig.engines.deadline import Deadline
 from lazymig.engines.driver_errors import is_document_error, waited_too_long
+from lazymig.engines.loads.merging import Queued, merged
 from lazymig.engines.once.claim import Held
 from lazymig.engines.once.claimant import ClaimOutcome, migrate_claimed
 from lazymig.engines.reading.decoding import BoundedReader, Undecoded, judge
@@ -51,38 +51,37 @@ class Job:
         return self.plan.lazy if self.after_error else self.plan.starting
 
 
-@dataclass(frozen=True, slots=True)
-class _Queued:
-    rule: BoundRule
-    update: Any
-    array_filters: Any
-
-    def for_documents(self, store: Store, document_ids: Sequence[Any]) -> UpdateMany:
-        query = store.query_of(self.rule, document_ids)
-        return UpdateMany(query, self.update, array_filters=self.array_filters)
-
-
 class Attempt:
     """The rules of a job on their way to some documents.
 
     Static rules that end their match are queued and sent as one ordered bulk write with one
-    `UpdateMany` each; other rules are written document by document, after what is queued. A
-    document for which a rule fails gets no later one; no more does one that somebody else holds for
-    a once rule, which is `held`, and one for which a rule had no time, which is `unfinished`.
+    `UpdateMany` each, or with one for several that have nothing to do with each other. Other rules
+    are written document by document, after what is queued. A document for which a rule fails gets
+    no later one; no more does one that somebody else holds for a once rule, which is `held`, and
+    one for which a rule had no time, which is `unfinished`.
     `hindered` are documents that could not be written because of the bound session alone;
     `left_alone` those whose match a rule has seen and not ended.
 
     :param documents: by their index in the batch.
+    :param matches: the rules that each of them is known to match.
     :param whole: what was read of them is what they are.
     """
 
-    def __init__(self, job: Job, documents: Mapping[int, Any], *, whole: bool) -> None:
+    def __init__(
+        self,
+        job: Job,
+        documents: Mapping[int, Any],
+        matches: Mapping[int, Sequence[BoundRule]],
+        *,
+        whole: bool,
+    ) -> None:
         self.job = job
         self.store = job.store
         self.documents = documents
+        self.matches = matches
         self.whole = whole
         self.alive = {key_of(each["_id"]): each["_id"] for each in documents.values()}
-        self.queue: list[_Queued] = []
+        self.queue: list[Queued] = []
         self.pace = Pace()
         self.wrote = False
         self.written: list[str] | None = []
@@ -141,7 +140,7 @@ class Attempt:
             return
         if rule.converges_with(evaluation):
             self._note_applied(rule)
-            self.queue.append(_Queued(rule, evaluation.update, evaluation.array_filters))
+            self.queue.append(Queued(rule, evaluation.update, evaluation.array_filters))
             self._note_written(rule)
         else:
             self._write_each(rule)
@@ -150,7 +149,10 @@ class Attempt:
         queue, self.queue = self.queue, []
         if not queue or not self.alive:
             return
+        as_read = self.whole and not self.wrote
         self.wrote = True
+        if as_read and self._send_merged(queue):
+            return
         ids = list(self.alive.values())
         refused = self._send(queue, ids)
         if refused is None:
@@ -165,8 +167,36 @@ class Attempt:
             if refused is not None:
                 self._refuse(queue[first + refused[0]].rule, document_id, refused[1])
 
+    def _send_merged(self, queue: Sequence[Queued]) -> bool:
+        """Write the documents by as few updates as can be; return whether all were found.
+
+        What was written then matches no more, so that the rules may follow one by one.
+        """
+        if self.store.is_imitation or self.store.in_transaction:
+            # A refusal would end the transaction before it is known whose it is.
+            return False
+        alive = {
+            index: each
+            for index, each in self.documents.items()
+            if key_of(each["_id"]) in self.alive
+        }
+        matches = [self.matches.get(index, ()) for index in alive]
+        together = merged(self.store, queue, list(alive.values()), matches)
+        if together is None:
+            return False
+        updates, count = together
+        if not updates:
+            return True
+        try:
+            result = self.store.bulk_write(updates, ordered=False)
+        except (OperationFailure, DocumentTooLarge) as exc:
+            if not is_document_error(exc):
+                raise
+            return False
+        return bool(result.matched_count == count)
+
     def _send(
-        self, queue: Sequence[_Queued], ids: Sequence[Any]
+        self, queue: Sequence[Queued], ids: Sequence[Any]
     ) -> tuple[int, OperationFailure | DocumentTooLarge] | None:
         """Send the queue for these documents; return what was refused: position and error."""
         try:
@@ -215,7 +245,8 @@ class Attempt:
 
     def _write_each(self, rule: BoundRule) -> None:
         """Write a rule document by document: one read, if need be, and one bulk write."""
-        terms = Terms("nothing" if self.job.after_error else "end", self.pace)
+        after_error = self.job.after_error
+        terms = Terms("nothing" if after_error else "end", self.pace, may_fold=not after_error)
         for documents in self._matching(rule):
             self.wrote = True
             self._note_written(rule)

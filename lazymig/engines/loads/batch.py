@@ -145,7 +145,7 @@ class BatchMigration:
 
     def _attempt(self, indexes: Iterable[int], *, whole: bool) -> Attempt:
         documents = {index: self.documents[index] for index in indexes}
-        return Attempt(self.job, documents, whole=whole)
+        return Attempt(self.job, documents, self.matches, whole=whole)
 
     def _take_in(self, attempt: Attempt) -> None:
         """What has become of the documents of an attempt, but for what is held."""

@@ -160,6 +160,7 @@ class ChunkWork:
             self._errors_left() if session is None and step.is_repeatable else sys.maxsize,
             only_repeatable=only_repeatable,
             is_broken=context.is_broken,
+            documents=chunk.documents,
         )
 
     def _spared(self, within: Raw | None) -> Raw | None:
