@@ -235,19 +235,20 @@ class ShowingQuerySet(OptionsQuerySet):
         self._lazymig_given = meeting.query
         self._lazymig_still = True
         stages = shown.encoded(reads, collection.codec_options)
-        if not (stages or meeting.asked) or self._lazymig_finds_nothing_old(meeting, collection):
+        marking = shown.encoded(reads, collection.codec_options, marks=True)
+        unknown = shown.inexact and bool(marking)
+        if not (stages or unknown or meeting.asked):
             return
-        marking = None
-        if shown.inexact:
-            if read.at_once and not Store(collection).in_transaction:
-                marking = shown.encoded(reads, collection.codec_options, marks=True)
-            else:
-                self._lazymig_settle_unshown(meeting, model, collection)
+        if self._lazymig_finds_nothing_old(meeting, collection):
+            return
+        trapped = read.at_once and not Store(collection).in_transaction
+        if unknown and not trapped:
+            self._lazymig_settle_unshown(meeting, model, collection)
         self._lazymig_say(read, f"shown through {', '.join(one.name for one in shown.rules)}")
         front = Front(
             meeting.query,
             stages,
-            marking,
+            marking if unknown and trapped else None,
             meeting.asked,
             lambda: self._lazymig_settle_unshown(meeting, model, collection),
         )
