@@ -132,6 +132,10 @@ class OrderedQuerySet(SeeThroughQuerySet):
             way = "The documents are sorted as they will be: the rules' stages stand in front."
         else:
             way = "Old documents are found, and shown as they will be, apart from all others."
+        unshown = rewrites.names(sorted(rewrites.shown(asked.rules).settled))
+        if unshown:
+            names = ", ".join(unshown)
+            return True, f"{way} Those that come to the turn of {names} are settled before that."
         return True, f"{way} Nothing is written for that."
 
     def count(self, with_limit_and_skip: bool = False) -> int:

@@ -318,15 +318,18 @@ def test_an_order_matters_where_documents_are_deleted_one_by_one(
         assert [raw["_id"] for raw in mongoengine_db.ordered.find()] == [1]
 
 
-def test_what_is_done_is_explained_with_its_rules(mongoengine_db: Database[Raw]) -> None:
-    """explain_migration() names what needs documents shown or settled, and through which rules."""
+def test_what_is_settled_is_explained_with_its_rules(mongoengine_db: Database[Raw]) -> None:
+    """explain_migration() names what needs documents shown or settled, and the rules."""
     text = _apart().objects(login="x").order_by("-placed_at").explain_migration()
-    assert "because it sorts by placed_at." in text
-    assert "because migration03__copy: 'login'" in text
-    assert "by: migration01__placed, migration02__mail, migration03__copy." in text
-    assert "by: migration01__placed." in (
+    assert "Shown, because it sorts by placed_at." in text
+    assert "Shown, because migration03__copy: 'login'" in text
+    assert "come to the turn of migration03__copy are settled before that." in text
+    assert "Shown by: migration01__placed, migration02__mail, migration03__copy." in text
+    assert "Shown by: migration01__placed." in (
         _apart().objects.order_by("placed_at").explain_migration()
     )
+    asked = _apart().objects.where("true").explain_migration()
+    assert "Settled by: migration01__placed, migration02__mail, migration03__copy." in asked
     assert "Settled" not in _apart().objects.order_by("name").explain_migration()
     assert "because it is asked where()" in _apart().objects.where("true").explain_migration()
 
