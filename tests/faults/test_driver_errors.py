@@ -16,12 +16,20 @@ from tests.support.server import CLIENT_OPTIONS
 
 COUNT = 250
 
+# What a load writes by, be it one update of many documents or many updates.
+WRITES = "bulk_write update_many"
+
 
 class Breaker:
-    """Breaks a method of PyMongo's Collection once, before or after the work is done."""
+    """Breaks methods of PyMongo's Collection, once in all, before or after the work is done."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, error: Exception) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, names: str, error: Exception) -> None:
         self.left = 1
+        self.late = False
+        for name in names.split():
+            self._watch(monkeypatch, name, error)
+
+    def _watch(self, monkeypatch: pytest.MonkeyPatch, name: str, error: Exception) -> None:
         original = getattr(Collection, name)
         breaker = self
 
@@ -33,7 +41,6 @@ class Breaker:
                 raise error
             return original(collection, *args, **kwargs)
 
-        self.late = False
         monkeypatch.setattr(Collection, name, broken)
 
 
@@ -92,7 +99,7 @@ def test_the_same_queryset_goes_on_where_it_broke(
 ) -> None:
     """The driver's error comes through; iterating on loses, repeats and doubly migrates nothing."""
     post = _post(dynamic)
-    breaker = Breaker(monkeypatch, "bulk_write", error)
+    breaker = Breaker(monkeypatch, WRITES, error)
     breaker.late = late
     queryset = post.objects.order_by("key")
     queryset = queryset if cached else queryset.no_cache()
@@ -124,7 +131,7 @@ def test_every_door_lets_the_drivers_error_through(
 ) -> None:
     """A single load raises the driver's own error, changes nothing, and succeeds the next time."""
     post = _post()
-    Breaker(monkeypatch, "bulk_write", error)
+    Breaker(monkeypatch, WRITES, error)
     with pytest.raises(type(error)) as caught:
         load(post)
     assert caught.value is error
@@ -139,7 +146,7 @@ def test_a_lost_connection_is_outlasted(
 ) -> None:
     """A write that is lost on its way, or whose answer is, costs no error; no rule runs twice."""
     post = _post(dynamic)
-    breaker = Breaker(monkeypatch, "bulk_write", LOST)
+    breaker = Breaker(monkeypatch, WRITES, LOST)
     breaker.late = late
     loaded = list(post.objects.order_by("key"))
     assert breaker.left == 0
@@ -153,7 +160,7 @@ def test_a_connection_that_stays_lost_is_told_in_time(
 ) -> None:
     """Behind `lazy_timeout` the driver's own error comes through, and the next load succeeds."""
     post = _post(lazy_timeout=0.3)
-    Breaker(monkeypatch, "bulk_write", LOST).left = 1000
+    Breaker(monkeypatch, WRITES, LOST).left = 1000
     with pytest.raises(AutoReconnect) as caught:
         post.objects.get(key=1)
     assert caught.value is LOST
@@ -167,7 +174,7 @@ def test_skipping_does_not_hide_the_drivers_errors(
 ) -> None:
     """on_error = "skip" is for documents: a missing right is no document's fault."""
     post = _post(on_error="skip")
-    Breaker(monkeypatch, "bulk_write", ERRORS["rights"])
+    Breaker(monkeypatch, WRITES, ERRORS["rights"])
     with pytest.raises(OperationFailure, match="not authorized"):
         list(post.objects)
 

@@ -84,15 +84,19 @@ def test_skipped_documents_load_as_they_are(mongoengine_db):
 @pytest.mark.parametrize("count", [1, 7, 100])
 @pytest.mark.parametrize("rules", [1, 3])
 def test_a_batch_costs_one_write_and_one_read(monitored_db, command_log, count, rules):
-    """However many stale documents and static rules a batch holds: one update, one find."""
+    """However many stale documents and static rules a batch holds: one update, one find.
+
+    Rules that read what an earlier one writes are updates of their own, in the same command.
+    """
     body = {
         f"migration{number:02}__set": rule(
-            {f"f{number}": {"$exists": False}}, {"$set": {f"f{number}": number}}
+            {f"f{number}": {"$exists": False}, f"f{number - 1}": {"$exists": True}},
+            {"$set": {f"f{number}": number}},
         )
         for number in range(rules)
     }
     model = person_model(handler(**body), base=DynamicDocument)
-    raws = [{"_id": number, "enabled": True} for number in range(count)]
+    raws = [{"_id": number, "enabled": True, "f-1": 0} for number in range(count)]
     monitored_db["person"].insert_many(raws)
 
     loaded = list(model.objects)

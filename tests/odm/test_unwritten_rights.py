@@ -5,8 +5,8 @@ from __future__ import annotations
 from mongoengine import IntField
 
 from lazymig import without_writing
-from tests.operations.test_seals_rights import as_user, guarded  # noqa: F401 - fixtures
 from tests.support.handlers import copying_in_python, handler, model, rule
+from tests.support.rights import as_user, guarded  # noqa: F401 - fixtures
 
 
 def test_a_user_without_the_right_to_write_loads_todays_shape(as_user):  # noqa: F811
