@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mongoengine.base.common import _document_registry
 from mongoengine.connection import ConnectionFailure
 
 from lazymig.engines.access import is_mongomock
@@ -17,6 +16,7 @@ from lazymig.odm.querysets.rewrites import Need, Rewrites, bring_up, rewrites_in
 from lazymig.odm.querysets.rewritten import rewritten_filter
 from lazymig.odm.schema import is_concrete
 from lazymig.odm.stored import shown_as_stored
+from lazymig.odm.versions import known_classes
 from lazymig.query.aggregations import Reach, fronted
 from lazymig.query.collations import compares_text
 
@@ -26,7 +26,7 @@ __all__ = ["models_of", "with_others_shown"]
 def models_of(database: Any, collection_name: str) -> list[Any]:
     """The models with the mixin whose documents a collection holds, each tree by its root."""
     found: dict[int, Any] = {}
-    for model in list(_document_registry.values()):
+    for model in known_classes():
         if not hasattr(model, "migration_handler") or not is_concrete(model):
             continue
         root = root_of(model)
