@@ -1,4 +1,4 @@
-"""What MongoEngine's versions have under other names: the classes that it knows, its session."""
+"""The names that differ between MongoEngine's versions: of its classes, of its session."""
 
 from __future__ import annotations
 
