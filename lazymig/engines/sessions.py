@@ -1,11 +1,13 @@
 """The session that the application has bound to its context, and what it forbids.
 
 PyMongo 4.17 and later bind one by `session.bind()`: every command of its client joins it then, and
-its transaction, without being given a `session=`.
+its transaction, without being given a `session=`. What stands between PyMongo and the application
+may have one of its own, which each command has to be given.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from pymongo.errors import OperationFailure, PyMongoError
@@ -17,6 +19,9 @@ from lazymig.rules.bound_rule import BoundRule
 
 __all__ = [
     "check_no_transaction",
+    "current_session",
+    "given_session",
+    "join_session_of",
     "not_at_a_snapshot",
     "not_in_a_transaction",
     "raise_if_aborted",
@@ -27,12 +32,38 @@ __all__ = [
 _bound: Final[Any] = getattr(client_session, "_SESSION", None)
 
 
+# What gives the session of the layer above, if it has one.
+_layer: list[Callable[[], Any]] = []
+
+
+def join_session_of(layer: Callable[[], Any]) -> None:
+    """Have commands join the session that a function gives in each context; `None` for none."""
+    _layer[:] = [layer]
+
+
+def current_session() -> Any:
+    """The session of this context, of whatever client; `None` without one."""
+    for layer in _layer:
+        if (session := layer()) is not None:
+            return session
+    return None if _bound is None else _bound.get()
+
+
 def session_of(collection: Any) -> Any:
-    """The bound session that commands of a collection join; `None` without one."""
-    session = None if _bound is None else _bound.get()
+    """The session that commands of a collection join; `None` without one."""
+    session = current_session()
     if session is None:
         return None
     return session if session.client is collection.database.client else None
+
+
+def given_session(collection: Any) -> dict[str, Any]:
+    """What a command of a collection has to be given, so that it joins the session it should."""
+    for layer in _layer:
+        session = layer()
+        if session is not None and session.client is collection.database.client:
+            return {"session": session}
+    return {}
 
 
 def not_at_a_snapshot(model: str, document_id: Any) -> MigrationFailed:
@@ -92,7 +123,7 @@ def check_no_transaction(name: str, operation: str) -> None:
     :param operation: what is called, likewise.
     :raises RunError: the context is in a transaction, or in a session that cannot write.
     """
-    session = None if _bound is None else _bound.get()
+    session = current_session()
     if session is None:
         return
     if session.in_transaction:

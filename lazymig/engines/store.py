@@ -25,7 +25,7 @@ from lazymig.engines.access import (
     writable,
 )
 from lazymig.engines.driver_errors import is_document_error
-from lazymig.engines.sessions import session_of
+from lazymig.engines.sessions import given_session, session_of
 from lazymig.query.joining import all_of, any_of
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
@@ -79,7 +79,9 @@ class Store:
     @property
     def _given(self) -> dict[str, Any]:
         """What a command is given besides; an imitation knows no sessions."""
-        return {} if self.session is None else {"session": self.session}
+        if self.session is None:
+            return given_session(self.collection)
+        return {"session": self.session}
 
     @property
     def is_imitation(self) -> bool:

@@ -32,12 +32,14 @@ from lazymig.odm.saving import SavingDocument
 from lazymig.odm.schema import document_subclasses, is_concrete
 from lazymig.odm.sealed import family_in
 from lazymig.odm.stored import shown_as_stored
+from lazymig.odm.versions import watch_sessions
 from lazymig.rules.bound_rule import BoundRule
 
 __all__ = ["LazyMigrationMixin"]
 
 watch_querysets()
 watch_references()
+watch_sessions()
 
 
 class LazyMigrationMixin(SavingDocument):

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 from bson import DBRef
 from mongoengine import Document
-from mongoengine.base import BaseDocument, BaseField, get_document
+from mongoengine.base import BaseDocument, BaseField
 from mongoengine.base.fields import _no_dereference_for_fields
 from mongoengine.connection import get_db
 from mongoengine.errors import (
@@ -40,6 +40,7 @@ from pymongo.errors import PyMongoError
 from lazymig.odm.loading import builder_of
 from lazymig.odm.schema import class_name, subclasses_of
 from lazymig.odm.stored import as_stored
+from lazymig.odm.versions import class_named
 
 __all__ = ["Examiner", "Problem", "ProblemKind", "Reference", "examining"]
 
@@ -240,7 +241,7 @@ def _referred(field: Any, value: Any, path: str) -> Reference:
     if isinstance(field, FileField):
         return Reference(path, get_db(field.db_alias), f"{field.collection_name}.files", value)
     if isinstance(field, GenericReferenceField):
-        database = get_document(str(value["_cls"]))._get_db()
+        database = class_named(str(value["_cls"]))._get_db()
         return _of_dbref(value["_ref"], database, path)
     model = field.document_type
     if isinstance(value, DBRef):
@@ -257,13 +258,13 @@ def _class_of(cls: Any, raw: Mapping[str, Any]) -> Any:
     :raises NotRegistered: `_cls` names none.
     """
     name = raw.get("_cls", class_name(cls))
-    return cls if name == class_name(cls) else get_document(str(name))
+    return cls if name == class_name(cls) else class_named(str(name))
 
 
 def _embedded_class(field: Any, raw: Mapping[str, Any]) -> Any:
     if isinstance(field, EmbeddedDocumentField):
         return _class_of(field.document_type, raw)
-    return get_document(str(raw["_cls"]))
+    return class_named(str(raw["_cls"]))
 
 
 # --- Field by field -----------------------------------------------------------------------
@@ -327,7 +328,7 @@ def _faults_of_embedded(field: Any, value: Mapping[str, Any], path: str) -> Iter
         yield _problem(f"{path}._cls", "unknown_class", error, None)
     else:
         try:
-            cls = get_document(str(value["_cls"]))
+            cls = class_named(str(value["_cls"]))
         except NotRegistered as exc:
             yield _problem(f"{path}._cls", "unknown_class", exc, value["_cls"])
             return

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from pymongo.synchronous import client_session
-
 from lazymig.engines.access import key_of
 from lazymig.engines.loads.shown import Shown
+from lazymig.engines.sessions import current_session
 
 __all__ = [
     "is_marked",
@@ -26,20 +25,17 @@ __all__ = [
 _MARK: Final = "_lazymig_up_to_date"
 _RESCUED: Final = "_lazymig_rescued"
 
-# The session that is bound in this context, since PyMongo 4.17, which has no public name for it.
-_bound_session: Final[Any] = getattr(client_session, "_SESSION", None)
-
 
 def _in_transaction() -> bool:
     """Return whether what is read and written now may be undone."""
-    session = None if _bound_session is None else _bound_session.get()
+    session = current_session()
     return session is not None and bool(session.in_transaction)
 
 
 def mark(document: Any, collection: Any, document_id: Any) -> None:
     """Note that what is stored under this `_id` in this collection is up to date.
 
-    In the transaction of a bound session nothing is noted, for it may be undone.
+    In the transaction of a session nothing is noted, for it may be undone.
     """
     if not _in_transaction():
         object.__setattr__(document, _MARK, (collection, document_id))

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 from bson.errors import InvalidBSON
-from mongoengine.base import get_document
 from mongoengine.connection import get_db
 from mongoengine.dereference import DeReference
 from mongoengine.errors import DoesNotExist
@@ -25,6 +24,7 @@ from mongoengine.fields import (
 
 from lazymig.engines.access import as_bytes
 from lazymig.engines.reading.decoding import take
+from lazymig.engines.sessions import given_session
 from lazymig.odm.loading import (
     DocumentLeftOut,
     Loading,
@@ -38,6 +38,7 @@ from lazymig.odm.querysets.foreign import models_of
 from lazymig.odm.schema import class_name
 from lazymig.odm.sealed import family_in
 from lazymig.odm.stored import shown_as_stored
+from lazymig.odm.versions import class_named
 
 __all__ = ["watch_references"]
 
@@ -110,7 +111,7 @@ def _watch_dynamic(original: Callable[[Any, Any], Any]) -> Any:
     def to_python(self: Any, value: Any) -> Any:
         if not isinstance(value, dict) or "_cls" not in value or "_ref" not in value:
             return original(self, value)
-        model = get_document(value["_cls"])
+        model = class_named(value["_cls"])
         if not _migrates(model):
             return original(self, value)
         reference = value["_ref"]
@@ -156,7 +157,7 @@ def _fetch_batch(model: Any, collection_name: str, ids: list[Any]) -> dict[Any, 
     collection = model._get_db()[collection_name]
     family = family_in(model, collection)
     assert family is not None
-    cursor = as_bytes(collection).find({"_id": {"$in": ids}})
+    cursor = as_bytes(collection).find({"_id": {"$in": ids}}, **given_session(collection))
     build = marking(builder_of(model), collection)
     loading = Loading(family, Source(collection), build, for_read=True)
     objects: dict[Any, Any] = {}
@@ -174,7 +175,7 @@ def _fetch_unclassed(collection: Any, ids: list[Any]) -> dict[Any, Any]:
     models = [
         model for model in models_of(collection.database, collection.name) if _migrates(model)
     ]
-    cursor = as_bytes(collection).find({"_id": {"$in": ids}})
+    cursor = as_bytes(collection).find({"_id": {"$in": ids}}, **given_session(collection))
     objects: dict[Any, Any] = {}
     while raws := take(cursor, collection.codec_options, _BATCH):
         for model in models:
@@ -206,7 +207,7 @@ def _class_name(collection_name: str, raw: dict[str, Any]) -> Any:
 
 
 def _build(collection_name: str, raw: dict[str, Any]) -> Any:
-    return builder_of(get_document(_class_name(collection_name, raw)))(raw)
+    return builder_of(class_named(_class_name(collection_name, raw)))(raw)
 
 
 def watch_references() -> None:

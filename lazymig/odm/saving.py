@@ -17,6 +17,7 @@ from mongoengine.queryset import transform
 from lazymig.engines.access import all_of, as_bytes, by_ids, on_primary
 from lazymig.engines.loads.lazy import Failure, refresh, rescue
 from lazymig.engines.reading.decoding import decode
+from lazymig.engines.sessions import given_session
 from lazymig.odm.loading import builder_of, is_broken
 from lazymig.odm.marks import is_marked, is_rescued, mark, note_rescued
 from lazymig.odm.plans import once_per_family
@@ -124,14 +125,19 @@ def _bring_up(
     """
     reader = on_primary(collection)
     # A document that is loaded partially may be large: it is read only if it is old.
-    stored = as_bytes(reader).find_one(all_of(by_ids([document_id]), _rules_of(family).old))
+    stored = as_bytes(reader).find_one(
+        all_of(by_ids([document_id]), _rules_of(family).old), **given_session(collection)
+    )
     if stored is None:
         return True
     (item,) = refresh(collection, [decode(stored, collection.codec_options)], family)
     if not isinstance(item, Failure):
         return item is not None
     if item.plan.on_error == "raise" and (
-        condition is None or reader.find_one(all_of(by_ids([document_id]), condition), {"_id": 1})
+        condition is None
+        or reader.find_one(
+            all_of(by_ids([document_id]), condition), {"_id": 1}, **given_session(collection)
+        )
     ):
         raise item.error
     # It stays as it is stored, and is saved as such.

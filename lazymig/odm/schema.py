@@ -7,7 +7,6 @@ from typing import Any
 
 from mongoengine import Document
 from mongoengine.base import BaseDocument, ComplexBaseField
-from mongoengine.base.common import _document_registry
 from mongoengine.errors import LookUpError, NotRegistered
 from mongoengine.fields import (
     BinaryField,
@@ -31,6 +30,7 @@ from mongoengine.fields import (
 )
 
 from lazymig.errors import RuleDefinitionError
+from lazymig.odm.versions import is_registered
 
 __all__ = [
     "class_name",
@@ -123,7 +123,7 @@ def _is_current(cls: Any) -> bool:
     """Return whether MongoEngine knows a document class as the one of its name."""
     if not issubclass(cls, BaseDocument):
         return True
-    return _document_registry.get(class_name(cls)) is cls
+    return is_registered(class_name(cls), cls)
 
 
 def document_subclasses(model: type, defining: type | None = None) -> Iterator[type]:

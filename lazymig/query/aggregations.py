@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from lazymig.query.expressions import expression_paths
 from lazymig.query.matching import query_paths
@@ -14,9 +14,9 @@ __all__ = [
     "Reach",
     "aggregated_paths",
     "first_alone",
+    "fronted",
     "gathers",
     "leading_match",
-    "reaches",
 ]
 
 # After one of these stages nothing is left of a document but what the stage names.
@@ -111,54 +111,92 @@ class Reach:
     :param database: the name of the database, `None` for that of the aggregation.
     :param collection: the name of the collection.
     :param paths: what is read of its documents, as for `aggregated_paths`.
+    :param sought: the path by which documents are sought anew for each that enters the stage.
+    :param matched: what is asked of them first.
+    :param opens: whether stages may stand before what it reads of them.
     """
 
     stage: str
     database: str | None
     collection: str
     paths: frozenset[str] | None
+    sought: str | None = None
+    matched: Mapping[str, Any] | None = None
+    opens: bool = False
 
 
-def reaches(pipeline: Any) -> Iterator[Reach]:
-    """Yield what a pipeline, or one inside of it, reads by `$lookup` and its kind.
+Front: TypeAlias = "Callable[[Reach], list[Any] | None]"
+"""Gives the stages that come first in what a stage reads of another collection.
+
+They stand in the place of what is asked first there. None: it stays as it is.
+"""
+
+
+def fronted(pipeline: Any, front: Front) -> Any:
+    """Return a pipeline with stages before whatever it reads of other collections.
 
     :param pipeline: a list of stages. What is malformed is left to MongoDB.
+    :param front: is asked for each collection, in the order of the pipeline; it gives None for one
+        that does not open.
+    :return: the same object where no stage was given.
     """
-    if not isinstance(pipeline, Sequence):
-        return
-    for index, stage in enumerate(pipeline):
-        if not isinstance(stage, Mapping) or len(stage) != 1:
-            continue
-        ((name, body),) = stage.items()
-        if name == "$facet" and isinstance(body, Mapping):
-            for inner in body.values():
-                yield from reaches(inner)
-        elif name in ("$lookup", "$graphLookup") and isinstance(body, Mapping):
-            inner = body.get("pipeline")
-            paths = None if inner is None else aggregated_paths(inner)
-            if paths is not None and "foreignField" in body:
-                paths |= {str(body["foreignField"])}
-            yield from _reach(name, body.get("from"), paths)
-            yield from reaches(inner)
-        elif name == "$unionWith":
-            named = body if isinstance(body, Mapping) else {"coll": body}
-            inner = named.get("pipeline") or []
-            if isinstance(inner, Sequence):
-                # Its documents reach the stages after it.
-                paths = aggregated_paths([*inner, *pipeline[index + 1 :]])
-                yield from _reach(name, named.get("coll"), paths)
-                yield from reaches(inner)
-        elif name == "$merge":
-            into = body.get("into") if isinstance(body, Mapping) else body
-            yield from _reach(name, into, None)
+    if not isinstance(pipeline, Sequence) or isinstance(pipeline, str):
+        return pipeline
+    stages = [_fronted(pipeline, index, front) for index in range(len(pipeline))]
+    changed = any(one is not other for one, other in zip(stages, pipeline, strict=True))
+    return stages if changed else pipeline
 
 
-def _reach(stage: str, place: Any, paths: frozenset[str] | None) -> Iterator[Reach]:
+def _fronted(pipeline: Sequence[Any], index: int, front: Front) -> Any:
+    """One stage of a pipeline, with stages inside of it."""
+    stage = pipeline[index]
+    if not isinstance(stage, Mapping) or len(stage) != 1:
+        return stage
+    ((name, body),) = stage.items()
+    if name == "$facet" and isinstance(body, Mapping):
+        facets = {key: fronted(inner, front) for key, inner in body.items()}
+        same = all(facets[key] is inner for key, inner in body.items())
+        return stage if same else {name: facets}
+    if name in ("$lookup", "$graphLookup") and isinstance(body, Mapping):
+        reach = _looked_up(name, body)
+    elif name == "$unionWith":
+        body = body if isinstance(body, Mapping) else {"coll": body}
+        inner = body.get("pipeline") or []
+        if not isinstance(inner, Sequence):
+            return stage
+        # Its documents reach the stages after it.
+        paths = aggregated_paths([*inner, *pipeline[index + 1 :]])
+        reach = _reach(name, body.get("coll"), paths, matched=leading_match(inner))
+    elif name == "$merge":
+        reach = _reach(name, body.get("into") if isinstance(body, Mapping) else body, None)
+    else:
+        return stage
+    stages = None if reach is None else front(reach)
+    inner = body.get("pipeline") if isinstance(body, Mapping) else None
+    within = fronted(inner, front)
+    if stages is None or reach is None:
+        return stage if within is inner else {name: {**body, "pipeline": within}}
+    left = list(within or [])[0 if reach.matched is None else 1 :]
+    return {name: {**body, "pipeline": [*stages, *left]}}
+
+
+def _looked_up(name: str, body: Mapping[str, Any]) -> Reach | None:
+    inner = body.get("pipeline")
+    paths = None if inner is None else aggregated_paths(inner)
+    sought = str(body["foreignField"]) if "foreignField" in body else None
+    if paths is not None and sought is not None:
+        paths |= {sought}
+    matched = leading_match(inner) if isinstance(inner, Sequence) else None
+    return _reach(name, body.get("from"), paths, sought=sought, matched=matched)
+
+
+def _reach(stage: str, place: Any, paths: frozenset[str] | None, **known: Any) -> Reach | None:
     database = None
     if isinstance(place, Mapping):
         database, place = place.get("db"), place.get("coll")
-    if isinstance(place, str):
-        yield Reach(stage, database, place, paths)
+    if not isinstance(place, str):
+        return None
+    return Reach(stage, database, place, paths, **known, opens=stage in ("$lookup", "$unionWith"))
 
 
 def _read_by(name: str, body: Any) -> frozenset[str] | None:

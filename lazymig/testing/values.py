@@ -12,10 +12,11 @@ from typing import Any, Final, TypeAlias
 from bson import DBRef, Decimal128, Int64, ObjectId
 from hypothesis import strategies as st
 from mongoengine import fields as me
-from mongoengine.base import ComplexBaseField, LazyReference, ObjectIdField, get_document
+from mongoengine.base import ComplexBaseField, LazyReference, ObjectIdField
 from mongoengine.errors import NotRegistered, ValidationError
 
 from lazymig.odm.schema import inherits, is_concrete, subclasses_of
+from lazymig.odm.versions import class_named
 from lazymig.raw.values import MISSING
 from lazymig.testing.fields import fields_of, plain
 
@@ -167,7 +168,7 @@ class Values:
         found = []
         for name in one.choices:
             try:
-                references = self._references(get_document(name))
+                references = self._references(class_named(name))
             except NotRegistered:
                 continue
             if references is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lazymig.query.aggregations import Reach, aggregated_paths, leading_match, reaches
+from lazymig.query.aggregations import Reach, aggregated_paths, fronted, leading_match
 
 COUNT = {"$count": "n"}
 
@@ -98,26 +98,36 @@ def test_pipelines_that_may_read_anything(case):
 LOOKUP = {"$lookup": {"from": "b", "localField": "a", "foreignField": "c", "as": "b"}}
 NARROW = {"$lookup": {"from": "b", "foreignField": "c", "pipeline": [COUNT], "as": "b"}}
 
+
+def opened(stage, paths=None, **known):
+    """What a stage that takes other stages in reads of the collection b."""
+    return Reach(stage, None, "b", paths, **known, opens=True)
+
+
 REACHING = {
-    "lookup": ([LOOKUP], [Reach("$lookup", None, "b", None)]),
-    "lookup of a part": ([NARROW], [Reach("$lookup", None, "b", frozenset({"c"}))]),
+    "lookup": ([LOOKUP], [opened("$lookup", sought="c")]),
+    "lookup of a part": ([NARROW], [opened("$lookup", frozenset({"c"}), sought="c")]),
+    "lookup with a condition": (
+        [{"$lookup": {"from": "b", "pipeline": [{"$match": {"x": 1}}], "as": "b"}}],
+        [opened("$lookup", matched={"x": 1})],
+    ),
     "graph": (
         [{"$graphLookup": {"from": "b", "startWith": "$a"}}],
         [Reach("$graphLookup", None, "b", None)],
     ),
-    "union": ([{"$unionWith": "b"}], [Reach("$unionWith", None, "b", None)]),
+    "union": ([{"$unionWith": "b"}], [opened("$unionWith")]),
     "union behind which little is left": (
         [{"$unionWith": {"coll": "b"}}, {"$group": {"_id": "$x"}}],
-        [Reach("$unionWith", None, "b", frozenset({"x"}))],
+        [opened("$unionWith", frozenset({"x"}))],
     ),
     "union of a part": (
         [{"$unionWith": {"coll": "b", "pipeline": [{"$project": {"x": 1}}]}}],
-        [Reach("$unionWith", None, "b", frozenset({"x"}))],
+        [opened("$unionWith", frozenset({"x"}))],
     ),
-    "within a facet": ([{"$facet": {"one": [LOOKUP]}}], [Reach("$lookup", None, "b", None)]),
+    "within a facet": ([{"$facet": {"one": [LOOKUP]}}], [opened("$lookup", sought="c")]),
     "within a lookup": (
         [{"$lookup": {"from": "d", "pipeline": [LOOKUP], "as": "d"}}],
-        [Reach("$lookup", None, "d", None), Reach("$lookup", None, "b", None)],
+        [Reach("$lookup", None, "d", None, opens=True), opened("$lookup", sought="c")],
     ),
     "merge": ([{"$merge": "b"}], [Reach("$merge", None, "b", None)]),
     "merge elsewhere": (
@@ -133,7 +143,42 @@ REACHING = {
 def test_collections_that_are_reached(case):
     """Each collection that a stage reads besides is told, with what is read of its documents."""
     pipeline, expected = REACHING[case]
-    assert list(reaches(pipeline)) == expected
+    told = []
+    assert fronted(pipeline, told.append) is pipeline
+    assert told == expected
+
+
+FIRST = {"$set": {"shown": 1}}
+FRONTED = {
+    "lookup": (LOOKUP, {"$lookup": {**LOOKUP["$lookup"], "pipeline": [FIRST]}}),
+    "lookup with a condition": (
+        {"$lookup": {"from": "b", "pipeline": [{"$match": {"x": 1}}, COUNT], "as": "b"}},
+        {"$lookup": {"from": "b", "pipeline": [FIRST, COUNT], "as": "b"}},
+    ),
+    "union": ({"$unionWith": "b"}, {"$unionWith": {"coll": "b", "pipeline": [FIRST]}}),
+    "within a facet": (
+        {"$facet": {"one": [{"$unionWith": "b"}], "two": [COUNT]}},
+        {"$facet": {"one": [{"$unionWith": {"coll": "b", "pipeline": [FIRST]}}], "two": [COUNT]}},
+    ),
+    "within a lookup": (
+        {"$lookup": {"from": "d", "pipeline": [{"$unionWith": "b"}], "as": "d"}},
+        {
+            "$lookup": {
+                "from": "d",
+                "pipeline": [{"$unionWith": {"coll": "b", "pipeline": [FIRST]}}],
+                "as": "d",
+            }
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FRONTED)
+def test_stages_before_what_is_read_of_another_collection(case):
+    """Stages stand in the place of what is asked first of a collection, wherever it is read."""
+    stage, expected = FRONTED[case]
+    given = fronted([stage], lambda reach: [FIRST] if reach.collection == "b" else None)
+    assert given == [expected]
 
 
 @pytest.mark.parametrize(

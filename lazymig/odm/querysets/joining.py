@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mongoengine.queryset.base import BaseQuerySet
 
-from lazymig.odm.querysets.foreign import settle_reaches
+from lazymig.odm.querysets.foreign import with_others_shown
 
 __all__ = ["NOTHING_PENDING", "AsStoredQuerySet", "joins_live", "watch_querysets"]
 
@@ -82,7 +82,15 @@ class AsStoredQuerySet(_Joined):
         if not (self._as_pymongo or self._lazymig_stored or self._none or self._empty):
             stages = [pipeline] if isinstance(pipeline, Mapping) else pipeline
             stages = [*stages, *suppl_pipeline]
-            settle_reaches(self, stages, kwargs.get("maxTimeMS"), kwargs.get("comment"))
+            shown = with_others_shown(
+                self,
+                stages,
+                collation=kwargs.get("collation"),
+                max_time_ms=kwargs.get("maxTimeMS"),
+                comment=kwargs.get("comment"),
+            )
+            if shown is not stages:
+                return super().aggregate(shown, **kwargs)
         return super().aggregate(pipeline, *suppl_pipeline, **kwargs)
 
     def _clone_into(self, new_qs: Any) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from lazymig.engines.sessions import given_session
 from lazymig.odm.querysets.stages_first import Front
 from lazymig.rules.rewrite.ordering import Order
 
@@ -181,7 +182,8 @@ class ShownCursor:
         collection = self._plain.collection
 
         def send(stages: list[Any]) -> Any:
-            return collection.aggregate(stages, allowDiskUse=True, **self._options)
+            given = {**given_session(collection), **self._options}
+            return collection.aggregate(stages, allowDiskUse=True, **given)
 
         front = self._read.front(self._settle)
         return front.run(send, self._read.pipeline(skip, limit))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from lazymig.engines.access import all_of, is_mongomock
+from lazymig.engines.sessions import given_session
 from lazymig.engines.settling import Search
 from lazymig.engines.store import Store
 from lazymig.odm.querysets.rewrites import Need, Rewrites
@@ -166,7 +167,10 @@ class OrderedQuerySet(SeeThroughQuerySet):
         options = {} if self._collation is None else {"collation": self._collation}
 
         def send(stages: list[Any]) -> list[Any]:
-            return list(collection.aggregate(stages, allowDiskUse=True, **options))
+            found = collection.aggregate(
+                stages, allowDiskUse=True, **given_session(collection), **options
+            )
+            return list(found)
 
         settle = self._lazymig_settling_unshown(rewrites, asked)
         if rewrites.shown(asked.rules).inexact and read.marking is None:

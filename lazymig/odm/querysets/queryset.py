@@ -9,12 +9,14 @@ from bson.errors import InvalidBSON
 
 from lazymig.engines.access import all_of, as_bytes, is_mongomock, on_primary
 from lazymig.engines.reading.decoding import decode, take
+from lazymig.engines.sessions import given_session
 from lazymig.errors import MigrationError
 from lazymig.odm.loading import LEFT_OUT, DocumentLeftOut, Source, builds_bytes, reading_from
 from lazymig.odm.querysets.iterating import IteratingQuerySet
 from lazymig.odm.querysets.joining import joins_live
 from lazymig.odm.querysets.options import OptionsQuerySet
 from lazymig.odm.querysets.seeing import is_positional, update_refusals
+from lazymig.odm.versions import MODIFY_OPTIONS
 
 __all__ = ["LazyMigrationQuerySet"]
 
@@ -23,9 +25,6 @@ _IN_BULK_BATCH = 1000
 
 # How often modify() looks for the document that it is going to hit before it goes ahead.
 _MODIFY_ATTEMPTS = 3
-
-# Its keyword arguments that are no part of the update.
-_OF_MODIFY = frozenset({"array_filters", "full_response", "remove"})
 
 
 @joins_live
@@ -110,7 +109,9 @@ class LazyMigrationQuerySet(IteratingQuerySet):
             bulk: dict[Any, Any] = self._lazymig_without_cursor().in_bulk(object_ids)
             return bulk
         options = self._collection.codec_options
-        cursor = as_bytes(self._collection).find({"_id": {"$in": object_ids}}, **self._cursor_args)
+        cursor = as_bytes(self._collection).find(
+            {"_id": {"$in": object_ids}}, **given_session(self._collection), **self._cursor_args
+        )
         loading = self._lazymig_loading()
         # MongoEngine looks at the ids alone, whatever class they lead to.
         loading = replace(loading, source=replace(loading.source, classes=None))
@@ -120,51 +121,30 @@ class LazyMigrationQuerySet(IteratingQuerySet):
                 documents[key] = self._get_scalar(item) if self._scalar else item
         return documents
 
-    def modify(
-        self,
-        upsert: bool = False,
-        full_response: bool = False,
-        remove: bool = False,
-        new: bool = False,
-        array_filters: Any = None,
-        **update: Any,
-    ) -> Any:
+    def modify(self, *arguments: Any, **update: Any) -> Any:
         """Update or remove one document and return it, as MongoEngine's `modify` does.
 
         The document that is about to be hit is migrated first, so that the update meets, and the
         old image shows, the new shape. That takes one more read, unless one that is up to date can
         be hit.
         """
+        update.update(zip(MODIFY_OPTIONS, arguments, strict=False))
         if self._cursor_obj is not None:
-            return self._lazymig_without_cursor().modify(
-                upsert, full_response, remove, new, array_filters, **update
-            )
-        if not (upsert or full_response):
+            return self._lazymig_without_cursor().modify(**update)
+        if not (update.get("upsert") or update.get("full_response")):
             if self._lazymig_is_idle():
-                return super().modify(False, False, remove, new, array_filters, **update)
-            hit = self._lazymig_modify_up_to_date(
-                remove=remove, new=new, array_filters=array_filters, **update
-            )
+                return super().modify(**update)
+            hit = self._lazymig_modify_up_to_date(**update)
             if hit is not None:
                 return None if hit is LEFT_OUT else hit
-        return self._lazymig_modify_any(
-            upsert=upsert,
-            full_response=full_response,
-            remove=remove,
-            new=new,
-            array_filters=array_filters,
-            **update,
-        )
+        return self._lazymig_modify_any(**update)
 
-    def _lazymig_modify_any(self, *, upsert: bool, new: bool, **options: Any) -> Any:
-        """Update or remove a document, which is migrated before.
-
-        :param options: the others of `modify`, and the update.
-        """
+    def _lazymig_modify_any(self, **update: Any) -> Any:
+        """Update or remove a document, which is migrated before; `update` as for `modify`."""
+        changes = {name: one for name, one in update.items() if name not in MODIFY_OPTIONS}
         queryset = self
         source = unhelped = None
         if self._lazymig_migrates():
-            update = {name: one for name, one in options.items() if name not in _OF_MODIFY}
             if not (self._none or self._empty):
                 with update_refusals():
                     queryset = self._lazymig_for_read(
@@ -177,20 +157,18 @@ class LazyMigrationQuerySet(IteratingQuerySet):
                     )
                 unhelped = queryset._lazymig_migrate_next()
             # The old image is not what is stored any more: it cannot be migrated, only shown.
-            source = self._lazymig_source(lone=True) if new else None
+            source = self._lazymig_source(lone=True) if update.get("new") else None
             if not (self._none or self._empty):
                 with update_refusals():
                     positional = self._lazymig_positional(self._lazymig_projection())
-                    if upsert:
-                        queryset = self._lazymig_for_upsert(*self._lazymig_touched(update))
-                    elif positional is not None or is_positional(update):
-                        touched = self._lazymig_touched(update)
+                    if update.get("upsert"):
+                        queryset = self._lazymig_for_upsert(*self._lazymig_touched(changes))
+                    elif positional is not None or is_positional(changes):
+                        touched = self._lazymig_touched(changes)
                         queryset = self._lazymig_for_positional("modify()", *touched)
         try:
             with reading_from(source):
-                return super(LazyMigrationQuerySet, queryset).modify(
-                    upsert=upsert, new=new, **options
-                )
+                return super(LazyMigrationQuerySet, queryset).modify(**update)
         except DocumentLeftOut:
             return None
         except Exception as exc:
@@ -199,19 +177,19 @@ class LazyMigrationQuerySet(IteratingQuerySet):
                 raise unhelped from exc
             raise
 
-    def _lazymig_modify_up_to_date(self, *, new: bool, **options: Any) -> Any:
+    def _lazymig_modify_up_to_date(self, **update: Any) -> Any:
         """Update or remove a document that no rule concerns, in one command.
 
         What is stored of it is what it will be: the filter needs no rewriting.
 
-        :param options: those of `modify`, and the update.
+        :param update: as for `modify`.
         :return: `None` if there is none, or where it cannot be said which ones there are, or which
             one of them it has to be; `LEFT_OUT` if it was deleted after that.
         """
         if self._none or self._empty or self._ordering or not self._lazymig_migrates():
             return None
         up_to_date = self._lazymig_family().up_to_date
-        if up_to_date is None or is_positional(options) or is_mongomock(self._collection):
+        if up_to_date is None or is_positional(update) or is_mongomock(self._collection):
             return None
         if not builds_bytes(self._document):
             return None
@@ -224,10 +202,10 @@ class LazyMigrationQuerySet(IteratingQuerySet):
         queryset._lazymig_narrow()
         # For an image that cannot be decoded: the update has been done by then.
         queryset._collection_obj = as_bytes(self._collection)
-        source = replace(self._lazymig_source(lone=True), image=not new)
+        source = replace(self._lazymig_source(lone=True), image=not update.get("new"))
         try:
             with reading_from(source):
-                return super(LazyMigrationQuerySet, queryset).modify(new=new, **options)
+                return super(LazyMigrationQuerySet, queryset).modify(**update)
         except DocumentLeftOut:
             return LEFT_OUT
 
@@ -256,7 +234,9 @@ class LazyMigrationQuerySet(IteratingQuerySet):
         item: Any = None
         for _attempt in range(0 if self._lazymig_is_idle() else _MODIFY_ATTEMPTS):
             with update_refusals():
-                found = reader.find_one(self._query, sort=self._ordering or None)
+                found = reader.find_one(
+                    self._query, sort=self._ordering or None, **given_session(collection)
+                )
             if found is None:
                 return None
             raws: list[Any] = [decode(found, collection.codec_options)]

@@ -17,6 +17,7 @@ from pymongo import ReadPreference
 
 from lazymig.engines.access import all_of, by_ids, is_mongomock, on_primary, tolerant
 from lazymig.engines.reading.labelled import labelled
+from lazymig.engines.sessions import given_session
 from lazymig.engines.settling import Search
 from lazymig.engines.store import Store
 from lazymig.odm.querysets.options import OptionsQuerySet
@@ -293,6 +294,7 @@ class ShowingQuerySet(OptionsQuerySet):
         options: dict[str, Any] = {} if self._collation is None else {"collation": self._collation}
         search = Search(None, self._max_time_ms or None, self._comment)
         place = labelled(collection, search.comment, search.max_time_ms)
+        options.update(given_session(collection))
         found = tolerant(on_primary(place)).aggregate(stages, **options)
         ids = [document["_id"] for document in found]
         if ids:

@@ -19,6 +19,7 @@ from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 
+from lazymig.engines.sessions import given_session
 from lazymig.query.distinct import distinct_stages
 from lazymig.rules.showing.stages import MARK
 
@@ -174,5 +175,5 @@ def frequencies(collection: Any, query: Mapping[str, Any], map_function: str) ->
         {"$unwind": "$keys"},
         {"$group": {"_id": "$keys", "value": {"$sum": 1}}},
     ]
-    found: Iterable[Any] = collection.aggregate(stages)
+    found: Iterable[Any] = collection.aggregate(stages, **given_session(collection))
     return found
