@@ -38,6 +38,7 @@ _LOOKS: Final = 3
 
 _RIGHTS: Final[Mapping[str, str]] = {
     "listed": "no right to see what is there (listCollections), which the role read gives",
+    "read": "no right to read the collection (find), which the role read gives",
     "created": "no right to create it (createCollection), which the role readWrite gives",
     "changed": "no right to change it (collMod), which the role dbAdmin gives; or drop it and "
     "create it again, between which there is none",
@@ -251,6 +252,10 @@ class _Place:
             found = list(on_primary(self._collection).aggregate(pipeline))
         except DocumentTooLarge as exc:
             raise self.error(_TOO_LARGE) from exc
+        except OperationFailure as exc:
+            if exc.code != UNAUTHORIZED:
+                raise
+            raise self.error(_RIGHTS["read"]) from exc
         if found:
             counts = ", ".join(f"{each['_id']}: {each['documents']:,}" for each in found)
             raise self.error(
