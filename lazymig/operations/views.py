@@ -203,6 +203,9 @@ class _Place:
         self._place = str(collection.full_name)
         if is_mongomock(collection):
             raise self.error(f"{self._place} is mongomock's, and views need a MongoDB server")
+        if name.startswith("system."):
+            # MongoDB takes it for a missing right, whoever asks.
+            raise self.error("such names are MongoDB's own; choose another name")
 
     def error(self, problem: str) -> ViewError:
         """The error that refuses what was asked for."""
