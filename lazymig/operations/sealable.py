@@ -199,7 +199,8 @@ class Candidates:
                 found.append(
                     f"{rule.name}: a document of {self._plan.model_name} without "
                     f"{' and '.join(fields)} cannot be saved any more, because MongoEngine "
-                    "leaves out what is None, which its target looks for; give the field a default, or required=True"
+                    "leaves out what is None, which its target looks for; give the field a "
+                    "default, or required=True"
                 )
             feeding = [
                 other.name
