@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from lazymig.errors import MissingExtra, check_extra
+from lazymig.errors import MissingExtra, RuleDefinitionError, check_extra
 
 __all__ = ["main"]
 
@@ -18,8 +18,12 @@ def main() -> None:
     except MissingExtra as error:
         sys.stderr.write(f"lazymig: {error}\n")
         sys.exit(2)
-    from lazymig.cli.main import main as program  # noqa: PLC0415 - it imports these libraries
-
+    try:
+        from lazymig.cli.main import main as program  # noqa: PLC0415 - it imports these libraries
+    except RuleDefinitionError as error:
+        # A variable of the environment that the library reads when it is imported.
+        sys.stderr.write(f"lazymig: {error}\n")
+        sys.exit(2)
     program()
 
 

@@ -59,6 +59,24 @@ def test_the_files_that_pages_name_are_there() -> None:
     assert sorted(name for name in named if not (ROOT / name).is_file()) == []
 
 
+def test_links_between_pages_lead_somewhere() -> None:
+    """A page links to files and headings that are there."""
+    broken = []
+    for page in [*PAGES, ROOT / "CHANGELOG.md"]:
+        for name, heading in re.findall(
+            r"\]\(([^)#\s:]*)(?:#([^)\s]*))?\)", page.read_text("utf-8")
+        ):
+            file = page.parent / name if name else page
+            if not file.is_file() or (heading and heading not in _headings_of(file)):
+                broken.append((page.relative_to(ROOT).as_posix(), name, heading))
+    assert broken == []
+
+
+def _headings_of(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.strip().lower()).replace(" ", "-") for each in headings}
+
+
 def test_which_blocks_are_executed() -> None:
     """Of a page, the Python blocks without a `no-test` are taken, with their line numbers."""
     page = "\n".join(

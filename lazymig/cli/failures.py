@@ -128,7 +128,9 @@ def _described(error: Exception) -> tuple[str, int]:
         return f"--{option.replace('_', '-')}: {error.problem}", USAGE
     if isinstance(error, LazyMigError):
         text = error.worded(as_command) if isinstance(error, RunError) else str(error)
-        return text, USAGE if isinstance(error, _USAGE_ERRORS) else FINDINGS
+        if isinstance(error, _USAGE_ERRORS):
+            return text, USAGE
+        return text, DATABASE if _is_forbidden(error.__cause__) else FINDINGS
     if isinstance(error, NotConnected):
         remedy = "name the database with --uri and --alias, or the module that connects with --app"
         return f"{error}; {remedy}", USAGE
@@ -141,6 +143,10 @@ def _described(error: Exception) -> tuple[str, int]:
     return f"{type(error).__name__}: {text}; {remedy}", FAULT
 
 
+def _is_forbidden(error: BaseException | None) -> bool:
+    return isinstance(error, OperationFailure) and error.code == _UNAUTHORIZED
+
+
 def _of_database(error: PyMongoError) -> tuple[str, int]:
     whole = excerpt(error) if isinstance(error, OperationFailure) else str(error)
     text = _REPEATED.split(whole, maxsplit=1)[0].rstrip(".")
@@ -150,7 +156,7 @@ def _of_database(error: PyMongoError) -> tuple[str, int]:
         if error.code == _AUTHENTICATION_FAILED:
             remedy = "check user, password and authSource in the connection string"
             return f"the database refuses the login: {text}; {remedy}", DATABASE
-        if error.code == _UNAUTHORIZED:
+        if _is_forbidden(error):
             return f"the database forbids it: {text}; give the user that right", DATABASE
     if isinstance(error, ConnectionFailure):
         remedy = "check that it runs, and the host in the connection string"

@@ -282,12 +282,14 @@ def _show(output: Output, found: Completion, drop: Dropping) -> None:
 def _show_views(output: Output, found: Completion, drop: Dropping) -> None:
     for name in found.dropped_views:
         output.indented(f"dropped: the view {name}", 2, "green")
-    kept = ", ".join(name for name in found.views if name not in found.dropped_views)
+    kept = [name for name in found.views if name not in found.dropped_views]
+    it, views = ("them", "views") if len(kept) > 1 else ("it", "view")
+    names = f"the {views} {', '.join(kept)}"
     if kept and found.pending:
-        problem = "--drop-views has left it" if drop.views else "its readers need it"
-        output.indented(f"note: while rules are pending, {problem}: the view {kept}", 2)
+        problem = f"--drop-views has left {it}" if drop.views else f"readers need {it}"
+        output.indented(f"note: while rules are pending, {problem}: {names}", 2)
     elif kept:
-        output.indented(f"note: once nobody reads it, --drop-views drops the view {kept}", 2)
+        output.indented(f"note: once nobody reads {it}, --drop-views drops {names}", 2)
 
 
 def _show_place(output: Output, place: Place) -> None:

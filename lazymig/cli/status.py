@@ -9,6 +9,7 @@ from lazymig.cli.failures import FINE
 from lazymig.cli.results import StatusResult
 from lazymig.cli.session import Session
 from lazymig.cli.view import show_older
+from lazymig.redaction import excerpt
 from lazymig.reports.status import ModelStanding, look
 from lazymig.reports.texts import documents
 
@@ -39,7 +40,10 @@ def register(group: click.Group) -> None:
         ]
         for each in found:
             if each.refusal is not None:
-                output.warn(f"this look is not kept, the next one has no rate: {each.refusal}")
+                output.warn(
+                    f"this look is not kept, the next one has no rate: {excerpt(each.refusal)}; "
+                    "let the user write the journal, or call it with --no-record"
+                )
         if output.as_json:
             output.data({"models": found})
             return FINE

@@ -135,10 +135,10 @@ def cannot_be_shown(rule: BoundRule, document_id: Any, reason: str) -> ShowError
 def projection_cannot_be_shown(model_name: str, document_id: Any) -> ShowError:
     """The error for a document that is only shown, and of which a part of an array is asked for."""
     return ShowError(
-        f"the document (_id: {document_id!r}) is old, and loaded without a write, and $elemMatch, "
-        "a positional $ and a $slice below another field cannot be shown; load the whole field, "
-        "bring the document up to date by migrate() or migrate_pending(), or let loads of the "
-        "model write",
+        f"the document (_id: {document_id!r}) is old and loaded without a write, and of an array "
+        "in it no part can be shown ($elemMatch, a positional $, a $slice below another field); "
+        "load the whole field, bring the document up to date by migrate() or migrate_pending(), "
+        "or let loads of the model write",
         model=model_name,
     )
 

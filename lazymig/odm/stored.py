@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["as_stored", "shown_as_stored"]
+__all__ = ["as_stored", "check_models", "shown_as_stored"]
 
 _models: ContextVar[tuple[type, ...]] = ContextVar("lazymig_as_stored", default=())
 
@@ -21,12 +21,27 @@ def as_stored(*models: Any) -> Iterator[None]:
     MongoEngine's own exception.
 
     :param models: document classes.
+    :raises TypeError: there is none, or one of them is no class.
     """
+    check_models("as_stored", models)
     token = _models.set((*_models.get(), *models))
     try:
         yield
     finally:
         _models.reset(token)
+
+
+def check_models(block: str, models: Sequence[Any]) -> None:
+    """Hold what a block is given against what it is for: without a model it would do nothing.
+
+    :param block: its name.
+    :raises TypeError: there is no model, or one of them is no class.
+    """
+    if not models:
+        raise TypeError(f"{block}() names no model; give the document classes that it is for")
+    for model in models:
+        if not isinstance(model, type):
+            raise TypeError(f"{block}() is given {model!r}, which is no document class")
 
 
 def shown_as_stored(model: type) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from lazymig.errors import RuleDefinitionError
 from lazymig.odm.plans import once_per_family, root_of
 from lazymig.odm.schema import is_concrete
+from lazymig.odm.stored import check_models
 from lazymig.rules.plan import Family
 
 __all__ = ["without_writing", "writes_nothing"]
@@ -46,7 +47,9 @@ def without_writing(*models: Any) -> Iterator[None]:
     to date first, as ever. A read that cannot be answered without a write raises `ShowError`.
 
     :param models: document classes.
+    :raises TypeError: there is none, or one of them is no class.
     """
+    check_models("without_writing", models)
     token = _models.set((*_models.get(), *models))
     try:
         yield

@@ -197,9 +197,10 @@ class Candidates:
             fields = _left_out(rule, self._plan.doc_class)
             if fields:
                 found.append(
-                    f"{rule.name}: a {self._plan.model_name} without {' and '.join(fields)} cannot "
-                    "be saved any more, because MongoEngine leaves out what is None, which its "
-                    "target looks for; give the field a default, or required=True"
+                    f"{rule.name}: a document of {self._plan.model_name} without "
+                    f"{' and '.join(fields)} cannot be saved any more, because MongoEngine "
+                    "leaves out what is None, which its target looks for; give the field a "
+                    "default, or required=True"
                 )
             feeding = [
                 other.name

@@ -38,6 +38,7 @@ _LOOKS: Final = 3
 
 _RIGHTS: Final[Mapping[str, str]] = {
     "listed": "no right to see what is there (listCollections), which the role read gives",
+    "read": "no right to read the collection (find), which the role read gives",
     "created": "no right to create it (createCollection), which the role readWrite gives",
     "changed": "no right to change it (collMod), which the role dbAdmin gives; or drop it and "
     "create it again, between which there is none",
@@ -202,6 +203,9 @@ class _Place:
         self._place = str(collection.full_name)
         if is_mongomock(collection):
             raise self.error(f"{self._place} is mongomock's, and views need a MongoDB server")
+        if name.startswith("system."):
+            # MongoDB takes it for a missing right, whoever asks.
+            raise self.error("such names are MongoDB's own; choose another name")
 
     def error(self, problem: str) -> ViewError:
         """The error that refuses what was asked for."""
@@ -251,6 +255,10 @@ class _Place:
             found = list(on_primary(self._collection).aggregate(pipeline))
         except DocumentTooLarge as exc:
             raise self.error(_TOO_LARGE) from exc
+        except OperationFailure as exc:
+            if exc.code != UNAUTHORIZED:
+                raise
+            raise self.error(_RIGHTS["read"]) from exc
         if found:
             counts = ", ".join(f"{each['_id']}: {each['documents']:,}" for each in found)
             raise self.error(

@@ -66,6 +66,18 @@ def test_each_kind_of_error(error, code, text):
     assert "\n" not in line
 
 
+def test_a_right_that_is_missing_is_of_the_database_whoever_says_so():
+    """An error of lazymig that a missing right has caused has the exit code of the database."""
+    cause = pymongo.errors.OperationFailure("not authorized on x", 13)
+    for error in (
+        errors.ViewError("no right", model="User", view="today", collection="shop.user"),
+        errors.SealError("no right", collection="shop.user"),
+    ):
+        error.__cause__ = cause
+        line, code = described(error)
+        assert ("no right" in line, code) == (True, DATABASE)
+
+
 @pytest.mark.parametrize(
     ("remedy", "call", "command"),
     [

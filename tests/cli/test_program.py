@@ -94,6 +94,13 @@ def test_both_ways_in_are_the_same(shell):
     assert shell.apart("--help").out.split() == shell("--help").out.split()
 
 
+def test_a_variable_that_the_library_refuses_is_one_line(shell):
+    """What the library reads as it is imported is told as any wrong setting, and by any call."""
+    result = shell.apart("--help", LAZYMIG_WRITE_ON_LOAD="no")
+    assert (result.code, result.out) == (2, "")
+    assert "LAZYMIG_WRITE_ON_LOAD is 'no'; set it to 0" in result.error
+
+
 def test_without_a_command_it_helps(shell):
     """A call without a command shows the help, and is a wrong call all the same."""
     result = shell()

@@ -130,6 +130,8 @@ def test_a_look_that_cannot_be_kept(shop, database, monkeypatch):
     result = shop("status")
     assert result.code == 0
     assert result.error.startswith("this look is not kept, the next one has no rate: ")
+    assert result.error.endswith("; let the user write the journal, or call it with --no-record")
+    assert "full error" not in result.error
     assert "migration01__add_enabled" in result.out
 
 

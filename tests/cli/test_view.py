@@ -106,6 +106,22 @@ def test_what_cannot_be_created_is_one_line(shop, database):
     assert "does not exist" in shop("view", "today", "--uri", _elsewhere(shop), *ANIMAL).err
 
 
+def test_several_views_are_named_together(shop, database):
+    """`finish` speaks of one view or of several."""
+    animals(database)
+    for name in ("today", "tomorrow"):
+        shop("view", name, *ANIMAL)
+    text = " ".join(shop("finish", *ANIMAL).out.split())
+    assert "readers need them: the views today, tomorrow" in text
+
+
+def test_a_name_of_mongodbs_own(shop, database):
+    """MongoDB says of its own names that a right is missing; the error says what is wrong."""
+    animals(database)
+    result = shop("view", "system.today", *ANIMAL)
+    assert (result.code, "such names are MongoDB's own; choose" in result.error) == (1, True)
+
+
 def _elsewhere(shop: Any) -> str:
     uri: str = shop.environment()["LAZYMIG_URI"]
     return uri.replace("/lazymig_", "/lazymig_other_")
@@ -116,7 +132,7 @@ def test_finish_drops_views_if_asked(shop, database):
     animals(database)
     shop("view", "today", *ANIMAL)
     text = " ".join(shop("finish", *ANIMAL).out.split())
-    assert "while rules are pending, its readers need it: the view today" in text
+    assert "while rules are pending, readers need it: the view today" in text
     (found,) = shop.json("finish", "--drop-views", *ANIMAL, code=1)["models"]
     assert (found["views"], found["dropped_views"]) == (["today"], [])
     text = " ".join(shop("finish", "--drop-views", *ANIMAL).out.split())

@@ -12,7 +12,7 @@ from bson.json_util import CANONICAL_JSON_OPTIONS
 from mongoengine import BooleanField, Document, IntField, ReferenceField, StringField
 from mongoengine.errors import FieldDoesNotExist
 
-from lazymig import LazyMigrationMixin, as_stored
+from lazymig import LazyMigrationMixin, as_stored, without_writing
 from tests.odm.querysets.test_queryset_class import PickledPerson
 from tests.support.doors import (
     ALL_DOORS,
@@ -234,3 +234,11 @@ def test_as_stored_chains(any_db):
     assert as_raw(queryset.cache().get(id=1)) == OLD[0]
     assert queryset.only("enabled").first().enabled is None
     assert stored(any_db["person"]) == OLD
+
+
+@pytest.mark.parametrize("block", [as_stored, without_writing])
+def test_a_block_names_its_models(block):
+    """A block for nothing, and one for something else than classes, are errors as it begins."""
+    for models, told in (((), "names no model"), (("Post",), "'Post', which is no document class")):
+        with pytest.raises(TypeError, match=told), block(*models):
+            pass

@@ -60,6 +60,19 @@ def test_the_role_that_the_error_names_is_enough(as_user):
     assert later.create_view("today", collection).current
 
 
+def test_who_may_not_read_is_told_so(as_user):
+    """A rule that is known for some documents only has the collection read; the error says so."""
+    as_user("dbAdmin")
+
+    def number(self: Any) -> None:
+        self.target = {"n": {"$type": "string"}}
+        self.update = {"$set": {"n": int(self.doc["n"])}}
+
+    today, collection = calls(post(migration01__number=number))
+    with pytest.raises(ViewError, match=r"right to read the collection \(find\).*role read"):
+        today.create_view("today", collection)
+
+
 def test_who_may_only_read_is_told_so(as_user):
     """Without the right to create and drop errors name right and role; views are read."""
     database = as_user("read")

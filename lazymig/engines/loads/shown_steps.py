@@ -17,6 +17,7 @@ from lazymig.rules.showing.rows import Unshown
 from lazymig.rules.showing.shown import CannotShow, Change, ShownRule, shown_rule, shown_steps
 from lazymig.rules.showing.stages import MARK, stages_of
 from lazymig.rules.showing.targets import concerned
+from lazymig.rules.varying_calls import varying_call_of
 
 __all__ = ["LEFT", "Piece", "ShownPlan", "reason_unshown", "shown_plan"]
 
@@ -85,7 +86,8 @@ def reason_unshown(rule: BoundRule) -> str | None:
     if rule.by_hand:
         return "writes by itself"
     if rule.form == "python":
-        return None
+        call = varying_call_of(rule.rule)
+        return None if call is None else f"calls {call}, which gives another value each time"
     try:
         _as_expressions(rule, rule.target)
     except CannotShow as refusal:

@@ -10,14 +10,16 @@ from pymongo.errors import OperationFailure
 
 from lazymig.engines.access import all_of, is_mongomock, on_primary
 from lazymig.engines.query_plans import stages_of, summary_of
+from lazymig.odm.plans import family_of
 from lazymig.odm.querysets.rewrites import Rewrites
+from lazymig.odm.unwritten import writes_nothing
 from lazymig.redaction import excerpt
 from lazymig.rules.remedies import said_of_python, what_settles
 
 __all__ = ["explained_plans", "explained_reads", "explained_rules"]
 
 
-def explained_reads(rewrites: Rewrites, rules: Sequence[int]) -> Iterator[str]:
+def explained_reads(model: Any, rewrites: Rewrites, rules: Sequence[int]) -> Iterator[str]:
     """Say how aggregations, and what is one, read the paths that rules write.
 
     :param rules: the indexes of the rules that are concerned.
@@ -27,6 +29,9 @@ def explained_reads(rewrites: Rewrites, rules: Sequence[int]) -> Iterator[str]:
         "are shown old documents as they will be; map_reduce(), exec_js() and where() settle."
     )
     yield from _left_to_settle(rewrites, rules)
+    family = family_of(model)
+    if family is not None and writes_nothing(family):
+        yield "Reads of the model write nothing: one that would settle documents raises ShowError."
 
 
 def _left_to_settle(rewrites: Rewrites, rules: Iterable[int]) -> Iterator[str]:

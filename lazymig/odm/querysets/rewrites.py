@@ -396,10 +396,12 @@ def _check_may_settle(model: Any, needs: Sequence[Need], rules: Sequence[str]) -
     """
     family = family_of(model)
     if family is not None and writes_nothing(family):
+        operations = dict.fromkeys(need.operation for need in needs)
+        verb = "need" if len(operations) > 1 else "needs"
         raise ShowError(
-            f"{' and '.join(dict.fromkeys(need.operation for need in needs))} needs old documents "
-            "brought up to date first, and reads of the model write nothing (write_on_load, "
-            "without_writing() or LAZYMIG_WRITE_ON_LOAD); call "
+            f"{' and '.join(operations)} {verb} old documents brought up to date first, and reads "
+            "of the model write nothing (write_on_load, without_writing() or "
+            "LAZYMIG_WRITE_ON_LOAD); call "
             f"{model.__name__}.migration_handler({model.__name__}).migrate_pending(), or ask for "
             "what no such rule writes",
             model=model.__name__,

@@ -86,7 +86,7 @@ class SeeThroughQuerySet(ShowingQuerySet):
             lines.append(f"{verb} by: {', '.join(rewrites.names(wanted))}.")
             concerned = concerned.union(wanted)
         if not is_mongomock(collection):
-            lines.extend(explained_reads(rewrites, sorted(concerned)))
+            lines.extend(explained_reads(self._document, rewrites, sorted(concerned)))
         lines.extend(explained_rules(collection, rewrites, sorted(concerned)))
         return "\n".join(lines)
 
