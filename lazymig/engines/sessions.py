@@ -6,6 +6,8 @@ its transaction, without being given a `session=`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from pymongo.errors import OperationFailure, PyMongoError
@@ -17,6 +19,8 @@ from lazymig.rules.bound_rule import BoundRule
 
 __all__ = [
     "check_no_transaction",
+    "in_given_transaction",
+    "is_in_transaction",
     "not_at_a_snapshot",
     "not_in_a_transaction",
     "raise_if_aborted",
@@ -33,6 +37,27 @@ def session_of(collection: Any) -> Any:
     if session is None:
         return None
     return session if session.client is collection.database.client else None
+
+
+@contextmanager
+def in_given_transaction(session: Any) -> Iterator[None]:
+    """Let all commands in the block join the transaction that a call was given by `session=`.
+
+    What is settled outside of it would not be seen in it.
+
+    :param session: of PyMongo; nothing happens for `None`, without a transaction, or where PyMongo
+        can bind no session.
+    """
+    if _bound is None or not is_in_transaction(session):
+        yield
+        return
+    with session.bind(end_session=False):
+        yield
+
+
+def is_in_transaction(session: Any) -> bool:
+    """Return whether commands that are given this session, or `None`, are part of a transaction."""
+    return session is not None and bool(session.in_transaction)
 
 
 def not_at_a_snapshot(model: str, document_id: Any) -> MigrationFailed:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mongoengine.queryset.base import BaseQuerySet
 
+from lazymig.engines.sessions import in_given_transaction
 from lazymig.odm.querysets.foreign import settle_reaches
 
 __all__ = ["NOTHING_PENDING", "AsStoredQuerySet", "joins_live", "watch_querysets"]
@@ -82,7 +83,8 @@ class AsStoredQuerySet(_Joined):
         if not (self._as_pymongo or self._lazymig_stored or self._none or self._empty):
             stages = [pipeline] if isinstance(pipeline, Mapping) else pipeline
             stages = [*stages, *suppl_pipeline]
-            settle_reaches(self, stages, kwargs.get("maxTimeMS"), kwargs.get("comment"))
+            with in_given_transaction(kwargs.get("session")):
+                settle_reaches(self, stages, kwargs.get("maxTimeMS"), kwargs.get("comment"))
         return super().aggregate(pipeline, *suppl_pipeline, **kwargs)
 
     def _clone_into(self, new_qs: Any) -> Any:

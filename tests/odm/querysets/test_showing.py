@@ -252,6 +252,25 @@ def test_in_a_transaction_nothing_fails(mongoengine_db: Database[Raw]) -> None:
             assert objects.sum("n") == 10
 
 
+@pytest.mark.parametrize("pipeline", [[{"$group": {"_id": "$email"}}], [{"$sort": {"_id": 1}}]])
+def test_a_transaction_that_an_aggregation_is_given_goes_on(
+    mongoengine_db: Database[Raw], pipeline: list[Raw]
+) -> None:
+    """What has to be settled is settled within the transaction: it sees that, and nobody else."""
+    mongoengine_db.post.insert_many(MIXED)
+    objects, posts = _words().objects, get_connection()[mongoengine_db.name].post
+    with get_connection().start_session() as session:
+        if not hasattr(session, "bind"):
+            pytest.skip("PyMongo before 4.17 binds no session")
+        with session.start_transaction():
+            posts.insert_one({"_id": 9, "email": "new"}, session=session)
+            found = list(objects.aggregate(pipeline, session=session))
+            posts.insert_one({"_id": 10, "email": "newer"}, session=session)
+            assert list(mongoengine_db.post.find()) == MIXED
+    emails = {one.get("email", one["_id"]) for one in found}
+    assert emails == {"a", "ab", "cd", "z", "new"}
+
+
 @pytest.mark.parametrize("read", ["distinct", "group", "whole documents"])
 def test_a_secondary_is_read_without_a_look_at_the_primary(
     monitored_db: Database[Raw], command_log: CommandLog, read: str
