@@ -113,7 +113,7 @@ class OrderedQuerySet(SeeThroughQuerySet):
             options["collation"] = self._collation
         if self._hint != -1:
             options["hint"] = self._hint if isinstance(self._hint, str) else dict(self._hint)
-        if self._batch_size is not None:
+        if self._batch_size:
             options["batchSize"] = self._batch_size
         if self._comment is not None:
             options["comment"] = self._comment
@@ -280,7 +280,7 @@ class OrderedQuerySet(SeeThroughQuerySet):
             or not (asked.filters or asked.is_short),
         )
 
-    def _lazymig_settling_unshown(self, rewrites: Rewrites, asked: _Asked) -> Callable[[], None]:
+    def _lazymig_settling_unshown(self, rewrites: Rewrites, asked: _Asked) -> Callable[[], bool]:
         """What settles those of the documents that cannot be shown."""
         needs = [self._lazymig_need_of_order(rewrites, asked.query)] if asked.order else []
         needs += self._lazymig_needs_of_filter(asked.rewritten)

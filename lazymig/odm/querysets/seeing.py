@@ -221,8 +221,11 @@ class SeeThroughQuerySet(ShowingQuerySet):
             "aggregate()",
             paths,
             matched=matched,
-            # The failure by which it would find what has to be settled ends a transaction.
-            at_once=gathers(stages) and not is_in_transaction(session),
+            # The failure by which it would find what has to be settled ends a transaction; and it
+            # comes later where a first batch of nothing is asked for.
+            at_once=gathers(stages)
+            and not is_in_transaction(session)
+            and kwargs.get("batchSize") != 0,
             first=first_alone(stages),
             looks=session is None,
         )

@@ -275,8 +275,11 @@ class ShowingQuerySet(OptionsQuerySet):
             return False
         return not any(True for _ in store.find_ids(meeting.old, limit=1))
 
-    def _lazymig_settle_unshown(self, meeting: Meeting, model: Any, collection: Any) -> None:
-        """Settle, of the documents that are read, those that cannot be shown as they are."""
+    def _lazymig_settle_unshown(self, meeting: Meeting, model: Any, collection: Any) -> bool:
+        """Settle, of the documents that are read, those that cannot be shown as they are.
+
+        :return: whether one of them was refused, and is stored as it was.
+        """
         # Only a read that meets such a rule pays for the import.
         from lazymig.odm.querysets.stages_first import unshown  # noqa: PLC0415
 
@@ -295,9 +298,10 @@ class ShowingQuerySet(OptionsQuerySet):
         place = labelled(collection, search.comment, search.max_time_ms)
         found = tolerant(on_primary(place)).aggregate(stages, **options)
         ids = [document["_id"] for document in found]
-        if ids:
-            need = Need(read.operation, meeting.rules, old=by_ids(ids))
-            bring_up(model, place, [{}], rewrites, [need], search)
+        if not ids:
+            return False
+        need = Need(read.operation, meeting.rules, old=by_ids(ids))
+        return bool(bring_up(model, place, [{}], rewrites, [need], search))
 
     def _lazymig_frequencies(self, map_function: Any, *_others: Any) -> Iterator[Any]:
         """Answer MongoEngine's own map-reduce, which counts the values of a field."""

@@ -252,6 +252,38 @@ def test_in_a_transaction_nothing_fails(mongoengine_db: Database[Raw]) -> None:
             assert objects.sum("n") == 10
 
 
+@pytest.mark.parametrize("size", [0, 1])
+def test_a_first_batch_of_any_size_is_of_what_was_settled(
+    mongoengine_db: Database[Raw], size: int
+) -> None:
+    """However few documents come first, what has to be settled is settled before them."""
+    mongoengine_db.post.insert_many(MIXED)
+    objects = _words().objects.batch_size(size)
+    groups = objects.aggregate([{"$group": {"_id": "$email"}}], batchSize=size)
+    assert {one["_id"] for one in groups} == {"a", "ab", "cd", "z"}
+    mongoengine_db.post.drop()
+    mongoengine_db.post.insert_many(MIXED)
+    assert [one.key for one in objects.order_by("email")] == [1, 2, 3, 4]
+
+
+def test_what_is_stored_while_others_are_settled_is_settled_too(
+    monitored_db: Database[Raw], command_log: CommandLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An old document that arrives between two tries of a read is in no answer in its old shape."""
+    monitored_db.post.insert_many(MIXED)
+    coming = [{"_id": 8, "word": "EF"}, {"_id": 9, "word": "GH"}]
+    note = command_log.started
+
+    def arrives(event: Any) -> None:
+        if event.command_name == "update" and coming:
+            monitored_db.post.insert_one(coming.pop(0))
+        note(event)
+
+    monkeypatch.setattr(command_log, "started", arrives)
+    assert sorted(_words().objects.distinct("email")) == ["a", "ab", "cd", "ef", "gh", "z"]
+    assert not coming
+
+
 @pytest.mark.parametrize("pipeline", [[{"$group": {"_id": "$email"}}], [{"$sort": {"_id": 1}}]])
 def test_a_transaction_that_an_aggregation_is_given_goes_on(
     mongoengine_db: Database[Raw], pipeline: list[Raw]
@@ -328,7 +360,7 @@ def test_a_stage_that_must_be_first_is_first(mongoengine_db: Database[Raw]) -> N
 
 def test_what_is_asked_for_afterwards_hides_nothing_that_is_to_be_settled() -> None:
     """The stages that fail at a marked document come before every condition on shown ones."""
-    front = Front({}, [], [{"$set": {"x": 1}}], {"y": 1}, lambda: None)
+    front = Front({}, [], [{"$set": {"x": 1}}], {"y": 1}, lambda: False)
     before = front.before([{"$match": {"z": 1}}], trapped=True)
     assert before[-1] == {"$match": {"z": 1}}
     assert "$toInt" in str(before[:-1])
