@@ -17,7 +17,7 @@ from pymongo import ReadPreference
 
 from lazymig.engines.access import all_of, by_ids, is_mongomock, on_primary, tolerant
 from lazymig.engines.reading.labelled import labelled
-from lazymig.engines.settling import Search
+from lazymig.engines.settling import Search, id_batches
 from lazymig.engines.store import Store
 from lazymig.odm.querysets.options import OptionsQuerySet
 from lazymig.odm.querysets.rewrites import Need, Rewrites, bring_up
@@ -32,6 +32,9 @@ from lazymig.rules.dependencies import Paths
 __all__ = ["Meeting", "Read", "ShowingQuerySet", "holds_any"]
 
 logger = logging.getLogger(__name__)
+
+# Documents that are settled at once for a read; their `_id`s have to find room in one command.
+_MOST_SETTLED: Final = 1_000
 
 # Conditions that an aggregation takes in its first stage alone, or not at all.
 _NOT_LATER: Final = frozenset({*NEAR, "$text", "$where"})
@@ -298,10 +301,14 @@ class ShowingQuerySet(OptionsQuerySet):
         place = labelled(collection, search.comment, search.max_time_ms)
         found = tolerant(on_primary(place)).aggregate(stages, **options)
         ids = [document["_id"] for document in found]
-        if not ids:
-            return False
-        need = Need(read.operation, meeting.rules, old=by_ids(ids))
-        return bool(bring_up(model, place, [{}], rewrites, [need], search))
+        most = min((limit for limit in limits if limit is not None), default=len(ids))
+        # Beyond the limit nothing is written, which one look says.
+        batches = [ids[: most + 1]] if len(ids) > most else id_batches(ids, _MOST_SETTLED)
+        refused = False
+        for batch in batches:
+            need = Need(read.operation, meeting.rules, old=by_ids(batch))
+            refused |= bool(bring_up(model, place, [{}], rewrites, [need], search))
+        return refused
 
     def _lazymig_frequencies(self, map_function: Any, *_others: Any) -> Iterator[Any]:
         """Answer MongoEngine's own map-reduce, which counts the values of a field."""

@@ -240,6 +240,14 @@ def test_the_limit_holds_for_what_is_settled(mongoengine_db: Database[Raw]) -> N
     assert sorted(_words(settle_limit=1).objects(n__lt=3).distinct("email")) == ["a", "ab"]
 
 
+def test_what_is_settled_finds_room_in_commands(mongoengine_db: Database[Raw]) -> None:
+    """However many bytes the `_id`s have of what has to be settled, a read settles it."""
+    ids = [f"{'x' * 900_000}{number}" for number in range(20)]
+    for one in ids:
+        mongoengine_db.post.insert_one({"_id": one, "word": "AB"})
+    assert _words(settle_limit=None).objects.distinct("email") == ["ab"]
+
+
 def test_in_a_transaction_nothing_fails(mongoengine_db: Database[Raw]) -> None:
     """What has to be settled is looked for: a command that fails would end the transaction."""
     mongoengine_db.post.insert_many(MIXED)
