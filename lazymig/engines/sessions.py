@@ -7,7 +7,8 @@ may have one of its own, which each command has to be given.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from pymongo.errors import OperationFailure, PyMongoError
@@ -21,6 +22,8 @@ __all__ = [
     "check_no_transaction",
     "current_session",
     "given_session",
+    "in_given_transaction",
+    "is_in_transaction",
     "join_session_of",
     "not_at_a_snapshot",
     "not_in_a_transaction",
@@ -64,6 +67,27 @@ def given_session(collection: Any) -> dict[str, Any]:
         if session is not None and session.client is collection.database.client:
             return {"session": session}
     return {}
+
+
+@contextmanager
+def in_given_transaction(session: Any) -> Iterator[None]:
+    """Let all commands in the block join the transaction that a call was given by `session=`.
+
+    What is settled outside of it would not be seen in it.
+
+    :param session: of PyMongo; nothing happens for `None`, without a transaction, or where PyMongo
+        can bind no session.
+    """
+    if _bound is None or not is_in_transaction(session):
+        yield
+        return
+    with session.bind(end_session=False):
+        yield
+
+
+def is_in_transaction(session: Any) -> bool:
+    """Return whether commands that are given this session, or `None`, are part of a transaction."""
+    return session is not None and bool(session.in_transaction)
 
 
 def not_at_a_snapshot(model: str, document_id: Any) -> MigrationFailed:

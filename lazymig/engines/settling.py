@@ -30,7 +30,16 @@ from lazymig.rules.plan import Plan
 if TYPE_CHECKING:
     from lazymig.engines.loads.batch import BatchMigration
 
-__all__ = ["Found", "Refusal", "Search", "find_old", "find_refused", "rules_matching", "settle"]
+__all__ = [
+    "Found",
+    "Refusal",
+    "Search",
+    "find_old",
+    "find_refused",
+    "id_batches",
+    "rules_matching",
+    "settle",
+]
 
 # Documents that are brought up to date at once, each batch within `lazy_timeout`: where one of them
 # is refused, its neighbours are written one by one.
@@ -156,11 +165,11 @@ def _exactly(
 def rules_matching(collection: Collection[Any], plan: Plan, found: Found) -> tuple[str, ...]:
     """The names of the starting rules that match one of these documents now."""
     store = Store(collection).for_plan(plan)
-    ids = list(found.values())
+    batches = list(id_batches(found.values(), _ASKED))
     return tuple(
         rule.name
         for rule in plan.starting
-        if any(True for _ in store.find_ids(store.query_of(rule, ids), limit=1))
+        if any(True for ids in batches for _ in store.find_ids(store.query_of(rule, ids), limit=1))
     )
 
 
@@ -177,7 +186,7 @@ def settle(collection: Collection[Any], work: Iterable[tuple[Plan, Found]]) -> d
     refused: dict[Any, Refusal] = {}
     for plan, found in work:
         ids = [document_id for key, document_id in found.items() if key not in refused]
-        for batch in _batches(ids):
+        for batch in id_batches(ids, _BATCH):
             migration = outlast_failover(
                 collection, [plan], partial(_apply, collection, plan, batch)
             )
@@ -204,12 +213,16 @@ def _apply(collection: Collection[Any], plan: Plan, batch: Sequence[Any]) -> Bat
     return migration
 
 
-def _batches(ids: Sequence[Any]) -> Iterator[list[Any]]:
+def id_batches(ids: Iterable[Any], most: int) -> Iterator[list[Any]]:
+    """`_id`s in parts, each of which finds room in one command.
+
+    :param most: there are no more in a part.
+    """
     batch: list[Any] = []
     size = 0
     for document_id in ids:
         length = len(bson.encode({"_id": document_id}, codec_options=ANY_UUID))
-        if batch and (len(batch) == _BATCH or size + length > _BATCH_BYTES):
+        if batch and (len(batch) == most or size + length > _BATCH_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(document_id)

@@ -25,7 +25,7 @@ from lazymig.engines.access import (
     writable,
 )
 from lazymig.engines.driver_errors import is_document_error
-from lazymig.engines.sessions import given_session, session_of
+from lazymig.engines.sessions import given_session, is_in_transaction, session_of
 from lazymig.query.joining import all_of, any_of
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
@@ -91,8 +91,7 @@ class Store:
     @property
     def in_transaction(self) -> bool:
         """Return whether commands are part of a transaction now."""
-        session = self.session or session_of(self.collection)
-        return session is not None and bool(session.in_transaction)
+        return is_in_transaction(self.session or session_of(self.collection))
 
     @property
     def is_read_only(self) -> bool:

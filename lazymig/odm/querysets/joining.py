@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mongoengine.queryset.base import BaseQuerySet
 
+from lazymig.engines.sessions import in_given_transaction
 from lazymig.odm.querysets.foreign import with_others_shown
 
 __all__ = ["NOTHING_PENDING", "AsStoredQuerySet", "joins_live", "watch_querysets"]
@@ -82,13 +83,14 @@ class AsStoredQuerySet(_Joined):
         if not (self._as_pymongo or self._lazymig_stored or self._none or self._empty):
             stages = [pipeline] if isinstance(pipeline, Mapping) else pipeline
             stages = [*stages, *suppl_pipeline]
-            shown = with_others_shown(
-                self,
-                stages,
-                collation=kwargs.get("collation"),
-                max_time_ms=kwargs.get("maxTimeMS"),
-                comment=kwargs.get("comment"),
-            )
+            with in_given_transaction(kwargs.get("session")):
+                shown = with_others_shown(
+                    self,
+                    stages,
+                    collation=kwargs.get("collation"),
+                    max_time_ms=kwargs.get("maxTimeMS"),
+                    comment=kwargs.get("comment"),
+                )
             if shown is not stages:
                 return super().aggregate(shown, **kwargs)
         return super().aggregate(pipeline, *suppl_pipeline, **kwargs)

@@ -64,7 +64,7 @@ class MergedRead:
     projection: Mapping[str, Any] | None
     in_front: bool
 
-    def front(self, settle: Callable[[], None]) -> Front:
+    def front(self, settle: Callable[[], bool]) -> Front:
         """What comes before `pipeline`: how documents are shown.
 
         :param settle: settles the documents that have to be settled before.
@@ -148,7 +148,7 @@ class ShownCursor:
         read: MergedRead,
         options: Mapping[str, Any],
         part: tuple[int, int],
-        settle: Callable[[], None],
+        settle: Callable[[], bool],
     ) -> None:
         self._plain = plain
         self._read = read

@@ -114,7 +114,7 @@ class OrderedQuerySet(SeeThroughQuerySet):
             options["collation"] = self._collation
         if self._hint != -1:
             options["hint"] = self._hint if isinstance(self._hint, str) else dict(self._hint)
-        if self._batch_size is not None:
+        if self._batch_size:
             options["batchSize"] = self._batch_size
         if self._comment is not None:
             options["comment"] = self._comment
@@ -255,7 +255,8 @@ class OrderedQuerySet(SeeThroughQuerySet):
         paths = asked.paths
         shown = rewrites.shown(asked.rules)
         needed = rewrites.with_dependencies(asked.rules)
-        marks = shown.inexact and not Store(self._collection).in_transaction
+        in_transaction = Store(self._collection).in_transaction
+        marks = shown.inexact and not in_transaction
         before = None
         if asked.order and not asked.filters and len(needed) == 1 and _is_certain(shown):
             before = stored_order(rewrites.rewriter.steps[needed[0]], asked.order)
@@ -275,13 +276,15 @@ class OrderedQuerySet(SeeThroughQuerySet):
             stored_order=before,
             projection=self._cursor_args.get("projection"),
             # A long result is sorted as a whole in any case; a hint counts for a first stage alone;
-            # and a collation would take the `_id`s of two documents for one.
-            in_front=self._hint not in (-1, None)
+            # a collation would take the `_id`s of two documents for one; and in a transaction
+            # MongoDB unites nothing.
+            in_front=in_transaction
+            or self._hint not in (-1, None)
             or self._collation is not None
             or not (asked.filters or asked.is_short),
         )
 
-    def _lazymig_settling_unshown(self, rewrites: Rewrites, asked: _Asked) -> Callable[[], None]:
+    def _lazymig_settling_unshown(self, rewrites: Rewrites, asked: _Asked) -> Callable[[], bool]:
         """What settles those of the documents that cannot be shown."""
         needs = [self._lazymig_need_of_order(rewrites, asked.query)] if asked.order else []
         needs += self._lazymig_needs_of_filter(asked.rewritten)

@@ -16,6 +16,7 @@ from lazymig.odm.unwritten import writes_nothing
 from lazymig.query.clauses import size_of
 from lazymig.query.indexable import indexable
 from lazymig.query.joining import any_of
+from lazymig.query.remembered import remember
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.dependencies import Footprint, Paths, footprint_of, meet, with_dependencies
 from lazymig.rules.plan import Family, Plan
@@ -71,34 +72,37 @@ class Rewrites:
     def writing(self, paths: Paths) -> frozenset[int]:
         """The rules that may write one of these paths, or a path above or below it."""
         key = None if paths is None else tuple(paths)
-        if key not in self._writing:
-            _make_room(self._writing)
-            self._writing[key] = frozenset(
+        found = self._writing.get(key)
+        if found is None:
+            found = frozenset(
                 index for index, rule in enumerate(self.footprints) if meet(rule.writes, key)
             )
-        return self._writing[key]
+            remember(self._writing, key, found, _MOST_KNOWN)
+        return found
 
     def using(self, paths: Paths) -> frozenset[int]:
         """The rules that may ask for, compute from or write one of these paths."""
         key = None if paths is None else tuple(paths)
-        if key not in self._using:
-            _make_room(self._using)
-            self._using[key] = self.asking(paths).union(
+        found = self._using.get(key)
+        if found is None:
+            found = self.asking(paths).union(
                 index
                 for index, rule in enumerate(self.footprints)
                 if meet(rule.inputs, paths) or meet(rule.writes, paths)
             )
-        return self._using[key]
+            remember(self._using, key, found, _MOST_KNOWN)
+        return found
 
     def asking(self, paths: Paths) -> frozenset[int]:
         """The rules whose targets may ask for one of these paths."""
         key = None if paths is None else tuple(paths)
-        if key not in self._asking:
-            _make_room(self._asking)
-            self._asking[key] = frozenset(
+        found = self._asking.get(key)
+        if found is None:
+            found = frozenset(
                 index for index, rule in enumerate(self.footprints) if meet(rule.conditions, paths)
             )
-        return self._asking[key]
+            remember(self._asking, key, found, _MOST_KNOWN)
+        return found
 
     def concerning(self, queries: Iterable[Mapping[str, Any]]) -> frozenset[int]:
         """The rules that may write what one of these queries reads."""
@@ -112,27 +116,29 @@ class Rewrites:
         :param restarted: those that may match again after the operation.
         """
         key = rules, restarted
-        if key not in self._needed:
-            _make_room(self._needed)
-            self._needed[key] = tuple(with_dependencies(self.footprints, rules, restarted))
-        return self._needed[key]
+        found = self._needed.get(key)
+        if found is None:
+            found = tuple(with_dependencies(self.footprints, rules, restarted))
+            remember(self._needed, key, found, _MOST_KNOWN)
+        return found
 
     def logs_first(self, shape: tuple[str, ...]) -> bool:
         """Return whether a filter of this shape is the first one that is logged."""
         if shape in self.logged:
             return False
-        _make_room(self.logged)
+        if len(self.logged) >= _MOST_KNOWN:
+            self.logged.clear()
         self.logged.add(shape)
         return True
 
     def shown(self, rules: Iterable[int]) -> Shown:
         """These rules, and those on which they depend, as a read shows them."""
         key = frozenset(rules)
-        if key not in self._shown:
+        found = self._shown.get(key)
+        if found is None:
             # Only a read that meets a rule pays for the import.
             from lazymig.odm.querysets.shown import shown_rules  # noqa: PLC0415
 
-            _make_room(self._shown)
             # A rule is shown by all of its halves.
             parts = {self.footprints[index].part_of for index in key}
             whole = frozenset(n for n, one in enumerate(self.footprints) if one.part_of in parts)
@@ -140,13 +146,14 @@ class Rewrites:
             for index in self.with_dependencies(whole):
                 plan, rule = self.rules[index]
                 halves.setdefault((id(plan), id(rule)), []).append(index)
-            self._shown[key] = shown_rules(
+            found = shown_rules(
                 [
                     (self.rules[indexes[0]][1], [self.rewriter.steps[n] for n in indexes], indexes)
                     for indexes in halves.values()
                 ]
             )
-        return self._shown[key]
+            remember(self._shown, key, found, _MOST_KNOWN)
+        return found
 
     def parted(
         self, rules: frozenset[int], query: Mapping[str, Any]
@@ -156,11 +163,12 @@ class Rewrites:
         :param rules: the indexes of the rules; with them come those on which they depend.
         :param query: for stored documents.
         """
-        if rules not in self._parts:
-            _make_room(self._parts)
+        parts = self._parts.get(rules)
+        if parts is None:
             found = {id(rule): plan.query_of(rule) for plan, rule in self._with_plans(rules)}
-            self._parts[rules] = self.rewriter.parted(any_of(list(found.values())))
-        old, others = self._parts[rules]
+            parts = self.rewriter.parted(any_of(list(found.values())))
+            remember(self._parts, rules, parts, _MOST_KNOWN)
+        old, others = parts
         if not self.rewriter.meets_targets(query):
             return all_of(query, old), all_of(query, others)
         # Perhaps it was rewritten through these rules: of its branches each part needs one.
@@ -205,13 +213,12 @@ class Rewrites:
         if len(numbers) == len(self.rules):
             return self.rewriter
         key = tuple(numbers)
-        if key not in self._others:
-            _make_room(self._others)
+        found = self._others.get(key)
+        if found is None:
             steps = self.rewriter.steps
-            self._others[key] = Rewriter(
-                tuple(steps[number] for number in numbers), types=self.rewriter.types
-            )
-        return self._others[key]
+            found = Rewriter(tuple(steps[number] for number in numbers), types=self.rewriter.types)
+            remember(self._others, key, found, _MOST_KNOWN)
+        return found
 
     def concerned_by(self, opaque: set[int]) -> Mapping[str, Any] | None:
         """The query for the documents that these rules will concern, each in its turn.
@@ -313,11 +320,6 @@ def _rewrites(family: Family, *, imitation: bool) -> Rewrites | None:
         tuple(footprints),
         classes,
     )
-
-
-def _make_room(known: Any) -> None:
-    if len(known) >= _MOST_KNOWN:
-        known.clear()
 
 
 def _classes_in(target: Any) -> Iterator[str]:

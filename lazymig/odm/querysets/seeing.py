@@ -11,6 +11,7 @@ from mongoengine.errors import InvalidQueryError, LookUpError, OperationError
 from pymongo.errors import OperationFailure
 
 from lazymig.engines.access import all_of, is_mongomock
+from lazymig.engines.sessions import in_given_transaction, is_in_transaction
 from lazymig.odm.querysets.joining import NOTHING_PENDING
 from lazymig.odm.querysets.rewritten import RewrittenFilter
 from lazymig.odm.querysets.settling import sorted_paths
@@ -209,6 +210,7 @@ class SeeThroughQuerySet(ShowingQuerySet):
             pipeline = list(pipeline)
         stages = [pipeline] if isinstance(pipeline, Mapping) else pipeline
         stages = [*stages, *suppl_pipeline]
+        session = kwargs.get("session")
         # What a limit lets in depends on documents that are not matched, too.
         cut = self._skip is not None or self._limit is not None
         matched = None if cut else leading_match(stages)
@@ -219,9 +221,13 @@ class SeeThroughQuerySet(ShowingQuerySet):
             "aggregate()",
             paths,
             matched=matched,
-            at_once=gathers(stages),
+            # The failure by which it would find what has to be settled ends a transaction; and it
+            # comes later where a first batch of nothing is asked for.
+            at_once=gathers(stages)
+            and not is_in_transaction(session)
+            and kwargs.get("batchSize") != 0,
             first=first_alone(stages),
-            looks="session" not in kwargs,
+            looks=session is None,
         )
         options = {
             # MongoEngine hands on what is given here, and nothing that the queryset holds.
@@ -237,12 +243,13 @@ class SeeThroughQuerySet(ShowingQuerySet):
 
         changes = self._lazymig_for_hint(kwargs.get("hint"))
         if "_lazymig_settled" in changes:
-            queryset = self._lazymig_settled_for(read, options)
-            with queryset._lazymig_with(changes):
-                return run(queryset)
+            with in_given_transaction(session):
+                queryset = self._lazymig_settled_for(read, options)
+                with queryset._lazymig_with(changes):
+                    return run(queryset)
         if "_hint" in changes:
             del kwargs["hint"]
-        with self._lazymig_with(changes):
+        with in_given_transaction(session), self._lazymig_with(changes):
             return self._lazymig_reading(read, run, **options)
 
     def map_reduce(self, *args: Any, **kwargs: Any) -> Any:

@@ -18,7 +18,7 @@ from pymongo import ReadPreference
 from lazymig.engines.access import all_of, by_ids, is_mongomock, on_primary, tolerant
 from lazymig.engines.reading.labelled import labelled
 from lazymig.engines.sessions import given_session
-from lazymig.engines.settling import Search
+from lazymig.engines.settling import Search, id_batches
 from lazymig.engines.store import Store
 from lazymig.odm.querysets.options import OptionsQuerySet
 from lazymig.odm.querysets.rewrites import Need, Rewrites, bring_up
@@ -33,6 +33,9 @@ from lazymig.rules.dependencies import Paths
 __all__ = ["Meeting", "Read", "ShowingQuerySet", "holds_any"]
 
 logger = logging.getLogger(__name__)
+
+# Documents that are settled at once for a read; their `_id`s have to find room in one command.
+_MOST_SETTLED: Final = 1_000
 
 # Conditions that an aggregation takes in its first stage alone, or not at all.
 _NOT_LATER: Final = frozenset({*NEAR, "$text", "$where"})
@@ -276,8 +279,11 @@ class ShowingQuerySet(OptionsQuerySet):
             return False
         return not any(True for _ in store.find_ids(meeting.old, limit=1))
 
-    def _lazymig_settle_unshown(self, meeting: Meeting, model: Any, collection: Any) -> None:
-        """Settle, of the documents that are read, those that cannot be shown as they are."""
+    def _lazymig_settle_unshown(self, meeting: Meeting, model: Any, collection: Any) -> bool:
+        """Settle, of the documents that are read, those that cannot be shown as they are.
+
+        :return: whether one of them was refused, and is stored as it was.
+        """
         # Only a read that meets such a rule pays for the import.
         from lazymig.odm.querysets.stages_first import unshown  # noqa: PLC0415
 
@@ -297,9 +303,14 @@ class ShowingQuerySet(OptionsQuerySet):
         options.update(given_session(collection))
         found = tolerant(on_primary(place)).aggregate(stages, **options)
         ids = [document["_id"] for document in found]
-        if ids:
-            need = Need(read.operation, meeting.rules, old=by_ids(ids))
-            bring_up(model, place, [{}], rewrites, [need], search)
+        most = min((limit for limit in limits if limit is not None), default=len(ids))
+        # Beyond the limit nothing is written, which one look says.
+        batches = [ids[: most + 1]] if len(ids) > most else id_batches(ids, _MOST_SETTLED)
+        refused = False
+        for batch in batches:
+            need = Need(read.operation, meeting.rules, old=by_ids(batch))
+            refused |= bool(bring_up(model, place, [{}], rewrites, [need], search))
+        return refused
 
     def _lazymig_frequencies(self, map_function: Any, *_others: Any) -> Iterator[Any]:
         """Answer MongoEngine's own map-reduce, which counts the values of a field."""

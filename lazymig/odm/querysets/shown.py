@@ -12,6 +12,7 @@ from bson.raw_bson import RawBSONDocument
 
 from lazymig.query.expressing import Expression
 from lazymig.query.matching import compile_query
+from lazymig.query.remembered import remember
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.rewrite.steps import Step
 from lazymig.rules.showing.rows import Unshown
@@ -61,11 +62,11 @@ class Shown:
         :param marks: whether a document that has to be settled before is marked.
         """
         key = reads, marks, None
-        if key not in self._known:
-            if len(self._known) >= _MOST_KNOWN:
-                self._known.clear()
-            self._known[key] = stages_of(self.rules, reads, marks=marks)
-        return list(self._known[key])
+        found = self._known.get(key)
+        if found is None:
+            found = stages_of(self.rules, reads, marks=marks)
+            remember(self._known, key, found, _MOST_KNOWN)
+        return list(found)
 
     def encoded(
         self, reads: frozenset[str] | None, codec: CodecOptions[Any], *, marks: bool = False
@@ -77,12 +78,12 @@ class Shown:
         if codec.type_registry != _NO_TYPES:
             return self.stages(reads, marks=marks)
         key = reads, marks, codec.uuid_representation
-        if key not in self._known:
+        found = self._known.get(key)
+        if found is None:
             stages = self.stages(reads, marks=marks)
-            self._known[key] = [
-                RawBSONDocument(bson.encode(stage, codec_options=codec)) for stage in stages
-            ]
-        return list(self._known[key])
+            found = [RawBSONDocument(bson.encode(stage, codec_options=codec)) for stage in stages]
+            remember(self._known, key, found, _MOST_KNOWN)
+        return list(found)
 
 
 def shown_rules(rules: Sequence[tuple[BoundRule, Sequence[Step], Sequence[int]]]) -> Shown:

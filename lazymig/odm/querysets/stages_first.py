@@ -29,6 +29,9 @@ __all__ = ["Front", "ModelOver", "frequencies", "showing_collection", "unshown"]
 _TRAPPED: Final = "lazymig settles first: "
 _CONVERSION_FAILURE: Final = 241
 
+# So often it settles for one read, while others store more of what has to be settled.
+_MOST_SETTLED: Final = 5
+
 unshown: Final[Mapping[str, Any]] = {f"{MARK}.unshown": {"$exists": True}}
 """The condition on the documents that stages have marked, as they have to be settled first."""
 
@@ -62,14 +65,14 @@ class Front:
         settled before: it fails at the first one, and nothing has been handed out by then. None: it
         meets none.
     :param asked: what is asked of the documents afterwards.
-    :param settle: settles what was met.
+    :param settle: settles what was met; returns whether any of that was refused.
     """
 
     query: Mapping[str, Any]
     stages: Sequence[Mapping[str, Any]]
     marking: Sequence[Mapping[str, Any]] | None = None
     asked: Mapping[str, Any] | None = None
-    settle: Callable[[], None] | None = None
+    settle: Callable[[], bool] | None = None
 
     def before(self, pipeline: Sequence[Any], *, trapped: bool = False) -> list[Any]:
         """A pipeline of MongoEngine's with all of that in its front."""
@@ -85,14 +88,17 @@ class Front:
         return [*stages, *pipeline[place:]]
 
     def run(self, send: Callable[[list[Any]], Any], pipeline: Sequence[Any]) -> Any:
-        """Send a pipeline, a second time if there was something to settle before."""
+        """Send a pipeline, again whenever there was something to settle before."""
         if self.marking is not None and self.settle is not None:
-            try:
-                return send(self.before(pipeline, trapped=True))
-            except OperationFailure as exc:
-                if exc.code != _CONVERSION_FAILURE or _TRAPPED not in str(exc):
-                    raise
-            self.settle()
+            for _ in range(_MOST_SETTLED):
+                try:
+                    return send(self.before(pipeline, trapped=True))
+                except OperationFailure as exc:
+                    if exc.code != _CONVERSION_FAILURE or _TRAPPED not in str(exc):
+                        raise
+                # Others may store what has to be settled, too, until it is sent again.
+                if self.settle():
+                    break
         # What is still in the way was refused, and is shown as it is stored.
         return send(self.before(pipeline))
 

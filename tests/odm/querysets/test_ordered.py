@@ -137,6 +137,18 @@ def test_documents_that_are_not_handed_out_stay(
     assert {key for key in before if before[key] != after[key]} <= set(handed)
 
 
+@pytest.mark.parametrize("operation", ORDERED)
+def test_in_a_transaction(mongoengine_db: Database[Raw], operation: str) -> None:
+    """A transaction, in which MongoDB takes fewer stages, has the same documents in that order."""
+    mongoengine_db.post.insert_many(OLD)
+    act, expected = ORDERED[operation]
+    with mongoengine.get_connection().start_session() as session:
+        if not hasattr(session, "bind"):
+            pytest.skip("PyMongo before 4.17 binds no session")
+        with session.start_transaction(), session.bind():
+            assert act(_people().objects) == expected
+
+
 WRITES = {"insert", "update", "delete", "findAndModify", "bulkWrite"}
 
 READS: dict[str, Callable[[Any], Any]] = {

@@ -240,6 +240,14 @@ def test_the_limit_holds_for_what_is_settled(mongoengine_db: Database[Raw]) -> N
     assert sorted(_words(settle_limit=1).objects(n__lt=3).distinct("email")) == ["a", "ab"]
 
 
+def test_what_is_settled_finds_room_in_commands(mongoengine_db: Database[Raw]) -> None:
+    """However many bytes the `_id`s have of what has to be settled, a read settles it."""
+    ids = [f"{'x' * 900_000}{number}" for number in range(20)]
+    for one in ids:
+        mongoengine_db.post.insert_one({"_id": one, "word": "AB"})
+    assert _words(settle_limit=None).objects.distinct("email") == ["ab"]
+
+
 def test_in_a_transaction_nothing_fails(mongoengine_db: Database[Raw]) -> None:
     """What has to be settled is looked for: a command that fails would end the transaction."""
     mongoengine_db.post.insert_many(MIXED)
@@ -250,6 +258,57 @@ def test_in_a_transaction_nothing_fails(mongoengine_db: Database[Raw]) -> None:
         with session.start_transaction(), session.bind():
             assert sorted(objects.distinct("email")) == ["a", "ab", "cd", "z"]
             assert objects.sum("n") == 10
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_a_first_batch_of_any_size_is_of_what_was_settled(
+    mongoengine_db: Database[Raw], size: int
+) -> None:
+    """However few documents come first, what has to be settled is settled before them."""
+    mongoengine_db.post.insert_many(MIXED)
+    objects = _words().objects.batch_size(size)
+    groups = objects.aggregate([{"$group": {"_id": "$email"}}], batchSize=size)
+    assert {one["_id"] for one in groups} == {"a", "ab", "cd", "z"}
+    mongoengine_db.post.drop()
+    mongoengine_db.post.insert_many(MIXED)
+    assert [one.key for one in objects.order_by("email")] == [1, 2, 3, 4]
+
+
+def test_what_is_stored_while_others_are_settled_is_settled_too(
+    monitored_db: Database[Raw], command_log: CommandLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An old document that arrives between two tries of a read is in no answer in its old shape."""
+    monitored_db.post.insert_many(MIXED)
+    coming = [{"_id": 8, "word": "EF"}, {"_id": 9, "word": "GH"}]
+    note = command_log.started
+
+    def arrives(event: Any) -> None:
+        if event.command_name == "update" and coming:
+            monitored_db.post.insert_one(coming.pop(0))
+        note(event)
+
+    monkeypatch.setattr(command_log, "started", arrives)
+    assert sorted(_words().objects.distinct("email")) == ["a", "ab", "cd", "ef", "gh", "z"]
+    assert not coming
+
+
+@pytest.mark.parametrize("pipeline", [[{"$group": {"_id": "$email"}}], [{"$sort": {"_id": 1}}]])
+def test_a_transaction_that_an_aggregation_is_given_goes_on(
+    mongoengine_db: Database[Raw], pipeline: list[Raw]
+) -> None:
+    """What has to be settled is settled within the transaction: it sees that, and nobody else."""
+    mongoengine_db.post.insert_many(MIXED)
+    objects, posts = _words().objects, get_connection()[mongoengine_db.name].post
+    with get_connection().start_session() as session:
+        if not hasattr(session, "bind"):
+            pytest.skip("PyMongo before 4.17 binds no session")
+        with session.start_transaction():
+            posts.insert_one({"_id": 9, "email": "new"}, session=session)
+            found = list(objects.aggregate(pipeline, session=session))
+            posts.insert_one({"_id": 10, "email": "newer"}, session=session)
+            assert list(mongoengine_db.post.find()) == MIXED
+    emails = {one.get("email", one["_id"]) for one in found}
+    assert emails == {"a", "ab", "cd", "z", "new"}
 
 
 @pytest.mark.parametrize("read", ["distinct", "group", "whole documents"])
@@ -309,7 +368,7 @@ def test_a_stage_that_must_be_first_is_first(mongoengine_db: Database[Raw]) -> N
 
 def test_what_is_asked_for_afterwards_hides_nothing_that_is_to_be_settled() -> None:
     """The stages that fail at a marked document come before every condition on shown ones."""
-    front = Front({}, [], [{"$set": {"x": 1}}], {"y": 1}, lambda: None)
+    front = Front({}, [], [{"$set": {"x": 1}}], {"y": 1}, lambda: False)
     before = front.before([{"$match": {"z": 1}}], trapped=True)
     assert before[-1] == {"$match": {"z": 1}}
     assert "$toInt" in str(before[:-1])
