@@ -279,9 +279,7 @@ class LazyMigrationQuerySet(IteratingQuerySet):
                 return None
             if not queryset._collection.write_concern.acknowledged:
                 return None
-            hit = super(LazyMigrationQuerySet, queryset).update(
-                multi=False, full_result=True, **options
-            )
+            hit = super(OptionsQuerySet, queryset).update(multi=False, full_result=True, **options)
         return hit if hit.matched_count else None
 
     def upsert_one(self, write_concern: Any = None, read_concern: Any = None, **update: Any) -> Any:
