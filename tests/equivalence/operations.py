@@ -261,6 +261,7 @@ ARGUMENTS: dict[str, Callable[[Draw, World], Raw]] = {
     "update with upsert": lambda draw, world: {
         "update": _update(draw, world),
         "id": draw(st.sampled_from(IDS)),
+        "multi": draw(BOOLEANS),
     },
     "modify with upsert": lambda draw, world: {
         "update": _update(draw, world),
@@ -504,7 +505,9 @@ def _get(queryset: Any, arguments: Raw) -> Any:
 
 
 def _upsert(queryset: Any, arguments: Raw) -> Any:
-    return queryset.filter(id=arguments["id"]).update(upsert=True, **arguments["update"])
+    return queryset.filter(id=arguments["id"]).update(
+        upsert=True, multi=arguments["multi"], **arguments["update"]
+    )
 
 
 def _slice(queryset: Any, arguments: Raw) -> Any:

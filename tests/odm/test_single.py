@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from mongoengine.errors import FieldDoesNotExist
+from mongoengine.errors import FieldDoesNotExist, OperationError
 
 from tests.support.doors import (
     CASES,
@@ -221,6 +221,39 @@ def test_upserts_insert_what_mongoengine_inserts(any_db):
 
     assert [as_raw(first), as_raw(second)] == [new(1), new(2)]
     assert stored(any_db["person"]) == [new(1), new(2)]
+
+
+@pytest.mark.parametrize("options", [{}, {"full_result": True}], ids=["number", "result"])
+def test_an_upsert_of_an_up_to_date_document_is_one_command(monitored_db, command_log, options):
+    """update_one(upsert=True) looks for old documents only if it hits none that is up to date."""
+    model = person_model(MATCH.rules())
+    monitored_db["person"].insert_many([MATCH.raw(1), new(2)])
+    command_log.clear()
+
+    def upsert(number):
+        done = model.objects(id=number, enabled=True).update_one(
+            upsert=True, set__name="Eve", **options
+        )
+        return done.raw_result["n"] if options else done
+
+    assert upsert(2) == 1
+    assert command_log.names == ["update"]
+    assert (upsert(1), upsert(3)) == (1, 1)
+    assert stored(monitored_db["person"]) == [
+        {**new(number), "name": "Eve"} for number in (1, 2, 3)
+    ]
+
+
+def test_an_upsert_that_mongodb_refuses_is_refused_for_an_up_to_date_document(mongoengine_db):
+    """A condition that no upsert may have is an error, whatever it would have hit."""
+    model = person_model(MATCH.rules())
+    mongoengine_db["person"].insert_one(new(1))
+    asked = model.objects(enabled=True, __raw__={"$expr": {"$eq": ["$_id", 1]}})
+
+    with pytest.raises(OperationError):
+        asked.update_one(upsert=True, set__name="Eve")
+
+    assert stored(mongoengine_db["person"]) == [new(1)]
 
 
 def test_an_upsert_without_new_gives_nothing(any_db):

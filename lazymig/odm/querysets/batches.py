@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
+from bson.errors import InvalidBSON
 from mongoengine.queryset.queryset import ITER_CHUNK_SIZE
 
 from lazymig.engines.loads.lazy import Failure
@@ -33,13 +35,26 @@ class Batches:
 
     :param cursor: the cursor that MongoEngine keeps.
     :param reader: sees to it that the cursor gives each document once.
+    :param decoded: PyMongo decodes its documents, all of which come in one answer, or one of them
+        cannot be decoded: then the queryset is asked once more, for bytes.
     """
 
-    __slots__ = ("_build", "_built", "_items", "_loading", "_taken", "_whole", "cursor", "reader")
+    __slots__ = (
+        "_build",
+        "_built",
+        "_decoded",
+        "_items",
+        "_loading",
+        "_taken",
+        "_whole",
+        "cursor",
+        "reader",
+    )
 
-    def __init__(self, cursor: Any, reader: SteadyReader) -> None:
+    def __init__(self, cursor: Any, reader: SteadyReader, *, decoded: bool = False) -> None:
         self.cursor = cursor
         self.reader = reader
+        self._decoded = decoded
         self._taken: list[Any] | None = None
         self._items: deque[Any] = deque()
         self._built = False
@@ -94,7 +109,7 @@ class Batches:
         if self._taken is None:
             if self.reader.has_ended:
                 raise StopIteration
-            taken = self.reader.take(batch_of(queryset), queryset._lazymig_requery)
+            taken = self._take(queryset)
             if not taken:
                 raise StopIteration
             self._taken = taken
@@ -109,6 +124,18 @@ class Batches:
         self._items = deque(items)
         self._built = False
         self._whole = failed or loading.family.validates or loading.source.hide_id
+
+    def _take(self, queryset: Any) -> list[Any]:
+        if self._decoded:
+            with suppress(InvalidBSON):
+                taken = self.reader.take(batch_of(queryset), queryset._lazymig_requery)
+                if not self.cursor.alive:
+                    return taken
+            # A rule may yet make it one that can be decoded; or they are too large for one answer,
+            # and the next one might not be decoded.
+            self._decoded = False
+            self.cursor, self.reader = queryset._lazymig_anew(self.cursor)
+        return self.reader.take(batch_of(queryset), queryset._lazymig_requery)
 
     def _build_all(self) -> None:
         loading = self._loading

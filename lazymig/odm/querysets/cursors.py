@@ -84,7 +84,7 @@ class CursorQuerySet(AsStoredQuerySet):
     # The cursor that is being made leaves its documents as bytes.
     _lazymig_raw = False
 
-    # They are few, so that PyMongo decodes them; the whole query is sent anew if it cannot.
+    # They are few, so that PyMongo decodes them; the query is sent anew if it cannot.
     _lazymig_decoded = False
 
     @property

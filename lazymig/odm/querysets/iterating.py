@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mongoengine.queryset.queryset import ITER_CHUNK_SIZE
 
+from lazymig.engines.access import is_mongomock
 from lazymig.engines.reading.steady import SteadyReader
 from lazymig.odm.loading import (
     Build,
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from lazymig.engines.reading.pinned import Requery
 
 __all__ = ["IteratingQuerySet"]
+
+# So many documents come in one answer, if they are not too large for it. To decode them here takes
+# as much again as PyMongo takes.
+_FEW: Final = 100
 
 
 class IteratingQuerySet(OrderedQuerySet):
@@ -81,19 +86,40 @@ class IteratingQuerySet(OrderedQuerySet):
         """The batches of the cursor, be it one that count(), rewind() or others have begun."""
         held = self._lazymig_batches
         if held is None or held.cursor is not self._cursor_obj:
-            held = self._lazymig_batches_of(self._lazymig_raw_cursor())
+            decoded = self._lazymig_are_few()
+            with self._lazymig_with({"_lazymig_decoded": True} if decoded else {}):
+                cursor = self._lazymig_raw_cursor()
+            held = self._lazymig_batches_of(cursor, decoded=decoded)
         return held
 
-    def _lazymig_batches_of(self, cursor: Any) -> Batches:
+    def _lazymig_are_few(self) -> bool:
+        """Return whether a cursor has to be made, and one answer has all of its documents."""
+        if self._cursor_obj is not None and not self._lazymig_handed_on:
+            return False
+        limit = abs(self._limit or 0)
+        few = 0 < limit <= _FEW and self._batch_size is None
+        return few and not is_mongomock(self._collection)
+
+    def _lazymig_batches_of(self, cursor: Any, *, decoded: bool = False) -> Batches:
         held = self._lazymig_batches
         if held is None or held.cursor is not cursor:
-            # What is sorted, or put together, as a whole is read before any of it is handed out.
-            exposed = not hasattr(cursor, "is_merged") and may_walk_an_index(
-                self, self._lazymig_order()
-            )
-            held = Batches(cursor, SteadyReader(cursor, self._collection, exposed=exposed))
+            held = Batches(cursor, self._lazymig_reader_of(cursor), decoded=decoded)
             self._lazymig_batches = held
         return held
+
+    def _lazymig_reader_of(self, cursor: Any) -> SteadyReader:
+        # What is sorted, or put together, as a whole is read before any of it is handed out.
+        exposed = not hasattr(cursor, "is_merged") and may_walk_an_index(
+            self, self._lazymig_order()
+        )
+        return SteadyReader(cursor, self._collection, exposed=exposed)
+
+    def _lazymig_anew(self, cursor: Any) -> tuple[Any, SteadyReader]:
+        """A cursor that leaves its documents as bytes, in place of one that does not."""
+        cursor.close()
+        self._lazymig_handed_on = True
+        again = self._lazymig_raw_cursor()
+        return again, self._lazymig_reader_of(again)
 
     def _lazymig_requery(self) -> Requery | None:
         return requery_of(self, self._lazymig_family(), self._lazymig_order())

@@ -254,6 +254,7 @@ class OrderedQuerySet(SeeThroughQuerySet):
         today: Mapping[str, Any] = rewritten.asked or {}
         paths = asked.paths
         shown = rewrites.shown(asked.rules)
+        codec = self._collection.codec_options
         needed = rewrites.with_dependencies(asked.rules)
         in_transaction = Store(self._collection).in_transaction
         marks = shown.inexact and not in_transaction
@@ -269,8 +270,8 @@ class OrderedQuerySet(SeeThroughQuerySet):
             within=rewritten.within,
             old=old,
             others=all_of(others, today),
-            stages=shown.stages(paths),
-            marking=shown.stages(paths, marks=True) if marks else None,
+            stages=shown.encoded(paths, codec),
+            marking=shown.encoded(paths, codec, marks=True) if marks else None,
             asked=today,
             order=asked.order,
             stored_order=before,

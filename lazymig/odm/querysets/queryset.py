@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from bson.errors import InvalidBSON
 
@@ -16,7 +17,9 @@ from lazymig.odm.querysets.iterating import IteratingQuerySet
 from lazymig.odm.querysets.joining import joins_live
 from lazymig.odm.querysets.options import OptionsQuerySet
 from lazymig.odm.querysets.seeing import is_positional, update_refusals
+from lazymig.odm.querysets.showing import holds_any
 from lazymig.odm.versions import MODIFY_OPTIONS
+from lazymig.query.operators import NEAR
 
 __all__ = ["LazyMigrationQuerySet"]
 
@@ -25,6 +28,9 @@ _IN_BULK_BATCH = 1000
 
 # How often modify() looks for the document that it is going to hit before it goes ahead.
 _MODIFY_ATTEMPTS = 3
+
+# Conditions with which an upsert is another write than an update.
+_NOT_OF_UPSERTS: Final = frozenset({*NEAR, "$expr", "$text", "$where", "_cls"})
 
 
 @joins_live
@@ -45,22 +51,10 @@ class LazyMigrationQuerySet(IteratingQuerySet):
         :raises DoesNotExist: no document matches.
         :raises MultipleObjectsReturned: more than one does.
         """
-        if self._lazymig_chains_get:
-            queryset = self._lazymig_to_get()
-            # For a document or two, to have PyMongo decode them takes less than to do it here.
-            queryset._lazymig_decoded = True
-            try:
-                return super(LazyMigrationQuerySet, queryset).get(*q_objs, **query)
-            except InvalidBSON:
-                # A rule may yet make it one that can be decoded.
-                pass
-        return super(LazyMigrationQuerySet, self._lazymig_to_get()).get(*q_objs, **query)
-
-    def _lazymig_to_get(self) -> Any:
         queryset = self.clone()
         queryset._lazymig_lone = True
         queryset._lazymig_private = self._lazymig_chains_get
-        return queryset
+        return super(LazyMigrationQuerySet, queryset).get(*q_objs, **query)
 
     def first(self) -> Any:
         """Retrieve the first matching document; `None` if there is none."""
@@ -186,20 +180,11 @@ class LazyMigrationQuerySet(IteratingQuerySet):
         :return: `None` if there is none, or where it cannot be said which ones there are, or which
             one of them it has to be; `LEFT_OUT` if it was deleted after that.
         """
-        if self._none or self._empty or self._ordering or not self._lazymig_migrates():
+        if self._ordering or not builds_bytes(self._document):
             return None
-        up_to_date = self._lazymig_family().up_to_date
-        if up_to_date is None or is_positional(update) or is_mongomock(self._collection):
+        queryset = self._lazymig_only_up_to_date(update)
+        if queryset is None or self._lazymig_positional(self._lazymig_projection()) is not None:
             return None
-        if not builds_bytes(self._document):
-            return None
-        if self._lazymig_positional(self._lazymig_projection()) is not None:
-            return None
-        queryset = self.clone()
-        queryset._mongo_query = all_of(super(OptionsQuerySet, queryset)._query, up_to_date)
-        queryset._lazymig_settled = True
-        # The filter holds the former classes already.
-        queryset._lazymig_narrow()
         # For an image that cannot be decoded: the update has been done by then.
         queryset._collection_obj = as_bytes(self._collection)
         source = replace(self._lazymig_source(lone=True), image=not update.get("new"))
@@ -208,6 +193,72 @@ class LazyMigrationQuerySet(IteratingQuerySet):
                 return super(LazyMigrationQuerySet, queryset).modify(**update)
         except DocumentLeftOut:
             return LEFT_OUT
+
+    def _lazymig_only_up_to_date(self, update: Mapping[str, Any]) -> Any:
+        """A clone that updates documents which no rule concerns; its filter is sent as it is.
+
+        `None` where it cannot be said which ones there are.
+        """
+        if self._none or self._empty or not self._lazymig_migrates():
+            return None
+        up_to_date = self._lazymig_family().up_to_date
+        if up_to_date is None or is_positional(update) or is_mongomock(self._collection):
+            return None
+        queryset = self.clone()
+        queryset._mongo_query = all_of(super(OptionsQuerySet, queryset)._query, up_to_date)
+        queryset._lazymig_settled = True
+        # The filter holds the former classes already.
+        queryset._lazymig_narrow()
+        return queryset
+
+    def update(
+        self,
+        upsert: bool = False,
+        multi: bool = True,
+        write_concern: Any = None,
+        read_concern: Any = None,
+        full_result: bool = False,
+        array_filters: Any = None,
+        **update: Any,
+    ) -> Any:
+        """Update the documents that match, old ones after they have been migrated.
+
+        An upsert takes one more read, unless a document that is up to date can be hit, and a write
+        more if it inserts.
+
+        :raises MigrationError: a document that matches could not be migrated, though a rule reads
+            or writes what the update does, and `on_error` is `"raise"`.
+        """
+        options = {"read_concern": read_concern, "array_filters": array_filters, **update}
+        if upsert and update and not multi and write_concern is None:
+            hit = self._lazymig_upsert_up_to_date(options, update)
+            if hit is not None:
+                return hit if full_result else hit.raw_result["n"]
+        return super().update(upsert, multi, write_concern, full_result=full_result, **options)
+
+    def _lazymig_upsert_up_to_date(
+        self, options: Mapping[str, Any], update: Mapping[str, Any]
+    ) -> Any:
+        """Update a document that no rule concerns, in one command.
+
+        :param options: those of `update()`, and the update.
+        :return: PyMongo's result; `None` if there is none, or where it is another upsert that
+            MongoDB would be sent.
+        """
+        rewrites = self._lazymig_rewrites()
+        if rewrites is None or self._lazymig_settled:
+            return None
+        with update_refusals():
+            if not self._lazymig_meets(rewrites, *self._lazymig_touched(update)):
+                return None
+            queryset = self._lazymig_only_up_to_date(update)
+            # MongoEngine sets the class, too, and MongoDB refuses some conditions.
+            if queryset is None or holds_any(queryset._mongo_query, _NOT_OF_UPSERTS):
+                return None
+            if not queryset._collection.write_concern.acknowledged:
+                return None
+            hit = super(OptionsQuerySet, queryset).update(multi=False, full_result=True, **options)
+        return hit if hit.matched_count else None
 
     def upsert_one(self, write_concern: Any = None, read_concern: Any = None, **update: Any) -> Any:
         """Overwrite or add one document and return it, as MongoEngine's `upsert_one` does.

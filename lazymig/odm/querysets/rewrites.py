@@ -63,6 +63,7 @@ class Rewrites:
     _using: dict[tuple[str, ...] | None, frozenset[int]] = field(default_factory=dict, repr=False)
     _asking: dict[tuple[str, ...] | None, frozenset[int]] = field(default_factory=dict, repr=False)
     _needed: dict[Hashable, tuple[int, ...]] = field(default_factory=dict, repr=False)
+    _narrowed: dict[frozenset[int], Sequence[Plan]] = field(default_factory=dict, repr=False)
     _others: dict[Hashable, Rewriter] = field(default_factory=dict, repr=False)
     _shown: dict[frozenset[int], Shown] = field(default_factory=dict, repr=False)
     _parts: dict[frozenset[int], tuple[Mapping[str, Any], Mapping[str, Any]]] = field(
@@ -182,14 +183,20 @@ class Rewrites:
         """The names of rules, each once."""
         return tuple(dict.fromkeys(self.rules[index][1].name for index in rules))
 
-    def narrowed(self, rules: Iterable[int]) -> list[Plan]:
+    def narrowed(self, rules: Iterable[int]) -> Sequence[Plan]:
         """The plans with these of their starting rules alone; those without one are left out."""
-        chosen = {id(self.rules[index][1]): index for index in rules}
-        narrowed = [
-            plan.narrowed([n for n, rule in enumerate(plan.starting) if id(rule) in chosen])
-            for plan in self.plans
-        ]
-        return [plan for plan in narrowed if plan is not None]
+        key = frozenset(rules)
+        found = self._narrowed.get(key)
+        if found is None:
+            chosen = {id(self.rules[index][1]) for index in key}
+            narrowed = [
+                plan.narrowed([n for n, rule in enumerate(plan.starting) if id(rule) in chosen])
+                for plan in self.plans
+            ]
+            # Each of them works out its query for what is old, once.
+            found = [plan for plan in narrowed if plan is not None]
+            remember(self._narrowed, key, found, _MOST_KNOWN)
+        return found
 
     def seen_through(
         self, query: Mapping[str, Any], opaque: set[int], before: int | None = None

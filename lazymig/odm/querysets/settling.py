@@ -205,6 +205,11 @@ class SettlingQuerySet(FormerClassesQuerySet):
             return not rewrites.rewriter.is_concerned(super()._query)
         return False
 
+    def _lazymig_meets(self, rewrites: Rewrites, written: Paths, read: Paths) -> bool:
+        """Return whether a rule concerns a write, or its filter."""
+        need = _need_of_write(rewrites, "", written, read)
+        return bool(need.rules) or not self._lazymig_asks_as_is(rewrites)
+
     def _lazymig_for_write(
         self, operation: str, written: Paths, read: Paths, *, where: bool = False
     ) -> Any:
@@ -218,9 +223,9 @@ class SettlingQuerySet(FormerClassesQuerySet):
         rewrites = self._lazymig_rewrites()
         need = Need(operation, frozenset())
         if rewrites is not None:
-            need = _need_of_write(rewrites, operation, written, read)
-            if not (where or need.rules) and self._lazymig_asks_as_is(rewrites):
+            if not where and not self._lazymig_meets(rewrites, written, read):
                 return self
+            need = _need_of_write(rewrites, operation, written, read)
         queryset = self.clone()
         if not where:
             # Writes are sent without a collation.

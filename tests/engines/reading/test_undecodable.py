@@ -165,6 +165,11 @@ def test_a_rule_may_cure_it(mongoengine_db: Database[Any], kind: str, update: An
         "get": lambda: post.objects.get(key=ODD),
         "first": lambda: post.objects(key=ODD).first(),
         "index": lambda: post.objects.order_by("key")[ODD],
+        "limit": lambda: list(post.objects.order_by("key").limit(ODD + 2))[ODD],
+        "limit, step by step": lambda: next(d for d in post.objects.limit(COUNT) if d.key == ODD),
+        "sorted by what is written": lambda: next(
+            d for d in post.objects(key__lte=ODD).order_by("-odd").limit(9) if d.key == ODD
+        ),
         "in_bulk": lambda: post.objects.in_bulk([ODD])[ODD],
         "only": lambda: post.objects.only("odd").get(key=ODD),
         "modify": lambda: post.objects(key=ODD).modify(set__text="x", new=True),
@@ -175,6 +180,20 @@ def test_a_rule_may_cure_it(mongoengine_db: Database[Any], kind: str, update: An
         document = load()
         assert document.key == ODD, name
         assert document.odd in (None, 5), name
+
+
+def test_few_but_large_documents_are_decoded_one_by_one(mongoengine_db: Database[Any]) -> None:
+    """Where a limit takes several answers, each document comes once, though a later one is odd."""
+    post = _post(migration01__m=_reading_odd())
+    size = 6 << 20
+    for n in range(4):
+        mongoengine_db["post"].insert_one({"_id": n, "odd": n, "text": "x" * size})
+    mongoengine_db["post"].insert_one({**odd_value("late", 9), "text": "x" * size})
+
+    keys, errors = _loaded(post.objects.order_by("key").limit(5).no_cache())
+
+    assert keys == [0, 1, 2, 3]
+    assert [(type(e), getattr(e, "document_id", None)) for e in errors] == [(MigrationFailed, 9)]
 
 
 def test_a_reference_leads_to_a_cured_document(mongoengine_db: Database[Any]) -> None:
