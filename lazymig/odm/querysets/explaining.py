@@ -24,7 +24,8 @@ def explained_reads(rewrites: Rewrites, rules: Sequence[int]) -> Iterator[str]:
     """
     yield (
         "aggregate(), average(), distinct(), item_frequencies() and sum() of what a rule writes "
-        "are shown old documents as they will be; map_reduce(), exec_js() and where() settle."
+        "are shown old documents as they will be; map_reduce(), exec_js() and where() settle. "
+        "Over everything, up to 1,000 old documents are read apart from all others."
     )
     yield from _left_to_settle(rewrites, rules)
 

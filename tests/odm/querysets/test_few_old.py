@@ -188,7 +188,7 @@ def test_the_stages_stand_before_the_few_alone(
     command = command_log.commands[-1][1]
     others, union, _group = command["pipeline"]
     assert others == {"$match": {"_id": {"$nin": [3]}}}
-    assert union["$unionWith"]["pipeline"][0] == {"$match": {"_id": 3}}
+    assert union["$unionWith"]["pipeline"][0] == {"$match": {"_id": {"$eq": 3}}}
     assert command["hint"] == {"$natural": 1}
 
 
@@ -277,7 +277,7 @@ def test_an_id_of_any_type_tells_the_parts_apart(
     """Each document counts once, whatever its `_id` is."""
     documents = [{"_id": one, "n": 1, "seen": 1} for one in ids]
     mongoengine_db.thing.insert_many([*documents, {"_id": "other", "n": 1}])
-    assert _thing(SCORED).objects.sum("n") == 7
+    assert _thing(SCORED).objects.sum("n") == 2 * len(ids) + 1
 
 
 def test_distinct_values_come_in_the_order_of_an_index(mongoengine_db: Database[Raw]) -> None:
