@@ -17,6 +17,8 @@ __all__ = [
     "fronted",
     "gathers",
     "leading_match",
+    "reads_parts",
+    "starts_in_order",
 ]
 
 # After one of these stages nothing is left of a document but what the stage names.
@@ -36,6 +38,9 @@ _JOINING: Final[Mapping[str, tuple[str, ...]]] = {
 
 # These have read every document that enters them before one leaves them.
 _GATHERING: Final = _SHAPING | {"$facet"}
+
+# These let through what comes first.
+_CUTTING: Final = frozenset({"$limit", "$skip"})
 
 # In front of these no other stage may stand.
 _FIRST: Final = frozenset(
@@ -85,6 +90,27 @@ def gathers(pipeline: Sequence[Any]) -> bool:
     return any(
         isinstance(stage, Mapping) and not _GATHERING.isdisjoint(stage) for stage in pipeline
     )
+
+
+def starts_in_order(pipeline: Sequence[Any]) -> bool:
+    """Return whether a pipeline begins with a `$sort` and a `$limit`."""
+    return [next(iter(stage), None) for stage in pipeline[:2] if isinstance(stage, Mapping)] == [
+        "$sort",
+        "$limit",
+    ]
+
+
+def reads_parts(pipeline: Sequence[Any]) -> bool:
+    """Return whether a pipeline gives the same if its documents come as one part after another.
+
+    One that hands out documents in the order in which they lie there does not, nor does one that
+    takes the first of them; and what writes might write into what is still to be read.
+    """
+    if any(not isinstance(stage, Mapping) or not _WRITING.isdisjoint(stage) for stage in pipeline):
+        return False
+    if starts_in_order(pipeline):
+        return True
+    return gathers(pipeline) and _CUTTING.isdisjoint(pipeline[0])
 
 
 def first_alone(pipeline: Sequence[Any]) -> str | None:

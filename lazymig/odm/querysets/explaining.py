@@ -26,7 +26,8 @@ def explained_reads(model: Any, rewrites: Rewrites, rules: Sequence[int]) -> Ite
     """
     yield (
         "aggregate(), average(), distinct(), item_frequencies() and sum() of what a rule writes "
-        "are shown old documents as they will be; map_reduce(), exec_js() and where() settle."
+        "are shown old documents as they will be; map_reduce(), exec_js() and where() settle. "
+        "Over everything, up to 1,000 old documents are read apart from all others."
     )
     yield from _left_to_settle(rewrites, rules)
     family = family_of(model)

@@ -7,15 +7,24 @@ and whatever reads these. What cannot be shown is settled first.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+import bson
 from mongoengine.document import MapReduceDocument
 from pymongo import ReadPreference
 
-from lazymig.engines.access import all_of, by_ids, is_mongomock, on_primary, tolerant
+from lazymig.engines.access import (
+    all_of,
+    by_ids,
+    describe,
+    ids_of,
+    is_mongomock,
+    on_primary,
+    tolerant,
+)
 from lazymig.engines.reading.labelled import labelled
 from lazymig.engines.sessions import given_session
 from lazymig.engines.settling import Search, id_batches
@@ -40,6 +49,10 @@ _MOST_SETTLED: Final = 1_000
 # Conditions that an aggregation takes in its first stage alone, or not at all.
 _NOT_LATER: Final = frozenset({*NEAR, "$text", "$where"})
 _NOWHERE: Final = _NOT_LATER - {"$text"}
+
+# Old documents that are named by their `_id`s; and the bytes that these may have.
+_FEW: Final = 1_000
+_MOST_OF_IDS: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,41 +256,55 @@ class ShowingQuerySet(OptionsQuerySet):
         unknown = shown.inexact and bool(marking)
         if not (stages or unknown or meeting.asked):
             return
-        if self._lazymig_finds_nothing_old(meeting, collection):
+        few = self._lazymig_few_old(meeting, collection)
+        if few is not None and not few:
             return
         trapped = read.at_once and not Store(collection).in_transaction
         if unknown and not trapped:
             self._lazymig_settle_unshown(meeting, model, collection)
-        self._lazymig_say(read, f"shown through {', '.join(one.name for one in shown.rules)}")
+        names = ", ".join(one.name for one in shown.rules)
+        self._lazymig_say(read, f"shown through {names}" + (", of a few documents" if few else ""))
         front = Front(
             meeting.query,
             stages,
             marking if unknown and trapped else None,
             meeting.asked,
             lambda: self._lazymig_settle_unshown(meeting, model, collection),
+            few or (),
         )
         self._lazymig_shown = True
         self._collection_obj = showing_collection(collection, front)
         if read.of_model:
             self._document: Any = ModelOver(model, self._collection_obj)
 
-    def _lazymig_finds_nothing_old(self, meeting: Meeting, collection: Any) -> bool:
-        """Return whether a look at what is old has shown that there is nothing.
+    def _lazymig_few_old(self, meeting: Meeting, collection: Any) -> Sequence[Any] | None:
+        """The `_id`s of what is old, if these are few; `None` where that is not known.
 
         A look costs a round trip, and stages cost for each document that they see. So it is worth
-        its while only where all documents are read: then it takes the index of a rule, and the
-        plain operation the indexes of what it reads. A secondary may hold documents that are not
-        old any more on the primary; so may what a session has begun to read.
+        its while only where all documents are read: then it takes the index of a rule, and, if
+        nothing is old, the plain operation the indexes of what it reads. A secondary may hold
+        documents that are not old any more on the primary; so may what a session has begun to read.
         """
         if meeting.asked or not meeting.read.looks or meeting.query.keys() - {"_cls"}:
-            return False
-        preference = None if meeting.read.of_model else self._read_preference
-        if (preference or collection.read_preference) != ReadPreference.PRIMARY:
-            return False
-        store = Store(labelled(collection, self._comment, self._max_time_ms or None))
+            return None
+        place = collection if meeting.read.of_model else self._lazymig_read_collection()
+        if place.read_preference != ReadPreference.PRIMARY:
+            return None
+        # Under the concern of the read: another one might see a later state of a document.
+        place = labelled(place, self._comment, self._max_time_ms or None)
+        store = Store(place)
         if store.is_read_only or store.in_transaction:
-            return False
-        return not any(True for _ in store.find_ids(meeting.old, limit=1))
+            return None
+        found = list(ids_of(place, meeting.old, limit=_FEW + 1))
+        if not found:
+            return ()
+        # A collation might take two `_id`s for one.
+        if len(found) > _FEW or self._collation is not None:
+            return None
+        kind = describe(place)
+        if kind is None or kind.kind != "collection" or "collation" in kind.options:
+            return None
+        return found if len(bson.encode(by_ids(found))) <= _MOST_OF_IDS else None
 
     def _lazymig_settle_unshown(self, meeting: Meeting, model: Any, collection: Any) -> bool:
         """Settle, of the documents that are read, those that cannot be shown as they are.

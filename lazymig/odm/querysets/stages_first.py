@@ -2,12 +2,18 @@
 
 MongoEngine builds its commands as ever. What is put in front of them, and that `distinct` is an
 aggregation then, is seen to where PyMongo would send them.
+
+Where a few documents are known to be old, the stages stand before these alone. The two parts are
+told apart by `_id`, which no write changes: whatever is migrated meanwhile, each document is read
+by exactly one of them, and the stages leave a migrated one as it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import bson
@@ -19,8 +25,11 @@ from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 
+from lazymig.engines.access import all_of, by_ids, not_by_ids
 from lazymig.engines.sessions import given_session
+from lazymig.query.aggregations import reads_parts, starts_in_order
 from lazymig.query.distinct import distinct_stages
+from lazymig.raw.values import Unjudgeable
 from lazymig.rules.showing.stages import MARK
 
 __all__ = ["Front", "ModelOver", "frequencies", "showing_collection", "unshown"]
@@ -66,6 +75,8 @@ class Front:
         meets none.
     :param asked: what is asked of the documents afterwards.
     :param settle: settles what was met; returns whether any of that was refused.
+    :param few: the `_id`s of all documents that the stages may change, where these are few; empty:
+        it is not known which ones they are.
     """
 
     query: Mapping[str, Any]
@@ -73,26 +84,67 @@ class Front:
     marking: Sequence[Mapping[str, Any]] | None = None
     asked: Mapping[str, Any] | None = None
     settle: Callable[[], bool] | None = None
+    few: Sequence[Any] = ()
 
     def before(self, pipeline: Sequence[Any], *, trapped: bool = False) -> list[Any]:
         """A pipeline of MongoEngine's with all of that in its front."""
-        place = 1 if pipeline and pipeline[0] == {"$match": self.query} else 0
-        stages: list[Any] = list(pipeline[:place])
-        stages += (self.marking or ()) if trapped else self.stages
+        place = self._place(pipeline)
+        return [*pipeline[:place], *self.showing(trapped=trapped), *pipeline[place:]]
+
+    def _place(self, pipeline: Sequence[Any]) -> int:
+        return 1 if pipeline and pipeline[0] == {"$match": self.query} else 0
+
+    def showing(self, *, trapped: bool) -> list[Any]:
+        """The stages after which there are documents of today's shape, and those asked for."""
+        stages: list[Any] = list((self.marking or ()) if trapped else self.stages)
         if self.asked and trapped:
             stages.append({"$match": {"$or": [unshown, self.asked]}})
         elif self.asked:
             stages.append({"$match": self.asked})
         if trapped:
             stages += [_TRAP, _BARRIER]
-        return [*stages, *pipeline[place:]]
+        return stages
+
+    def is_apart(self, pipeline: Sequence[Any]) -> bool:
+        """Return whether the few old documents are read apart from all others for a pipeline."""
+        return bool(self.few) and reads_parts(pipeline[self._place(pipeline) :])
+
+    def apart(self, name: str, pipeline: Sequence[Any], *, trapped: bool) -> list[Any]:
+        """The pipeline with the stages before the few old documents alone, which come last.
+
+        :param name: the collection.
+        """
+        own = pipeline[self._place(pipeline) :]
+        # An index may give the start of an order.
+        start = own[:2] if starts_in_order(own) else []
+        old = [{"$match": self.old}, *self.showing(trapped=trapped), *start]
+        return [
+            {"$match": self.others},
+            *start,
+            {"$unionWith": {"coll": name, "pipeline": old}},
+            *own,
+        ]
+
+    @property
+    def old(self) -> Mapping[str, Any]:
+        """The query for the few old documents."""
+        return all_of(self.query, by_ids(self.few))
+
+    @property
+    def others(self) -> Mapping[str, Any]:
+        """The query for all other documents."""
+        return all_of(self.query, not_by_ids(self.few))
 
     def run(self, send: Callable[[list[Any]], Any], pipeline: Sequence[Any]) -> Any:
         """Send a pipeline, again whenever there was something to settle before."""
+        return self.tried(lambda *, trapped: send(self.before(pipeline, trapped=trapped)))
+
+    def tried(self, send: Callable[..., Any]) -> Any:
+        """Send what is trapped or not, again whenever there was something to settle before."""
         if self.marking is not None and self.settle is not None:
             for _ in range(_MOST_SETTLED):
                 try:
-                    return send(self.before(pipeline, trapped=True))
+                    return send(trapped=True)
                 except OperationFailure as exc:
                     if exc.code != _CONVERSION_FAILURE or _TRAPPED not in str(exc):
                         raise
@@ -100,7 +152,7 @@ class Front:
                 if self.settle():
                     break
         # What is still in the way was refused, and is shown as it is stored.
-        return send(self.before(pipeline))
+        return send(trapped=False)
 
 
 class _ShowingCollection(Collection[Any]):
@@ -115,15 +167,32 @@ class _ShowingCollection(Collection[Any]):
     def aggregate(self, pipeline: Any, *args: Any, **options: Any) -> Any:
         """PyMongo's `aggregate`, which may use the disk: the stages hide indexes from a sort."""
         options.setdefault("allowDiskUse", True)
+        front = self._lazymig_front
+        is_apart = front.is_apart(pipeline)
+        if is_apart and not front.query and not starts_in_order(pipeline):
+            # All are read: to exclude a few `_id`s, MongoDB would walk the index of all others.
+            options.setdefault("hint", {"$natural": 1})
 
-        def send(stages: list[Any]) -> Any:
+        def send(*, trapped: bool) -> Any:
+            if is_apart:
+                stages = front.apart(self.name, pipeline, trapped=trapped)
+            else:
+                stages = front.before(pipeline, trapped=trapped)
             return super(_ShowingCollection, self).aggregate(stages, *args, **options)
 
-        return self._lazymig_front.run(send, pipeline)
+        return front.tried(send)
 
     def distinct(self, key: str, *args: Any, **options: Any) -> list[Any]:
         """PyMongo's `distinct`, in the order of the values."""
         query = options.pop("query", None) or {}
+        if self._lazymig_front.few and query == self._lazymig_front.query:
+            # Only where something is old, and little.
+            from lazymig.odm.querysets.few_values import distinct_apart  # noqa: PLC0415
+
+            with suppress(Unjudgeable):
+                plain = partial(super().distinct, key, *args, **options)
+                send = partial(super().aggregate, **options)
+                return distinct_apart(self, key, self._lazymig_front, send, plain)
         stages: list[Any] = [{"$match": query}] if query else []
         stages += distinct_stages(key)
         # An aggregation has the options of the command by the same names.
