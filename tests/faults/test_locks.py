@@ -65,7 +65,7 @@ def test_a_held_document_is_a_timeout(
 
 SETTLERS = {
     "order_by": lambda post: list(post.objects.order_by("enabled", "copied")),
-    "distinct": lambda post: (post.objects.distinct("enabled"), post.objects.distinct("copied")),
+    "where": lambda post: list(post.objects.where("true").only("key")),
     "update": lambda post: post.objects.update(set__enabled=False, set__copied=2),
 }
 
@@ -81,6 +81,16 @@ def test_an_operation_that_has_to_settle_a_held_document_is_a_timeout(
     with _held(client, mongoengine_db), pytest.raises(MigrationTimeout) as caught:
         settle(post)
     assert (caught.value.model, caught.value.document_id) == ("Post", HELD)
+
+
+def test_a_read_that_shows_waits_for_nobody(
+    mongoengine_db: Database[Any], client: MongoClient[Any]
+) -> None:
+    """While a transaction holds an old document, a read that hands out none is answered."""
+    mongoengine_db["post"].insert_many({"_id": key, "n": 1} for key in range(9))
+    post = _post(None)
+    with _held(client, mongoengine_db):
+        assert post.objects.distinct("enabled") == [True]
 
 
 @pytest.mark.parametrize("method", RULES.values(), ids=RULES)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from lazymig.engines.access import all_of, is_mongomock
+from lazymig.engines.access import all_of, ids_of, is_mongomock
+from lazymig.engines.reading.labelled import labelled
 from lazymig.engines.sessions import given_session
-from lazymig.engines.settling import Search
 from lazymig.engines.store import Store
 from lazymig.odm.querysets.rewrites import Need, Rewrites
 from lazymig.odm.querysets.rewritten import RewrittenFilter
@@ -242,8 +242,12 @@ class OrderedQuerySet(SeeThroughQuerySet):
         if asked.meets_filter_alone and asked.rewritten.old is not None:
             # What was rewritten is right for all others, be they old.
             old = all_of(asked.rewritten.within, asked.rewritten.old)
-        search = Search(self._collation, self._max_time_ms or None, self._comment)
-        return not any(True for _ in search.find(collection, old, limit=1))
+        # Under the concern of the read: another one might see a later state of a document.
+        place = labelled(collection, self._comment, self._max_time_ms or None)
+        options: dict[str, Any] = given_session(collection)
+        if self._collation is not None:
+            options["collation"] = self._collation
+        return not any(True for _ in ids_of(place, old, limit=1, **options))
 
     def _lazymig_merged(self, rewrites: Rewrites, asked: _Asked) -> MergedRead:
         from lazymig.odm.querysets.merged import MergedRead  # noqa: PLC0415

@@ -201,6 +201,20 @@ def test_nothing_old_is_sent_as_it_is(monitored_db: Database[Raw], command_log: 
     assert command_log.names == ["find", "find"] * 2
 
 
+def test_the_look_has_the_concern_of_the_read(
+    monitored_db: Database[Raw], command_log: CommandLog
+) -> None:
+    """What is looked at for old documents is the state that is read then."""
+    monitored_db.post.insert_many([OLD[1], OLD[3]])
+    objects = _people().objects.read_concern({"level": "majority"})
+    command_log.clear()
+
+    assert _keys(objects.order_by("email")) == [4, 2]
+
+    concerns = [body.get("readConcern", {}).get("level") for _name, body in command_log.commands]
+    assert concerns == ["majority"] * 2
+
+
 @pytest.mark.parametrize("order", [(), (("email", 1),)])
 @pytest.mark.parametrize(("skip", "limit"), [(0, 0), (0, 2), (1, 2)])
 def test_a_document_in_both_parts_comes_once(
