@@ -59,6 +59,7 @@ BENCHMARKS: dict[str, Callable[[Database[Any], float], Benchmark]] = {
     "pending-untouched": pending.untouched,
     "pending-growth": pending.growing,
     "shown-order": shown.ordering,
+    "shown-reverse": shown.reversing,
     "shown-group": shown.grouping,
 }
 

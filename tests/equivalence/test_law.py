@@ -365,7 +365,8 @@ def test_operations_on_old_documents_are_those_on_migrated_ones(
 
     holds()
     assert seen["old"] >= seen["cases"] // 3
-    if kind in WRITING_NOTHING:
+    # Of so few cases by default, it may be that no world has rules which can all be shown.
+    if LONG and kind in WRITING_NOTHING:
         assert seen["shown"] > 0
     if LONG and kind in PARTED:
         assert seen["parted"] > 0

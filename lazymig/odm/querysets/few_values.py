@@ -58,7 +58,8 @@ def distinct_apart(
     :param collection: that of the documents.
     :param send: runs a pipeline as it is.
     :param plain: gives the distinct values of stored documents; it is handed a `query`.
-    :raises Unjudgeable: Python does not tell which of the values are equal to the server.
+    :raises Unjudgeable: Python does not tell which of the values are equal to the server, or other
+        documents than these may be old by now.
     """
     if collection.codec_options.type_registry != _NO_TYPES or path.startswith("$"):
         raise Unjudgeable
@@ -108,16 +109,18 @@ class _Few:
 
 
 def _values_of_few(name: str, path: str, front: Front, send: Callable[..., Any]) -> _Few:
-    def stages(*, trapped: bool) -> Any:
-        shown = [{"$match": front.old}, *front.showing(trapped=trapped), *_typed(path)]
-        stored = [{"$match": front.old}, *_typed(path)]
-        tagged = {"$set": {"shown": True}}
-        return list(send([*shown, tagged, {"$unionWith": {"coll": name, "pipeline": stored}}]))
+    def values(front: Front, *, trapped: bool) -> Any:
+        if not front.few:
+            # Something had to be settled, so that they may be others now.
+            raise Unjudgeable
+        before = [{"$match": front.old}, *front.showing(trapped=trapped), *_typed(path)]
+        after = {"coll": name, "pipeline": [{"$match": front.old}, *_typed(path)]}
+        return list(send([*before, {"$set": {"shown": True}}, {"$unionWith": after}]))
 
     shown: dict[Any, Any] = {}
     stored: list[tuple[Any, Any, Any]] = []
     known: set[tuple[Any, Any]] = set()
-    for one in front.tried(stages):
+    for one in front.tried(values):
         value, kind = one["_id"].get("value"), one["_id"]["type"]
         key = kind if kind == _NOTHING else _key(value)
         if one.get("shown"):

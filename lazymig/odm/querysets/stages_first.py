@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -137,22 +137,28 @@ class Front:
 
     def run(self, send: Callable[[list[Any]], Any], pipeline: Sequence[Any]) -> Any:
         """Send a pipeline, again whenever there was something to settle before."""
-        return self.tried(lambda *, trapped: send(self.before(pipeline, trapped=trapped)))
+        return self.tried(lambda one, *, trapped: send(one.before(pipeline, trapped=trapped)))
 
     def tried(self, send: Callable[..., Any]) -> Any:
-        """Send what is trapped or not, again whenever there was something to settle before."""
+        """Send what is trapped or not, again whenever there was something to settle before.
+
+        :param send: is handed what stands in front, and whether it is to be `trapped`.
+        """
+        front = self
         if self.marking is not None and self.settle is not None:
             for _ in range(_MOST_SETTLED):
                 try:
-                    return send(trapped=True)
+                    return send(front, trapped=True)
                 except OperationFailure as exc:
                     if exc.code != _CONVERSION_FAILURE or _TRAPPED not in str(exc):
                         raise
-                # Others may store what has to be settled, too, until it is sent again.
+                # Others may store what has to be settled, too, until it is sent again, or what is
+                # not among the few.
+                front = replace(self, few=())
                 if self.settle():
                     break
         # What is still in the way was refused, and is shown as it is stored.
-        return send(trapped=False)
+        return send(front, trapped=False)
 
 
 class _ShowingCollection(Collection[Any]):
@@ -167,36 +173,38 @@ class _ShowingCollection(Collection[Any]):
     def aggregate(self, pipeline: Any, *args: Any, **options: Any) -> Any:
         """PyMongo's `aggregate`, which may use the disk: the stages hide indexes from a sort."""
         options.setdefault("allowDiskUse", True)
-        front = self._lazymig_front
-        is_apart = front.is_apart(pipeline)
-        if is_apart and not front.query and not starts_in_order(pipeline):
-            # All are read: to exclude a few `_id`s, MongoDB would walk the index of all others.
-            options.setdefault("hint", {"$natural": 1})
 
-        def send(*, trapped: bool) -> Any:
-            if is_apart:
+        def send(front: Front, *, trapped: bool) -> Any:
+            given = options
+            if front.is_apart(pipeline):
                 stages = front.apart(self.name, pipeline, trapped=trapped)
+                if not front.query and not starts_in_order(pipeline):
+                    # All are read: to exclude `_id`s, MongoDB would walk the index of all others.
+                    given = {"hint": {"$natural": 1}, **options}
             else:
                 stages = front.before(pipeline, trapped=trapped)
-            return super(_ShowingCollection, self).aggregate(stages, *args, **options)
+            return super(_ShowingCollection, self).aggregate(stages, *args, **given)
 
-        return front.tried(send)
+        return self._lazymig_front.tried(send)
 
     def distinct(self, key: str, *args: Any, **options: Any) -> list[Any]:
         """PyMongo's `distinct`, in the order of the values."""
         query = options.pop("query", None) or {}
-        if self._lazymig_front.few and query == self._lazymig_front.query:
+        front = self._lazymig_front
+        shown: Any = self
+        if front.few and query == front.query:
             # Only where something is old, and little.
             from lazymig.odm.querysets.few_values import distinct_apart  # noqa: PLC0415
 
             with suppress(Unjudgeable):
                 plain = partial(super().distinct, key, *args, **options)
                 send = partial(super().aggregate, **options)
-                return distinct_apart(self, key, self._lazymig_front, send, plain)
+                return distinct_apart(self, key, front, send, plain)
+            shown = showing_collection(self, replace(front, few=()))
         stages: list[Any] = [{"$match": query}] if query else []
         stages += distinct_stages(key)
         # An aggregation has the options of the command by the same names.
-        return [each["_id"] for each in self.aggregate(stages, *args, **options)]
+        return [each["_id"] for each in shown.aggregate(stages, *args, **options)]
 
 
 def showing_collection(collection: Any, front: Front) -> Any:
