@@ -10,15 +10,11 @@ import bson
 from bson.codec_options import CodecOptions, TypeRegistry
 from bson.raw_bson import RawBSONDocument
 
-from lazymig.query.expressing import Expression
-from lazymig.query.matching import compile_query
 from lazymig.query.remembered import remember
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.rewrite.steps import Step
-from lazymig.rules.showing.rows import Unshown
-from lazymig.rules.showing.shown import CannotShow, Change, ShownRule, shown_steps
+from lazymig.rules.showing.shown import CannotShow, ShownRule, gap_of, shown_steps
 from lazymig.rules.showing.stages import stages_of
-from lazymig.rules.showing.targets import concerned
 
 __all__ = ["Shown", "shown_rules"]
 
@@ -96,44 +92,13 @@ def shown_rules(rules: Sequence[tuple[BoundRule, Sequence[Step], Sequence[int]]]
     blind: CannotShow | None = None
     for rule, steps, indexes in rules:
         for index, step, found in zip(indexes, steps, shown_steps(rule, steps), strict=True):
-            one: ShownRule | None
-            if isinstance(found, CannotShow):
-                reasons[index] = found
-                one = _gap(rule, step)
-                blind = blind or (found if one is None else None)
-            else:
-                one = found
-            if one is not None:
-                shown.append(one)
+            if not isinstance(found, CannotShow):
+                shown.append(found)
+                continue
+            reasons[index] = found
+            try:
+                shown.append(gap_of(rule, step))
+            except CannotShow:
+                blind = blind or found
     inexact = any(change.exact is not True for one in shown for change in one.changes)
     return Shown(tuple(shown), reasons, inexact or blind is not None, blind)
-
-
-def _gap(rule: BoundRule, step: Step) -> ShownRule | None:
-    """What is known of a rule that cannot be shown: the documents which it concerns.
-
-    It is exact for none of them. `None` if no expression says which they are.
-    """
-    if step.target is None:
-        return None
-    # What `steps_of` has added to the target, to tell the halves of a rule apart, never raises.
-    total = [one for one in _expressions(step.target) if one not in _expressions(rule.target)]
-    try:
-        target = concerned(compile_query(step.target).tree, total)
-    except Unshown:
-        return None
-    fields: Mapping[str, Expression] | None = None
-    if step.effects is not None:
-        fields = {root: f"${root}" for root in sorted(step.roots)}
-    whole = "$$ROOT" if fields is None else None
-    return ShownRule(step.name, target, (Change(fields, whole, exact=False, refused=False),))
-
-
-def _expressions(query: Any) -> list[Expression]:
-    """The operands of `$expr` in a query."""
-    if isinstance(query, Mapping):
-        found = [one for value in query.values() for one in _expressions(value)]
-        return [query["$expr"], *found] if "$expr" in query else found
-    if isinstance(query, (list, tuple)):
-        return [one for value in query for one in _expressions(value)]
-    return []
