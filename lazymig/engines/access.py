@@ -6,7 +6,7 @@ import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import bson
 from bson import ObjectId
@@ -56,6 +56,7 @@ __all__ = [
     "on_primary",
     "read_raw",
     "readable",
+    "recast",
     "tolerant",
     "unhurried",
     "writable",
@@ -81,6 +82,8 @@ class Description:
     kind: str
     options: Mapping[str, Any]
 
+
+_Kind = TypeVar("_Kind", bound=Collection[Any])
 
 _PYMONGO = (Collection, Database, MongoClient)
 
@@ -134,6 +137,18 @@ def unhurried(collection: Collection[Any]) -> Collection[Any]:
     if is_mongomock(collection) or collection.write_concern.document:
         return collection
     return collection.with_options(write_concern=WriteConcern(w=1))
+
+
+def recast(collection: Collection[Any], kind: type[_Kind]) -> _Kind:
+    """The same collection with the same options, as one of a class that derives from PyMongo's."""
+    return kind(
+        collection.database,
+        collection.name,
+        codec_options=collection.codec_options,
+        read_preference=collection.read_preference,
+        write_concern=collection.write_concern,
+        read_concern=collection.read_concern,
+    )
 
 
 def indexable_in(collection: Collection[Any], query: Raw) -> Raw:

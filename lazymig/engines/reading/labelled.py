@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pymongo.collection import Collection
 
+from lazymig.engines.access import recast
 from lazymig.engines.store import Store
 
 __all__ = ["labelled"]
@@ -64,13 +65,6 @@ def labelled(collection: Any, comment: Any, max_time_ms: int | None) -> Any:
 
 
 def _label(collection: Any, comment: Any, max_time_ms: int | None) -> Any:
-    again = _LabelledCollection(
-        collection.database,
-        collection.name,
-        codec_options=collection.codec_options,
-        read_preference=collection.read_preference,
-        write_concern=collection.write_concern,
-        read_concern=collection.read_concern,
-    )
+    again = recast(collection, _LabelledCollection)
     vars(again).update(_lazymig_comment=comment, _lazymig_max_time_ms=max_time_ms)
     return again

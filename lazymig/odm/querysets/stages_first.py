@@ -25,7 +25,7 @@ from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 
-from lazymig.engines.access import all_of, by_ids, not_by_ids
+from lazymig.engines.access import all_of, by_ids, not_by_ids, recast
 from lazymig.engines.sessions import given_session
 from lazymig.query.aggregations import reads_parts, starts_in_order
 from lazymig.query.distinct import distinct_stages
@@ -209,14 +209,7 @@ class _ShowingCollection(Collection[Any]):
 
 def showing_collection(collection: Any, front: Front) -> Any:
     """Return a PyMongo collection with this in front of its aggregations."""
-    again = _ShowingCollection(
-        collection.database,
-        collection.name,
-        codec_options=collection.codec_options,
-        read_preference=collection.read_preference,
-        write_concern=collection.write_concern,
-        read_concern=collection.read_concern,
-    )
+    again = recast(collection, _ShowingCollection)
     again.__dict__["_lazymig_front"] = front
     return again
 

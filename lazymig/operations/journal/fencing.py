@@ -18,7 +18,7 @@ from bson import ObjectId
 from pymongo.collection import Collection
 from pymongo.errors import AutoReconnect
 
-from lazymig.engines.access import Raw, all_of, is_mongomock
+from lazymig.engines.access import Raw, all_of, is_mongomock, recast
 from lazymig.errors import LeaseLost, Remedy
 from lazymig.operations.journal.collection import lease_collection
 
@@ -143,14 +143,7 @@ def fenced(collection: Collection[Any], fence: Fence) -> Any:
     """A collection whose updates keep within a lease; one of mongomock comes back."""
     if is_mongomock(collection):
         return collection
-    again = _FencedCollection(
-        collection.database,
-        collection.name,
-        codec_options=collection.codec_options,
-        read_preference=collection.read_preference,
-        write_concern=collection.write_concern,
-        read_concern=collection.read_concern,
-    )
+    again = recast(collection, _FencedCollection)
     vars(again)["_lazymig_fence"] = fence
     return again
 
