@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,7 +23,8 @@ from lazymig import LazyMigrationMixin, SettleLimitExceeded
 from lazymig.odm.querysets.stages_first import Front
 from tests.support.commands import CommandLog
 from tests.support.handlers import ADD_ENABLED, handler, model, rule
-from tests.support.server import CLIENT_OPTIONS, quick_server
+from tests.support.rights import guarded  # noqa: F401 - a fixture
+from tests.support.server import CLIENT_OPTIONS
 
 Raw = dict[str, Any]
 
@@ -374,19 +375,7 @@ def test_what_is_asked_for_afterwards_hides_nothing_that_is_to_be_settled() -> N
     assert "$toInt" in str(before[:-1])
 
 
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server that asks who one is; the administrator is admin/admin."""
-    key = tmp_path_factory.mktemp("server") / "key"
-    key.write_text("bGF6eW1pZw==" * 4)
-    key.chmod(0o600)
-    with quick_server("--auth", "--keyFile", str(key)) as server:
-        with MongoClient[Any](server.uri) as local:
-            local.admin.command("createUser", "admin", pwd="admin", roles=["root"])
-        yield server.uri
-
-
-def test_who_may_only_read_reads(guarded: str) -> None:
+def test_who_may_only_read_reads(guarded: str) -> None:  # noqa: F811
     """A user without the right to write gets every answer, as nothing is written for it."""
     with MongoClient[Any](guarded, username="admin", password="admin") as root:
         root.shown.post.insert_many(OLD)

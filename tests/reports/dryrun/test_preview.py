@@ -36,7 +36,8 @@ from lazymig.raw.differences import MISSING, Change
 from lazymig.reports.dryrun.preview import PreviewReport, QueryPlan, preview_of
 from tests.support.commands import CommandLog
 from tests.support.handlers import ADD_ENABLED, copying, copying_in_python, handler, model, rule
-from tests.support.server import CLIENT_OPTIONS, quick_server
+from tests.support.rights import guarded  # noqa: F401 - a fixture
+from tests.support.server import CLIENT_OPTIONS
 from tests.support.translations import translate_by_name
 
 FIELDS: dict[str, Any] = {
@@ -928,20 +929,8 @@ def test_without_a_rule_to_run_there_are_no_copies(mongoengine_db: Database[Any]
 # --- Rights -----------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server that asks who one is; the administrator is admin/admin."""
-    key = tmp_path_factory.mktemp("server") / "key"
-    key.write_text("bGF6eW1pZw==" * 4)
-    key.chmod(0o600)
-    with quick_server("--auth", "--keyFile", str(key)) as server:
-        with MongoClient[Any](server.uri) as local:
-            local.admin.command("createUser", "admin", pwd="admin", roles=["root"])
-        yield server.uri
-
-
 @pytest.fixture
-def as_user(guarded: str) -> Iterator[Any]:
+def as_user(guarded: str) -> Iterator[Any]:  # noqa: F811
     """Connect MongoEngine as a user with a role in the database `rights`, which root has filled."""
     with MongoClient[Any](guarded, username="admin", password="admin") as root:
 
