@@ -92,6 +92,8 @@ def indexes_for(
     if target is None:
         return Needed((), "its target needs a document, so that no query finds what is old")
     parts = _read(parse(indexable(target)))
+    if parts.impossible:
+        return Needed((), "its target matches no document")
     condition = (class_filter or {}).get(_CLASS)
     if condition is None or any(part.path == _CLASS for part in parts.held):
         return _needed(parts, sources)
@@ -142,13 +144,15 @@ class _Parts:
     """The conditions of a target: those that a filter may hold, and the others.
 
     `sought` are paths of others that the order of an index finds, `unions` are the branches of each
-    `$or`, and `left_out` names what neither helps with.
+    `$or` that some document may match, and `left_out` names what neither helps with. `impossible`:
+    no document matches.
     """
 
     held: list[_Part] = field(default_factory=list)
     sought: list[str] = field(default_factory=list)
-    unions: list[Or] = field(default_factory=list)
+    unions: list[list[_Parts]] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    impossible: bool = False
 
 
 def _read(node: Node) -> _Parts:
@@ -157,10 +161,13 @@ def _read(node: Node) -> _Parts:
     said = {(part.path, part.operator) for part in nodes if isinstance(part, Compare)}
     for part in nodes:
         if isinstance(part, Compare):
+            parts.impossible |= part.operator == "$in" and not part.operand
             if not _is_implied_by_elements(part, said):
                 _take(part, parts)
         elif isinstance(part, Or):
-            parts.unions.append(part)
+            branches = [each for each in map(_read, part.parts) if not each.impossible]
+            parts.unions.append(branches)
+            parts.impossible |= not branches
         elif isinstance(part, Not) and isinstance(part.part, Compare):
             if not _is_implied(part.part, said):
                 _take_denied(part.part, parts)
@@ -282,8 +289,7 @@ def _key_of(parts: _Parts, sources: Collection[str]) -> str | None:
 def _one_index(key: str, parts: _Parts) -> Needed:
     held = _filter_of(parts.held)
     left_out = list(parts.left_out)
-    for union in parts.unions:
-        branches = [_read(part) for part in union.parts]
+    for branches in parts.unions:
         if "$or" in held or any(each.sought or each.unions or each.left_out for each in branches):
             left_out.append("$or")
         else:
@@ -296,12 +302,13 @@ def _one_index(key: str, parts: _Parts) -> Needed:
     return Needed((IndexSpec((key,), held or None),), reason)
 
 
-def _one_for_each_branch(union: Or, parts: _Parts, sources: Collection[str]) -> Needed:
+def _one_for_each_branch(
+    branches: Sequence[_Parts], parts: _Parts, sources: Collection[str]
+) -> Needed:
     """One index for each branch of an `$or`, which is then found by itself."""
     specs: list[IndexSpec] = []
     reasons: list[str] = []
-    for branch in union.parts:
-        inner = _read(branch)
+    for inner in branches:
         inner.held.extend(part for part in parts.held if part.path == _CLASS)
         needed = _needed(inner, sources)
         if not needed.specs:

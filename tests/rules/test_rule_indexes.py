@@ -35,6 +35,9 @@ SERVED: list[tuple[Any, list[tuple[Any, Any]]]] = [
     ({"address.zip": MISSING}, [("address.zip", None)]),
     ({"address": THERE, "address.zip": MISSING}, [("address.zip", {"address": THERE})]),
     ({"n": {"$ne": 5}}, [("n", None)]),
+    # No document matches the first branch.
+    ({"a": THERE, "$or": [{"b": {"$all": []}}, {"c": 1}]}, [("a", {"a": THERE, "$or": [{"c": 1}]})]),
+    ({"$or": [{"a": THERE, "b": {"$in": []}}, {"c": THERE}]}, [("c", {"c": THERE})]),
     # Nor these, which the other condition helps to find.
     ({"kind": "a", "tags": {"$size": 2}}, [("kind", {"kind": "a"})]),
 ]
@@ -51,6 +54,9 @@ def test_a_target_has_the_index_that_holds_what_is_old(target: Any, expected: An
     [
         (None, "its target needs a document"),
         ({}, "its target matches every document"),
+        ({"mail": THERE, "tags": {"$all": []}}, "its target matches no document"),
+        ({"mail": THERE, "kind": {"$in": []}}, "its target matches no document"),
+        ({"mail": THERE, "$or": [{"a": {"$all": []}}]}, "its target matches no document"),
         ({"_id": {"$gt": 5}}, "the _id, which has its index"),
         ({"tags": {"$size": 2}}, r"by \$size on 'tags'"),
         ({"n": {"$not": {"$type": "int"}}}, r"by \$not on 'n'"),
