@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mongoengine
 import pytest
 from mongoengine import (
     BooleanField,
@@ -17,6 +18,8 @@ from mongoengine.errors import FieldDoesNotExist
 from lazymig import LazyMigrationMixin
 from tests.support.doors import LOAD_ERROR, convert_legacy
 from tests.support.handlers import ADD_ENABLED, handler, rule
+from tests.support.migrator import Migrator
+from tests.support.server import CLIENT_OPTIONS
 
 OLD = {"_id": 1, "name": "Ada", "tags": [1, 2, 3], "home": {"city": "Rome"}}
 NEW = {**OLD, "enabled": True}
@@ -332,3 +335,37 @@ def test_a_rule_that_prepares_another_is_asked_too(mongoengine_db):
 
     assert model.objects.only("enabled").get().enabled is True
     assert mongoengine_db["person"].find_one() == {**NEW, "name": "Eve"}
+
+
+@pytest.mark.parametrize("before", [2, 3])
+@pytest.mark.parametrize(
+    "load",
+    [
+        lambda model: model.objects.only("name"),
+        lambda model: model.objects.exclude("tags"),
+        lambda model: model.objects(tags=2).fields(name=1, tags__S=1),
+        lambda model: [model.objects.only("name").get(id=1)],
+    ],
+    ids=["only", "exclude", "positional", "get"],
+)
+def test_what_is_migrated_while_it_is_judged_is_handed_out_as_it_is_then(
+    server_uri, database, load, before
+):
+    """A document that a run brings up to date after it was read is not handed out in its old form.
+
+    Its new field would be missing: the question finds nothing old any more.
+    """
+    migrator = Migrator(database["person"], {"$rename": {"called": "name"}}, before)
+    mongoengine.connect(
+        database.name, host=server_uri, event_listeners=[migrator], **CLIENT_OPTIONS
+    )
+    rename = rule({"called": {"$exists": True}}, {"$rename": {"called": "name"}})
+    model = person_model(handler(migration01__rename=rename))
+    old = {"called" if key == "name" else key: value for key, value in OLD.items()}
+    database["person"].insert_many([old, {**old, "_id": 2}])
+
+    documents = list(load(model))
+
+    assert [document.name for document in documents] == ["Ada"] * len(documents)
+    assert documents
+    mongoengine.disconnect()
