@@ -14,10 +14,12 @@ from pymongo.collection import Collection
 from lazymig.engines.access import Positional, Raw, all_of, by_ids, key_of
 from lazymig.engines.loads.failover import outlast_failover
 from lazymig.engines.loads.failure import Failure
+from lazymig.engines.loads.projecting import carries_whole
 from lazymig.engines.reading.decoding import Undecoded
 from lazymig.engines.store import Store
 from lazymig.query.joining import any_of
 from lazymig.rules.bound_rule import BoundRule
+from lazymig.rules.dependencies import footprint_of
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.repetition import may_be_repeated
 
@@ -106,8 +108,14 @@ def refresh_partial(
     def find_stale(batch: Sequence[Raw]) -> Stale:
         return _ask_for_stale(store, batch, family, asked)
 
+    judged = _judge_projected(documents, family, asked, projection or {})
+    if judged == {}:
+        return documents
+
     def work() -> Sequence[Raw | Failure | None]:
-        current, stale = _current(store, documents, family, asked, reading)
+        current, stale = documents, judged
+        if stale is None:
+            current, stale = _current(store, documents, family, asked, reading)
         if not stale:
             return current
         if unwritten(family):
@@ -288,6 +296,31 @@ def _with_answers(
             matches = found.setdefault(plan, {})
             matches[index] = [*matches.get(index, ()), rule]
     return found
+
+
+def _judge_projected(
+    documents: Sequence[Raw],
+    family: Family,
+    asked: Mapping[Plan, Plan],
+    projection: Mapping[str, Any],
+) -> Stale | None:
+    """The rules that start, judged by what was read; `None` where it does not say."""
+    if family.only is None and not carries_whole(projection, ("_cls",)):
+        return None
+    for plan in asked.values():
+        for rule in plan.starting:
+            paths = footprint_of(rule, plan.class_filter).conditions
+            if paths is None or not carries_whole(projection, paths):
+                return None
+    stale: dict[Plan, Mapping[int, Sequence[BoundRule]]] = {}
+    for plan, among in family.split(documents):
+        if plan in asked:
+            certain, uncertain = _judge(asked[plan], documents, among)
+            if uncertain:
+                return None
+            if certain:
+                stale[plan] = certain
+    return stale
 
 
 def _current(
