@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -30,6 +32,7 @@ from tests.support.server import CLIENT_OPTIONS
 T = TypeVar("T")
 Raw = dict[str, Any]
 
+PAGE = Path(__file__).parents[2] / "docs" / "other-libraries.md"
 # Set by the session `ecosystem` of nox: a package that is not there is a failure.
 REQUIRED = "LAZYMIG_ECOSYSTEM"
 
@@ -53,6 +56,15 @@ def needed(
         if absent != module.partition(".")[0] or os.environ.get(REQUIRED):
             raise
         pytest.skip(f"{package} is not installed", allow_module_level=True)
+
+
+def documented(name: str) -> Raw:
+    """What the block of `docs/other-libraries.md` that defines the class `name` defines."""
+    page = PAGE.read_text("utf-8")
+    (source,) = re.findall(rf"```python\n((?:(?!```).)*?^class {name}\b.*?)```", page, re.S | re.M)
+    namespace: Raw = {"__name__": "documentation_page"}
+    exec(compile(source, str(PAGE), "exec", dont_inherit=True), namespace)
+    return namespace
 
 
 def key(number: int) -> ObjectId:
