@@ -87,9 +87,9 @@ def _plain(data):
 LISTS = {
     "?": ["Autumn", "Harvest", "Midwinter"],
     "?offset=6": ["Winter"],
-    "?order=-cents&limit=2": ["Summer", "Harvest"],
+    "?order=-cents&limit=1": ["Summer"],
     "?title__icontains=winter": ["Midwinter", "Winter"],
-    "?cents__gte=900&order=cents": ["Spring", "Monsoon", "Harvest"],
+    "?cents__gte=900&order=cents&limit=2": ["Spring", "Monsoon"],
     "?tags=rain": ["Monsoon", "Spring"],
     "?reviews__rating=5": ["Harvest", "Monsoon", "Winter"],
 }
