@@ -135,7 +135,9 @@ def test_forms_are_equal(twins: Twins) -> None:
         return (
             _view(views.UpdateView, shop, path="/pk", **options),
             _view(views.UpdateView, shop, "post", "/pk", sent, **_again(options)),
-            _view(views.CreateView, shop, "post", "/", {**sent, "title": "Dawn"}, **_again(options)),
+            _view(
+                views.CreateView, shop, "post", "/", {**sent, "title": "Dawn"}, **_again(options)
+            ),
             _view(views.DeleteView, shop, "post", "/pk", {}, success_url="/done"),
             [book.title for book in shop.Book.objects.order_by("title")],
         )

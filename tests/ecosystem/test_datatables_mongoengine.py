@@ -19,7 +19,12 @@ COLUMNS = ("title", "cents", "tags", "reviews")
 
 
 def _asked(
-    search: str = "", column: str = "title", *, descending: bool = False, start: int = 0, length: int = 3
+    search: str = "",
+    column: str = "title",
+    *,
+    descending: bool = False,
+    start: int = 0,
+    length: int = 3,
 ):
     """What the page sends."""
     return {

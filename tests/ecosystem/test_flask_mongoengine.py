@@ -10,7 +10,9 @@ from tests.ecosystem.twins import Bases, Twins, key, needed
 
 flask = needed("flask", "flask")
 flask_mongoengine = needed(
-    "flask_mongoengine", "flask-mongoengine-3", ((DeprecationWarning, "The '__version__' attribute"),)
+    "flask_mongoengine",
+    "flask-mongoengine-3",
+    ((DeprecationWarning, "The '__version__' attribute"),),
 )
 exceptions = needed("werkzeug.exceptions", "werkzeug")
 

@@ -95,7 +95,9 @@ def test_connections_that_count_through_the_model(twins: Twins, name: str) -> No
         # Elsewhere the package's own field is right too, where nothing is old.
         own = graphene_mongo.MongoengineConnectionField
         with twins.shop(lazy=False) as plain:
-            assert answer["books"]["edges"] == _answer(plain, ASKED % arguments, own)["books"]["edges"]
+            assert (
+                answer["books"]["edges"] == _answer(plain, ASKED % arguments, own)["books"]["edges"]
+            )
 
 
 def test_asynchronous_connections(twins: Twins) -> None:
@@ -138,7 +140,7 @@ def test_a_resolver_that_gives_a_queryset_is_right(twins: Twins) -> None:
 
 def test_what_the_own_field_does_wrong(twins: Twins) -> None:
     """The package's own field counts past the model: it finds nothing where everything is old."""
-    query = "{ books(title: \"Winter\") { edges { node { title } } } }"
+    query = '{ books(title: "Winter") { edges { node { title } } } }'
     with twins.shop(lazy=True) as shop:
         own = graphene_mongo.MongoengineConnectionField
         assert _titles(_answer(shop, query, own)) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.ecosystem.twins import BEN, Twins, key, needed
+from tests.ecosystem.twins import ADA, BEN, Twins, key, needed
 
 django = needed("django", "django")
 conf = needed("django.conf", "django")
@@ -20,6 +20,7 @@ if not conf.settings.configured:
         USE_TZ=True,
     )
     django.setup()
+fields = needed("rest_framework_mongoengine.fields", "django-rest-framework-mongoengine")
 serializers = needed("rest_framework_mongoengine.serializers", "django-rest-framework-mongoengine")
 viewsets = needed("rest_framework_mongoengine.viewsets", "django-rest-framework-mongoengine")
 pagination = needed("rest_framework.pagination", "djangorestframework")
@@ -34,9 +35,7 @@ class Pages(pagination.LimitOffsetPagination):
 
 def _serializer(model, depth: int = 0):
     meta = type("Meta", (), {"model": model, "fields": "__all__", "depth": depth})
-    return type(
-        f"{model.__name__}Serializer", (serializers.DocumentSerializer,), {"Meta": meta}
-    )
+    return type(f"{model.__name__}Serializer", (serializers.DocumentSerializer,), {"Meta": meta})
 
 
 def _views(shop, depth: int = 0):
@@ -61,7 +60,9 @@ def _views(shop, depth: int = 0):
 
 def _ask(shop, method: str, path: str = "/", pk=None, data=None, depth: int = 0):
     """The status and the data of the answer to one request."""
-    request = getattr(requests.APIRequestFactory(), method)(path, data, format="json" if data else None)
+    request = getattr(requests.APIRequestFactory(), method)(
+        path, data, format="json" if data else None
+    )
     actions = {
         "get": "list" if pk is None else "retrieve",
         "post": "create",
@@ -157,3 +158,27 @@ def test_writes_are_equal(twins: Twins) -> None:
     assert titles == [
         *("Autumn", "Dawn", "Deep Winter", "Harvest", "Midwinter", "Monsoon", "Spring"),
     ]
+
+
+def _with_authors(books, shop):
+    """Books with their authors, by the field that reads what was left a reference by itself."""
+    author = fields.ComboReferenceField(serializer=_serializer(shop.Author))
+    meta = type("Meta", (), {"model": shop.Book, "fields": ["title", "author"], "depth": 1})
+    serializer = type(
+        "WithAuthors", (serializers.DocumentSerializer,), {"author": author, "Meta": meta}
+    )
+    return _plain(serializer(books.order_by("title"), many=True).data)
+
+
+def test_combined_references_are_loaded(twins: Twins) -> None:
+    """A `ComboReferenceField` shows what a document refers to in today's shape."""
+    found = twins.same(lambda shop: _with_authors(shop.Book.objects, shop))
+    assert found[-1]["author"] == {"id": str(ADA), "name": "Ada"}
+
+
+def test_combined_references_that_are_read_past_the_model(twins: Twins) -> None:
+    """Of a queryset that leaves references alone, it shows what is stored: an old name is lost."""
+    with twins.shop(lazy=False) as plain:
+        assert _with_authors(plain.Book.objects.no_dereference(), plain)[-1]["author"]["name"]
+    with twins.shop(lazy=True) as shop, pytest.raises(KeyError, match="name"):
+        _with_authors(shop.Book.objects.no_dereference(), shop)

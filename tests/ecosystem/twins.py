@@ -60,8 +60,8 @@ def needed(
 
 def documented(name: str) -> Raw:
     """What the block of `docs/other-libraries.md` that defines the class `name` defines."""
-    page = PAGE.read_text("utf-8")
-    (source,) = re.findall(rf"```python\n((?:(?!```).)*?^class {name}\b.*?)```", page, re.S | re.M)
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    (source,) = (block for block in blocks if f"class {name}" in block)
     namespace: Raw = {"__name__": "documentation_page"}
     exec(compile(source, str(PAGE), "exec", dont_inherit=True), namespace)
     return namespace
