@@ -11,7 +11,7 @@ from frontpage.svg import line, picture, text
 __all__ = ["plotted"]
 
 _WIDTH, _HEIGHT = 760, 400
-_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 470, 56, 340
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 490, 56, 340
 _COLOURS = ("accent", "old", "new", "ink", "soft")
 # Labels of curves closer than that cannot be read.
 _APART = 18
@@ -32,7 +32,7 @@ class _Scale:
     def ticks(self) -> list[float]:
         """Round numbers along the axis, not too many of them."""
         decades = range(math.floor(self._low), math.ceil(self._high) + 1)
-        steps = _STEPS if self._high - self._low < 2 else (1,)
+        steps = _STEPS if self._high - self._low < 3 else (1,)
         all_ticks = [step * 10.0**decade for decade in decades for step in steps]
         return [tick for tick in all_ticks if self._low <= math.log10(tick) <= self._high]
 

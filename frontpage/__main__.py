@@ -19,7 +19,8 @@ IMAGES = ROOT / "docs" / "images"
 def main() -> None:
     """Write what has changed, and say what was made."""
     IMAGES.mkdir(exist_ok=True)
-    _write(IMAGES / "overview.svg", overview())
+    for name, drawn in overview().items():
+        _write(IMAGES / name, drawn)
     printed = transcript()
     _write(IMAGES / "demo.txt", printed)
     _write(IMAGES / "demo.svg", recording(printed))

@@ -13,7 +13,7 @@ __all__ = ["ANSWER", "FILTER", "QUESTION", "overview"]
 FILTER = ('{"$or": [', '  {"enabled": {"$exists": false}},', '  {"enabled": true}]}')
 QUESTION, ANSWER = "User.objects(enabled=True).count()", "2"
 
-_WIDTH, _COLUMN, _GAP = 720, 328, 56
+_WIDTH, _COLUMN, _GAP, _MARGIN = 360, 328, 56, 16
 
 
 class _Box(NamedTuple):
@@ -58,18 +58,23 @@ _QUERY = (
 )
 
 
-def overview() -> str:
-    """The picture as SVG."""
-    left, left_ends = _flow(24, "A document is loaded", _LOAD)
-    right, right_ends = _flow(_WIDTH - 24 - _COLUMN, "A query is asked", _QUERY)
-    return picture(
-        _WIDTH,
-        int(max(left_ends, right_ends)) + 24,
-        "A document of the old shape is updated in MongoDB by its rule while it is loaded, and"
-        " MongoEngine builds the object from the new shape. A query on the new field is sent as an"
-        " $or that finds documents of both shapes.",
-        [*left, *right],
+def overview() -> dict[str, str]:
+    """The two halves of the picture, by the names of their files; they stand side by side."""
+    left, left_ends = _flow(_MARGIN, "A document is loaded", _LOAD)
+    right, right_ends = _flow(_MARGIN, "A query is asked", _QUERY)
+    height = int(max(left_ends, right_ends)) + _MARGIN
+    about_left = (
+        "A document of the old shape is updated in MongoDB by its rule while it is loaded;"
+        " MongoEngine builds the object from the new shape."
     )
+    about_right = (
+        "A query on the new field is sent as an $or that finds documents of both shapes; nothing is"
+        " written."
+    )
+    return {
+        "overview-load.svg": picture(_WIDTH, height, about_left, left),
+        "overview-query.svg": picture(_WIDTH, height, about_right, right),
+    }
 
 
 def _flow(x: float, heading: str, boxes: Sequence[_Box]) -> tuple[list[str], float]:

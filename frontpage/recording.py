@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import subprocess
 import sys
@@ -65,9 +66,10 @@ def _fitting(part: Sequence[str]) -> Iterator[list[str]]:
         if part:
             yield list(part)
         return
-    # The last paragraph that ends in time; without one, the screen is full.
-    ends = [number for number in range(ROWS // 2, ROWS) if not part[number].strip()]
-    end = ends[-1] if ends else ROWS
+    # The end of a paragraph near the middle; without one, the screen is full.
+    middle = len(part) / math.ceil(len(part) / ROWS)
+    ends = [number for number in range(1, ROWS) if not part[number].strip()]
+    end = min(ends, key=lambda number: abs(number - middle), default=ROWS)
     yield from _fitting(part[:end])
     yield from _fitting(part[end:])
 
