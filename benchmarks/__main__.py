@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     if options.markdown is not None:
         measurement = Measurement(
-            around, options.seed, options.scale, options.repeat, seconds, verdict, sections
+            around, options.seed, options.scale, options.repeat, seconds, sections
         )
         write_page(options.markdown, measurement)
 
