@@ -49,6 +49,7 @@ def test_the_overview_shows_what_happens(mongoengine_db) -> None:
     assert list(mongoengine_db.user.find()) == before
 
 
+@pytest.mark.server
 def test_the_recording_is_in_date() -> None:
     """The recorded demonstration is the one that runs today, apart from its times."""
     recorded = (IMAGES / "demo.txt").read_text(encoding="utf-8")
@@ -68,6 +69,7 @@ def test_the_recording_shows_every_line() -> None:
     assert max(map(len, shown)) <= ROWS
 
 
+@pytest.mark.server
 def test_the_commands_of_the_readme_give_what_it_shows() -> None:
     """Each command prints what stands below it in the README, apart from ids and times."""
     page = README.read_text(encoding="utf-8")
