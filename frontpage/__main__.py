@@ -9,7 +9,7 @@ from frontpage.commands import console, outputs, replaced
 from frontpage.overview import overview
 from frontpage.recording import recording, transcript
 
-__all__ = ["IMAGES", "README", "main"]
+__all__ = ["IMAGES", "README", "main", "without_blanks"]
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -28,9 +28,13 @@ def main() -> None:
     _write(README, replaced(page, console(outputs(page))))
 
 
+def without_blanks(text: str) -> str:
+    """The text without blanks at the ends of lines, which the repository has nowhere."""
+    return re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE)
+
+
 def _write(path: Path, text: str) -> None:
-    # Lines of tables end with blanks; the repository has none.
-    path.write_text(re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE), encoding="utf-8")
+    path.write_text(without_blanks(text), encoding="utf-8")
     print(path.relative_to(ROOT))
 
 

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 
 from frontpage.svg import lines_of_code, picture, text
 
-__all__ = ["ROWS", "recording", "screens", "transcript", "without_times"]
+__all__ = ["ROWS", "recording", "screens", "transcript", "without_numbers"]
 
-ROWS = 30
-_COLUMNS = 80
+ROWS = 36
+# The room for a line of 80 columns; a longer one makes the picture wider.
+_WIDTH, _COLUMN = 720, 7.9
 # Seconds that a screen stays: at all, and for each of its lines.
 _AT_LEAST, _PER_LINE = 2.0, 0.22
 _HEADING = re.compile(r"^(?:\d+\. .*|[^-=\n].*\n=+)\n?", re.MULTILINE)
@@ -35,25 +36,28 @@ def transcript() -> str:
     return done.stdout
 
 
-def without_times(printed: str) -> str:
-    """The text without what differs from run to run: seconds, rates, and the room they take."""
-    printed = re.sub(r"\d[\d,]*(?:\.\d+)?(?= ?(?:s|ms|µs|/s)\b)", "N", printed)
-    printed = re.sub(r"\d+\.\d{2}\b", "N", printed)
+def without_numbers(printed: str) -> str:
+    """The text without what differs from run to run: times, samples, ids, and their room."""
+    printed = re.sub(r"\b[0-9a-f]{8,}\b|\d+(?:[.,]\d+)*", "N", printed)
     return re.sub(r"[ \t]+", " ", printed)
 
 
 def screens(printed: str) -> list[list[str]]:
-    """The text in parts that fit a screen: a step each, long steps in several."""
+    """The text in parts that fit a screen: long steps in several, short ones together."""
     parts: list[list[str]] = [[]]
     lines = printed.splitlines()
     for here, below in itertools.zip_longest(lines, lines[1:], fillvalue=""):
         if re.match(r"\d+\. ", here) and re.fullmatch(r"-+", below):
             parts.append([])
         parts[-1].append(here)
-    # What comes before the first step is no screen of its own, if it need not be.
-    if len(parts) > 1 and len(parts[0]) + len(parts[1]) <= ROWS:
-        parts[:2] = [parts[0] + parts[1]]
-    return [screen for part in parts for screen in _fitting(part)]
+    shown: list[list[str]] = []
+    for piece in (piece for part in parts for piece in _fitting(part)):
+        # Short steps share a screen.
+        if shown and len(shown[-1]) + 1 + len(piece) <= ROWS:
+            shown[-1] += ["", *piece]
+        else:
+            shown.append(piece)
+    return shown
 
 
 def _fitting(part: Sequence[str]) -> Iterator[list[str]]:
@@ -83,12 +87,14 @@ def recording(printed: str) -> str:
     style = [
         f".screen {{ visibility: hidden; animation: {whole:.2f}s step-end infinite; }}",
     ]
+    longest = max(len(line) for screen in shown for line in screen)
+    width = max(_WIDTH, 48 + math.ceil(_COLUMN * longest))
     parts = [text(24, 32, "$ lazymig demo", "code bold accent")]
     for number, (screen, begin, taken) in enumerate(zip(shown, begins, seconds, strict=False)):
         style.append(_moment(number, begin / whole, (begin + taken) / whole))
         parts += [
             f'<g class="screen" id="screen{number}">',
-            text(696, 32, f"{number + 1} / {len(shown)}", "soft", anchor="end"),
+            text(width - 24, 32, f"{number + 1} / {len(shown)}", "soft", anchor="end"),
             *_drawn(screen),
             "</g>",
         ]
@@ -100,7 +106,7 @@ def recording(printed: str) -> str:
     )
     height = 32 + 18 * (max(map(len, shown)) + 1) + 16
     title = f"A recording of lazymig demo in {len(shown)} screens"
-    return picture(720, height, title, parts, "\n".join(style))
+    return picture(width, height, title, parts, "\n".join(style))
 
 
 def _moment(number: int, begin: float, end: float) -> str:
