@@ -15,7 +15,7 @@ from pymongo import MongoClient
 
 from lazymig.testing.mongod import EmbeddedServer
 
-__all__ = ["COMMANDS", "console", "outputs", "replaced", "without_runs"]
+__all__ = ["COMMANDS", "console", "outputs", "replaced"]
 
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("status",),
@@ -84,11 +84,3 @@ def replaced(page: str, block: str) -> str:
     if count != 1:
         raise ValueError(f"{count} blocks of the page begin with $ lazymig status; one is made")
     return written
-
-
-def without_runs(block: str) -> str:
-    """The block without what differs from run to run: ids, times, and how long it took."""
-    block = re.sub(r"\b[0-9a-f]{24}\b", "ID", block)
-    block = re.sub(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d)?", "TIME", block)
-    block = re.sub(r"\d[\d,]*(?:\.\d+)? ?(?:ms|s|/s)\b", "N s", block)
-    return re.sub(r"[ \t]+", " ", block)
