@@ -78,7 +78,7 @@ def test_a_simplified_query_finds_the_same(scratch: Collection[Raw]) -> None:
     paths = ["_cls", "_cls", "a", "d.x"]
 
     @settings(max_examples=EXAMPLES)
-    @given(queries_on(paths), queries_on(paths), st.lists(documents, min_size=3, max_size=6))
+    @given(queries_on(*paths), queries_on(*paths), st.lists(documents, min_size=3, max_size=6))
     def holds(one: Raw, other: Raw, some: list[Raw]) -> None:
         scratch.delete_many({})
         scratch.insert_many([{"_id": number, **each} for number, each in enumerate(some)])
