@@ -138,6 +138,14 @@ def test_what_no_class_asked_for_can_match_is_left_out(
     assert not list(impossible_branches(read(rewritten)))
 
 
+def test_what_follows_from_a_missing_parent_is_not_denied_beside_it() -> None:
+    """Where a parent is missing so are its fields: a branch that denies it to them is left out."""
+    fill = compile_step("fill", {"a": 1, "d.x": {"$exists": False}}, {"$set": {"d.x": None}})
+    make = compile_step("make", {"a": 1, "d": {"$exists": False}}, {"$set": {"d": 1}})
+    rewritten = Rewriter((fill, make)).rewrite({"d": 1})
+    assert not list(impossible_branches(read(rewritten)))
+
+
 def test_a_whole_query_is_simplified_or_left_alone() -> None:
     """A branch that another condition excludes goes; a query without one is the same object."""
     kept: Raw = {"_cls": "H", "$or": [{"a": 1}, {"b": 1}]}
