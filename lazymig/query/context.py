@@ -178,8 +178,8 @@ def _excludes(given: Clause, clause: Clause) -> bool:
     if isinstance(given, Or):
         return all(_assuming(clause, Given(conjuncts(part))) is FALSE for part in given.parts)
     if isinstance(given, Not):
-        denied = {one.key for one in conjuncts(given.part)}
-        return denied.issubset([one.key for one in conjuncts(clause)])
+        held = conjuncts(clause)
+        return all(any(_holds_too(part, one) for one in held) for part in conjuncts(given.part))
     if not isinstance(given, Leaf) or not isinstance(clause, Leaf):
         return False
     if given.dotted == clause.dotted:
@@ -194,6 +194,15 @@ def _excludes(given: Clause, clause: Clause) -> bool:
     return (asks_presence(given, exists=False) and given.dotted in needs(clause)) or (
         asks_presence(clause, exists=False) and clause.dotted in needs(given)
     )
+
+
+def _holds_too(clause: Clause, given: Clause) -> bool:
+    """Return whether it is proved that `clause` holds wherever `given` does."""
+    if given.key == clause.key:
+        return True
+    if not isinstance(given, Leaf) or not isinstance(clause, Leaf):
+        return False
+    return _implies(given, clause) or _excludes(given, negated(clause))
 
 
 # --- The class of a document ------------------------------------------------------------

@@ -175,16 +175,26 @@ def _keeps_pattern(expression: Raw) -> bool:
     return "$options" not in expression or "$regex" in expression
 
 
-@st.composite
-def cases(draw: st.DrawFn, *, documents: int, queries: int) -> tuple[list[Raw], list[Raw]]:
+# Few scalars, which all that a case draws has in common. Strategies that are made anew for each
+# case would take longer than to draw from them: these look up what was drawn.
+_theme = st.shared(st.lists(_scalars, min_size=3, max_size=6), key="theme")
+# As many numbers as each size of a theme divides: every scalar is as likely as the next one.
+_themed = st.tuples(_theme, st.integers(0, 59)).map(
+    lambda drawn: drawn[0][drawn[1] % len(drawn[0])]
+)
+_themed_values = _values(_themed)
+_themed_documents = _documents(_themed_values, largest=3)
+_themed_queries = _queries(
+    st.one_of(_themed, _themed_values, st.sampled_from([None, *_ONLY_IN_QUERIES]))
+)
+
+
+def cases(*, documents: int, queries: int) -> st.SearchStrategy[tuple[list[Raw], list[Raw]]]:
     """Documents without `_id`, and queries, over a few scalars that they share."""
-    theme = draw(st.lists(_scalars, min_size=3, max_size=6))
-    scalars = st.sampled_from(theme)
-    values = _values(scalars)
-    constants = st.one_of(scalars, scalars, values, st.sampled_from([None, *_ONLY_IN_QUERIES]))
-    some_documents = st.lists(_documents(values, largest=3), min_size=documents, max_size=documents)
-    some_queries = st.lists(_queries(constants), min_size=queries, max_size=queries)
-    return draw(some_documents), draw(some_queries)
+    return st.tuples(
+        st.lists(_themed_documents, min_size=documents, max_size=documents),
+        st.lists(_themed_queries, min_size=queries, max_size=queries),
+    )
 
 
 _FIELDS = ["$a", "$a", "$b", "$a.b", "$a.b", "$b.a", "$a.0", "$a.b.c", "$none"]
@@ -244,14 +254,14 @@ def _expressions(constants: Values) -> Values:
     return bound.map(lambda one: {"$let": {"vars": {"this": "$b", "e": "$a"}, "in": one}})
 
 
-@st.composite
+_themed_expressions = _expressions(st.one_of(_themed, _themed_values))
+
+
 def expression_cases(
-    draw: st.DrawFn, *, documents: int, expressions: int
-) -> tuple[list[Raw], list[Any]]:
+    *, documents: int, expressions: int
+) -> st.SearchStrategy[tuple[list[Raw], list[Any]]]:
     """Documents without `_id`, and expressions, over a few scalars that they share."""
-    theme = draw(st.lists(_scalars, min_size=3, max_size=6))
-    scalars = st.sampled_from(theme)
-    values = _values(scalars)
-    some_documents = st.lists(_documents(values, largest=3), min_size=documents, max_size=documents)
-    asked = _expressions(st.one_of(scalars, values))
-    return draw(some_documents), draw(st.lists(asked, min_size=expressions, max_size=expressions))
+    return st.tuples(
+        st.lists(_themed_documents, min_size=documents, max_size=documents),
+        st.lists(_themed_expressions, min_size=expressions, max_size=expressions),
+    )

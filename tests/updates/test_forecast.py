@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime, timezone
+from functools import cache
 from typing import Any
 
 import pytest
@@ -100,15 +101,23 @@ def _several(draw: st.DrawFn) -> Raw:
     return update
 
 
+_accepted = st.one_of(_several(), _several(), updates).filter(lambda one: accepted(one, None))
+_chosen = st.sampled_from([0, "", None, [], {}, DAY, ["x"], "x"])
+_conditions = st.one_of(conditions, operators_on(scalars))
+
+
+# To make a strategy takes longer than to draw from it.
+@cache
+def _targets_on(paths: tuple[str, ...]) -> Any:
+    asked = st.dictionaries(st.sampled_from(paths), _conditions, min_size=1)
+    return st.one_of(asked, asked, targets)
+
+
 @st.composite
 def _cases(draw: st.DrawFn) -> tuple[Raw, Any, Raw]:
-    update = draw(
-        st.one_of(_several(), _several(), updates).filter(lambda one: accepted(one, None))
-    )
-    chosen = draw(st.sampled_from([0, "", None, [], {}, DAY, ["x"], "x"]))
-    paths = st.sampled_from(sorted(written_paths(update) or NAMES))
-    asked = st.dictionaries(paths, st.one_of(conditions, operators_on(scalars)), min_size=1)
-    target = draw(st.one_of(asked, asked, targets))
+    update = draw(_accepted)
+    chosen = draw(_chosen)
+    target = draw(_targets_on(tuple(sorted(written_paths(update) or NAMES))))
     return target, concrete(update, chosen), draw(documents)
 
 

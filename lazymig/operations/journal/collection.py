@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from typing import Any, Final
 
 from bson.codec_options import CodecOptions, DatetimeConversion
-from pymongo import ReadPreference, WriteConcern
+from pymongo import IndexModel, ReadPreference, WriteConcern
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
@@ -103,9 +103,14 @@ def ensure_indexes(entries: Collection[Any]) -> None:
     They save time, nothing else: whoever may not make them can still run.
     """
     try:
-        entries.create_index([("kind", 1), ("collection", 1), ("started", -1)])
-        entries.create_index(
-            [("run", 1), ("document_id", 1)], partialFilterExpression={"kind": "quarantine"}
+        entries.create_indexes(
+            [
+                IndexModel([("kind", 1), ("collection", 1), ("started", -1)]),
+                IndexModel(
+                    [("run", 1), ("document_id", 1)],
+                    partialFilterExpression={"kind": "quarantine"},
+                ),
+            ]
         )
     except OperationFailure as exc:
         if exc.code != UNAUTHORIZED:

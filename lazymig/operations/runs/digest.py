@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import textwrap
 from collections.abc import Iterator
+from functools import lru_cache
 from types import CodeType
 from typing import Any
 
@@ -35,9 +36,11 @@ def digest_of(rule: BoundRule) -> str:
 
 def _function(function: Any, seen: set[int]) -> Iterator[str]:
     seen.add(id(function))
-    node = _parsed(function)
-    if node is not None:
-        yield from _node(node)
+    # As `inspect` does: the source of a wrapper is that of what it wraps.
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    text = None if code is None else _written(code, code.co_filename)
+    if text is not None:
+        yield text
     else:
         yield from _code(function.__code__, function.__doc__)
     for cell in function.__closure__ or ():
@@ -53,10 +56,21 @@ def _function(function: Any, seen: set[int]) -> Iterator[str]:
             yield _value(value)
 
 
-def _parsed(function: Any) -> ast.AST | None:
-    """The function's definition without its docstring; `None` where there is no source."""
+@lru_cache(maxsize=1024)
+def _written(code: CodeType, _filename: str) -> str | None:
+    """What a function's source says; `None` where there is none.
+
+    It is remembered, as to find and parse it takes longer than all else that begins a run. Code of
+    two files may be equal, so that the file's name tells them apart.
+    """
+    node = _parsed(code)
+    return None if node is None else "\n".join(_node(node))
+
+
+def _parsed(code: CodeType) -> ast.AST | None:
+    """The definition of a function without its docstring; `None` where there is no source."""
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+        tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
     except (OSError, TypeError, SyntaxError):
         return None
     node = tree.body[0] if len(tree.body) == 1 else None

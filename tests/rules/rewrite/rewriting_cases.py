@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
@@ -103,7 +104,9 @@ def _combined(inner: Any) -> Any:
     return st.one_of(both, absorbing, one(st.sampled_from(["$and", "$or", "$nor"]), several))
 
 
-def queries_on(paths: list[str]) -> Any:
+# To make a strategy takes longer than to draw from it, so those for the paths drawn are kept.
+@cache
+def queries_on(*paths: str) -> Any:
     """Give queries most of whose conditions stand on these paths."""
     leaf = st.one_of(one(st.sampled_from(paths), conditions), leaves) if paths else leaves
     return st.recursive(leaf, _combined, max_leaves=5)
@@ -116,11 +119,16 @@ classes = st.sampled_from(["A", "A.B", "A.C"])
 constants = st.one_of(scalars, values)
 
 
-def _narrowed(target: Raw) -> Any:
-    """Give a target as it is, or with one more condition."""
-    return st.one_of(st.just(target), st.just(target), leaves.map(lambda more: {**more, **target}))
+# Nothing, or one more condition.
+_more_conditions = st.one_of(st.just({}), st.just({}), leaves)
 
 
+def _narrowed(targets: Any) -> Any:
+    """Give targets as they are, or with one more condition."""
+    return st.builds(lambda target, more: {**more, **target}, targets, _more_conditions)
+
+
+@cache
 def _setting(path: str) -> Any:
     chosen = classes if path == "_cls" else scalars if path.startswith("d") else constants
     targets = st.one_of(
@@ -130,17 +138,21 @@ def _setting(path: str) -> Any:
         chosen.map(lambda value: {path: {"$ne": value}}),
         st.just({path: {"$type": "string"}}),
         leaves,
-    ).flatmap(_narrowed)
-    return st.builds(lambda target, value: (target, {"$set": {path: value}}), targets, chosen)
+    )
+    return st.builds(
+        lambda target, value: (target, {"$set": {path: value}}), _narrowed(targets), chosen
+    )
 
 
+@cache
 def _unsetting(path: str) -> Any:
     targets = st.one_of(
         *[st.just({path: {"$exists": True}})] * 3, scalars.map(lambda value: {path: value})
-    ).flatmap(_narrowed)
-    return targets.map(lambda target: (target, {"$unset": {path: ""}}))
+    )
+    return _narrowed(targets).map(lambda target: (target, {"$unset": {path: ""}}))
 
 
+@cache
 def _renaming(paths: tuple[str, str]) -> Any:
     source, destination = paths
     targets = st.one_of(
@@ -148,8 +160,8 @@ def _renaming(paths: tuple[str, str]) -> Any:
         *[st.just({source: {"$exists": True}, destination: {"$exists": False}})] * 3,
         st.just({"$or": [{source: {"$exists": True}}, {destination: None}]}),
         scalars.map(lambda value: {source: value}),
-    ).flatmap(_narrowed)
-    return targets.map(lambda target: (target, {"$rename": {source: destination}}))
+    )
+    return _narrowed(targets).map(lambda target: (target, {"$rename": {source: destination}}))
 
 
 _simple = st.one_of(
@@ -212,5 +224,5 @@ def cases(draw: st.DrawFn) -> tuple[list[Raw], list[RuleCase], list[Raw]]:
     rules = draw(_rules)
     paths = {path for rule in rules for path in written_paths(rule.update) or ()}
     parents = {path.rpartition(".")[0] for path in paths} - {""}
-    some_queries = st.lists(queries_on(sorted(paths | parents)), min_size=8, max_size=8)
+    some_queries = st.lists(queries_on(*sorted(paths | parents)), min_size=8, max_size=8)
     return draw(st.lists(documents, min_size=6, max_size=6)), rules, draw(some_queries)

@@ -116,7 +116,7 @@ def test_a_query_sees_through_pipelines(scratch: Database[Raw]) -> None:
         st.lists(documents, min_size=8, max_size=8),
         _rules(),
         st.lists(
-            queries_on(["a", "b", "c", "d.x", "e", "a.q", "a.r", "c.n"]), min_size=8, max_size=8
+            queries_on("a", "b", "c", "d.x", "e", "a.q", "a.r", "c.n"), min_size=8, max_size=8
         ),
     )
     def holds(stored: list[Raw], rules: list[tuple[Raw, Any]], queries: list[Raw]) -> None:
