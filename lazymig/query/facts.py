@@ -122,7 +122,7 @@ def _values_heeded(path: str, choices: Mapping[Hashable, Any]) -> Iterator[Hasha
 
 
 def _denied_mark(clause: Not) -> Hashable:
-    """Return a mark of all that asks for what a negation denies: one of the parts of that.
+    """Return a mark of all that may ask for what a negation denies: one of the parts of that.
 
     A part that names values is preferred: few others name the same.
     """
@@ -130,7 +130,12 @@ def _denied_mark(clause: Not) -> Hashable:
     if len(parts) == 1:
         return parts[0].key
     chosen = next((one for one in parts if isinstance(one, Leaf) and one.choices), parts[-1])
-    return _TOGETHER, chosen.key
+    return _together(chosen)
+
+
+def _together(part: Clause) -> Hashable:
+    """Return a mark of a part of a clause, and of what it may follow from."""
+    return (_TOGETHER, part.path[:1] if isinstance(part, Leaf) else part.key)
 
 
 def heeds(clause: Clause) -> frozenset[Hashable]:
@@ -152,8 +157,7 @@ def _heeds(clause: Clause) -> Iterator[Hashable]:
         for path in needs(clause):
             yield _MISSING, path
     elif isinstance(clause, And):
-        for part in clause.parts:
-            yield _TOGETHER, part.key
+        yield from map(_together, clause.parts)
     elif isinstance(clause, Not):
         yield from heeds(clause.part)
 
@@ -197,7 +201,7 @@ class Given:
         marks: Iterable[Hashable] = heeds(clause) if isinstance(clause, Leaf) else [clause.key]
         if isinstance(clause, And):
             keys = [part.key for part in clause.parts]
-            marks = [clause.key, *keys, *((_TOGETHER, key) for key in keys)]
+            marks = [clause.key, *keys, *map(_together, clause.parts)]
         for mark in marks:
             yield from self._by_mark.get(mark, ())
 

@@ -146,6 +146,16 @@ def test_what_follows_from_a_missing_parent_is_not_denied_beside_it() -> None:
     assert not list(impossible_branches(read(rewritten)))
 
 
+def test_all_parts_of_what_is_denied_may_follow_from_others() -> None:
+    """A branch is left out by which nothing is at the parents of all paths that are denied."""
+    missing = {"$exists": False}
+    query = {
+        "$nor": [{"d.x": missing, "e.y": missing}],
+        "$or": [{"d": missing, "e": missing}, {"k": 1}],
+    }
+    assert simplify(query) == {"k": 1, "$nor": query["$nor"]}
+
+
 def test_a_whole_query_is_simplified_or_left_alone() -> None:
     """A branch that another condition excludes goes; a query without one is the same object."""
     kept: Raw = {"_cls": "H", "$or": [{"a": 1}, {"b": 1}]}
