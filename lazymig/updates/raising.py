@@ -349,7 +349,7 @@ def _safe_attempt(
 
 # What all versions of MongoDB know in a format, but for weeks, which it refuses beside months.
 _LAYOUT: Final = re.compile(r"(?:[^%\0]|%[dHLmMSYzZ%])+")
-_OFFSET: Final = re.compile(r"UTC|GMT|[+-]\d\d(?::?[0-5]\d)?")
+_OFFSET: Final = re.compile(r"UTC|GMT|[+-](?:0\d|1[0-4])(?::?[0-5]\d)?")
 
 _FORMS: Final[Mapping[str, Callable[[Any, Known], Expression]]] = {
     "$cond": _safe_choice,
