@@ -8,7 +8,10 @@ from typing import Any, Final
 __all__ = ["HIDDEN", "Unnamed", "expression_paths", "named_path"]
 
 HIDDEN: Final = frozenset({"$getField", "$where"})
-"""The operators that may read fields which no string beginning with `$` names."""
+"""The operators that may read fields which no string beginning with `$` names.
+
+`$getField` does unless it has an `input`: a field of that is below the paths that are named there.
+"""
 
 _SORTING: Final = frozenset({"$bottom", "$bottomN", "$top", "$topN"})
 
@@ -54,7 +57,7 @@ def _paths(expression: Any) -> Iterator[str]:
             yield path
     elif isinstance(expression, Mapping):
         for name, value in expression.items():
-            if name in HIDDEN:
+            if name in HIDDEN and not _names_its_input(name, value):
                 raise Unnamed
             if name in _SORTING and isinstance(value, Mapping):
                 # What they sort by are the names of fields.
@@ -64,3 +67,8 @@ def _paths(expression: Any) -> Iterator[str]:
     elif isinstance(expression, (list, tuple)):
         for item in expression:
             yield from _paths(item)
+
+
+def _names_its_input(operator: str, argument: Any) -> bool:
+    """Return whether an operator says what it reads a field of, and not the document itself."""
+    return operator == "$getField" and isinstance(argument, Mapping) and "input" in argument

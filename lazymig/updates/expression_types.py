@@ -91,6 +91,9 @@ def types_of(expression: Expression, known: Known) -> Types:
     if operator in ("$setField", "$unsetField"):
         value, *_ = named(argument, "input", optional=("field", "value"))
         return OBJECT if types_of(value, known) <= OBJECT else _types("object null")
+    if operator in ("$map", "$filter"):
+        array, *_ = named(argument, "input", optional=("as", "in", "cond", "limit"))
+        return ARRAY | {"null"} if types_of(array, known) & NOTHING else ARRAY
     row = STRICT.get(operator)
     if row is not None:
         of_nothing = any(types_of(one, known) & NOTHING for one in arguments(argument))

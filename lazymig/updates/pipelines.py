@@ -39,6 +39,13 @@ from lazymig.updates.update import SET_STAGES, assignments, unset_stage_paths
 
 __all__ = ["after_pipeline", "expressed"]
 
+_ARITHMETIC: Final = frozenset(
+    {
+        *("$abs", "$ceil", "$floor", "$round", "$trunc"),
+        *("$add", "$subtract", "$multiply", "$divide", "$mod"),
+    }
+)
+
 _OBJECT: Final = Typed(frozenset({"object"}))
 
 
@@ -189,9 +196,19 @@ def _result_of(operator: str, argument: Any, state: _Stages) -> Fact:
         return _express(argument.get("in"), inner)
     if types is None:
         return UNKNOWN
-    if operator in NULL_OF_NULL and all(_is_never_null(one, state) for one in _inputs(argument)):
+    inputs = _inputs(argument)
+    if operator in NULL_OF_NULL and all(_is_never_null(one, state) for one in inputs):
         types -= {"null"}
+    # What is computed with a decimal is one; the places of a rounding are not computed with.
+    counted = inputs[:1] if operator in ("$round", "$trunc") else inputs
+    if operator in _ARITHMETIC and any(_is_decimal(_express(one, state)) for one in counted):
+        types -= {"int", "long", "double"}
     return Typed(types)
+
+
+def _is_decimal(fact: Fact) -> bool:
+    """Return whether an expression gives a decimal, or null."""
+    return isinstance(fact, Typed) and fact.types <= {"decimal", "null"}
 
 
 def _mapped(argument: Any, state: _Stages) -> Fact:

@@ -6,7 +6,9 @@ expression of an update is asked only where it is sure to give something.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 from bson import Int64
@@ -17,6 +19,7 @@ from lazymig.updates.expression_types import (
     ALL,
     ARRAY,
     CONVERSIONS,
+    CONVERTED,
     NOTHING,
     NUMBER,
     OBJECT,
@@ -296,13 +299,57 @@ def _pair(argument: Any) -> list[Any]:
 
 def _safe_conversion(operator: str, argument: Any, known: Known) -> Expression:
     (value,) = arguments(argument)
-    _refuse_constant(value)
-    # No conversion gives an object.
-    failed = {"failed": True}
-    tried = {"$convert": {"input": value, "to": operator[3:4].lower() + operator[4:]}}
-    tried["$convert"]["onError"] = literal(failed)
-    return both_hold(_safe(value, known), {"$ne": [tried, literal(failed)]})
+    tried = {"input": value, "to": operator[3:4].lower() + operator[4:]}
+    return _safe_attempt("$convert", tried, (value,), known)
 
+
+def _safe_choice_of_type(argument: Any, known: Known) -> Expression:
+    """`$convert`: what cannot be converted is what `onError` says, or nothing is raised."""
+    value, to, *others = named(argument, "input", "to", optional=("onError", "onNull"))
+    if type(to) not in (str, int) or to not in CONVERTED:
+        raise CannotTell
+    return _safe_attempt("$convert", argument, (value, *others), known)
+
+
+def _safe_date(argument: Any, known: Known) -> Expression:
+    """`$dateFromString`: `onError` is for texts that are no date, not for formats and zones."""
+    text, layout, zone, *others = named(
+        argument, "dateString", optional=("format", "timezone", "onError", "onNull")
+    )
+    if layout is not None and not (isinstance(layout, str) and _LAYOUT.fullmatch(layout)):
+        raise CannotTell
+    if zone is not None and not (isinstance(zone, str) and _is_zone(zone)):
+        raise CannotTell
+    return _safe_attempt("$dateFromString", argument, (text, *others), known)
+
+
+@cache
+def _is_zone(name: str) -> bool:
+    """Return whether a time zone is one of all servers: their names are those of Python."""
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 - few need what it takes to import
+
+    try:
+        return _OFFSET.fullmatch(name) is not None or bool(ZoneInfo(name))
+    except (KeyError, ValueError, OSError):
+        return False
+
+
+def _safe_attempt(
+    operator: str, argument: Mapping[str, Any], inner: Sequence[Any], known: Known
+) -> Expression:
+    """An operator with an `onError`, which is asked whether it is needed if it is not given."""
+    _refuse_constant(inner[0])
+    safe = _all_hold([_safe(one, known) for one in inner])
+    if "onError" in argument:
+        return safe
+    # Neither gives an object.
+    failed = literal({"failed": True})
+    return both_hold(safe, {"$ne": [{operator: {**argument, "onError": failed}}, failed]})
+
+
+# What all versions of MongoDB know in a format, but for weeks, which it refuses beside months.
+_LAYOUT: Final = re.compile(r"(?:[^%\0]|%[dHLmMSYzZ%])+")
+_OFFSET: Final = re.compile(r"UTC|GMT|[+-](?:0\d|1[0-4])(?::?[0-5]\d)?")
 
 _FORMS: Final[Mapping[str, Callable[[Any, Known], Expression]]] = {
     "$cond": _safe_choice,
@@ -317,6 +364,8 @@ _FORMS: Final[Mapping[str, Callable[[Any, Known], Expression]]] = {
     "$setField": _safe_field,
     "$unsetField": _safe_field,
     "$getField": _safe_read_field,
+    "$convert": _safe_choice_of_type,
+    "$dateFromString": _safe_date,
     "$arrayElemAt": _safe_element,
     "$slice": _safe_element,
     "$in": _safe_membership,

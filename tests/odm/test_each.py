@@ -228,6 +228,24 @@ def test_queries_see_the_new_items(
     assert post.objects(**asked).count() == len(keys)
 
 
+def test_queries_see_items_of_another_type_without_a_write(mongoengine_db: Database[Raw]) -> None:
+    """A filter on what `each` gives another type, by `where`, writes nothing, as a sum does not."""
+    mongoengine_db.post.insert_many(OLD)
+    mongoengine_db.post.insert_one({"_id": 6, "items": [{"sku": "x", "n": "2"}, {"n": 9}]})
+    old = list(mongoengine_db.post.find())
+    post = _post(
+        _rule(
+            lambda: each(
+                "items", set={"n": {"$toInt": "$$this.n"}}, where={"n": {"$type": "string"}}
+            )
+        )
+    )
+
+    assert post.objects(items__n=2).count() == 2
+    assert sorted(post.objects.distinct("items.n")) == [2, 7, 9]
+    assert list(mongoengine_db.post.find()) == old
+
+
 def test_other_fields_of_the_items_are_not_touched(
     monitored_db: Database[Raw], command_log: CommandLog
 ) -> None:

@@ -27,6 +27,8 @@ from lazymig.query.expressions import expression_paths
         ({"$top": {"sortBy": {"a.b": -1}, "output": "$c"}}, {"a.b", "c"}),
         ({"x": {"$bottomN": {"n": 2, "sortBy": {"a": 1, "b": -1}, "output": ["$c"]}}}, {*"abc"}),
         ({"$setField": {"field": "a", "input": "$b", "value": "$c"}}, {"b", "c"}),
+        ({"$ifNull": ["$a", {"$getField": {"field": "b", "input": "$c.d"}}]}, {"a", "c.d"}),
+        ({"$getField": {"field": {"$literal": "$id"}, "input": "$a"}}, {"a"}),
     ],
 )
 def test_each_path_that_is_read_is_named(expression: Any, paths: set[str]) -> None:
@@ -40,7 +42,8 @@ def test_each_path_that_is_read_is_named(expression: Any, paths: set[str]) -> No
         "$$ROOT",
         {"$mergeObjects": ["$$CURRENT", "$a"]},
         {"$getField": "a"},
-        {"$ifNull": ["$a", {"$getField": {"field": "b", "input": "$a"}}]},
+        {"$ifNull": ["$a", {"$getField": {"field": "b", "input": "$$ROOT"}}]},
+        {"$getField": {"field": "a"}},
     ],
 )
 def test_what_is_not_named_is_not_known(expression: Any) -> None:

@@ -377,6 +377,17 @@ class Chance:
                     ]
                 ): [inner(), inner()]
             },
+            *[
+                lambda: {
+                    self.one(
+                        ["$round", "$trunc", "$abs", "$add", "$multiply", "$divide", "$mod"]
+                    ): [
+                        {"$toDecimal": field},
+                        *self.some(inner, 0, 1),
+                    ]
+                }
+            ]
+            * 2,
             lambda: {"$arrayElemAt": [field, self.one([0, -1])]},
             lambda: {"$slice": [field, 1]},
             lambda: {"$split": [inner(), " "]},

@@ -241,6 +241,20 @@ ORDINARY = [
         ),
         set(),
     ),
+    (
+        Rule(
+            {"price": {"$type": ["double", "int", "string"]}},
+            [{"$set": {"price": {"$round": [{"$toDecimal": "$price"}, 2]}}}],
+        ),
+        set(),
+    ),
+    (
+        Rule(
+            {"cents": {"$type": ["double", "int", "long"]}},
+            [{"$set": {"cents": {"$divide": [{"$toDecimal": "$cents"}, 100]}}}],
+        ),
+        set(),
+    ),
 ]
 
 

@@ -33,6 +33,9 @@ _scalars = st.sampled_from(
         "12",
         " b ",
         ObjectId(),
+        "2024-07-01 20:00",
+        "2024-07-01T20:00:00Z",
+        "31.06.2024",
     ]
 )
 _values: Any = st.recursive(
@@ -95,6 +98,27 @@ def _operators(inner: Any) -> Any:
                 },
                 inner,
                 st.sampled_from(["$$this.v", "$$this.v.a", {"$toInt": "$$this.v"}, 1]),
+            ),
+        ),
+        of(
+            "$convert",
+            st.fixed_dictionaries(
+                {"input": inner, "to": st.sampled_from(["int", "date", 7, "decimal"])},
+                optional={"onError": inner, "onNull": inner},
+            ),
+        ),
+        of(
+            "$dateFromString",
+            st.fixed_dictionaries(
+                {"dateString": inner},
+                optional={
+                    "timezone": st.sampled_from(["Europe/Rome", "+02:00", "UTC"]),
+                    "format": st.sampled_from(
+                        ["%d.%m.%Y", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S%z"]
+                    ),
+                    "onError": inner,
+                    "onNull": inner,
+                },
             ),
         ),
         of("$getField", st.fixed_dictionaries({"field": st.just("a"), "input": inner})),
@@ -197,9 +221,20 @@ def test_what_is_no_text_raises_nothing(database: Database[Raw]) -> None:
             }
         },
         {"$ifNull": ["$a", "none"]},
+        {
+            "$anyElementTrue": [
+                {
+                    "$map": {
+                        "input": {"$cond": [{"$isArray": ["$a"]}, "$a", []]},
+                        "in": {"$eq": ["$$this", 1]},
+                    }
+                }
+            ]
+        },
+        {"$convert": {"input": "$a", "to": "int", "onError": None}},
+        {"$dateFromString": {"dateString": "$a", "timezone": "Europe/Rome", "onError": "$b"}},
         {"$cond": [{"$eq": [{"$type": "$a"}, "object"]}, ENTRIES, "$a"]},
-        {"$concat": [{"$ifNull": [{"$toLower": {"$toString": "a"}}, ""]}, "-"]},
-    ][:4],
+    ],
 )
 def test_what_is_guarded_raises_nowhere(expression: Any) -> None:
     """A condition around an operator that it suits leaves nothing to ask."""
@@ -208,7 +243,15 @@ def test_what_is_guarded_raises_nowhere(expression: Any) -> None:
 
 @pytest.mark.parametrize(
     "expression",
-    ["$$NOW", {"$rand": {}}, {"$function": {}}, {"$toInt": "x"}, {"$size": 3}, {"$getField": "a"}],
+    [
+        *("$$NOW", {"$rand": {}}, {"$function": {}}, {"$toInt": "x"}, {"$size": 3}),
+        *({"$getField": "a"}, {"$convert": {"input": "$a", "to": "$b", "onError": 1}}),
+        {"$convert": {"input": "$a", "to": True, "onError": 1}},
+        {"$dateFromString": {"dateString": "$a", "timezone": "Europe/Rom", "onError": 1}},
+        {"$dateFromString": {"dateString": "$a", "timezone": "$b", "onError": 1}},
+        {"$dateFromString": {"dateString": "$a", "format": "%Q", "onError": 1}},
+        {"$dateFromString": {"dateString": "2024"}},
+    ],
 )
 def test_what_varies_or_always_raises_is_not_known(expression: Any) -> None:
     """Of an expression that gives another value tomorrow, or never one, nothing is said."""
