@@ -20,3 +20,15 @@ def tests(session: nox.Session, mongoengine: str, pymongo: str) -> None:
     session.install(".[test]", f"mongoengine=={mongoengine}", f"pymongo=={pymongo}")
     shared = ("--numprocesses", "auto", "--dist", "worksteal")
     session.run("python", "-m", "pytest", *shared, *session.posargs)
+
+
+@nox.session(python="3.11")
+def ecosystem(session: nox.Session) -> None:
+    """Run the tests of other libraries, each of which has to be there."""
+    session.install(".[ecosystem,test]")
+    # Setuptools 81 and later cannot build it, and it ships no wheel.
+    session.install("setuptools<81", "wheel")
+    session.install("--no-build-isolation", "django-mongoengine==0.5.6")
+    session.run("python", "-m", "pip", "check")
+    tests = session.posargs or ["tests/ecosystem"]
+    session.run("python", "-m", "pytest", *tests, env={"LAZYMIG_ECOSYSTEM": "1"})

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -22,7 +24,7 @@ import pytest
 from bson import ObjectId
 from pymongo import MongoClient
 
-from lazymig import DocumentMigration, LazyMigrationMixin, each
+from lazymig import DocumentMigration, LazyMigrationMixin, SettlingWarning, each
 from tests.support.clients import kept_client
 from tests.support.registry import restored_registry
 from tests.support.server import CLIENT_OPTIONS
@@ -30,6 +32,7 @@ from tests.support.server import CLIENT_OPTIONS
 T = TypeVar("T")
 Raw = dict[str, Any]
 
+PAGE = Path(__file__).parents[2] / "docs" / "other-libraries.md"
 # Set by the session `ecosystem` of nox: a package that is not there is a failure.
 REQUIRED = "LAZYMIG_ECOSYSTEM"
 
@@ -53,6 +56,15 @@ def needed(
         if absent != module.partition(".")[0] or os.environ.get(REQUIRED):
             raise
         pytest.skip(f"{package} is not installed", allow_module_level=True)
+
+
+def documented(name: str) -> Raw:
+    """What the block of `docs/other-libraries.md` that defines the class `name` defines."""
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    (source,) = (block for block in blocks if f"class {name}" in block)
+    namespace: Raw = {"__name__": "documentation_page"}
+    exec(compile(source, str(PAGE), "exec", dont_inherit=True), namespace)
+    return namespace
 
 
 def key(number: int) -> ObjectId:
@@ -236,14 +248,16 @@ class Bases:
     :param embedded: the base of the embedded document.
     :param fields: the namespace of the field classes.
     :param meta: what stands in the `meta` of the models.
-    :param body: attributes of `Book`: managers, say.
+    :param required: the arguments of a field that has to have a value.
+    :param optional: the arguments of all other fields.
     """
 
     document: Any = mongoengine.Document
     embedded: Any = mongoengine.EmbeddedDocument
     fields: Any = mongoengine
     meta: Raw = field(default_factory=dict)
-    body: Raw = field(default_factory=dict)
+    required: Raw = field(default_factory=lambda: {"required": True})
+    optional: Raw = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -258,15 +272,15 @@ class Shop:
 
 
 def _models(bases: Bases, *, lazy: bool) -> tuple[Any, Any, Any]:
-    fields = bases.fields
+    fields, required, optional = bases.fields, bases.required, bases.optional
     mixins = (LazyMigrationMixin,) if lazy else ()
 
     class Review(bases.embedded):
-        by = fields.StringField()
-        rating = fields.IntField()
+        by = fields.StringField(**optional)
+        rating = fields.IntField(**optional)
 
     class Author(*mixins, bases.document):
-        name = fields.StringField(required=True)
+        name = fields.StringField(**required)
         meta = {**bases.meta, "collection": "author"}
         if lazy:
             migration_handler = AuthorMigration
@@ -276,15 +290,16 @@ def _models(bases: Bases, *, lazy: bool) -> tuple[Any, Any, Any]:
 
     class Book(*mixins, bases.document):
         # Sparse, so that the index can be there before the old documents are renamed.
-        title = fields.StringField(required=True, unique=True, sparse=True)
-        author = fields.ReferenceField(Author)
-        cents = fields.IntField(default=0)
-        tags = fields.ListField(fields.StringField())
-        reviews = fields.EmbeddedDocumentListField(Review)
+        title = fields.StringField(unique=True, sparse=True, **required)
+        author = fields.ReferenceField(document_type=Author, **optional)
+        cents = fields.IntField(default=0, **optional)
+        tags = fields.ListField(field=fields.StringField(), **optional)
+        reviews = fields.ListField(
+            field=fields.EmbeddedDocumentField(document_type=Review), **optional
+        )
         meta = {**bases.meta, "collection": "book"}
         if lazy:
             migration_handler = BookMigration
-        vars().update(bases.body)
 
         def __str__(self):
             return str(self.title)
@@ -308,7 +323,10 @@ class Twins:
                 database.name, host=self._uri, mongo_client_class=kept_client, **CLIENT_OPTIONS
             )
             try:
-                author, book, review = _models(self.bases, lazy=lazy)
+                with warnings.catch_warnings():
+                    # It says that a filter by the tags has to settle: that is meant.
+                    warnings.simplefilter("ignore", SettlingWarning)
+                    author, book, review = _models(self.bases, lazy=lazy)
                 for name, documents in copy.deepcopy(OLD if lazy else TODAY).items():
                     database[name].insert_many(documents)
                 yield Shop(author, book, review, database, lazy)
