@@ -7,11 +7,13 @@ Python may be another one than that of the suite.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 import json
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,13 +47,7 @@ Probe = Callable[[Any], None]
 
 PROBES: dict[str, Probe] = {}
 
-CLIENTS = {
-    "mongomock": "mongomock:MongoClient",
-    "mongomock-ng": "mongomock_ng:MongoClient",
-    "mongoeco": "mongoeco:MongoClient",
-}
-"""The client of each package."""
-
+PYTHON_OF_MONGOECO = (3, 13)
 
 def probe(name: str) -> Callable[[Probe], Probe]:
     """Give a probe its name, which is that of its row in the table of the docs."""
@@ -162,14 +158,20 @@ def _runs(database: Any) -> None:
     _equal(run.state, "finished")
 
 
-@probe("reports: `get_deprecated()`, `get_status()`, `check_documents()`, `preview()`")
+@probe("`get_deprecated()`, `get_status()`, `check_documents()`")
 def _reports(database: Any) -> None:
     item = _old(database)
     handler = Rules(item)
     _equal(handler.get_deprecated()["deprecated"], [])
     _equal([one.remaining for one in handler.get_status()], [2, 1, 2])
     _equal(check_documents(item).ok, False)
-    _equal(any(one.changes for one in handler.preview().samples), True)
+    _equal(_stored(database), OLD)
+
+
+@probe("`preview()`")
+def _preview(database: Any) -> None:
+    item = _old(database)
+    _equal(any(one.changes for one in Rules(item).preview().samples), True)
     _equal(_stored(database), OLD)
 
 
@@ -361,18 +363,34 @@ def outcomes(client_class: Any, **settings: Any) -> dict[str, str]:
     return found
 
 
-def main(name: str, *settings: str) -> None:
-    """Print the outcomes for a package, or for the server of a connection string."""
-    warnings.simplefilter("ignore")
-    if name in CLIENTS:
-        module, _, client = CLIENTS[name].partition(":")
-        client_class = getattr(importlib.import_module(module), client)
-        found = outcomes(client_class)
-    else:
-        found = outcomes(None, host=name)
-    sys.stdout.write(json.dumps(found))
-    sys.stdout.write("\n")
+@contextmanager
+def _mongoeco_server() -> Iterator[str]:
+    """The connection string of mongoeco as a server, in a thread of its own."""
+    server = importlib.import_module("mongoeco.wire.proxy").AsyncMongoEcoProxyServer()
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        address = asyncio.run_coroutine_threadsafe(server.start(), loop).result(30)
+        yield address.uri
+    finally:
+        asyncio.run_coroutine_threadsafe(server.close(), loop).result(30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+
+def outcomes_of(package: str) -> dict[str, str]:
+    """The outcomes for a package, by its name; for all else as the string of a connection."""
+    if package == "mongomock":
+        return outcomes(importlib.import_module("mongomock").MongoClient)
+    if package == "mongomock-ng":
+        return outcomes(importlib.import_module("mongomock_ng").MongoClient)
+    if package == "mongoeco as a server":
+        with _mongoeco_server() as uri:
+            return outcomes(None, host=uri)
+    return outcomes(None, host=package)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    warnings.simplefilter("ignore")
+    sys.stdout.write(json.dumps(outcomes_of(sys.argv[1])))
