@@ -73,7 +73,7 @@ def reprice(title: str, cents: int) -> int:
 def main() -> None:
     """Call the tasks, several at once, and print their results."""
     names = ["Winter", "Autumn", "Spring", "Summer", "Monsoon", "Midwinter", "Harvest"]
-    wait = {"timeout": 60, "interval": 0.02}
+    wait = {"timeout": 200, "interval": 0.02}
     found: dict[str, Any] = {"repriced": reprice.delay("Spring", 951).get(**wait)}
     jobs = [load.s(name) for name in names * 3]
     jobs += [titles.s(tags="ice"), titles.s(reviews__rating=5), titles.s(cents__gte=950), total.s()]

@@ -23,6 +23,9 @@ WORKERS = 4
 class ItemMigration(DocumentMigration):
     """A rename, a value that Python computes, and an effect; `times` counts what is written."""
 
+    # However slow the machine is.
+    lazy_timeout = 100
+
     def migration01__name(self):
         self.target = {"label": {"$exists": True}}
         self.update = {"$rename": {"label": "name"}, "$inc": {"times": 1}}
@@ -35,7 +38,7 @@ class ItemMigration(DocumentMigration):
             "$inc": {"times": 1},
         }
 
-    @once
+    @once(wait=100)
     def migration03__mail(self):
         self.target = {"mailed": {"$exists": False}}
         self.collection.database["mail"].insert_one({"to": self.doc["_id"], "by": os.getpid()})

@@ -49,6 +49,7 @@ PROBES: dict[str, Probe] = {}
 
 PYTHON_OF_MONGOECO = (3, 13)
 
+
 def probe(name: str) -> Callable[[Probe], Probe]:
     """Give a probe its name, which is that of its row in the table of the docs."""
 

@@ -45,7 +45,7 @@ def _played(shop: Shop, uri: str, folder: Path) -> Any:
                 env=environment,
                 capture_output=True,
                 text=True,
-                timeout=120,
+                timeout=300,
                 check=False,
             )
         finally:

@@ -35,7 +35,7 @@ def test_forked_workers_see_migrated_documents(
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]

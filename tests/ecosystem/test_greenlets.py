@@ -32,17 +32,17 @@ def test_greenlets_see_migrated_documents(database: Database[Any], server_uri: s
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     results = json.loads(done.stdout)
     for number, found in enumerate(results):
-        near = [(number + step) % GREENLETS for step in range(3)]
+        near = [(number + step) % GREENLETS for step in range(2)]
         assert found["names"] == [f"name {key}" for key in near]
         assert found["words"] == [key % 5 for key in near]
         assert found["numbers"] == [n for key in near for n in (key, key + 1)]
-        assert found["found"] == [1, 1, 1]
+        assert found["found"] == 1
         long = [key for key in near if key % 5 >= 3]
         assert found["listed"] == sorted(long, key=lambda key: f"name {key}", reverse=True)
         assert found["raw"] == 1
