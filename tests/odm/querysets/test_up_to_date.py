@@ -6,7 +6,7 @@ import copy
 
 import mongoengine
 import pytest
-from mongoengine import BooleanField, IntField, StringField
+from mongoengine import BooleanField, IntField, Q, StringField
 from mongoengine.errors import LookUpError
 from mongoengine.queryset import QuerySet
 
@@ -279,3 +279,37 @@ def test_on_mongomock(mock_db):
     """It settles on mongomock as on a server."""
     mock_db["post"].insert_many(copy.deepcopy(OLD))
     assert items().objects(shop=1).up_to_date("price").found() == {1: 10, 2: 20, 3: 30, 4: 3}
+
+
+class Searching(Raw):
+    """A class whose filter is what a search of its own has found, as for Atlas Search."""
+
+    _hits = None
+
+    @property
+    def _cursor(self):
+        if self._hits is None:
+            self._hits = [one["_id"] for one in self._collection.find({"shop": 1})]
+        return super()._cursor
+
+    @property
+    def _query(self):
+        if self._hits is None:
+            return None
+        self._query_obj = Q(key__in=self._hits)
+        return super()._query
+
+
+def test_a_class_that_searches_by_itself_loads_and_sorts_migrated_documents(old):
+    """What its search finds is its filter: nothing is asked of rules before it has searched."""
+    objects = items(queryset_class=Searching).objects
+    assert [one.key for one in objects.order_by("-price")] == [3, 2, 1, 4]
+    assert {one.key: one.price for one in objects} == {1: 10, 2: 20, 3: 30, 4: 3}
+    assert objects.order_by("price").first().key == 4
+    assert old.find_one(5) == OLD[4]
+
+
+def test_a_class_that_searches_by_itself_settles_the_whole_collection(old):
+    """Before it has searched nobody knows what it is going to find."""
+    items(queryset_class=Searching).objects.up_to_date("price")
+    assert {one["_id"]: one["price"] for one in old.find()} == PRICES
