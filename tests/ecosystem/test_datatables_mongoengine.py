@@ -41,6 +41,9 @@ def _asked(
     ("asked", "filters", "titles", "total"),
     [
         pytest.param(_asked(), {}, ["Autumn", "Harvest", "Midwinter"], 7, id="sorted"),
+        pytest.param(
+            _asked(descending=True), {}, ["Winter", "Summer", "Spring"], 7, id="sorted downwards"
+        ),
         pytest.param(_asked(start=6), {}, ["Winter"], 7, id="last page"),
         pytest.param(
             _asked(column="cents", length=2),
