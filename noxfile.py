@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nox
 
 nox.options.error_on_missing_interpreters = False
@@ -13,7 +15,10 @@ VERSIONS = [
 ]
 
 
-@nox.session(python=["3.10", "3.11", "3.12", "3.13"])
+PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+
+
+@nox.session(python=PYTHONS)
 @nox.parametrize(("mongoengine", "pymongo"), VERSIONS, ids=["oldest", "newest"])
 def tests(session: nox.Session, mongoengine: str, pymongo: str) -> None:
     """Run the tests, or those that are named after `--`."""
@@ -41,3 +46,17 @@ def stand_ins(session: nox.Session) -> None:
     session.install(".[test]", "mongoeco[wire]>=4.11,<4.12", "mongomock-ng>=7.11,<7.12")
     tests = session.posargs or ["tests/ecosystem/test_stand_ins.py"]
     session.run("python", "-m", "pytest", *tests, env={"LAZYMIG_ECOSYSTEM": "1"})
+
+
+@nox.session(python=PYTHONS, default=False)
+def distributions(session: nox.Session) -> None:
+    """Build wheel and sdist, install each where there is nothing else, and use it."""
+    folder = Path(session.create_tmp())
+    session.install("build")
+    session.run("python", "-m", "build", "--outdir", str(folder / "dist"))
+    for pattern in ("*.whl", "*.tar.gz"):
+        (file,) = (folder / "dist").glob(pattern)
+        session.run("python", "-m", "venv", "--clear", str(folder / "empty"))
+        python = str(folder / "empty" / "bin" / "python")
+        session.run(python, "-m", "pip", "install", "-q", f"{file}[cli]", external=True)
+        session.run(python, "-I", "tests/packaging/smoke.py", external=True)
