@@ -39,6 +39,15 @@ def ecosystem(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *tests, env={"LAZYMIG_ECOSYSTEM": "1"})
 
 
+@nox.session(python="3.13")
+def stand_ins(session: nox.Session) -> None:
+    """Compare what works on packages that imitate MongoDB with the table of the docs."""
+    # mongoeco needs Python 3.13.
+    session.install(".[test]", "mongoeco[wire]>=4.11,<4.12", "mongomock-ng>=7.11,<7.12")
+    tests = session.posargs or ["tests/ecosystem/test_stand_ins.py"]
+    session.run("python", "-m", "pytest", *tests, env={"LAZYMIG_ECOSYSTEM": "1"})
+
+
 @nox.session(python=PYTHONS, default=False)
 def distributions(session: nox.Session) -> None:
     """Build wheel and sdist, install each where there is nothing else, and use it."""

@@ -38,7 +38,7 @@ class FormerClassesQuerySet(CursorQuerySet):
     def _query(self) -> Any:
         query = super()._query
         wider = self._lazymig_wider
-        if wider is None or not self._cls_query or self._lazymig_shows_stored():
+        if query is None or wider is None or not self._cls_query or self._lazymig_shows_stored():
             return query
         widened = self._lazymig_widened
         if widened is None or widened[0] is not query:

@@ -27,13 +27,16 @@ if TYPE_CHECKING:
 else:
     _Joined = object
 
+# What is added to the methods of a queryset. A class that has one of that name keeps its own.
+_ADDED = ("as_stored", "explain_migration", "up_to_date")
+
 # What MongoEngine's get() and first() call in a chain, and what each of these clones by.
 _CHAIN_OF_GET = ("__call__", "_clone_into", "clone", "filter", "get", "limit", "order_by")
 _CHAIN_OF_FIRST = ("__getitem__", "_clone_into", "clone", "first")
 
 
 class AsStoredQuerySet(_Joined):
-    """What every model with the mixin has: `as_stored()`."""
+    """What every model with the mixin has: `as_stored()`, and `up_to_date()` which does nothing."""
 
     # MongoEngine's own state, as far as it is changed here.
     _cls_query: Any
@@ -46,6 +49,9 @@ class AsStoredQuerySet(_Joined):
     # The class that this one was made of, and whether it migrates.
     _lazymig_plain: type
     _lazymig_live = False
+
+    # It has a filter of its own, which is None until it has searched.
+    _lazymig_searches = False
 
     # What belongs to one cursor, so neither to a clone nor to a pickle; and what a clone has too.
     _lazymig_of_cursor: tuple[str, ...] = ()
@@ -72,6 +78,18 @@ class AsStoredQuerySet(_Joined):
         Nothing is written: how the filter is sent, what is settled first, by which rules, and why.
         """
         return NOTHING_PENDING
+
+    def up_to_date(self, *fields: str) -> Any:
+        """Bring what this queryset finds up to date, for code that reads it past MongoEngine.
+
+        No rule is pending for this model: nothing is sent.
+
+        :param fields: as in `only()`; none stands for all fields.
+        :return: a clone of the queryset.
+        :raises mongoengine.errors.LookUpError: the model has no such field.
+        """
+        self._fields_to_dbfields([field.replace("__", ".") for field in fields])
+        return self.clone()
 
     def aggregate(self, pipeline: Any, *suppl_pipeline: Any, **kwargs: Any) -> Any:
         """Run an aggregation over the documents that match.
@@ -149,9 +167,11 @@ def _join(plain: Any, *, live: bool) -> type:
             "__module__": plain.__module__,
             "__qualname__": plain.__qualname__,
             "_lazymig_plain": plain,
+            "_lazymig_searches": not _inherits(plain, ("_query",)),
             "_lazymig_own_next": not _inherits(plain, ("__next__",)),
             "_lazymig_chains_get": _inherits(plain, _CHAIN_OF_GET),
             "_lazymig_chains_first": _inherits(plain, _CHAIN_OF_FIRST),
+            **{name: getattr(plain, name) for name in _ADDED if hasattr(plain, name)},
         }
         _joined[key] = type(plain.__name__, (_fronts[live], plain), body)
     return _joined[key]

@@ -8,11 +8,13 @@ from typing import Any
 
 from mongoengine import signals
 from mongoengine.errors import InvalidQueryError, LookUpError, OperationError
+from mongoengine.queryset import QuerySet
 from pymongo.errors import OperationFailure
 
 from lazymig.engines.access import all_of, is_mongomock
 from lazymig.engines.sessions import in_given_transaction, is_in_transaction
 from lazymig.odm.querysets.joining import NOTHING_PENDING
+from lazymig.odm.querysets.rewrites import Need
 from lazymig.odm.querysets.rewritten import RewrittenFilter
 from lazymig.odm.querysets.settling import sorted_paths
 from lazymig.odm.querysets.showing import Read, ShowingQuerySet
@@ -97,6 +99,42 @@ class SeeThroughQuerySet(ShowingQuerySet):
         lines.extend(explained_rules(collection, rewrites, sorted(concerned)))
         return "\n".join(lines)
 
+    def up_to_date(self, *fields: str) -> Any:
+        """Bring what this queryset finds up to date, for code that reads it past MongoEngine.
+
+        A method of a queryset class that hands the filter to PyMongo by itself, as in
+        ``self._collection.find(self._query)``, reads documents as they are stored; so does
+        `as_pymongo()`. This call migrates the documents that the filter finds first, by the rules
+        that write the fields which are named, asked for or sorted by, and those on which these
+        rules depend. All other documents, and rules, are left for later. A limit counts for
+        nothing.
+
+        It costs one query for what is old, and the writes for that; no command where no rule is
+        concerned. It does nothing where documents are shown as they are stored (`as_stored`,
+        `see_through = False`). What is refused is logged, and stays as it is.
+
+        :param fields: as in `only()`; none stands for all fields.
+        :return: a clone of the queryset.
+        :raises mongoengine.errors.LookUpError: the model has no such field.
+        :raises SettleLimitExceeded: more than `settle_limit` are old; nothing was written.
+        :raises ShowError: there are some, and reads of the model write nothing
+            (`write_on_load = False`, `without_writing`); `aggregate()` shows them instead.
+        :raises MigrationError: whether a document can be migrated is not known, as somebody else
+            holds it or keeps changing it, and `on_error` is `"raise"`.
+        """
+        named = self._fields_to_dbfields([field.replace("__", ".") for field in fields])
+        # What a class searches for by itself may be anything.
+        searches = self._lazymig_searches
+        reader = QuerySet(self._document, self._collection) if searches else self.clone()
+        reader._as_pymongo = False
+        rewrites = reader._lazymig_rewrites()
+        if rewrites is not None:
+            anything = not fields or self._where_clause
+            paths = None if anything else frozenset({*named, *self._lazymig_order()})
+            operation = f"up_to_date({', '.join(map(repr, fields))})"
+            reader._lazymig_as_is(Need(operation, rewrites.writing(paths)))
+        return self.clone()
+
     @property
     def _query(self) -> Any:
         if self._lazymig_given is not None:
@@ -130,6 +168,10 @@ class SeeThroughQuerySet(ShowingQuerySet):
     def _lazymig_make_cursor(self) -> Any:
         if self._lazymig_unasked or self._lazymig_still or self._lazymig_settled:
             return super()._lazymig_make_cursor()
+        if self._lazymig_searches and super()._query is None:
+            # What the search finds is the filter.
+            super()._lazymig_make_cursor()
+            self._cursor_obj = None
         rewrites = self._lazymig_rewrites()
         if rewrites is None:
             return super()._lazymig_make_cursor()

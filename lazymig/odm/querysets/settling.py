@@ -92,6 +92,8 @@ class SettlingQuerySet(FormerClassesQuerySet):
     def _lazymig_rewrites(self, *, of_model: bool = False) -> Rewrites | None:
         if self._as_pymongo or self._lazymig_shows_stored():
             return None
+        if self._lazymig_searches and super()._query is None:
+            return None
         collection = self._collection
         if of_model or self._lazymig_of_model:
             collection = untouched_collection(self._document)
