@@ -14,7 +14,7 @@ from mongoengine import (
     BooleanField,
     CachedReferenceField,
     Document,
-    DynamicDocument,
+    DynamicField,
     GenericReferenceField,
     IntField,
     LazyReferenceField,
@@ -27,9 +27,10 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from lazymig import MigrationFailed
+from lazymig import MigrationFailed, without_writing
 from tests.support.commands import CommandLog
 from tests.support.handlers import handler, model, rule
+from tests.support.server import CLIENT_OPTIONS
 
 pytestmark = pytest.mark.skipif(
     not hasattr(context_managers, "run_in_transaction"),
@@ -231,7 +232,9 @@ def test_a_transaction_of_another_client_concerns_nothing_of_ours(
 ) -> None:
     """MongoEngine refuses to read in it, and lazymig has written nothing there by then."""
     old = _fill(mongoengine_db)
-    mongoengine.connect("beside", alias="beside", host=server_uri, appname="beside")
+    mongoengine.connect(
+        "beside", alias="beside", host=server_uri, appname="beside", **CLIENT_OPTIONS
+    )
     try:
         with pytest.raises(PyMongoError, match="session"), _transaction(alias="beside"):
             list(_post().objects)
@@ -255,8 +258,9 @@ class Models:
             posts = ListField(ReferenceField(post))
             meta = {"collection": "reader"}
 
-        class Anything(DynamicDocument):
+        class Anything(Document):
             key = IntField(primary_key=True)
+            any = DynamicField()
             meta = {"collection": "anything"}
 
         self.reader, self.anything = Reader, Anything
@@ -383,6 +387,32 @@ def test_an_answer_in_a_transaction_is_that_outside(
         models.post.migration_handler(models.post).migrate_pending()
         answers.append((_shown(answer), _stored(mongoengine_db)))
     assert answers[0] == answers[1]
+
+
+def test_a_document_that_was_rescued_unwritten_is_saved_in_the_transaction(
+    monitored_db: Database[Raw], command_log: CommandLog
+) -> None:
+    """What its rule would have written is looked for, and written, in the transaction, too."""
+    monitored_db["post"].insert_one({"_id": 1, "mail": "1"})
+    before = list(monitored_db["post"].find())
+
+    def method(self: Any) -> None:
+        if "mail" in self.doc:
+            self.target = {"mail": {"$exists": True}}
+            self.update = {"$set": {"email": str(self.doc["mail"])}, "$unset": {"mail": ""}}
+
+    post = _post(method)
+    post._get_collection()
+    with _rolled_back():
+        with without_writing(post):
+            document = post.objects.get(key=1)
+        document.n = 5
+        command_log.clear()
+        document.save()
+        assert all(command["autocommit"] is False for _, command in command_log.commands)
+        assert {"find", "update"} <= set(command_log.names)
+        assert post.objects.as_stored().get(key=1).email == "1"
+    assert list(monitored_db["post"].find()) == before
 
 
 def _shown(answer: Any) -> Any:
