@@ -239,13 +239,14 @@ class SettlingQuerySet(FormerClassesQuerySet):
         hinted = self._lazymig_hinted(self._hint)
         if hinted is not None:
             needs.append(Need(f"{operation} by a hint", hinted[1]))
+        as_is = positional or hinted is not None
+        if not (as_is or any(need.rules for need in needs)) and self._lazymig_asks_as_is(rewrites):
+            return self
         queryset = self.clone()
-        if positional or hinted is not None:
+        if as_is:
             for name, value in queryset._lazymig_as_is(*needs, writes=True).items():
                 setattr(queryset, name, value)
             return queryset
-        if not any(need.rules for need in needs) and self._lazymig_asks_as_is(rewrites):
-            return self
         query = super(SettlingQuerySet, queryset)._query
         queryset._lazymig_bring_up(query, rewrites, needs, writes=True)
         queryset._lazymig_still = True
