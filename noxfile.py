@@ -1,4 +1,7 @@
-"""The suite with the oldest and the newest versions that lazymig supports: `nox`."""
+"""The suite with the oldest and the newest versions that lazymig supports: `nox`.
+
+And with a checkout of MongoEngine: `nox -s checkout -- PATH [pytest arguments]`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ VERSIONS = [
     ("0.29.*", "4.*"),
 ]
 
+SHARED = ("--numprocesses", "auto", "--dist", "worksteal")
 
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 
@@ -23,8 +27,7 @@ PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 def tests(session: nox.Session, mongoengine: str, pymongo: str) -> None:
     """Run the tests, or those that are named after `--`."""
     session.install(".[test]", f"mongoengine=={mongoengine}", f"pymongo=={pymongo}")
-    shared = ("--numprocesses", "auto", "--dist", "worksteal")
-    session.run("python", "-m", "pytest", *shared, *session.posargs)
+    session.run("python", "-m", "pytest", *SHARED, *session.posargs)
 
 
 @nox.session(python="3.11")
@@ -60,3 +63,15 @@ def distributions(session: nox.Session) -> None:
         python = str(folder / "empty" / "bin" / "python")
         session.run(python, "-m", "pip", "install", "-q", f"{file}[cli]", external=True)
         session.run(python, "-I", "tests/packaging/smoke.py", external=True)
+
+
+@nox.session(default=False)
+def checkout(session: nox.Session) -> None:
+    """Run the tests with the MongoEngine of a checkout, say of its development version."""
+    path, *arguments = session.posargs or [""]
+    if not Path(path, "mongoengine", "__init__.py").is_file():
+        session.error("name a checkout of MongoEngine: nox -s checkout -- PATH [pytest arguments]")
+    session.install(".[test]")
+    # Its number may be that of an older release, which lazymig does not admit.
+    session.install("--no-deps", path)
+    session.run("python", "-m", "pytest", *SHARED, *arguments)

@@ -16,6 +16,7 @@ from mongoengine.errors import DoesNotExist
 from lazymig.engines.access import as_bytes, on_primary
 from lazymig.engines.deadline import without_client_limit
 from lazymig.engines.reading.decoding import decode
+from lazymig.engines.sessions import given_session
 from lazymig.errors import Remedy, RunNotFound
 from lazymig.odm.calls import HandlerCalls
 from lazymig.odm.loading import Loading, Source, builder_of
@@ -92,7 +93,7 @@ class DocumentMigration(HandlerCalls):
             document_id = doc["_id"]
         query = {"_id": {"$eq": document_id}}
         reader = on_primary(collection)
-        found = as_bytes(reader).find_one(query)
+        found = as_bytes(reader).find_one(query, **given_session(collection))
         raw: Any = None if found is None else decode(found, collection.codec_options)
         if raw is not None:
             family = family_for(type(self), self._doc_class)
@@ -101,7 +102,7 @@ class DocumentMigration(HandlerCalls):
             if isinstance(doc, Document):
                 raw = item
             elif not isinstance(item, Exception):
-                raw = reader.find_one(query)
+                raw = reader.find_one(query, **given_session(collection))
             if isinstance(item, Exception):
                 raise item
         if raw is None or (isinstance(doc, Document) and not isinstance(raw, Document)):

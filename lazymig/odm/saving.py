@@ -150,7 +150,9 @@ def _bring_up_broken(document: Any, collection: Any, document_id: Any, family: F
     :return: whether it is not old any more.
     :raises MigrationError: it could not be done, and `on_error` is `"raise"`.
     """
-    stored = as_bytes(on_primary(collection)).find_one(by_ids([document_id]))
+    stored = as_bytes(on_primary(collection)).find_one(
+        by_ids([document_id]), **given_session(collection)
+    )
     if stored is None:
         return False
     (item,) = refresh(collection, [decode(stored, collection.codec_options)], family)

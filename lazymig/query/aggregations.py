@@ -258,6 +258,12 @@ def _read_by_facets(body: Any) -> frozenset[str] | None:
 def _includes(projection: Any) -> bool:
     """Return whether a projection names what it keeps, instead of what it leaves out."""
     return isinstance(projection, Mapping) and any(
-        key != "_id" and value not in (0, False) and not isinstance(value, Mapping)
+        key != "_id"
+        and (_computes(value) if isinstance(value, Mapping) else value not in (0, False))
         for key, value in projection.items()
     )
+
+
+def _computes(value: Mapping[str, Any]) -> bool:
+    """Return whether a projection has this for a computed field, which none has that leaves out."""
+    return "$meta" not in value and any(str(name).startswith("$") for name in value)

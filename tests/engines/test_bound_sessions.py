@@ -1,4 +1,4 @@
-"""Sessions that the application binds (PyMongo 4.17 and later): loads, refusals, runs."""
+"""Sessions that the application binds (PyMongo 4.17 and later), or MongoEngine's: loads, runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import mongoengine
 import pytest
-from mongoengine import BooleanField, IntField, StringField
+from mongoengine import BooleanField, IntField, StringField, connection
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
@@ -21,10 +21,6 @@ from lazymig.errors import RunError
 from tests.support.commands import CommandLog
 from tests.support.handlers import ADD_ENABLED, copying, handler, model, rule
 from tests.support.server import CLIENT_OPTIONS
-
-pytestmark = pytest.mark.skipif(
-    not hasattr(ClientSession, "bind"), reason="this PyMongo binds no sessions"
-)
 
 RENAME = rule({"mail": {"$exists": True}}, {"$rename": {"mail": "email"}})
 
@@ -47,9 +43,45 @@ LOADS: dict[str, Callable[[Any], Any]] = {
 
 
 @contextmanager
-def _bound(**options: Any) -> Iterator[Any]:
+def _bound_by_pymongo(**options: Any) -> Iterator[Any]:
     with mongoengine.get_connection().start_session(**options) as session, session.bind():
         yield session
+
+
+@contextmanager
+def _bound_by_mongoengine(**options: Any) -> Iterator[Any]:
+    # As its run_in_transaction does it, which begins a transaction besides.
+    with mongoengine.get_connection().start_session(**options) as session:
+        connection._set_session(session)
+        try:
+            yield session
+        finally:
+            connection._clear_session()
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(
+            _bound_by_pymongo,
+            id="PyMongo",
+            marks=pytest.mark.skipif(
+                not hasattr(ClientSession, "bind"), reason="this PyMongo binds no sessions"
+            ),
+        ),
+        pytest.param(
+            _bound_by_mongoengine,
+            id="MongoEngine",
+            marks=pytest.mark.skipif(
+                not hasattr(connection, "_set_session"),
+                reason="this MongoEngine has no run_in_transaction",
+            ),
+        ),
+    ]
+)
+def bound(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Each way to bind a session, as a context manager that takes the options of the session."""
+    way: Callable[..., Any] = request.param
+    return way
 
 
 def _post(method: Any, on_error: str = "raise", **body: Any) -> Any:
@@ -70,13 +102,13 @@ def taken(mongoengine_db: Database[Any]) -> Database[Any]:
 @pytest.mark.parametrize("method", RENAMES.values(), ids=RENAMES)
 @pytest.mark.parametrize("commits", [True, False], ids=["committed", "aborted"])
 def test_a_load_is_part_of_the_transaction(
-    mongoengine_db: Database[Any], method: Any, commits: bool
+    mongoengine_db: Database[Any], method: Any, commits: bool, bound: Any
 ) -> None:
     """What a load writes, and reads again, is stored with the transaction or not at all."""
     mongoengine_db["post"].insert_many([{"_id": n, "mail": str(n)} for n in range(3)])
     old = list(mongoengine_db["post"].find())
     post = _post(method)
-    with _bound() as session:
+    with bound() as session:
         session.start_transaction()
         assert [each.email for each in post.objects.order_by("key")] == ["0", "1", "2"]
         assert post.objects(email="1").count() == 1
@@ -93,14 +125,14 @@ def test_a_load_is_part_of_the_transaction(
 
 @pytest.mark.parametrize("method", RENAMES.values(), ids=RENAMES)
 def test_a_load_sends_no_write_concern_in_a_transaction(
-    database: Database[Any], server_uri: str, method: Any
+    database: Database[Any], server_uri: str, method: Any, bound: Any
 ) -> None:
     """A client whose writes wait for the majority loads old documents in a transaction, too."""
     database["post"].insert_one({"_id": 1, "mail": "a"})
     mongoengine.connect(database.name, host=server_uri, w="majority", **CLIENT_OPTIONS)
     try:
         post = _post(method)
-        with _bound() as session, session.start_transaction():
+        with bound() as session, session.start_transaction():
             assert post.objects.get(key=1).email == "a"
     finally:
         mongoengine.disconnect()
@@ -111,7 +143,7 @@ def test_a_load_sends_no_write_concern_in_a_transaction(
 @pytest.mark.parametrize("load", LOADS.values(), ids=LOADS)
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
 def test_a_refused_document_ends_the_transaction_with_its_reason(
-    taken: Database[Any], load: Any, method: Any, on_error: str
+    taken: Database[Any], load: Any, method: Any, on_error: str, bound: Any
 ) -> None:
     """The error is the document's, with rule and `_id`, and nothing is tried again for minutes."""
     before = list(taken["post"].find())
@@ -122,7 +154,7 @@ def test_a_refused_document_ends_the_transaction_with_its_reason(
         calls.append(1)
         load(post)
 
-    with _bound() as session, pytest.raises(MigrationFailed) as caught:
+    with bound() as session, pytest.raises(MigrationFailed) as caught:
         session.with_transaction(body)
     assert calls == [1]
     assert "E11000" in str(caught.value)
@@ -132,25 +164,29 @@ def test_a_refused_document_ends_the_transaction_with_its_reason(
     assert list(taken["post"].find()) == before
 
 
-def test_a_block_with_a_refused_document_ends_with_its_reason(taken: Database[Any]) -> None:
+def test_a_block_with_a_refused_document_ends_with_its_reason(
+    taken: Database[Any], bound: Any
+) -> None:
     """Leaving the block of a transaction adds no error of its own."""
     post = _post(RENAME)
     refused = pytest.raises(MigrationFailed, match="E11000")
-    with _bound() as session, refused, session.start_transaction():
+    with bound() as session, refused, session.start_transaction():
         post.objects.get(key=2)
 
 
 def test_neighbours_are_loaded_outside_of_the_transaction_that_was_aborted(
-    taken: Database[Any],
+    taken: Database[Any], bound: Any
 ) -> None:
     """The refused document alone is refused once the transaction is over."""
     post = _post(RENAME, on_error="skip")
-    with _bound() as session, pytest.raises(MigrationFailed), session.start_transaction():
+    with bound() as session, pytest.raises(MigrationFailed), session.start_transaction():
         list(post.objects)
     assert {each.key: each.email for each in post.objects(key__lt=9)} == {1: "a", 3: "c"}
 
 
-def test_a_rule_that_raises_leaves_the_transaction_alone(mongoengine_db: Database[Any]) -> None:
+def test_a_rule_that_raises_leaves_the_transaction_alone(
+    mongoengine_db: Database[Any], bound: Any
+) -> None:
     """What MongoDB was not asked for stops no neighbour, and the rest is committed."""
     mongoengine_db["post"].insert_many([{"_id": n, "n": n} for n in range(3)])
 
@@ -159,14 +195,14 @@ def test_a_rule_that_raises_leaves_the_transaction_alone(mongoengine_db: Databas
         self.update = {"$set": {"email": str(10 // self.doc["n"])}}
 
     post = _post(method, on_error="skip")
-    with _bound() as session, session.start_transaction():
+    with bound() as session, session.start_transaction():
         assert [each.email for each in post.objects.order_by("key")] == [None, "10", "5"]
     stored = {each["_id"]: each.get("email") for each in mongoengine_db["post"].find()}
     assert stored == {0: None, 1: "10", 2: "5"}
 
 
 def test_what_a_rule_has_loaded_in_vain_ends_the_transaction_as_well(
-    taken: Database[Any],
+    taken: Database[Any], bound: Any
 ) -> None:
     """A refusal that a rule meets at another document is told with its reason, too."""
     address = _post(RENAME, name_of_class="Address")
@@ -179,20 +215,20 @@ def test_what_a_rule_has_loaded_in_vain_ends_the_transaction_as_well(
 
     post = _post(method, name_of_class="Other", meta={"collection": "other"})
     refused = pytest.raises(MigrationFailed, match="aborted the transaction")
-    with _bound() as session, refused as caught:
+    with bound() as session, refused as caught:
         session.with_transaction(lambda _session: list(post.objects))
     assert (caught.value.model, caught.value.document_id) == ("Other", 1)
     assert "E11000" in str(caught.value)
 
 
 def test_a_conflict_with_another_transaction_is_tried_again(
-    mongoengine_db: Database[Any], client: MongoClient[Any]
+    mongoengine_db: Database[Any], client: MongoClient[Any], bound: Any
 ) -> None:
     """The label that lets `with_transaction` try again stays on what may succeed the next time."""
     mongoengine_db["post"].insert_one({"_id": 1, "mail": "a"})
     post = _post(RENAME)
     seen = []
-    with client.start_session() as other, _bound() as session:
+    with client.start_session() as other, bound() as session:
         other.start_transaction()
         posts = client[mongoengine_db.name]["post"]
         posts.update_one({"_id": 1}, {"$set": {"n": 1}}, session=other)
@@ -211,25 +247,29 @@ def test_a_conflict_with_another_transaction_is_tried_again(
     assert mongoengine_db["post"].find_one() == {"_id": 1, "email": "a"}
 
 
-def test_an_operation_that_needs_a_refused_document_says_why(taken: Database[Any]) -> None:
+def test_an_operation_that_needs_a_refused_document_says_why(
+    taken: Database[Any], bound: Any
+) -> None:
     """What is brought up to date before an update or a query is refused likewise."""
     post = _post(_computed)
     refused = pytest.raises(MigrationFailed, match="aborted the transaction")
-    with _bound() as session, refused, session.start_transaction():
+    with bound() as session, refused, session.start_transaction():
         post.objects(email__in=["a", "b"]).update(set__n=1)
     assert taken["post"].count_documents({"n": 1}) == 0
 
 
-def test_a_session_without_a_transaction_changes_nothing(taken: Database[Any]) -> None:
+def test_a_session_without_a_transaction_changes_nothing(taken: Database[Any], bound: Any) -> None:
     """In a session that is merely bound, loads write at once, and a refusal is one document's."""
     post = _post(RENAME, on_error="skip")
-    with _bound():
+    with bound():
         assert {each.key: each.email for each in post.objects(key__lt=9)} == {1: "a", 3: "c"}
         assert post.migration_handler(post).migrate_pending(max_errors=5).state == "finished"
     assert taken["post"].count_documents({"mail": {"$exists": True}}) == 1
 
 
-def test_an_effect_waits_for_the_end_of_the_transaction(mongoengine_db: Database[Any]) -> None:
+def test_an_effect_waits_for_the_end_of_the_transaction(
+    mongoengine_db: Database[Any], bound: Any
+) -> None:
     """A once rule does not run in a transaction, which would not undo its effect; neighbours do."""
     mongoengine_db["post"].insert_many([{"_id": 1}, {"_id": 2, "email": "b", "n": 1}])
     effects = []
@@ -241,7 +281,7 @@ def test_an_effect_waits_for_the_end_of_the_transaction(mongoengine_db: Database
         self.update = {"$set": {"email": "sent"}}
 
     post = _post(mail)
-    with _bound() as session, session.start_transaction():
+    with bound() as session, session.start_transaction():
         assert post.objects.get(key=2).email == "b"
         with pytest.raises(MigrationFailed, match="before the transaction begins") as caught:
             post.objects.get(key=1)
@@ -253,12 +293,14 @@ def test_an_effect_waits_for_the_end_of_the_transaction(mongoengine_db: Database
 
 
 @pytest.mark.parametrize("method", [rule(*ADD_ENABLED), copying("n", "email")])
-def test_a_snapshot_session_says_what_to_do(mongoengine_db: Database[Any], method: Any) -> None:
+def test_a_snapshot_session_says_what_to_do(
+    mongoengine_db: Database[Any], method: Any, bound: Any
+) -> None:
     """Old documents cannot be written there; those that are up to date, and `as_stored`, work."""
     done = {"_id": 1, "enabled": True, "email": "x"}
     mongoengine_db["post"].insert_many([done, {"_id": 2, "n": 5}])
     post = _post(method)
-    with _bound(snapshot=True):
+    with bound(snapshot=True):
         assert post.objects.get(key=1).email == "x"
         assert post.objects.as_stored().get(key=2).email is None
         for load in ("get", "only", "iteration"):
@@ -278,24 +320,24 @@ def test_a_snapshot_session_says_what_to_do(mongoengine_db: Database[Any], metho
     ],
 )
 def test_a_snapshot_session_gives_no_wrong_answer(
-    mongoengine_db: Database[Any], ask: Callable[[Any], Any]
+    mongoengine_db: Database[Any], ask: Callable[[Any], Any], bound: Any
 ) -> None:
     """What has to be brought up to date for an answer is not taken for refused there."""
     mongoengine_db["post"].insert_many([{"_id": n, "mail": str(n)} for n in range(3)])
     post = _post(_computed)
-    with _bound(snapshot=True), pytest.raises(MigrationFailed, match="at a snapshot"):
+    with bound(snapshot=True), pytest.raises(MigrationFailed, match="at a snapshot"):
         ask(post)
     assert ask(post)
 
 
 def test_a_once_rule_in_a_transaction_gives_no_wrong_answer(
-    mongoengine_db: Database[Any],
+    mongoengine_db: Database[Any], bound: Any
 ) -> None:
     """Its documents have not been refused: outside of the transaction they count as new ones."""
     mongoengine_db["post"].insert_many([{"_id": n, "mail": str(n)} for n in range(3)])
     post = _post(once(_computed))
     with (
-        _bound() as session,
+        bound() as session,
         session.start_transaction(),
         pytest.raises(MigrationFailed, match="before the transaction begins"),
     ):
@@ -303,11 +345,13 @@ def test_a_once_rule_in_a_transaction_gives_no_wrong_answer(
     assert post.objects(email="2").count() == 1
 
 
-def test_a_snapshot_session_skips_where_that_is_wished(mongoengine_db: Database[Any]) -> None:
+def test_a_snapshot_session_skips_where_that_is_wished(
+    mongoengine_db: Database[Any], bound: Any
+) -> None:
     """With `on_error = "skip"` an old document is loaded as it is stored."""
     mongoengine_db["post"].insert_one({"_id": 2})
     post = _post(rule(*ADD_ENABLED), on_error="skip")
-    with _bound(snapshot=True):
+    with bound(snapshot=True):
         assert [each.enabled for each in post.objects] == [None]
 
 
@@ -328,6 +372,7 @@ def test_a_run_does_not_begin_in_a_transaction(
     tmp_path: Any,
     call: str,
     options: dict[str, Any],
+    bound: Any,
 ) -> None:
     """What commits piece by piece is refused there, before anything is sent."""
     monitored_db["post"].insert_one({"_id": 1})
@@ -338,7 +383,7 @@ def test_a_run_does_not_begin_in_a_transaction(
     folder = tmp_path / monitored_db.name
     folder.mkdir()
     (folder / "post.lazymig").touch()
-    with _bound(**options) as session:
+    with bound(**options) as session:
         if not options:
             session.start_transaction()
         command_log.clear()
@@ -349,11 +394,11 @@ def test_a_run_does_not_begin_in_a_transaction(
 
 
 def test_the_log_names_a_refused_document_once(
-    taken: Database[Any], caplog: pytest.LogCaptureFixture
+    taken: Database[Any], caplog: pytest.LogCaptureFixture, bound: Any
 ) -> None:
     """One refusal is one line of the log, also where a transaction ends with it."""
     post = _post(RENAME)
     caplog.set_level(logging.WARNING, logger="lazymig")
-    with _bound() as session, pytest.raises(MigrationFailed), session.start_transaction():
+    with bound() as session, pytest.raises(MigrationFailed), session.start_transaction():
         list(post.objects)
     assert [record.message.count("_id: 2") for record in caplog.records] == [1]

@@ -14,7 +14,7 @@ from mongoengine import (
     DateTimeField,
     Decimal128Field,
     FloatField,
-    LongField,
+    IntField,
     ObjectIdField,
     StringField,
     UUIDField,
@@ -50,7 +50,7 @@ def _post_of_everything() -> Any:
         uuid=UUIDField(),
         binary=BinaryField(),
         decimal=Decimal128Field(),
-        long=LongField(),
+        long=getattr(mongoengine, "LongField", IntField)(),
         whole=FloatField(),
         text=StringField(),
     )

@@ -84,7 +84,7 @@ def _model_of_everything() -> Any:
         choice = StringField(choices=[("a", "first"), ("b", "second")])
         number = IntField(min_value=-3, max_value=3)
         above = IntField(min_value=10**7)
-        long = me.LongField()
+        long = getattr(me, "LongField", IntField)()
         real = me.FloatField(max_value=-(10**8))
         price = me.DecimalField(min_value=0, max_value=1, precision=2)
         exact = me.Decimal128Field()

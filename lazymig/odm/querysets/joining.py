@@ -14,6 +14,7 @@ from mongoengine.queryset.base import BaseQuerySet
 
 from lazymig.engines.sessions import in_given_transaction
 from lazymig.odm.querysets.foreign import with_others_shown
+from lazymig.odm.versions import WRITES_HAVE_OPTIONS, stages_of
 
 __all__ = ["NOTHING_PENDING", "AsStoredQuerySet", "joins_live", "watch_querysets"]
 
@@ -96,11 +97,14 @@ class AsStoredQuerySet(_Joined):
 
         Other collections that its stages read have models too, whose rules may be pending.
         """
+        stages = stages_of(pipeline, suppl_pipeline)
+        if stages is None:
+            return super().aggregate(pipeline, *suppl_pipeline, **kwargs)
         if not isinstance(pipeline, Mapping):
-            pipeline = list(pipeline)
+            # It may be an iterator.
+            pipeline = stages[: len(stages) - len(suppl_pipeline)]
+        kwargs = self._lazymig_aggregating(kwargs)
         if not (self._as_pymongo or self._lazymig_stored or self._none or self._empty):
-            stages = [pipeline] if isinstance(pipeline, Mapping) else pipeline
-            stages = [*stages, *suppl_pipeline]
             with in_given_transaction(kwargs.get("session")):
                 shown = with_others_shown(
                     self,
@@ -112,6 +116,14 @@ class AsStoredQuerySet(_Joined):
             if shown is not stages:
                 return super().aggregate(shown, **kwargs)
         return super().aggregate(pipeline, *suppl_pipeline, **kwargs)
+
+    def _lazymig_aggregating(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The options of an aggregation, and those of the queryset where MongoEngine sends them."""
+        if not WRITES_HAVE_OPTIONS:
+            return given
+        hint = None if self._hint == -1 else self._hint
+        own = {"hint": hint, "collation": self._collation, "comment": self._comment}
+        return {**{name: one for name, one in own.items() if one}, **given}
 
     def _clone_into(self, new_qs: Any) -> Any:
         # Each filter() and limit() clones, so only what is not as by default is handed on.

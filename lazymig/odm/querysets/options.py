@@ -7,7 +7,6 @@ from typing import Any
 
 from lazymig.engines.access import Positional
 from lazymig.engines.reading.labelled import labelled
-from lazymig.odm.querysets.hints import hinted_index, hinted_paths
 from lazymig.odm.querysets.rewrites import Need, Rewrites
 from lazymig.odm.querysets.settling import SettlingQuerySet
 from lazymig.query.positional import is_positional_projection
@@ -33,19 +32,10 @@ class OptionsQuerySet(SettlingQuerySet):
 
         Without its hint it is asked for what the index would hold if all documents were migrated.
         """
-        if hint in (-1, None) or self._none or self._empty or self._lazymig_settled:
+        hinted = self._lazymig_hinted(hint)
+        if hinted is None:
             return {}
-        rewrites = self._lazymig_rewrites()
-        if rewrites is None:
-            return {}
-        paths = hinted_paths(self._document, hint)
-        filtering = rewrites.concerning([super()._query])
-        if paths is not None and not filtering and not rewrites.writing(paths):
-            return {}
-        index = hinted_index(self._collection, hint)
-        if index is None:
-            return {}
-        rules = rewrites.writing(index.paths)
+        index, rules = hinted
         if index.holds is None or self._collation is not None:
             name = "a hint of an index that does not hold all documents"
             return self._lazymig_as_is(Need(name, rules))

@@ -18,7 +18,13 @@ from lazymig.odm.querysets.joining import joins_live
 from lazymig.odm.querysets.options import OptionsQuerySet
 from lazymig.odm.querysets.seeing import is_positional, update_refusals
 from lazymig.odm.querysets.showing import holds_any
-from lazymig.odm.versions import MODIFY_OPTIONS
+from lazymig.odm.versions import (
+    MODIFY_ASKS_WHERE,
+    MODIFY_OPTIONS,
+    UNSENT_BY_MODIFY,
+    UNSENT_BY_WRITES,
+    WRITES_HAVE_OPTIONS,
+)
 from lazymig.query.operators import NEAR
 
 __all__ = ["LazyMigrationQuerySet"]
@@ -123,6 +129,11 @@ class LazyMigrationQuerySet(IteratingQuerySet):
         be hit.
         """
         update.update(zip(MODIFY_OPTIONS, arguments, strict=False))
+        if MODIFY_ASKS_WHERE and self._where_clause:
+            # MongoEngine would write it into the filter, which others may have, too.
+            asking = self.filter(__raw__={"$where": self._sub_js_fields(self._where_clause)})
+            asking._where_clause = None
+            return asking.modify(**update)
         if self._cursor_obj is not None:
             return self._lazymig_without_cursor().modify(**update)
         if not (update.get("upsert") or update.get("full_response")):
@@ -135,31 +146,14 @@ class LazyMigrationQuerySet(IteratingQuerySet):
 
     def _lazymig_modify_any(self, **update: Any) -> Any:
         """Update or remove a document, which is migrated before; `update` as for `modify`."""
-        changes = {name: one for name, one in update.items() if name not in MODIFY_OPTIONS}
         queryset = self
         source = unhelped = None
         if self._lazymig_migrates():
             if not (self._none or self._empty):
-                with update_refusals():
-                    queryset = self._lazymig_for_read(
-                        "modify()",
-                        (),
-                        # It is sent without a collation, and in the order that was asked for alone.
-                        ordered=bool(self._ordering),
-                        collation=None,
-                        lazymig_writing=True,
-                    )
-                unhelped = queryset._lazymig_migrate_next()
+                with self._lazymig_with(UNSENT_BY_MODIFY):
+                    queryset, unhelped = self._lazymig_for_modify(**update)
             # The old image is not what is stored any more: it cannot be migrated, only shown.
             source = self._lazymig_source(lone=True) if update.get("new") else None
-            if not (self._none or self._empty):
-                with update_refusals():
-                    positional = self._lazymig_positional(self._lazymig_projection())
-                    if update.get("upsert"):
-                        queryset = self._lazymig_for_upsert(*self._lazymig_touched(changes))
-                    elif positional is not None or is_positional(changes):
-                        touched = self._lazymig_touched(changes)
-                        queryset = self._lazymig_for_positional("modify()", *touched)
         try:
             with reading_from(source):
                 return super(LazyMigrationQuerySet, queryset).modify(**update)
@@ -170,6 +164,29 @@ class LazyMigrationQuerySet(IteratingQuerySet):
                 # The same trouble again, which carries no note where the image shows what was.
                 raise unhelped from exc
             raise
+
+    def _lazymig_for_modify(self, **update: Any) -> tuple[Any, Exception | None]:
+        """Migrate the document that a modify() is about to hit.
+
+        :param update: as for `modify`.
+        :return: the clone to be modified; and MongoEngine's own exception if no rule made the
+            document loadable.
+        """
+        changes = {name: one for name, one in update.items() if name not in MODIFY_OPTIONS}
+        with update_refusals():
+            # It is sent in the order that was asked for alone.
+            queryset = self._lazymig_for_read(
+                "modify()", (), ordered=bool(self._ordering), lazymig_writing=True
+            )
+        unhelped = queryset._lazymig_migrate_next()
+        with update_refusals():
+            positional = self._lazymig_positional(self._lazymig_projection())
+            if update.get("upsert"):
+                queryset = self._lazymig_for_upsert(*self._lazymig_touched(changes))
+            elif positional is not None or is_positional(changes):
+                touched = self._lazymig_touched(changes)
+                queryset = self._lazymig_for_write("modify()", *touched, positional=True)
+        return queryset, unhelped
 
     def _lazymig_modify_up_to_date(self, **update: Any) -> Any:
         """Update or remove a document that no rule concerns, in one command.
@@ -248,6 +265,9 @@ class LazyMigrationQuerySet(IteratingQuerySet):
         rewrites = self._lazymig_rewrites()
         if rewrites is None or self._lazymig_settled:
             return None
+        if WRITES_HAVE_OPTIONS and (self._collation or self._hint not in (-1, None)):
+            # Neither may have a say in what is up to date.
+            return None
         with update_refusals():
             if not self._lazymig_meets(rewrites, *self._lazymig_touched(update)):
                 return None
@@ -267,10 +287,10 @@ class LazyMigrationQuerySet(IteratingQuerySet):
         """
         if self._lazymig_migrates() and not (self._none or self._empty):
             # The update takes no heed of an order.
-            queryset = self.order_by()._lazymig_for_read(
-                "upsert_one()", (), collation=None, lazymig_writing=True
-            )
-            queryset._lazymig_migrate_next()
+            queryset = self.order_by()
+            with queryset._lazymig_with(UNSENT_BY_WRITES):
+                asking = queryset._lazymig_for_read("upsert_one()", (), lazymig_writing=True)
+                asking._lazymig_migrate_next()
         return super().upsert_one(write_concern, read_concern, **update)
 
     def _lazymig_migrate_next(self) -> Exception | None:
@@ -283,11 +303,12 @@ class LazyMigrationQuerySet(IteratingQuerySet):
         source = Source(collection, lone=True)
         loading = replace(self._lazymig_loading(), source=source, asked=None, for_read=False)
         item: Any = None
+        options = given_session(collection)
+        if self._collation is not None:
+            options["collation"] = self._collation
         for _attempt in range(0 if self._lazymig_is_idle() else _MODIFY_ATTEMPTS):
             with update_refusals():
-                found = reader.find_one(
-                    self._query, sort=self._ordering or None, **given_session(collection)
-                )
+                found = reader.find_one(self._query, sort=self._ordering or None, **options)
             if found is None:
                 return None
             raws: list[Any] = [decode(found, collection.codec_options)]

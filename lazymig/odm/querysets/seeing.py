@@ -18,6 +18,7 @@ from lazymig.odm.querysets.rewrites import Need
 from lazymig.odm.querysets.rewritten import RewrittenFilter
 from lazymig.odm.querysets.settling import sorted_paths
 from lazymig.odm.querysets.showing import Read, ShowingQuerySet
+from lazymig.odm.versions import UNSENT_BY_WRITES, stages_of
 from lazymig.query.aggregations import aggregated_paths, first_alone, gathers, leading_match
 from lazymig.query.indexable import branched
 from lazymig.query.positional import is_positional_update
@@ -254,10 +255,13 @@ class SeeThroughQuerySet(ShowingQuerySet):
 
     def aggregate(self, pipeline: Any, *suppl_pipeline: Any, **kwargs: Any) -> Any:
         """Run an aggregation over the documents that match."""
+        stages = stages_of(pipeline, suppl_pipeline)
+        if stages is None:
+            return super().aggregate(pipeline, *suppl_pipeline, **kwargs)
         if not isinstance(pipeline, Mapping):
-            pipeline = list(pipeline)
-        stages = [pipeline] if isinstance(pipeline, Mapping) else pipeline
-        stages = [*stages, *suppl_pipeline]
+            # It may be an iterator.
+            pipeline = stages[: len(stages) - len(suppl_pipeline)]
+        kwargs = self._lazymig_aggregating(kwargs)
         session = kwargs.get("session")
         # What a limit lets in depends on documents that are not matched, too.
         cut = self._skip is not None or self._limit is not None
@@ -277,19 +281,18 @@ class SeeThroughQuerySet(ShowingQuerySet):
             first=first_alone(stages),
             looks=session is None,
         )
-        options = {
-            # MongoEngine hands on what is given here, and nothing that the queryset holds.
-            "collation": kwargs.get("collation"),
-            "max_time_ms": kwargs.get("maxTimeMS"),
-            "comment": kwargs.get("comment"),
-        }
+        # MongoEngine hands on what is given here. The time limit of the queryset is none of it.
+        given = {"collation": "collation", "max_time_ms": "maxTimeMS", "comment": "comment"}
+        options = {name: kwargs.get(option) for name, option in given.items()}
 
         def run(queryset: Any) -> Any:
             if matched is None or queryset._lazymig_given is None:
                 return super().aggregate(pipeline, *suppl_pipeline, **kwargs)
             return super().aggregate(stages[1:], **kwargs)
 
-        changes = self._lazymig_for_hint(kwargs.get("hint"))
+        obeyed = {f"_{name}": value for name, value in options.items()}
+        with in_given_transaction(session), self._lazymig_with(obeyed):
+            changes = self._lazymig_for_hint(kwargs.get("hint"))
         if "_lazymig_settled" in changes:
             with in_given_transaction(session):
                 queryset = self._lazymig_settled_for(read, options)
@@ -333,12 +336,13 @@ class SeeThroughQuerySet(ShowingQuerySet):
         with update_refusals():
             if self._lazymig_rewrites() is not None and not (self._none or self._empty):
                 touched = self._lazymig_touched(update)
-                if upsert:
-                    queryset = self._lazymig_for_upsert(*touched, sets_class=True)
-                elif is_positional(update):
-                    queryset = self._lazymig_for_positional("update()", *touched)
-                else:
-                    queryset = self._lazymig_for_write("update()", *touched)
+                with self._lazymig_with(UNSENT_BY_WRITES):
+                    if upsert:
+                        queryset = self._lazymig_for_upsert(*touched, sets_class=True)
+                    else:
+                        queryset = self._lazymig_for_write(
+                            "update()", *touched, positional=is_positional(update)
+                        )
             return super(SeeThroughQuerySet, queryset).update(
                 upsert=upsert,
                 multi=multi,
@@ -361,11 +365,13 @@ class SeeThroughQuerySet(ShowingQuerySet):
         if self._lazymig_rewrites() is not None and not (self._none or self._empty):
             one_by_one = self._skip or self._limit or _signals_deletion(self._document)
             if _from_doc_delete or not one_by_one:
-                rules = self._document._meta.get("delete_rules")
-                queryset = self._lazymig_for_write("delete()", (), (), where=bool(rules))
+                # By their rules, referring documents are found for all that a cursor finds.
+                refers = bool(self._document._meta.get("delete_rules"))
+                with self._lazymig_with({} if refers else UNSENT_BY_WRITES):
+                    queryset = self._lazymig_for_write("delete()", (), (), where=refers)
                 if queryset is self:
                     queryset = self.clone()
-                # Referring documents are found for all that match: in whatever order.
+                # In whatever order.
                 queryset._ordering = []
             else:
                 queryset = self.clone()

@@ -19,6 +19,7 @@ from lazymig.engines.access import all_of
 from lazymig.engines.reading.labelled import labelled
 from lazymig.engines.settling import Search, find_refused
 from lazymig.odm.querysets.former import FormerClassesQuerySet
+from lazymig.odm.querysets.hints import HintedIndex, hinted_index, hinted_paths
 from lazymig.odm.querysets.rewrites import (
     Need,
     Rewrites,
@@ -213,7 +214,13 @@ class SettlingQuerySet(FormerClassesQuerySet):
         return bool(need.rules) or not self._lazymig_asks_as_is(rewrites)
 
     def _lazymig_for_write(
-        self, operation: str, written: Paths, read: Paths, *, where: bool = False
+        self,
+        operation: str,
+        written: Paths,
+        read: Paths,
+        *,
+        where: bool = False,
+        positional: bool = False,
     ) -> Any:
         """A clone for a write, for which everything has been settled.
 
@@ -221,24 +228,30 @@ class SettlingQuerySet(FormerClassesQuerySet):
 
         :param written: the paths that it writes; `None` for any.
         :param read: the paths that it computes from; `None` for any.
+        :param where: it heeds `where()`.
+        :param positional: its `$` stands for an array element that the filter has found. MongoDB
+            takes none from a condition below an `$or`, so the filter is sent as it is.
         """
         rewrites = self._lazymig_rewrites()
-        need = Need(operation, frozenset())
-        if rewrites is not None:
-            if not where and not self._lazymig_meets(rewrites, written, read):
-                return self
-            need = _need_of_write(rewrites, operation, written, read)
+        if rewrites is None:
+            return self
+        needs = [_need_of_write(rewrites, operation, written, read)]
+        if where:
+            needs.append(self._lazymig_need_of_where(rewrites))
+        hinted = self._lazymig_hinted(self._hint)
+        if hinted is not None:
+            needs.append(Need(f"{operation} by a hint", hinted[1]))
+        as_is = positional or hinted is not None
+        if not (as_is or any(need.rules for need in needs)) and self._lazymig_asks_as_is(rewrites):
+            return self
         queryset = self.clone()
-        if not where:
-            # Writes are sent without a collation.
-            queryset._collation = None
-        if rewrites is not None:
-            query = super(SettlingQuerySet, queryset)._query
-            needs = [need]
-            if where:
-                needs.append(queryset._lazymig_need_of_where(rewrites))
-            queryset._lazymig_bring_up(query, rewrites, needs, writes=True)
-            queryset._lazymig_still = True
+        if as_is:
+            for name, value in queryset._lazymig_as_is(*needs, writes=True).items():
+                setattr(queryset, name, value)
+            return queryset
+        query = super(SettlingQuerySet, queryset)._query
+        queryset._lazymig_bring_up(query, rewrites, needs, writes=True)
+        queryset._lazymig_still = True
         return queryset
 
     def _lazymig_for_upsert(self, written: Paths, read: Paths, *, sets_class: bool = False) -> Any:
@@ -249,8 +262,8 @@ class SettlingQuerySet(FormerClassesQuerySet):
         :param sets_class: MongoEngine sets the class too, if the filter asks for one.
         """
         rewrites = self._lazymig_rewrites()
+        hinted = self._lazymig_hinted(self._hint)
         queryset = self.clone()
-        queryset._collation = None
         # An equality on `_cls` is what MongoDB writes into the new document.
         narrowed = queryset._lazymig_narrow()
         query = super(SettlingQuerySet, queryset)._query
@@ -261,6 +274,8 @@ class SettlingQuerySet(FormerClassesQuerySet):
             filtering = rewrites.concerning([query])
             if narrowed:
                 filtering |= rewrites.writing(("_cls",))
+            if hinted is not None:
+                filtering |= hinted[1]
             needs = [
                 _need_of_write(rewrites, "an upsert", written, read),
                 Need("an upsert", filtering),
@@ -268,36 +283,40 @@ class SettlingQuerySet(FormerClassesQuerySet):
             queryset._lazymig_bring_up(query, rewrites, needs, writes=True)
         return queryset
 
-    def _lazymig_for_positional(self, operation: str, written: Paths, read: Paths) -> Any:
-        """A clone for a write whose `$` stands for an array element that the filter has found.
+    def _lazymig_hinted(self, hint: Any) -> tuple[HintedIndex, frozenset[int]] | None:
+        """A hinted index that does not hold all documents, and the rules that write its paths.
 
-        MongoDB takes no element from a condition below an `$or`, so the filter is sent as it is.
+        `None` where it holds all, or no rule matters to what it finds.
         """
+        if hint in (-1, None) or self._none or self._empty or self._lazymig_settled:
+            return None
         rewrites = self._lazymig_rewrites()
-        queryset = self.clone()
-        queryset._collation = None
-        if rewrites is not None:
-            need = _need_of_write(rewrites, operation, written, read)
-            for name, value in queryset._lazymig_as_is(need, writes=True).items():
-                setattr(queryset, name, value)
-        return queryset
+        if rewrites is None:
+            return None
+        paths = hinted_paths(self._document, hint)
+        filtering = rewrites.concerning([super()._query])
+        if paths is not None and not filtering and not rewrites.writing(paths):
+            return None
+        index = hinted_index(self._collection, hint)
+        return None if index is None else (index, rewrites.writing(index.paths))
 
-    def _lazymig_as_is(self, need: Need, *, writes: bool = False) -> dict[str, Any]:
+    def _lazymig_as_is(self, *needs: Need, writes: bool = False) -> dict[str, Any]:
         """Settle so that the filter may be sent unchanged, if a rule concerns it or the operation.
 
+        :param needs: those of the operation, at least one.
         :return: the attributes of a queryset that sends it so; none if no rule is concerned.
         """
         rewrites = self._lazymig_rewrites()
         if rewrites is None or self._none or self._empty or self._lazymig_settled:
             return {}
         query = super()._query
-        needs = [need, Need(need.operation, rewrites.concerning([query]))]
-        if not any(one.rules for one in needs):
+        all_needs = [*needs, Need(needs[0].operation, rewrites.concerning([query]))]
+        if not any(one.rules for one in all_needs):
             return {}
         changes = {"_lazymig_settled": True}
         if not self._lazymig_still:
             with self._lazymig_with(changes):
-                self._lazymig_bring_up(query, rewrites, needs, writes=writes)
+                self._lazymig_bring_up(query, rewrites, all_needs, writes=writes)
         return changes
 
     def _lazymig_needs_of_filter(self, rewritten: RewrittenFilter) -> list[Need]:

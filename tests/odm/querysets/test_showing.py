@@ -13,6 +13,7 @@ from mongoengine import (
     ListField,
     StringField,
     connect,
+    connection,
     disconnect,
     get_connection,
 )
@@ -21,6 +22,7 @@ from pymongo.database import Database
 
 from lazymig import LazyMigrationMixin, SettleLimitExceeded
 from lazymig.odm.querysets.stages_first import Front
+from lazymig.odm.versions import stages_of
 from tests.support.commands import CommandLog
 from tests.support.handlers import ADD_ENABLED, handler, model, rule
 from tests.support.rights import guarded  # noqa: F401 - a fixture
@@ -80,8 +82,9 @@ READS: dict[str, Callable[[Any], Any]] = {
     "facets": lambda o: list(
         o.aggregate([{"$facet": {"a": [{"$match": {"enabled": True}}, {"$count": "n"}]}}])
     ),
-    "suppl": lambda o: list(o.aggregate({"$match": {"email": "a"}}, {"$count": "n"})),
 }
+if stages_of({}, ()) is not None:
+    READS["suppl"] = lambda o: list(o.aggregate({"$match": {"email": "a"}}, {"$count": "n"}))
 
 
 def _post(rules: Any = None, **more: Any) -> Any:
@@ -303,6 +306,8 @@ def test_a_transaction_that_an_aggregation_is_given_goes_on(
     with get_connection().start_session() as session:
         if not hasattr(session, "bind"):
             pytest.skip("PyMongo before 4.17 binds no session")
+        if hasattr(connection, "_get_session"):
+            pytest.skip("this MongoEngine gives aggregations a session of its own")
         with session.start_transaction():
             posts.insert_one({"_id": 9, "email": "new"}, session=session)
             found = list(objects.aggregate(pipeline, session=session))
