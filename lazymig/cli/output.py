@@ -17,6 +17,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from lazymig.characters import printable
 from lazymig.cli.failures import as_command, described, one_line
 from lazymig.cli.masking import Mask, masked
@@ -103,6 +105,19 @@ class Output:
             text.truncate(max(console.width - indent, _NARROWEST), overflow="ellipsis")
             text.rstrip()
             console.print(" " * indent if text else "", text, sep="", soft_wrap=True)
+
+    def patch(self, text: str, encoding: str) -> None:
+        """Write a patch of a file as it is, byte for byte but for secrets; a terminal shows it.
+
+        :param encoding: the file's.
+        """
+        if sys.stdout.isatty():
+            self.code(text.splitlines(), 0, {"+": "green", "-": "red", "@": "dim"})
+            return
+        sys.stdout.flush()
+        stream = click.get_binary_stream("stdout")
+        stream.write(masked(text).encode(encoding))
+        stream.flush()
 
     def table(
         self,

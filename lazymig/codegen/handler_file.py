@@ -74,12 +74,16 @@ class Edit:
     encoding: str = "utf-8"
     advice: str = ""
 
-    @property
-    def diff(self) -> str:
-        """A unified diff of both texts."""
-        old = "/dev/null" if self.before is None else str(self.path)
+    def patch(self, folder: Path) -> str:
+        """A unified diff of both texts, as `git apply` and `patch -p1` take it.
+
+        :param folder: where it is to be applied; a file that is not in it is named in full.
+        """
+        path = self.path.absolute()
+        name = (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+        old = "/dev/null" if self.before is None else f"a/{name}"
         lines = difflib.unified_diff(
-            lines_of(self.before or ""), lines_of(self.after), old, str(self.path)
+            lines_of(self.before or ""), lines_of(self.after), old, f"b/{name}"
         )
         return "".join(
             line if line.endswith(("\n", "\r")) else f"{line}\n\\ No newline at end of file\n"
