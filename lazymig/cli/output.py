@@ -112,7 +112,9 @@ class Output:
         :param encoding: the file's.
         """
         if sys.stdout.isatty():
-            self.code(text.splitlines(), 0, {"+": "green", "-": "red", "@": "dim"})
+            for one in text.splitlines():
+                style = {"+": "green", "-": "red", "@": "dim"}.get(one[:1], "")
+                self.console.print(line(one, style), soft_wrap=True)
             return
         sys.stdout.flush()
         stream = click.get_binary_stream("stdout")

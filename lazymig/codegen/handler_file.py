@@ -344,7 +344,7 @@ def _without(text: str, name: str, methods: set[str]) -> str | None:
 def _advice(path: Path, handler_name: str, model: type) -> str:
     source = getattr(sys.modules.get(model.__module__), "__file__", None)
     module = _module_name(path, model.__module__, source)
-    where = model.__module__ if source is None else source
+    where = model.__module__ if source is None else _short(source)
     lines = [
         f"In {where}, give {model.__name__} its handler:",
         "",
@@ -356,6 +356,11 @@ def _advice(path: Path, handler_name: str, model: type) -> str:
     if not issubclass(model, LazyMigrationMixin):
         lines += ["", f"{model.__name__} needs LazyMigrationMixin as its first base, too."]
     return "\n".join(lines) + "\n"
+
+
+def _short(source: str) -> str:
+    path, here = Path(source), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _module_name(path: Path, model_module: str, source: str | None) -> str:
