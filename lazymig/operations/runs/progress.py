@@ -339,10 +339,7 @@ def _picture(progress: Progress, *, done: bool = False, has_waited: bool = False
         Text(f"{_short(progress.rate)}/s"),
         Text("done" if done else _duration(progress.eta)),
     )
-    counts = (
-        f"matched {_short(progress.matched)} at {_short(progress.match_rate)}/s, "
-        f"modified {_short(progress.modified)}"
-    )
+    counts = f"matched {_short(progress.matched)}, modified {_short(progress.modified)}"
     notes = Text(counts, style="dim")
     if progress.quarantined:
         notes.append(f", quarantined {_short(progress.quarantined)}", style="red")

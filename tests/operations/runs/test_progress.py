@@ -378,7 +378,7 @@ def test_a_line_tells_everything(clock: Clock, caplog: pytest.LogCaptureFixture)
             "lazymig.operations.runs.progress",
             (
                 "User.migration01__add_enabled (1 of 2): 1,234,567 of about 100,000,000 documents "
-                "(1.2%), matched 1,200,000, modified 1,199,999, quarantined 0, 12.3k documents/s, "
+                "(1.2%), matched 1,200,000 at 1,170/s, modified 1,199,999, quarantined 0, 12.3k documents/s, "
                 "2:13:20 left; waiting: paused by ops"
             ),
         )
