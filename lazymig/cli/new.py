@@ -184,14 +184,14 @@ def _proposed(
         there = ", ".join(sorted(path for path in paths if path))
         remedy = f"there are {there}" if there else "diff finds nothing"
         raise Misuse(f"--path: no finding has the path {' or '.join(unknown)}; {remedy}")
-    there = {each.partition("__")[2] for each in _waiting(model)}
+    begun = {each.partition("__")[2] for each in _waiting(model)}
     proposals = [
         each.proposal
         for each in report.findings
         if each.proposal is not None
         and (not wanted or each.path in wanted)
         # What an earlier call has written need not be written again.
-        and source_of_proposal(each.proposal, 1).name.partition("__")[2] not in there
+        and source_of_proposal(each.proposal, 1).name.partition("__")[2] not in begun
     ]
     numbers = _Numbers(model)
     rules = []

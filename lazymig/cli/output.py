@@ -17,8 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from lazymig.characters import printable
 from lazymig.cli.failures import as_command, described, one_line
 from lazymig.cli.masking import Mask, masked
@@ -117,9 +115,8 @@ class Output:
                 self.console.print(line(one, style), soft_wrap=True)
             return
         sys.stdout.flush()
-        stream = click.get_binary_stream("stdout")
-        stream.write(masked(text).encode(encoding))
-        stream.flush()
+        sys.stdout.buffer.write(masked(text).encode(encoding))
+        sys.stdout.buffer.flush()
 
     def table(
         self,

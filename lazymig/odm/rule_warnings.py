@@ -99,7 +99,7 @@ def warn_of_unfinished(model: Any, waiting: Sequence[Rule]) -> None:
     if not waiting:
         return
     first, *others = waiting
-    code = first.method.__code__  # type: ignore[attr-defined]
+    code = first.method.__code__
     held = f", and until then {', '.join(rule.name for rule in others)} will not run" * bool(others)
     warnings.warn(
         f"{model.__name__}.{first.name}: it is no rule yet{held}; finish it, and delete its line "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Final, Generic, Literal, TypeAlias, TypeVar, get_args
@@ -207,6 +208,13 @@ class FindingsReport(JsonValue, Readable, Generic[_Found]):
         """The findings that no pending rule cures."""
         return tuple(each for each in self.findings if not each.cured_by)
 
+    @abstractmethod
+    def lines(self, *, verbose: bool = False) -> Iterator[Line]:
+        """The report, line by line.
+
+        :param verbose: with all ids that are known, not with three of each finding.
+        """
+
     def _lines(self, head: str, none: str, *remarks: str, verbose: bool) -> Iterator[Line]:
         yield Line(head)
         if self.ok:
@@ -233,10 +241,7 @@ class CheckReport(FindingsReport[CheckFinding]):
     findings: tuple[CheckFinding, ...]
 
     def lines(self, *, verbose: bool = False) -> Iterator[Line]:
-        """The report, line by line.
-
-        :param verbose: with all ids that are known, not with three of each finding.
-        """
+        """The report, line by line."""
         head = f"{self.model} in {self.collection}: {documents(self.documents)} checked"
         return self._lines(head, "nothing is wrong", verbose=verbose)
 
@@ -263,10 +268,7 @@ class DriftReport(FindingsReport[DriftFinding]):
         return tuple(each.proposal for each in self.findings if each.proposal is not None)
 
     def lines(self, *, verbose: bool = False) -> Iterator[Line]:
-        """The report, line by line.
-
-        :param verbose: with all ids that are known, not with three of each finding.
-        """
+        """The report, line by line."""
         head = f"{self.model} against {self.collection}: {documents(self.documents)} compared"
         hint = ("lazymig new --from-diff writes the proposed rules",) if self.proposals else ()
         return self._lines(head, "no drift", *hint, verbose=verbose)
