@@ -60,7 +60,7 @@ def test_a_new_rule(project):
     assert "    def migration02__split_the_name(self) -> None:\n" in project.source()
     result = project.apart("status")
     assert result.code == 0
-    assert "User.migration02__split_the_name: it is no rule yet; finish it" in result.error
+    assert "User.migration02__split_the_name: it is no rule yet; finish it" in result.err
     assert "migration02" not in result.out
 
 
