@@ -19,9 +19,8 @@ from lazymig.cli.models import is_migrated
 from lazymig.cli.output import Output, short_path
 from lazymig.cli.results import NewResult
 from lazymig.cli.session import Session
-from lazymig.rules.discovery import discover
 from lazymig.rules.rule import Scope
-from lazymig.rules.unfinished import until_unfinished
+from lazymig.rules.unfinished import waiting_rules
 
 if TYPE_CHECKING:
     from lazymig.codegen.handler_file import Edit
@@ -160,8 +159,7 @@ def _waiting(model: Any) -> list[str]:
     """The names of the rules in a model's handler that are not finished, or wait for one."""
     if not is_migrated(model):
         return []
-    rules = discover(model.migration_handler)
-    return [rule.name for rule in rules[len(until_unfinished(rules)) :]]
+    return [rule.name for rule in waiting_rules(model.migration_handler)]
 
 
 def _folder_of(path: Path, project: Path | None) -> Path:

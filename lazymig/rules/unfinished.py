@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from lazymig.rules.discovery import discover
 from lazymig.rules.rule import Rule
 
-__all__ = ["UNANSWERED", "UNFINISHED", "is_unfinished", "until_unfinished"]
+__all__ = ["UNANSWERED", "UNFINISHED", "is_unfinished", "until_unfinished", "waiting_rules"]
 
 UNFINISHED: Final = "TODO: write the rule, then delete this line"
 """What the last line of a skeleton raises."""
@@ -31,3 +32,9 @@ def until_unfinished(rules: Sequence[Rule]) -> Sequence[Rule]:
     """
     place = next((place for place, rule in enumerate(rules) if is_unfinished(rule)), len(rules))
     return rules[:place]
+
+
+def waiting_rules(handler_class: type) -> Sequence[Rule]:
+    """The first unfinished rule of a handler, and all after it; empty if there is none."""
+    rules = discover(handler_class)
+    return rules[len(until_unfinished(rules)) :]

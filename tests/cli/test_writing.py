@@ -44,7 +44,7 @@ def project(shell, uri):
     return shell
 
 
-def test_a_new_rule(project):
+def test_a_new_rule(project, database):
     """A skeleton with the next number comes behind the last rule; no other line is touched."""
     told = project.json("new", "split the name")
     assert told["rules"] == [
@@ -62,6 +62,10 @@ def test_a_new_rule(project):
     assert result.code == 0
     assert "User.migration02__split_the_name: it is no rule yet; finish it" in result.err
     assert "migration02" not in result.out
+    database.user.insert_one({"_id": 1, "enabled": True})
+    finish = project.apart("finish")
+    assert finish.code == 1
+    assert "  pending: migration02__split_the_name, unknown\n" in finish.out
 
 
 def test_the_next_new_rule(project):
