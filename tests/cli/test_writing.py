@@ -78,10 +78,11 @@ def test_the_next_new_rule(project):
 
 def test_a_new_rule_is_shown(project):
     """The added lines are shown; with --dry-run they are not written."""
-    result = project("new", "split", "--scope", "bulk", "--reads-document", "--dry-run")
-    assert result.code == 0
-    assert "+    def allmigration01__split(self) -> None:" in result.out
-    assert result.err == (
+    words = ("new", "split", "--scope", "bulk", "--reads-document", "--dry-run")
+    result = project.run("-m", "lazymig", *words)
+    assert result.returncode == 0
+    assert "+    def allmigration01__split(self) -> None:" in result.stdout
+    assert result.stderr == (
         "not written: shop.py; git apply takes this patch\n"
         "  allmigration01__split is no rule until its target and update are written\n"
     )
