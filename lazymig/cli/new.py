@@ -84,23 +84,34 @@ def register(group: click.Group) -> None:
         if not rules:
             return _nothing(session.output, _waiting(model))
         edit = _edit(model, file, rules)
-        folder = _folder_of(edit.path, session.settings.folder)
-        if not options["dry_run"]:
+        written = not options["dry_run"]
+        if written:
             edit.write()
             _format(session.output, formatter, edit.path)
-        if session.output.as_json:
-            written = not options["dry_run"]
-            session.output.data(_to_dict(edit, rules, edit.patch(folder), written=written))
-        elif options["dry_run"]:
-            session.output.patch(edit.patch(folder), edit.encoding)
-            where = "" if folder == Path.cwd() else f" in {folder}"
-            done = f"not written: {short_path(edit.path)}; git apply takes this patch{where}"
-            _remark(session.output.note, edit, rules, done)
-        else:
-            session.output.code(edit.patch(folder).splitlines(), 0, _COLOURS)
-            session.output.print("")
-            _remark(session.output.print, edit, rules, f"written: {short_path(edit.path)}")
+        folder = _folder_of(edit.path, session.settings.folder)
+        _show(session.output, edit, rules, folder, written=written)
         return FINE
+
+
+def _show(
+    output: Output, edit: Edit, rules: Sequence[RuleSource], folder: Path, *, written: bool
+) -> None:
+    """Write what has been done to the file, or would be.
+
+    :param folder: where a patch is to be applied.
+    """
+    patch = edit.patch(folder)
+    if output.as_json:
+        output.data(_to_dict(edit, rules, patch, written=written))
+    elif written:
+        output.code(patch.splitlines(), 0, _COLOURS)
+        output.print("")
+        _remark(output.print, edit, rules, f"written: {short_path(edit.path)}")
+    else:
+        output.patch(patch, edit.encoding)
+        where = "" if folder == Path.cwd() else f" in {folder}"
+        done = f"not written: {short_path(edit.path)}; git apply takes this patch{where}"
+        _remark(output.note, edit, rules, done)
 
 
 def _from_diff(
