@@ -15,7 +15,7 @@ FAST_TESTS := tests/raw tests/query tests/updates tests/rules tests/codegen \
 METADATA := setup.cfg pyproject.toml lazymig/__init__.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast suite lint docs bench bench-all conformance clean
+.PHONY: help demo test test-fast suite lint docs bench bench-all frontpage conformance clean
 
 help:
 	@echo "make demo   see the tutorial's project made and migrated"
@@ -24,7 +24,8 @@ help:
 	@echo "make lint   ruff and mypy alone"
 	@echo "make docs   the documentation, into docs/_build/html"
 	@echo "make bench  the main costs, as ratios against plain MongoEngine and PyMongo"
-	@echo "make bench-all  all of the costs"
+	@echo "make bench-all  all of the costs, as the page docs/benchmarks.md"
+	@echo "make frontpage  the pictures and outputs of the README, made again"
 	@echo "make conformance MONGOENGINE=path  MongoEngine's own tests, with lazymig in every model"
 	@echo "make clean  remove $(VENV) and what was built"
 
@@ -53,7 +54,10 @@ bench: $(VENV)/.dev-installed
 	$(BIN)/python -m benchmarks --seconds 170
 
 bench-all: $(VENV)/.dev-installed
-	$(BIN)/python -m benchmarks --all
+	$(BIN)/python -m benchmarks --all --markdown docs/benchmarks.md
+
+frontpage: $(VENV)/.dev-installed
+	$(BIN)/python -m frontpage
 
 conformance: $(VENV)/.conformance-installed
 	$(BIN)/python -m conformance $(MONGOENGINE)

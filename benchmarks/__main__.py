@@ -18,10 +18,11 @@ import mongoengine
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from benchmarks import bulk, importing, loading, loops, pending, queries, runs, shown
+from benchmarks import bulk, curves, importing, loading, loops, pending, queries, runs, shown
 from benchmarks.data import ALIAS
 from benchmarks.machine import Circumstances, circumstances
 from benchmarks.measure import Benchmark, Row, measured
+from benchmarks.page import Measurement, Section, write_page
 from lazymig.testing.mongod import EmbeddedServer
 from tests.support.server import CLIENT_OPTIONS, running_server
 
@@ -57,7 +58,8 @@ BENCHMARKS: dict[str, Callable[[Database[Any], float], Benchmark]] = {
     "pending-write": pending.writing,
     "pending-sum": pending.summing,
     "pending-untouched": pending.untouched,
-    "pending-growth": pending.growing,
+    "pending-growth": curves.growing,
+    "pending-share": curves.sharing,
     "shown-order": shown.ordering,
     "shown-reverse": shown.reversing,
     "shown-group": shown.grouping,
@@ -91,28 +93,18 @@ def connected(uri: str) -> Iterator[Database[Any]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print a line for each comparison, and write the JSON file that is asked for."""
+    """Measure, print a line for each comparison, and write the files that are asked for."""
     options = _options(arguments)
-    rows: list[Row] = []
     started = time.monotonic()
     # With the options of MongoDB itself and on disk, as in production.
     with running_server(EmbeddedServer()) as uri:
         around = _circumstances(uri)
         print(*around.lines(), f"seed {options.seed}", "", sep="\n")
         print(_line("what", "against", "ratio", "best", "limit", "", "medians"))
-        names = _chosen(options)
-        for number, name in enumerate(names):
-            # What a benchmark leaves of its share of the time goes to those after it.
-            left = options.seconds - (time.monotonic() - started)
-            begun = time.monotonic()
-            with connected(uri) as database:
-                benchmark = BENCHMARKS[name](database, options.scale)
-                share = left / (len(names) - number) - (time.monotonic() - begun)
-                for row in measured(benchmark, options.repeat, options.seed, share):
-                    rows.append(row)
-                    print(_formatted(row), flush=True)
-    verdict = _verdict(rows)
-    print(f"\n{verdict}; {time.monotonic() - started:.0f} s")
+        sections = list(_measured(uri, options, started + options.seconds))
+    rows = [row for section in sections for row in section.rows]
+    verdict, seconds = _verdict(rows), time.monotonic() - started
+    print(f"\n{verdict}; {seconds:.0f} s")
     if options.json is not None:
         figures = {
             **asdict(around),
@@ -121,6 +113,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "verdict": verdict,
         }
         options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if options.markdown is not None:
+        measurement = Measurement(
+            around, options.seed, options.scale, options.repeat, seconds, sections
+        )
+        write_page(options.markdown, measurement)
+
+
+def _measured(uri: str, options: argparse.Namespace, ends: float) -> Iterator[Section]:
+    """Do one benchmark after the other, and print the rows of each.
+
+    :param ends: when the time for all of them is over.
+    """
+    names = _chosen(options)
+    for number, name in enumerate(names):
+        # What a benchmark leaves of its share of the time goes to those after it.
+        begun = time.monotonic()
+        share = (ends - begun) / (len(names) - number)
+        make = BENCHMARKS[name]
+        with connected(uri) as database:
+            benchmark = make(database, options.scale)
+            left = share - (time.monotonic() - begun)
+            rows = measured(benchmark, options.repeat, options.seed, left)
+        print(*map(_formatted, rows), sep="\n", flush=True)
+        about = str(make.__doc__).partition("\n")[0]
+        yield Section(name, make.__module__.rpartition(".")[2], about, rows, benchmark.plot)
 
 
 def _circumstances(uri: str) -> Circumstances:
@@ -137,10 +154,11 @@ def _chosen(options: argparse.Namespace) -> Sequence[str]:
 
 
 def _verdict(rows: Sequence[Row]) -> str:
-    over = [row.what for row in rows if row.verdict != "ok"]
+    judged = [row for row in rows if row.limit is not None]
+    over = [row.what for row in judged if row.verdict == "over"]
     if not over:
-        return f"ok: all {len(rows)} rows are within their limits"
-    return f"over: {len(over)} of {len(rows)} rows: {'; '.join(over)}"
+        return f"ok: all {len(judged)} rows with a limit are within it"
+    return f"over: {len(over)} of {len(judged)} rows with a limit: {'; '.join(over)}"
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -172,6 +190,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--scale", type=float, default=1.0, help="share of the documents (default: 1, all)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument(
+        "--markdown",
+        type=Path,
+        metavar="FILE",
+        help="write them as a page there as well, with plots in a folder images beside it",
+    )
     options = parser.parse_args(arguments)
     unknown = [name for name in options.names if name not in BENCHMARKS]
     if unknown:
@@ -183,7 +207,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _formatted(row: Row) -> str:
     medians = f"{row.seconds * 1000:.1f} ms / {row.seconds_against * 1000:.1f} ms"
-    ratio, best, limit = (f"{value:.3f}" for value in (row.ratio, row.best, row.limit))
+    limit = "" if row.limit is None else f"{row.limit:.3f}"
+    ratio, best = f"{row.ratio:.3f}", f"{row.best:.3f}"
     return _line(row.what, row.against, ratio, best, limit, row.verdict, medians)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Benchmark", "Comparison", "Row", "Side", "measured"]
+__all__ = ["Benchmark", "Comparison", "Plot", "Row", "Side", "measured"]
 
 # Timed turns that a median needs.
 _FEWEST = 3
@@ -39,16 +39,28 @@ class Side:
 class Comparison:
     """A row of the table: the side that is judged, the side it is held against, the limit.
 
-    `allowance`: seconds that the judged side may take more before the ratio is 1. `called`: what
-    the table calls the side it is held against, if not by its name.
+    `limit`: `None` for what is measured and not judged. `allowance`: seconds that the judged side
+    may take more before the ratio is 1. `called`: what the table calls the side it is held against,
+    if not by its name. `curve`: the line of the benchmark's plot to which the ratio belongs, and
+    `at` its place there.
     """
 
     what: str
     side: str
     against: str
-    limit: float
+    limit: float | None
     allowance: float = 0.0
     called: str | None = None
+    curve: str | None = None
+    at: str = ""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture of the rows that belong to a curve: what it shows, and what its x axis has."""
+
+    title: str
+    across: str
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,7 @@ class Benchmark:
     sides: tuple[Side, ...]
     comparisons: tuple[Comparison, ...]
     left_behind: Callable[[], Any] = _nothing
+    plot: Plot | None = None
 
 
 @dataclass(frozen=True)
@@ -72,12 +85,17 @@ class Row:
     against: str
     ratio: float
     best: float
-    limit: float
+    limit: float | None
     seconds: float
     seconds_against: float
+    curve: str | None = None
+    at: str = ""
 
     @property
     def verdict(self) -> str:
+        """`ok` or `over`; nothing where there is no limit."""
+        if self.limit is None:
+            return ""
         return "ok" if self.ratio <= self.limit else "over"
 
 
@@ -133,4 +151,6 @@ def _row(comparison: Comparison, times: list[float], against: list[float]) -> Ro
         limit=comparison.limit,
         seconds=seconds,
         seconds_against=seconds_against,
+        curve=comparison.curve,
+        at=comparison.at,
     )

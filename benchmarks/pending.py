@@ -19,12 +19,28 @@ from benchmarks.data import ALIAS, Raw, fill, restore, size
 from benchmarks.measure import Benchmark, Comparison, Side
 from lazymig import DocumentMigration, LazyMigrationMixin
 
-__all__ = ["finding", "growing", "sorting", "summing", "untouched", "writing"]
+__all__ = [
+    "MAKE_OLD",
+    "CustomerMigration",
+    "Operation",
+    "Work",
+    "chosen_of",
+    "count_by_email",
+    "create_indexes",
+    "fill_customers",
+    "finding",
+    "get_by_email",
+    "model_of",
+    "sort_by_email",
+    "sorting",
+    "summing",
+    "untouched",
+    "writing",
+]
 
 _PLAIN = "plain MongoEngine"
 _NONE, _SOME, _SEALED = "none old", "1,000 old", "sealed"
 _FULL = 1_000_000
-_SMALL = 10_000
 _OLD = 1_000
 _TIMES = 100
 
@@ -32,7 +48,7 @@ Operation = Callable[[Any, int], Any]
 """What is done by a model, once, for one of the documents."""
 
 
-class _Work:
+class Work:
     """An operation on chosen documents, of which all sides have to make the same."""
 
     def __init__(self, operation: Operation, chosen: Sequence[int]) -> None:
@@ -158,13 +174,13 @@ class _Customers:
         if gone:
             collection.insert_many(map(_customer, gone))
         if side == _SOME:
-            collection.update_many({"_id": {"$in": self._aged}}, _MAKE_OLD)
+            collection.update_many({"_id": {"$in": self._aged}}, MAKE_OLD)
 
     def benchmark(self, name: str, operations: Mapping[str, tuple[Operation, Limits]]) -> Benchmark:
         """The operations by each side, held against plain MongoEngine."""
         sides = []
         for what, (operation, _) in operations.items():
-            work = _Work(operation, self._chosen)
+            work = Work(operation, self._chosen)
             sides += [
                 Side(f"{what}, {side}", partial(work.by, model), partial(self._prepare, side))
                 for side, model in self._models.items()
@@ -193,7 +209,7 @@ Limits = tuple[float, float, float]
 """The most that an operation may cost: nothing old, 1,000 documents old, and sealed."""
 
 # What makes an old document of any: in no other way for one that is old already.
-_MAKE_OLD: list[Raw] = [
+MAKE_OLD: list[Raw] = [
     {"$set": {"mail": {"$ifNull": ["$mail", "$email"]}, "visits": {"$toString": "$visits"}}},
     {"$unset": ["email", "enabled"]},
 ]
@@ -217,14 +233,15 @@ def finding(database: Database[Raw], scale: float) -> Benchmark:
     return _Customers(database, "pending-find", scale).benchmark(
         "pending-find",
         {
-            "get by a renamed field": (_get, limits),
+            "get by a renamed field": (get_by_email, limits),
             "first by a renamed field": (_first, limits),
             "limit(20) by a renamed field": (_some, limits),
         },
     )
 
 
-def _get(model: Any, number: int) -> Any:
+def get_by_email(model: Any, number: int) -> Any:
+    """One document by its renamed field."""
     return model.objects.get(email=_email(number)).number
 
 
@@ -240,11 +257,12 @@ def _some(model: Any, number: int) -> Any:
 def sorting(database: Database[Raw], scale: float) -> Benchmark:
     """Documents in the order of a written path."""
     return _Customers(database, "pending-sort", scale).benchmark(
-        "pending-sort", {"order_by a renamed field, limit(20)": (_sorted, (1.3, 2.0, 1.05))}
+        "pending-sort", {"order_by a renamed field, limit(20)": (sort_by_email, (1.3, 2.0, 1.05))}
     )
 
 
-def _sorted(model: Any, _number: int) -> Any:
+def sort_by_email(model: Any, _number: int) -> Any:
+    """The first twenty in the order of a renamed field."""
     return [one.number for one in model.objects.order_by("email").limit(20)]
 
 
@@ -284,7 +302,7 @@ def summing(database: Database[Raw], scale: float) -> Benchmark:
     return _Customers(database, "pending-sum", scale).benchmark(
         "pending-sum",
         {
-            "count by a renamed field": (_count, limits),
+            "count by a renamed field": (count_by_email, limits),
             "distinct by a renamed field": (_distinct, limits),
             "sum of a retyped field": (_sum, limits),
             "aggregate, $match by a renamed field": (_aggregate, limits),
@@ -296,7 +314,8 @@ def _emails(number: int) -> list[str]:
     return [_email(number + next_one) for next_one in range(20)]
 
 
-def _count(model: Any, number: int) -> Any:
+def count_by_email(model: Any, number: int) -> Any:
+    """How many have one of twenty values of a renamed field."""
     return model.objects(email__in=_emails(number)).count()
 
 
@@ -329,7 +348,7 @@ def untouched(database: Database[Raw], scale: float) -> Benchmark:
         "count by city": _count_city,
         "distinct by city": _distinct_city,
     }
-    works = {what: _Work(one, chosen_of(count, scale)) for what, one in operations.items()}
+    works = {what: Work(one, chosen_of(count, scale)) for what, one in operations.items()}
     return Benchmark(
         "pending-untouched",
         tuple(
@@ -369,24 +388,3 @@ def _count_city(model: Any, number: int) -> Any:
 
 def _distinct_city(model: Any, number: int) -> Any:
     return len(model.objects(city=f"city {number // 20}").distinct("name"))
-
-
-def growing(database: Database[Raw], scale: float) -> Benchmark:
-    """`get` by a written path in a large and in a small collection, nothing old in either."""
-    sides = []
-    small, large = size(_SMALL, scale), size(_FULL, scale)
-    work = _Work(_get, chosen_of(small, scale))
-    for count in (small, large):
-        collection = database[f"pending-growth-{count}"]
-        fill_customers(collection, count)
-        model = model_of(collection, CustomerMigration)
-        CustomerMigration(model).create_rule_indexes()
-        sides.append(Side(f"{count} documents", partial(work.by, model)))
-    # An exponent of 0.1 over the growth.
-    limit = (large / small) ** 0.1
-    return Benchmark(
-        "pending-growth",
-        tuple(sides),
-        (Comparison(f"get by a renamed field, {large}", sides[1].name, sides[0].name, limit),),
-        collection.estimated_document_count,
-    )

@@ -18,7 +18,7 @@ from typing import Any
 
 from blinker import NamedSignal, Namespace
 
-__all__ = ["announce", "migration_failed", "post_migration", "pre_migration"]
+__all__ = ["migration_failed", "post_migration", "pre_migration"]
 
 logger = logging.getLogger(__name__)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import json
+import re
+from xml.etree import ElementTree as ET
 
 import pytest
 from mongoengine import Document
 
 from benchmarks.__main__ import BENCHMARKS, HEADLINES, connected, main
-from benchmarks.measure import Benchmark, Comparison, Side, measured
+from benchmarks.measure import Benchmark, Comparison, Plot, Row, Side, measured
+from benchmarks.plots import plotted
 
 TINY = 0.002
 
@@ -107,6 +110,56 @@ def test_command(server_uri, monkeypatch, capsys, tmp_path):
     assert all(line.startswith(row["what"]) for line, row in zip(lines, rows, strict=True))
     assert all(row["verdict"] in line for line, row in zip(lines, rows, strict=True))
     assert verdict.startswith(written["verdict"])
+
+
+def test_page(server_uri, monkeypatch, capsys, tmp_path):
+    """The page has machine, versions and scale, each row that was printed, and the plots."""
+    monkeypatch.setenv("LAZYMIG_TEST_URI", server_uri)
+    page = tmp_path / "page.md"
+    words = ["--repeat", "1", "--scale", str(TINY), "--seed", "7", "--markdown", str(page)]
+    main(["get", "pending-growth", *words])
+    machine, versions, _, _, _, *lines, _, _ = capsys.readouterr().out.splitlines()
+    written = page.read_text(encoding="utf-8")
+    for each in (machine, versions, f"a scale of {TINY:g}", "seed 7"):
+        assert each in written
+    rows = re.findall(r"^\| (.+?) \| .+? \| \**[\d.]+\** \| ", written, re.MULTILINE)
+    assert len(rows) == len(lines)
+    assert all(line.startswith(what) for line, what in zip(lines, rows, strict=True))
+    (shown,) = re.findall(r"!\[.+?\]\((.+?)\)", written)
+    drawn = (tmp_path / shown).read_text(encoding="utf-8")
+    assert "no rule indexes" in drawn
+
+
+def test_plot():
+    """A plot has a line for each curve, with a point at each place, the larger ratio higher."""
+    rows = [
+        Row("x", "y", ratio, ratio, None, 1.0, 1.0, curve, at)
+        for curve, ratios in {"flat": (1.0, 1.0), "steep": (1.0, 90.0)}.items()
+        for at, ratio in zip(("few", "many"), ratios, strict=True)
+    ]
+    others = [Row("z", "y", 5.0, 5.0, 2.0, 1.0, 1.0)]
+    root = ET.fromstring(plotted(Plot("costs", "documents"), [*rows, *others]))
+    texts = {each.text for each in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"costs", "documents", "few", "many", "flat", "steep", "1", "10"} <= texts
+    dots = [
+        (float(each.attrib["cx"]), float(each.attrib["cy"]))
+        for each in root.iter("{http://www.w3.org/2000/svg}circle")
+    ]
+    (left, low), (right, same), (_, start), (_, high) = dots
+    assert left < right
+    assert low == same == start > high
+
+
+def test_plot_of_nothing():
+    """Rows of no curve make no plot."""
+    with pytest.raises(ValueError, match="nothing to plot: costs"):
+        plotted(Plot("costs", "documents"), [])
+
+
+def test_verdicts():
+    """A row without a limit has no verdict, and the verdict of all is that of the others."""
+    assert Row("x", "y", 9.0, 9.0, None, 1.0, 1.0).verdict == ""
+    assert Row("x", "y", 9.0, 9.0, 8.0, 1.0, 1.0).verdict == "over"
 
 
 def test_headlines():

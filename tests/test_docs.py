@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 from pymongo.database import Database
 
+from tests.equivalence.operations import KINDS
+from tests.equivalence.test_law import EXAMPLES, LONG
+from tests.equivalence.worlds import WORLDS
 from tests.support.pages import Block, python_blocks
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +60,48 @@ def test_the_files_that_pages_name_are_there() -> None:
     }
     assert named
     assert sorted(name for name in named if not (ROOT / name).is_file()) == []
+
+
+def test_the_tests_that_pages_name_are_there() -> None:
+    """A promise names a test that exists."""
+    named = {
+        (name, test)
+        for page in PAGES
+        for name, test in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text("utf-8"))
+    }
+    assert named
+    assert [
+        f"{name}::{test}"
+        for name, test in sorted(named)
+        if not re.search(rf"^ *def {test}\(", (ROOT / name).read_text("utf-8"), re.MULTILINE)
+    ] == []
+
+
+def test_every_promise_names_its_test() -> None:
+    """Each row of the tables of promises ends with the name of a test."""
+    page = (ROOT / "docs" / "how-it-is-tested.md").read_text("utf-8")
+    tables = re.findall(
+        r"^\| (?:promise|what is said) \|.*\n\|.*\n((?:\|.*\n)+)", page, re.MULTILINE
+    )
+    assert len(tables) == 4
+    rows = [row for table in tables for row in table.splitlines()]
+    assert [row for row in rows if not re.search(r"\| `tests/\S+::test_\w+` \|$", row)] == []
+
+
+def test_the_figures_of_the_law_are_those_of_its_tests() -> None:
+    """The page says how many worlds, changes, kinds and cases the law is drawn from."""
+    page = (ROOT / "docs" / "how-it-is-tested.md").read_text("utf-8")
+    changes = sum(len(world.changes) for world in WORLDS.values())
+    for figure in (
+        f"{len(WORLDS)} worlds",
+        f"{changes} changes",
+        f"{len(KINDS)} kinds of operation",
+    ):
+        assert f"**{figure}**" in page
+    if not LONG:
+        cases = (EXAMPLES // len(KINDS) + 1) * len(KINDS)
+        row = rf"^\| the law, over all kinds of operation \| {cases:,} \|"
+        assert re.search(row, page, re.MULTILINE)
 
 
 def test_links_between_pages_lead_somewhere() -> None:

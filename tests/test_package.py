@@ -59,6 +59,15 @@ def test_the_changelog_opens_with_the_version() -> None:
     assert re.findall(r"^## \[(.+?)\]", changelog, re.MULTILINE)[0] == lazymig.__version__
 
 
+def test_a_released_version_has_a_date() -> None:
+    """Each version of the changelog says when it was released, or that it was not yet."""
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## .*$", changelog, re.MULTILINE)
+    assert headings
+    for heading in headings:
+        assert re.fullmatch(r"## \[\d+\.\d+\.\d+\] - (\d{4}-\d\d-\d\d|Unreleased)", heading)
+
+
 def test_the_type_marker_is_shipped() -> None:
     """`py.typed` lies in the package and is part of what is installed."""
     assert (Path(lazymig.__file__).parent / "py.typed").is_file()

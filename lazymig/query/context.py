@@ -26,7 +26,7 @@ def simplified(clause: Clause) -> Clause:
     """Return an equal clause: no part of it is needless or impossible beside the others."""
     for _ in range(_PASSES):
         before, clause = clause, _assuming(clause, Given(), afresh=True)
-        if clause.key == before.key or clause.leaves > _SMALL:
+        if clause.key == before.key:
             break
     return clause
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import mongoengine
 import pytest
 from mongoengine import Document, IntField, ListField, ReferenceField
 from mongoengine.errors import DoesNotExist
@@ -14,7 +15,9 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from lazymig import MigrationConflict
-from tests.support.handlers import handler, model
+from tests.support.handlers import handler, model, rule
+from tests.support.migrator import Migrator
+from tests.support.server import CLIENT_OPTIONS
 
 # What a second client does while a rule is being computed: collection, `_id`, number of the call.
 Meddle = Callable[[Any, Any, int], None]
@@ -107,6 +110,27 @@ def test_another_writer_who_ends_the_match_wins(mongoengine_db: Database[Any], o
     meddle = _once(1, lambda posts: posts.update_one({"_id": 1}, {"$set": {"b": -1}}))
     post = _post(_meddled(other, meddle))
     assert {each.key: each.b for each in post.objects} == {0: 0, 1: -1, 2: 20}
+
+
+@pytest.mark.parametrize("before", [2, 3, 4])
+def test_what_a_run_migrates_while_it_is_judged_is_handed_out_as_it_is_then(
+    server_uri: str, database: Database[Any], before: int
+) -> None:
+    """A document that only MongoDB can judge is not handed out as it was before a run migrated it.
+
+    MongoDB no longer finds it to be old, and nothing in what was read of it is an error.
+    """
+    migrator = Migrator(database["post"], {"$set": {"a": 7, "b": 1}}, before)
+    mongoengine.connect(
+        database.name, host=server_uri, event_listeners=[migrator], **CLIENT_OPTIONS
+    )
+    target = {"$expr": {"$lt": [{"$abs": "$a"}, 7]}, "b": {"$exists": False}}
+    post = model(
+        handler(migration01__x=rule(target, {"$set": {"a": 7, "b": 1}})), a=IntField(), b=IntField()
+    )
+    database["post"].insert_many([{"_id": n, "a": n} for n in range(3)])
+    assert [(each.a, each.b) for each in post.objects] == [(7, 1)] * 3
+    mongoengine.disconnect()
 
 
 @pytest.mark.parametrize("narrows", [False, True], ids=["undetermined", "narrowed"])

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import venv
 from pathlib import Path
 from typing import NamedTuple
@@ -157,6 +158,28 @@ def test_the_sdist_installs_the_same(distributions: Path, tmp_path: Path) -> Non
     (sdist,) = distributions.glob("*.tar.gz")
     _pip("wheel", "-q", "--no-deps", "--wheel-dir", tmp_path, sdist, cwd=tmp_path)
     assert _files(tmp_path / wheel.name) == _files(wheel)
+
+
+def test_the_description_leads_nowhere(distributions: Path) -> None:
+    """What a package index shows has no picture, and no link to a file that is not there."""
+    (wheel,) = distributions.glob("*.whl")
+    with ZipFile(wheel) as archive:
+        (name,) = [each for each in archive.namelist() if each.endswith(".dist-info/METADATA")]
+        described = archive.read(name).decode("utf-8")
+    assert "migration01__add_enabled" in described
+    assert "](http" in described
+    assert re.findall(r"!\[|<img|<!--|\]\((?!https?://)", described) == []
+
+
+def test_the_sdist_has_the_documentation(distributions: Path) -> None:
+    """The files that the README links to are in the sdist."""
+    (sdist,) = distributions.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        there = {name.partition("/")[2] for name in archive.getnames()}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    linked = set(re.findall(r"\]\((?!https?://)([^)#]+)", readme))
+    assert linked
+    assert sorted(linked - there) == []
 
 
 def test_an_application_installs_little(light: Light) -> None:

@@ -5,7 +5,8 @@ Knows neither MongoEngine nor how documents are built from what it returns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pymongo.collection import Collection
@@ -13,10 +14,12 @@ from pymongo.collection import Collection
 from lazymig.engines.access import Positional, Raw, all_of, by_ids, key_of
 from lazymig.engines.loads.failover import outlast_failover
 from lazymig.engines.loads.failure import Failure
+from lazymig.engines.loads.projecting import carries_whole
 from lazymig.engines.reading.decoding import Undecoded
 from lazymig.engines.store import Store
 from lazymig.query.joining import any_of
 from lazymig.rules.bound_rule import BoundRule
+from lazymig.rules.dependencies import footprint_of
 from lazymig.rules.plan import Family, Plan
 from lazymig.rules.repetition import may_be_repeated
 
@@ -61,7 +64,10 @@ def refresh(
     store = Store.of(place)
 
     def work() -> Sequence[Raw | Failure | None]:
-        found = _answered(store, documents, stale, questions)
+        changed, found = _answered_now(store, documents, stale, questions)
+        if changed:
+            newest = [changed.get(index, document) for index, document in enumerate(documents)]
+            return refresh(place, newest, family, applied, unwritten=unwritten)
         if not found:
             return documents
         if unwritten(family):
@@ -96,19 +102,25 @@ def refresh_partial(
     from lazymig.engines.loads.rounds import Reading, Rounds  # noqa: PLC0415
 
     store = Store.of(place)
+    old = any_of([plan.query_of_any(narrowed.starting) for plan, narrowed in asked.items()])
+    reading = Reading(projection, positional, old)
 
     def find_stale(batch: Sequence[Raw]) -> Stale:
         return _ask_for_stale(store, batch, family, asked)
 
+    judged = _judge_projected(documents, family, asked, projection or {})
+    if judged == {}:
+        return documents
+
     def work() -> Sequence[Raw | Failure | None]:
-        stale = find_stale(documents)
+        current, stale = documents, judged
+        if stale is None:
+            current, stale = _current(store, documents, family, asked, reading)
         if not stale:
-            return documents
-        old = any_of([plan.query_of_any(narrowed.starting) for plan, narrowed in asked.items()])
-        reading = Reading(projection, positional, old)
+            return current
         if unwritten(family):
-            return _show(store, documents, family, reading, stale)
-        return Rounds(store, documents, family, find_stale, reading).run(stale)
+            return _show(store, current, family, reading, stale)
+        return Rounds(store, current, family, find_stale, reading).run(stale)
 
     return outlast_failover(store.collection, family.plans, work)
 
@@ -217,50 +229,171 @@ def _answered(
     """What was judged, with what MongoDB says of the rest; it is asked once, if at all."""
     if not questions:
         return stale
+    yes = store.keys_matching(_asking(documents, questions), len(documents))
+    return _with_answers(documents, stale, questions, yes)
+
+
+def _answered_now(
+    store: Store, documents: Sequence[Raw], stale: Stale, questions: Sequence[_Question]
+) -> tuple[Mapping[int, Raw], Stale]:
+    """The same of documents that were read before, with those that were migrated meanwhile.
+
+    MongoDB does not find these to be old, but what was read of them is. So what the rules write is
+    read again, by the command that finds a document up to date.
+
+    :return: what is stored of such documents now, by index; and the rules that start.
+    """
+    if not questions:
+        return {}, stale
+    from lazymig.engines.loads.rounds import Reading  # noqa: PLC0415
+
+    doubtful = {index: documents[index] for _plan, index, _rule in questions}
+    names = _names_written(rule for _plan, _index, rule in questions)
+    reading = Reading(None if names is None else dict.fromkeys(names, 1))
+    fresh = reading.read(store, doubtful.values(), but=any_of(_asking(documents, questions)))
+    changed = {
+        index: document
+        for index, document in doubtful.items()
+        if not isinstance(document, Undecoded)
+        and (now := fresh.get(_key_in(document))) is not None
+        and any(now.get(name) != document.get(name) for name in names or {*now, *document})
+    }
+    if changed:
+        newest = Reading().read(store, changed.values())
+        changed = {index: newest.get(_key_in(each), each) for index, each in changed.items()}
+    yes = {key for key in map(_key_in, doubtful.values()) if key not in fresh}
+    return changed, _with_answers(documents, stale, questions, yes)
+
+
+def _names_written(rules: Iterable[BoundRule]) -> AbstractSet[str] | None:
+    """The names of the fields in which rules write; None where that is not known."""
+    names = {"_id"}
+    for rule in rules:
+        if rule.writes is None:
+            return None
+        names.update(path.split(".")[0] for path in rule.writes)
+    return names
+
+
+def _asking(documents: Sequence[Raw], questions: Sequence[_Question]) -> list[Raw]:
+    """The queries that find which documents start the rules in question."""
     indexes: dict[BoundRule, list[int]] = {}
     for _plan, index, rule in questions:
         indexes.setdefault(rule, []).append(index)
-    yes = store.keys_matching(
-        [
-            all_of(by_ids([documents[index]["_id"] for index in some]), rule.target)
-            for rule, some in indexes.items()
-        ],
-        len(documents),
-    )
+    return [
+        all_of(by_ids([documents[index]["_id"] for index in some]), rule.target)
+        for rule, some in indexes.items()
+    ]
+
+
+def _with_answers(
+    documents: Sequence[Raw], stale: Stale, questions: Sequence[_Question], yes: Container[Any]
+) -> Stale:
+    """What was judged, and the rules in question of the documents with these keys."""
     found = {plan: dict(matches) for plan, matches in stale.items()}
     for plan, index, rule in questions:
-        if key_of(documents[index]["_id"]) in yes:
+        if _key_in(documents[index]) in yes:
             matches = found.setdefault(plan, {})
             matches[index] = [*matches.get(index, ()), rule]
     return found
 
 
+def _judge_projected(
+    documents: Sequence[Raw],
+    family: Family,
+    asked: Mapping[Plan, Plan],
+    projection: Mapping[str, Any],
+) -> Stale | None:
+    """The rules that start, judged by what was read; `None` where it does not say."""
+    if family.only is None and not carries_whole(projection, ("_cls",)):
+        return None
+    for plan in asked.values():
+        for rule in plan.starting:
+            paths = footprint_of(rule, plan.class_filter).conditions
+            if paths is None or not carries_whole(projection, paths):
+                return None
+    stale: dict[Plan, Mapping[int, Sequence[BoundRule]]] = {}
+    for plan, among in family.split(documents):
+        if plan in asked:
+            certain, uncertain = _judge(asked[plan], documents, among)
+            if uncertain:
+                return None
+            if certain:
+                stale[plan] = certain
+    return stale
+
+
+def _current(
+    store: Store,
+    documents: Sequence[Raw],
+    family: Family,
+    asked: Mapping[Plan, Plan],
+    reading: Reading,
+) -> tuple[Sequence[Raw], Stale]:
+    """The documents of a batch, as they are now where they are up to date, and the stale ones.
+
+    One that was old when it was read may be up to date when MongoDB is asked. So what is up to date
+    is read again, by the command that finds it so; what it does not find is old, or gone.
+
+    :return: the same object as `documents` if none has changed.
+    """
+    named = [document for document in documents if "_id" in document]
+    if reading.positional is None:
+        fresh = reading.read(store, named, but=reading.old)
+        old = {key for key in map(_key_in, named) if key not in fresh}
+        stale = _starting(documents, family, asked, old)
+    else:
+        # A filter for `$` takes no further condition of any kind.
+        stale = _ask_for_stale(store, documents, family, asked)
+        left = {index for matches in stale.values() for index in matches}
+        rest = [document for index, document in enumerate(documents) if index not in left]
+        fresh = reading.read(store, [document for document in rest if "_id" in document])
+    current = [
+        fresh.get(_key_in(document), document) if "_id" in document else document
+        for document in documents
+    ]
+    return (documents if current == list(documents) else current), stale
+
+
 def _ask_for_stale(
     store: Store, documents: Sequence[Raw], family: Family, asked: Mapping[Plan, Plan]
 ) -> Stale:
-    named = [index for index, document in enumerate(documents) if "_id" in document]
-    groups = [
-        (plan, [index for index in named if among is None or index in among])
-        for plan, among in family.split(documents)
-        if plan in asked
-    ]
     queries = [
         all_of(
             by_ids([documents[index]["_id"] for index in indexes]),
             plan.query_of_any(asked[plan].starting),
         )
-        for plan, indexes in groups
+        for plan, indexes in _groups(documents, family, asked)
     ]
     if not queries:
         return {}
-    yes = store.keys_matching(queries, len(documents))
+    return _starting(documents, family, asked, store.keys_matching(queries, len(documents)))
+
+
+def _starting(
+    documents: Sequence[Raw], family: Family, asked: Mapping[Plan, Plan], old: Container[Any]
+) -> Stale:
+    """The rules to start for the documents whose keys are among those of old ones."""
     stale = {}
-    for plan, indexes in groups:
+    for plan, indexes in _groups(documents, family, asked):
         found = {
-            index: asked[plan].starting
-            for index in indexes
-            if key_of(documents[index]["_id"]) in yes
+            index: asked[plan].starting for index in indexes if _key_in(documents[index]) in old
         }
         if found:
             stale[plan] = found
     return stale
+
+
+def _groups(
+    documents: Sequence[Raw], family: Family, asked: Mapping[Plan, Plan]
+) -> list[tuple[Plan, list[int]]]:
+    named = [index for index, document in enumerate(documents) if "_id" in document]
+    return [
+        (plan, [index for index in named if among is None or index in among])
+        for plan, among in family.split(documents)
+        if plan in asked
+    ]
+
+
+def _key_in(document: Raw) -> Any:
+    return key_of(document["_id"])

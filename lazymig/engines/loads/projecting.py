@@ -1,11 +1,41 @@
-"""A projection of `find` as stages of an aggregation."""
+"""A projection of `find`: the fields that it carries whole, and its stages in an aggregation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["projection_stages"]
+__all__ = ["carries_whole", "projection_stages"]
+
+
+def carries_whole(projection: Mapping[str, Any], paths: Iterable[str]) -> bool:
+    """Return whether all that may be stored at these paths is in what `find` answers.
+
+    A field below which the projection says anything may have lost more than that: an inclusion of
+    `a.b` leaves out the elements of an array `a` that are no documents.
+    """
+    inclusive = any(
+        "$slice" not in value and "$meta" not in value if isinstance(value, Mapping) else value
+        for path, value in projection.items()
+        if path != "_id"
+    )
+    return all(
+        _carries_field(projection, path.split(".")[0], inclusive=inclusive) for path in paths
+    )
+
+
+def _carries_field(projection: Mapping[str, Any], name: str, *, inclusive: bool) -> bool:
+    if name == "_id":
+        # Documents are told apart by it: they are always read with it.
+        return True
+    about = {
+        path: value
+        for path, value in projection.items()
+        if path == name or path.startswith(f"{name}.")
+    }
+    if not inclusive:
+        return not about
+    return about.keys() == {name} and not isinstance(about[name], Mapping) and bool(about[name])
 
 
 def projection_stages(projection: Mapping[str, Any] | None) -> list[dict[str, Any]] | None:

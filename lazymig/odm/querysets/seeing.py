@@ -60,12 +60,6 @@ class SeeThroughQuerySet(ShowingQuerySet):
         sent = self._lazymig_sent(rewritten)
         names = ", ".join(rewrites.names(range(len(rewrites.rules))))
         lines = [f"Rules that queries see through: {names}."]
-        if rewritten.query is query and not rewritten.unseen:
-            lines.append(f"None concerns this filter, which is sent as it is: {query!r}")
-        else:
-            lines.append(f"The filter {query!r} is sent as {dict(sent)!r}.")
-        collection = self._lazymig_read_collection()
-        lines.extend(explained_plans(collection, sent, self._lazymig_ordered()))
         reasons = [str(reason) for reason in rewritten.unseen]
         needs = self._lazymig_needs_of_filter(rewritten)
         for need, verb in (
@@ -76,9 +70,21 @@ class SeeThroughQuerySet(ShowingQuerySet):
                 needs.append(need)
                 what = need.operation.replace("order_by ", "by ")
                 reasons.append(f"it {verb} {what}")
+        is_shown, how = self._lazymig_way_of(rewrites, query) if needs else (False, "")
+        if rewritten.query is query and not rewritten.unseen:
+            lines.append(f"None concerns this filter, which is sent as it is: {query!r}")
+        elif rewritten.unseen and is_shown:
+            sent = rewritten.within
+            lines.append(
+                f"The filter {query!r} is asked of the documents as they are shown. "
+                f"Of those stored, {dict(sent)!r} finds the ones that come into question."
+            )
+        else:
+            lines.append(f"The filter {query!r} is sent as {dict(sent)!r}.")
+        collection = self._lazymig_read_collection()
+        lines.extend(explained_plans(collection, sent, self._lazymig_ordered()))
         concerned = rewrites.concerning([query])
         if needs:
-            is_shown, how = self._lazymig_way_of(rewrites, query)
             verb = "Shown" if is_shown else "Settled first"
             lines.append(how)
             lines.extend(f"{verb}, because {reason}." for reason in reasons)

@@ -324,6 +324,8 @@ def test_what_is_settled_is_explained_with_its_rules(mongoengine_db: Database[Ra
     assert "Shown, because it sorts by placed_at." in text
     assert "Shown, because migration03__copy: 'login'" in text
     assert "come to the turn of migration03__copy are settled before that." in text
+    assert "The filter {'login': 'x'} is asked of the documents as they are shown." in text
+    assert "is sent as" not in text
     assert "Shown by: migration01__placed, migration02__mail, migration03__copy." in text
     assert "Shown by: migration01__placed." in (
         _apart().objects.order_by("placed_at").explain_migration()

@@ -150,3 +150,20 @@ def test_a_whole_query_is_simplified_or_left_alone() -> None:
         "a": {"$exists": False},
         "b": 2,
     }
+
+
+@pytest.mark.parametrize("others", [0, 20])
+def test_what_becomes_impossible_on_the_way_is_left_out_of_large_queries_too(others: int) -> None:
+    """A branch goes that is excluded only by what another condition has become meanwhile."""
+    beside = {f"f{number}": number for number in range(others)}
+    query = {
+        **beside,
+        "$and": [
+            {"$or": [{"u": 1, "k": {"$exists": False}}, {"v": 1}]},
+            {"$or": [{"k": 1}, {"z": {"$exists": False}}]},
+            {"z": 1},
+        ],
+    }
+    want = {**beside, "v": 1, "k": 1, "z": 1}
+    assert simplified(read(simplify(query))).key == simplified(read(want)).key
+    assert not list(impossible_branches(read(simplify(query))))
