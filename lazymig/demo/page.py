@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +35,8 @@ class Page:
 
     def text(self, text: str) -> None:
         """Write a paragraph."""
-        self._console.print(f"\n{text}")
+        # The console would leave blanks at the ends of lines.
+        self._console.print("\n" + textwrap.fill(text, 80))
 
     def file(self, name: str, content: str) -> None:
         """Write a file of the project."""
