@@ -18,7 +18,7 @@ METADATA := setup.cfg pyproject.toml lazymig/__init__.py
 .PHONY: help demo test test-fast suite lint docs bench bench-all frontpage conformance clean
 
 help:
-	@echo "make demo   see lazymig migrate a few thousand old documents"
+	@echo "make demo   see the tutorial's project made and migrated"
 	@echo "make test   lint, types and the whole test suite (PYTEST_ARGS='-k name' for a part)"
 	@echo "make test-fast  the tests that need no server, in under a minute"
 	@echo "make lint   ruff and mypy alone"

@@ -31,6 +31,7 @@ LazyMigError
 
 ConvergenceWarning (UserWarning)       a lazy rule that a match alone must not start
 SettlingWarning (UserWarning)          a lazy rule that makes queries wait, and need not
+UnfinishedRuleWarning (UserWarning)     a rule that is begun, and no rule yet
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ __all__ = [
     "SettleLimitExceeded",
     "SettlingWarning",
     "ShowError",
+    "UnfinishedRuleWarning",
     "UpdateQueryError",
     "ViewError",
     "WorkerFailed",
@@ -158,6 +160,13 @@ class SettlingWarning(UserWarning):
     """A lazy rule is computed in Python, and there is a form of it that would not be.
 
     Operations that ask for what it writes migrate the old documents first.
+    """
+
+
+class UnfinishedRuleWarning(UserWarning):
+    """A rule still has the line TODO that `lazymig new` wrote, so it is no rule yet.
+
+    The application starts all the same, with the rules before it; those after it wait.
     """
 
 

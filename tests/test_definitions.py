@@ -80,6 +80,46 @@ def test_an_unknown_path_is_refused(update: Any, path: str) -> None:
     assert (caught.value.model, caught.value.rule) == ("Post", "allmigration01__x")
 
 
+OLD = {"old": {"$exists": True}}
+MID = {"mid": {"$exists": True}}
+RENAMED = rule(OLD, {"$rename": {"old": "mid"}})
+
+
+def _copied(self: Any) -> None:
+    self.target = MID
+    self.update = {"$set": {"t": self.doc["mid"]}, "$unset": {"mid": ""}}
+
+
+@pytest.mark.parametrize(
+    ("later", "remedy"),
+    [
+        (rule(MID, {"$rename": {"mid": "t"}}), "moves on to 't'; let this rule write 't' itself"),
+        (rule(MID, [{"$set": {"t": "$mid"}}, {"$unset": "mid"}]), "moves on to 't'; let this rule"),
+        (_copied, "moves on to 't'; let this rule write 't' itself, as migration02__b would"),
+        (rule(MID, {"$unset": {"mid": ""}}), "migration02__b takes it away again; leave it out"),
+        (rule(MID, {"$set": {"t": ""}}), "add the field to the model, or correct the path"),
+    ],
+)
+def test_an_intermediate_value_is_named_as_such(later: Any, remedy: str) -> None:
+    """Of a path that a later rule moves on, the error says so, and what to write instead."""
+    with pytest.raises(UpdateQueryError) as caught:
+        model(handler(migration01__a=RENAMED, migration02__b=later), **FIELDS)
+    assert "migration01__a: writes 'mid', which the model does not know; " in str(caught.value)
+    assert remedy in str(caught.value)
+
+
+def test_the_remedy_for_an_intermediate_value(mongoengine_db: Database[Any]) -> None:
+    """Once the rule writes the final value itself, documents of both former shapes are migrated."""
+    rules = handler(
+        migration01__a=rule(OLD, {"$rename": {"old": "t"}}),
+        migration02__b=rule(MID, {"$rename": {"mid": "t"}}),
+    )
+    post = model(rules, **FIELDS)
+    mongoengine_db.post.insert_many([{"_id": 1, "old": "a"}, {"_id": 2, "mid": "b"}])
+    assert post.objects(title__in=["a", "b"]).count() == 2
+    assert [each.title for each in post.objects.order_by("title")] == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     "update",
     [

@@ -26,15 +26,18 @@ def register(group: click.Group) -> None:
         help="Random documents of each model to check.",
     )
     @click.option("--all", "every", is_flag=True, help="Check all documents.")
+    @click.option("--verbose", "-v", is_flag=True, help="List all _ids of each finding.")
     @ALLOW_PENDING
-    def check(session: Session, sample: int, every: bool, allow_pending: bool) -> int:
+    def check(
+        session: Session, sample: int, every: bool, verbose: bool, allow_pending: bool
+    ) -> int:
         """Check that stored documents load and are valid.
 
         Each is loaded as stored, validated and read; what it refers to is looked for. The exit code
         is 1 if something is wrong.
         """
         reports = []
-        targets = session.targets("named")
+        targets = session.targets("all")
         session.warn_of_missing(targets)
         for target in targets:
             with session.output.counting(f"checking {target.name}") as bar:
@@ -45,6 +48,7 @@ def register(group: click.Group) -> None:
                     collection=target.collection,
                     progress=bar,
                     journal=session.settings.journal,
+                    most_ids=None if verbose else 10,
                 )
             reports.append(report)
-        return show_findings(session.output, reports, allow_pending=allow_pending)
+        return show_findings(session.output, reports, allow_pending=allow_pending, verbose=verbose)

@@ -45,7 +45,7 @@ COMMON: tuple[Callable[[Function], Function], ...] = (
         "-m",
         metavar="NAME",
         multiple=True,
-        help="package.module:Model, or package.module for all migrated models in it; repeatable.",
+        help="package.module:Model, or package.module for all models in it; repeatable.",
     ),
     click.option("--uri", metavar="URI", help="The connection string, with the database."),
     click.option("--alias", metavar="NAME", help="MongoEngine's alias of that connection."),

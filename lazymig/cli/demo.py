@@ -1,4 +1,4 @@
-"""`lazymig demo`: the guided demonstration, on a database of its own."""
+"""`lazymig demo`: the tutorial made and run, on a server of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def register(group: click.Group) -> None:
 
     @group.command("demo")
     def demo() -> int:
-        """Watch a few thousand old documents being migrated."""
+        """Watch the tutorial being made and run, on a server of its own."""
         # Its models belong to the demonstration alone.
         from lazymig.demo.__main__ import main  # noqa: PLC0415
 

@@ -29,7 +29,7 @@ def register(group: click.Group) -> None:
 
         The exit code is 1 if there is drift.
         """
-        targets = session.targets("named")
+        targets = session.targets("all")
         session.warn_of_missing(targets)
         journal = session.settings.journal
         reports = [diff(target.model, sample, journal=journal) for target in targets]

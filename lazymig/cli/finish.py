@@ -22,6 +22,7 @@ from lazymig.operations.seals import SealReport
 from lazymig.raw.json_values import NOT_IN_JSON, JsonValue
 from lazymig.reports.texts import documents
 from lazymig.rules.rule import Scope
+from lazymig.rules.unfinished import waiting_rules
 
 if TYPE_CHECKING:
     from lazymig.codegen.rule_lines import Lines
@@ -196,7 +197,8 @@ def _completion(
     indexes = needless_indexes(target.collection, plan, names)
     dropped = drop_indexes(target.collection, plan, names) if drop.indexes else []
     views = _views_of(target)
-    dropped_views = views if drop.views and not pending else ()
+    waiting = waiting_rules(handler)
+    dropped_views = views if drop.views and not pending and not waiting else ()
     for name in dropped_views:
         target.migration.drop_view(name, target.collection)
     lines: Sequence[Lines] = ()
@@ -209,7 +211,11 @@ def _completion(
         model=target.name,
         collection=str(target.collection.full_name),
         handler=handler.__qualname__,
-        pending=tuple(PendingRule(rule.name, rule.scope, rule.remaining) for rule in pending),
+        pending=(
+            *(PendingRule(rule.name, rule.scope, rule.remaining) for rule in pending),
+            # What is no rule yet cannot be asked how many documents need it.
+            *(PendingRule(rule.name, rule.scope, None) for rule in waiting),
+        ),
         quarantined={rule.name: rule.quarantined for rule in pending if rule.quarantined},
         removable=tuple(
             RemovableRule(

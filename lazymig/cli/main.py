@@ -86,8 +86,8 @@ def main(context: click.Context) -> int:
     """Change the shape of MongoEngine documents without downtime.
 
     Settings: options win over the variables LAZYMIG_MODELS, LAZYMIG_URI, LAZYMIG_ALIAS,
-    LAZYMIG_APP, LAZYMIG_JOURNAL and LAZYMIG_FORMAT, and those over the file in this folder:
-    lazymig.toml, or else [tool.lazymig] in pyproject.toml.
+    LAZYMIG_APP, LAZYMIG_JOURNAL and LAZYMIG_FORMAT, and those over the file in this folder or
+    the nearest one above it: lazymig.toml, or else [tool.lazymig] in pyproject.toml.
 
     Exit codes: 0 fine, 1 findings, 2 usage, 3 database, 4 unknown error, 130 Ctrl-C, 143 SIGTERM.
     """

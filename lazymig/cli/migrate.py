@@ -17,30 +17,28 @@ from lazymig.cli.commands import EITHER_SCOPE, command
 from lazymig.cli.failures import FINDINGS, FINE, INTERRUPTED, Misuse
 from lazymig.cli.masking import masked
 from lazymig.cli.output import Output
+from lazymig.cli.questions import AskedRun, agrees_to_runs, beginning
 from lazymig.cli.results import MigrateResult
 from lazymig.cli.run_options import flags_of
+from lazymig.cli.run_reports import result_of, show_report
 from lazymig.cli.runs import is_run_of, run_of
 from lazymig.cli.session import Session, Target
 from lazymig.engines.bulk import MigrationReport
-from lazymig.engines.pending import RuleStatus
-from lazymig.errors import MigrationError
+from lazymig.engines.pending import find_active
 from lazymig.odm.plans import plan_for
 from lazymig.operations.declared import declarations
 from lazymig.operations.journal.entries import Run
 from lazymig.operations.journal.history import History
 from lazymig.operations.runs.options import Options, RunOptions
 from lazymig.operations.runs.progress import Progress, ProgressBar, ProgressLog
-from lazymig.reports.texts import documents, duration
 from lazymig.rules.rule import Scope
 
-__all__ = ["Watch", "call_to_resume", "register", "result_of", "show_report"]
-
-# Refused documents that the summary of a run lists.
-_MOST_LISTED = 10
+__all__ = ["Watch", "call_to_resume", "register"]
 
 _LATEST = "latest"
 
 _NOTHING = "nothing is to be resumed"
+_NO_RULE = "there is no rule to apply"
 
 Reporter = Callable[[Progress], object]
 
@@ -145,43 +143,6 @@ class _Work:
         }
 
 
-def result_of(report: MigrationReport) -> dict[str, Any]:
-    """A run for JSON; see `ReportedRun`."""
-    return {
-        "model": report.model,
-        "collection": report.collection,
-        "scope": report.scope,
-        "state": report.state,
-        "run": report.run_id,
-        "nothing_to_resume": report.nothing_to_resume,
-        "matched": report.matched,
-        "modified": report.modified,
-        "seconds": report.seconds,
-        "rules": [
-            {
-                "name": rule.name,
-                "matched": rule.matched,
-                "modified": rule.modified,
-                "refused": len(rule.errors),
-                "seconds": rule.seconds,
-                "covered_by": rule.covered_by,
-            }
-            for rule in report.rules
-        ],
-        "reopened": report.reopened,
-        "errors": [_result_of_error(error) for error in report.errors],
-    }
-
-
-def _result_of_error(error: MigrationError) -> dict[str, Any]:
-    return {
-        "rule": error.rule,
-        "document_id": error.document_id,
-        "error": error.problem,
-        "type": type(error).__name__,
-    }
-
-
 def register(group: click.Group) -> None:
     """Add the command."""
 
@@ -229,16 +190,28 @@ def register(group: click.Group) -> None:
         options["journal"] = session.settings.journal
         jobs = _jobs(session, scope, resume)
         session.warn_of_missing(dict.fromkeys(job.target for job in jobs))
-        journal = session.settings.journal
-        former = [job.former(journal) if job.resume else None for job in jobs]
-        asked = [each for each in zip(jobs, former, strict=True) if each[1] or not each[0].resume]
-        if yes and resume is not None:
-            for job, unfinished in asked:
-                session.output.warn(f"{job.name}: {_beginning(unfinished)}")
-        if not yes and asked and not _agreed(session.output, asked):
+        if resume is None and not options.get("rule_indexes") and not _has_work(jobs):
+            return _nothing_to_do(session.output, jobs)
+        if not _agreed(session, jobs, backup=given["backup"], yes=yes):
             session.output.warn("nothing was written")
             return FINDINGS
         return _carry_out(session.output, _Work(jobs), options)
+
+
+def _agreed(session: Session, jobs: Sequence[_Job], *, backup: str | None, yes: bool) -> bool:
+    """Return whether the user agrees to what is about to be written, here or by `--yes`."""
+    journal = session.settings.journal
+    former = [job.former(journal) if job.resume else None for job in jobs]
+    asked = [
+        AskedRun(job.target, job.scope, run)
+        for job, run in zip(jobs, former, strict=True)
+        if run or not job.resume
+    ]
+    if not yes:
+        return not asked or agrees_to_runs(session.output, asked, backup)
+    for each in asked if jobs[0].resume else ():
+        session.output.warn(f"{each.target.name}, {each.scope} rules: {beginning(each.former)}")
+    return True
 
 
 def _options(given: dict[str, Any], workers: int | None) -> RunOptions:
@@ -271,31 +244,28 @@ def _jobs(session: Session, scope: str, resume: str | None) -> list[_Job]:
     return [_Job(target, each, resume is not None) for target in targets for each in chosen]
 
 
-def _beginning(run: Run | None) -> str:
-    """Return the text that says which run is resumed, or that a new one begins."""
-    if run is None:
-        return "begins a new run"
-    return f"resumes run {run.id}, {run.state}, of {run.started:%Y-%m-%d %H:%M:%S} UTC"
+def _has_work(jobs: Sequence[_Job]) -> bool:
+    """Return whether a document may be there for one of the rules."""
+    chosen: dict[Target, list[Scope]] = {}
+    for job in jobs:
+        chosen.setdefault(job.target, []).append(job.scope)
+    for target, scopes in chosen.items():
+        plan = plan_for(target.model.migration_handler, target.model)
+        active = find_active(target.collection, plan)
+        if any(rule.name in active and rule.scope in scopes for rule in (*plan.lazy, *plan.bulk)):
+            return True
+    return False
 
 
-def _agreed(output: Output, asked: Sequence[tuple[_Job, Run | None]]) -> bool:
-    """Say on standard error what is about to be written, and return whether the user agrees."""
-    statuses: dict[Any, list[RuleStatus]] = {}
-    for job, run in asked:
-        target = job.target
-        if target.model not in statuses:
-            statuses[target.model] = target.migration.get_status(target.collection)
-        rules = [status for status in statuses[target.model] if status.scope == job.scope]
-        if not rules:
-            continue
-        nodes = sorted(target.collection.database.client.nodes)
-        hosts = ", ".join(f"{host}:{port}" for host, port in nodes)
-        output.note(f"{target.name} in {target.collection.full_name} on {hosts}, {job.scope} rules")
-        output.note(f"    {_beginning(run)}")
-        for rule in rules:
-            count = "unknown" if rule.remaining is None else documents(rule.remaining)
-            output.note(f"    {rule.name}: {count}")
-    return output.agrees("Write to the database?")
+def _nothing_to_do(output: Output, jobs: Sequence[_Job]) -> int:
+    names = ", ".join(dict.fromkeys(job.target.name for job in jobs if job.has_rules))
+    if output.as_json:
+        output.data(_Work(()).result())
+    elif names:
+        output.print(f"nothing to do: no document of {names} matches a rule")
+    else:
+        output.print(_NO_RULE)
+    return FINE
 
 
 def _carry_out(output: Output, work: _Work, options: RunOptions) -> int:
@@ -332,7 +302,7 @@ def _show(output: Output, work: _Work) -> None:
             if report.state != "finished":
                 output.call("resume with", call_to_resume(context, report.run_id), 2)
     if not any(job.has_rules for job in work.jobs):
-        output.print("there is no rule to apply")
+        output.print(_NO_RULE)
     for job in work.left:
         output.print(f"{job.name}: not begun")
     if any(report.nothing_to_resume for report in work.reports):
@@ -395,53 +365,3 @@ def _as_typed(name: str, value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
-
-
-def show_report(output: Output, report: MigrationReport) -> None:
-    """Write the summary of a run."""
-    style = "green" if report.complete else "red"
-    output.indented(
-        f"{report.model} in {report.collection}, {report.scope} rules: {report.state}, modified "
-        f"{report.modified:,} in {duration(report.seconds)}",
-        0,
-        style,
-    )
-    if report.reopened:
-        names = ", ".join(report.reopened)
-        output.indented(f"later rules lead back to {names}: run it once more", 2, "yellow")
-    output.table(
-        ("rule", "matched", "modified", "refused", "seconds"),
-        [
-            (
-                rule.name,
-                f"{rule.matched:,}",
-                f"{rule.modified:,}",
-                f"{len(rule.errors):,}",
-                f"{rule.seconds:,.2f}",
-            )
-            for rule in report.rules
-        ],
-        right=(1, 2, 3, 4),
-    )
-    for rule in report.rules:
-        if rule.covered_by is not None:
-            output.indented(
-                f"{rule.name} is skipped: run {rule.covered_by} has applied it to all "
-                "documents, and its target does not show which are new since; --again applies it",
-                2,
-                "yellow",
-            )
-    for error in report.errors[:_MOST_LISTED]:
-        output.indented(str(error), 2, "red")
-    more = len(report.errors) - _MOST_LISTED
-    if more > 0:
-        output.indented(f"and {more:,} more", 2, "red")
-    if report.errors and report.nothing_to_resume:
-        output.indented("lazymig quarantine list lists them, each with its run", 2)
-    elif report.errors and report.run_id is not None:
-        then = "" if report.state == "finished" else ", once the run has finished"
-        output.indented(
-            f"lazymig quarantine list {report.run_id} lists them; lazymig quarantine retry "
-            f"{report.run_id} tries them again{then}",
-            2,
-        )

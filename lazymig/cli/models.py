@@ -19,12 +19,13 @@ from lazymig.odm.schema import is_concrete
 
 __all__ = ["Which", "call_app", "find_models", "is_migrated", "make_importable"]
 
-Which = Literal["migrated", "named", "any"]
+Which = Literal["migrated", "named", "all"]
 
 
 def make_importable(folder: Path) -> None:
     """Let modules in a folder be imported, as `python -m` does with the current one."""
-    if str(folder) not in sys.path and "" not in sys.path:
+    is_current = "" in sys.path and folder == Path.cwd()
+    if str(folder) not in sys.path and not is_current:
         sys.path.insert(0, str(folder))
 
 
@@ -36,11 +37,12 @@ def is_migrated(model: Any) -> bool:
 def find_models(names: Sequence[str], which: Which = "migrated") -> list[Any]:
     """The models of these names, in this order, each once.
 
-    A module stands for all migrated models in it, those that it imports included. A class that has
-    its handler from another one of them is left out: those rules are for its documents, too.
+    A module stands for the models in it, those that it imports included.
 
-    :param which: `"migrated"`: a model that is named must have a handler. `"named"`: it need not.
-        `"any"`: nor need those of a module.
+    :param which: `"migrated"`: those with a handler; a class that has its handler from another one
+        of them is left out, because those rules are for its documents, too. `"named"`: the same,
+        but a model that is named need not have one. `"all"`: those without a handler as well; a
+        subclass of another one of them is left out, because its documents are that one's, too.
     :raises Misuse: there is no such module or model, or no module has one.
     """
     found: dict[Any, None] = {}
@@ -52,12 +54,13 @@ def find_models(names: Sequence[str], which: Which = "migrated") -> list[Any]:
             found[_named(module, class_name, which)] = None
             continue
         documents = [value for value in vars(module).values() if is_concrete(value)]
-        models = documents if which == "any" else _with_rules_of_their_own(documents)
+        models = _roots(documents) if which == "all" else _with_rules_of_their_own(documents)
         found.update(dict.fromkeys(models))
         if not models:
             scanned.append(_scan_of(name, documents))
     if not found:
-        raise Misuse(f"no migrated model: {'; '.join(scanned)}; name others with --models")
+        kind = "model" if which == "all" else "migrated model"
+        raise Misuse(f"no {kind}: {'; '.join(scanned)}; name others with --models")
     return list(found)
 
 
@@ -89,9 +92,14 @@ def _imported(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise Misuse(f"{name} cannot be imported: {error}; install what is missing") from error
+        remedy = "call lazymig from the project's folder, or set PYTHONPATH"
+        module_name, _dot, last = error.name.rpartition(".")
+        close = difflib.get_close_matches(last, vars(sys.modules.get(module_name, object)), 1)
+        if error.name == name and close:
+            remedy = f"did you mean {module_name}:{close[0]}?"
         raise Misuse(
-            f"there is no module {error.name!r} in {Path.cwd()} or where Python looks for modules; "
-            "call lazymig from the project's folder, or set PYTHONPATH"
+            f"there is no module {error.name!r} in {sys.path[0] or Path.cwd()} or where Python "
+            f"looks for modules; {remedy}"
         ) from error
     except (LazyMigError, PyMongoError):
         raise
@@ -127,10 +135,15 @@ def _with_rules_of_their_own(documents: Sequence[Any]) -> list[Any]:
     return [each for each in migrated if (owner := owner_of(each)) is each or owner not in migrated]
 
 
+def _roots(documents: Sequence[Any]) -> list[Any]:
+    return [each for each in documents if not any(other in documents for other in each.__mro__[1:])]
+
+
 def _scan_of(name: str, documents: Sequence[Any]) -> str:
     if not documents:
         return f"{name} has no Document class"
-    return f"of {_listed([each.__name__ for each in documents])} in {name} none has a handler"
+    listed = _listed([each.__name__ for each in documents])
+    return f"of {listed} in {name} none has a handler, lazymig new writes one"
 
 
 def _listed(names: Sequence[str]) -> str:

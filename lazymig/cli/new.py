@@ -6,7 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from lazymig.cli.output import Output, short_path
 from lazymig.cli.results import NewResult
 from lazymig.cli.session import Session
 from lazymig.rules.rule import Scope
+from lazymig.rules.unfinished import waiting_rules
 
 if TYPE_CHECKING:
     from lazymig.codegen.handler_file import Edit
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from lazymig.reports.drift.proposals import RuleProposal
 
 __all__ = ["register"]
+
+_COLOURS = {"+": "green", "-": "red", "@": "dim"}
 
 
 def register(group: click.Group) -> None:
@@ -53,7 +56,7 @@ def register(group: click.Group) -> None:
         "-y",
         is_flag=True,
         help="With --from-diff: the questions that rules ask are answered with yes; without it "
-        "such a rule raises until you have answered in the file.",
+        "such a rule is none until you have answered in the file.",
     )
     @click.option(
         "--scope",
@@ -79,19 +82,42 @@ def register(group: click.Group) -> None:
         made = _from_diff if options["from_diff"] else _from_name
         model, rules = made(session, name, options)
         if not rules:
-            return _nothing(session.output)
+            return _nothing(session.output, _waiting(model))
         edit = _edit(model, file, rules)
-        if not options["dry_run"]:
+        written = not options["dry_run"]
+        if written:
             edit.write()
             _format(session.output, formatter, edit.path)
-        _show(session.output, edit, rules, written=not options["dry_run"])
+        folder = _folder_of(edit.path, session.settings.folder)
+        _show(session.output, edit, rules, folder, written=written)
         return FINE
+
+
+def _show(
+    output: Output, edit: Edit, rules: Sequence[RuleSource], folder: Path, *, written: bool
+) -> None:
+    """Write what has been done to the file, or would be.
+
+    :param folder: where a patch is to be applied.
+    """
+    patch = edit.patch(folder)
+    if output.as_json:
+        output.data(_to_dict(edit, rules, patch, written=written))
+    elif written:
+        output.code(patch.splitlines(), 0, _COLOURS)
+        output.print("")
+        _remark(output.print, edit, rules, f"written: {short_path(edit.path)}")
+    else:
+        output.patch(patch, edit.encoding)
+        where = "" if folder == Path.cwd() else f" in {folder}"
+        done = f"not written: {short_path(edit.path)}; git apply takes this patch{where}"
+        _remark(output.note, edit, rules, done)
 
 
 def _from_diff(
     session: Session, name: str | None, options: dict[str, Any]
 ) -> tuple[Any, list[RuleSource]]:
-    model = _only([target.model for target in session.targets("named")])
+    model = _only([target.model for target in session.targets("all")])
     return model, _proposed(model, name, options, session.settings.journal)
 
 
@@ -100,7 +126,7 @@ def _from_name(
 ) -> tuple[Any, list[RuleSource]]:
     if name is None:
         raise Misuse("a rule has no name; say in words what it does, or add --from-diff")
-    model = _only(session.models("named"))
+    model = _only(session.models("all"))
     return model, [_skeleton(model, name, options)]
 
 
@@ -140,6 +166,19 @@ def _skeleton(model: Any, name: str, options: dict[str, Any]) -> RuleSource:
     )
 
 
+def _waiting(model: Any) -> list[str]:
+    """The names of the rules in a model's handler that are not finished, or wait for one."""
+    if not is_migrated(model):
+        return []
+    return [rule.name for rule in waiting_rules(model.migration_handler)]
+
+
+def _folder_of(path: Path, project: Path | None) -> Path:
+    """The folder in which a patch of a file is to be applied."""
+    here = Path.cwd()
+    return here if project is None or path.absolute().is_relative_to(here) else project
+
+
 def _proposed(
     model: Any, name: str | None, options: dict[str, Any], journal: str
 ) -> list[RuleSource]:
@@ -154,10 +193,14 @@ def _proposed(
         there = ", ".join(sorted(path for path in paths if path))
         remedy = f"there are {there}" if there else "diff finds nothing"
         raise Misuse(f"--path: no finding has the path {' or '.join(unknown)}; {remedy}")
+    begun = {each.partition("__")[2] for each in _waiting(model)}
     proposals = [
         each.proposal
         for each in report.findings
-        if each.proposal is not None and (not wanted or each.path in wanted)
+        if each.proposal is not None
+        and (not wanted or each.path in wanted)
+        # What an earlier call has written need not be written again.
+        and source_of_proposal(each.proposal, 1).name.partition("__")[2] not in begun
     ]
     numbers = _Numbers(model)
     rules = []
@@ -228,15 +271,18 @@ def _beside(model: Any) -> Path:
     return Path(source).with_name(f"{words}_migration.py")
 
 
-def _nothing(output: Output) -> int:
+def _nothing(output: Output, waiting: Sequence[str]) -> int:
     if output.as_json:
-        output.data(_to_dict(None, [], written=False))
+        output.data(_to_dict(None, [], "", written=False))
     else:
-        output.print("there is no rule to write: diff proposes none")
+        but = f" but what waits to be finished: {', '.join(waiting)}" if waiting else ""
+        output.print(f"there is no rule to write: diff proposes none{but}")
     return FINE
 
 
-def _to_dict(edit: Edit | None, rules: Sequence[RuleSource], *, written: bool) -> dict[str, Any]:
+def _to_dict(
+    edit: Edit | None, rules: Sequence[RuleSource], patch: str, *, written: bool
+) -> dict[str, Any]:
     return {
         "file": None if edit is None else str(edit.path),
         "created": edit is not None and edit.before is None,
@@ -250,22 +296,22 @@ def _to_dict(edit: Edit | None, rules: Sequence[RuleSource], *, written: bool) -
             }
             for rule in rules
         ],
-        "diff": "" if edit is None else edit.diff,
+        "diff": patch,
         "advice": "" if edit is None else edit.advice,
     }
 
 
-def _show(output: Output, edit: Edit, rules: Sequence[RuleSource], *, written: bool) -> None:
-    if output.as_json:
-        output.data(_to_dict(edit, rules, written=written))
-        return
-    output.code(edit.diff.splitlines(), 0, {"+": "green", "-": "red", "@": "dim"})
-    output.print("", f"{'written' if written else 'not written'}: {short_path(edit.path)}")
+def _remark(
+    say: Callable[[str], object], edit: Edit, rules: Sequence[RuleSource], done: str
+) -> None:
+    """Say what has become of the file, and what is left to do by hand."""
+    say(done)
     for rule in rules:
         if rule.held:
-            output.indented(f"{rule.name} asks a question, and raises until it is answered", 2)
+            say(f"  {rule.name} asks a question, and is no rule until it is answered")
         elif not rule.is_complete:
-            output.indented(f"{rule.name} raises until its target and update are written", 2)
+            say(f"  {rule.name} is no rule until its target and update are written")
     if edit.advice:
-        output.print("")
-        output.code(edit.advice.splitlines(), 0)
+        say("")
+        for line in edit.advice.splitlines():
+            say(line)

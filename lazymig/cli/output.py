@@ -104,6 +104,20 @@ class Output:
             text.rstrip()
             console.print(" " * indent if text else "", text, sep="", soft_wrap=True)
 
+    def patch(self, text: str, encoding: str) -> None:
+        """Write a patch of a file as it is, byte for byte but for secrets; a terminal shows it.
+
+        :param encoding: the file's.
+        """
+        if sys.stdout.isatty():
+            for one in text.splitlines():
+                style = {"+": "green", "-": "red", "@": "dim"}.get(one[:1], "")
+                self.console.print(line(one, style), soft_wrap=True)
+            return
+        sys.stdout.flush()
+        sys.stdout.buffer.write(masked(text).encode(encoding))
+        sys.stdout.buffer.flush()
+
     def table(
         self,
         heads: Sequence[str],

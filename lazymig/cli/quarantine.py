@@ -8,9 +8,9 @@ import click
 
 from lazymig.cli.commands import command
 from lazymig.cli.failures import FINDINGS, FINE
-from lazymig.cli.migrate import result_of, show_report
 from lazymig.cli.output import Output
 from lazymig.cli.results import QuarantineResult, RetryResult
+from lazymig.cli.run_reports import result_of, show_report
 from lazymig.cli.runs import books_of, find_run, run_of
 from lazymig.cli.session import Session
 from lazymig.operations.journal.entries import Quarantined

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from lazymig.cli.commands import command
-from lazymig.cli.failures import FINDINGS, FINE
+from lazymig.cli.failures import FINDINGS, FINE, Misuse
 from lazymig.cli.output import Output
+from lazymig.cli.questions import agrees_to_restore
 from lazymig.cli.results import RestoreResult
 from lazymig.cli.session import Session
 from lazymig.operations.backup.reader import check_backup
@@ -26,18 +27,24 @@ def register(group: click.Group) -> None:
     @command(group, "restore", RestoreResult)
     @click.argument("path", type=click.Path(path_type=Path))
     @click.option("--force", is_flag=True, help="Put back what was changed or deleted since, too.")
-    def restoring(session: Session, path: Path, force: bool) -> int:
+    @click.option("--yes", "-y", is_flag=True, help="Do not ask; needed without a terminal.")
+    def restoring(session: Session, path: Path, force: bool, yes: bool) -> int:
         """Put the documents of a backup back in place.
 
         PATH is the folder that was given to migrate --backup. A document that somebody has changed
         since is skipped, and listed; then the exit code is 1.
         """
+        if not yes and not session.output.asks:
+            raise Misuse("there is no terminal to ask on; add --yes")
         databases = session.databases()
         saved = [each for each in databases if (path / each.name).is_dir()] or databases
         if len(saved) > 1:
             # A restore looks at all of its own database; nothing of the others is put back, either.
             for database in saved:
                 check_backup(path, database.name)
+        if not yes and not agrees_to_restore(session.output, path, saved, force=force):
+            session.output.warn("nothing was put back")
+            return FINDINGS
         reports = []
         for database in saved:
             with session.output.counting(f"restoring {database.name}") as bar:

@@ -167,6 +167,7 @@ class ReportedRun(TypedDict):
     matched: int
     modified: int
     seconds: Seconds
+    waited: Mapping[str, Seconds]
     rules: list[ReportedRule]
     reopened: tuple[str, ...]
     errors: list[ReportedError]

@@ -243,6 +243,9 @@ def _names(found: Sequence[tuple[Book, Run]]) -> list[str]:
 def _show_short(output: Output, run: Run, name: str) -> None:
     output.indented(f"{run.id}  {run.state}  {name} ({run.scope})", 0, _style(run))
     lasted = duration(((run.ended or run.heartbeat) - run.started).total_seconds())
+    waited = sum(run.waited.values())
+    if waited >= 1:
+        lasted += f" ({duration(waited)} of it waiting)"
     facts = [f"{_time(run.started)} UTC, {lasted}", f"modified {run.modified:,}"]
     if run.quarantined:
         still = "" if run.in_quarantine == run.quarantined else f" ({run.in_quarantine:,} still)"

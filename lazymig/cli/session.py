@@ -97,7 +97,7 @@ class Session:
         if not self.settings.models:
             raise Misuse(
                 "no models are named; name them with --models, in LAZYMIG_MODELS, or as models in "
-                "[tool.lazymig] of pyproject.toml in this folder"
+                "[tool.lazymig] of pyproject.toml"
             )
         self._import_app()
         return find_models(self.settings.models, which)
@@ -130,7 +130,7 @@ class Session:
         :raises pymongo.errors.PyMongoError: a database does not answer.
         """
         if self.settings.uri is None and self.settings.models:
-            return list(dict.fromkeys(target.collection.database for target in self.targets("any")))
+            return list(dict.fromkeys(target.collection.database for target in self.targets("all")))
         self._import_app()
         self._connect()
         database = mongoengine.get_db(self.settings.alias)
@@ -139,7 +139,7 @@ class Session:
 
     def _import_app(self) -> None:
         """Let the application's modules be imported, and import the one that connects."""
-        make_importable(Path.cwd())
+        make_importable(self.settings.folder or Path.cwd())
         if self.settings.app is not None:
             call_app(self.settings.app)
 

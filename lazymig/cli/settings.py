@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ else:
 
 __all__ = ["VARIABLES", "Settings", "load_settings"]
 
-# Both in the current directory; the first that is there and has settings is read.
+# In the current folder, or the nearest above it; the first that is there and has settings is read.
 _OWN_FILE = "lazymig.toml"
 _SHARED_FILE = "pyproject.toml"
 
@@ -46,6 +47,8 @@ class Settings:
     :ivar journal: the name of the journal's collection.
     :ivar format: a command that formats a Python file, which is put after its words; `new` calls it
         for the file that it has written.
+    :ivar folder: where the configuration file is, so that modules there can be imported; `None`
+        without one.
     :ivar sources: where each setting comes from, for messages.
     """
 
@@ -55,6 +58,7 @@ class Settings:
     app: str | None = None
     journal: str = JOURNAL
     format: str | None = None
+    folder: Path | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -64,13 +68,15 @@ def load_settings(
     """Read the settings of a call.
 
     :param options: values by the names of settings; one that is empty was not given.
-    :param folder: where the configuration files are looked for.
-    :raises Misuse: a file cannot be read, or has a setting that there is not.
+    :param folder: the configuration file is looked for there, then in the folders above it.
+    :raises Misuse: a file cannot be read, belongs to another user, or has a setting that there is
+        not.
     """
     found: dict[str, Any] = {}
     sources: dict[str, str] = {}
+    place, from_file = _from_file(folder)
     layers = (
-        _from_file(folder),
+        from_file,
         {
             variable: {name: environment[variable]}
             for name, variable in VARIABLES.items()
@@ -85,27 +91,42 @@ def load_settings(
     if isinstance(found.get("models"), str):
         found["models"] = found["models"].replace(",", " ").split()
     found["models"] = tuple(found.get("models", ()))
-    return Settings(**found, sources=sources)
+    return Settings(**found, folder=place, sources=sources)
 
 
-def _from_file(folder: Path) -> dict[str, dict[str, Any]]:
-    """The settings of the configuration file, by its name."""
-    for name in (_OWN_FILE, _SHARED_FILE):
-        path = folder / name
-        try:
-            content = tomllib.loads(path.read_text("utf-8"))
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise Misuse(f"{name} cannot be read: {error.strerror}; check its rights") from error
-        except ValueError as error:
-            raise Misuse(f"{name} is no TOML: {error}; fix it") from error
-        table = content.get("tool", {}).get("lazymig")
-        if table is None and name == _OWN_FILE:
-            table = content
-        if table is not None:
-            return {name: _checked(table, name)}
-    return {}
+def _from_file(start: Path) -> tuple[Path | None, dict[str, dict[str, Any]]]:
+    """The folder of the configuration file, and its settings by its name."""
+    for folder in (start, *start.parents):
+        for file in (_OWN_FILE, _SHARED_FILE):
+            name = file if folder == start else str(folder / file)
+            table = _table_of(folder / file, name)
+            if table is None:
+                continue
+            if folder != start and not _is_trusted(folder / file):
+                # Its settings name modules that are imported.
+                raise Misuse(f"{name} belongs to another user; call lazymig in its folder")
+            return folder, {name: _checked(table, name)}
+    return None, {}
+
+
+def _table_of(path: Path, name: str) -> Any:
+    """What a file sets; `None` if there is no such file, or nothing in it is for lazymig."""
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise Misuse(f"{name} cannot be read: {error.strerror}; check its rights") from error
+    except ValueError as error:
+        raise Misuse(f"{name} is no TOML: {error}; fix it") from error
+    table = content.get("tool", {}).get("lazymig")
+    return content if table is None and path.name == _OWN_FILE else table
+
+
+def _is_trusted(path: Path) -> bool:
+    """Return whether a file is the user's own, or the system's."""
+    get_user = getattr(os, "getuid", None)
+    return get_user is None or path.stat().st_uid in (0, get_user())
 
 
 def _checked(table: Any, file: str) -> dict[str, Any]:

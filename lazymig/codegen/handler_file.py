@@ -74,12 +74,16 @@ class Edit:
     encoding: str = "utf-8"
     advice: str = ""
 
-    @property
-    def diff(self) -> str:
-        """A unified diff of both texts."""
-        old = "/dev/null" if self.before is None else str(self.path)
+    def patch(self, folder: Path) -> str:
+        """A unified diff of both texts, as `git apply` and `patch -p1` take it.
+
+        :param folder: where it is to be applied; a file that is not in it is named in full.
+        """
+        path = self.path.absolute()
+        name = (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+        old = "/dev/null" if self.before is None else f"a/{name}"
         lines = difflib.unified_diff(
-            lines_of(self.before or ""), lines_of(self.after), old, str(self.path)
+            lines_of(self.before or ""), lines_of(self.after), old, f"b/{name}"
         )
         return "".join(
             line if line.endswith(("\n", "\r")) else f"{line}\n\\ No newline at end of file\n"
@@ -340,7 +344,7 @@ def _without(text: str, name: str, methods: set[str]) -> str | None:
 def _advice(path: Path, handler_name: str, model: type) -> str:
     source = getattr(sys.modules.get(model.__module__), "__file__", None)
     module = _module_name(path, model.__module__, source)
-    where = model.__module__ if source is None else source
+    where = model.__module__ if source is None else _short(source)
     lines = [
         f"In {where}, give {model.__name__} its handler:",
         "",
@@ -352,6 +356,11 @@ def _advice(path: Path, handler_name: str, model: type) -> str:
     if not issubclass(model, LazyMigrationMixin):
         lines += ["", f"{model.__name__} needs LazyMigrationMixin as its first base, too."]
     return "\n".join(lines) + "\n"
+
+
+def _short(source: str) -> str:
+    path, here = Path(source), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _module_name(path: Path, model_module: str, source: str | None) -> str:

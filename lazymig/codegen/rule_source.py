@@ -18,19 +18,19 @@ from lazymig.errors import RuleDefinitionError
 from lazymig.reports.drift.proposals import RuleProposal
 from lazymig.rules.discovery import discover
 from lazymig.rules.rule import Rule, Scope
+from lazymig.rules.unfinished import UNANSWERED, UNFINISHED
 
 __all__ = ["RuleSource", "declared_rule", "source_of_proposal"]
 
 _SKELETON: Final = (
     "Write the query for documents of the old shape, and the update that makes them new, both in "
-    "database field names. Then delete the last line: until then no model can have this handler."
+    "database field names. Then delete the last line: until then this is no rule, and the rules "
+    "after it wait."
 )
 _READS_DOCUMENT: Final = (
     "The update may be computed from self.doc, the stored document; read it after self.target is "
     "set."
 )
-_UNWRITTEN: Final = "write the rule, then delete this line"
-_HELD: Final = "answer the question above, then delete this line"
 
 _NARROWEST_COMMENT: Final = 20
 
@@ -44,9 +44,9 @@ _ORDER = re.compile(
 class RuleSource:
     """A rule that can be written down in a handler's file.
 
-    A rule without a target or without an update is a skeleton: its method raises
-    `NotImplementedError`, so that a model with this handler cannot be defined, by a
-    `RuleDefinitionError`, until somebody has written the rule. So does one that is `held`.
+    A rule without a target or without an update is a skeleton: its last line is a TODO, and until
+    somebody has written the rule and deleted that line, the method is no rule (see
+    `lazymig.rules.unfinished`). So is one that is `held`.
 
     :ivar number: the rule's place in the order of its scope.
     :ivar words: what it does; what is no letter and no digit becomes an underscore.
@@ -54,7 +54,7 @@ class RuleSource:
     :ivar update: the update: operators, or a pipeline; `None` for a skeleton.
     :ivar comments: paragraphs to be written above the method.
     :ivar reads_document: a skeleton says how a rule reads the document.
-    :ivar held: the rule is complete, and raises all the same until somebody deletes the last line.
+    :ivar held: the rule is complete, and is none all the same until somebody deletes the last line.
     :ivar digits: how many digits the number has at least.
     :raises RuleDefinitionError: the words do not make a name, or a value cannot be written as
         source.
@@ -124,7 +124,7 @@ class RuleSource:
                 ) from exc
             settings += laid_out(f"self.{attribute} = ", source, indent, unit)
         if self.held or not self.is_complete:
-            reason = _HELD if self.is_complete else _UNWRITTEN
+            reason = UNANSWERED if self.is_complete else UNFINISHED
             settings.append(f'{indent}raise NotImplementedError("{reason}")')
         comments = list(self.comments)
         if not self.is_complete:
@@ -149,7 +149,7 @@ def source_of_proposal(
 ) -> RuleSource:
     """Make the source of a rule that a finding of `diff` offers.
 
-    :param held: the rule raises until somebody has answered its question, if it `asks` one.
+    :param held: it is no rule until somebody has answered its question, if it `asks` one.
     :raises RuleDefinitionError: a value cannot be written as source.
     """
     return RuleSource(

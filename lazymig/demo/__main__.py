@@ -1,67 +1,90 @@
-"""`python -m lazymig.demo`: old documents, before and after, on a database of its own."""
+"""`python -m lazymig.demo`: the tutorial's project, made and run on a database of its own."""
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import mongoengine
-from pymongo.database import Database
-
-from lazymig.demo.old_documents import FEWER, THOUSANDS, Amounts
-from lazymig.demo.story import show
+import lazymig
+from lazymig.demo.project import STEPS
 from lazymig.testing.mongod import EmbeddedServer, ServerUnavailable
 
 if TYPE_CHECKING:
     from lazymig.demo.page import Page
 
-_DATABASE = "lazymig_demo"
+_DATABASE = "tutorial"
+
+_PROGRAMS: Mapping[str, tuple[str, ...]] = {
+    "lazymig": (sys.executable, "-m", "lazymig"),
+    "python": (sys.executable,),
+}
 
 
-@contextmanager
-def _database(page: Page) -> Iterator[tuple[Database[dict[str, Any]], Amounts]]:
-    """A database on an embedded server, or in memory where there is no server."""
-    server = EmbeddedServer()
-    options: dict[str, Any]
-    amounts = THOUSANDS
-    try:
-        server.start()
-        options = {"host": server.uri}
-        page.text("On a MongoDB server of its own, which ends with this demonstration.")
-    except ServerUnavailable as reason:
-        import mongomock  # noqa: PLC0415 - needed only without a server
+def _environment(server: str) -> dict[str, str]:
+    """The environment of the commands: without settings of the user's own project."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LAZYMIG_")}
+    roots = [str(Path(lazymig.__file__).parents[1]), *filter(None, [kept.get("PYTHONPATH")])]
+    uri = server.replace("/?", f"/{_DATABASE}?")
+    return {**kept, "MONGODB_URI": uri, "PYTHONPATH": os.pathsep.join(roots)}
 
-        options = {"mongo_client_class": mongomock.MongoClient}
-        # It looks through a whole collection for each update of one document.
-        amounts = FEWER
-        page.text(
-            "On mongomock, which imitates MongoDB in memory, and with fewer documents, because no "
-            f"server can be started: {str(reason).splitlines()[0]}"
-        )
-    try:
-        mongoengine.connect(_DATABASE, uuidRepresentation="standard", **options)
-        yield mongoengine.get_db(), amounts
-    finally:
-        mongoengine.disconnect()
-        server.close()
+
+def _show(page: Page, folder: Path, environment: Mapping[str, str]) -> None:
+    """Make the project step by step, and run its commands."""
+    for step in STEPS:
+        with page.step(step.title):
+            page.text(step.text)
+            for name, content in step.files.items():
+                page.file(name, content)
+                (folder / name).write_text(content, "utf-8")
+            for words in step.commands:
+                page.command(words)
+                program, *arguments = shlex.split(words)
+                # Nobody is asked here.
+                agreed = ["--yes"] if words.startswith("lazymig migrate") else []
+                subprocess.run(
+                    [*_PROGRAMS[program], *arguments, *agreed],
+                    cwd=folder,
+                    env={**environment},
+                    check=False,
+                )
 
 
 def main() -> int:
     """Run the demonstration; return the exit code."""
     try:
         from lazymig.demo.page import Page  # noqa: PLC0415 - it needs what an extra brings
-
-        page = Page()
-        page.title("lazymig: old documents load in today's shape")
-        with _database(page) as (database, amounts):
-            show(page, database, amounts)
     except ModuleNotFoundError as error:
-        if error.name not in ("mongomock", "rich"):
+        if error.name != "rich":
             raise
-        print(f"{error.name} is not installed; run pip install 'lazymig[demo]'.", file=sys.stderr)
+        print("rich is not installed; run pip install 'lazymig[demo]'.", file=sys.stderr)
         return 1
+    page = Page()
+    page.title("lazymig: old documents load in today's shape")
+    page.text(
+        "This makes the project of the tutorial in a folder of its own, on a MongoDB server of "
+        "its own, and runs its commands. Both end with the demonstration."
+    )
+    server = EmbeddedServer()
+    try:
+        server.start()
+        with tempfile.TemporaryDirectory(prefix="lazymig-demo-") as folder:
+            _show(page, Path(folder), _environment(server.uri))
+    except ServerUnavailable as error:
+        print(
+            f"There is no MongoDB server to run it on: {str(error).splitlines()[0]}\n"
+            "Run pip install 'lazymig[demo]' (Linux), or read the tutorial, which is the same "
+            "story on a server that you have.",
+            file=sys.stderr,
+        )
+        return 1
+    finally:
+        server.close()
     return 0
 
 

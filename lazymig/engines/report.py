@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -49,7 +50,8 @@ class MigrationReport:
     refused than `max_errors` allows); where it is not `"finished"`, `resume=True` resumes the
     run. `run_id` is the run's `_id` in the journal. The errors are those of the whole run, what it
     had in quarantine before it was resumed included. `reopened` are the names of lazy rules that a
-    later one has brought documents back to: another run applies them.
+    later one has brought documents back to: another run applies them. `waited` are the seconds in
+    which the run, its earlier sessions included, did not work, by the reason.
 
     `nothing_to_resume`: a run was to be resumed, and there is none that has not finished.
     Nothing was done; the errors are those of what earlier runs have in quarantine.
@@ -63,6 +65,7 @@ class MigrationReport:
     run_id: Any = None
     nothing_to_resume: bool = False
     reopened: tuple[str, ...] = ()
+    waited: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -81,7 +84,7 @@ class MigrationReport:
 
     @property
     def seconds(self) -> float:
-        """Seconds that all rules took."""
+        """Seconds of work that all rules took; see `waited` for the rest."""
         return sum(rule.seconds for rule in self.rules)
 
     @property

@@ -9,7 +9,12 @@ from functools import partial, wraps
 from typing import Any, TypeVar
 
 from lazymig.errors import RuleDefinitionError, UpdateQueryError
-from lazymig.odm.rule_warnings import warn_of_cycles, warn_of_order, warn_of_settling
+from lazymig.odm.rule_warnings import (
+    warn_of_cycles,
+    warn_of_order,
+    warn_of_settling,
+    warn_of_unfinished,
+)
 from lazymig.odm.schema import (
     class_name,
     class_names,
@@ -29,6 +34,8 @@ from lazymig.rules.discovery import discover
 from lazymig.rules.list_paths import check_item_paths, check_list_paths
 from lazymig.rules.order import starting_rules
 from lazymig.rules.plan import Family, Plan
+from lazymig.rules.remedies import said_of_intermediate
+from lazymig.rules.unfinished import until_unfinished
 
 __all__ = [
     "FAMILY",
@@ -102,7 +109,9 @@ def bind_rules(handler_class: Any, model: Any) -> tuple[BoundRule, ...]:
 
 
 def _probe(handler_class: Any, model: Any) -> Iterable[BoundRule]:
-    rules = discover(handler_class)
+    declared = discover(handler_class)
+    rules = until_unfinished(declared)
+    warn_of_unfinished(model, declared[len(rules) :])
     if rules and is_timeseries(model):
         raise RuleDefinitionError(
             "has rules for a time-series collection, whose documents MongoDB does not update one "
@@ -170,12 +179,15 @@ def _check_paths(rules: Sequence[BoundRule], model: Any) -> None:
 
     :raises UpdateQueryError: the model does not know a path, or a path does not lead to it.
     """
-    for rule in rules:
+    for place, rule in enumerate(rules, 1):
         for path in sorted(rule.promises):
             if knows_path(model, path) is False:
+                remedy = said_of_intermediate(path, rules[place:]) or (
+                    "add the field to the model, or correct the path (rules use database field "
+                    "names)"
+                )
                 raise UpdateQueryError(
-                    f"writes {path!r}, which the model does not know; add the field to the model, "
-                    "or correct the path (rules use database field names)",
+                    f"writes {path!r}, which the model does not know; {remedy}",
                     model=model.__name__,
                     rule=rule.name,
                 )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
-from lazymig.errors import ConvergenceWarning, SettlingWarning
+from lazymig.errors import ConvergenceWarning, SettlingWarning, UnfinishedRuleWarning
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.cycles import certain_cycles
 from lazymig.rules.order import held_back
@@ -20,8 +20,9 @@ from lazymig.rules.remedies import (
     said_of_python,
     what_settles,
 )
+from lazymig.rules.rule import Rule
 
-__all__ = ["warn_of_cycles", "warn_of_order", "warn_of_settling"]
+__all__ = ["warn_of_cycles", "warn_of_order", "warn_of_settling", "warn_of_unfinished"]
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +89,24 @@ def warn_of_settling(model: Any, lazy: Sequence[BoundRule]) -> None:
             SettlingWarning,
             stacklevel=_users_level(),
         )
+
+
+def warn_of_unfinished(model: Any, waiting: Sequence[Rule]) -> None:
+    """Warn of a rule that is not written yet, and say which others wait for it.
+
+    :param waiting: that rule, and those after it.
+    """
+    if not waiting:
+        return
+    first, *others = waiting
+    code = first.method.__code__
+    held = f", and until then {', '.join(rule.name for rule in others)} will not run" * bool(others)
+    warnings.warn(
+        f"{model.__name__}.{first.name}: it is no rule yet{held}; finish it, and delete its line "
+        f"TODO ({code.co_filename}:{code.co_firstlineno})",
+        UnfinishedRuleWarning,
+        stacklevel=_users_level(),
+    )
 
 
 def _users_level() -> int:

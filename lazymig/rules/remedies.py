@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from lazymig.rules.bound_rule import BoundRule
@@ -14,6 +14,7 @@ __all__ = [
     "how_to_converge",
     "how_to_translate",
     "operator_for",
+    "said_of_intermediate",
     "said_of_python",
     "what_settles",
 ]
@@ -125,6 +126,31 @@ def said_of_python(left: LeftToPython | None, settles: str | None) -> tuple[str,
     if remedy is not None:
         said.append(remedy)
     return tuple(said)
+
+
+def said_of_intermediate(path: str, later: Iterable[BoundRule]) -> str | None:
+    """Return what to do with a path that a rule writes and a later one takes away again.
+
+    `None` if none of them does.
+
+    :param later: the rules after the one that writes it, in order.
+    """
+    for rule in later:
+        above = [each for each in rule.writes or () if f"{path}.".startswith(f"{each}.")]
+        if rule.promises.issuperset(above):
+            continue
+        moves = {each.path: each.destination for each in rule.named_paths if each.destination}
+        moved = [f"{moves[each]}{path[len(each) :]}" for each in above if each in moves]
+        copied = sorted(rule.promises) if path in (rule.inputs or ()) else []
+        goals = ", ".join(map(repr, moved or copied))
+        if not goals:
+            return f"{rule.name} takes it away again; leave it out here"
+        return (
+            f"it is an intermediate value, which {rule.name} moves on to {goals}; let this rule "
+            f"write {goals} itself, as {rule.name} would, and keep {rule.name} for documents that "
+            f"have {path!r} already"
+        )
+    return None
 
 
 def how_to_converge(rule: BoundRule) -> str:

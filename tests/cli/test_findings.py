@@ -35,7 +35,7 @@ def test_checks(shop, mongoengine_db):
 
 
 def test_checks_are_readable(shop, database):
-    """Each fault is told with class, field, count, error and some `_id`s."""
+    """Each fault is told with class, field, count, error, three `_id`s and how many more."""
     database.user.insert_many([{"_id": number, "first": 5} for number in range(12)])
     result = shop("check")
     assert (result.code, result.err) == (1, "")
@@ -45,7 +45,13 @@ def test_checks_are_readable(shop, database):
         "  User.first: invalid in 12 documents",
         "    ValidationError: StringField only accepts string values",
     ]
-    assert re.fullmatch(r"    _id (\d+, ){9}\d+ and others", ids)
+    assert re.fullmatch(r"    _id (\d+, ){2}\d+ and 9 more", ids)
+    *_lines, ids = shop("check", "--verbose").out.splitlines()
+    assert sorted(re.findall(r"\d+", ids), key=int) == [str(number) for number in range(12)]
+    (model,) = shop.json("check", "--verbose", code=1)["models"]
+    assert len(model["findings"][0]["ids"]) == 12
+    (model,) = shop.json("check", code=1)["models"]
+    assert len(model["findings"][0]["ids"]) == 10
 
 
 def test_how_many_are_checked(shop, database):
@@ -94,8 +100,10 @@ def test_drift(shop, mongoengine_db):
 
 @pytest.mark.parametrize("command", ["check", "diff"])
 def test_models_without_rules(shop, database, command):
-    """A model that is named needs no rules to be looked at."""
+    """No model needs rules to be looked at, neither one that is named nor those of a module."""
     database.note.insert_one({"text": 5})
+    every = shop.json(command, f"--models={models.__name__}", code=1)["models"]
+    assert [each["model"] for each in every] == ["User", "Animal", "Note"]
     (told,) = shop.json(command, NOTE, code=1)["models"]
     assert told["model"] == "Note"
     assert "ValidationError" in str(told) or "wrong_type" in str(told)

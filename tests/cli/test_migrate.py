@@ -99,6 +99,7 @@ def test_progress_is_logged_without_a_terminal(shop, database):
 
 def test_options_reach_the_run(shop, database, tmp_path, monkeypatch):
     """Each option arrives at `migrate_pending` under its name, and no other does."""
+    fill(database, 1)
     given = {}
 
     def migrate_pending(self, collection, **options):
@@ -274,7 +275,35 @@ def test_a_run_that_is_in_the_way(shop, database):
     assert "or stop it with lazymig stop 6b0837745dca87eb7d9de3d5; if" in result.error
 
 
-def test_there_may_be_nothing_to_do(shop, database):
+def test_nothing_to_do(shop, database):
+    """Where no document matches a rule, that is one line; no run is begun."""
+    told = "nothing to do: no document of User, Animal matches a rule\n"
+    database.user.insert_one({"_id": 1, "enabled": True})
+    result = shop("migrate", "--yes", "--models", models.__name__)
+    assert (result.code, result.out) == (0, told)
+    assert History(database).runs() == []
+    assert shop.json("migrate", "--yes") == {"complete": True, "runs": [], "not_begun": []}
+    database.user.insert_one({"_id": 2, "enabled": True, "draft": 1})
+    result = shop("migrate", "--yes", "--scope", "lazy")
+    assert (result.code, result.out) == (0, "nothing to do: no document of User matches a rule\n")
+    result = shop("migrate", "--yes")
+    words = " ".join(result.out.split())
+    assert f"User in {database.name}.user, lazy rules: finished, nothing to do User in" in words
+    assert "bulk rules: finished, modified 1 in" in words
+
+
+def test_time_of_work_and_of_waiting(shop, database):
+    """The summary has the time of the work and that of the waiting apart, with the reasons."""
+    fill(database, 30)
+    result = shop("migrate", "--yes", "--scope", "lazy", "--max-rate", "40")
+    words = " ".join(result.out.split())
+    assert re.search(r"modified 60 in [\d.]+ s of work and [\d.]+ s of waiting \(max_rate ", words)
+    (run,) = History(database).runs()
+    assert run.waited.keys() == {"max_rate"}
+    assert re.search(r" s \([\d.]+ s of it waiting\);|; modified", shop("runs").out)
+
+
+def test_there_may_be_no_rule(shop, database):
     """A scope without rules is told, and nothing is begun."""
     result = shop("migrate", "--yes", "--models", f"{models.__name__}:Animal", "--scope", "bulk")
     assert (result.code, result.out) == (0, "there is no rule to apply\n")

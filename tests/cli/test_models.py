@@ -43,9 +43,30 @@ def test_models_without_rules():
     """A model without a handler is refused, unless it may have none."""
     with pytest.raises(Misuse, match="Note has no rules; let it inherit LazyMigrationMixin"):
         find_models([f"{MODULE}:Note"])
-    assert find_models([f"{MODULE}:Note"], "named") == [Note]
+    for which in ("named", "all"):
+        assert find_models([f"{MODULE}:Note"], which) == [Note]
     assert find_models([MODULE], "named") == [User, Animal]
-    assert find_models([MODULE], "any") == [User, Animal, Dog, Note]
+
+
+def test_a_module_is_all_models_in_it(shell):
+    """Where rules are not needed, only subclasses of another one of them are left out."""
+    assert find_models([MODULE], "all") == [User, Animal, Note]
+    shell.write("shop.py", f"from {MODULE} import Dog, Note\n")
+    make_importable(shell.folder)
+    assert find_models(["shop"], "all") == [Dog, Note]
+    with pytest.raises(Misuse, match=r"no model: tests\.cli\.app has no Document class; name"):
+        find_models(["tests.cli.app"], "all")
+
+
+def test_a_folder_is_importable_beside_the_current_one(shell):
+    """The folder of the settings is looked in, also where Python looks in the current one first."""
+    shell.monkeypatch.setattr(sys, "path", ["", *sys.path])
+    below = shell.folder / "below"
+    below.mkdir()
+    shell.monkeypatch.chdir(below)
+    make_importable(shell.folder)
+    make_importable(below)
+    assert sys.path[:2] == [str(shell.folder), ""]
 
 
 @pytest.mark.parametrize(
@@ -56,6 +77,8 @@ def test_models_without_rules():
         (f"{MODULE}:UserMigration", "UserMigration has no documents; name a class that inherits"),
         (f"{MODULE}:fill", "fill has no documents"),
         ("tests.cli.app.nothing", "there is no module 'tests.cli.app.nothing' in /"),
+        (f"{MODULE}.User", f"for modules; did you mean {MODULE}:User?"),
+        (f"{MODULE}.Usr", f"for modules; did you mean {MODULE}:User?"),
         ("nothing.at.all", "there is no module 'nothing' in /"),
         ("no-module", "'no-module' is no module; write package.module:Model"),
         ("", "'' is no module"),
@@ -76,8 +99,8 @@ def test_it_says_what_it_has_scanned(shell):
     with pytest.raises(Misuse) as caught:
         find_models(["plain", "tests.cli.app"])
     assert str(caught.value) == (
-        "no migrated model: of Note in plain none has a handler; tests.cli.app has no Document "
-        "class; name others with --models"
+        "no migrated model: of Note in plain none has a handler, lazymig new writes one; "
+        "tests.cli.app has no Document class; name others with --models"
     )
 
 

@@ -50,6 +50,7 @@ def needed_by(words: tuple[str, ...]) -> list[str]:
         ("new",): ["--from-diff"],
         ("migrate",): ["--yes"],
         ("report",): ["--html", "x.html"],
+        ("restore",): ["--yes"],
         ("slow",): ["--nice", "1"],
     }
     arguments = [
@@ -383,7 +384,7 @@ def test_debug_shows_where_an_error_comes_from(shop):
 
 def test_log_lines_are_told_once(shop, database):
     """An application that logs to standard error by itself does not double the lines of a run."""
-    models.fill(database, 2)
+    models.fill(database, 2, draft=1)
     shop.write("app.py", "import logging\nlogging.basicConfig(level=logging.INFO)\n")
     result = shop.apart("migrate", "--yes", "--scope", "bulk", "--app", "app")
     assert [line.split(" ")[1] for line in result.err.splitlines()] == [

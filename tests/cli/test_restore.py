@@ -16,14 +16,23 @@ def test_a_migration_is_undone(shop, database):
     fill(database, 20, draft=1)
     before = list(database.user.find().sort("_id"))
     assert shop("migrate", "--yes", "--backup", "saved").code == 0
-    result = shop("restore", "saved")
+    result = shop("restore", "--yes", "saved")
     assert (result.code, result.err) == (0, "")
     assert " ".join(result.out.split()).startswith(
         f"{database.name}.user: 20 documents put back, 0 as before already, in "
     )
     assert list(database.user.find().sort("_id")) == before
-    (told,) = shop.json("restore", "saved")["databases"]
+    (told,) = shop.json("restore", "--yes", "saved")["databases"]
     assert (told["restored"], told["unchanged"], told["conflict_count"]) == (0, 20, 0)
+
+
+def test_without_a_terminal_it_needs_yes(shop, database):
+    """Where nobody can be asked, nothing is put back without --yes, and the code is 2."""
+    fill(database, 2)
+    assert shop("migrate", "--yes", "--backup", "saved").code == 0
+    result = shop("restore", "saved")
+    assert (result.code, result.error) == (2, "there is no terminal to ask on; add --yes")
+    assert database.user.count_documents({"name": {"$exists": True}}) == 0
 
 
 def test_conflicts(shop, database):
@@ -31,14 +40,14 @@ def test_conflicts(shop, database):
     fill(database, 15)
     shop("migrate", "--yes", "--backup", "saved")
     database.user.update_many({}, {"$set": {"by": "app"}})
-    (told,) = shop.json("restore", "saved", code=1)["databases"]
+    (told,) = shop.json("restore", "--yes", "saved", code=1)["databases"]
     assert (told["restored"], told["conflict_count"]) == (0, 15)
     assert told["conflicts"][0]["reason"] == "it was changed since"
-    result = shop("restore", "saved")
+    result = shop("restore", "--yes", "saved")
     assert result.code == 1
     assert "15 documents left alone:" in result.out
     assert "and 5 more" in result.out
-    assert shop("restore", "saved", "--force").code == 0
+    assert shop("restore", "--yes", "saved", "--force").code == 0
     assert database.user.count_documents({"name": {"$exists": True}}) == 15
 
 
@@ -48,17 +57,17 @@ def test_conflicts_that_no_codec_can_decode(shop, database):
     database.user.insert_many([RawDocument(oddities.document(each)) for each in kinds.values()])
     UserMigration(User).migrate_pending(database.user, backup="saved")
     database.user.update_many({}, {"$set": {"by": "app"}})
-    (told,) = shop.json("restore", "saved", code=1)["databases"]
+    (told,) = shop.json("restore", "--yes", "saved", code=1)["databases"]
     assert told["conflict_count"] == len(kinds)
     assert {"$date": {"$numberLong": str(oddities.FAR + 3)}} in [
         each["document_id"] for each in told["conflicts"]
     ]
-    assert "xe9000003" in shop("restore", "saved").out
+    assert "xe9000003" in shop("restore", "--yes", "saved").out
 
 
 def test_a_backup_that_is_not_there(shop, database):
     """A folder without a backup of the database is a wrong call."""
-    result = shop("restore", "nowhere")
+    result = shop("restore", "--yes", "nowhere")
     assert result.code == 2
     assert result.error.startswith("nowhere: there is no backup of lazymig of the database ")
 
@@ -68,11 +77,11 @@ def test_a_collection_that_is_run_over(shop, database):
     fill(database, 2)
     shop("migrate", "--yes", "--backup", "saved")
     with Lease(journal_collection(database), "user"):
-        result = shop("restore", "saved")
+        result = shop("restore", "--yes", "saved")
         assert result.code == 1
         assert f"{database.name}.user: a bulk run on " in result.error
         assert database.user.count_documents({"name": {"$exists": True}}) == 0
-    assert shop("restore", "saved").code == 0
+    assert shop("restore", "--yes", "saved").code == 0
     assert database.user.count_documents({"name": {"$exists": True}}) == 2
 
 
@@ -99,13 +108,15 @@ def test_a_backup_of_several_databases(shell, client, uri, database):
         dump = Path("saved") / max(each.name for each in (database, other)) / "user.bson.gz"
         content = dump.read_bytes()
         dump.write_bytes(content[:-1])
-        damaged = shell("restore", "saved", "--app", "app", "--models", "app")
+        damaged = shell("restore", "--yes", "saved", "--app", "app", "--models", "app")
         assert damaged.code == 2
         assert f"{dump}: it ends at byte" in damaged.error
         restored = {"name": {"$exists": True}}
         assert [each.user.count_documents(restored) for each in (database, other)] == [0, 0]
         dump.write_bytes(content)
-        told = shell.json("restore", "saved", "--app", "app", "--models", "app")["databases"]
+        told = shell.json("restore", "--yes", "saved", "--app", "app", "--models", "app")[
+            "databases"
+        ]
         assert [each["restored"] for each in told] == [2, 2]
         assert [each["collections"] for each in told] == [
             [f"{database.name}.user"],

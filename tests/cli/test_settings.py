@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from lazymig.cli import settings
 from lazymig.cli.failures import Misuse
 from lazymig.cli.settings import Settings, load_settings
 
@@ -53,6 +55,38 @@ def test_other_tables_are_nobodys(tmp_path):
     """A pyproject.toml without our table sets nothing."""
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "shop"\n')
     assert load_settings({}, {}, tmp_path) == Settings()
+
+
+def test_the_nearest_folder_above_that_has_settings(tmp_path):
+    """Files are looked for in the folder, then above it; one that sets nothing is passed by."""
+    below = tmp_path / "shop" / "orders"
+    below.mkdir(parents=True)
+    (tmp_path / "lazymig.toml").write_text('models = "far"\n')
+    (tmp_path / "shop" / "pyproject.toml").write_text('[project]\nname = "shop"\n')
+    found = load_settings({}, {}, below)
+    assert (found.models, found.folder) == (("far",), tmp_path)
+    assert dict(found.sources) == {"models": str(tmp_path / "lazymig.toml")}
+    (tmp_path / "shop" / "pyproject.toml").write_text(SHARED)
+    found = load_settings({}, {}, below)
+    assert (found.models, found.folder) == (("a", "b:C"), tmp_path / "shop")
+    (below / "lazymig.toml").write_text('models = "near"\n')
+    assert load_settings({}, {}, below).models == ("near",)
+
+
+def test_settings_of_another_user_above_are_refused(tmp_path, monkeypatch):
+    """They name modules to import: from a folder that others write they are not taken."""
+    (tmp_path / "lazymig.toml").write_text('models = "x"\n')
+    below = tmp_path / "below"
+    below.mkdir()
+    owner = (tmp_path / "lazymig.toml").stat().st_uid
+    for user, fine in ((owner, True), (owner + 1, owner == 0)):
+        monkeypatch.setattr(settings, "os", SimpleNamespace(getuid=lambda user=user: user))
+        assert load_settings({}, {}, tmp_path).models == ("x",)
+        if fine:
+            assert load_settings({}, {}, below).models == ("x",)
+        else:
+            with pytest.raises(Misuse, match="belongs to another user; call lazymig in its folder"):
+                load_settings({}, {}, below)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import pytest
 
 from lazymig import History
 from lazymig.cli.output import Output
-from tests.cli.app.models import fill
+from tests.cli.app.models import FAULTY, fill
 from tests.support.server import URI_VARIABLE
 
 COLUMNS = 80
@@ -103,6 +103,7 @@ def test_it_asks_before_it_writes(shop, database):
         assert f"User in {database.name}.user on 127.0.0.1:" in call.text
         assert "    migration01__add_enabled: 3 documents" in call.text
         assert "    allmigration01__drop_draft: 0 documents" in call.text
+        assert "No backup: what is written cannot be undone; --backup DIR makes one." in call.text
         assert database.list_collection_names() == ["user"]
         call.type("n\n")
         assert call.end() == (1, "")
@@ -133,6 +134,57 @@ def test_everything_else_is_a_no(shop, database, typed):
         assert call.end() == (1, "")
     assert "lazymig: nothing was written" in call.text
     assert database.list_collection_names() == ["user"]
+
+
+def test_the_question_says_that_there_is_a_backup(shop, database):
+    """With --backup the question names the folder; that of a resumed run, the folder it had."""
+    fill(database, 3)
+    with terminal(shop, "migrate", "--backup", "saved") as call:
+        call.wait_for("[y/N]: ")
+        assert "Backup: saved gets the documents as they were; lazymig restore" in call.text
+        assert "No backup" not in call.text
+        call.type("n\n")
+        assert call.end() == (1, "")
+    shop.set(**{FAULTY: "1"})
+    assert shop("migrate", "--yes", "--backup", "saved").code == 1
+    with terminal(shop, "migrate", "--resume") as call:
+        call.wait_for("[y/N]: ")
+        saved = shop.folder / "saved"
+        assert (
+            f"The run to resume has written a backup to {saved}; add --backup {saved}" in call.text
+        )
+        assert "No backup: what is written cannot be undone" in call.text
+        call.type("n\n")
+        assert call.end() == (1, "")
+
+
+def test_restore_asks(shop, database):
+    """What is put back, where, is said; without a yes nothing is."""
+    fill(database, 3)
+    assert shop("migrate", "--yes", "--backup", "saved").code == 0
+    with terminal(shop, "restore", "saved") as call:
+        call.wait_for("Put them back as they were? [y/N]: ")
+        assert f"saved: the documents of user in {database.name} on 127.0.0.1:" in call.text
+        assert "Those that were changed or deleted since are left alone." in call.text
+        call.type("n\n")
+        assert call.end() == (1, "")
+    assert "lazymig: nothing was put back" in call.text
+    assert database.user.count_documents({"name": {"$exists": True}}) == 0
+    with terminal(shop, "restore", "saved", "--force") as call:
+        call.wait_for("[y/N]: ")
+        assert "are put back, too (--force)." in call.text
+        call.type("y\n")
+        code, _ = call.end()
+    assert code == 0
+    assert database.user.count_documents({"name": {"$exists": True}}) == 3
+
+
+def test_there_is_nothing_to_ask(shop, database):
+    """Where no document matches a rule, nobody is asked."""
+    database.user.insert_one({"_id": 1, "enabled": True})
+    with terminal(shop, "migrate") as call:
+        assert call.end() == (0, "nothing to do: no document of User matches a rule\n")
+    assert call.text == ""
 
 
 def test_an_interrupt_at_the_question(shop, database, monkeypatch):
@@ -229,7 +281,7 @@ def test_bars_of_other_commands(shop, database):
     assert shop("migrate", "--yes", "--backup", "saved").code == 0
     for arguments, told in (
         (("check", "--all"), "checking User"),
-        (("restore", "saved"), "restoring"),
+        (("restore", "--yes", "saved"), "restoring"),
     ):
         with terminal(shop, *arguments) as call:
             code, out = call.end()

@@ -44,7 +44,7 @@ def project(shell, uri):
     return shell
 
 
-def test_a_new_rule(project):
+def test_a_new_rule(project, database):
     """A skeleton with the next number comes behind the last rule; no other line is touched."""
     told = project.json("new", "split the name")
     assert told["rules"] == [
@@ -59,19 +59,75 @@ def test_a_new_rule(project):
     assert {line[0] for line in changed} == {" ", "+"}
     assert "    def migration02__split_the_name(self) -> None:\n" in project.source()
     result = project.apart("status")
-    assert result.code == 2
-    assert "write the rule, then delete this line" in result.error
+    assert result.code == 0
+    assert "User.migration02__split_the_name: it is no rule yet; finish it" in result.err
+    assert "migration02" not in result.out
+    database.user.insert_one({"_id": 1, "enabled": True})
+    finish = project.apart("finish")
+    assert finish.code == 1
+    assert "  pending: migration02__split_the_name, unknown\n" in finish.out
+
+
+def test_the_next_new_rule(project):
+    """A skeleton that is not finished does not stop the next one, which has the next number."""
+    assert project("new", "split the name").code == 0
+    for words, name in (("again", "migration03__again"), ("more", "migration04__more")):
+        result = project.apart("new", words)
+        assert (result.code, f"def {name}(" in project.source()) == (0, True)
 
 
 def test_a_new_rule_is_shown(project):
     """The added lines are shown; with --dry-run they are not written."""
-    result = project("new", "split", "--scope", "bulk", "--reads-document", "--dry-run")
-    assert (result.code, result.err) == (0, "")
-    assert "+    def allmigration01__split(self) -> None:" in result.out
-    assert "not written: shop.py" in result.out
-    assert "allmigration01__split raises until its target and update are written" in result.out
+    words = ("new", "split", "--scope", "bulk", "--reads-document", "--dry-run")
+    result = project.run("-m", "lazymig", *words)
+    assert result.returncode == 0
+    assert "+    def allmigration01__split(self) -> None:" in result.stdout
+    assert result.stderr == (
+        "not written: shop.py; git apply takes this patch\n"
+        "  allmigration01__split is no rule until its target and update are written\n"
+    )
     assert project.source() == SHOP
     assert project("new", "split").out.splitlines()[-2] == "written: shop.py"
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_a_dry_run_is_a_patch(project, database, ending):
+    """What --dry-run gives, git applies: to a handler's file as to a new one, from where it says.
+
+    It is what would have been written, byte for byte.
+    """
+    text = SHOP.replace("once.", "once: caf\u00e9.").replace("\n", ending).encode("latin-1")
+    coded = f"# -*- coding: latin-1 -*-{ending}".encode() + text
+    (project.folder / "shop.py").write_bytes(coded)
+    project.write("lazymig.toml", 'models = "shop:User"\n')
+    (project.folder / "docs").mkdir()
+    drifted(database)
+    call = [sys.executable, "-m", "lazymig", "new", "--dry-run"]
+    for words, file in (
+        (["a field"], "shop.py"),
+        (["--from-diff"], "shop.py"),
+        (["notes", "-m", "shop:BlogNote"], "blog_note_migration.py"),
+    ):
+        made = subprocess.run(
+            [*call, *words],
+            cwd=project.folder / "docs",
+            env=project.environment(),
+            capture_output=True,
+            check=True,
+        )
+        assert f"git apply takes this patch in {project.folder}\n".encode() in made.stderr
+        subprocess.run(["git", "apply", "-"], cwd=project.folder, input=made.stdout, check=True)
+        applied = (project.folder / file).read_bytes()
+        if file == "shop.py":
+            (project.folder / file).write_bytes(coded)
+        else:
+            (project.folder / file).unlink()
+        written = [word for word in call if word != "--dry-run"]
+        subprocess.run(
+            [*written, *words], cwd=project.folder, env=project.environment(), check=True
+        )
+        assert (project.folder / file).read_bytes() == applied
+        (project.folder / "shop.py").write_bytes(coded)
 
 
 def test_the_file_is_formatted_by_the_users_formatter(project):
@@ -81,7 +137,7 @@ def test_the_file_is_formatted_by_the_users_formatter(project):
     project.write("lazymig.toml", f"format = '''{command} '''\n")
     result = project("new", "split the name")
     assert (result.code, result.err) == (0, "")
-    assert "raise NotImplementedError('write the rule, then delete this line')" in project.source()
+    assert "NotImplementedError('TODO: write the rule, then delete this line')" in project.source()
     project.set(LAZYMIG_FORMAT="no-such-formatter --quick")
     result = project("new", "again", "--scope", "bulk")
     assert result.code == 0
@@ -163,15 +219,27 @@ def test_rules_from_the_drift_work(project, database):
 
 
 def test_rules_with_a_question_are_held(project, database):
-    """Without --yes a rule that asks raises until somebody has answered, and so it is told."""
+    """Without --yes a rule that asks is none until somebody has answered, and so it is told.
+
+    The next call leaves out what is there already, until the line TODO is gone.
+    """
     drifted(database)
     result = project("new", "--from-diff")
     assert result.code == 0
-    assert "migration02__rename_nmae_to_name asks a question, and raises until" in result.out
+    assert "migration02__rename_nmae_to_name asks a question, and is no rule until" in result.out
     assert "migration03__convert_name_from_int asks" not in result.out
-    failed = project.apart("status")
-    assert failed.code == 2
-    assert "answer the question above, then delete this line" in failed.error
+    looked = project.apart("status")
+    assert looked.code == 0
+    assert "until then migration03__convert_name_from_int will not run" in looked.error
+    again = project.apart("new", "--from-diff")
+    assert " ".join(again.out.split()) == (
+        "there is no rule to write: diff proposes none but what waits to be finished: "
+        "migration02__rename_nmae_to_name, migration03__convert_name_from_int"
+    )
+    answered = [line for line in project.source().splitlines(True) if "TODO" not in line]
+    project.write("shop.py", "".join(answered))
+    assert project.apart("migrate", "--yes").code == 0
+    assert project.apart("diff").code == 0
 
 
 def test_names_of_rules_from_the_drift(project, database):

@@ -619,11 +619,12 @@ def test_a_failed_write_leaves_nothing_behind(
 
 
 def test_the_diff_shows_what_is_added(tmp_path: Path) -> None:
-    """`diff` is a unified diff, also of a file without a final newline."""
+    """`patch` is a unified diff, also of a file without a final newline."""
     path = written(tmp_path, "class H(Base):\n    x = '\u2028'")
-    diff = add_rules(path, "H", [lazy(2)]).diff
-    assert diff == (
-        f"--- {path}\n+++ {path}\n@@ -1,2 +1,6 @@\n class H(Base):\n"
+    edit = add_rules(path, "H", [lazy(2)])
+    assert edit.patch(Path("/elsewhere")).startswith(f"--- a/{path}\n+++ b/{path}\n@@ ")
+    assert edit.patch(tmp_path) == (
+        f"--- a/{path.name}\n+++ b/{path.name}\n@@ -1,2 +1,6 @@\n class H(Base):\n"
         "-    x = '\u2028'\n\\ No newline at end of file\n+    x = '\u2028'\n+\n"
         + "".join(f"+{line}\n" for line in METHOD.splitlines())
         + "\\ No newline at end of file\n"
@@ -674,7 +675,8 @@ def test_a_new_file_has_a_handler_that_works(package: Path) -> None:
     umask = os.umask(0)
     os.umask(umask)
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
-    assert edit.diff.startswith(f"--- /dev/null\n+++ {path}\n@@ -0,0 +1,")
+    patch = edit.patch(package.parent)
+    assert patch.startswith("--- /dev/null\n+++ b/shop/order_rules.py\n@@ -0,0 +1,")
 
 
 def test_a_model_without_the_mixin_is_told_of_it(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def main() -> None:
     assert version("lazymig") == lazymig.__version__ in shown, shown
     demonstrated = "no mongod on PATH"
     if shutil.which("mongod"):
-        assert "migrate_pending" in _output(program, "demo")
+        assert "nothing to do: no document of User" in _output(program, "demo")
         demonstrated = "demonstration run"
     python = platform.python_version()
     sys.stdout.write(f"Python {python}: lazymig {lazymig.__version__}, {demonstrated}\n")

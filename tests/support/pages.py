@@ -20,7 +20,8 @@ def python_blocks(page: str) -> list[Block]:
     """Return the blocks to execute: those marked `python`, unless `no-test` is said as well.
 
     It is said in the block's info string, or in a comment `<!-- no-test -->` as the last thing
-    before the block.
+    before the block; a comment `<!-- file: NAME -->` there says that the block is a file, which
+    nobody runs by itself.
 
     :raises ValueError: a block is never closed.
     """
@@ -40,7 +41,8 @@ def python_blocks(page: str) -> list[Block]:
         else:
             raise ValueError(f"line {number}: the block is never closed; add {opening['fence']}")
         info = opening["info"].split()
-        excepted = before == f"<!-- {_NOT_EXECUTED} -->" or _NOT_EXECUTED in info
+        excepted = before.startswith((f"<!-- {_NOT_EXECUTED} -->", "<!-- file: "))
+        excepted = excepted or _NOT_EXECUTED in info
         if info[:1] == ["python"] and not excepted:
             blocks.append(Block(number + 1, "\n".join(source) + "\n"))
         before = ""

@@ -14,7 +14,7 @@ from lazymig.operations.backup.folder import Folder
 from lazymig.operations.backup.records import ABORTED, HEAD_SIZE, Attempt, RecordFile
 from lazymig.raw.elements import scanned
 
-__all__ = ["BackupReader", "check_backup", "opened_backup"]
+__all__ = ["BackupReader", "check_backup", "collections_in", "opened_backup"]
 
 
 class BackupReader(AbstractContextManager["BackupReader"]):
@@ -118,6 +118,19 @@ def check_backup(path: Path | str, database: str) -> None:
     """
     with opened_backup(path, database):
         pass
+
+
+def collections_in(path: Path | str, database: str) -> list[str]:
+    """The names of the collections that a backup of a database has documents of.
+
+    :raises BackupUnreadable: there is none, or something of it is damaged, or being written.
+    """
+    names = []
+    with opened_backup(path, database) as (folder, found):
+        for files in found:
+            with BackupReader(folder, files) as reader:
+                names.append(str(reader.opening.get("collection", files.name)))
+    return names
 
 
 def _no_backup(path: Any, database: str) -> BackupUnreadable:

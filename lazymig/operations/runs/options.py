@@ -33,8 +33,8 @@ class RunOptions(TypedDict, total=False):
       targets do not show that they were applied (`False`).
     - `note`: a text for the journal.
     - `max_errors`: refused documents that are put into quarantine before the run stops (0).
-    - `max_rate`: documents per second. `max_replication_lag`: seconds. `max_latency`: seconds of
-      the run's own small writes. `nice`: share of the work's time to sleep after it.
+    - `max_rate`: documents that match, per second. `max_replication_lag`: seconds. `max_latency`:
+      seconds of the run's own small writes. `nice`: share of the work's time to sleep after it.
       `throttle`: a callable, asked before each chunk: a reason to wait, or something false.
       `flag_file`: the run waits while this file exists.
     - `progress`: `True` for a bar on a terminal and log lines elsewhere, or a callable that is

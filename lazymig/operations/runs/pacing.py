@@ -65,6 +65,7 @@ class Pacing:
         self._steps = opened.steps
         self._show = show
         self._meter = Meter()
+        self._match_meter = Meter()
         self._control = opened.entry.control
         self._limits: Any = {}
         self._started = time.monotonic()
@@ -73,6 +74,7 @@ class Pacing:
     def begin(self, step: RuleStep) -> None:
         """Measure the pace of a rule from now on."""
         self._meter.restart(step.state.done)
+        self._match_meter.restart(step.state.matched)
 
     def worked(self, step: RuleStep, matched: int, seconds: float, latency: float | None) -> None:
         """Learn from a chunk that is noted.
@@ -81,6 +83,7 @@ class Pacing:
         """
         self.throttle.worked(matched, seconds, latency)
         self._meter.note(step.state.done)
+        self._match_meter.note(step.state.matched)
         self.report(step)
 
     def ready(self, step: RuleStep) -> None:
@@ -112,7 +115,7 @@ class Pacing:
     def checkpoint(self, step: RuleStep, session: ClientSession | None = None) -> Control:
         """Note how far a rule is; gives what is asked of the run."""
         return self.context.journal.checkpoint(
-            self.entry, step.position, step.state, waited=self._waited(), session=session
+            self.entry, step.position, step.state, waited=self.waited, session=session
         )
 
     def obey(self, control: Control) -> None:
@@ -181,14 +184,17 @@ class Pacing:
                 modified=state.modified,
                 quarantined=state.quarantined,
                 rate=self._meter.rate,
+                match_rate=self._match_meter.rate,
                 eta=self._meter.eta(total - state.done),
                 seconds=time.monotonic() - self._started,
+                waited=sum(self.throttle.waited.values()),
                 waiting=waiting,
                 finished=finished,
             )
         )
 
-    def _waited(self) -> dict[str, float]:
+    @property
+    def waited(self) -> dict[str, float]:
         """Seconds waited by reason, those of earlier sessions of the run included."""
         total = dict(self.entry.waited)
         for reason, seconds in self.throttle.waited.items():
@@ -196,7 +202,7 @@ class Pacing:
         return total
 
     def _beat(self, waiting: str) -> Control:
-        return self.context.journal.beat(self.entry, waiting=waiting, waited=self._waited())
+        return self.context.journal.beat(self.entry, waiting=waiting, waited=self.waited)
 
     def _wait(self, step: RuleStep, reason: str, seconds: float, kind: str) -> None:
         self.report(step, waiting=reason)
@@ -206,3 +212,4 @@ class Pacing:
         self.throttle.slept(kind, slept)
         if kind not in PACING:
             self._meter.pause(slept)
+            self._match_meter.pause(slept)

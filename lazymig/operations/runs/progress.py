@@ -51,9 +51,10 @@ class Progress:
     - `done`, `total`: documents of the collection that the rule has been past, and has to pass.
       `exact`: `total` is counted, not estimated.
     - `matched`, `modified`, `quarantined`: documents, of this rule.
-    - `rate`: documents passed per second, smoothed; 0 as long as it is not known. `eta`: seconds
+    - `rate`: documents passed per second, as `done` counts them, smoothed; 0 as long as it is not
+      known. `match_rate`: the same of `matched`, which is what `max_rate` limits. `eta`: seconds
       left of this rule, `None` as long as they are not known.
-    - `seconds`: since the run began or was resumed.
+    - `seconds`: since the run began or was resumed; `waited`: those of them without work.
     - `waiting`: why the run waits, `None` while it works.
     - `finished`: whether the last rule is done, which is reported once.
     """
@@ -72,8 +73,10 @@ class Progress:
     modified: int
     quarantined: int
     rate: float
+    match_rate: float = 0.0
     eta: float | None
     seconds: float
+    waited: float = 0.0
     waiting: str | None
     finished: bool
 
@@ -353,7 +356,8 @@ def _line(progress: Progress, *, done: bool) -> str:
     return in_one_line(
         f"{progress.model}.{progress.rule} ({progress.position} of {progress.rules}): "
         f"{progress.done:,} of {'' if progress.exact else 'about '}{progress.total:,} documents "
-        f"({_share(progress, done=done):.1%}), matched {progress.matched:,}, "
+        f"({_share(progress, done=done):.1%}), matched {progress.matched:,} "
+        f"at {_short(progress.match_rate)}/s, "
         f"modified {progress.modified:,}, quarantined {progress.quarantined:,}, "
         f"{_short(progress.rate)} documents/s, {left}{waiting}"
     )

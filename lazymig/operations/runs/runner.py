@@ -202,7 +202,7 @@ class _Runner:
                 Remedy("resume_this"),
             )
         report = report_of(self.context, steps, state, entry.id, carried)
-        return replace(report, reopened=reopened)
+        return replace(report, reopened=reopened, waited=self.pacing.waited)
 
     def _carried(self) -> list[MigrationError]:
         """The errors of what earlier sessions of this run have left in quarantine."""

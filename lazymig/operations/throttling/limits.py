@@ -37,7 +37,7 @@ class Limits(Checked):
         "amount",
         unit="documents per second",
         changes="rate limit",
-        help="Documents per second.",
+        help="Documents that match, per second.",
         waited="the rate was kept",
     )
     max_replication_lag: float | None = option(

@@ -165,7 +165,7 @@ class Throttle:
         if not rate:
             return None
         self._pay_off(self._clock())
-        return _hold("max_rate", f"max_rate {rate:g} documents/s", self._owed / rate)
+        return _hold("max_rate", f"max_rate {rate:g} matching documents/s", self._owed / rate)
 
     def _nice_wait(self) -> Wait | None:
         nice = self.limits.nice

@@ -33,6 +33,7 @@ __all__ = ["CheckFinding", "CheckReport", "check_documents"]
 
 # Documents that are held at once, and whose references are looked up together.
 _BATCH = 500
+# The ids that a finding has, unless all are asked for, and that the rules are tried on.
 _MOST_IDS = 10
 # Referenced documents that are known to exist, before they are forgotten again.
 _MOST_KNOWN = 100_000
@@ -50,6 +51,7 @@ def check_documents(
     collection: Collection[Any] | None = None,
     progress: _Callback | None = None,
     journal: str = JOURNAL,
+    most_ids: int | None = _MOST_IDS,
 ) -> CheckReport:
     """Load stored documents as they are, validate them, read each field, look up references.
 
@@ -62,6 +64,8 @@ def check_documents(
     :param progress: called after each batch with the documents done and those to do in all, which
         is an estimate for the whole collection.
     :param journal: the name of the journal's collection, for what bulk runs have refused.
+    :param most_ids: how many `_id`s each finding has at most; `None` for all, in memory that grows
+        with them.
     :raises TypeError: the model is no document class, or an abstract one.
     :raises RunOptionError: `sample_size` is no number of documents.
     :raises pymongo.errors.PyMongoError: the connection, or the right to read.
@@ -70,7 +74,7 @@ def check_documents(
     check_sample_size(sample_size)
     if collection is None:
         collection = untouched_collection(model)
-    return _Check(model, sample_size, collection, journal).report(progress)
+    return _Check(model, sample_size, collection, journal, most_ids).report(progress)
 
 
 # What groups findings: model, path, kind, error.
@@ -95,13 +99,15 @@ class _Group:
     @property
     def tried(self) -> list[Any]:
         """The documents that the rules are tried on; some may be there twice."""
-        return [*self.ids, *self.by_type.values(), *self.drawn]
+        return [*self.ids[:_MOST_IDS], *self.by_type.values(), *self.drawn]
 
-    def add(self, document_id: Any, value: Any, chance: random.Random) -> None:
+    def add(
+        self, document_id: Any, value: Any, chance: random.Random, most_ids: int | None
+    ) -> None:
         self.count += 1
         # What a rule does for texts it may not do for the one number among them.
         self.by_type.setdefault(bson_type(value), document_id)
-        if len(self.ids) < _MOST_IDS:
+        if most_ids is None or len(self.ids) < most_ids:
             self.ids.append(document_id)
         # A random sample of all of them, though nobody knows how many are still to come.
         if len(self.drawn) < _MOST_TRIED:
@@ -129,8 +135,10 @@ class _Check:
         sample_size: int | None,
         collection: Collection[Any],
         journal: str = JOURNAL,
+        most_ids: int | None = _MOST_IDS,
     ) -> None:
         self.model = model
+        self.most_ids = most_ids
         self.sample_size = sample_size
         self.collection = collection
         self.examiner = Examiner(model)
@@ -150,7 +158,7 @@ class _Check:
                 done += len(batch)
                 for key, problem, document_id in self._faults(batch):
                     group = self.groups.setdefault(key, _Group(problem))
-                    group.add(document_id, problem.value, chance)
+                    group.add(document_id, problem.value, chance, self.most_ids)
                     if refused_by := self.waiting.rules(document_id):
                         group.refused_by |= refused_by
                         group.waiting.append(document_id)

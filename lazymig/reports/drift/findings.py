@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Final, Generic, Literal, TypeAlias, TypeVar, get_args
@@ -42,6 +43,9 @@ Kind = Literal[
 # A value's text, and how many documents have it.
 ValueCount: TypeAlias = Annotated[tuple[str, int], ("value", "count")]
 
+# The ids that a finding shows.
+_MOST_SHOWN: Final = 3
+
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 """The kinds of findings of `diff`, in the order in which their rules have to run."""
 
@@ -56,14 +60,18 @@ class Finding(JsonValue, Readable):
     count: int
     cured_by: tuple[str, ...]
 
-    def lines(self) -> Iterator[Line]:
-        """What it is, the ids of documents that show it, and the remedy."""
+    def lines(self, *, verbose: bool = False) -> Iterator[Line]:
+        """What it is, the ids of documents that show it, and the remedy.
+
+        :param verbose: with all ids that are known, not with three.
+        """
         first, *rest = self._said()
         yield Line(first, 2, "yellow" if self.cured_by else "red")
         yield from (Line(text, 4) for text in rest)
-        ids = self._ids()
+        ids = self._ids()[: None if verbose else _MOST_SHOWN]
         if ids:
-            more = " and others" if self.count > len(ids) else ""
+            left = self.count - len(ids)
+            more = f" and {left:,} more" if left > 0 else ""
             yield Line(f"_id {', '.join(map(repr, ids))}{more}", 4, "dim")
         if self.cured_by:
             yield Line(f"cured by the pending {', '.join(self.cured_by)}", 4)
@@ -89,7 +97,7 @@ class CheckFinding(Finding):
     :ivar message: what was said of the first document.
     :ivar value: what it has in the field.
     :ivar count: the documents.
-    :ivar ids: the ids of ten of them at most.
+    :ivar ids: the ids of ten of them at most, or of as many as the check was asked for.
     :ivar cured_by: the names of the pending rules that cure it, in the order of application.
     """
 
@@ -147,9 +155,9 @@ class DriftFinding(Finding):
     query: Mapping[str, Any] | None
     proposal: RuleProposal | None
 
-    def lines(self) -> Iterator[Line]:
+    def lines(self, *, verbose: bool = False) -> Iterator[Line]:
         """What it is, the ids of documents that show it, and the remedy."""
-        yield from Finding.lines(self)
+        yield from Finding.lines(self, verbose=verbose)
         if self.proposal is not None:
             asks = ", with a question" if self.proposal.asks else ""
             yield Line(f"proposed rule: {self.proposal.words}{asks}", 4)
@@ -200,12 +208,19 @@ class FindingsReport(JsonValue, Readable, Generic[_Found]):
         """The findings that no pending rule cures."""
         return tuple(each for each in self.findings if not each.cured_by)
 
-    def _lines(self, head: str, none: str, *remarks: str) -> Iterator[Line]:
+    @abstractmethod
+    def lines(self, *, verbose: bool = False) -> Iterator[Line]:
+        """The report, line by line.
+
+        :param verbose: with all ids that are known, not with three of each finding.
+        """
+
+    def _lines(self, head: str, none: str, *remarks: str, verbose: bool) -> Iterator[Line]:
         yield Line(head)
         if self.ok:
             yield Line(none, 2, "green")
         for finding in self.findings:
-            yield from finding.lines()
+            yield from finding.lines(verbose=verbose)
         yield from (Line(remark, 2) for remark in remarks)
         yield from (Line(f"note: {problem}", 2, "yellow") for problem in self.problems)
 
@@ -225,10 +240,10 @@ class CheckReport(FindingsReport[CheckFinding]):
 
     findings: tuple[CheckFinding, ...]
 
-    def lines(self) -> Iterator[Line]:
+    def lines(self, *, verbose: bool = False) -> Iterator[Line]:
         """The report, line by line."""
         head = f"{self.model} in {self.collection}: {documents(self.documents)} checked"
-        return self._lines(head, "nothing is wrong")
+        return self._lines(head, "nothing is wrong", verbose=verbose)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +267,8 @@ class DriftReport(FindingsReport[DriftFinding]):
         """The rules that the findings offer, in the order in which they have to run."""
         return tuple(each.proposal for each in self.findings if each.proposal is not None)
 
-    def lines(self) -> Iterator[Line]:
+    def lines(self, *, verbose: bool = False) -> Iterator[Line]:
         """The report, line by line."""
         head = f"{self.model} against {self.collection}: {documents(self.documents)} compared"
         hint = ("lazymig new --from-diff writes the proposed rules",) if self.proposals else ()
-        return self._lines(head, "no drift", *hint)
+        return self._lines(head, "no drift", *hint, verbose=verbose)

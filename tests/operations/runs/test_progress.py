@@ -372,14 +372,14 @@ def test_a_line_tells_everything(clock: Clock, caplog: pytest.LogCaptureFixture)
     caplog.set_level(logging.INFO)
     log = ProgressLog(clock=clock)
     clock.now += 10
-    log(replace(AT_WORK, waiting="paused by ops"))
+    log(replace(AT_WORK, waiting="paused by ops", match_rate=1170.0))
     assert [(record.name, record.getMessage()) for record in caplog.records] == [
         (
             "lazymig.operations.runs.progress",
             (
                 "User.migration01__add_enabled (1 of 2): 1,234,567 of about 100,000,000 documents "
-                "(1.2%), matched 1,200,000, modified 1,199,999, quarantined 0, 12.3k documents/s, "
-                "2:13:20 left; waiting: paused by ops"
+                "(1.2%), matched 1,200,000 at 1,170/s, modified 1,199,999, quarantined 0, "
+                "12.3k documents/s, 2:13:20 left; waiting: paused by ops"
             ),
         )
     ]

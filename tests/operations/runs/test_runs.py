@@ -333,6 +333,34 @@ def test_a_throttle_holds_the_run(mongoengine_db: Database[Any]) -> None:
     assert run.waited["throttle"] > 0
 
 
+def test_each_rate_is_that_of_its_own_documents(mongoengine_db: Database[Any]) -> None:
+    """`rate` is of the documents that a rule was past, `match_rate` of those that match."""
+    _insert(mongoengine_db, range(1000))
+    mongoengine_db["post"].update_many({"_id": {"$lt": 400}}, {"$set": {"v": 2}})
+    rules = handler(
+        allmigration01__turn=TURN, allmigration02__none=rule({"v": 9}, {"$inc": {"n": 1}})
+    )
+    shown: list[Any] = []
+    rules(_post(rules)).migrate_all(chunk_size=500, progress=shown.append)
+    first, second, *_, last = [each for each in shown if each.waiting is None]
+    for each, done, matched in ((first, 500, 100), (second, 1000, 600)):
+        assert (each.done, each.matched) == (done, matched)
+        assert 0 < each.match_rate < each.rate
+    assert (last.matched, last.match_rate) == (0, 0.0)
+
+
+def test_the_time_of_waiting_is_apart_from_that_of_the_work(mongoengine_db: Database[Any]) -> None:
+    """A report has the seconds without work by their reasons, and progress has the sum of them."""
+    _insert(mongoengine_db, range(30))
+    rules = handler(allmigration01__turn=TURN)
+    shown: list[Any] = []
+    report = rules(_post(rules)).migrate_all(chunk_size=10, max_rate=100, progress=shown.append)
+    assert report.waited.keys() == {"max_rate"}
+    assert report.waited["max_rate"] == pytest.approx(shown[-1].waited)
+    assert 0 < shown[-1].waited < shown[-1].seconds
+    assert rules(_post(rules)).migrate_all().waited == {}
+
+
 def test_progress_becomes_exact(mongoengine_db: Database[Any]) -> None:
     """Progress counts the documents of each rule up to a total that is exact in the end."""
     _insert(mongoengine_db, range(2500))

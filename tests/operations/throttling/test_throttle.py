@@ -328,7 +328,7 @@ def test_a_flag_file_that_cannot_be_looked_for_holds_the_run(
 @pytest.mark.parametrize(
     ("kind", "limit", "reason"),
     [
-        ("max_rate", 50, "max_rate 50 documents/s"),
+        ("max_rate", 50, "max_rate 50 matching documents/s"),
         ("nice", 0.5, "nice 0.5"),
         ("max_latency", 0.5, "write latency 2.00 s > max_latency 0.5 s"),
         ("throttle", lambda: 90, "throttle asks to wait 90 s"),
