@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from lazymig.operations.runs.progress import Progress, ProgressBar, ProgressLog
     from lazymig.operations.sealable import NotSealed
     from lazymig.operations.seals import SealReport
-    from lazymig.operations.views import ModelView
+    from lazymig.operations.model_view import ModelView
     from lazymig.reports.drift.checks import check_documents
     from lazymig.reports.drift.diff import diff
     from lazymig.reports.drift.findings import CheckFinding, CheckReport, DriftFinding, DriftReport
@@ -159,7 +159,7 @@ _HOMES = {
         "operations.runs.progress": "Progress ProgressBar ProgressLog",
         "operations.sealable": "NotSealed",
         "operations.seals": "SealReport",
-        "operations.views": "ModelView",
+        "operations.model_view": "ModelView",
         "reports.drift.checks": "check_documents",
         "reports.drift.diff": "diff",
         "reports.drift.findings": "CheckFinding CheckReport DriftFinding DriftReport",
