@@ -83,7 +83,7 @@ def terminal(
         [sys.executable, "-m", "lazymig", *arguments],
         cwd=shell.folder,
         encoding="utf-8",
-        env=shop.environment(),
+        env=environment,
         start_new_session=True,
         stderr=slave,
         stdin=slave,
@@ -102,7 +102,9 @@ def terminal(
 
 def _drawn(call: Terminal) -> list[str]:
     """The rows that were written, also those that others were written over."""
-    return [row for row in re.split(r"[\r\n]+", _SEQUENCE.sub("", call.text)) if row]
+    # A full screen is drawn from its top anew.
+    text = _SEQUENCE.sub("", call.text.replace("\x1b[H", "\n"))
+    return [row for row in re.split(r"[\r\n]+", text) if row]
 
 
 def test_it_asks_before_it_writes(shop, database):
@@ -222,7 +224,7 @@ def test_names_are_whole_at_any_width(shell, uri, database, columns):
     rows = _drawn(call)
     assert max(map(len, rows)) <= columns
     assert LONG in "".join(row.strip() for row in rows)
-    assert [row.strip()[:4] for row in rows if row.strip().startswith("[")] == ["[ ] "] * 3
+    assert [row.strip()[:3] for row in rows if row.strip().startswith("[")] == ["[ ]"] * 3
     assert sum("2 of 3 left" in row for row in rows) == 2
     with terminal(shell, "migrate", "--yes", columns=columns) as call:
         assert call.end()[0] == 0
