@@ -6,12 +6,15 @@ import re
 from typing import Final
 from unicodedata import category
 
-__all__ = ["LONGEST_VALUE", "clipped", "cut", "in_one_line", "printable", "shown"]
+__all__ = ["LONGEST_TEXT", "LONGEST_VALUE", "clipped", "cut", "in_one_line", "printable", "shown"]
 
 # Controls, and what is not seen but changes what is: directions of writing, line separators.
 _SPELLED_OUT: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 _LAYOUT: Final = frozenset("\n\t")
+
+LONGEST_TEXT: Final = 4_000
+"""The characters of a line of a report: a name that somebody has stored may have millions."""
 
 LONGEST_VALUE: Final = 300
 """The characters of a name or value from the database that a report shows."""

@@ -66,7 +66,7 @@ def test_one_line_stays_one_line() -> None:
     ],
 )
 def test_a_value_is_one_short_line(value: str, text: str) -> None:
-    """A name or value breaks no line, commands no terminal, and is cut; shown again it is the same."""
+    """A value breaks no line, commands no terminal, and is cut; shown again it is the same."""
     assert shown(value) == text
     assert shown(shown(value), 1000) == text
 

@@ -17,9 +17,9 @@ from lazymig.cli.failures import FINDINGS, FINE, INTERRUPTED, Misuse
 from lazymig.cli.masking import masked
 from lazymig.cli.output import Output
 from lazymig.cli.results import MigrateResult
+from lazymig.cli.run_display import RunDisplay
 from lazymig.cli.run_options import flags_of
 from lazymig.cli.runs import is_run_of, run_of
-from lazymig.cli.run_display import RunDisplay
 from lazymig.cli.session import Session, Target
 from lazymig.engines.bulk import MigrationReport
 from lazymig.engines.pending import RuleStatus
@@ -42,6 +42,7 @@ _MOST_LISTED = 10
 _LATEST = "latest"
 
 _NOTHING = "nothing is to be resumed"
+
 
 def _chunk_size(_context: click.Context, _option: click.Parameter, value: str | None) -> Any:
     """Documents per chunk, `"auto"`, or 0 for one update of the whole collection."""

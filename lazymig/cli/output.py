@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lazymig.characters import clipped, in_one_line, printable, shown
+from lazymig.characters import LONGEST_TEXT, in_one_line, printable, shown
 from lazymig.cli.failures import as_command, described, one_line
 from lazymig.cli.masking import Mask, masked
 from lazymig.errors import Remedy
@@ -40,9 +40,6 @@ _WIDEST = 140
 
 # The variables by which rich takes anything for a terminal.
 _FORCING = frozenset({"FORCE_COLOR", "TTY_COMPATIBLE"})
-
-# The characters of one text: a name that somebody has stored may have millions.
-_LONGEST_TEXT = 4_000
 
 # What each log line of a run begins with, and the logger of progress alone.
 _PROGRESS_LOGGER = "lazymig.operations.runs.progress"
@@ -84,7 +81,7 @@ class Output:
 
     def indented(self, text: str, indent: int, style: str = "") -> None:
         """Write a text, indented by some columns; further lines by two more."""
-        plain = shown(masked(text), _LONGEST_TEXT).rstrip()
+        plain = shown(masked(text), LONGEST_TEXT).rstrip()
         if self._is_plain and plain.isascii() and indent + len(plain) <= COLUMNS:
             sys.stdout.write(f"{' ' * indent if plain else ''}{plain}\n")
             return
@@ -295,7 +292,7 @@ def line(text: str, style: str = "") -> Text:
     """A text for a line of the terminal, without secrets and without what a terminal would obey."""
     from rich.text import Text  # noqa: PLC0415
 
-    return Text(shown(masked(text), _LONGEST_TEXT), style=style, overflow="fold")
+    return Text(shown(masked(text), LONGEST_TEXT), style=style, overflow="fold")
 
 
 def short_path(path: Path) -> str:

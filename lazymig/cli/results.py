@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, TypedDict
 from bson import ObjectId
 
 from lazymig.operations.journal.entries import RunState
+from lazymig.operations.model_view import ModelView
 from lazymig.operations.rule_indexes import RuleIndex
 from lazymig.operations.seals import SealReport
-from lazymig.operations.model_view import ModelView
 from lazymig.raw.json_values import Bounds
 from lazymig.reports.drift.findings import CheckReport, DriftReport
 from lazymig.reports.dryrun.report import PreviewReport

@@ -64,9 +64,7 @@ def register(group: click.Group) -> None:
         return FINE
 
 
-def _looked_at(
-    session: Session, targets: Sequence[Target], *, keep: bool
-) -> list[ModelStanding]:
+def _looked_at(session: Session, targets: Sequence[Target], *, keep: bool) -> list[ModelStanding]:
     looks = Looks(session.settings.journal, keep=keep)
     return [looks.at(each.model, each.collection) for each in targets]
 

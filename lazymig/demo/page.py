@@ -13,6 +13,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from lazymig.characters import printable
+
 __all__ = ["Page"]
 
 
@@ -73,7 +75,7 @@ class Page:
         self._write(table)
 
     def _write(self, what: str | Table, *, indent: int = 2) -> None:
-        shown = Text(what) if isinstance(what, str) else what
+        shown = Text(printable(what)) if isinstance(what, str) else what
         for segments in self._console.render_lines(Padding(shown, (0, 0, 0, indent)), pad=False):
             self._console.print("".join(each.text for each in segments).rstrip(), soft_wrap=True)
 
@@ -81,7 +83,7 @@ class Page:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.2f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else printable(str(value))
 
 
 def _plain(value: Any) -> str:

@@ -92,10 +92,8 @@ def indexes_of_rules(collection: Collection[Any], plan: Plan) -> list[RuleIndex]
     return found
 
 
-def indexed_rules(
-    collection: Collection[Any], needed: Sequence[NeededIndexes]
-) -> dict[str, bool]:
-    """Return whether the indexes are there that serve each rule; rules that none serves are left out.
+def indexed_rules(collection: Collection[Any], needed: Sequence[NeededIndexes]) -> dict[str, bool]:
+    """Return whether each rule has its indexes; a rule that none can serve is left out.
 
     Where the indexes cannot be listed, nothing is known of any rule. Only reads.
 

@@ -374,9 +374,7 @@ def _views(model: Any, collection: Collection[Any]) -> tuple[ModelView, ...]:
         return ()
 
 
-def _documents_left(
-    collection: Collection[Any], plan: Plan, rules: Sequence[RuleStanding]
-) -> int:
+def _documents_left(collection: Collection[Any], plan: Plan, rules: Sequence[RuleStanding]) -> int:
     """The documents that a rule matches, and will not match once it was applied; each once."""
     matching = {rule.name: rule.remaining for rule in rules if rule.remaining and not rule.lasts}
     if len(matching) < 2:

@@ -316,6 +316,4 @@ def test_a_watch_needs_no_json(shop):
     """A watch never ends by itself, so that its JSON would be no value."""
     result = shop("status", "--watch", "--json")
     assert result.code == 2
-    assert result.error == (
-        "--watch and --json exclude each other; call it with --json repeatedly"
-    )
+    assert result.error == ("--watch and --json exclude each other; call it with --json repeatedly")

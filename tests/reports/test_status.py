@@ -86,7 +86,7 @@ def test_several_looks_ask_once_for_what_they_share(
 
 
 def test_only_the_last_look_is_read_where_that_is_enough(any_db: Database[Any]) -> None:
-    """However many looks there were, a call that shows rates reads the newest of this collection."""
+    """However many looks there were, a call that shows rates reads the last of a collection."""
     _fill(any_db)
     post = _post()
     start = client_now() - timedelta(days=1)

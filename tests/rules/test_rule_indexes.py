@@ -36,7 +36,10 @@ SERVED: list[tuple[Any, list[tuple[Any, Any]]]] = [
     ({"address": THERE, "address.zip": MISSING}, [("address.zip", {"address": THERE})]),
     ({"n": {"$ne": 5}}, [("n", None)]),
     # No document matches the first branch.
-    ({"a": THERE, "$or": [{"b": {"$all": []}}, {"c": 1}]}, [("a", {"a": THERE, "$or": [{"c": 1}]})]),
+    (
+        {"a": THERE, "$or": [{"b": {"$all": []}}, {"c": 1}]},
+        [("a", {"a": THERE, "$or": [{"c": 1}]})],
+    ),
     ({"$or": [{"a": THERE, "b": {"$in": []}}, {"c": THERE}]}, [("c", {"c": THERE})]),
     # Nor these, which the other condition helps to find.
     ({"kind": "a", "tags": {"$size": 2}}, [("kind", {"kind": "a"})]),

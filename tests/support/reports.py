@@ -43,9 +43,7 @@ def rendered(uri: str, build: Callable[[Any], Any], **options: Any) -> str:
         mongoengine.connect(name, host=uri, **CLIENT_OPTIONS)
         try:
             found = build(client[name])
-            models, checks, drift = (
-                each if isinstance(each, list) else [each] for each in found
-            )
+            models, checks, drift = (each if isinstance(each, list) else [each] for each in found)
             return render_report(models, checks=checks, drift=drift, **options)
         finally:
             client.drop_database(name)
@@ -285,9 +283,7 @@ def _one_of_six(name: str, count: int) -> Any:
             renamed = rule({old: EXISTS}, {"$rename": {old: new}})
             rules[f"migration{number:02}__rename_{new}"] = renamed
         fields[new] = IntField()
-    return model(
-        handler(**rules), name_of_class=name, meta={"collection": name.lower()}, **fields
-    )
+    return model(handler(**rules), name_of_class=name, meta={"collection": name.lower()}, **fields)
 
 
 HOSTILE = {

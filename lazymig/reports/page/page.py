@@ -222,11 +222,11 @@ def _quarantine(
     history: History, runs: Iterable[Run], standing: ModelStanding
 ) -> list[dict[str, Any]]:
     """Some of the documents that runs have refused: those that still wait, then others."""
-    waiting = sorted(standing.quarantine, key=lambda each: each.at, reverse=True)[:_MOST_QUARANTINED]
-    found = [
-        _refused(each.document_id, each.rule, type(each.error).__name__, each.error.problem, each.at)
-        for each in waiting
-    ]
+    waiting = sorted(standing.quarantine, key=lambda each: each.at, reverse=True)
+    found = []
+    for each in waiting[:_MOST_QUARANTINED]:
+        kind, problem = type(each.error).__name__, each.error.problem
+        found.append(_refused(each.document_id, each.rule, kind, problem, each.at))
     known = {(each.run, each.rule, key_of(each.document_id)) for each in standing.quarantine}
     for run in runs:
         if run.in_quarantine and len(found) < _MOST_QUARANTINED:

@@ -162,7 +162,9 @@ def test_a_link_unfolds_the_model(browser: Browser, files: dict[str, Path]) -> N
 def test_paper_hides_nothing(browser: Browser, files: dict[str, Path]) -> None:
     """What is folded on the screen is printed: paper does not unfold."""
     rows = '[...document.querySelectorAll("tbody tr, .findings p, .runs p")]'
-    unseen = f"{rows}.filter(each => !each.getClientRects().length || !each.checkVisibility()).length"
+    unseen = (
+        f"{rows}.filter(each => !each.getClientRects().length || !each.checkVisibility()).length"
+    )
     for media, hidden in (("screen", True), ("print", False)):
         with browser.page(files["six"], width=1000, media=media) as page:
             assert (page.evaluate(unseen) > 0) is hidden
