@@ -36,12 +36,37 @@ def commands(
 ) -> dict[tuple[str, ...], click.Command]:
     """All commands, by the words that call them."""
     found: dict[tuple[str, ...], click.Command] = {}
-    for name, each in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        each = group.get_command(context, name)
+        assert each is not None
         if isinstance(each, click.Group):
             found.update(commands(each, (*path, name)))
         else:
             found[(*path, name)] = each
     return found
+
+
+def test_a_call_imports_its_own_command_alone(shell):
+    """The modules of other commands are no part of what a call waits for."""
+    program = (
+        "import sys, lazymig.cli.main as program\n"
+        "program.main.get_command(None, 'status')\n"
+        "print(*(each for each in sys.modules if each.startswith('lazymig.cli.')))"
+    )
+    loaded = set(shell.apart(python=("-c", program)).out.split())
+    assert "lazymig.cli.status" in loaded
+    others = {"check", "diff", "migrate", "new", "report", "results", "runs", "watching"}
+    assert not {f"lazymig.cli.{name}" for name in others} & loaded
+
+
+def test_every_command_is_where_it_is_looked_for():
+    """Each module adds the commands that the program says it has, in the order of the help."""
+    context = click.Context(main)
+    names = main.list_commands(context)
+    assert [main.get_command(context, name).name for name in names] == names
+    assert set(main.commands) == set(names)
+    assert main.get_command(context, "frobnicate") is None
 
 
 def needed_by(words: tuple[str, ...]) -> list[str]:
