@@ -1,4 +1,8 @@
-"""`lazymig status` as a whole process, against its imports and its database commands alone."""
+"""`lazymig status` as a whole process, against its imports and its database commands alone.
+
+The imports are those of the program and of the names that models need. What the application's own
+module takes, and the rules in it, is part of the judged side alone.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,7 @@ _FULL = 10_000
 _IMPORTS_AND_COMMANDS = """
 import sys
 import lazymig.cli.main, lazymig.cli.status
+from lazymig import DocumentMigration, LazyMigrationMixin
 import bson
 from pymongo import MongoClient
 uri, file = sys.argv[1:]

@@ -42,13 +42,13 @@ def scan_warnings(
     if is_mongomock(collection):
         return {}
     found: dict[str, str] = {}
-    total = on_primary(collection).estimated_document_count()
+    starting = {rule.name for rule in plan.starting}
+    every = needed_indexes(plan) if needed is None else needed
+    met = [each for each in every if each.rule.name in starting]
+    total = on_primary(collection).estimated_document_count() if met else 0
     if total <= LARGE:
         return found
-    starting = {rule.name for rule in plan.starting}
-    for each in needed_indexes(plan) if needed is None else needed:
-        if each.rule.name not in starting:
-            continue
+    for each in met:
         try:
             query = indexable(plan.reported_query_of(each.rule))
             stages = dict(stages_of(collection, query))

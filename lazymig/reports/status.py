@@ -43,6 +43,7 @@ __all__ = [
     "ModelStanding",
     "RuleStanding",
     "active_rules",
+    "collections_in",
     "exists",
     "look",
     "standing_of",
@@ -56,10 +57,19 @@ def exists(collection: Collection[Any]) -> bool:
 
     :raises pymongo.errors.PyMongoError: the connection.
     """
+    names = collections_in(collection.database)
+    return names is None or collection.name in names
+
+
+def collections_in(database: Any) -> frozenset[str] | None:
+    """The names of the collections of a database; `None` if they may not be listed.
+
+    :raises pymongo.errors.PyMongoError: the connection.
+    """
     try:
-        return collection.name in collection.database.list_collection_names()
+        return frozenset(database.list_collection_names())
     except OperationFailure:
-        return True
+        return None
 
 
 def _holds_some(collection: Collection[Any]) -> bool:
@@ -250,14 +260,15 @@ class Looks:
         """
         handler = getattr(model, "migration_handler", None)
         if handler is None:
-            total = _count(collection, class_filter_of(model))
+            total = _Totals(collection).of(class_filter_of(model))
             return _standing_of_model(model, collection, total)
         plan = plan_for(handler, model)
         statuses, waiting = _statuses(collection, plan, self._journal)
         samples, refusal = self._samples(model, collection, statuses)
-        rules = _rules(collection, plan, statuses, samples)
+        totals = _Totals(collection)
+        rules = _rules(collection, plan, statuses, samples, totals)
         left = _documents_left(collection, plan, rules)
-        total = _count(collection, plan.class_filter)
+        total = totals.of(plan.class_filter)
         return replace(
             # The total may be an estimate.
             _standing_of_model(model, collection, max(left, total)),
@@ -334,16 +345,13 @@ def _rules(
     plan: Plan,
     statuses: Sequence[RuleStatus],
     samples: Sequence[Sample],
+    totals: _Totals,
 ) -> tuple[RuleStanding, ...]:
     """The standing of each rule.
 
     :param samples: the last is that of this look.
     """
     filters = [plan.inherited_filters.get(each.name, plan.class_filter) for each in statuses]
-    totals: dict[str, int] = {}
-    for class_filter in filters:
-        if repr(class_filter) not in totals:
-            totals[repr(class_filter)] = _count(collection, class_filter)
     needed = needed_indexes(plan)
     indexed = indexed_rules(collection, needed)
     served = {status.name for status in statuses if status.sealed or indexed.get(status.name)}
@@ -352,7 +360,7 @@ def _rules(
     warnings = scan_warnings(collection, plan, unserved)
     return tuple(
         replace(
-            _standing(status, totals[repr(class_filter)], samples),
+            _standing(status, totals.of(class_filter), samples),
             indexed=indexed.get(status.name),
             warning=warnings.get(status.name),
         )
@@ -387,13 +395,23 @@ def _documents_left(collection: Collection[Any], plan: Plan, rules: Sequence[Rul
     return on_primary(collection).count_documents({"$or": queries})
 
 
-def _count(collection: Collection[Any], class_filter: Mapping[str, Any] | None) -> int:
-    reader = on_primary(collection)
-    return (
-        reader.count_documents(class_filter)
-        if class_filter
-        else (reader.estimated_document_count())
-    )
+class _Totals:
+    """The documents of a collection by the classes that they are of, each counted once."""
+
+    def __init__(self, collection: Collection[Any]) -> None:
+        self._reader = on_primary(collection)
+        self._known: dict[str, int] = {}
+
+    def of(self, class_filter: Mapping[str, Any] | None) -> int:
+        """How many documents a condition on `_cls` holds for; without one an estimate."""
+        key = repr(class_filter)
+        if key not in self._known:
+            self._known[key] = (
+                self._reader.count_documents(class_filter)
+                if class_filter
+                else self._reader.estimated_document_count()
+            )
+        return self._known[key]
 
 
 def _standing(status: RuleStatus, total: int, samples: Sequence[Sample]) -> RuleStanding:
@@ -404,10 +422,7 @@ def _standing(status: RuleStatus, total: int, samples: Sequence[Sample]) -> Rule
         total = max(total, remaining)
         if status.exists:
             done = (total - remaining) / total if remaining else 1.0
-        *_, last, now = [None, None, *samples]
-        before = None if last is None else last.remaining.get(status.name)
-        if last is not None and now is not None and before is not None and now.at > last.at:
-            rate = (before - remaining) / (now.at - last.at).total_seconds()
+        rate = _rate(status.name, remaining, samples)
     return RuleStanding(
         name=status.name,
         scope=status.scope,
@@ -425,3 +440,14 @@ def _standing(status: RuleStatus, total: int, samples: Sequence[Sample]) -> Rule
         warning=None,
         status=status,
     )
+
+
+def _rate(rule: str, remaining: int, samples: Sequence[Sample]) -> float | None:
+    """Documents per second that became less from the last look to this one, the last sample."""
+    if len(samples) < 2:
+        return None
+    last, now = samples[-2:]
+    before = last.remaining.get(rule)
+    if before is None or now.at <= last.at:
+        return None
+    return (before - remaining) / (now.at - last.at).total_seconds()
