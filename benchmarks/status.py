@@ -23,7 +23,7 @@ from benchmarks.importing import compiled
 from benchmarks.measure import Benchmark, Comparison, Side
 from lazymig.odm.plans import plan_for
 from lazymig.operations.rule_indexes import build_indexes
-from lazymig.reports.status import Looks
+from lazymig.reports.looks import Looks
 
 __all__ = ["status"]
 

@@ -12,7 +12,8 @@ from lazymig.cli.failures import FINE, Misuse
 from lazymig.cli.session import Session, Target
 from lazymig.cli.standing import picture_of
 from lazymig.redaction import excerpt
-from lazymig.reports.status import Looks, ModelStanding
+from lazymig.reports.looks import Looks
+from lazymig.reports.status import ModelStanding
 from lazymig.reports.texts import Line
 
 __all__ = ["register"]

@@ -1,4 +1,4 @@
-"""Names and values of the database on the terminal: they command nothing, forge nothing, are cut."""
+"""Names and values of the database on the terminal: they command, forge and flood nothing."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ from pymongo.database import Database
 from lazymig import History, RuleStatus
 from lazymig.odm.schema import untouched_collection
 from lazymig.operations.journal.collection import client_now
-from lazymig.reports.status import Looks, RuleStanding, _standing, look
+from lazymig.reports.looks import Looks, _standing, look
+from lazymig.reports.status import RuleStanding
 from tests.support.commands import CommandLog
 from tests.support.handlers import ADD_ENABLED, handler, model, rule
 

@@ -1,4 +1,4 @@
-"""How far several runs are, taken together: what the bar above that of the current rule shows."""
+"""The progress of several runs, taken together: the bar above that of the rule at work."""
 
 from __future__ import annotations
 

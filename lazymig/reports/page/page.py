@@ -23,9 +23,10 @@ from lazymig.operations.journal.history import History
 from lazymig.operations.throttling.limits import Limits
 from lazymig.reports.drift.documents import check_model
 from lazymig.reports.drift.findings import CheckReport, DriftReport
+from lazymig.reports.looks import look
 from lazymig.reports.page.charts import Span, Spark, bar_of, span_of, spark_of
 from lazymig.reports.page.html import template
-from lazymig.reports.status import ModelStanding, RuleStanding, look
+from lazymig.reports.status import ModelStanding, RuleStanding
 from lazymig.reports.texts import documents
 
 __all__ = ["render_report", "write_report"]
