@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 
+from lazymig.characters import in_one_line
 from lazymig.errors import MissingExtra, RuleDefinitionError, check_extra
 
 __all__ = ["main"]
@@ -23,11 +24,13 @@ def main() -> None:
         sys.exit(2)
     try:
         from lazymig.cli.main import main as program  # noqa: PLC0415 - it imports these libraries
+
+        program()
     except RuleDefinitionError as error:
-        # A variable of the environment that the library reads when it is imported.
-        sys.stderr.write(f"lazymig: {error}\n")
+        # A variable of the environment that the library reads when it is imported, by any command;
+        # what a command itself raises is written by the command.
+        sys.stderr.write(f"lazymig: {in_one_line(str(error))}\n")
         sys.exit(2)
-    program()
 
 
 if __name__ == "__main__":
