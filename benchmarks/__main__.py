@@ -18,7 +18,18 @@ import mongoengine
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from benchmarks import bulk, curves, importing, loading, loops, pending, queries, runs, shown
+from benchmarks import (
+    bulk,
+    curves,
+    importing,
+    loading,
+    loops,
+    pending,
+    queries,
+    runs,
+    shown,
+    status,
+)
 from benchmarks.data import ALIAS
 from benchmarks.machine import Circumstances, circumstances
 from benchmarks.measure import Benchmark, Row, measured
@@ -30,6 +41,7 @@ __all__ = ["BENCHMARKS", "HEADLINES", "connected", "main"]
 
 BENCHMARKS: dict[str, Callable[[Database[Any], float], Benchmark]] = {
     "import": importing.importing,
+    "status": status.status,
     "iterate": loading.iterating,
     "iterate-wide": loading.iterating_wide,
     "no-rules": loading.without_rules,

@@ -14,7 +14,7 @@ from pymongo.database import Database
 
 from benchmarks.measure import Benchmark, Comparison, Side
 
-__all__ = ["importing"]
+__all__ = ["compiled", "importing"]
 
 _MONGOENGINE = "import mongoengine"
 _PACKAGE = f"{_MONGOENGINE}, lazymig"
@@ -43,14 +43,14 @@ def importing(_database: Database[Any], _scale: float) -> Benchmark:
 
 
 def _run(program: str) -> bytes:
-    environment = {**os.environ, "PYTHONPYCACHEPREFIX": _compiled()}
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": compiled()}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     call = [sys.executable, "-c", f"{program}\nprint('done')"]
     return subprocess.run(call, env=environment, capture_output=True, check=True).stdout
 
 
 @cache
-def _compiled() -> str:
+def compiled() -> str:
     """A folder for bytecode: compiled once, as where it is installed, whatever the environment."""
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)

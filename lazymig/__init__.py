@@ -55,12 +55,12 @@ if TYPE_CHECKING:
     from lazymig.operations.journal.entries import Quarantined, Run
     from lazymig.operations.journal.history import History
     from lazymig.operations.journal.rule_run import RuleRun
+    from lazymig.operations.model_view import ModelView
     from lazymig.operations.rule_indexes import RuleIndex
     from lazymig.operations.runs.options import RunOptions
     from lazymig.operations.runs.progress import Progress, ProgressBar, ProgressLog
     from lazymig.operations.sealable import NotSealed
     from lazymig.operations.seals import SealReport
-    from lazymig.operations.views import ModelView
     from lazymig.reports.drift.checks import check_documents
     from lazymig.reports.drift.diff import diff
     from lazymig.reports.drift.findings import CheckFinding, CheckReport, DriftFinding, DriftReport
@@ -161,7 +161,7 @@ _HOMES = {
         "operations.runs.progress": "Progress ProgressBar ProgressLog",
         "operations.sealable": "NotSealed",
         "operations.seals": "SealReport",
-        "operations.views": "ModelView",
+        "operations.model_view": "ModelView",
         "reports.drift.checks": "check_documents",
         "reports.drift.diff": "diff",
         "reports.drift.findings": "CheckFinding CheckReport DriftFinding DriftReport",

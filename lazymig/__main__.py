@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
+from lazymig.characters import in_one_line
 from lazymig.errors import MissingExtra, RuleDefinitionError, check_extra
 
 __all__ = ["main"]
@@ -13,6 +15,8 @@ _LIBRARIES = ("click", "rich", *(("tomli",) if sys.version_info < (3, 11) else (
 
 def main() -> None:
     """Run the program and end the process; with 2, as for a wrong call, where it cannot be run."""
+    # Imports make many objects and no garbage: to look for it at each seven hundred is lost time.
+    gc.set_threshold(100_000, *gc.get_threshold()[1:])
     try:
         check_extra("the command line", *_LIBRARIES)
     except MissingExtra as error:
@@ -20,11 +24,13 @@ def main() -> None:
         sys.exit(2)
     try:
         from lazymig.cli.main import main as program  # noqa: PLC0415 - it imports these libraries
+
+        program()
     except RuleDefinitionError as error:
-        # A variable of the environment that the library reads when it is imported.
-        sys.stderr.write(f"lazymig: {error}\n")
+        # A variable of the environment that the library reads when it is imported, by any command;
+        # what a command itself raises is written by the command.
+        sys.stderr.write(f"lazymig: {in_one_line(str(error))}\n")
         sys.exit(2)
-    program()
 
 
 if __name__ == "__main__":

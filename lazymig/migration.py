@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
     from lazymig.engines.bulk import MigrationReport
     from lazymig.engines.pending import RuleStatus
+    from lazymig.operations.model_view import ModelView
     from lazymig.operations.rule_indexes import RuleIndex
     from lazymig.operations.runs.options import RunOptions
     from lazymig.operations.seals import SealReport
-    from lazymig.operations.views import ModelView
     from lazymig.reports.dryrun.preview import PreviewReport
 
 __all__ = ["DocumentMigration"]

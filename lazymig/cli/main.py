@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any, Final, NoReturn
 
 import click
 
 import lazymig
 from lazymig.characters import in_one_line
-from lazymig.cli import (
-    check,
-    demo,
-    diff,
-    finish,
-    indexes,
-    migrate,
-    new,
-    preview,
-    quarantine,
-    report,
-    restore,
-    runs,
-    seal,
-    status,
-    view,
-)
 from lazymig.cli.failures import FINDINGS, INTERRUPTED, USAGE
 from lazymig.cli.masking import masked
 
 __all__ = ["main"]
+
+# The module of each command, in the order in which they are needed. A call imports its own alone.
+_HOMES: Final[Mapping[str, str]] = {
+    name: module
+    for module, names in {
+        "status": "status",
+        "preview": "preview",
+        "indexes": "indexes",
+        "migrate": "migrate",
+        "runs": "runs pause resume stop slow",
+        "quarantine": "quarantine",
+        "restore": "restore",
+        "check": "check",
+        "diff": "diff",
+        "new": "new",
+        "finish": "finish",
+        "seal": "seal",
+        "view": "view",
+        "report": "report",
+        "demo": "demo",
+    }.items()
+    for name in names.split()
+}
 
 
 class Program(click.Group):
@@ -38,7 +45,13 @@ class Program(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
         """The commands in the order in which they are needed."""
-        return list(self.commands)
+        return list(_HOMES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name, imported when it is asked for."""
+        if cmd_name in _HOMES and cmd_name not in self.commands:
+            import_module(f"lazymig.cli.{_HOMES[cmd_name]}").register(self)
+        return super().get_command(ctx, cmd_name)
 
     def main(
         self,
@@ -95,23 +108,3 @@ def main(context: click.Context) -> int:
         click.echo(context.get_help())
         return USAGE
     return 0
-
-
-for _module in (
-    status,
-    preview,
-    indexes,
-    migrate,
-    runs,
-    quarantine,
-    restore,
-    check,
-    diff,
-    new,
-    finish,
-    seal,
-    view,
-    report,
-    demo,
-):
-    _module.register(main)

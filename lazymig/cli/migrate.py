@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +18,7 @@ from lazymig.cli.masking import masked
 from lazymig.cli.output import Output
 from lazymig.cli.questions import AskedRun, agrees_to_runs, beginning
 from lazymig.cli.results import MigrateResult
+from lazymig.cli.run_display import RunDisplay
 from lazymig.cli.run_options import flags_of
 from lazymig.cli.run_reports import result_of, show_report
 from lazymig.cli.runs import is_run_of, run_of
@@ -30,17 +30,16 @@ from lazymig.operations.declared import declarations
 from lazymig.operations.journal.entries import Run
 from lazymig.operations.journal.history import History
 from lazymig.operations.runs.options import Options, RunOptions
-from lazymig.operations.runs.progress import Progress, ProgressBar, ProgressLog
+from lazymig.operations.runs.overall import PlannedRun
+from lazymig.operations.runs.steps import groups_of
 from lazymig.rules.rule import Scope
 
-__all__ = ["Watch", "call_to_resume", "register"]
+__all__ = ["call_to_resume", "register"]
 
 _LATEST = "latest"
 
 _NOTHING = "nothing is to be resumed"
 _NO_RULE = "there is no rule to apply"
-
-Reporter = Callable[[Progress], object]
 
 
 def _chunk_size(_context: click.Context, _option: click.Parameter, value: str | None) -> Any:
@@ -52,26 +51,6 @@ def _chunk_size(_context: click.Context, _option: click.Parameter, value: str | 
     if value.isdecimal() and int(value):
         return int(value)
     raise click.BadParameter(f"{value!r} is neither a number of documents nor auto or all")
-
-
-class Watch:
-    """The progress of runs: a bar on a terminal, log lines elsewhere, and which run it is.
-
-    `last` is the last report, `None` if there was none.
-    """
-
-    def __init__(self) -> None:
-        self._display = ProgressBar() if sys.stderr.isatty() else ProgressLog()
-        self.last: Progress | None = None
-
-    def __call__(self, progress: Progress) -> None:
-        """Show one report."""
-        self.last = progress
-        self._display(progress)
-
-    def close(self) -> None:
-        """Show where the runs are left."""
-        self._display.close()
 
 
 @dataclass(frozen=True)
@@ -90,8 +69,17 @@ class _Job:
     @property
     def has_rules(self) -> bool:
         """Return whether there is something to apply; otherwise there will be no run."""
+        return bool(self._rules())
+
+    def planned(self) -> PlannedRun:
+        """How large the run will be, as far as that is known before it."""
+        count = self.target.collection.estimated_document_count
+        rules = self._rules()
+        return PlannedRun(rules, count() if rules else 0)
+
+    def _rules(self) -> int:
         plan = plan_for(self.target.model.migration_handler, self.target.model)
-        return bool(plan.lazy if self.scope == "lazy" else plan.bulk)
+        return len(groups_of(plan, self.scope))
 
     def former(self, journal: str) -> Run | None:
         """The run that the library will take: not one that a later run has made needless."""
@@ -269,21 +257,22 @@ def _nothing_to_do(output: Output, jobs: Sequence[_Job]) -> int:
 
 
 def _carry_out(output: Output, work: _Work, options: RunOptions) -> int:
-    watch = Watch()
-    options["progress"] = watch
+    display = RunDisplay(job.planned for job in work.jobs)
+    options["progress"] = display
     try:
-        for job in work.jobs:
+        for place, job in enumerate(work.jobs):
+            display.begin(place)
             report = job.run(options)
             work.reports.append(report)
             if report.state != "finished":
                 break
     except KeyboardInterrupt:
-        return _interrupted(output, watch, work, INTERRUPTED)
+        return _interrupted(output, display, work, INTERRUPTED)
     except SystemExit as end:
         # SIGTERM, once the chunk is done.
-        return _interrupted(output, watch, work, int(str(end.code)))
+        return _interrupted(output, display, work, int(str(end.code)))
     finally:
-        watch.close()
+        display.close()
     if output.as_json:
         output.data(work.result())
     else:
@@ -316,9 +305,9 @@ def _show(output: Output, work: _Work) -> None:
             )
 
 
-def _interrupted(output: Output, watch: Watch, work: _Work, code: int) -> int:
-    watch.close()
-    run_id = None if watch.last is None else watch.last.run_id
+def _interrupted(output: Output, display: RunDisplay, work: _Work, code: int) -> int:
+    display.close()
+    run_id = None if display.last is None else display.last.run_id
     if any(report.run_id == run_id for report in work.reports):
         # The interrupt came before the next run had anything to report.
         run_id = None

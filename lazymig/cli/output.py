@@ -1,12 +1,14 @@
 """The output of a command: results to standard output, all else to standard error.
 
-Neither gets a secret. Text fits into 80 columns, and has colours on a terminal alone.
+Neither gets a secret, nor what a terminal would obey. Text is as wide as the terminal, but for very
+wide ones, and has 80 columns and no colours elsewhere.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import shlex
 import sys
 import traceback
@@ -17,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lazymig.characters import printable
+from lazymig.characters import LONGEST_TEXT, in_one_line, printable, shown
 from lazymig.cli.failures import as_command, described, one_line
 from lazymig.cli.masking import Mask, masked
 from lazymig.errors import Remedy
@@ -31,7 +33,13 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "Output", "line", "short_path"]
 
 COLUMNS = 80
+
+# Beyond these a line cannot be written, or not be read.
 _NARROWEST = 10
+_WIDEST = 140
+
+# The variables by which rich takes anything for a terminal.
+_FORCING = frozenset({"FORCE_COLOR", "TTY_COMPATIBLE"})
 
 # What each log line of a run begins with, and the logger of progress alone.
 _PROGRESS_LOGGER = "lazymig.operations.runs.progress"
@@ -53,8 +61,18 @@ class Output:
 
     @cached_property
     def console(self) -> Console:
-        """Standard output, at most 80 columns wide."""
+        """Standard output."""
         return _console()
+
+    @property
+    def width(self) -> int:
+        """The columns of a line: those that the terminal has now."""
+        return COLUMNS if self._is_plain else min(self.console.width, _WIDEST)
+
+    @property
+    def _is_plain(self) -> bool:
+        """Return whether standard output is a file or pipe, without colours. It needs no rich."""
+        return not (sys.stdout.isatty() or os.environ.keys() & _FORCING)
 
     def print(self, *texts: str) -> None:
         """Write texts, each from the start of a line."""
@@ -63,15 +81,27 @@ class Output:
 
     def indented(self, text: str, indent: int, style: str = "") -> None:
         """Write a text, indented by some columns; further lines by two more."""
+        plain = shown(masked(text), LONGEST_TEXT).rstrip()
+        if self._is_plain and plain.isascii() and indent + len(plain) <= COLUMNS:
+            sys.stdout.write(f"{' ' * indent if plain else ''}{plain}\n")
+            return
+        for row in self.rows(text, indent, style):
+            self.console.print(row, soft_wrap=True)
+
+    def rows(self, text: str, indent: int, style: str = "") -> list[Text]:
+        """The lines that `indented` writes. The text is one: what breaks it is spelled out."""
+        from rich.text import Text  # noqa: PLC0415 - only who writes pays for the import
+
         whole = line(text, style)
-        console = self.console
-        if "\n" in text or whole.cell_len > console.width - indent:
-            lines = list(whole.wrap(console, max(console.width - indent - 2, _NARROWEST)))
-        else:
-            lines = [whole]
-        for place, part in enumerate(lines):
+        room = max(self.width - indent, _NARROWEST)
+        parts = [whole]
+        if whole.cell_len > room:
+            parts = list(whole.wrap(self.console, max(room - 2, _NARROWEST)))
+        rows = []
+        for place, part in enumerate(parts):
             part.rstrip()
-            console.print(" " * (indent + 2 * bool(place)), part, sep="", soft_wrap=True)
+            rows.append(Text(" " * (indent + 2 * bool(place))).append_text(part))
+        return rows
 
     def call(self, before: str, words: Sequence[str], indent: int) -> None:
         """Write a text and a command after it that can be copied, on lines as a shell takes them.
@@ -83,7 +113,7 @@ class Output:
         row = before
         for place, word in enumerate((*quoted, last)):
             end = 2 if place < len(quoted) else 0
-            if place and indent + len(row) + 1 + len(word) + end > console.width:
+            if place and indent + len(row) + 1 + len(word) + end > self.width:
                 console.print(" " * indent, line(f"{row} \\"), sep="", soft_wrap=True)
                 row = f"  {word}"
             else:
@@ -100,7 +130,7 @@ class Output:
         console = self.console
         for one in lines:
             text = line(one.expandtabs(), (styles or {}).get(one[:1], ""))
-            text.truncate(max(console.width - indent, _NARROWEST), overflow="ellipsis")
+            text.truncate(max(self.width - indent, _NARROWEST), overflow="ellipsis")
             text.rstrip()
             console.print(" " * indent if text else "", text, sep="", soft_wrap=True)
 
@@ -142,7 +172,7 @@ class Output:
                 overflow="fold",
             )
         for row in rows:
-            table.add_row(*(line(cell) for cell in row))
+            table.add_row(*(line(shown(cell)) for cell in row))
         self._print_trimmed(table, indent)
 
     def _print_trimmed(self, table: Table, indent: int) -> None:
@@ -150,7 +180,7 @@ class Output:
         from rich.text import Text  # noqa: PLC0415
 
         console = self.console
-        options = console.options.update(width=max(console.width - indent, _NARROWEST))
+        options = console.options.update(width=max(self.width - indent, _NARROWEST))
         for segments in console.render_lines(table, options, pad=False):
             row = Text(" " * indent)
             for segment in segments:
@@ -168,7 +198,7 @@ class Output:
 
     def warn(self, text: str) -> None:
         """Write a line to standard error that does not end the command."""
-        self.note(f"lazymig: {text}")
+        self.note(f"lazymig: {in_one_line(text)}")
 
     def note(self, text: str) -> None:
         """Write a text to standard error."""
@@ -236,7 +266,7 @@ class Output:
         from rich.progress import Progress  # noqa: PLC0415
 
         with Progress(console=_console(stderr=True), transient=True) as bar:
-            task = bar.add_task(printable(what), total=None)
+            task = bar.add_task(shown(what), total=None)
             yield lambda done, total: bar.update(task, completed=done, total=max(total, 1))
 
 
@@ -267,15 +297,16 @@ def _console(*, stderr: bool = False) -> Console:
     from rich.console import Console  # noqa: PLC0415
 
     console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
-    console.width = min(console.width, COLUMNS) if console.is_terminal else COLUMNS
+    if not console.is_terminal:
+        console.width = COLUMNS
     return console
 
 
 def line(text: str, style: str = "") -> Text:
-    """A text for the terminal, without secrets and without what a terminal would obey."""
+    """A text for a line of the terminal, without secrets and without what a terminal would obey."""
     from rich.text import Text  # noqa: PLC0415
 
-    return Text(printable(masked(text)), style=style, overflow="fold")
+    return Text(shown(masked(text), LONGEST_TEXT), style=style, overflow="fold")
 
 
 def short_path(path: Path) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import click
 
+from lazymig.characters import shown
 from lazymig.cli.commands import command
 from lazymig.cli.failures import FINDINGS, FINE
 from lazymig.cli.output import Output
@@ -87,8 +88,7 @@ def _show(output: Output, found: list[tuple[str, Quarantined]]) -> None:
     if not found:
         output.print("no document is in quarantine")
     for database, entry in found:
-        output.indented(
-            f"{database}.{entry.collection} {entry.document_id!r}: {entry.rule}", 0, "bold"
-        )
-        output.indented(f"{entry.type}: {entry.error}", 4, "red")
+        place = f"{database}.{shown(entry.collection)} {shown(repr(entry.document_id))}"
+        output.indented(f"{place}: {shown(entry.rule)}", 0, "bold")
+        output.indented(f"{shown(entry.type)}: {entry.error}", 4, "red")
         output.indented(f"run {entry.run}, {entry.at:%Y-%m-%d %H:%M:%S} UTC", 4, "dim")

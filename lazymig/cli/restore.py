@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from lazymig.characters import shown
 from lazymig.cli.commands import command
 from lazymig.cli.failures import FINDINGS, FINE, Misuse
 from lazymig.cli.output import Output
@@ -66,7 +67,8 @@ def _show(output: Output, report: RestoreReport) -> None:
         return
     output.indented(f"{documents(report.conflict_count)} left alone:", 0, "red")
     for conflict in report.conflicts[:_MOST_LISTED]:
-        output.indented(f"{conflict.collection} {conflict.document_id!r}: {conflict.reason}", 4)
+        place = f"{shown(conflict.collection)} {shown(repr(conflict.document_id))}"
+        output.indented(f"{place}: {conflict.reason}", 4)
     more = report.conflict_count - _MOST_LISTED
     if more > 0:
         output.indented(f"and {more:,} more", 4)

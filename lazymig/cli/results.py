@@ -12,13 +12,12 @@ from typing import Annotated, Any, Literal, TypedDict
 from bson import ObjectId
 
 from lazymig.operations.journal.entries import RunState
+from lazymig.operations.model_view import ModelView
 from lazymig.operations.rule_indexes import RuleIndex
 from lazymig.operations.seals import SealReport
-from lazymig.operations.views import ModelView
 from lazymig.raw.json_values import Bounds
 from lazymig.reports.drift.findings import CheckReport, DriftReport
 from lazymig.reports.dryrun.report import PreviewReport
-from lazymig.reports.status import ModelStanding
 from lazymig.rules.rule import Scope
 
 __all__ = [
@@ -35,19 +34,12 @@ __all__ = [
     "RunResult",
     "RunsResult",
     "SealResult",
-    "StatusResult",
     "ViewsResult",
 ]
 
 Seconds = Annotated[float, Bounds(0)]
 # What is stored is plain already, as the options of a run.
 Plain = Mapping[str, object]
-
-
-class StatusResult(TypedDict):
-    """What `status` writes."""
-
-    models: list[ModelStanding]
 
 
 class SealResult(TypedDict):

@@ -12,6 +12,7 @@ from typing import Any
 import click
 from pymongo.database import Database
 
+from lazymig.characters import shown
 from lazymig.cli.commands import command
 from lazymig.cli.failures import FINE, Misuse
 from lazymig.cli.output import Output
@@ -241,7 +242,7 @@ def _names(found: Sequence[tuple[Book, Run]]) -> list[str]:
 
 
 def _show_short(output: Output, run: Run, name: str) -> None:
-    output.indented(f"{run.id}  {run.state}  {name} ({run.scope})", 0, _style(run))
+    output.indented(f"{run.id}  {run.state}  {shown(name)} ({run.scope})", 0, _style(run))
     lasted = duration(((run.ended or run.heartbeat) - run.started).total_seconds())
     waited = sum(run.waited.values())
     if waited >= 1:
@@ -257,8 +258,8 @@ def _show_short(output: Output, run: Run, name: str) -> None:
 def _show_one(output: Output, database: str, run: Run) -> None:
     output.indented(f"{run.id}  {run.state}", 0, _style(run))
     output.indented(
-        f"{run.model_class or run.model} in {database}.{run.collection}, {run.scope} rules of "
-        f"{run.handler}",
+        f"{shown(run.model_class or run.model)} in {database}.{shown(run.collection)}, {run.scope} "
+        f"rules of {shown(run.handler)}",
         2,
     )
     ended = "" if run.ended is None else f", ended {_time(run.ended)}"
@@ -266,7 +267,7 @@ def _show_one(output: Output, database: str, run: Run) -> None:
         f"started {_time(run.started)}{ended}, last sign of life {_time(run.heartbeat)} UTC", 2
     )
     for session in run.sessions:
-        text = f"by process {session.pid} on {session.host} since {_time(session.started)}"
+        text = f"by process {session.pid} on {shown(session.host)} since {_time(session.started)}"
         output.indented(text, 2)
     given = ", ".join(f"{key} {value}" for key, value in run.options.items() if value is not None)
     waited = ", ".join(f"{kind} {duration(value)}" for kind, value in run.waited.items())

@@ -25,7 +25,7 @@ from lazymig.cli.output import Output
 from lazymig.cli.settings import Settings, load_settings
 from lazymig.engines.access import is_mongomock
 from lazymig.odm.schema import untouched_collection
-from lazymig.reports.status import exists
+from lazymig.reports.status import collections_in, exists
 from lazymig.rules.plan import full_name
 
 __all__ = ["Session", "Target"]
@@ -116,8 +116,13 @@ class Session:
 
     def warn_of_missing(self, targets: Iterable[Target]) -> None:
         """Say which collections there are not: an empty or wrong database looks like a done one."""
+        names: dict[Database[Any], frozenset[str] | None] = {}
         for target in targets:
-            if not target.exists:
+            database = target.collection.database
+            if database not in names:
+                names[database] = collections_in(database)
+            known = names[database]
+            if known is not None and target.collection.name not in known:
                 self.output.warn(
                     f"{target.name}: the collection {target.collection.full_name} does not exist; "
                     "is this the right database?"

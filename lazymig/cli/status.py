@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import TypedDict
+
 import click
 
-from lazymig.cli.commands import command
-from lazymig.cli.failures import FINE
-from lazymig.cli.results import StatusResult
-from lazymig.cli.session import Session
-from lazymig.cli.view import show_older
+from lazymig.cli.commands import Amount, command
+from lazymig.cli.failures import FINE, Misuse
+from lazymig.cli.session import Session, Target
+from lazymig.cli.standing import picture_of
 from lazymig.redaction import excerpt
-from lazymig.reports.status import ModelStanding, look
-from lazymig.reports.texts import documents
+from lazymig.reports.looks import Looks
+from lazymig.reports.status import ModelStanding
+from lazymig.reports.texts import Line
 
 __all__ = ["register"]
+
+
+class StatusResult(TypedDict):
+    """What `status` writes."""
+
+    models: list[ModelStanding]
 
 
 def register(group: click.Group) -> None:
@@ -23,21 +32,23 @@ def register(group: click.Group) -> None:
     @click.option(
         "--no-record", is_flag=True, help="Do not keep this look; nothing at all is written."
     )
-    def status(session: Session, no_record: bool) -> int:
+    @click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C.")
+    @click.option(
+        "--interval",
+        type=Amount(0, min_open=True),
+        metavar="N",
+        default=2,
+        show_default=True,
+        help="Seconds between two looks of --watch.",
+    )
+    def status(session: Session, no_record: bool, watch: bool, interval: float) -> int:
         """Count the documents each rule has to migrate, and the rate."""
         output = session.output
-        journal = session.settings.journal
+        if watch and output.as_json:
+            raise Misuse("--watch and --json exclude each other; call it with --json repeatedly")
         targets = session.targets()
         session.warn_of_missing(targets)
-        found = [
-            look(
-                target.model,
-                target.collection,
-                journal=journal,
-                keep=not no_record,
-            )
-            for target in targets
-        ]
+        found = _looked_at(session, targets, keep=not no_record)
         for each in found:
             if each.refusal is not None:
                 output.warn(
@@ -46,66 +57,36 @@ def register(group: click.Group) -> None:
                 )
         if output.as_json:
             output.data({"models": found})
-            return FINE
-        for place, each in enumerate(found):
-            if place:
-                output.print("")
-            _show(session, each)
+        elif watch:
+            _watch(session, targets, found, interval, keep=not no_record)
+        else:
+            for line in picture_of(found, output.width):
+                output.indented(*line)
         return FINE
 
 
-def _show(session: Session, standing: ModelStanding) -> None:
-    since = "" if standing.since is None else f"; last look {standing.since:%Y-%m-%d %H:%M:%S} UTC"
-    session.output.print(f"{standing.model} in {standing.collection}{since}")
-    if standing.rules:
-        _show_rules(session, standing)
-    else:
-        session.output.print("  its handler has no rules")
-    current = [each.name for each in standing.views if each.current]
-    if current:
-        session.output.indented(f"in today's shape: the view {', '.join(current)}", 2)
-    show_older(session.output, standing.views)
+def _looked_at(session: Session, targets: Sequence[Target], *, keep: bool) -> list[ModelStanding]:
+    looks = Looks(session.settings.journal, keep=keep)
+    return [looks.at(each.model, each.collection) for each in targets]
 
 
-def _show_rules(session: Session, standing: ModelStanding) -> None:
-    session.output.table(
-        ("rule", "scope", "remaining", "total", "done", "rate", "removable"),
-        [
-            (
-                rule.name,
-                rule.scope,
-                "unknown" if rule.remaining is None else f"{rule.remaining:,}",
-                f"{rule.total:,}",
-                "" if rule.done is None else _percent(rule.done),
-                "" if rule.rate is None else _pace(rule.rate),
-                ("sealed" if rule.sealed else "yes") if rule.removable else "no",
-            )
-            for rule in standing.rules
-        ],
-        right=(2, 3, 4, 5),
-    )
-    for rule in standing.rules:
-        if rule.warning is not None:
-            session.output.indented(f"{rule.name}: {rule.warning}", 2, "yellow")
-        if rule.quarantined:
-            session.output.indented(
-                f"{rule.name}: {documents(rule.quarantined)} in quarantine; lazymig quarantine "
-                "list lists what runs have refused",
-                2,
-                "red",
-            )
-        if rule.remaining != 0:
-            for text in rule.remarks:
-                session.output.indented(f"{rule.name}: {text}", 2, "dim")
+def _watch(
+    session: Session,
+    targets: Sequence[Target],
+    first: list[ModelStanding],
+    interval: float,
+    *,
+    keep: bool,
+) -> None:
+    # Only who watches pays for the import.
+    from lazymig.cli.watching import watch  # noqa: PLC0415
 
+    looks = [first]
 
-def _percent(share: float) -> str:
-    """Rounded down: 100 % is said of what is done alone."""
-    return f"{int(share * 1000) / 10:.1f}%"
+    def picture() -> Iterator[Line]:
+        found = looks.pop() if looks else _looked_at(session, targets, keep=keep)
+        at = max(each.at for each in found)
+        yield Line(f"{at:%Y-%m-%d %H:%M:%S} UTC, again after {interval:g} s; Ctrl-C ends", 0, "dim")
+        yield from picture_of(found, session.output.width)
 
-
-def _pace(rate: float) -> str:
-    for unit, seconds in (("s", 1), ("min", 60), ("h", 3600)):
-        if abs(rate) * seconds >= 1 or unit == "h":
-            return f"{rate * seconds:,.0f}/{unit}" if rate else "0/s"
-    raise AssertionError
+    watch(session.output, picture, interval)

@@ -11,7 +11,7 @@ from lazymig.cli.failures import FINE, Misuse
 from lazymig.cli.output import Output
 from lazymig.cli.results import ViewsOfModel, ViewsResult
 from lazymig.cli.session import Session, Target
-from lazymig.operations.views import ModelView
+from lazymig.operations.model_view import ModelView
 
 __all__ = ["register", "show_older"]
 

@@ -12,6 +12,7 @@ from pymongo.collection import Collection
 from pymongo.errors import OperationFailure, PyMongoError
 
 from lazymig.engines.access import describe, is_mongomock, on_primary
+from lazymig.engines.driver_errors import is_away
 from lazymig.errors import RuleIndexError
 from lazymig.odm.indexes import NeededIndexes, needed_by_others, needed_indexes
 from lazymig.operations.journal.collection import UNAUTHORIZED
@@ -26,6 +27,7 @@ __all__ = [
     "build_indexes",
     "check_place",
     "drop_indexes",
+    "indexed_rules",
     "indexes_of_rules",
     "needless_indexes",
 ]
@@ -88,6 +90,29 @@ def indexes_of_rules(collection: Collection[Any], plan: Plan) -> list[RuleIndex]
         reason = "the rule is gone, and so may the index"
         found.append(RuleIndex(_rule_in(name), name, keys, held, True, count, reason))
     return found
+
+
+def indexed_rules(collection: Collection[Any], needed: Sequence[NeededIndexes]) -> dict[str, bool]:
+    """Return whether each rule has its indexes; a rule that none can serve is left out.
+
+    Where the indexes cannot be listed, nothing is known of any rule. Only reads.
+
+    :param needed: the rules, each with the indexes that serve it.
+    :raises pymongo.errors.PyMongoError: the connection.
+    """
+    if is_mongomock(collection):
+        return {}
+    try:
+        stored = _stored(collection)
+    except OperationFailure as exc:
+        if is_away(exc):
+            raise
+        return {}
+    return {
+        each.rule.name: all(_name_of(spec, name, stored) for name, spec in each.specs.items())
+        for each in needed
+        if each.specs
+    }
 
 
 def _rows(

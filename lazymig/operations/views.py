@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from pymongo.collection import Collection
@@ -20,12 +19,12 @@ from lazymig.odm.querysets.former import former_names
 from lazymig.odm.schema import class_names, document_parents, document_subclasses
 from lazymig.odm.showing import shown_rules_of
 from lazymig.operations.journal.collection import UNAUTHORIZED
-from lazymig.raw.json_values import JsonValue
+from lazymig.operations.model_view import ModelView
 from lazymig.redaction import excerpt
 from lazymig.rules.showing.shown import ShownRule
 from lazymig.rules.showing.stages import MARK, stages_of
 
-__all__ = ["ModelView", "create_view", "drop_view", "views_of"]
+__all__ = ["create_view", "drop_view", "views_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,24 +54,6 @@ _TOO_LARGE: Final = (
     "then"
 )
 _OLD: Final = "is older than the rules; create it again, which brings it up to date"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelView(JsonValue):
-    """A view of MongoDB that holds the documents of a model in today's shape.
-
-    :ivar name: its name, in the database of the collection.
-    :ivar model: the name of the model.
-    :ivar collection: the collection that it is made of, with the database.
-    :ivar current: it shows what the rules make of the documents as they are in the code now.
-    :ivar reason: why it does not, and what to do; `None` if it does.
-    """
-
-    name: str
-    model: str
-    collection: str
-    current: bool
-    reason: str | None
 
 
 def create_view(

@@ -1,34 +1,27 @@
 """The standing of a model's rules: what they have left, who waits for them, and which can go.
 
-`status`, `finish`, `get_deprecated()` and the page ask here. A collection or database that does not
-exist is not made by looking at it; only the journal is written, with what was counted.
+`finish` and `get_deprecated()` ask here, `status` and the page by `looks`. A collection
+or database that does not exist is not made by looking at it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.access import ids_of, indexable_in, is_mongomock, key_of, on_primary
+from lazymig.engines.access import ids_of, key_of, on_primary
 from lazymig.engines.pending import RuleStatus, find_active, status_of
-from lazymig.odm.plans import plan_for
 from lazymig.odm.sealed import read_sealed
-from lazymig.operations.journal import JOURNAL
-from lazymig.operations.journal.collection import client_now
 from lazymig.operations.journal.entries import Sample
-from lazymig.operations.journal.history import History
-from lazymig.operations.journal.journal import Journal
-from lazymig.operations.journal.refusals import refusals
-from lazymig.operations.views import ModelView, views_of
+from lazymig.operations.journal.refusals import Refusal, refusals
+from lazymig.operations.model_view import ModelView
 from lazymig.raw.json_values import NOT_IN_JSON, Bounds, JsonValue
-from lazymig.reports.drift.documents import class_filter_of
-from lazymig.reports.query_plans import scan_warnings
 from lazymig.rules.bound_rule import Form
 from lazymig.rules.plan import Plan
 from lazymig.rules.remedies import said_of_python
@@ -39,10 +32,10 @@ __all__ = [
     "ModelStanding",
     "RuleStanding",
     "active_rules",
-    "documents_left",
+    "collections_in",
     "exists",
-    "look",
     "standing_of",
+    "statuses_of",
 ]
 
 
@@ -53,10 +46,19 @@ def exists(collection: Collection[Any]) -> bool:
 
     :raises pymongo.errors.PyMongoError: the connection.
     """
+    names = collections_in(collection.database)
+    return names is None or collection.name in names
+
+
+def collections_in(database: Any) -> frozenset[str] | None:
+    """The names of the collections of a database; `None` if they may not be listed.
+
+    :raises pymongo.errors.PyMongoError: the connection.
+    """
     try:
-        return collection.name in collection.database.list_collection_names()
+        return frozenset(database.list_collection_names())
     except OperationFailure:
-        return True
+        return None
 
 
 def _holds_some(collection: Collection[Any]) -> bool:
@@ -70,11 +72,23 @@ def standing_of(collection: Collection[Any], plan: Plan, journal: str) -> list[R
     :param journal: the name of the journal's collection.
     :raises pymongo.errors.PyMongoError: the connection, or the right to read.
     """
+    return statuses_of(collection, plan, journal)[0]
+
+
+def statuses_of(
+    collection: Collection[Any], plan: Plan, journal: str
+) -> tuple[list[RuleStatus], list[Refusal]]:
+    """One status for each rule, and the documents that wait in quarantine for one of them.
+
+    :param journal: the name of the journal's collection.
+    :raises pymongo.errors.PyMongoError: the connection, or the right to read.
+    """
     statuses = status_of(collection, plan, read_sealed(collection, plan))
     if not any(status.remaining for status in statuses) and not _holds_some(collection):
-        return [replace(status, exists=False) for status in statuses]
-    waiting = _waiting(collection, plan, journal)
-    return [replace(status, quarantined=waiting[status.name]) for status in statuses]
+        return [replace(status, exists=False) for status in statuses], []
+    waiting = refusals(collection, plan, journal)
+    counts = _by_rule(waiting)
+    return [replace(status, quarantined=counts[status.name]) for status in statuses], waiting
 
 
 def active_rules(collection: Collection[Any], plan: Plan, journal: str) -> set[str]:
@@ -92,12 +106,12 @@ def active_rules(collection: Collection[Any], plan: Plan, journal: str) -> set[s
     matched = any(rule.target is not None and rule.name in active for rule in rules)
     if not matched and not _holds_some(collection):
         return {rule.name for rule in rules}
-    return active | _waiting(collection, plan, journal).keys()
+    return active | _by_rule(refusals(collection, plan, journal)).keys()
 
 
-def _waiting(collection: Collection[Any], plan: Plan, journal: str) -> Counter[str]:
+def _by_rule(waiting: Sequence[Refusal]) -> Counter[str]:
     """How many documents wait in quarantine for each rule; several runs may have refused one."""
-    pairs = {(each.rule, key_of(each.document_id)) for each in refusals(collection, plan, journal)}
+    pairs = {(each.rule, key_of(each.document_id)) for each in waiting}
     return Counter(name for name, _key in pairs)
 
 
@@ -113,6 +127,8 @@ class RuleStanding(JsonValue):
     :ivar quarantined: documents that bulk runs have refused by it and that still wait for it.
     :ivar removable: no document needs it any more.
     :ivar sealed: MongoDB refuses documents that its target matches.
+    :ivar indexed: its old documents are found by indexes that hold what is old alone; `None` if
+        none can serve it, or that is not known.
     :ivar form: `"static"`, `"translated"` (the server computes it) or `"python"`.
     :ivar left_to_python: why a computed rule is not translated; `None` for others.
     :ivar settles: the operations that have old documents migrated by it first, in words; `None` if
@@ -129,6 +145,7 @@ class RuleStanding(JsonValue):
     quarantined: int
     removable: bool
     sealed: bool
+    indexed: bool | None
     form: Form
     left_to_python: LeftToPython | None
     settles: str | None
@@ -160,171 +177,39 @@ class ModelStanding(JsonValue):
     :ivar collection: its name, with the database.
     :ivar at: the time of this look, naive UTC by the server.
     :ivar since: the time of the last look, `None` if there was none.
-    :ivar views: lazymig's views of the collection, those of other models included.
     :ivar total: the documents of the model; of a whole collection an estimate.
+    :ivar left: those that a rule matches and will not match once it was applied, each once.
+    :ivar at_least: there is a rule whose documents cannot be counted, so that more may be left.
+    :ivar quarantined: the documents that bulk runs have refused and that still wait, each once.
+    :ivar views: lazymig's views of the collection, those of other models included.
+    :ivar quarantine: the refusals of these documents; several runs may have refused one.
     :ivar samples: the looks so far, the oldest first, this one at the end; empty without rules.
     :ivar refusal: why this look could not be kept; `None` if it was, or was not to be.
     """
+
+    derived: ClassVar[tuple[str, ...]] = ("complete",)
 
     model: str
     collection: str
     at: datetime
     since: datetime | None
+    total: int
+    left: int
+    at_least: bool
+    quarantined: int
     rules: tuple[RuleStanding, ...]
     views: tuple[ModelView, ...]
-    total: int = field(metadata=NOT_IN_JSON)
+    quarantine: tuple[Refusal, ...] = field(metadata=NOT_IN_JSON)
     samples: tuple[Sample, ...] = field(metadata=NOT_IN_JSON)
     refusal: OperationFailure | None = field(default=None, metadata=NOT_IN_JSON)
 
+    @property
+    def complete(self) -> bool:
+        """Return whether no document needs any of its rules any more."""
+        return all(rule.removable for rule in self.rules)
 
-def look(
-    model: Any, collection: Collection[Any], *, journal: str = JOURNAL, keep: bool = True
-) -> ModelStanding:
-    """Count what each rule of a model has left, and compare that with the last look.
-
-    :param model: a document class, with or without rules.
-    :param collection: the collection of the model.
-    :param journal: the name of the journal's collection, where looks are kept.
-    :param keep: keep this one. Of a collection that does not exist none is kept.
-    :raises pymongo.errors.PyMongoError: the connection, or the right to read.
-    """
-    handler = getattr(model, "migration_handler", None)
-    plan = None if handler is None else plan_for(handler, model)
-    statuses = [] if plan is None else standing_of(collection, plan, journal)
-    samples, refusal = _samples(model, collection, statuses, journal, keep=keep)
-    at = samples[-1].at if samples else client_now()
-    last = samples[-2] if len(samples) > 1 else None
-    everyone = class_filter_of(model) if plan is None else _class_filter(plan)
-    filters = [everyone, *(_class_filter(plan, status.name) for status in statuses)]
-    totals: dict[str, int] = {}
-    for each in filters:
-        if repr(each) not in totals:
-            totals[repr(each)] = _count(collection, each)
-    warnings = {} if plan is None else scan_warnings(collection, plan)
-    return ModelStanding(
-        model=model.__name__,
-        collection=str(collection.full_name),
-        at=at,
-        since=None if last is None else last.at,
-        rules=tuple(
-            _standing(status, totals[repr(class_filter)], last, at, warnings.get(status.name))
-            for status, class_filter in zip(statuses, filters[1:], strict=True)
-        ),
-        views=_views(model, collection),
-        total=totals[repr(everyone)],
-        samples=tuple(samples),
-        refusal=refusal,
-    )
-
-
-def _views(model: Any, collection: Collection[Any]) -> tuple[ModelView, ...]:
-    """The views of a collection; none where they cannot be asked for, or nothing has rules."""
-    handler = getattr(model, "migration_handler", None)
-    if handler is None:
-        return ()
-    try:
-        return tuple(views_of(collection, handler, model))
-    except OperationFailure:
-        # Who may not list the collections has the counts all the same.
-        return ()
-
-
-def _samples(
-    model: Any,
-    collection: Collection[Any],
-    statuses: Sequence[RuleStatus],
-    journal: str,
-    *,
-    keep: bool,
-) -> tuple[list[Sample], OperationFailure | None]:
-    """The samples of a model, a fresh one at the end, and why that was not kept."""
-    if not statuses:
-        return [], None
-    samples = [
-        sample
-        for sample in History(collection.database, journal).samples(model)
-        if sample.collection == collection.name
-    ]
-    remaining = {status.name: status.remaining for status in statuses}
-    # The clocks may differ, and time must not run back.
-    at = max([_now(collection), *(sample.at for sample in samples[-1:])])
-    samples.append(Sample(model.__name__, collection.name, at, remaining))
-    # A look at what is not there would make the journal, and its database.
-    if keep and all(status.exists for status in statuses):
-        try:
-            Journal(collection.database, journal).sample(model.__name__, collection.name, remaining)
-        except OperationFailure as refusal:
-            # Whoever may only read gets the counts all the same.
-            return samples, refusal
-    return samples, None
-
-
-def _class_filter(plan: Plan | None, rule: str | None = None) -> Any:
-    """The condition on `_cls` of the documents of a plan, or of one of its rules."""
-    assert plan is not None
-    return (
-        plan.class_filter if rule is None else plan.inherited_filters.get(rule, plan.class_filter)
-    )
-
-
-def documents_left(
-    collection: Collection[Any], plan: Plan | None, rules: Sequence[RuleStanding]
-) -> int:
-    """The documents that a rule matches, and will not match once it was applied; each once."""
-    matching = {rule.name: rule.remaining for rule in rules if rule.remaining and not rule.lasts}
-    if plan is None or len(matching) < 2:
-        return sum(matching.values())
-    queries = [
-        indexable_in(collection, plan.reported_query_of(rule))
-        for rule in (*plan.lazy, *plan.bulk)
-        if rule.name in matching
-    ]
-    return on_primary(collection).count_documents({"$or": queries})
-
-
-def _count(collection: Collection[Any], class_filter: Mapping[str, Any] | None) -> int:
-    reader = on_primary(collection)
-    return (
-        reader.count_documents(class_filter)
-        if class_filter
-        else (reader.estimated_document_count())
-    )
-
-
-def _now(collection: Collection[Any]) -> datetime:
-    """The time, naive UTC, by the clock that looks are kept with."""
-    if is_mongomock(collection):
-        return client_now()
-    time: datetime = collection.database.client.admin.command("hello")["localTime"]
-    return time.replace(tzinfo=None)
-
-
-def _standing(
-    status: RuleStatus, total: int, last: Sample | None, at: datetime, warning: str | None = None
-) -> RuleStanding:
-    remaining = status.remaining
-    done = rate = None
-    if remaining is not None:
-        # The total may be an estimate.
-        total = max(total, remaining)
-        if status.exists:
-            done = (total - remaining) / total if remaining else 1.0
-        before = None if last is None else last.remaining.get(status.name)
-        if last is not None and before is not None and at > last.at:
-            rate = (before - remaining) / (at - last.at).total_seconds()
-    return RuleStanding(
-        name=status.name,
-        scope=status.scope,
-        remaining=remaining,
-        total=total,
-        done=done,
-        rate=rate,
-        quarantined=status.quarantined,
-        removable=status.removable,
-        sealed=status.sealed,
-        form=status.form,
-        left_to_python=status.left_to_python,
-        settles=status.settles,
-        warning=warning,
-        status=status,
-    )
+    @property
+    def share(self) -> float:
+        """The share of the documents of which nothing is left to do, from 0 to 1."""
+        # Of no documents all is done.
+        return (self.total - self.left) / self.total if self.left else 1.0

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from lazymig.characters import LONGEST_TEXT, shown
+
 __all__ = ["Line", "Readable", "documents", "duration"]
 
 
@@ -30,8 +32,10 @@ class Readable:
         raise NotImplementedError
 
     def format(self) -> str:
-        """The report in plain text."""
-        return "\n".join(f"{' ' * each.indent}{each.text}" for each in self.lines())
+        """The report in plain text, without what a terminal would obey."""
+        return "\n".join(
+            f"{' ' * each.indent}{shown(each.text, LONGEST_TEXT)}" for each in self.lines()
+        )
 
     def __str__(self) -> str:
         return self.format()

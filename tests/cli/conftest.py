@@ -34,7 +34,7 @@ def schema_of(*words: str) -> dict[str, Any]:
     """The schema of the JSON that a command gives."""
     called: Any = main
     for word in words:
-        called = called.commands[word]
+        called = called.get_command(None, word)
     return schema(called, " ".join(("lazymig", *words)))
 
 

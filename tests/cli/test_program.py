@@ -36,12 +36,37 @@ def commands(
 ) -> dict[tuple[str, ...], click.Command]:
     """All commands, by the words that call them."""
     found: dict[tuple[str, ...], click.Command] = {}
-    for name, each in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        each = group.get_command(context, name)
+        assert each is not None
         if isinstance(each, click.Group):
             found.update(commands(each, (*path, name)))
         else:
             found[(*path, name)] = each
     return found
+
+
+def test_a_call_imports_its_own_command_alone(shell):
+    """The modules of other commands are no part of what a call waits for."""
+    program = (
+        "import sys, lazymig.cli.main as program\n"
+        "program.main.get_command(None, 'status')\n"
+        "print(*(each for each in sys.modules if each.startswith('lazymig.cli.')), sep='\\n')"
+    )
+    loaded = set(shell.apart(python=("-c", program)).out.split())
+    assert "lazymig.cli.status" in loaded
+    others = {"check", "diff", "migrate", "new", "report", "results", "runs", "watching"}
+    assert not {f"lazymig.cli.{name}" for name in others} & loaded
+
+
+def test_every_command_is_where_it_is_looked_for():
+    """Each module adds the commands that the program says it has, in the order of the help."""
+    context = click.Context(main)
+    names = main.list_commands(context)
+    assert [main.get_command(context, name).name for name in names] == names
+    assert set(main.commands) == set(names)
+    assert main.get_command(context, "frobnicate") is None
 
 
 def needed_by(words: tuple[str, ...]) -> list[str]:
@@ -272,7 +297,7 @@ def test_the_current_folder_can_be_imported(shell, uri, database):
     for python in (("-m", "lazymig"), script):
         result = shell.apart("status", "--models", "shop", "--uri", uri, python=python)
         assert (result.code, result.err) == (0, "")
-        assert result.out.startswith("User in ")
+        assert result.out.startswith("[ ] User: ")
 
 
 def test_settings_of_the_folder_are_taken(shell, uri):
@@ -291,9 +316,9 @@ def test_an_application_that_connects(shell, uri, database):
     )
     shell.set(LAZYMIG_MODELS=USER)
     result = shell("status", "--app", "app", "--no-record")
-    assert result.out.startswith(f"User in {database.name}_other.user")
+    assert f"  {database.name}_other.user\n" in result.out
     result = shell("status", "--app", "app", "--uri", uri, "--no-record")
-    assert result.out.startswith(f"User in {database.name}.user")
+    assert f"  {database.name}.user\n" in result.out
 
 
 def test_another_alias(shell, uri):
@@ -405,7 +430,7 @@ def test_logging_is_left_as_it_was(shop):
 def test_an_error_that_nobody_knows(shop, database, monkeypatch):
     """An error of another kind is one line with a code of its own."""
     models.fill(database, 1)
-    monkeypatch.setattr("lazymig.cli.status.look", lambda *_, **__: {}["odd"])
+    monkeypatch.setattr("lazymig.cli.status.Looks", lambda *_, **__: {}["odd"])
     result = shop("status")
     assert result.code == 4
     assert result.error.startswith("KeyError: 'odd'; lazymig does not know this error")

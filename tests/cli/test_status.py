@@ -36,23 +36,36 @@ def test_what_each_rule_has_left(shop, database):
     ]
 
 
-def test_the_table(shop, database):
-    """The same is readable, a line for each rule; the code is 0 whatever is left."""
+def test_the_picture(shop, database):
+    """The same is readable: a line with totals for the model, one for each rule; the code is 0."""
     fill(database, 1500)
     database.user.update_one({"_id": 0}, {"$set": {"enabled": True}})
     shop("indexes", "--create")
     result = shop("status")
     assert (result.code, result.err) == (0, "")
-    rows = [line.split() for line in result.out.splitlines()]
-    # One of them is computed in Python.
-    assert rows[5][:4] == ["migration02__split_name:", "computed", "in", "Python,"]
-    assert rows[:5] == [
-        ["User", "in", f"{database.name}.user"],
-        ["rule", "scope", "remaining", "total", "done", "rate", "removable"],
-        ["migration01__add_enabled", "lazy", "1,499", "1,500", "0.0%", "no"],
-        ["migration02__split_name", "lazy", "1,500", "1,500", "0.0%", "no"],
-        ["allmigration01__drop_draft", "bulk", "0", "1,500", "100.0%", "yes"],
+    model, place, *rows = result.out.splitlines()
+    assert model == "[ ] User: 1,500 of 1,500 documents left, 1 of 3 rules done;"
+    assert place == f"  {database.name}.user"
+    assert rows[:2] == [
+        "  [ ] migration01__add_enabled    1,499 of 1,500 left    0.0%  indexed",
+        "  [ ] migration02__split_name     1,500 of 1,500 left    0.0%",
     ]
+    # What does not fit beside the figures, and why one is computed in Python.
+    assert rows[2] == "      indexed, in Python"
+    assert rows[3].startswith("      computed in Python, because ")
+    assert rows[-1] == "  [x] allmigration01__drop_draft      0 of 1,500 left  100.0%  indexed"
+
+
+def test_sealed_rules_are_told(shop, database):
+    """A rule whose old shape MongoDB refuses is done, and says so."""
+    fill(database, 3)
+    assert shop("migrate", "--yes").code == 0
+    assert shop("seal").code == 0
+    result = shop("status").out
+    assert result.startswith("[x] User: 0 of 3 documents left, 3 of 3 rules done;")
+    assert result.count("  sealed") == 3
+    (found,) = shop.json("status")["models"]
+    assert (found["complete"], found["left"], found["total"]) == (True, 0, 3)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +126,7 @@ def test_the_rate_since_the_last_look(shop, database):
 
     database.user.delete_many({"_id": {"$gte": 1000}})
     table = shop("status").out
-    assert "last look 20" in table
+    assert table.splitlines()[-1].startswith("rates since the last look, 20")
 
 
 def test_a_look_can_go_unnoted(shop, database):
@@ -175,9 +188,11 @@ def test_an_undetermined_rule(shell, uri, database):
     database.odd.insert_one({})
     (rule,) = shell.json("status")["models"][0]["rules"]
     assert (rule["remaining"], rule["done"], rule["removable"]) == (None, None, False)
-    *_, row, remark = shell("status").out.splitlines()
-    assert row.split() == ["allmigration01__odd", "bulk", "unknown", "1", "no"]
-    assert remark.split() == ["allmigration01__odd:", "computed", "in", "Python"]
+    (model,) = shell.json("status")["models"]
+    assert (model["at_least"], model["complete"]) == (True, False)
+    first, *_, row, _since = shell("status").out.splitlines()
+    assert first.startswith("[ ] Odd: at least 0 of 1 documents left, 0 of 1 rules done;")
+    assert row == "  [ ] allmigration01__odd  unknown of 1 left  in Python"
 
 
 def test_a_handler_without_rules(shell, uri):
@@ -196,10 +211,13 @@ def test_a_handler_without_rules(shell, uri):
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_several_models(shop, database, count):
-    """Several models stand one below the other, with a blank line between them."""
-    names = [f"--models={models.__name__}:{each}" for each in ("User", "Animal", "Dog")[:count]]
-    result = shop("status", *names)
-    assert result.out.count("\n\n") == count - 1
+    """Several models stand one below the other, each with its rules."""
+    chosen = ("User", "Animal", "Dog")[:count]
+    names = [f"--models={models.__name__}:{each}" for each in chosen]
+    rows = shop("status", *names).out.splitlines()
+    assert [row.split(":")[0] for row in rows if row.startswith("[")] == [
+        f"[ ] {name}" for name in chosen
+    ]
 
 
 @pytest.mark.parametrize(
@@ -255,7 +273,10 @@ def test_what_waits_in_quarantine(shop, database):
         ("migration02__split_name", 1, False),
         ("allmigration01__drop_draft", 0, True),
     ]
-    assert "migration02__split_name: 1 document in quarantine" in shop("status").out
+    said = shop("status").out
+    assert "2 of 3 rules done, 1 in quarantine;" in " ".join(said.split())
+    assert "      1 document in quarantine; lazymig quarantine list lists" in said
+    assert shop.json("status")["models"][0]["quarantined"] == 1
     finish = shop.json("finish", code=1)["models"][0]
     assert finish["quarantined"] == {"migration02__split_name": 1}
     assert "1 in quarantine" in shop("finish").out
@@ -280,10 +301,19 @@ def test_a_rule_that_reads_the_whole_collection_is_warned_of(shop, database):
     assert f"User.migration01__add_enabled: {expected}" in checked["problems"]
     previewed = shop.json("preview", "--sample", "0")["models"][0]["rules"]
     assert previewed[0]["plan"]["warning"] == expected
-    assert remedy in " ".join(shop("status").out.split())
+    said = shop("status").out
+    assert said.count("scans") == 3, "twice as a mark, once with the reason"
+    assert remedy in " ".join(said.split())
 
     shop("indexes", "--create")
 
     assert {rule["warning"] for rule in shop.json("status")["models"][0]["rules"]} == {None}
     (said,) = shop.json("check", code=1)["models"][0]["problems"]
     assert said.startswith("User.migration02__split_name: computed in Python, because ")
+
+
+def test_a_watch_needs_no_json(shop):
+    """A watch never ends by itself, so that its JSON would be no value."""
+    result = shop("status", "--watch", "--json")
+    assert result.code == 2
+    assert result.error == ("--watch and --json exclude each other; call it with --json repeatedly")

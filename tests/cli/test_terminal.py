@@ -20,11 +20,14 @@ import pytest
 
 from lazymig import History
 from lazymig.cli.output import Output
+from tests.cli.app import models
 from tests.cli.app.models import FAULTY, fill
 from tests.support.server import URI_VARIABLE
 
-COLUMNS = 80
+COLUMNS, ROWS = 80, 24
 PATIENCE = 60
+
+each_width = pytest.mark.parametrize("columns", [80, 140])
 
 _COLOUR = re.compile(r"\x1b\[(?:\d+;)*3[0-7]m")
 _SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -67,10 +70,12 @@ class Terminal:
 
 
 @contextmanager
-def terminal(shell, *arguments: str, out: bool = False, **variables: str) -> Iterator[Terminal]:
-    """Call the program on a terminal of 80 columns."""
+def terminal(
+    shell, *arguments: str, out: bool = False, columns: int = COLUMNS, **variables: str
+) -> Iterator[Terminal]:
+    """Call the program on a terminal of 24 lines."""
     master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns, 0, 0))
     environment = shell.environment(TERM="xterm", **variables)
     for name in ("COLUMNS", "LINES", "FORCE_COLOR"):
         environment.pop(name, None)
@@ -93,6 +98,13 @@ def terminal(shell, *arguments: str, out: bool = False, **variables: str) -> Ite
         if process.stdout is not None:
             process.stdout.close()
         os.close(master)
+
+
+def _drawn(call: Terminal) -> list[str]:
+    """The rows that were written, also those that others were written over."""
+    # A full screen is drawn from its top anew, and left in the middle of its last row.
+    text = _SEQUENCE.sub("", re.sub(r"\x1b\[(H|\?1049l)", "\n", call.text))
+    return [row for row in re.split(r"[\r\n]+", text) if row]
 
 
 def test_it_asks_before_it_writes(shop, database):
@@ -211,8 +223,66 @@ def test_the_bar(shop, database):
     assert out.startswith("{")
     assert "1/2 migration01__add_enabled" in call.text
     assert "matched 300, modified 300" in call.text
-    drawn = re.split(r"[\r\n]+", _SEQUENCE.sub("", call.text))
-    assert max(map(len, drawn)) <= COLUMNS
+    assert max(map(len, _drawn(call))) <= COLUMNS
+
+
+@each_width
+def test_one_bar_is_of_all_rules(shop, database, columns):
+    """Above the rule's bar there is one for the rules of all models, with the time left."""
+    fill(database, 300)
+    database.animal.insert_many({"_id": number, "_cls": "Animal"} for number in range(200))
+    names = [f"--models={models.__name__}:{each}" for each in ("User", "Animal")]
+    with terminal(shop, "migrate", "--yes", *names, columns=columns) as call:
+        assert call.end()[0] == 0
+    drawn = _drawn(call)
+    assert max(map(len, drawn)) <= columns
+    above = [place for place, row in enumerate(drawn) if row.startswith("all rules, ")]
+    # User has two lazy rules and a bulk rule, Animal one.
+    assert {drawn[place] for place in above} == {f"all rules, {n} of 4" for n in range(1, 5)}
+    for place in above:
+        assert re.fullmatch(r"[━╸╺ ]+ +\d+% .+/~.+ .+/s +[-\d:d ]+", drawn[place + 1])
+        assert re.match(r"(User|Animal): \d/\d \w+  matched ", drawn[place + 2])
+        # Both bars end in the same column.
+        assert drawn[place + 1].index("%") == drawn[place + 3].index("%")
+    shares = [int(re.search(r"(\d+)%", drawn[place + 1])[1]) for place in above]
+    assert shares == sorted(shares)
+
+
+LONG = "migration01__split_the_name_of_the_customer_into_first_and_last_and_keep_the_title_apart"
+LONG_RULES = f"""
+import lazymig, mongoengine
+class Rules(lazymig.DocumentMigration):
+    def {LONG}(self):
+        self.target = {{'a': {{'$exists': False}}}}
+        self.update = {{'$set': {{'a': 1}}}}
+    def migration02__short(self):
+        self.target = {{'b': {{'$exists': False}}}}
+        self.update = {{'$set': {{'b': 1}}}}
+class Shop(lazymig.LazyMigrationMixin, mongoengine.Document):
+    a = mongoengine.IntField()
+    b = mongoengine.IntField()
+    migration_handler = Rules
+"""
+
+
+@pytest.mark.parametrize("columns", [40, 80, 140])
+def test_names_are_whole_at_any_width(shell, uri, database, columns):
+    """However long a rule's name is, `status` and the bar have all of it, and break no row."""
+    shell.write("long.py", LONG_RULES)
+    shell.set(LAZYMIG_URI=uri, LAZYMIG_MODELS="long")
+    database.shop.insert_many([{"a": 1}, {"b": 1}, {}])
+    with terminal(shell, "status", out=True, columns=columns) as call:
+        assert call.end()[0] == 0
+    rows = _drawn(call)
+    assert max(map(len, rows)) <= columns
+    assert LONG in "".join(row.strip() for row in rows)
+    assert [row.strip()[:3] for row in rows if row.strip().startswith("[")] == ["[ ]"] * 3
+    assert sum("2 of 3 left" in row for row in rows) == 2
+    with terminal(shell, "migrate", "--yes", columns=columns) as call:
+        assert call.end()[0] == 0
+    rows = _drawn(call)
+    assert max(map(len, rows)) <= columns
+    assert LONG in "".join(rows)
 
 
 @pytest.mark.usefixtures("python_signals")
@@ -288,3 +358,97 @@ def test_bars_of_other_commands(shop, database):
         assert code == 0
         assert told in call.text
         assert told not in out
+
+
+# --- the watch ----------------------------------------------------------------------------------
+
+_SCREEN, _NO_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
+
+
+@pytest.mark.usefixtures("python_signals")
+@each_width
+def test_a_watch_draws_anew_until_ctrl_c(shop, database, columns):
+    """`status --watch` has the screen, shows what changes, and gives it back with the last look."""
+    fill(database, 3)
+    with terminal(
+        shop, "status", "--watch", "--interval", "0.05", out=True, columns=columns
+    ) as call:
+        call.wait_for("3 of 3 documents left")
+        database.user.delete_one({"_id": 0})
+        call.wait_for("2 of 2 documents left")
+        call.process.send_signal(signal.SIGINT)
+        assert call.end() == (0, "")
+    assert call.text.index(_SCREEN) < call.text.index("3 of 3 documents left")
+    watched, _, after = call.text.partition(_NO_SCREEN)
+    assert "2 of 2 documents left" in _SEQUENCE.sub("", after)
+    assert "Traceback" not in call.text
+    assert after.count("\x1b[?25h") <= 1
+    assert "\x1b[?25h" in watched + after, "the cursor is shown again"
+    assert max(map(len, _drawn(call))) <= columns
+
+
+@pytest.mark.usefixtures("python_signals")
+def test_a_terminated_watch_gives_the_terminal_back(shop, database):
+    """SIGTERM ends a watch with 143; the screen and the cursor are as they were."""
+    fill(database, 3)
+    with terminal(shop, "status", "--watch", out=True) as call:
+        call.wait_for("3 of 3 documents left")
+        call.process.send_signal(signal.SIGTERM)
+        assert call.end()[0] == 143
+    assert _NO_SCREEN in call.text
+    assert call.text.rindex("\x1b[?25h") > call.text.rindex("\x1b[?25l")
+
+
+@pytest.mark.usefixtures("python_signals")
+def test_a_watch_says_what_the_screen_has_no_room_for(shell, uri, database):
+    """More rows than the terminal has are counted, not scrolled away."""
+    rules = "".join(
+        f"    def migration{n:02}__add(self):\n"
+        f"        self.target = {{'f{n}': {{'$exists': False}}}}\n"
+        f"        self.update = {{'$set': {{'f{n}': 1}}}}\n"
+        for n in range(1, 41)
+    )
+    shell.write(
+        "many.py",
+        f"import lazymig, mongoengine\nclass Rules(lazymig.DocumentMigration):\n{rules}"
+        "class Many(lazymig.LazyMigrationMixin, mongoengine.DynamicDocument):\n"
+        "    migration_handler = Rules\n",
+    )
+    shell.set(LAZYMIG_URI=uri, LAZYMIG_MODELS="many")
+    database.many.insert_one({})
+    with terminal(shell, "status", "--watch", out=True) as call:
+        call.wait_for(" more lines, for a higher terminal")
+        call.process.send_signal(signal.SIGINT)
+        assert call.end()[0] == 0
+    watched, _, after = call.text.partition(_NO_SCREEN)
+    *_, more = re.findall(r"and (\d+) more lines", watched)
+    assert after.count("migration") == 40
+    assert ROWS - 1 + int(more) == len([row for row in after.split("\n") if row.strip()])
+
+
+@pytest.mark.usefixtures("python_signals")
+def test_a_watch_without_a_terminal_is_plain(shop, database):
+    """Into a pipe, looks stand one below the other, without what only a terminal understands."""
+    fill(database, 3)
+    arguments = ("status", "--watch", "--interval", "0.05")
+    with subprocess.Popen(
+        [sys.executable, "-m", "lazymig", *arguments],
+        cwd=shop.folder,
+        env=shop.environment(),
+        encoding="utf-8",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        seen = 0
+        text = ""
+        while seen < 3:
+            row = process.stdout.readline()
+            assert row, process.stderr.read()
+            text += row
+            seen += "documents left" in row
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, errors) == (0, "")
+    assert "\x1b" not in text + rest
+    assert max(map(len, (text + rest).splitlines())) <= COLUMNS

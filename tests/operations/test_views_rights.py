@@ -8,7 +8,7 @@ import pytest
 from mongoengine import StringField
 
 from lazymig import ViewError
-from lazymig.reports.status import look
+from lazymig.reports.looks import look
 from tests.support.handlers import ADD_ENABLED, handler, model, rule
 
 RENAME = ({"mail": {"$exists": True}}, {"$rename": {"mail": "email"}})

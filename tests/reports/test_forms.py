@@ -12,7 +12,7 @@ from mongoengine import DynamicField
 from pymongo.database import Database
 
 from lazymig import SettlingWarning, check_documents, render_report
-from lazymig.reports.status import look
+from lazymig.reports.looks import look
 from lazymig.rules.remedies import how_to_translate
 from lazymig.rules.translation import LeftToPython
 from tests.support.handlers import ADD_ENABLED, copying, handler, model, rule

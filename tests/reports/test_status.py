@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,8 +11,11 @@ from mongoengine import BooleanField, Document, IntField
 from pymongo.database import Database
 
 from lazymig import History, RuleStatus
-from lazymig.odm.plans import plan_for
-from lazymig.reports.status import RuleStanding, _standing, documents_left, look
+from lazymig.odm.schema import untouched_collection
+from lazymig.operations.journal.collection import client_now
+from lazymig.reports.looks import Looks, _standing, look
+from lazymig.reports.status import RuleStanding
+from tests.support.commands import CommandLog
 from tests.support.handlers import ADD_ENABLED, handler, model, rule
 
 DROP_OLD = ({"old": {"$exists": True}}, {"$unset": {"old": ""}})
@@ -39,11 +43,71 @@ def test_each_rule_has_its_counts(any_db: Database[Any]) -> None:
 
 
 def test_a_document_with_two_pending_rules_is_left_once(any_db: Database[Any]) -> None:
-    """What is left is counted in documents, not in rules."""
+    """What is left of a model is counted in documents, not in rules."""
+    _fill(any_db)
+    standing = look(_post(), any_db["post"])
+    assert (standing.total, standing.left, standing.at_least, standing.complete) == (
+        3,
+        2,
+        False,
+        False,
+    )
+    assert standing.share == pytest.approx(1 / 3)
+
+
+def test_a_model_is_complete_when_no_rule_is_needed(any_db: Database[Any]) -> None:
+    """A model is complete once each of its rules can go, and its share is 1 then."""
+    any_db["post"].insert_one({"enabled": True})
+    standing = look(_post(), any_db["post"])
+    assert (standing.left, standing.complete, standing.share) == (0, True, 1.0)
+
+
+def test_rules_say_whether_they_are_indexed(mongoengine_db: Database[Any]) -> None:
+    """A rule has its indexes, or not; without the right to list them, nothing is known."""
+    _fill(mongoengine_db)
+    post, collection = _post(), mongoengine_db["post"]
+    post.migration_handler(post).create_rule_indexes()
+    (name,) = (name for name in collection.index_information() if "migration02" in name)
+    collection.drop_index(name)
+    assert [each.indexed for each in look(post, collection).rules] == [True, False]
+
+
+def test_several_looks_ask_once_for_what_they_share(
+    monitored_db: Database[Any], command_log: CommandLog
+) -> None:
+    """The journal is made ready once for all models of a call; each model's look is kept."""
+    posts = [_post(), _post()]
+    _fill(monitored_db)
+    looks = Looks()
+    command_log.clear()
+    for each in posts:
+        looks.at(each, untouched_collection(each))
+    counts = Counter(command_log.names)
+    assert (counts["createIndexes"], counts["update"]) == (2, 2)
+
+
+def test_only_the_last_look_is_read_where_that_is_enough(any_db: Database[Any]) -> None:
+    """However many looks there were, a call that shows rates reads the last of a collection."""
     _fill(any_db)
     post = _post()
-    plan = plan_for(post.migration_handler, post)
-    assert documents_left(any_db["post"], plan, look(post, any_db["post"]).rules) == 2
+    start = client_now() - timedelta(days=1)
+    any_db["lazymig_journal"].insert_many(
+        {
+            "kind": "sample",
+            "model": "Post",
+            "collection": collection,
+            "remaining": {"migration01__add": 10 + number},
+            "at": start + timedelta(minutes=number),
+            "since": start + timedelta(minutes=number),
+        }
+        for number in range(20)
+        for collection in ("post", "archive")
+    )
+    standing = Looks(keep=False).at(post, any_db["post"])
+    assert len(standing.samples) == 2
+    assert standing.samples[0].remaining == {"migration01__add": 29}
+    assert standing.since == start + timedelta(minutes=19)
+    assert len(look(post, any_db["post"], keep=False).samples) == 21
 
 
 def test_a_look_is_kept_and_compared_with_the_last(any_db: Database[Any]) -> None:
@@ -94,5 +158,5 @@ def _status(remaining: int | None) -> RuleStatus:
 )
 def test_a_total_that_is_too_low(remaining: int | None, total: int, done: float | None) -> None:
     """The total may be an estimate: no share is below zero."""
-    standing: RuleStanding = _standing(_status(remaining), 2, None, datetime(2026, 11, 21))
+    standing: RuleStanding = _standing(_status(remaining), 2, [])
     assert (standing.total, standing.done) == (total, done)

@@ -35,15 +35,16 @@ SVG = "{http://www.w3.org/2000/svg}"
 Scene = tuple[Any, CheckReport, DriftReport]
 
 
-def rendered(uri: str, build: Callable[[Any], Scene], **options: Any) -> str:
-    """The page of a scene, in a database of its own that is dropped."""
+def rendered(uri: str, build: Callable[[Any], Any], **options: Any) -> str:
+    """The page of a scene, of one model or of several, in a database of its own that is dropped."""
     name = f"lazymig_{uuid.uuid4().hex}"
     client: MongoClient[dict[str, Any]]
     with restored_registry(), MongoClient(uri, **CLIENT_OPTIONS) as client:
         mongoengine.connect(name, host=uri, **CLIENT_OPTIONS)
         try:
-            post, checks, drift = build(client[name])
-            return render_report([post], checks=[checks], drift=[drift], **options)
+            found = build(client[name])
+            models, checks, drift = (each if isinstance(each, list) else [each] for each in found)
+            return render_report(models, checks=checks, drift=drift, **options)
         finally:
             client.drop_database(name)
 
@@ -64,12 +65,16 @@ def body_of(page: str) -> str:
 
 
 def rows_of(page: str, place: str) -> dict[str, list[str]]:
-    """The rows of the table that is labelled by an id, by their first cell."""
-    (table,) = [
-        each for each in parsed(page).iter(f"{HTML}table") if each.get("aria-labelledby") == place
+    """The rows of the tables that are labelled by an id or a text, by their first cell."""
+    tables = [
+        each
+        for each in parsed(page).iter(f"{HTML}table")
+        if place in (each.get("aria-labelledby"), each.get("aria-label"))
     ]
+    assert tables
     return {
         text_of(row[0]): [text_of(cell) for cell in row[1:]]
+        for table in tables
         for row in table.find(f"{HTML}tbody").iter(f"{HTML}tr")
     }
 
@@ -157,7 +162,7 @@ def add_run(
     entry = journal.begin(
         NewRun(
             model=values.pop("model", "Post"),
-            collection="post",
+            collection=values.pop("collection", "post"),
             handler="PostMigration",
             scope="lazy",
             rules=tuple((name, f"digest{name}") for name in rules),
@@ -202,11 +207,11 @@ def add_quarantined(database: Any, run: ObjectId, ids: Any, **values: Any) -> No
     found.setdefault("at", client_now())
     database.lazymig_journal.insert_many(
         {
+            "collection": "post",
             **found,
             "_id": {"run": run, "rule": found["rule"], "document_id": each},
             "kind": "quarantine",
             "run": run,
-            "collection": "post",
             "document_id": each,
         }
         for each in ids
@@ -233,6 +238,52 @@ def scene(database: Any) -> Scene:
     add_run(database, started=now - 2 * DAY, seconds=100_000)
     add_run(database, started=now - DAY / 2, state="stopped", error="stopped through the journal")
     return post, check_documents(post, None), diff(post)
+
+
+SIX = {"Account": 8, "Order": 7, "Product": 7, "Invoice": 6, "Address": 6, "Ticket": 5}
+"""Models and how many rules each has: 39 in all."""
+
+
+def six_models(database: Any) -> tuple[list[Any], list[CheckReport], list[DriftReport]]:
+    """Six models in the middle of their migration: two are done, three documents are refused."""
+    models = [_one_of_six(name, count) for name, count in SIX.items()]
+    now = client_now()
+    for number, each in enumerate(models):
+        name = each.__name__.lower()
+        is_done = number in (1, 4)
+        database[name].insert_many(
+            {"_id": key, "f1": 1, "stray": key} if is_done or key % 3 else {"_id": key, "o2": key}
+            for key in range(300)
+        )
+        for hours in range(6):
+            run = add_run(
+                database,
+                started=now - DAY + timedelta(hours=hours),
+                model=each.__name__,
+                collection=name,
+                rules=tuple(rule for rule in vars(each.migration_handler) if "migration" in rule),
+            )
+        if not number:
+            add_quarantined(
+                database, run, (0, 3, 6), collection=name, rule="migration02__rename_f2"
+            )
+    checks = [check_documents(each, None) for each in models]
+    return models, checks, [diff(each) for each in models]
+
+
+def _one_of_six(name: str, count: int) -> Any:
+    rules: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
+    for number in range(1, count + 1):
+        old, new = f"o{number}", f"f{number}"
+        if number % 2:
+            added = rule({new: MISSING, "f1": MISSING}, {"$set": {new: 1}})
+            rules[f"migration{number:02}__add_{new}"] = added
+        else:
+            renamed = rule({old: EXISTS}, {"$rename": {old: new}})
+            rules[f"migration{number:02}__rename_{new}"] = renamed
+        fields[new] = IntField()
+    return model(handler(**rules), name_of_class=name, meta={"collection": name.lower()}, **fields)
 
 
 HOSTILE = {

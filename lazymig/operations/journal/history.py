@@ -133,16 +133,23 @@ class History:
         found = self._journal.quarantine.find(query, [("at", -1), ("document_id", 1)])
         return list(itertools.islice(found, limit))
 
-    def samples(self, model: Any = None) -> list[Sample]:
+    def samples(
+        self, model: Any = None, collection: str | None = None, limit: int | None = None
+    ) -> list[Sample]:
         """What was left at the times that were kept, oldest first.
 
         :param model: only those of this model, a class or its name.
+        :param collection: only those of the collection of this name.
+        :param limit: the newest, so many at most; `None` for all.
         """
         query: dict[str, Any] = {"kind": "sample"}
         if model is not None:
             query["model"] = model.__name__ if isinstance(model, type) else model
-        every = self._entries.find(query).sort([("since", 1), ("_id", 1)])
-        return list(map(Sample.read, understood("sample", every, self._entries.full_name)))
+        if collection is not None:
+            query["collection"] = collection
+        newest = self._entries.find(query).sort([("since", -1), ("_id", -1)]).limit(limit or 0)
+        known = understood("sample", newest, self._entries.full_name)
+        return list(map(Sample.read, known))[::-1]
 
     def prune(self, keep_runs: int = KEEP_RUNS) -> int:
         """Forget the oldest ended runs of each collection, and what they have in quarantine.

@@ -52,12 +52,13 @@ _BATCH = 1000
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A document that a run has refused, by which rule, and why."""
+    """A document that a run has refused, by which rule, why, and when."""
 
     run: ObjectId
     rule: str
     document_id: Any
     error: MigrationError
+    at: datetime
 
 
 def refusals(collection: Collection[Any], plan: Plan, journal_name: str) -> list[Refusal]:
@@ -129,7 +130,7 @@ def _refusal(entry: Quarantined, plan: Plan) -> Refusal:
         kind = MigrationFailed
     key = entry.document_id
     error = kind(entry.error, model=plan.model_name, rule=entry.rule, document_id=key)
-    return Refusal(entry.run, entry.rule, key, error)
+    return Refusal(entry.run, entry.rule, key, error, entry.at)
 
 
 def _current(quarantine: Quarantine, name: str, plan: Plan) -> Iterator[Refusal]:

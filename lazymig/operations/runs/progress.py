@@ -18,6 +18,7 @@ from bson import ObjectId
 
 from lazymig.characters import in_one_line
 from lazymig.errors import MissingExtra, RunOptionError, check_extra
+from lazymig.operations.runs.overall import Overall
 from lazymig.rules.rule import Scope
 
 if TYPE_CHECKING:
@@ -177,14 +178,21 @@ class ProgressBar(_Display):
     It is drawn by the thread that reports, on standard error unless `console` is another one.
     Standard output stays as it is. A terminal that is gone ends the bar, not the run.
 
+    :param overall: the runs of which this is one: a bar for all of them is drawn above that of the
+        rule at work, unless there is one rule alone.
     :raises MissingExtra: rich is not installed.
     """
 
     def __init__(
-        self, console: Console | None = None, *, clock: Callable[[], float] = time.monotonic
+        self,
+        console: Console | None = None,
+        *,
+        overall: Overall | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
         check_extra("a progress bar", "rich")
+        self._overall = overall
         self._console = console
         self._clock = clock
         self._live: Live | None = None
@@ -194,6 +202,8 @@ class ProgressBar(_Display):
         self._is_gone = False
 
     def _show(self, progress: Progress) -> None:
+        if self._overall is not None:
+            self._overall.note(progress)
         now = self._clock()
         waits_anew = progress.waiting is not None and (
             self._drawn is None or self._drawn.waiting != progress.waiting
@@ -201,7 +211,7 @@ class ProgressBar(_Display):
         if self._drawn is None or waits_anew or now - self._drawn_at >= _REDRAW:
             # Once there is a line for waits, it stays: bars that jump cannot be read.
             self._has_waited = self._has_waited or waits_anew
-            self._draw(_picture(progress, has_waited=self._has_waited))
+            self._draw(_picture(progress, self._overall, has_waited=self._has_waited))
             self._drawn_at, self._drawn = now, progress
 
     def _conclude(self, progress: Progress) -> None:
@@ -318,36 +328,57 @@ def reporter(
         )
 
 
-def _picture(progress: Progress, *, done: bool = False, has_waited: bool = False) -> RenderableType:
-    """Rule, bar, counts, rate, time left; below, what came of it; below, why the run waits."""
+def _picture(
+    progress: Progress,
+    overall: Overall | None = None,
+    *,
+    done: bool = False,
+    has_waited: bool = False,
+) -> RenderableType:
+    """The rule with its counts, its bar; above, the bar of all; below, why the run waits."""
     from rich.console import Group  # noqa: PLC0415
-    from rich.progress_bar import ProgressBar as Bar  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    share = _share(progress, done=done)
-    row = Table.grid(padding=(0, 1), expand=True)
-    row.add_column(no_wrap=True, overflow="ellipsis", max_width=28)
-    row.add_column(ratio=1, min_width=6)
-    for _ in range(4):
-        row.add_column(no_wrap=True, justify="right")
-    row.add_row(
-        Text(in_one_line(f"{progress.position}/{progress.rules} {progress.rule}")),
-        Bar(total=1.0, completed=share),
-        Text(f"{math.floor(100 * share):3}%"),
-        Text(f"{_short(progress.done)}/{'' if progress.exact else '~'}{_short(progress.total)}"),
-        Text(f"{_short(progress.rate)}/s"),
-        Text("done" if done else _duration(progress.eta)),
-    )
+    lines: list[RenderableType] = []
+    if overall is not None and overall.rules > 1:
+        lines.append(Text(f"all rules, {overall.position} of {overall.rules}"))
+        lines.append(_bar(overall.done, overall.total, overall.rate, overall.eta, exact=False))
+    name = f"{progress.model}: {progress.position}/{progress.rules} {progress.rule}"
     counts = f"matched {_short(progress.matched)}, modified {_short(progress.modified)}"
-    notes = Text(counts, style="dim")
+    head = Text(in_one_line(name), overflow="fold").append(f"  {counts}", style="dim")
     if progress.quarantined:
-        notes.append(f", quarantined {_short(progress.quarantined)}", style="red")
-    lines: list[RenderableType] = [row, notes]
+        head.append(f", quarantined {_short(progress.quarantined)}", style="red")
+    eta, exact = progress.eta, progress.exact
+    lines.append(head)
+    lines.append(_bar(progress.done, progress.total, progress.rate, eta, exact=exact, done=done))
     if has_waited:
         reason = in_one_line(f"waiting: {progress.waiting}") if progress.waiting else ""
         lines.append(Text(reason, style="yellow", no_wrap=True, overflow="ellipsis"))
     return Group(*lines)
+
+
+def _bar(
+    passed: int, total: int, rate: float, eta: float | None, *, exact: bool, done: bool = False
+) -> RenderableType:
+    """A row of bar, share, counts, rate and time left; where all is done, that."""
+    from rich.progress_bar import ProgressBar as Bar  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    share = _share(passed, total, done=done)
+    row = Table.grid(padding=(0, 1), expand=True)
+    row.add_column(ratio=1, min_width=6)
+    # Bars one above the other are equally long, whatever stands beside them.
+    for width in (4, 11, 7, 8):
+        row.add_column(no_wrap=True, justify="right", min_width=width)
+    row.add_row(
+        Bar(total=1.0, completed=share),
+        Text(f"{math.floor(100 * share):3}%"),
+        Text(f"{_short(passed)}/{'' if exact else '~'}{_short(total)}"),
+        Text(f"{_short(rate)}/s"),
+        Text("done" if done else _duration(eta)),
+    )
+    return row
 
 
 def _line(progress: Progress, *, done: bool) -> str:
@@ -356,18 +387,18 @@ def _line(progress: Progress, *, done: bool) -> str:
     return in_one_line(
         f"{progress.model}.{progress.rule} ({progress.position} of {progress.rules}): "
         f"{progress.done:,} of {'' if progress.exact else 'about '}{progress.total:,} documents "
-        f"({_share(progress, done=done):.1%}), matched {progress.matched:,} "
+        f"({_share(progress.done, progress.total, done=done):.1%}), matched {progress.matched:,} "
         f"at {_short(progress.match_rate)}/s, "
         f"modified {progress.modified:,}, quarantined {progress.quarantined:,}, "
         f"{_short(progress.rate)} documents/s, {left}{waiting}"
     )
 
 
-def _share(progress: Progress, *, done: bool) -> float:
+def _share(passed: int, total: int, *, done: bool) -> float:
     """From 0 to 1; an estimated total may be too small."""
     if done:
         return 1.0
-    return min(1.0, progress.done / progress.total) if progress.total else 0.0
+    return min(1.0, passed / total) if total else 0.0
 
 
 def _short(number: float) -> str:

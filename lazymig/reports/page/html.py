@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bson import ObjectId, json_util
 from bson.json_util import RELAXED_JSON_OPTIONS
 
+from lazymig.characters import clipped, printable, shown
 from lazymig.errors import check_extra
 from lazymig.raw.encoding import ANY_UUID
 from lazymig.redaction import without_secrets
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["template"]
 
 _LONGEST_TEXT = 1000
-_LONGEST_VALUE = 300
 
 _JSON = RELAXED_JSON_OPTIONS.with_options(uuid_representation=ANY_UUID.uuid_representation)
 
@@ -53,37 +52,32 @@ def template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        clipped=partial(_clipped, longest=_LONGEST_VALUE),
         duration=duration,
         json=_json,
         moment=_moment,
         number="{:,}".format,
         percent=_percent,
         secret=_is_secret,
+        shown=_shown,
     )
     return environment.get_template("report.html.j2")
 
 
 def _readable(value: Any) -> Any:
-    """What every text goes through before it is escaped.
-
-    What cannot be seen, or turns the text around it, is written as an escape; HTML could not even
-    hold some of it.
-    """
+    """What every text goes through before it is escaped; HTML could not even hold some of it."""
     if not isinstance(value, str) or hasattr(value, "__html__"):
         return value
-    return "".join(
-        char
-        if char.isprintable() or char in "\n\t"
-        else char.encode("unicode_escape").decode("ascii")
-        for char in _clipped(value, _LONGEST_TEXT)
-    )
+    return printable(clipped(_without_logins(value), _LONGEST_TEXT))
 
 
-def _clipped(text: str, longest: int) -> str:
-    # Secrets first: half an address is none that could be recognized.
-    text = _LOGIN.sub("...@", without_secrets(text))
-    return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"
+def _shown(value: str) -> str:
+    """A name or value of the database."""
+    return shown(_without_logins(value))
+
+
+def _without_logins(text: str) -> str:
+    """The text without what connects; half an address could not be recognized, so this is first."""
+    return _LOGIN.sub("...@", without_secrets(text))
 
 
 def _json(value: Any) -> str:

@@ -13,19 +13,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from lazymig.odm.plans import plan_for
+from lazymig.engines.access import key_of
 from lazymig.odm.schema import untouched_collection
 from lazymig.operations.declared import declarations
 from lazymig.operations.journal import JOURNAL
 from lazymig.operations.journal.collection import client_now
-from lazymig.operations.journal.entries import Quarantined, Run, Sample
+from lazymig.operations.journal.entries import Run, Sample
 from lazymig.operations.journal.history import History
 from lazymig.operations.throttling.limits import Limits
 from lazymig.reports.drift.documents import check_model
 from lazymig.reports.drift.findings import CheckReport, DriftReport
+from lazymig.reports.looks import look
 from lazymig.reports.page.charts import Span, Spark, bar_of, span_of, spark_of
 from lazymig.reports.page.html import template
-from lazymig.reports.status import RuleStanding, documents_left, look
+from lazymig.reports.status import ModelStanding, RuleStanding
+from lazymig.reports.texts import documents
 
 __all__ = ["render_report", "write_report"]
 
@@ -89,6 +91,7 @@ def render_report(
     ]
     return page.render(
         title=title or "Migration report",
+        headline=_headline([each["standing"] for each in sections]),
         made=client_now(),
         journal=journal,
         sections=sections,
@@ -161,12 +164,12 @@ def _section(
 ) -> dict[str, Any]:
     """What the template says of one model.
 
-    `left` of `total` documents are matched by a rule whose matches end; `at_least` so many where a
-    rule cannot be counted. `not_kept` says why the fresh sample is not in the journal.
+    `findings` are the pairs of what a finding is of, `"drift"` or `"check"`, and the finding;
+    `cured` are those that a pending rule cures. `not_kept` says why the fresh sample is not in the
+    journal.
     """
     collection = untouched_collection(model)
     handler = getattr(model, "migration_handler", None)
-    plan = None if handler is None else plan_for(handler, model)
     standing = look(model, collection, journal=journal, keep=keep)
     history = History(collection.database, journal)
     runs = [
@@ -174,31 +177,38 @@ def _section(
         for run in history.runs(limit=None, collection=collection.name)
         if run.model not in others
     ]
-    shown = runs[:_MOST_RUNS]
-    time = span_of(moment for run in shown for moment in (run.started, _end_of(run)))
-    quarantine = _quarantine(history, runs)
-    left = documents_left(collection, plan, standing.rules)
-    total = max(left, standing.total)
+    listed = runs[:_MOST_RUNS]
+    time = span_of(moment for run in listed for moment in (run.started, _end_of(run)))
     refused = standing.refusal
+    found = [
+        *(("drift", each) for report in drift for each in report.findings),
+        *(("check", each) for report in checks for each in report.findings),
+    ]
     return {
         "standing": standing,
         "handler": None if handler is None else handler.__qualname__,
-        "total": total,
-        "left": left,
-        "at_least": any(rule.status.undetermined for rule in standing.rules),
-        # Of no documents all is done.
-        "share": (total - left) / total if left else 1.0,
         "rules": [(rule, _spark(rule, standing.samples)) for rule in standing.rules],
-        "removable": [rule.name for rule in standing.rules if rule.removable],
+        "removable": sum(rule.removable for rule in standing.rules),
         "not_kept": refused and ((refused.details or {}).get("codeName") or f"code {refused.code}"),
-        "runs": [] if time is None else [_ran(run, time) for run in shown],
+        "runs": [] if time is None else [_ran(run, time) for run in listed],
         "runs_in_all": len(runs),
         "time": time,
-        "quarantine": quarantine[:_MOST_QUARANTINED],
-        "more_quarantined": len(quarantine) > _MOST_QUARANTINED,
-        "checks": checks,
-        "drift": drift,
+        "quarantine": _quarantine(history, runs, standing),
+        "looked_at": [*(("drift", each) for each in drift), *(("check", each) for each in checks)],
+        "findings": [each for each in found if not each[1].cured_by],
+        "cured": [each for each in found if each[1].cured_by],
     }
+
+
+def _headline(standings: Sequence[ModelStanding]) -> str:
+    """How many models are done, and what waits in quarantine, in one line."""
+    ruled = [each for each in standings if each.rules]
+    done = sum(each.complete for each in ruled)
+    models = "model" if len(ruled) == 1 else "models"
+    quarantined = sum(each.quarantined for each in standings)
+    waiting = documents(quarantined) if quarantined else "no document"
+    models_done = f"{done} of {len(ruled)} {models} done" if ruled else "No model has rules"
+    return f"{models_done}, {waiting} in quarantine"
 
 
 def _spark(rule: RuleStanding, samples: Sequence[Sample]) -> Spark | None:
@@ -209,13 +219,36 @@ def _spark(rule: RuleStanding, samples: Sequence[Sample]) -> Spark | None:
     return spark_of([(each.at, each.remaining.get(rule.name)) for each in samples], span)
 
 
-def _quarantine(history: History, runs: Iterable[Run]) -> list[Quarantined]:
-    """Some of the documents that runs have refused, and one more than are shown, newest first."""
-    found: list[Quarantined] = []
+def _quarantine(
+    history: History, runs: Iterable[Run], standing: ModelStanding
+) -> list[dict[str, Any]]:
+    """Some of the documents that runs have refused: those that still wait, then others."""
+    waiting = sorted(standing.quarantine, key=lambda each: each.at, reverse=True)
+    found = []
+    for each in waiting[:_MOST_QUARANTINED]:
+        kind, problem = type(each.error).__name__, each.error.problem
+        found.append(_refused(each.document_id, each.rule, kind, problem, each.at))
+    known = {(each.run, each.rule, key_of(each.document_id)) for each in standing.quarantine}
     for run in runs:
-        if run.quarantined and len(found) <= _MOST_QUARANTINED:
-            found += history.quarantined(run.id, limit=_MOST_QUARANTINED + 1 - len(found))
-    return found
+        if run.in_quarantine and len(found) < _MOST_QUARANTINED:
+            found += [
+                _refused(each.document_id, each.rule, each.type, each.error, each.at, waits=False)
+                for each in history.quarantined(run.id, limit=_MOST_QUARANTINED + len(known))
+                if (each.run, each.rule, key_of(each.document_id)) not in known
+            ]
+    return found[:_MOST_QUARANTINED]
+
+
+def _refused(
+    document_id: Any, rule: str, kind: str, error: str, at: datetime, *, waits: bool = True
+) -> dict[str, Any]:
+    return {
+        "document_id": document_id,
+        "rule": rule,
+        "error": f"{kind}: {error}",
+        "at": at,
+        "waits": waits,
+    }
 
 
 def _end_of(run: Run) -> datetime:

@@ -29,12 +29,14 @@ def syntax_of(function: FunctionType) -> tuple[FunctionNode, ...]:
     lines = linecache.getlines(code.co_filename, function.__globals__)
     if not 0 < code.co_firstlineno <= len(lines):
         return ()
-    found = [
-        node
-        for node in _functions_in("".join(lines)).get(code.co_firstlineno, ())
-        if _is_syntax_of(node, code)
-    ]
-    return tuple(found) if found else _in_block(lines, code)
+    return _in_module("".join(lines), code) or _in_block(lines, code)
+
+
+@lru_cache(maxsize=256)
+def _in_module(text: str, code: CodeType) -> tuple[FunctionNode, ...]:
+    """A function of a source text; each rule is looked for several times."""
+    found = _functions_in(text).get(code.co_firstlineno, ())
+    return tuple(node for node in found if _is_syntax_of(node, code))
 
 
 def is_compiled_from_source(function: FunctionType) -> bool:

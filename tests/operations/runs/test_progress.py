@@ -18,6 +18,7 @@ from rich.console import Console
 
 from lazymig.errors import RunOptionError
 from lazymig.operations.runs import progress as module
+from lazymig.operations.runs.overall import Overall, PlannedRun
 from lazymig.operations.runs.progress import Meter, Progress, ProgressBar, ProgressLog, reporter
 
 
@@ -190,18 +191,18 @@ def _screen(stream: io.StringIO) -> list[str]:
 
 
 def test_each_rule_has_a_bar(clock: Clock) -> None:
-    """Bars of rules that are done stay, with what came of them; the last one too."""
+    """Bars of rules that are done stay, with what came of them; the last one, too."""
     stream, console = _terminal()
     with ProgressBar(console, clock=clock) as bar:
         bar(AT_WORK)
         bar(replace(AT_WORK, done=10**8, total=10**8, exact=True, matched=99_000_000, eta=0.0))
         bar(NEXT)
         bar(replace(NEXT, done=0, total=0, finished=True))
-    first, first_counts, second, second_counts = _screen(stream)
-    assert re.fullmatch(r"1/2 migration01__add_enabled ━+ 100% 100M/100M 12\.3k/s done", first)
-    assert first_counts == "matched 99.0M, modified 1.20M"
-    assert re.fullmatch(r"2/2 migration02__rename ━+ 100% 0/0 12\.3k/s done", second)
-    assert second_counts == "matched 1.20M, modified 1.20M"
+    first, first_bar, second, second_bar = _screen(stream)
+    assert first == "User: 1/2 migration01__add_enabled  matched 99.0M, modified 1.20M"
+    assert re.fullmatch(r"━+ 100% +100M/100M 12\.3k/s +done", first_bar)
+    assert second == "User: 2/2 migration02__rename  matched 1.20M, modified 1.20M"
+    assert re.fullmatch(r"━+ 100% +0/0 12\.3k/s +done", second_bar)
 
 
 def test_a_run_that_ends_early_leaves_its_bar(clock: Clock) -> None:
@@ -213,9 +214,9 @@ def test_a_run_that_ends_early_leaves_its_bar(clock: Clock) -> None:
     bar.close()
     bar.close()
     assert len(_screen(stream)) == 2
-    line, counts = _screen(stream)
-    assert re.fullmatch(r"1/2 migration01__add_enabled .* 50% 50\.0M/~100M 12\.3k/s 2:13:20", line)
-    assert counts == "matched 1.20M, modified 1.20M, quarantined 3"
+    head, bar_row = _screen(stream)
+    assert head.endswith("  matched 1.20M, modified 1.20M, quarantined 3")
+    assert re.fullmatch(r"━+╸?━* +50% 50\.0M/~100M 12\.3k/s +2:13:20", bar_row)
 
 
 def test_the_reason_of_a_wait_is_shown_at_once(clock: Clock) -> None:
@@ -281,14 +282,16 @@ def test_a_bar_is_drawn_ten_times_a_second(clock: Clock) -> None:
     ],
 )
 def test_a_bar_fits_its_terminal(clock: Clock, width: int, changes: dict[str, Any]) -> None:
-    """No line is broken or longer than the terminal is wide, whatever is reported."""
+    """No row is longer than the terminal is wide, whatever is reported, and names are whole."""
     stream, console = _terminal(width)
+    reported = replace(AT_WORK, **{"done": 50_000_000, **changes})
     with ProgressBar(console, clock=clock) as bar:
-        bar(replace(AT_WORK, **{"done": 50_000_000, **changes}))
+        bar(reported)
     lines = _screen(stream)
-    assert len(lines) == (3 if "waiting" in changes else 2)
     assert max(map(cell_len, lines)) <= width
-    assert "━━" in lines[0] or not changes.get("done", 1)
+    bar_row = lines.pop(-2 if "waiting" in changes else -1)
+    assert "━━" in bar_row or not changes.get("done", 1)
+    assert reported.rule.replace(" ", "") in "".join(lines).replace(" ", "")
 
 
 def test_a_bar_is_full_only_at_the_end(clock: Clock) -> None:
@@ -296,7 +299,7 @@ def test_a_bar_is_full_only_at_the_end(clock: Clock) -> None:
     stream, console = _terminal()
     with ProgressBar(console, clock=clock) as bar:
         bar(replace(AT_WORK, done=99_999_999))
-    assert " 99% " in _screen(stream)[0]
+    assert " 99% " in _screen(stream)[1]
 
 
 def test_a_bar_into_a_file_is_drawn_once(clock: Clock) -> None:
@@ -308,12 +311,9 @@ def test_a_bar_into_a_file_is_drawn_once(clock: Clock) -> None:
         bar(replace(AT_WORK, done=3_000_000))
         bar(NEXT)
     assert "\x1b" not in stream.getvalue()
-    assert [line.split()[0] for line in stream.getvalue().splitlines()] == [
-        "1/2",
-        "matched",
-        "2/2",
-        "matched",
-    ]
+    rows = stream.getvalue().splitlines()
+    assert [row.split()[1] for row in rows[::2]] == ["1/2", "2/2"]
+    assert len(rows) == 4
 
 
 def test_a_bar_leaves_standard_output_alone(
@@ -345,7 +345,7 @@ def test_an_estimate_that_was_too_small_is_no_fault(clock: Clock) -> None:
     stream, console = _terminal()
     with ProgressBar(console, clock=clock) as bar:
         bar(replace(AT_WORK, done=15, total=10))
-    assert " 100% 15/~10 " in _screen(stream)[0]
+    assert re.search(r" 100% +15/~10 ", _screen(stream)[1])
 
 
 def test_a_terminal_that_is_gone_does_not_end_the_run(
@@ -362,6 +362,89 @@ def test_a_terminal_that_is_gone_does_not_end_the_run(
             clock.now += 1
             bar(report)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+# --- all runs of a call -------------------------------------------------------------------------
+
+
+def _report(run: int, position: int, done: int, total: int, rules: int = 2) -> Progress:
+    return replace(
+        AT_WORK,
+        model=f"Model{run}",
+        position=position,
+        rules=rules,
+        done=done,
+        total=total,
+        exact=True,
+        rate=10.0,
+        eta=1.0,
+    )
+
+
+def test_all_rules_count_as_much_as_they_pass() -> None:
+    """Documents are counted once for each rule; what is over is done, what is to come is not."""
+    overall = Overall([PlannedRun(2, 100), PlannedRun(3, 1000), PlannedRun(1, 0)])
+    assert (overall.total, overall.rules, overall.eta) == (3200, 6, None)
+    overall.note(_report(0, 1, 40, 100))
+    assert (overall.done, overall.position, overall.eta) == (40, 1, 316.0)
+    overall.note(_report(0, 2, 50, 100))
+    assert (overall.done, overall.position) == (150, 2)
+    overall.begin(1)
+    overall.note(_report(1, 2, 300, 1000, rules=3))
+    assert (overall.done, overall.position, overall.eta) == (1500, 4, 170.0)
+
+
+def test_runs_that_have_nothing_to_do_are_over() -> None:
+    """A run that reports nothing, as one whose rules were applied before, holds nothing up."""
+    overall = Overall([PlannedRun(2, 100), PlannedRun(1, 100)])
+    overall.begin(1)
+    overall.note(_report(1, 1, 100, 100, rules=1))
+    assert (overall.done, overall.total, overall.eta, overall.position) == (300, 300, 0.0, 3)
+
+
+def test_a_run_is_as_large_as_it_says() -> None:
+    """What was estimated of a run gives way to what it reports, so that no share is above 1."""
+    overall = Overall([PlannedRun(1, 10)])
+    overall.note(_report(0, 2, 90, 90))
+    assert (overall.done, overall.total) == (180, 180)
+    overall.note(_report(0, 2, 95, 90))
+    assert overall.done <= overall.total
+
+
+def test_the_rate_that_was_known_last_counts() -> None:
+    """A rule that has just begun has no rate yet; the time left is not unknown for that."""
+    overall = Overall([PlannedRun(2, 100)])
+    overall.note(_report(0, 1, 50, 100))
+    overall.note(replace(_report(0, 2, 0, 100), rate=0.0, eta=None))
+    assert overall.eta == 10.0
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_one_bar_of_all_is_above_that_of_the_rule(clock: Clock, width: int) -> None:
+    """At work there are two bars of one length; of a rule that is over its own one stays."""
+    stream, console = _terminal(width)
+    overall = Overall([PlannedRun(2, 100), PlannedRun(1, 100)])
+    with ProgressBar(console, overall=overall, clock=clock) as bar:
+        bar(_report(0, 1, 50, 100))
+        above, all_bar, head, own_bar = _screen(stream)
+        assert above == "all rules, 1 of 3"
+        assert re.fullmatch(r"━+╸?━* +16% +50/~300 +10/s +0:00:25", all_bar)
+        assert head.startswith("Model0: 1/2 migration01__add_enabled  matched")
+        assert re.fullmatch(r"━+╸?━* +50% +50/100 +10/s +0:00:01", own_bar)
+        assert all_bar.index("%") == own_bar.index("%")
+        assert max(map(cell_len, (all_bar, own_bar))) <= width
+        bar(_report(0, 2, 0, 100))
+        assert [line for line in _screen(stream) if line.startswith("all rules")] == [
+            "all rules, 2 of 3"
+        ]
+
+
+def test_one_rule_alone_has_one_bar(clock: Clock) -> None:
+    """Where there is nothing to add up, the second bar would say the same."""
+    stream, console = _terminal()
+    with ProgressBar(console, overall=Overall([PlannedRun(1, 100)]), clock=clock) as bar:
+        bar(_report(0, 1, 50, 100, rules=1))
+        assert len(_screen(stream)) == 2
 
 
 # --- the log ------------------------------------------------------------------------------------

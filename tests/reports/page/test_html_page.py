@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.browser import NAMES, Browser, chromium, find_chromium
-from tests.support.reports import HOSTILE, hostile_scene, rendered, scene
+from tests.support.reports import HOSTILE, hostile_scene, rendered, scene, six_models
 
 WIDTHS = (400, 1280)
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
     find_chromium() is None, reason=f"no Chromium is installed ({', '.join(NAMES)} on PATH)"
 )
 
-each_page = pytest.mark.parametrize("name", ["calm", "hostile"])
+each_page = pytest.mark.parametrize("name", ["calm", "hostile", "six"])
 each_width = pytest.mark.parametrize("width", WIDTHS)
 each_scheme = pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 
@@ -70,6 +70,9 @@ PALE = r"""
 })()
 """
 
+# What is folded away.
+UNFOLD = 'document.querySelectorAll("details").forEach(each => { each.open = true })'
+
 HEADINGS = '[...document.querySelectorAll("h1, h2, h3, h4")].map(each => Number(each.tagName[1]))'
 
 
@@ -84,11 +87,12 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def files(server_uri: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A page in the middle of a migration, and one full of hostile texts."""
+    """A page in the middle of a migration, one full of hostile texts, and one of six models."""
     folder = tmp_path_factory.mktemp("pages")
     pages = {
         "calm": rendered(server_uri, scene, title="Release 7"),
         "hostile": rendered(server_uri, hostile_scene, title=HOSTILE["script"]),
+        "six": rendered(server_uri, six_models, title="Release 8"),
     }
     for name, page in pages.items():
         (folder / f"{name}.html").write_text(page, "utf-8")
@@ -126,8 +130,44 @@ def test_nothing_is_wider_than_the_window(
     """Whatever is stored, there is nothing to scroll sideways for, on a phone or on a desk."""
     with browser.page(files[name], width=width) as page:
         assert page.evaluate("innerWidth") == width
-        assert page.evaluate("document.scrollingElement.scrollWidth") == width
-        assert page.evaluate(BEYOND) == []
+        for _folded_and_unfolded in range(2):
+            assert page.evaluate("document.scrollingElement.scrollWidth") == width
+            assert page.evaluate(BEYOND) == []
+            page.evaluate(UNFOLD)
+
+
+def test_six_models_are_read_at_a_glance(browser: Browser, files: dict[str, Path]) -> None:
+    """Six models with 39 rules take at most 4,000 pixels of height, and open with the headline."""
+    with browser.page(files["six"], width=1280) as page:
+        assert page.evaluate("document.documentElement.scrollHeight") <= 4000
+        headline = page.evaluate('document.querySelector(".headline").textContent')
+        assert headline == "2 of 6 models done, 3 documents in quarantine"
+        top = page.evaluate('document.querySelector(".headline").getBoundingClientRect().bottom')
+        assert top < 150
+        folded = page.evaluate(
+            '[...document.querySelectorAll("section")].map(each => each.offsetHeight < 70)'
+        )
+        assert folded == [False, True, False, False, True, False]
+
+
+def test_a_link_unfolds_the_model(browser: Browser, files: dict[str, Path]) -> None:
+    """Whoever follows the overview's link to a finished model sees what is said of it."""
+    with browser.page(files["six"], width=1280) as page:
+        is_open = "document.getElementById('m2').closest('details').open"
+        assert page.evaluate(is_open) is False
+        page.evaluate("document.querySelector('a[href=\"#m2\"]').click()")
+        assert page.evaluate(is_open) is True
+
+
+def test_paper_hides_nothing(browser: Browser, files: dict[str, Path]) -> None:
+    """What is folded on the screen is printed: paper does not unfold."""
+    rows = '[...document.querySelectorAll("tbody tr, .findings p, .runs p")]'
+    unseen = (
+        f"{rows}.filter(each => !each.getClientRects().length || !each.checkVisibility()).length"
+    )
+    for media, hidden in (("screen", True), ("print", False)):
+        with browser.page(files["six"], width=1000, media=media) as page:
+            assert (page.evaluate(unseen) > 0) is hidden
 
 
 @each_page
@@ -209,6 +249,7 @@ def test_a_screen_reader_finds_its_way(
 ) -> None:
     """Headings skip no level, tables have names and headers, charts say what they show."""
     with browser.page(files["calm"], width=width) as page:
+        page.evaluate(UNFOLD)
         levels = page.evaluate(HEADINGS)
         assert levels[:2] == [1, 2]
         assert all(below <= above + 1 for above, below in itertools.pairwise(levels))
