@@ -89,7 +89,7 @@ def _says(clause: Clause) -> Iterator[Hashable]:
         if clause.parts:
             yield from says(clause.parts[0])
     elif isinstance(clause, Not):
-        yield _denied_mark(clause)
+        yield from _denied_marks(clause)
 
 
 def _values_said(path: str, choices: Mapping[Hashable, Any], *, denied: bool) -> Iterator[Hashable]:
@@ -121,21 +121,28 @@ def _values_heeded(path: str, choices: Mapping[Hashable, Any]) -> Iterator[Hasha
     yield from ((_NONE_OF, path, value) for value in itertools.islice(choices, 1))
 
 
-def _denied_mark(clause: Not) -> Hashable:
-    """Return a mark of all that may ask for what a negation denies: one of the parts of that.
+def _denied_marks(clause: Not) -> Iterator[Hashable]:
+    """Yield marks of all that may ask for what a negation denies: of one of the parts of that.
 
     A part that names values is preferred: few others name the same.
     """
     parts = conjuncts(clause.part)
     if len(parts) == 1:
-        return parts[0].key
+        yield parts[0].key
+        return
     chosen = next((one for one in parts if isinstance(one, Leaf) and one.choices), parts[-1])
-    return _together(chosen)
+    yield _TOGETHER, chosen.key
+    if isinstance(chosen, Leaf) and asks_presence(chosen, exists=False):
+        # Nothing is there where nothing is at a parent, either.
+        for end in range(1, len(chosen.path)):
+            yield _TOGETHER, _MISSING, ".".join(chosen.path[:end])
 
 
-def _together(part: Clause) -> Hashable:
-    """Return a mark of a part of a clause, and of what it may follow from."""
-    return (_TOGETHER, part.path[:1] if isinstance(part, Leaf) else part.key)
+def _together(part: Clause) -> Iterator[Hashable]:
+    """Yield marks of what denies a part of a clause, or what follows from it."""
+    yield _TOGETHER, part.key
+    if isinstance(part, Leaf) and asks_presence(part, exists=False):
+        yield _TOGETHER, _MISSING, part.dotted
 
 
 def heeds(clause: Clause) -> frozenset[Hashable]:
@@ -157,7 +164,8 @@ def _heeds(clause: Clause) -> Iterator[Hashable]:
         for path in needs(clause):
             yield _MISSING, path
     elif isinstance(clause, And):
-        yield from map(_together, clause.parts)
+        for part in clause.parts:
+            yield from _together(part)
     elif isinstance(clause, Not):
         yield from heeds(clause.part)
 
@@ -201,7 +209,9 @@ class Given:
         marks: Iterable[Hashable] = heeds(clause) if isinstance(clause, Leaf) else [clause.key]
         if isinstance(clause, And):
             keys = [part.key for part in clause.parts]
-            marks = [clause.key, *keys, *map(_together, clause.parts)]
+            marks = [clause.key, *keys]
+            for part in clause.parts:
+                marks.extend(_together(part))
         for mark in marks:
             yield from self._by_mark.get(mark, ())
 
