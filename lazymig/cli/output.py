@@ -161,6 +161,7 @@ class Output:
         :param right: the columns with numbers.
         """
         from rich.table import Table  # noqa: PLC0415 - only who writes pays for the import
+        from rich.text import Text  # noqa: PLC0415
 
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
         for number, head in enumerate(heads):
@@ -173,20 +174,9 @@ class Output:
             )
         for row in rows:
             table.add_row(*(line(shown(cell)) for cell in row))
-        self._print_trimmed(table, indent)
-
-    def _print_trimmed(self, table: Table, indent: int) -> None:
-        """Write a table without the blanks that fill it up on the right."""
-        from rich.text import Text  # noqa: PLC0415
-
-        console = self.console
-        options = console.options.update(width=max(self.width - indent, _NARROWEST))
-        for segments in console.render_lines(table, options, pad=False):
-            row = Text(" " * indent)
-            for segment in segments:
-                row.append(segment.text, segment.style)
-            row.rstrip()
-            console.print(row, soft_wrap=True)
+        room = max(self.width - indent, _NARROWEST)
+        for text in _trimmed(self.console, table, room):
+            self.console.print(Text(" " * indent).append_text(text), soft_wrap=True)
 
     def data(self, value: Any) -> None:
         """Write a result as JSON."""
@@ -268,6 +258,19 @@ class Output:
         with Progress(console=_console(stderr=True), transient=True) as bar:
             task = bar.add_task(shown(what), total=None)
             yield lambda done, total: bar.update(task, completed=done, total=max(total, 1))
+
+
+def _trimmed(console: Console, table: Table, width: int) -> Iterator[Text]:
+    """The lines of a table without the blanks that fill it up on the right."""
+    from rich.text import Text  # noqa: PLC0415
+
+    options = console.options.update(width=width)
+    for segments in console.render_lines(table, options, pad=False):
+        row = Text()
+        for segment in segments:
+            row.append(segment.text, segment.style)
+        row.rstrip()
+        yield row
 
 
 class _LogHandler(logging.Handler):
