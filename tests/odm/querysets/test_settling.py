@@ -11,6 +11,7 @@ from mongoengine import (
 )
 
 from lazymig import RuleDefinitionError, SettleLimitExceeded
+from lazymig.odm.versions import stages_of
 from tests.odm.querysets.test_see_through import OLD, people
 from tests.support.doors import stored
 from tests.support.handlers import handler, model, rule
@@ -48,10 +49,6 @@ READERS = {
         [{"_id": False, "n": 1}, {"_id": True, "n": 3}],
     ),
     "aggregate whole documents": (lambda o: list(o(key=1).aggregate([])), [NEW[0]]),
-    "aggregate of a generator": (
-        lambda o: list(o(key=1).aggregate(s for s in [{"$project": {"alias": 1}}])),
-        [{"_id": 1, "alias": "a"}],
-    ),
     "map_reduce": (
         lambda o: sorted(
             (result.key, result.value)
@@ -70,6 +67,12 @@ READERS = {
         [1],
     ),
 }
+# Where MongoEngine takes more than a list.
+if stages_of(iter(()), ()) is not None:
+    READERS["aggregate of a generator"] = (
+        lambda o: list(o(key=1).aggregate(s for s in [{"$project": {"alias": 1}}])),
+        [{"_id": 1, "alias": "a"}],
+    )
 
 
 @pytest.mark.parametrize("reader", READERS)
