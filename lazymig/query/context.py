@@ -13,10 +13,11 @@ from lazymig.query.clauses import FALSE, TRUE, Clause, conjuncts, every, negated
 from lazymig.query.facts import Given, asks_presence, heeds, needs, says
 from lazymig.query.tree import And, Leaf, Not, Or
 
-__all__ = ["both", "either", "simplified", "without"]
+__all__ = ["SMALL", "both", "either", "pruned", "simplified", "without"]
 
-# Conditions. In larger clauses only those parts are looked at that something new is known about.
-_SMALL: Final = 16
+SMALL: Final = 16
+"""Conditions. In larger clauses only those parts are looked at that something new is known about:
+to look at each beside all others would take longer than MongoDB needs to plan one in vain."""
 
 # What became simpler may bear on what was looked at before.
 _PASSES: Final = 3
@@ -28,6 +29,37 @@ def simplified(clause: Clause) -> Clause:
         before, clause = clause, _assuming(clause, Given(), afresh=True)
         if clause.key == before.key:
             break
+    return clause
+
+
+def pruned(clause: Clause) -> Clause:
+    """Return an equal clause, simplified; a small one without branches that can hold for nothing.
+
+    Each branch is looked at beside all that is around it, on every level.
+    """
+    clause = simplified(clause)
+    while clause.leaves <= SMALL:
+        before, clause = clause, _pruned(clause, ())
+        if clause.key == before.key:
+            break
+        clause = simplified(clause)
+    return clause
+
+
+def _pruned(clause: Clause, around: Sequence[Clause]) -> Clause:
+    if isinstance(clause, And):
+        parts = list(clause.parts)
+        for place, part in enumerate(parts):
+            parts[place] = _pruned(part, [*around, *parts[:place], *parts[place + 1 :]])
+        return every(parts) if _differ(parts, clause.parts) else clause
+    if isinstance(clause, Or):
+        able = [part for part in clause.parts if simplified(every([*around, part])) is not FALSE]
+        kept = [_pruned(part, around) for part in able]
+        same = len(kept) == len(clause.parts) and not _differ(kept, clause.parts)
+        return clause if same else some(kept)
+    if isinstance(clause, Not):
+        part = _pruned(clause.part, around)
+        return clause if part is clause.part else negated(part)
     return clause
 
 
@@ -67,7 +99,7 @@ def without(clause: Clause, target: Clause) -> Clause:
 
 def _is_small(clause: Clause) -> bool:
     """Return whether to look at each part again: what else is given may say more by now."""
-    return clause.leaves <= _SMALL
+    return clause.leaves <= SMALL
 
 
 def _exclude_each_other(part: Clause, target: Clause) -> bool:

@@ -26,7 +26,7 @@ from lazymig.query.clauses import (
     some,
     written,
 )
-from lazymig.query.context import both, either, simplified, without
+from lazymig.query.context import both, either, pruned, simplified, without
 from lazymig.query.expressing import Expression, depth_of, expressed
 from lazymig.query.facts import judge
 from lazymig.query.matching import query_paths
@@ -128,7 +128,7 @@ def rewrite(
         if clause.expressions > most:
             reason = "takes too long an expression on stored documents"
             raise CannotRewrite(step.name, ", ".join(step.effects or ()), reason, place)
-    return query if clause.key == original.key else written(simplified(clause))
+    return query if clause.key == original.key else written(pruned(clause))
 
 
 def simplify(query: Mapping[str, Any]) -> Mapping[str, Any]:
