@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Final, TypeAlias
@@ -173,8 +174,10 @@ class Literals:
         return repr(plain).replace("datetime.", "")
 
     def _decimal(self, value: Decimal128) -> Call:
-        if Decimal128(str(value)).bid == value.bid:
-            return self._bson("Decimal128", self.text(str(value)))
+        with suppress(ArithmeticError):
+            # PyMongo 4.9 has none for a significand of more than 34 digits.
+            if Decimal128(str(value)).bid == value.bid:
+                return self._bson("Decimal128", self.text(str(value)))
         # Not each NaN has a text.
         return _call(f"{self._name('bson', 'Decimal128')}.from_bid", self.text(value.bid))
 

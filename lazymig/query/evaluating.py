@@ -25,6 +25,7 @@ from lazymig.raw.values import (
     Unjudgeable,
     bracket,
     compare,
+    decimal_of,
     equal,
     field,
     is_array,
@@ -181,7 +182,7 @@ def _is_true(value: Any) -> bool:
     if value is MISSING or kind == NULL:
         return False
     if isinstance(value, Decimal128):
-        return not value.to_decimal().is_zero()
+        return not decimal_of(value).is_zero()
     return bool(value) if kind in (BOOL, NUMBER) else True
 
 

@@ -40,6 +40,7 @@ __all__ = [
     "Unjudgeable",
     "bracket",
     "compare",
+    "decimal_of",
     "equal",
     "field",
     "is_array",
@@ -222,7 +223,16 @@ def is_nan(value: Any) -> bool:
     """Return whether a number is NaN, of whatever numeric type."""
     if isinstance(value, float):
         return math.isnan(value)
-    return isinstance(value, Decimal128) and value.to_decimal().is_nan()
+    return isinstance(value, Decimal128) and decimal_of(value).is_nan()
+
+
+def decimal_of(number: Decimal128) -> Decimal:
+    """The number as Python has it."""
+    try:
+        return number.to_decimal()
+    except ArithmeticError:
+        # A significand of more than 34 digits is 0, which PyMongo 4.9 does not know.
+        return Decimal(0)
 
 
 _WIDE: Final = Context(prec=120, traps=[])
@@ -231,7 +241,7 @@ _HALF_KNOWN: Final = Decimal("1e-32")
 
 def _decimal(value: Any) -> Decimal:
     if isinstance(value, Decimal128):
-        return value.to_decimal()
+        return decimal_of(value)
     return Decimal(value) if isinstance(value, float) else Decimal(int(value))
 
 

@@ -182,6 +182,13 @@ def test_the_source_gives_back_the_values(
     assert _identity(handler.array_filters) == _identity(filters)
 
 
+def test_a_decimal_that_has_no_text_is_written_by_its_bytes(tmp_path: Path) -> None:
+    """PyMongo 4.9 fails to print a significand of more than 34 digits."""
+    value = Decimal128.from_bid(b"\xff" * 14 + b"\xed\x31")
+    handler = _set_by(tmp_path, RuleSource(1, "set field", target={"a": value}, update={}))
+    assert handler.target["a"].bid == value.bid
+
+
 @slow
 @given(DOCUMENTS, VALUES)
 def test_the_values_are_the_same_to_mongodb(

@@ -230,6 +230,15 @@ def test_the_server_confirms_the_delicate_points(database: Database[Raw]) -> Non
         assert (name, expected) == (name, found is not None)
 
 
+def test_a_decimal_of_more_than_34_digits_is_zero(database: Database[Raw]) -> None:
+    """Such a significand, which PyMongo 4.9 does not even print, is zero, as it is to MongoDB."""
+    too_long = Decimal128.from_bid(b"\xff" * 14 + b"\xed\x31")
+    database.t.insert_one({"a": too_long})
+    for query, expected in (({"a": {"$lte": 0}}, True), ({"$expr": "$a"}, False)):
+        assert (database.t.count_documents(query) == 1) is expected
+        assert judge(query, {"a": too_long}) is expected
+
+
 UNKNOWN: list[tuple[str, Raw, Raw, bool]] = [
     ("$expr", {"$expr": {"$eq": [{"$abs": "$a"}, 1]}}, {"a": 1}, False),
     ("$jsonSchema", {"$jsonSchema": {"required": ["a"]}}, {"a": 1}, False),

@@ -136,7 +136,7 @@ LEFT: list[tuple[str, str, str]] = [
     ("self.update = {'$set': {'y': d['x'] < 'a'}}", "", "compares other things than numbers"),
     ("self.update = {'$set': {'y': {'$a': d['x']}}}", "", "makes a document with the key '$a'"),
     ("self.update = {'$set': {'y': d['x'].pop()}}", "", "changes what is not its own"),
-    ("self.update = {'$set': {'y': lambda: 1}}", "lambda: 1", "has a lambda, which"),
+    ("self.update = {'$set': {'y': lambda x: 1}}", "lambda x: 1", "has a lambda, which"),
     ("if d['x']:\n    return", "", "sets no update"),
     ("print(d['x'])", "", NO_EQUAL.format("print")),
     ("self.target = {'y': d['x']}", "self.target", "sets its target after it has read"),
