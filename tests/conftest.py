@@ -33,6 +33,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.register_profile("long", settings.get_profile("default"), max_examples=20_000)
+# The same cases in each run, so that a change is judged by what it changes. New ones are drawn by
+# everybody who runs `make test`.
+settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
 settings.load_profile(os.environ.get("LAZYMIG_PROFILE", "default"))
 
 

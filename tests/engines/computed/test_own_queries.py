@@ -64,7 +64,7 @@ def test_a_rule_that_comes_round_to_itself_is_told_of_once(
 ) -> None:
     """One line of the log for the rule, however many documents ask for each other."""
     _fill(mongoengine_db, 60)
-    post = _post(query)
+    post = _post(query, lazy_timeout=60)
     with caplog.at_level(logging.WARNING, logger="lazymig"):
         if load == "iteration":
             with pytest.raises(MigrationFailed, match=MESSAGE) as caught:
