@@ -16,7 +16,15 @@ _LIBRARIES = ("click", "rich", *(("tomli",) if sys.version_info < (3, 11) else (
 def main() -> None:
     """Run the program and end the process; with 2, as for a wrong call, where it cannot be run."""
     # Imports make many objects and no garbage: to look for it at each seven hundred is lost time.
-    gc.set_threshold(100_000, *gc.get_threshold()[1:])
+    former = gc.get_threshold()
+    gc.set_threshold(100_000, *former[1:])
+    try:
+        _run()
+    finally:
+        gc.set_threshold(*former)
+
+
+def _run() -> None:
     try:
         check_extra("the command line", *_LIBRARIES)
     except MissingExtra as error:

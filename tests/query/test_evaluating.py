@@ -117,6 +117,9 @@ def test_the_server_agrees(database: Database[Raw]) -> None:
                 found = {one["_id"] for one in database.t.find({"$expr": expression}, {"_id": 1})}
                 refused: set[int] = set()
             except OperationFailure:
+                if _is_refused_as_such(database, expression):
+                    # It has a constant that cannot be computed, be it in a branch never taken.
+                    continue
                 found, refused = _one_by_one(database, expression, len(documents))
             for key, answer in told.items():
                 seen[answer] += 1
@@ -125,6 +128,15 @@ def test_the_server_agrees(database: Database[Raw]) -> None:
 
     agrees()
     assert min(seen[True], seen[False]) > seen[None] // 4, seen
+
+
+def _is_refused_as_such(database: Database[Raw], expression: Any) -> bool:
+    """Return whether MongoDB refuses an expression where nothing is stored, too."""
+    try:
+        database.empty.find_one({"$expr": expression})
+    except OperationFailure:
+        return True
+    return False
 
 
 def _one_by_one(database: Database[Raw], expression: Any, count: int) -> tuple[set[int], set[int]]:
