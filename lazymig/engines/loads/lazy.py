@@ -88,7 +88,9 @@ def refresh_partial(
     *,
     unwritten: _WritesNothing = _never,
 ) -> Sequence[Raw | Failure | None]:
-    """Bring the projected documents of a batch up to date; MongoDB says which are stale.
+    """Bring the projected documents of a batch up to date.
+
+    Where they do not show which of them are stale, MongoDB says so.
 
     :param documents: raw documents with `_id`.
     :param asked: for each plan of the family that the projection concerns, the same plan with
@@ -98,6 +100,9 @@ def refresh_partial(
     :param unwritten: as in `refresh`.
     :return: as `refresh` does.
     """
+    judged = _judge_projected(documents, family, asked, projection or {})
+    if judged == {}:
+        return documents
     # As in `refresh`.
     from lazymig.engines.loads.rounds import Reading, Rounds  # noqa: PLC0415
 
@@ -107,10 +112,6 @@ def refresh_partial(
 
     def find_stale(batch: Sequence[Raw]) -> Stale:
         return _ask_for_stale(store, batch, family, asked)
-
-    judged = _judge_projected(documents, family, asked, projection or {})
-    if judged == {}:
-        return documents
 
     def work() -> Sequence[Raw | Failure | None]:
         current, stale = documents, judged
@@ -194,12 +195,20 @@ def find_stale_in(store: Store, family: Family) -> Callable[[Sequence[Raw]], Sta
     return lambda batch: _answered(store, batch, *_judge_all(batch, family))
 
 
-def _judge_all(documents: Sequence[Raw], family: Family) -> tuple[Stale, list[_Question]]:
-    """The rules that start, judged in memory, and what only MongoDB can say."""
+def _judge_all(
+    documents: Sequence[Raw], family: Family, asked: Mapping[Plan, Plan] | None = None
+) -> tuple[Stale, list[_Question]]:
+    """The rules that start, judged in memory, and what only MongoDB can say.
+
+    :param asked: as for `refresh_partial`; `None` for all rules.
+    """
     stale: dict[Plan, dict[int, list[BoundRule]]] = {}
     questions: list[_Question] = []
     for plan, among in family.split(documents):
-        certain, uncertain = _judge(plan, documents, among)
+        judging = plan if asked is None else asked.get(plan)
+        if judging is None:
+            continue
+        certain, uncertain = _judge(judging, documents, among)
         if certain:
             stale[plan] = certain
         for index, rules in uncertain.items():
@@ -312,15 +321,8 @@ def _judge_projected(
             paths = footprint_of(rule, plan.class_filter).conditions
             if paths is None or not carries_whole(projection, paths):
                 return None
-    stale: dict[Plan, Mapping[int, Sequence[BoundRule]]] = {}
-    for plan, among in family.split(documents):
-        if plan in asked:
-            certain, uncertain = _judge(asked[plan], documents, among)
-            if uncertain:
-                return None
-            if certain:
-                stale[plan] = certain
-    return stale
+    stale, questions = _judge_all(documents, family, asked)
+    return None if questions else stale
 
 
 def _current(
