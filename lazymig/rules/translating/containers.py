@@ -35,11 +35,17 @@ _HASHABLE: Final[Types] = frozenset(
 )
 
 
-def as_object(context: Context, symbol: Symbol, node: ast.AST) -> Computed:
-    """Return what is a dict in Python: an object that is not read as a reference."""
+def as_object(
+    context: Context, symbol: Symbol, node: ast.AST, otherwise: str = "needs a dict"
+) -> Computed:
+    """Return what is a dict in Python: an object that is not read as a reference.
+
+    :param otherwise: the reason where it never is one.
+    :raises Left: it never is.
+    """
     if isinstance(symbol, Record):
         return as_computed(symbol, node)
-    value = context.require(symbol, OBJECT, node, "needs a dict")
+    value = context.require(symbol, OBJECT, node, otherwise)
     if isinstance(symbol, Computed) and not symbol.fresh:
         context.scope.require({"$not": [is_reference(value.expression)]})
     return value
@@ -65,7 +71,7 @@ def subscript(context: Context, owner: Symbol, key: Symbol, node: ast.AST) -> Sy
         return _of_constants(owner, key, node)
     if isinstance(key, Constant) and type(key.value) is int:
         return _at(context, owner, key.value, node)
-    value = context.require(owner, OBJECT, node, "reads a field of what is no dict")
+    value = as_object(context, owner, node, "reads a field of what is no dict")
     return context.present(context.member(value, _key(key, node)), node)
 
 

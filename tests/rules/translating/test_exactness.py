@@ -10,6 +10,7 @@ from typing import Any
 
 import bson
 import pytest
+from bson import DBRef
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from hypothesis import HealthCheck, assume, given, reject, settings
@@ -121,6 +122,29 @@ def _held_without_error(scratch: Database[Raw], case: Case) -> None:
 def test_what_is_no_text_raises_nothing(scratch: Database[Raw], case: Case) -> None:
     """No guard, no query that is seen through it, and no update under it fails for such strings."""
     _held_without_error(scratch, case)
+
+
+_INTO_DICTS = (
+    'd["x"]["b"]',
+    'd["x"].get("b")',
+    'd["l"][0]["b"]',
+    '[i["b"] for i in d["l"]]',
+    '[i.get("b", 0) for i in d["l"]]',
+    '{**d["x"], "n": 1}',
+    'dict(d["x"])',
+    'len(d["x"])',
+    '"b" in d["x"]',
+    '[k for k, v in d["x"].items()]',
+)
+
+
+@pytest.mark.parametrize("expression", _INTO_DICTS)
+def test_a_reference_is_no_dict(scratch: Database[Raw], expression: str) -> None:
+    """A form that looks into a dict is left to Python where PyMongo reads it as a DBRef."""
+    reference, plain = DBRef("a", 1, b=2), {"b": 2}
+    drawn = [{"x": one, "l": [one]} for one in (reference, plain)]
+    guarded, matching = held_against_python(scratch, Case(setting(expression), []), drawn)
+    assert (guarded, matching) == ([1], [0, 1])
 
 
 _BODIES = (
