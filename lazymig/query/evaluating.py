@@ -313,6 +313,27 @@ def _map(argument: Any, depth: int) -> Compiled:
     return mapped
 
 
+def _get_field(argument: Any, depth: int) -> Compiled:
+    if not isinstance(argument, Mapping) or argument.keys() != {"field", "input"}:
+        raise _Unsupported
+    name = argument["field"]
+    if isinstance(name, Mapping) and name.keys() == {"$literal"}:
+        name = name["$literal"]
+    elif isinstance(name, str) and name.startswith("$"):
+        raise _Unsupported
+    if not isinstance(name, str):
+        raise _Unsupported
+    value = _compiled(argument["input"], depth)
+
+    def looked_up(given: Variables) -> Any:
+        found = value(given)
+        if _or_null(found) is None:
+            return found
+        return _at(found, [name]) if _is_document(found) else MISSING
+
+    return looked_up
+
+
 _OPERATORS: Final[Mapping[str, Callable[[Any, int], Compiled]]] = {
     "$and": _and,
     "$or": _or,
@@ -321,6 +342,7 @@ _OPERATORS: Final[Mapping[str, Callable[[Any, int], Compiled]]] = {
     "$ifNull": _if_null,
     "$let": _let,
     "$map": _map,
+    "$getField": _get_field,
     "$objectToArray": _of_one(_entries),
     "$anyElementTrue": _of_one(lambda value: any(map(_is_true, _array(value)))),
     "$allElementsTrue": _of_one(lambda value: all(map(_is_true, _array(value)))),

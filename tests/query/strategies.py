@@ -235,6 +235,9 @@ def _expressions(constants: Values) -> Values:
             inner.map(lambda one: {"$not": [one]}),
             inner.map(lambda one: {"$type": one}),
             inner.map(lambda one: {"$isArray": [one]}),
+            st.tuples(inner, st.sampled_from(["a", "b", {"$literal": "$ref"}])).map(
+                lambda two: {"$getField": {"field": two[1], "input": two[0]}}
+            ),
             pairs.map(lambda two: {"$ifNull": two}),
             st.lists(inner, min_size=3, max_size=3).map(lambda three: {"$cond": three}),
             st.tuples(st.sampled_from(["$anyElementTrue", "$allElementsTrue"]), mapped).map(

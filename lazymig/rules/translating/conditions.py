@@ -356,12 +356,8 @@ def _ordered(
 
 def is_reference(expression: Any) -> Any:
     """Return whether an object is read as a DBRef, which is no dict."""
-    return {
-        "$let": {
-            "vars": {"fields": {"$objectToArray": expression}},
-            "in": {"$in": [literal("$ref"), "$$fields.k"]},
-        }
-    }
+    field = {"$getField": {"field": literal("$ref"), "input": expression}}
+    return {"$ne": [{"$type": field}, MISSING]}
 
 
 def is_instance(
