@@ -12,7 +12,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from lazymig.rules.translating.characters import require_match
+from lazymig.rules.translating.characters import DIGITS, require_match
 from lazymig.rules.translating.containers import ARRAY
 from lazymig.rules.translating.context import Context
 from lazymig.rules.translating.scope import choice, type_test
@@ -287,7 +287,8 @@ def to_int(context: Context, value: Symbol, node: ast.AST) -> Symbol:
         return _converted(int, value, node)
 
     def of_text(text: Computed) -> Symbol:
-        require_match(context.scope, text.expression, r"\A(?:0|-?[1-9][0-9]{0,17})\z", most=19)
+        regex = r"\A(?:0|-?[1-9][0-9]{0,17})\z"
+        require_match(context.scope, text.expression, regex, 19, DIGITS + "-")
         return whole(_long(text))
 
     def of_double(number: Computed) -> Symbol:
@@ -314,7 +315,7 @@ def to_float(context: Context, value: Symbol, node: ast.AST) -> Symbol:
 
     def of_text(text: Computed) -> Symbol:
         regex = r"\A-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?\z"
-        require_match(context.scope, text.expression, regex, most=32)
+        require_match(context.scope, text.expression, regex, 32, DIGITS + ".-")
         return Computed({"$toDouble": text.expression}, DOUBLE)
 
     def of_whole(number: Computed) -> Symbol:

@@ -13,7 +13,7 @@ from bson import ObjectId
 
 from lazymig.rules.translating.arithmetic import absolute, rounded, to_float, to_int, whole
 from lazymig.rules.translating.changes import popped
-from lazymig.rules.translating.characters import require_match
+from lazymig.rules.translating.characters import DIGITS, require_match
 from lazymig.rules.translating.conditions import BOOL, is_instance, truth
 from lazymig.rules.translating.containers import ARRAY, OBJECT, as_object, get
 from lazymig.rules.translating.context import Context, evaluates
@@ -278,7 +278,7 @@ def _of_tests(operator: str, context: Context, given: Sequence[Symbol], node: as
 def _object_id(context: Context, given: Sequence[Symbol], node: ast.AST) -> Symbol:
     def of_text(text: Computed) -> Symbol:
         regex = r"\A[0-9a-fA-F]{24}\z"
-        require_match(context.scope, text.expression, regex, most=24)
+        require_match(context.scope, text.expression, regex, 24, DIGITS + "abcdefABCDEF")
         return Computed({"$toObjectId": text.expression}, _OBJECT_ID)
 
     value = _one(given, node)
@@ -301,7 +301,7 @@ def _from_iso(context: Context, given: Sequence[Symbol], node: ast.AST) -> Symbo
         r"\A[1-9][0-9]{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
         r"(?:[T ](?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{3})?)?)?\z"
     )
-    require_match(context.scope, text.expression, regex, most=23)
+    require_match(context.scope, text.expression, regex, 23, DIGITS + "-:. T")
     date = {"$dateFromString": {"dateString": text.expression, "onError": None}}
     # The server makes the first of March of the thirtieth of February.
     day = {"$dateToString": {"date": date, "format": "%Y-%m-%d"}}

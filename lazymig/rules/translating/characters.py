@@ -14,6 +14,7 @@ from lazymig.rules.translating.scope import Scope
 from lazymig.rules.translating.symbols import literal
 
 __all__ = [
+    "DIGITS",
     "begins_with",
     "ends_with",
     "holds",
@@ -23,6 +24,8 @@ __all__ = [
     "require_letters",
     "require_match",
 ]
+
+DIGITS: Final = "0123456789"
 
 # `$trim` looks for each character from the first of these on.
 _FREQUENT: Final = " etaoinsrhldcumfpgwybvkxjqz0123456789.,-/:@_ETAOINSRHLDCUMFPGWYBVKXJQZ"
@@ -43,10 +46,13 @@ def require_letters(scope: Scope, text: Any) -> None:
     scope.require(_consists_of(text, _LETTERS))
 
 
-def require_match(scope: Scope, text: Any, regex: str, most: int) -> None:
-    """Require that a pattern finds a string, which can have `most` ASCII characters."""
+def require_match(scope: Scope, text: Any, regex: str, most: int, letters: str) -> None:
+    """Require that a pattern finds a string, which can have `most` characters, of these alone.
+
+    The fewer `letters` there are, the less is asked of the server: it reads them each time.
+    """
     scope.require({"$lte": [{"$strLenBytes": text}, most]})
-    require_ascii(scope, text)
+    scope.require(_consists_of(text, letters))
     scope.require({"$regexMatch": {"input": text, "regex": regex}})
 
 
