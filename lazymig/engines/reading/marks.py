@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from pymongo.collection import Collection
+
+from lazymig.locks import new_lock
 
 __all__ = ["Mark", "marks_writes"]
 
@@ -24,7 +25,7 @@ class _Writes:
 
 # By name of the collection, in whatever deployment: at worst a mark is disturbed without need.
 _writes: dict[str, _Writes] = {}
-_lock = threading.Lock()
+_lock = new_lock()
 
 
 def _writes_to(collection: Collection[Any]) -> _Writes:
