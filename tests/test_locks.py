@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import ast
-import os
 import pkgutil
-import select
-import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +17,7 @@ import lazymig
 from lazymig import locks
 from lazymig.engines.once.memory import Memory
 from lazymig.locks import cached_property, new_event, new_lock
+from tests.support.forking import PATIENCE, forking, in_child
 
 PACKAGE = Path(lazymig.__file__).parent
 
@@ -32,15 +30,6 @@ LOCKING = {
         "Timer",
     },
 }
-
-# What a child may take for what should take no time at all, on a machine that is very busy.
-PATIENCE = 60
-
-forking = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork"),
-    # Python 3.12 and later warn of every fork beside a thread, which is what is tested.
-    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
-]
 
 
 def _types_in(node: ast.AST) -> Iterator[ast.AST]:
@@ -94,25 +83,6 @@ def _held(*held: Any) -> Iterator[None]:
         thread.join()
 
 
-def _in_child(answer: Callable[[], str]) -> str:
-    """What a forked process answers; "" if it waits, or fails."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if not pid:
-        try:
-            os.write(writing, answer().encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    try:
-        ready, _, _ = select.select([reading], [], [], PATIENCE)
-        return os.read(reading, 1000).decode() if ready else ""
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        os.close(reading)
-
-
 def test_every_lock_is_made_by_the_module_for_it() -> None:
     """No module makes a lock, or what has one, but by `lazymig.locks`."""
     found = {
@@ -158,19 +128,19 @@ class TestForks:
             return str(sum(each.acquire(blocking=False) for each in every))
 
         with _held(*every):
-            assert _in_child(take) == str(len(every))
+            assert in_child(take) == str(len(every))
 
     def test_a_child_can_set_an_event(self) -> None:
         """An event that a thread of the parent was about to wait for is set in the child."""
         event = new_event()
         with _held(event._cond):
-            assert _in_child(lambda: str(event.set() or event.is_set())) == "True"
+            assert in_child(lambda: str(event.set() or event.is_set())) == "True"
 
     def test_a_child_keeps_what_it_holds(self) -> None:
         """What the thread that forks holds is held in the child as well, and is released there."""
         lock = new_lock()
         with lock:
-            assert _in_child(lambda: str(lock.release() or lock.acquire(blocking=False))) == "True"
+            assert in_child(lambda: str(lock.release() or lock.acquire(blocking=False))) == "True"
 
     def test_a_child_has_the_properties_that_a_thread_computes(self) -> None:
         """A property is computed in the child where a thread of the parent computes another's."""
@@ -188,7 +158,7 @@ class TestForks:
         thread.start()
         try:
             assert begun.wait(PATIENCE)
-            assert _in_child(lambda: Slow().value) == "computed"
+            assert in_child(lambda: Slow().value) == "computed"
         finally:
             go_on.set()
             thread.join()
