@@ -6,7 +6,6 @@ imported when a name is asked for, so that an application loads what it uses.
 
 from __future__ import annotations
 
-import threading
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +40,7 @@ from lazymig.errors import (
     ViewError,
     WorkerFailed,
 )
+from lazymig.locks import new_lock
 
 if TYPE_CHECKING:
     from lazymig.engines.pending import RuleStatus
@@ -175,7 +175,7 @@ _HOMES = {
 }
 
 
-_importing = threading.RLock()
+_importing = new_lock()
 
 if not TYPE_CHECKING:
     # Type checkers know the names by the imports above, and that there are no others.

@@ -78,11 +78,12 @@ def _loaded(folder: Path, *parts: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-def test_the_import_loads_the_errors_and_the_signals_alone(tmp_path: Path) -> None:
-    """`import lazymig` loads errors and signals, and no library that MongoEngine does not load."""
+def test_the_import_loads_errors_locks_and_signals_alone(tmp_path: Path) -> None:
+    """`import lazymig` loads these alone of its own, and no library that MongoEngine does not."""
     loaded = _loaded(tmp_path)
     assert {name for name in loaded if name.startswith("lazymig.")} == {
         "lazymig.errors",
+        "lazymig.locks",
         "lazymig.signals",
     }
     assert loaded & set(OF_COMMANDS) == set()

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "lazymig"
 # From bottom to top; rooms of one storey may import each other.
 STOREYS = (
     {"errors"},
-    {"characters", "redaction", "signals"},
+    {"characters", "locks", "redaction", "signals"},
     {"raw"},
     {"query"},
     {"updates"},

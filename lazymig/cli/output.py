@@ -15,7 +15,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from lazymig.characters import LONGEST_TEXT, in_one_line, printable, shown
 from lazymig.cli.failures import as_command, described, one_line
 from lazymig.cli.masking import Mask, masked
 from lazymig.errors import Remedy
+from lazymig.locks import cached_property
 from lazymig.raw.json_values import in_json
 
 if TYPE_CHECKING:

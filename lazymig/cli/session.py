@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,6 +23,7 @@ from lazymig.cli.models import Which, call_app, find_models, make_importable
 from lazymig.cli.output import Output
 from lazymig.cli.settings import Settings, load_settings
 from lazymig.engines.access import is_mongomock
+from lazymig.locks import cached_property
 from lazymig.odm.schema import untouched_collection
 from lazymig.reports.status import collections_in, exists
 from lazymig.rules.plan import full_name

@@ -13,11 +13,11 @@ import tokenize
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from lazymig.errors import HandlerFileError
+from lazymig.locks import cached_property
 
 __all__ = [
     "SourceFile",

@@ -6,7 +6,6 @@ Which part comes when, and what is noted about it, is not decided here.
 from __future__ import annotations
 
 import itertools
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,6 +29,7 @@ from lazymig.engines.refusals import failure_of_rule, failure_of_server, still_m
 from lazymig.engines.report import MigrationReport, RuleReport, Tally, announce, conclude
 from lazymig.engines.rescuing import rescue_all, rescue_broken
 from lazymig.engines.store import as_applied, write_each
+from lazymig.locks import new_lock
 from lazymig.raw.elements import StoredValue
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
@@ -167,9 +167,8 @@ class Work(Part):
         """
         paths = _paths_needed(rule, self.plan)
         pace = Pace()
-        # By its module's name: a patched one lets the other worker work, where both are greenlets.
         alone = self.session is None and self.before_write is None
-        turn = nullcontext() if alone else threading.Lock()
+        turn = nullcontext() if alone else new_lock()
         terms = Terms(
             self._demand,
             pace,

@@ -6,7 +6,6 @@ A document that stays refused is met by each load and by each operation that set
 from __future__ import annotations
 
 import logging
-import threading
 from typing import Final
 
 from pymongo.collection import Collection
@@ -14,6 +13,7 @@ from pymongo.collection import Collection
 from lazymig.engines.access import Raw, key_of
 from lazymig.engines.computed.recursion import was_logged
 from lazymig.errors import MigrationError
+from lazymig.locks import new_lock
 
 __all__ = ["log_refusal"]
 
@@ -21,7 +21,7 @@ __all__ = ["log_refusal"]
 _MOST: Final = 10_000
 
 _logged: Final[dict[int, None]] = {}
-_lock: Final = threading.Lock()
+_lock: Final = new_lock()
 
 
 def log_refusal(logger: logging.Logger, collection: Collection[Raw], error: MigrationError) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +13,8 @@ from mongoengine.connection import (
     get_connection,
 )
 from mongoengine.errors import MongoEngineException
+
+from lazymig.locks import after_fork
 
 __all__ = ["Address", "address_of", "collection_at"]
 
@@ -71,5 +72,4 @@ def _note_inherited() -> None:
     _inherited.update(_connections)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_note_inherited)
+after_fork(_note_inherited)

@@ -9,7 +9,6 @@ which is always right.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -26,6 +25,7 @@ from lazymig.engines.access import is_mongomock
 from lazymig.engines.driver_errors import is_away
 from lazymig.engines.sessions import session_of
 from lazymig.engines.validators import Seal, Validator, read_validator, seal_of
+from lazymig.locks import after_fork, new_lock
 from lazymig.odm.plans import FAMILY, ROOT, family_of, once_per_family, root_of
 from lazymig.odm.schema import untouched_collection
 from lazymig.redaction import excerpt
@@ -107,13 +107,12 @@ class SealWatch:
         # Where a client keeps what is known of its collections, and each of these its view.
         self._place = f"_lazymig_seals_{id(self)}"
         self._interned: dict[Any, _Seals] = {}
+        self._lock = new_lock()
         self.reset()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self.reset)
+        after_fork(self.reset)
 
     def reset(self) -> None:
         """Forget the threads at work: a forked process has none of them."""
-        self._lock = threading.Lock()
         # What the thread of each client is still to ask, by the identity of the client.
         self._queues: dict[int, deque[tuple[_Knowledge, Any]]] = {}
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, Literal
 
+from lazymig.locks import cached_property
 from lazymig.query.indexable import indexable
 from lazymig.query.joining import all_of, any_of
 from lazymig.query.operators import parse

@@ -401,16 +401,15 @@ def test_a_forked_process_asks_for_itself(posts):
     collection = post._get_collection()
     watch = SealWatch(clock)
     watch.family_in(post, collection)
-    with watch._lock:
-        watch._queues[id(collection.database.client)] = sealed.deque()
-        pid = os.fork()
-        if pid == 0:
-            # The thread may have ended before anybody looks for it.
-            begun = []
-            threading.Thread.start = lambda thread: begun.append(thread.name)
-            clock.now += 31
-            watch.family_in(post, collection)
-            os._exit(0 if "lazymig-seals" in begun else 3)
+    watch._queues[id(collection.database.client)] = sealed.deque()
+    pid = os.fork()
+    if pid == 0:
+        # The thread may have ended before anybody looks for it.
+        begun = []
+        threading.Thread.start = lambda thread: begun.append(thread.name)
+        clock.now += 31
+        watch.family_in(post, collection)
+        os._exit(0 if "lazymig-seals" in begun else 3)
     del watch._queues[id(collection.database.client)]
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 

@@ -82,6 +82,22 @@ class RaisingMigration(DocumentMigration):
         self.update = {"$set": {"w": int(str(self.doc["w"])) + more}, "$inc": {"hashed": 1}}
 
 
+class DoublingMigration(DocumentMigration):
+    """A lazy rule that MongoDB computes for numbers, and Python for everything else."""
+
+    def migration01__double(self) -> None:
+        self.target = {"w": {"$exists": False}}
+        self.update = {"$set": {"w": self.doc["n"] * 2}}
+
+
+class CopyingMigration(DocumentMigration):
+    """A lazy rule that MongoDB computes for all documents."""
+
+    def migration01__copy(self) -> None:
+        self.target = {"n": {"$exists": True}, "w": {"$exists": False}}
+        self.update = {"$set": {"w": self.doc["n"]}}
+
+
 class DeadlyMigration(DocumentMigration):
     """A rule during which the process is killed, once, if a file is there."""
 

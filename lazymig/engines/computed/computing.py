@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import bson
@@ -32,6 +31,7 @@ from lazymig.engines.refusals import (
     would_match,
 )
 from lazymig.engines.store import Store
+from lazymig.locks import cached_property
 from lazymig.query.matching import compile_query
 from lazymig.raw.encoding import ANY_UUID
 from lazymig.rules.bound_rule import BoundRule

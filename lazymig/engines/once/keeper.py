@@ -12,6 +12,7 @@ from pymongo.errors import PyMongoError
 from lazymig.engines.access import Raw, all_of
 from lazymig.engines.once.claim import owned_by, renewal
 from lazymig.engines.store import Store
+from lazymig.locks import new_event
 from lazymig.redaction import excerpt
 
 __all__ = ["Keeper"]
@@ -34,7 +35,7 @@ class Keeper:
         self._owner = owner
         self._lease = lease
         self._own: Raw | None = None
-        self._closing = threading.Event()
+        self._closing = new_event()
         self._started = False
 
     def hold(self, own: Raw) -> None:

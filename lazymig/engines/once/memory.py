@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from lazymig.locks import new_lock
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.rule import Evaluation
 
@@ -37,7 +37,7 @@ class Memory:
     """The effects of this process whose update could not be written: none of them is repeated."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._entries: OrderedDict[tuple[Place, str], Unwritten] = OrderedDict()
 
     def get(self, place: Place, rule: BoundRule) -> Unwritten | None:

@@ -9,22 +9,25 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from pymongo.collection import Collection
 
+from lazymig.locks import after_fork, new_lock
+
 __all__ = ["Mark", "marks_writes"]
 
 
 class _Writes:
-    """How many pieces of work that may write to a collection were started, and are finished."""
+    """The work that may write to a collection: how much was started, and what is under way."""
 
-    __slots__ = ("finished", "started")
+    __slots__ = ("started", "under_way")
 
     def __init__(self) -> None:
         self.started = 0
-        self.finished = 0
+        # A piece of work has a number, and the thread that does it.
+        self.under_way: set[tuple[int, int]] = set()
 
 
 # By name of the collection, in whatever deployment: at worst a mark is disturbed without need.
 _writes: dict[str, _Writes] = {}
-_lock = threading.Lock()
+_lock = new_lock()
 
 
 def _writes_to(collection: Collection[Any]) -> _Writes:
@@ -35,16 +38,18 @@ def _writes_to(collection: Collection[Any]) -> _Writes:
 class Mark:
     """A moment in the life of a collection, as far as this process writes to it."""
 
-    __slots__ = ("_finished", "_writes")
+    __slots__ = ("_is_amid_work", "_started", "_writes")
 
     def __init__(self, collection: Collection[Any]) -> None:
         self._writes = _writes_to(collection)
-        self._finished = self._writes.finished
+        # Read in this order: what starts in between disturbs the mark.
+        self._started = self._writes.started
+        self._is_amid_work = bool(self._writes.under_way)
 
     @property
     def is_undisturbed(self) -> bool:
         """Return whether no engine was at work on the collection at the mark, or has been since."""
-        return self._writes.started == self._finished
+        return not self._is_amid_work and self._writes.started == self._started
 
 
 class _Works(Protocol):
@@ -67,10 +72,21 @@ def marks_writes(
         writes = _writes_to(self.collection)
         with _lock:
             writes.started += 1
+            work = writes.started, threading.get_ident()
+            writes.under_way.add(work)
         try:
             return method(self, *args, **kwargs)
         finally:
-            with _lock:
-                writes.finished += 1
+            writes.under_way.discard(work)
 
     return marked
+
+
+def _forget_other_threads() -> None:
+    """Take their work for none of this process, which has not got them."""
+    here = threading.get_ident()
+    for writes in _writes.values():
+        writes.under_way = {work for work in writes.under_way if work[1] == here}
+
+
+after_fork(_forget_other_threads)

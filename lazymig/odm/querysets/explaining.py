@@ -10,26 +10,43 @@ from pymongo.errors import OperationFailure
 
 from lazymig.engines.access import all_of, is_mongomock, on_primary
 from lazymig.engines.query_plans import stages_of, summary_of
+from lazymig.engines.store import Store, as_applied
 from lazymig.odm.plans import family_of
 from lazymig.odm.querysets.rewrites import Rewrites
 from lazymig.odm.unwritten import writes_nothing
 from lazymig.redaction import excerpt
 from lazymig.rules.remedies import said_of_python, what_settles
 
-__all__ = ["explained_plans", "explained_reads", "explained_rules"]
+__all__ = ["explained_plans", "explained_reads", "explained_rules", "explained_sight"]
 
 
-def explained_reads(model: Any, rewrites: Rewrites, rules: Sequence[int]) -> Iterator[str]:
+def explained_sight(rewrites: Rewrites) -> Iterator[str]:
+    """Say which rules queries see through, at least where they ask for some of what is written."""
+    every = range(len(rewrites.rules))
+    seen = rewrites.names(index for index in every if rewrites.rewriter.steps[index].is_known)
+    unseen = [name for name in rewrites.names(every) if name not in seen]
+    if seen:
+        yield f"Rules that queries see through: {', '.join(seen)}."
+    if unseen:
+        yield f"Rules that queries do not see through: {', '.join(unseen)}."
+
+
+def explained_reads(
+    model: Any, collection: Collection[Any], rewrites: Rewrites, rules: Sequence[int]
+) -> Iterator[str]:
     """Say how aggregations, and what is one, read the paths that rules write.
 
     :param rules: the indexes of the rules that are concerned.
     """
-    yield (
-        "aggregate(), average(), distinct(), item_frequencies() and sum() of what a rule writes "
-        "are shown old documents as they will be; map_reduce(), exec_js() and where() settle. "
-        "Over everything, up to 1,000 old documents are read apart from all others."
-    )
-    yield from _left_to_settle(rewrites, rules)
+    reads = "aggregate(), average(), distinct(), item_frequencies() and sum() of what a rule writes"
+    if is_mongomock(collection):
+        yield f"{reads} settle, because there is no server that could show old documents."
+    else:
+        yield (
+            f"{reads} are shown old documents as they will be; map_reduce(), exec_js() and where() "
+            "settle. Over everything, up to 1,000 old documents are read apart from all others."
+        )
+        yield from _left_to_settle(rewrites, rules)
     family = family_of(model)
     if family is not None and writes_nothing(family):
         yield "Reads of the model write nothing: one that would settle documents raises ShowError."
@@ -51,6 +68,7 @@ def explained_rules(
 
     :param indexes: those of the rules in the rewrites.
     """
+    store = Store(collection)
     # A rule with two halves is there twice.
     concerned = {
         (id(plan), rule.name): (plan, rule)
@@ -59,7 +77,9 @@ def explained_rules(
     for plan, rule in concerned.values():
         count = on_primary(collection).count_documents(plan.query_of(rule))
         old = "1 document is" if count == 1 else f"{count:,} documents are"
-        form = "Python" if rule.form == "python" else rule.form
+        form: str = "Python" if rule.form == "python" else rule.form
+        if as_applied(store, rule) is not rule:
+            form = f"{form}, but computed in Python here, without a server"
         yield f"{rule.name} ({form}): {old} still old."
         for said in said_of_python(rule.left_to_python, what_settles(rule)):
             yield f"  {said}"

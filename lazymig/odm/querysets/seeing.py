@@ -11,7 +11,7 @@ from mongoengine.errors import InvalidQueryError, LookUpError, OperationError
 from mongoengine.queryset import QuerySet
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.access import all_of, is_mongomock
+from lazymig.engines.access import all_of
 from lazymig.engines.sessions import in_given_transaction, is_in_transaction
 from lazymig.odm.querysets.joining import NOTHING_PENDING
 from lazymig.odm.querysets.rewrites import Need
@@ -53,6 +53,7 @@ class SeeThroughQuerySet(ShowingQuerySet):
             explained_plans,
             explained_reads,
             explained_rules,
+            explained_sight,
         )
 
         rewrites = self._lazymig_rewrites()
@@ -61,8 +62,7 @@ class SeeThroughQuerySet(ShowingQuerySet):
         query = super()._query
         rewritten = self._lazymig_filter(query, rewrites)
         sent = self._lazymig_sent(rewritten)
-        names = ", ".join(rewrites.names(range(len(rewrites.rules))))
-        lines = [f"Rules that queries see through: {names}."]
+        lines = [*explained_sight(rewrites)]
         reasons = [str(reason) for reason in rewritten.unseen]
         needs = self._lazymig_needs_of_filter(rewritten)
         for need, verb in (
@@ -95,8 +95,7 @@ class SeeThroughQuerySet(ShowingQuerySet):
             verb = verb.removesuffix(" first")
             lines.append(f"{verb} by: {', '.join(rewrites.names(wanted))}.")
             concerned = concerned.union(wanted)
-        if not is_mongomock(collection):
-            lines.extend(explained_reads(self._document, rewrites, sorted(concerned)))
+        lines.extend(explained_reads(self._document, collection, rewrites, sorted(concerned)))
         lines.extend(explained_rules(collection, rewrites, sorted(concerned)))
         return "\n".join(lines)
 

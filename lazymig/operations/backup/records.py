@@ -14,7 +14,6 @@ import errno
 import os
 import struct
 import sys
-import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ import bson
 
 from lazymig.engines.access import Raw
 from lazymig.errors import BackupUnreadable
+from lazymig.locks import new_lock
 from lazymig.operations.backup.files import EMPTY, DataFile, File
 from lazymig.operations.backup.folder import Folder
 
@@ -116,7 +116,7 @@ class Attempt:
 # The record files that this process has open, by device and inode. Their locks belong to the
 # process: they keep none of its threads out, and whoever closes such a file drops them all.
 _in_use: WeakValueDictionary[tuple[int, int], RecordFile] = WeakValueDictionary()
-_guard = threading.Lock()
+_guard = new_lock()
 
 
 class RecordFile(File):

@@ -8,7 +8,6 @@ checkpoint is what does so, by its token.
 from __future__ import annotations
 
 import copy
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -20,6 +19,7 @@ from pymongo.errors import AutoReconnect
 
 from lazymig.engines.access import Raw, all_of, is_mongomock, recast
 from lazymig.errors import LeaseLost, Remedy
+from lazymig.locks import new_lock
 from lazymig.operations.journal.collection import lease_collection
 
 __all__ = ["Fence", "WriteFenced", "fenced"]
@@ -48,7 +48,7 @@ class Fence:
         self._query = {"_id": f"lease:{collection.name}", "token": token}
         self._place = str(collection.full_name)
         self._seconds = seconds
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._fresh_until = 0.0
         self._expires: datetime
 

@@ -21,6 +21,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from lazymig.engines.access import Raw, is_mongomock
 from lazymig.errors import CollectionLocked, LeaseLost, Remedy
+from lazymig.locks import new_event, new_lock
 from lazymig.operations.journal import JOURNAL
 from lazymig.operations.journal.collection import lease_collection
 from lazymig.operations.journal.fencing import Fence
@@ -96,12 +97,12 @@ class Lease(AbstractContextManager[Any]):
             "note": None,
             **without_secrets(holder or {}),
         }
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._clock = clock
         self._until = 0.0
         self._taken = False
         self._held = False
-        self._closing = threading.Event()
+        self._closing = new_event()
         self._renewer: threading.Thread | None = None
 
     def __enter__(self) -> Lease:
@@ -130,7 +131,7 @@ class Lease(AbstractContextManager[Any]):
             raise self._locked(entry)
         self._until = asked + self.seconds
         self._held = True
-        self._closing = threading.Event()
+        self._closing = new_event()
         self._renewer = threading.Thread(
             target=self._keep, args=(self._closing,), name=self._key, daemon=True
         )

@@ -50,6 +50,7 @@ class _Task:
     rule: str
     scope: Scope
     within: Raw | None
+    documents: int
     spared: Raw | None
     most_errors: int
     lease: tuple[ObjectId, float]
@@ -95,6 +96,7 @@ def _carry_out(task: _Task) -> tuple[Tally, float]:
         task.spared,
         most_errors=task.most_errors,
         only_repeatable=may_be_repeated(rule, task.scope) is None,
+        documents=task.documents,
     )
     with without_client_limit(collection.database):
         tally = work.apply(rule)
@@ -150,6 +152,7 @@ class Workers:
             rule,
             self._scope,
             chunk.within,
+            chunk.documents,
             spared,
             most_errors,
             self._lease,

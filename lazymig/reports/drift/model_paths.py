@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
+from lazymig.locks import cached_property
 from lazymig.odm.fields import ClassFacts, FieldFacts
 
 __all__ = ["ModelPath"]

@@ -9,7 +9,6 @@ applied in a scratch collection. The collection itself is only read.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 from pymongo.collection import Collection
@@ -25,6 +24,7 @@ from lazymig.engines.access import (
     tolerant,
 )
 from lazymig.engines.scratch import scratch_like
+from lazymig.locks import cached_property
 from lazymig.odm.examining import Examiner, Problem
 from lazymig.query.matching import compile_query
 from lazymig.redaction import excerpt

@@ -22,7 +22,8 @@ RuleKind = Literal["static", "dynamic", "by_hand", "undetermined", "once"]
 class QueryPlan(JsonValue):
     """How MongoDB finds the documents of a rule.
 
-    :ivar summary: where it starts, such as `"IXSCAN enabled_1"` or `"COLLSCAN"`.
+    :ivar summary: where it starts, such as `"IXSCAN enabled_1"` or `"COLLSCAN"`; `"unknown plan"`
+        where the server explains it in a form that is not known.
     :ivar indexes: the names of the indexes that it uses.
     :ivar warning: what is bad about it; `None` if nothing is.
     """

@@ -49,6 +49,11 @@ class Step:
     roots: frozenset[str]
     writes: frozenset[str] | None = None
 
+    @property
+    def is_known(self) -> bool:
+        """Return whether it is known of any path what the rule leaves there."""
+        return not all(isinstance(effect, Unknown) for effect in (self.effects or {}).values())
+
     def touches(self, path: str) -> bool:
         """Return whether the rule may change what a condition on `path` answers."""
         root = path.partition(".")[0]

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from lazymig.engines.reading.marks import Mark, marks_writes
+from tests.support.forking import PATIENCE, forking, in_child
 
 
 class Work:
@@ -69,3 +70,36 @@ def test_work_of_several_threads(work):
         thread.join()
 
     assert Mark(work.collection).is_undisturbed
+
+
+class TestForks:
+    """Marks in a forked process."""
+
+    pytestmark = forking
+
+    def test_work_of_another_thread_stays_with_the_parent(self, work):
+        """A child's marks are disturbed by no work that another thread of its parent was at."""
+        begun, go_on = threading.Event(), threading.Event()
+
+        def wait():
+            begun.set()
+            assert go_on.wait(PATIENCE)
+
+        thread = threading.Thread(target=work.run, args=(wait,))
+        thread.start()
+        try:
+            assert begun.wait(PATIENCE)
+            assert in_child(lambda: str(Mark(work.collection).is_undisturbed)) == "True"
+            assert not Mark(work.collection).is_undisturbed
+        finally:
+            go_on.set()
+            thread.join()
+
+    def test_work_of_the_thread_that_forks_goes_on(self, work):
+        """Work of the thread that forks disturbs marks of the child, until it has ended there."""
+
+        def fork():
+            return in_child(lambda: str(Mark(work.collection).is_undisturbed))
+
+        assert work.run(fork) == "False"
+        assert in_child(lambda: str(Mark(work.collection).is_undisturbed)) == "True"

@@ -11,9 +11,20 @@ from mongoengine import IntField
 from pymongo.database import Database
 
 from lazymig import History, RunOptionError
+from lazymig.rules.translation import Translation
 from tests.support.commands import CommandLog
 from tests.support.handlers import copying, handler, model
-from tests.support.items import RULES, Item, ItemMigration, done, fill, stored
+from tests.support.items import (
+    RULES,
+    CopyingMigration,
+    DoublingMigration,
+    Item,
+    ItemMigration,
+    done,
+    fill,
+    stored,
+)
+from tests.support.translations import NUMBER, translate_by_name
 
 COUNT = 1200
 
@@ -57,6 +68,41 @@ def test_threads_share_the_connection(mongoengine_db: Database[Any]) -> None:
     with ThreadPoolExecutor(2) as pool:
         assert ItemMigration(Item).migrate_all(executor=pool, chunk_size=100).complete
     assert stored(mongoengine_db) == done(COUNT)
+
+
+def test_a_rule_that_the_server_computes_goes_to_no_worker(
+    mongoengine_db: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rule that is translated for all documents is no worker's: no pool is even made."""
+    translate_by_name(monkeypatch, migration01__copy=Translation([{"$set": {"w": "$n"}}]))
+    fill(mongoengine_db, COUNT)
+
+    def make() -> ThreadPoolExecutor:
+        raise AssertionError("nothing is to be computed in Python")
+
+    report = CopyingMigration(Item).migrate_pending(executor=make, chunk_size=100)
+    assert (report.complete, report.modified) == (True, COUNT)
+
+
+def test_a_worker_reads_only_what_is_left_to_python(
+    monitored_db: Database[Any], command_log: CommandLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a rule with two halves, a worker reads no range that MongoDB has written completely."""
+    doubled = Translation([{"$set": {"w": {"$multiply": ["$n", 2]}}}], NUMBER)
+    translate_by_name(monkeypatch, migration01__double=doubled)
+    fill(monitored_db, COUNT)
+    monitored_db["item"].update_one({"_id": 777}, {"$set": {"n": "x"}})
+    command_log.clear()
+    with ThreadPoolExecutor(2) as pool:
+        report = DoublingMigration(Item).migrate_pending(executor=pool, chunk_size=100)
+    assert (report.complete, report.modified) == (True, COUNT)
+    assert {each["w"] for each in stored(monitored_db)} == {0, "xx"}
+    read = [
+        body["filter"]["_id"]
+        for name, body in command_log.commands
+        if name == "find" and body["find"] == "item" and "$expr" in str(body["filter"])
+    ]
+    assert [each.get("$lte") for each in read] == [799]
 
 
 def test_errors_come_back_from_workers(mongoengine_db: Database[Any]) -> None:
