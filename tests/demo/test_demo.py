@@ -81,7 +81,7 @@ def test_it_tells_of_a_migration(demonstrated) -> None:
     assert "rename: 'mail' is no field of User, but stored in 600 documents" in words
     assert "is it the former name of 'email'?" in words
     assert "enabled, says the model: 800 enabled, as stored: 200" in words
-    assert "lazy rules: finished, modified 1,797 in" in words
+    assert "lazy rules: finished, 1,797 applications of rules in" in words
     assert "nothing to do: no document of User matches a rule" in words
     assert "800 documents checked nothing is wrong" in words
     assert "enabled, says the model: 800 enabled, as stored: 800" in words

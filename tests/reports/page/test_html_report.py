@@ -376,11 +376,12 @@ def test_a_run_tells_what_it_was(mongoengine_db: Any) -> None:
     (run,) = _runs(render_report([post_model()]))
     words = text_of(run)
     assert words.startswith(
-        f"failed {run_id} 2024-02-29 12:30:00, 1 h 6 min; modified 120, refused 3 From "
-        "2024-02-29 12:30:00 to 2024-02-29 13:36:40 UTC"
+        f"failed {run_id} 2024-02-29 12:30:00, 1 h 6 min; 120 applications of rules, refused 3 "
+        "From 2024-02-29 12:30:00 to 2024-02-29 13:36:40 UTC"
     )
     assert "UTC; lazy rules of PostMigration on db-worker-3, process 4242." in words
-    assert "1 rule of 2 done; matched 123, modified 120, refused 3." in words
+    assert "1 rule of 2 done; added up over the rules: matched 123, modified 120, " in words
+    assert "modified 120, refused 3." in words
     assert "ticket 4711 MigrationFailed: it broke Waited for" in words
     assert "max_rate the rate was kept 16 min 40 s 25 % nice time was left to others" in words
     assert "6 min 40 s 10 % unheard_of no more is known 2.5 s 0 %" in words
