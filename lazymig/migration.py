@@ -24,6 +24,7 @@ from lazymig.odm.plans import family_for
 from lazymig.odm.schema import collection_of, id_of
 from lazymig.operations.journal import JOURNAL
 from lazymig.rules.rule import Scope
+from lazymig.rules.unfinished import waiting_rules
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -221,8 +222,9 @@ class DocumentMigration(HandlerCalls):
         :param journal: the name of the journal's collection.
         :return: `{"deprecated": [...], "active": [...]}`, names of rules in order, lazy ones
             first. Active are the rules that match a document, those that a document in quarantine
-            waits for, and those that cannot be asked about, because their target needs a document.
-            Where the collection does not exist, all are.
+            waits for, and those that cannot be asked about, because their target needs a document,
+            or because they, or rules before them, are not finished. Where the collection does not
+            exist, all are.
         """
         from lazymig.reports.status import active_rules  # noqa: PLC0415
 
@@ -231,7 +233,10 @@ class DocumentMigration(HandlerCalls):
         names = [rule.name for rule in (*plan.lazy, *plan.bulk)]
         return {
             "deprecated": [name for name in names if name not in active],
-            "active": [name for name in names if name in active],
+            "active": [
+                *(name for name in names if name in active),
+                *(rule.name for rule in waiting_rules(type(self))),
+            ],
         }
 
     def get_status(self, collection: Any = None, journal: str = JOURNAL) -> list[RuleStatus]:

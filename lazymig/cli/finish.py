@@ -21,6 +21,7 @@ from lazymig.operations.rule_indexes import drop_indexes, needless_indexes
 from lazymig.operations.seals import SealReport
 from lazymig.raw.json_values import NOT_IN_JSON, JsonValue
 from lazymig.reports.texts import documents
+from lazymig.rules.discovery import discover
 from lazymig.rules.rule import Scope
 from lazymig.rules.unfinished import waiting_rules
 
@@ -50,14 +51,19 @@ class Place(JsonValue):
     text: str
     empties: bool
     others: tuple[str, ...]
+    emptied: str | None = field(metadata=NOT_IN_JSON)
 
 
 @dataclass(frozen=True, slots=True)
 class RemovableRule(JsonValue):
-    """A rule that no stored document needs, and where it is written."""
+    """A rule that no stored document needs, and where it is written.
+
+    :ivar sealed: MongoDB refuses documents that its target matches, also once the rule is gone.
+    """
 
     rule: str
     scope: Scope
+    sealed: bool
     places: tuple[Place, ...]
 
 
@@ -65,6 +71,8 @@ class RemovableRule(JsonValue):
 class Completion(JsonValue):
     """What is pending of a model's rules, and what can go.
 
+    :ivar assignment: what names the handler, `User.migration_handler`, where none of its rules is
+        left without those that can go, and none is inherited in its place; else `None`.
     :ivar quarantined: documents that wait in quarantine, by rule.
     :ivar seals: with `--seal`, what is sealed of the rules that can go.
     :ivar indexes: the indexes of the rules that can go, and of rules that are gone.
@@ -81,6 +89,7 @@ class Completion(JsonValue):
     pending: tuple[PendingRule, ...]
     quarantined: Mapping[str, int]
     removable: tuple[RemovableRule, ...]
+    assignment: str | None
     seals: SealReport | None
     indexes: tuple[str, ...]
     dropped: tuple[str, ...]
@@ -167,18 +176,17 @@ def _completions(
     if not seal:
         return found
     return [
-        replace(each, seals=_sealed(target, each, journal))
+        _sealed(target, each, journal) if each.removable else each
         for each, (target, _rules) in zip(found, statuses, strict=True)
     ]
 
 
-def _sealed(target: Target, found: Completion, journal: str) -> SealReport | None:
-    """Seal the rules that can go; `None` where there are none."""
+def _sealed(target: Target, found: Completion, journal: str) -> Completion:
+    """Seal the rules that can go."""
     names = [each.rule for each in found.removable]
-    if not names:
-        return None
     report: SealReport = target.migration.seal(target.collection, rules=names, journal=journal)
-    return report
+    rules = (replace(each, sealed=each.rule in report.sealed) for each in found.removable)
+    return replace(found, seals=report, removable=tuple(rules))
 
 
 def _completion(
@@ -221,10 +229,12 @@ def _completion(
             RemovableRule(
                 rule.name,
                 rule.scope,
+                rule.sealed,
                 tuple(_place(each) for each in lines if each.rule == rule.name),
             )
             for rule in removable
         ),
+        assignment=_assignment(target.model, names),
         seals=None,
         indexes=tuple(indexes),
         dropped=tuple(dropped),
@@ -233,6 +243,18 @@ def _completion(
         exists=target.exists,
         problem=problem,
     )
+
+
+def _assignment(model: Any, names: Sequence[str]) -> str | None:
+    """What names a handler that has no other rules than these.
+
+    `None` where without it the model would have the rules of a parent class.
+    """
+    holder, *others = (each for each in model.__mro__ if vars(each).get("migration_handler"))
+    known = {rule.name for rule in discover(model.migration_handler)}
+    if others or known.difference(names):
+        return None
+    return f"{holder.__name__}.migration_handler"
 
 
 def _views_of(target: Target) -> tuple[str, ...]:
@@ -248,8 +270,9 @@ def _place(lines: Lines) -> Place:
         lines.first,
         lines.last,
         lines.text,
-        lines.empties,
+        lines.emptied is not None,
         lines.others,
+        lines.emptied,
     )
 
 
@@ -266,15 +289,22 @@ def _show(output: Output, found: Completion, drop: Dropping) -> None:
         output.indented("nothing is pending", 2, "green")
     if found.problem is not None:
         output.indented(f"note: {found.problem}", 2, "yellow")
-    sealed = () if found.seals is None else found.seals.sealed
     if found.seals is not None:
         show_not_sealed(output, found.seals)
     for removable in found.removable:
-        state = ", sealed" if removable.rule in sealed else ""
+        state = ", sealed" if removable.sealed else ""
         output.indented(f"can be deleted: {removable.rule}{state}", 2, "green")
         for place in removable.places:
             _show_place(output, place)
-
+    emptied = [place.emptied for each in found.removable for place in each.places]
+    for part in dict.fromkeys(filter(None, emptied)):
+        output.indented(f"note: no code is left in {part} then", 2, "yellow")
+    if any(each.sealed for each in found.removable):
+        output.indented(
+            "note: a seal stays when its rule goes; lazymig seal --unseal --rule NAME takes it "
+            f"out, as long as {found.model} has a handler",
+            2,
+        )
     for name in found.dropped:
         output.indented(f"dropped: the index {name}", 2, "green")
     kept = [name for name in found.indexes if name not in found.dropped]
@@ -283,6 +313,10 @@ def _show(output: Output, found: Completion, drop: Dropping) -> None:
             f"note: once they are deployed no more, --drop-indexes drops {', '.join(kept)}", 2
         )
     _show_views(output, found, drop)
+    if found.assignment is not None:
+        what = f"{found.assignment} = {found.handler} can go"
+        text = f"after that, {what}, too" if found.removable else f"it has no rule: {what}"
+        output.indented(f"note: {text}", 2)
 
 
 def _show_views(output: Output, found: Completion, drop: Dropping) -> None:
@@ -303,5 +337,3 @@ def _show_place(output: Output, place: Place) -> None:
     output.code(place.text.splitlines(), 6)
     if place.others:
         output.indented(f"note: it is a rule of {', '.join(place.others)}, too", 4, "yellow")
-    if place.empties:
-        output.indented(f"note: nothing else is left in {place.handler} then", 4, "yellow")

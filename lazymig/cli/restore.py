@@ -54,11 +54,11 @@ def register(group: click.Group) -> None:
             session.output.data({"databases": reports})
         else:
             for report in reports:
-                _show(session.output, report)
+                _show(session.output, report, force=force)
         return FINDINGS if any(report.conflict_count for report in reports) else FINE
 
 
-def _show(output: Output, report: RestoreReport) -> None:
+def _show(output: Output, report: RestoreReport, *, force: bool) -> None:
     output.print(
         f"{', '.join(report.collections)}: {documents(report.restored)} put back, "
         f"{report.unchanged:,} as before already, in {duration(report.seconds)}"
@@ -66,10 +66,17 @@ def _show(output: Output, report: RestoreReport) -> None:
     if not report.conflict_count:
         return
     output.indented(f"{documents(report.conflict_count)} left alone:", 0, "red")
+    listed: dict[tuple[str, str], list[str]] = {}
     for conflict in report.conflicts[:_MOST_LISTED]:
-        place = f"{shown(conflict.collection)} {shown(repr(conflict.document_id))}"
-        output.indented(f"{place}: {conflict.reason}", 4)
+        ids = listed.setdefault((conflict.collection, conflict.reason), [])
+        ids.append(shown(repr(conflict.document_id)))
+    for (collection, reason), ids in listed.items():
+        output.indented(f"{shown(collection)} {', '.join(ids)}: {reason}", 4)
     more = report.conflict_count - _MOST_LISTED
     if more > 0:
         output.indented(f"and {more:,} more", 4)
-    output.indented("--force puts them back, too", 4)
+    if report.refused < report.conflict_count and not force:
+        output.indented("--force puts back what was changed or deleted since, too", 4)
+    if report.seals:
+        rules = [f"--rule={seal}" for seal in report.seals]
+        output.call("before you restore again:", ["lazymig", "seal", "--unseal", *rules], 4)

@@ -297,6 +297,8 @@ class Restored(TypedDict):
     unchanged: int
     conflict_count: int
     conflicts: list[Conflict]
+    refused: int
+    seals: list[str]
     collections: list[str]
     seconds: Seconds
 

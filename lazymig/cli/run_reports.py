@@ -7,7 +7,7 @@ from typing import Any
 from lazymig.cli.output import Output
 from lazymig.engines.bulk import MigrationReport
 from lazymig.errors import MigrationError
-from lazymig.reports.texts import duration
+from lazymig.reports.texts import applications, duration
 
 __all__ = ["has_done_nothing", "result_of", "show_report"]
 
@@ -69,7 +69,7 @@ def show_report(output: Output, report: MigrationReport) -> None:
     if has_done_nothing(report):
         output.indented(f"{head}nothing to do", 0, style)
         return
-    output.indented(f"{head}modified {report.modified:,} in {_lasted(report)}", 0, style)
+    output.indented(f"{head}{applications(report.modified)} in {_lasted(report)}", 0, style)
     if report.reopened:
         names = ", ".join(report.reopened)
         output.indented(f"later rules lead back to {names}: run it once more", 2, "yellow")

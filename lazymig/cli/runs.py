@@ -25,7 +25,7 @@ from lazymig.operations.journal.entries import Run
 from lazymig.operations.journal.history import History
 from lazymig.operations.journal.rule_run import RuleRun
 from lazymig.operations.throttling.limits import CHANGEABLE, Limits
-from lazymig.reports.texts import documents, duration
+from lazymig.reports.texts import applications, documents, duration
 
 __all__ = ["Book", "books_of", "find_run", "is_run_of", "register", "run_of"]
 
@@ -247,7 +247,7 @@ def _show_short(output: Output, run: Run, name: str) -> None:
     waited = sum(run.waited.values())
     if waited >= 1:
         lasted += f" ({duration(waited)} of it waiting)"
-    facts = [f"{_time(run.started)} UTC, {lasted}", f"modified {run.modified:,}"]
+    facts = [f"{_time(run.started)} UTC, {lasted}", applications(run.modified)]
     if run.quarantined:
         still = "" if run.in_quarantine == run.quarantined else f" ({run.in_quarantine:,} still)"
         facts.append(f"quarantined {run.quarantined:,}{still}")

@@ -9,7 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lazymig.codegen.handler_file import handler_place
-from lazymig.codegen.source_file import SourceFile, defined_names, statements_in
+from lazymig.codegen.source_file import (
+    SourceFile,
+    defined_names,
+    is_docstring,
+    is_placeholder,
+    statements_in,
+)
 from lazymig.errors import HandlerFileError, RuleDefinitionError
 from lazymig.odm.schema import subclasses_of
 from lazymig.rules.discovery import discover
@@ -28,8 +34,9 @@ class Lines:
         the method itself.
     :ivar last: the last line.
     :ivar text: the lines as they are.
-    :ivar empties: whether nothing is left in the class, or in the block, once all lines that were
-        given with these are gone: then it needs a `pass`, or may go itself.
+    :ivar emptied: the class, or the block in it, that has no code left once all lines that were
+        given with these are gone, in words: it may go itself, and without a docstring it needs a
+        `pass`; `None` if it has some.
     :ivar others: the other handlers that have the rule from these lines.
     """
 
@@ -39,7 +46,7 @@ class Lines:
     first: int
     last: int
     text: str
-    empties: bool
+    emptied: str | None
     others: tuple[str, ...]
 
 
@@ -71,8 +78,12 @@ def removable_lines(handler_class: type, rule_names: Iterable[str]) -> list[Line
                 others = tuple(_sharers(owner, name, handler_class))
                 found.append(_rule_lines(files[place.path], owner, name, others))
     gone = [statement for _lines, statement, _block in found]
+
+    def stays(statement: ast.stmt) -> bool:
+        return not (statement in gone or is_docstring(statement) or is_placeholder(statement))
+
     return [
-        replace(lines, empties=all(each in gone for each in block))
+        replace(lines, emptied=None) if any(map(stays, block)) else lines
         for lines, _statement, block in found
     ]
 
@@ -95,7 +106,7 @@ def _rule_lines(
     code = getattr(inspect.unwrap(vars(owner)[name]), "__code__", None)
     defined = code.co_firstlineno if code is not None else 0
     candidates = [
-        (statement, block)
+        (statement, block, block is cls.body)
         for qualified, cls in file.classes_named(owner.__qualname__)
         if qualified == owner.__qualname__
         for statement, block in statements_in(cls)
@@ -109,7 +120,7 @@ def _rule_lines(
         )
     # Of several by the same name, the one that was defined; the last one if the file has changed.
     at = [each for each in candidates if file.start(each[0]) + 1 == defined]
-    statement, block = (at or candidates)[-1]
+    statement, block, is_body = (at or candidates)[-1]
     first, last = file.start_with_comments(statement), file.end(statement)
     lines = Lines(
         rule=name,
@@ -118,7 +129,7 @@ def _rule_lines(
         first=first + 1,
         last=last,
         text="".join(file.lines[first:last]),
-        empties=False,
+        emptied=owner.__qualname__ if is_body else f"a block of {owner.__qualname__}",
         others=others,
     )
     return lines, statement, block

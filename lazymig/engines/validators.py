@@ -17,7 +17,7 @@ import bson
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
-from pymongo.errors import PyMongoError, WriteConcernError
+from pymongo.errors import WriteConcernError
 
 from lazymig.query.joining import all_of
 from lazymig.rules.bound_rule import BoundRule
@@ -28,7 +28,7 @@ __all__ = [
     "Validator",
     "read_validator",
     "seal_of",
-    "seals_known",
+    "seals_in_refusal",
     "set_validator",
 ]
 
@@ -161,13 +161,21 @@ def read_validator(collection: Collection[Any]) -> Validator | None:
     )
 
 
-def seals_known(collection: Collection[Any]) -> tuple[str, ...]:
-    """The names of a collection's seals, for a message; none where they cannot be asked for."""
-    try:
-        validator = read_validator(collection)
-    except PyMongoError:
-        return ()
-    return () if validator is None else tuple(seal.name for seal in validator.seals)
+def seals_in_refusal(validator: Validator, error: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of the seals that have refused a document; all where MongoDB does not say which.
+
+    :param error: the error of the write, with the code `INVALID`.
+    """
+    names = tuple(seal.name for seal in validator.seals)
+    details = error.get("errInfo", {}).get("details")
+    if details is None:
+        return names
+    if validator.theirs is not None:
+        failed = details.get("clausesNotSatisfied", ())
+        details = next((each["details"] for each in failed if each["index"] == 1), {})
+    met = {each["index"] for each in details.get("clausesSatisfied", ())}
+    # Another seal may have come since the validator was read.
+    return tuple(name for place, name in enumerate(names) if place in met)
 
 
 def set_validator(collection: Collection[Any], validator: Mapping[str, Any]) -> None:

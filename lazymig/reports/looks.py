@@ -27,8 +27,9 @@ from lazymig.operations.model_view import ModelView
 from lazymig.operations.rule_indexes import indexed_rules
 from lazymig.reports.drift.documents import class_filter_of
 from lazymig.reports.query_plans import scan_warnings
-from lazymig.reports.status import ModelStanding, RuleStanding, statuses_of
+from lazymig.reports.status import ModelStanding, RuleStanding, WaitingRule, statuses_of
 from lazymig.rules.plan import Plan
+from lazymig.rules.unfinished import is_unfinished, waiting_rules
 
 __all__ = ["Looks", "look"]
 
@@ -79,6 +80,10 @@ class Looks:
         totals = _Totals(collection)
         rules = _rules(collection, plan, statuses, samples, totals)
         left = _documents_left(collection, plan, rules)
+        unfinished = tuple(
+            WaitingRule(rule.name, rule.scope, is_unfinished(rule))
+            for rule in waiting_rules(handler)
+        )
         total = totals.of(plan.class_filter)
         return replace(
             # The total may be an estimate.
@@ -86,9 +91,10 @@ class Looks:
             at=samples[-1].at if samples else client_now(),
             since=samples[-2].at if len(samples) > 1 else None,
             left=left,
-            at_least=any(status.undetermined for status in statuses),
+            at_least=bool(unfinished) or any(status.undetermined for status in statuses),
             quarantined=len({key_of(each.document_id) for each in waiting}),
             rules=rules,
+            waiting=unfinished,
             views=_views(model, collection),
             quarantine=tuple(waiting),
             samples=tuple(samples),
@@ -145,6 +151,7 @@ def _standing_of_model(model: Any, collection: Collection[Any], total: int) -> M
         at_least=False,
         quarantined=0,
         rules=(),
+        waiting=(),
         views=(),
         quarantine=(),
         samples=(),

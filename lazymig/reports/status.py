@@ -31,6 +31,7 @@ from lazymig.rules.translation import LeftToPython
 __all__ = [
     "ModelStanding",
     "RuleStanding",
+    "WaitingRule",
     "active_rules",
     "collections_in",
     "exists",
@@ -171,6 +172,18 @@ class RuleStanding(JsonValue):
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingRule(JsonValue):
+    """A method that is no rule yet, as `lazymig new` writes it, or a rule that waits for one.
+
+    :ivar unfinished: it has its line TODO; otherwise it waits for one before it that has.
+    """
+
+    name: str
+    scope: Scope
+    unfinished: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ModelStanding(JsonValue):
     """Where the rules of a model stand.
 
@@ -179,8 +192,10 @@ class ModelStanding(JsonValue):
     :ivar since: the time of the last look, `None` if there was none.
     :ivar total: the documents of the model; of a whole collection an estimate.
     :ivar left: those that a rule matches and will not match once it was applied, each once.
-    :ivar at_least: there is a rule whose documents cannot be counted, so that more may be left.
+    :ivar at_least: there is a rule whose documents cannot be counted, or one that is not finished,
+        so that more may be left.
     :ivar quarantined: the documents that bulk runs have refused and that still wait, each once.
+    :ivar waiting: what is no rule yet, and the rules that wait for it.
     :ivar views: lazymig's views of the collection, those of other models included.
     :ivar quarantine: the refusals of these documents; several runs may have refused one.
     :ivar samples: the looks so far, the oldest first, this one at the end; empty without rules.
@@ -198,6 +213,7 @@ class ModelStanding(JsonValue):
     at_least: bool
     quarantined: int
     rules: tuple[RuleStanding, ...]
+    waiting: tuple[WaitingRule, ...]
     views: tuple[ModelView, ...]
     quarantine: tuple[Refusal, ...] = field(metadata=NOT_IN_JSON)
     samples: tuple[Sample, ...] = field(metadata=NOT_IN_JSON)
@@ -205,8 +221,13 @@ class ModelStanding(JsonValue):
 
     @property
     def complete(self) -> bool:
-        """Return whether no document needs any of its rules any more."""
-        return all(rule.removable for rule in self.rules)
+        """Return whether no document needs any of its rules any more, and all are finished."""
+        return not self.waiting and all(rule.removable for rule in self.rules)
+
+    @property
+    def rule_count(self) -> int:
+        """The rules, those included that are not finished."""
+        return len(self.rules) + len(self.waiting)
 
     @property
     def share(self) -> float:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from lazymig.characters import LONGEST_TEXT, shown
 
-__all__ = ["Line", "Readable", "documents", "duration"]
+__all__ = ["Line", "Readable", "applications", "documents", "duration"]
 
 
 class Line(NamedTuple):
@@ -44,6 +44,11 @@ class Readable:
 def documents(count: int) -> str:
     """A number of documents in words."""
     return "1 document" if count == 1 else f"{count:,} documents"
+
+
+def applications(count: int) -> str:
+    """How often rules have changed a document, in words: each document once for each rule."""
+    return "1 application of a rule" if count == 1 else f"{count:,} applications of rules"
 
 
 def duration(seconds: float) -> str:

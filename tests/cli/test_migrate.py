@@ -64,8 +64,8 @@ def test_the_summary(shop, database):
     result = shop("migrate", "--yes", "--scope", "lazy")
     assert result.code == 0
     head, _, table = result.out.partition("  rule ")
-    told = rf"User in {database.name}\.user, lazy rules: finished, modified 6 in [\d.]+ s"
-    assert re.fullmatch(told, " ".join(head.split()))
+    told = rf"User in {database.name}\.user, lazy rules: finished, 6 applications of rules in "
+    assert re.fullmatch(told + r"[\d.]+ s", " ".join(head.split()))
     first, *rows = table.splitlines()
     assert first.split() == ["matched", "modified", "refused", "seconds"]
     assert [line.split()[:4] for line in rows] == [
@@ -289,7 +289,7 @@ def test_nothing_to_do(shop, database):
     result = shop("migrate", "--yes")
     words = " ".join(result.out.split())
     assert f"User in {database.name}.user, lazy rules: finished, nothing to do User in" in words
-    assert "bulk rules: finished, modified 1 in" in words
+    assert "bulk rules: finished, 1 application of a rule in" in words
 
 
 def test_time_of_work_and_of_waiting(shop, database):
@@ -297,10 +297,11 @@ def test_time_of_work_and_of_waiting(shop, database):
     fill(database, 30)
     result = shop("migrate", "--yes", "--scope", "lazy", "--max-rate", "40")
     words = " ".join(result.out.split())
-    assert re.search(r"modified 60 in [\d.]+ s of work and [\d.]+ s of waiting \(max_rate ", words)
+    assert " 60 applications of rules in " in words
+    assert re.search(r" in [\d.]+ s of work and [\d.]+ s of waiting \(max_rate ", words)
     (run,) = History(database).runs()
     assert run.waited.keys() == {"max_rate"}
-    assert re.search(r" s \([\d.]+ s of it waiting\);|; modified", shop("runs").out)
+    assert re.search(r" s \([\d.]+ s of it waiting\);|; 60 applications", shop("runs").out)
 
 
 def test_there_may_be_no_rule(shop, database):

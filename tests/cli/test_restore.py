@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from lazymig.operations.journal.collection import journal_collection
@@ -49,6 +50,37 @@ def test_conflicts(shop, database):
     assert "and 5 more" in result.out
     assert shop("restore", "--yes", "saved", "--force").code == 0
     assert database.user.count_documents({"name": {"$exists": True}}) == 15
+
+
+def test_what_a_seal_refuses_is_told_once(shop, database):
+    """Once the seals that refuse the documents, and the command that ends it; --force does not."""
+    fill(database, 15, draft=1)
+    shop("migrate", "--yes", "--backup", "saved")
+    shop("seal")
+    (told,) = shop.json("restore", "--yes", "saved", code=1)["databases"]
+    seals = [f"User.{name}" for name in ("migration01__add_enabled", "migration02__split_name")]
+    seals.append("User.allmigration01__drop_draft")
+    assert (told["refused"], told["seals"]) == (15, seals)
+    result = shop("restore", "--yes", "saved")
+    assert result.code == 1
+    assert "--force" not in result.out
+    assert [result.out.count(seal) for seal in seals] == [2, 2, 2]
+    _said, command = result.out.split("before you restore again: ")
+    words = shlex.split(command.replace("\\\n", ""))
+    assert words == ["lazymig", "seal", "--unseal", *(f"--rule={seal}" for seal in seals)]
+    assert shop(*words[1:]).code == 0
+    assert shop("restore", "--yes", "saved").code == 0
+
+
+def test_force_is_not_offered_to_who_gave_it(shop, database):
+    """What --force has not put back it will not put back."""
+    fill(database, 2)
+    shop("migrate", "--yes", "--backup", "saved")
+    shop("seal", "--rule", "migration02__split_name")
+    database.user.update_one({"_id": 1}, {"$set": {"by": "app"}})
+    assert "--force puts back what was changed" in shop("restore", "--yes", "saved").out
+    result = shop("restore", "--yes", "--force", "saved")
+    assert (result.code, "--force" in result.out) == (1, False)
 
 
 def test_conflicts_that_no_codec_can_decode(shop, database):

@@ -57,7 +57,7 @@ def test_runs_are_listed(shop, database):
     assert lines[0] == f"{bulk.id}  finished  User (bulk)"
     assert lines[2] == f"{lazy.id}  finished  User (lazy)"
     assert lines[3].startswith(f"    {lazy.started:%Y-%m-%d %H:%M:%S} UTC, ")
-    assert lines[3].endswith("; modified 6; ticket 4711")
+    assert lines[3].endswith("; 6 applications of rules; ticket 4711")
     told = shop.json("runs")["runs"]
     assert {run["collection"] for run in told} == {f"{database.name}.user"}
     assert [run["id"] for run in told] == [str(bulk.id), str(lazy.id)]
@@ -235,7 +235,7 @@ def test_trying_once_more(shop, database):
     shop.set(**{FAULTY: ""})
     result = shop("quarantine", "retry", run)
     assert result.code == 0
-    assert "modified 1" in " ".join(result.out.split())
+    assert "finished, 1 application of a rule in" in " ".join(result.out.split())
     assert database.user.count_documents({"first": "Ada"}) == 3
     assert shop("quarantine", "retry", run).out == f"run {run} has no document in quarantine\n"
     result = shop("quarantine", "retry", run, "--models", f"{models.__name__}:Animal")

@@ -85,6 +85,20 @@ def test_finish_seals_what_can_go(shop, database):
     assert shop.json("finish")["models"][0]["seals"] is None
 
 
+def test_finish_names_the_seals_that_stay(shop, database):
+    """Of each rule that can go `finish` says whether it is sealed, and how the seal goes."""
+    done(database)
+    assert "seal" not in shop("finish").out
+    shop("seal", "--rule", RULES[1])
+    result = " ".join(shop("finish").out.split())
+    assert [f"can be deleted: {rule}, sealed" in result for rule in RULES] == [False, True, False]
+    assert "a seal stays when its rule goes; lazymig seal --unseal --rule NAME takes" in result
+    removable = shop.json("finish")["models"][0]["removable"]
+    assert [rule["sealed"] for rule in removable] == [False, True, False]
+    removable = shop.json("finish", "--seal")["models"][0]["removable"]
+    assert [rule["sealed"] for rule in removable] == [True, True, True]
+
+
 def test_seals_of_rules_that_are_gone_are_listed(shop, database):
     """A seal without a rule of its target is listed, and taken out by its name."""
     done(database)

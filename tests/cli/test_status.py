@@ -195,6 +195,52 @@ def test_an_undetermined_rule(shell, uri, database):
     assert row == "  [ ] allmigration01__odd  unknown of 1 left  in Python"
 
 
+BEGUN = """\
+import lazymig, mongoengine
+class Rules(lazymig.DocumentMigration):
+    def migration01__a(self):
+        self.target = {"a": 1}
+        self.update = {"$set": {"a": 2}}
+    def migration02__b(self):
+        raise NotImplementedError("TODO: write the rule, then delete this line")
+    def migration03__c(self):
+        self.target = {"a": 3}
+        self.update = {"$set": {"a": 4}}
+class Begun(lazymig.LazyMigrationMixin, mongoengine.Document):
+    a = mongoengine.IntField()
+    migration_handler = Rules
+"""
+
+
+@pytest.mark.filterwarnings("ignore::lazymig.UnfinishedRuleWarning")
+def test_what_is_no_rule_yet_is_not_done(shell, uri, database):
+    """A skeleton, and the rules that wait for it, are shown, and the model is not done."""
+    shell.write("shop.py", BEGUN)
+    shell.set(LAZYMIG_URI=uri, LAZYMIG_MODELS="shop")
+    database.begun.insert_one({"a": 2})
+    (told,) = shell.json("status")["models"]
+    assert (told["complete"], told["left"], told["at_least"]) == (False, 0, True)
+    assert [(rule["name"], rule["removable"]) for rule in told["rules"]] == [
+        ("migration01__a", True)
+    ]
+    assert told["waiting"] == [
+        {"name": "migration02__b", "scope": "lazy", "unfinished": True},
+        {"name": "migration03__c", "scope": "lazy", "unfinished": False},
+    ]
+    rows = shell("status").out.splitlines()
+    assert rows[0].startswith("[ ] Begun: at least 0 of 1 documents left, 1 of 3 rules done;")
+    assert rows[-4:-1] == [
+        "  [x] migration01__a  0 of 1 left  100.0%",
+        "  [ ] migration02__b is no rule yet; finish it, and delete its line TODO",
+        "  [ ] migration03__c waits for migration02__b",
+    ]
+
+    shell.write("alone.py", BEGUN.replace("def migration01__a", "def of_no_rule"))
+    shell.set(LAZYMIG_MODELS="alone")
+    assert "0 of 2 rules done" in shell("status").out
+    assert shell.json("status")["models"][0]["complete"] is False
+
+
 def test_a_handler_without_rules(shell, uri):
     """A model whose rules are all deleted is told as such."""
     shell.write(

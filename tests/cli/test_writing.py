@@ -61,7 +61,8 @@ def test_a_new_rule(project, database):
     result = project.apart("status")
     assert result.code == 0
     assert "User.migration02__split_the_name: it is no rule yet; finish it" in result.err
-    assert "migration02" not in result.out
+    row = "[ ] migration02__split_the_name is no rule yet; finish it, and delete its line TODO"
+    assert row in " ".join(result.out.split())
     database.user.insert_one({"_id": 1, "enabled": True})
     finish = project.apart("finish")
     assert finish.code == 1
@@ -293,8 +294,56 @@ def test_what_can_be_deleted(project, database):
         "  can be deleted: migration01__add_enabled",
         "    shop.py, lines 6 to 9:",
         *(f"      {line}" for line in SHOP.splitlines()[5:9]),
-        "    note: nothing else is left in UserMigration then",
+        "  note: no code is left in UserMigration then",
+        "  note: after that, User.migration_handler = UserMigration can go, too",
     ]
+
+
+def test_a_class_without_code_is_named_once(project, database):
+    """What is left of a class is told once for all of its rules, not once for each."""
+    more = "".join(SHOP.splitlines(keepends=True)[5:9]).replace("01__add", "02__add")
+    described = SHOP.replace("Migration):\n", f'Migration):\n    """Doc."""\n\n{more}\n', 1)
+    project.write("shop.py", described)
+    database.user.insert_one({"_id": 1, "enabled": True})
+    (model,) = project.json("finish")["models"]
+    assert [rule["places"][0]["empties"] for rule in model["removable"]] == [True, True]
+    assert project("finish").out.count("no code is left in UserMigration then") == 1
+
+
+@pytest.mark.parametrize("more", ["", "    limit = 1\n"], ids=["nothing", "an attribute"])
+def test_what_names_the_handler_goes_with_its_last_rule(project, database, more):
+    """It is named once no rule is left, whatever else the handler has; a skeleton keeps it."""
+    project.write("shop.py", SHOP.replace("Migration):\n", f"Migration):\n{more}", 1))
+    database.user.insert_one({"_id": 1, "enabled": True})
+    assert project.json("finish")["models"][0]["assignment"] == "User.migration_handler"
+    assert "User.migration_handler = UserMigration can go, too" in project("finish").out
+    assert project("new", "split the name").code == 0
+    waiting = project.apart("finish")
+    assert "can be deleted: migration01__add_enabled" in waiting.out
+    assert "migration_handler" not in waiting.out
+
+
+def test_what_names_a_handler_without_rules(project, database):
+    """It can go once all rules were deleted; until then, indexes and seals need it."""
+    lines = SHOP.splitlines(keepends=True)
+    project.write("shop.py", "".join([*lines[:5], "    pass\n", *lines[9:]]))
+    database.user.insert_one({"_id": 1})
+    assert project("finish").out.splitlines()[1:] == [
+        "  nothing is pending",
+        "  note: it has no rule: User.migration_handler = UserMigration can go",
+    ]
+
+
+def test_what_names_the_handler_of_a_subclass(shell, uri, database):
+    """It stays where the rules of the parent class would be those of the subclass without it."""
+    meta = '    meta = {"allow_inheritance": True}\n'
+    more = "class More(UserMigration): pass\nclass Admin(User):\n    migration_handler = More\n"
+    name = "    name = StringField()\n"
+    shell.write("shop.py", SHOP.replace(name, name + meta, 1) + "\n\n" + more)
+    shell.set(LAZYMIG_URI=uri, LAZYMIG_MODELS="shop")
+    database.user.insert_one({"_id": 1, "_cls": "User.Admin", "enabled": True})
+    told = {each["model"]: each["assignment"] for each in shell.json("finish")["models"]}
+    assert told == {"User": "User.migration_handler", "Admin": None}
 
 
 def test_nothing_can_be_deleted_for_a_collection_that_is_not_there(project, database):

@@ -813,7 +813,22 @@ def test_the_lines_of_rules_are_found(imported: Any) -> None:
         assert each.path == Path(module.__file__)
         assert each.handler == "Base"
         assert each.text == _lines(FINISHED, each.first, each.last)
-    assert [each.empties for each in found] == [False, False, False, True]
+    assert [each.emptied for each in found] == [None, None, None, "a block of Base"]
+
+
+@pytest.mark.parametrize("rest", ['"""Doc."""', "...", "pass", "'a'; pass", "limit = 1", "print()"])
+def test_what_does_nothing_is_not_left(imported: Any, rest: str) -> None:
+    """A docstring, or a placeholder, is no code that is left once the rules of a class are gone."""
+    text = (
+        "from lazymig import DocumentMigration\n\n\nclass H(DocumentMigration):\n"
+        f"    {rest}\n    def migration01__a(self): pass\n    def migration02__b(self): pass\n"
+    )
+    module = imported(text)
+    is_code = rest in ("limit = 1", "print()")
+    both = removable_lines(module.H, ["migration01__a", "migration02__b"])
+    assert [each.emptied for each in both] == [None if is_code else "H"] * 2
+    (first,) = removable_lines(module.H, ["migration01__a"])
+    assert first.emptied is None
 
 
 def test_a_file_without_these_lines_still_works(imported: Any) -> None:
@@ -823,7 +838,7 @@ def test_a_file_without_these_lines_still_works(imported: Any) -> None:
     lines = FINISHED.splitlines(keepends=True)
     for each in reversed(found):
         indent = lines[each.last - 1][: -len(lines[each.last - 1].lstrip())]
-        lines[each.first - 1 : each.last] = [f"{indent}pass\n"] if each.empties else []
+        lines[each.first - 1 : each.last] = [f"{indent}pass\n"] if each.emptied else []
     left = imported("".join(lines)).Base
     assert not hasattr(left, "migration01__a")
     assert not hasattr(left, "allmigration01__d")
@@ -846,7 +861,7 @@ def test_inherited_rules_are_found_where_they_are(imported: Any) -> None:
     ).Far
     near, far = removable_lines(child, ["migration10__y", "migration03__c"])
     assert near.path != far.path
-    assert near.empties
+    assert near.emptied == "Far"
     assert far.path == Path(module.__file__)
 
 
@@ -877,7 +892,7 @@ def test_of_several_definitions_the_living_one_is_found(imported: Any) -> None:
                     def migration01__a(self): pass
         """)
     (lines,) = removable_lines(imported(text).H, ["migration01__a"])
-    assert (lines.first, lines.last, lines.empties) == (8, 8, True)
+    assert (lines.first, lines.last, lines.emptied) == (8, 8, "a block of H")
 
 
 def test_lines_are_those_of_the_file_as_it_is(imported: Any) -> None:

@@ -78,9 +78,10 @@ def test_each_step_is_shown(demonstrated) -> None:
 def test_it_tells_of_a_migration(demonstrated) -> None:
     """The commands find drift, migrate what is old, and leave nothing that is."""
     words = " ".join(demonstrated[1].stdout.split())
-    assert "rename: is 'mail' the former name of 'email'?" in words
+    assert "rename: 'mail' is no field of User, but stored in 600 documents" in words
+    assert "is it the former name of 'email'?" in words
     assert "enabled, says the model: 800 enabled, as stored: 200" in words
-    assert "lazy rules: finished, modified 1,797 in" in words
+    assert "lazy rules: finished, 1,797 applications of rules in" in words
     assert "nothing to do: no document of User matches a rule" in words
     assert "800 documents checked nothing is wrong" in words
     assert "enabled, says the model: 800 enabled, as stored: 800" in words

@@ -17,7 +17,7 @@ from mongoengine import BooleanField, IntField, StringField
 from pymongo.errors import BulkWriteError, WriteError
 
 from lazymig import MigrationFailed, RunOptionError, SealError, once, render_report, restore
-from lazymig.engines.validators import Seal, read_validator, set_validator
+from lazymig.engines.validators import Seal, read_validator, seals_in_refusal, set_validator
 from lazymig.operations import seals
 from tests.support.handlers import ADD_ENABLED, handler, model, rule
 from tests.support.reports import rows_of
@@ -493,20 +493,58 @@ def test_exactly_what_the_target_matches_is_refused(database, target, written):
     assert refused == {each["_id"] for each in open_ones.find(target)}
 
 
-def test_a_restore_names_the_seal_that_refuses(posts, tmp_path):
-    """Old documents of a backup are not put back past a seal, and the report says why."""
-    posts.insert_many([{"_id": n, "mail": "a"} for n in range(3)])
-    post = sealed_model()
+@pytest.mark.parametrize("theirs", [{}, {"n": {"$lt": 9}}], ids=["ours", "ours and theirs"])
+def test_a_restore_names_the_seals_that_refuse(posts, tmp_path, theirs):
+    """Old documents of a backup are not put back past a seal; those that refuse them are named."""
+    posts.insert_many(
+        [
+            {"_id": 1, "n": 1, "mail": "a", "enabled": True},
+            {"_id": 2, "n": 1, "mail": "a"},
+            {"_id": 3, "n": 1, "mail": "a", "enabled": True},
+        ]
+    )
+    post = sealed_model(migration01__add=rule(*ADD_ENABLED), migration02__rename=rule(*RENAME))
     post.migration_handler(post).migrate_pending(backup=tmp_path / "backup")
+    posts.database.command("collMod", "post", validator=theirs)
+    posts.delete_one({"_id": 3})
     seal(post)
 
     report = restore(tmp_path / "backup", posts.database)
-    assert (report.restored, report.conflict_count) == (0, 3)
-    assert "sealed are Post.migration01__rename" in report.conflicts[0].reason
-    assert "lazymig seal --unseal" in report.conflicts[0].reason
+    assert (report.restored, report.conflict_count, report.refused) == (0, 3, 2)
+    add, rename = names = ("Post.migration01__add", "Post.migration02__rename")
+    assert set(report.seals) == set(names)
+    old = "MongoDB refused it: it has the old shape of the sealed"
+    assert {each.document_id: each.reason for each in report.conflicts} == {
+        1: f"{old} rule {rename}",
+        2: f"{old} rules {add}, {rename}",
+        3: "it was deleted since",
+    }
+    assert restore(tmp_path / "backup", posts.database, force=True).refused == 3
 
-    unseal(post)
-    assert restore(tmp_path / "backup", posts.database).restored == 3
+    unseal(post, rules=report.seals)
+    assert restore(tmp_path / "backup", posts.database, force=True).restored == 3
+
+
+def test_a_restore_blames_no_seal_for_what_another_validator_refuses(posts, tmp_path):
+    """What the user's own validator refuses is refused for that reason alone."""
+    posts.insert_one({"_id": 1, "n": 99, "mail": "a"})
+    post = sealed_model(migration01__less=rule({"n": 99, "mail": "a"}, {"$set": {"n": 1}}))
+    post.migration_handler(post).migrate_pending(backup=tmp_path / "backup")
+    posts.database.command("collMod", "post", validator={"n": {"$lt": 9}})
+    more = sealed_model(migration02__rename=rule({"mail": "b"}, {"$set": {"mail": "c"}}))
+    seal(more)
+    report = restore(tmp_path / "backup", posts.database)
+    assert (report.refused, report.seals) == (1, ())
+    assert report.conflicts[0].reason == "MongoDB refused it: Document failed validation"
+
+
+def test_a_server_that_does_not_say_which_seal_refuses(posts):
+    """Without the details of a refusal all seals are named: one of them it was, or another."""
+    seal(sealed_model(migration01__add=rule(*ADD_ENABLED), migration02__rename=rule(*RENAME)))
+    validator = read_validator(posts)
+    names = ("Post.migration01__add", "Post.migration02__rename")
+    for said in ({}, {"errInfo": {}}):
+        assert seals_in_refusal(validator, said) == names
 
 
 def test_a_rule_whose_result_a_seal_refuses_says_so(posts):

@@ -69,6 +69,17 @@ def test_it_is_said_when_the_class_is_defined():
     assert warning.filename == __file__
 
 
+def test_what_waits_counts_as_active(any_db):
+    """What may be deleted is not all while a rule is unfinished, or waits for one that is."""
+    with pytest.warns(UnfinishedRuleWarning):
+        model = begun()
+    any_db["begun"].insert_one({"enabled": True})
+    assert Begun(model).get_deprecated() == {
+        "deprecated": ["migration01__add_enabled"],
+        "active": ["migration02__split_name", "migration03__no_name", "allmigration01__drop_draft"],
+    }
+
+
 @pytest.mark.parametrize("mark", [UNFINISHED, UNANSWERED])
 def test_the_line_counts_wherever_it_stands(mark):
     """Also a line that is not reached without a document is one; the words elsewhere are none."""

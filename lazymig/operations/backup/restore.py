@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,11 +15,11 @@ from bson.codec_options import DatetimeConversion
 from bson.errors import InvalidBSON
 from pymongo import InsertOne, ReplaceOne, UpdateOne
 from pymongo.database import Database
-from pymongo.errors import BulkWriteError, OperationFailure
+from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from lazymig.engines.access import is_mongomock, writable
 from lazymig.engines.driver_errors import is_document_error
-from lazymig.engines.validators import INVALID, seals_known
+from lazymig.engines.validators import INVALID, Validator, read_validator, seals_in_refusal
 from lazymig.errors import LeaseLost, RunOptionError
 from lazymig.operations.backup.chain import UNKNOWN, Chain, Origin
 from lazymig.operations.backup.files import batched, digest, stored_now
@@ -81,6 +81,9 @@ class RestoreReport:
     """What a restore did: documents put back, and documents that were as before already.
 
     `conflicts` lists at most 1,000 documents that were left alone, `conflict_count` counts all.
+    `refused` of them MongoDB does not take, not even by force. `seals` are the sealed rules, as
+    `Model.rule`, that look for such documents: once `unseal()` has taken them out, a restore puts
+    these back.
     """
 
     restored: int
@@ -89,6 +92,8 @@ class RestoreReport:
     conflict_count: int
     seconds: float
     collections: tuple[str, ...]
+    refused: int = 0
+    seals: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -98,17 +103,27 @@ class _Tally:
     conflict_count: int = 0
     conflicts: list[RestoreConflict] = field(default_factory=list)
     collections: list[str] = field(default_factory=list)
+    refused: int = 0
+    seals: dict[str, None] = field(default_factory=dict)
 
     def add(self, other: _Tally) -> None:
         self.restored += other.restored
         self.unchanged += other.unchanged
         self.conflict_count += other.conflict_count
         self.conflicts += other.conflicts[: _MOST_CONFLICTS - len(self.conflicts)]
+        self.refused += other.refused
+        self.seals |= other.seals
 
     def report(self, seconds: float) -> RestoreReport:
-        conflicts, names = tuple(self.conflicts), tuple(self.collections)
         return RestoreReport(
-            self.restored, self.unchanged, conflicts, self.conflict_count, seconds, names
+            restored=self.restored,
+            unchanged=self.unchanged,
+            conflicts=tuple(self.conflicts),
+            conflict_count=self.conflict_count,
+            seconds=seconds,
+            collections=tuple(self.collections),
+            refused=self.refused,
+            seals=tuple(self.seals),
         )
 
 
@@ -190,8 +205,8 @@ class _Restore:
         self._lease: Lease | None = None
         self._part = _Tally()
         self._done = 0
-        # The seals of the collection; they are asked for when the first document is refused.
-        self._seals: tuple[str, ...] | None = None
+        # Asked for when the first document is refused.
+        self._validator: Validator | None = None
 
     def run(self) -> None:
         """Read the files twice: to learn each document's chain of changes, and to put back."""
@@ -316,7 +331,7 @@ class _Restore:
 
     def _carry_out(self, writes: list[_Write]) -> None:
         """Write; what is refused, or was changed meanwhile, is a conflict."""
-        refused: dict[int, str] = {}
+        refused: dict[int, Mapping[str, Any]] = {}
         try:
             operations = [write.operation for write in writes]
             result: Any = self._collection.bulk_write(operations, ordered=False).bulk_api_result
@@ -324,13 +339,12 @@ class _Restore:
             if not is_document_error(exc):
                 raise
             result = exc.details
-            for entry in result["writeErrors"]:
-                refused[entry["index"]] = self._refusal(entry)
+            refused = {entry["index"]: entry for entry in result["writeErrors"]}
         except InvalidBSON:
             self._carry_out_unanswered(writes)
             return
-        for index, message in refused.items():
-            self._conflict(writes[index].element, message)
+        for index, entry in refused.items():
+            self._refused(writes[index].element, entry)
         written = result["nMatched"] + result["nInserted"] + result["nUpserted"]
         self._part.restored += written
         if written + len(refused) < len(writes):
@@ -349,35 +363,42 @@ class _Restore:
         stored = stored_now(self._collection, [write.element for write in writes])
         for write in writes:
             if stored.get(write.element) != write.document:
-                problem = _CHANGED_NOW
+                entry: Mapping[str, Any] | None = None
                 try:
                     self._collection.bulk_write([write.operation])
                 except BulkWriteError as exc:
                     if not is_document_error(exc):
                         raise
-                    problem = self._refusal(exc.details["writeErrors"][0])
+                    entry = exc.details["writeErrors"][0]
                 except InvalidBSON:
-                    problem = "MongoDB refused it, and its reason cannot be decoded"
+                    entry = {"errmsg": "its reason cannot be decoded"}
                 now = stored_now(self._collection, [write.element])
                 if now.get(write.element) != write.document:
-                    self._conflict(write.element, problem)
+                    if entry is None:
+                        self._conflict(write.element, _CHANGED_NOW)
+                    else:
+                        self._refused(write.element, entry)
                     continue
             self._part.restored += 1
 
-    def _refusal(self, entry: Mapping[str, Any]) -> str:
-        """What MongoDB has said of a write, without the stored values that it quotes."""
+    def _refused(self, element: bytes, entry: Mapping[str, Any]) -> None:
+        """Note what MongoDB has said of a write, without the stored values that it quotes."""
         said = str(entry.get("errmsg")).partition("{")[0].strip()
-        problem = f"MongoDB refused it: {said.removesuffix('dup key:').strip()}"
+        problem = said.removesuffix("dup key:").strip()
+        if seals := self._seals_in(entry):
+            rules = "rule" if len(seals) == 1 else "rules"
+            problem = f"it has the old shape of the sealed {rules} {', '.join(seals)}"
+        self._part.refused += 1
+        self._part.seals |= dict.fromkeys(seals)
+        self._conflict(element, f"MongoDB refused it: {problem}")
+
+    def _seals_in(self, entry: Mapping[str, Any]) -> tuple[str, ...]:
+        """The seals that have refused a write; none where they cannot be asked for."""
         if entry.get("code") != INVALID:
-            return problem
-        if self._seals is None:
-            self._seals = seals_known(self._collection)
-        if not self._seals:
-            return problem
-        return (
-            f"{problem}; sealed are {', '.join(self._seals)}, and MongoDB takes back no document "
-            "that one of them looks for; unseal them (lazymig seal --unseal) and restore again"
-        )
+            return ()
+        with suppress(PyMongoError):
+            self._validator = self._validator or read_validator(self._collection)
+        return () if self._validator is None else seals_in_refusal(self._validator, entry)
 
     def _conflict(self, element: bytes, reason: str) -> None:
         self._part.conflict_count += 1

@@ -198,12 +198,12 @@ class Run:
 
     @property
     def matched(self) -> int:
-        """Documents matched, added up over the rules."""
+        """Documents matched, added up over the rules: each counts once for each rule."""
         return sum(rule.matched for rule in self.rules)
 
     @property
     def modified(self) -> int:
-        """Documents modified, added up over the rules."""
+        """Applications of rules that have changed a document: each counts once for each rule."""
         return sum(rule.modified for rule in self.rules)
 
     @property

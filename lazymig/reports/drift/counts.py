@@ -6,7 +6,7 @@ A row is a short text that MongoDB makes of a document for one path, see `layout
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -17,6 +17,7 @@ from lazymig.reports.drift.model_paths import ModelPath
 
 __all__ = [
     "CLASS",
+    "COUNTED",
     "OUTSIDE",
     "SEPARATOR",
     "UNKNOWN",
@@ -24,6 +25,7 @@ __all__ = [
     "Flag",
     "RowCounts",
     "count_rows",
+    "counted",
     "merge",
 ]
 
@@ -136,6 +138,20 @@ def merge(counts: dict[Any, Count], others: Mapping[Any, Count]) -> None:
             known.add(count)
 
 
+COUNTED: Final[Mapping[str, Any]] = {
+    "documents": {"$sum": 1},
+    "first": {"$first": "$_id"},
+    "last": {"$last": "$_id"},
+}
+"""What a `$group` collects for `counted`."""
+
+
+def counted(group: Mapping[str, Any]) -> Count:
+    """The count of a group's documents."""
+    first, last = group["first"], group["last"]
+    return Count(group["documents"], (first,) if group["documents"] == 1 else (first, last))
+
+
 def count_rows(
     collection: Collection[Any], rows: Any, prefix: Sequence[Mapping[str, Any]]
 ) -> RowCounts:
@@ -145,26 +161,13 @@ def count_rows(
     :param prefix: stages that pick the documents.
     :raises pymongo.errors.PyMongoError: the connection, or the right to read.
     """
-    counted = RowCounts()
-    for row, count in _counted(collection, rows, prefix):
-        counted.add(row, count)
-    counted.finish()
-    return counted
-
-
-def _counted(
-    collection: Collection[Any], rows: Any, prefix: Sequence[Mapping[str, Any]]
-) -> Iterator[tuple[str, Count]]:
-    group = {
-        "_id": "$rows",
-        "documents": {"$sum": 1},
-        "first": {"$first": "$_id"},
-        "last": {"$last": "$_id"},
-    }
+    group = {"_id": "$rows", **COUNTED}
     pipeline = [*prefix, {"$project": {"rows": rows}}, {"$unwind": "$rows"}, {"$group": group}]
+    found = RowCounts()
     # Rows are equal only if they are the same, whatever the collection's own collation says.
     options: dict[str, Any] = {"allowDiskUse": True, "collation": {"locale": "simple"}}
     with tolerant(collection).aggregate(pipeline, **options) as cursor:
-        for found in cursor:
-            ids = (found["first"],) if found["documents"] == 1 else (found["first"], found["last"])
-            yield found["_id"], Count(found["documents"], ids)
+        for each in cursor:
+            found.add(each["_id"], counted(each))
+    found.finish()
+    return found

@@ -32,6 +32,7 @@ class Detector:
     """Compares what was counted with the model.
 
     :param is_there: whether a query finds a document.
+    :param count: the documents that a query finds.
     """
 
     def __init__(
@@ -39,13 +40,17 @@ class Detector:
         counts: FieldCounts,
         unknown_classes: Sequence[UnknownClass],
         is_there: Callable[[Mapping[str, Any]], bool],
+        count: Callable[[Mapping[str, Any]], Count],
     ) -> None:
         self.counts = counts
         self.unknown_classes = unknown_classes
         self.is_there = is_there
-        # Unknown fields that may be the former name of a field, by the path of the object.
+        self.count = count
+        # Unknown fields that may be the former name of a field, by the path of the object; and by
+        # the field its former name, and the draft that asks for it.
         self.renames: dict[tuple[str, str], FieldCount] = {}
         self.former: dict[int, str] = {}
+        self.asked: dict[int, Draft] = {}
 
     def drafts(self) -> list[Draft]:
         """All findings but those on indexes, in the order in which their rules have to run."""
@@ -127,16 +132,24 @@ class Detector:
                 draft.proposal = removed(site, [draft.message, LOST])
                 yield draft
                 continue
+            yield self.asked.setdefault(id(field), self._rename(draft, site, field))
+            # Whatever the answer is about the name, these documents have both.
             new = field.facts.stored
-            yield self._rename(draft, site, field)
-            draft.message += f"; it may be the former name of {new!r}"
-            draft.candidates = (new,)
-            both = self.counts.query(places, EXISTS, name, {new: EXISTS})
-            if both is not None and self.is_there(both):
-                # Whatever the answer is about the name, these documents have both.
-                question = f"Documents that have {name!r} beside {new!r}: which value is right?"
-                draft.proposal = removed(site, [question], {new: EXISTS})
-            yield draft
+            draft.query = self.counts.query(places, EXISTS, name, {new: EXISTS})
+            both = self._found(draft.query)
+            if both.documents:
+                draft.count, draft.ids = both.documents, both.ids
+                draft.candidates = (new,)
+                draft.message = (
+                    f"{site.path!r} is stored beside {new!r} in {documents(draft.count)}: which "
+                    "value is right?"
+                )
+                draft.proposal = removed(site, [draft.message], {new: EXISTS})
+                yield draft
+
+    def _found(self, query: Mapping[str, Any] | None) -> Count:
+        """The documents that a query finds; none where MongoDB has no such query."""
+        return Count(0, ()) if query is None else self.count(query)
 
     def _rename(self, draft: Draft, site: RuleSite, field: FieldCount) -> Draft:
         new = field.facts.stored
@@ -150,7 +163,7 @@ class Detector:
         return replace(
             draft,
             kind="rename",
-            message=f"is {draft.path!r} the former name of {field.path!r}?",
+            message=f"{draft.message}; is it the former name of {field.path!r}?",
             expected=expected_types(field.facts),
             candidates=(new,),
             proposal=renamed(site, new, [why, question]),
@@ -174,30 +187,32 @@ class Detector:
             kind, what = "missing_null", "is null in some documents, but"
         else:
             return
-        message = f"{field.path!r} {what} is missing in {documents(missing.documents)}"
+        yield self._absence(field, kind, f"{field.path!r} {what} is missing", missing)
+
+    def _absence(self, field: FieldCount, kind: Kind, what: str, missing: Count) -> Draft:
+        """A missing field, with a proposal if there is a value for all documents that lack it."""
+        query, others = self.counts.query(field.places, IS_MISSING), None
+        former, rename = self.former.get(id(field)), self.asked.get(id(field))
+        if former is not None:
+            others = {former: IS_MISSING}
+            neither = self.counts.query(field.places, IS_MISSING, None, others)
+            found = self._found(neither)
+            if found.documents:
+                # The rename says of the others that they have it under its former name.
+                query, missing, rename = neither, found, None
+                what += f", as is {former!r},"
+        message = f"{what} in {documents(missing.documents)}"
         if kind == "missing_default":
             message += ": queries by it do not find them"
         draft = draft_of(self.counts, field, kind, message, missing)
         draft.shows = lambda value: value is MISSING
-        draft.query = self.counts.query(field.places, IS_MISSING)
-        yield self._filled(field, draft, kind, message)
-
-    def _filled(self, field: FieldCount, draft: Draft, kind: Kind, message: str) -> Draft:
-        """Add a proposal, if there is a value for all documents that lack one."""
-        site = self.counts.site(field.places)
-        if not site.nameable:
+        draft.query = query
+        if former is not None and rename is not None:
+            draft.candidates, draft.part_of = (former,), rename
             return draft
-        others = None
-        former = self.former.get(id(field))
-        if former is not None:
-            # They have it under its former name.
-            others = {former: IS_MISSING}
-            neither = self.counts.query(field.places, IS_MISSING, None, others)
-            if neither is None or not self.is_there(neither):
-                draft.candidates = (former,)
-                return draft
+        site = self.counts.site(field.places)
         replacement = Replacement(None) if kind == "missing_null" else replacement_of(field.facts)
-        if replacement is not None and not replacement.remove:
+        if site.nameable and replacement is not None and not replacement.remove:
             draft.proposal = filled(site, replacement, message, others)
         return draft
 

@@ -26,7 +26,7 @@ from lazymig.odm.schema import (
 from lazymig.operations.journal import JOURNAL
 from lazymig.raw.differences import MISSING
 from lazymig.redaction import excerpt
-from lazymig.reports.drift.counts import Count, RowCounts, count_rows
+from lazymig.reports.drift.counts import COUNTED, Count, RowCounts, count_rows, counted
 from lazymig.reports.drift.detect import Detector
 from lazymig.reports.drift.documents import check_model, check_sample_size, documents_of
 from lazymig.reports.drift.drafts import Draft, UnknownClass
@@ -125,7 +125,7 @@ class _Comparison:
             narrowed=bool(document_parents(self.model)),
             exact=self.sample_size is None,
         )
-        detector = Detector(counts, unknown, self._is_there)
+        detector = Detector(counts, unknown, self._is_there, self._count)
         drafts = [*detector.drafts(), *self._indexes()]
         for place in layout.roots:
             left_out = rows.left_out.get(place.index)
@@ -134,12 +134,12 @@ class _Comparison:
                     f"{place.owner.name}: {left_out:,} more unknown fields are not listed"
                 )
         self.problems.extend(f"nothing beneath {path} is looked at" for path in layout.unseen)
-        cured = self._cures(drafts)
-        self._prove([draft for draft, names in zip(drafts, cured, strict=True) if not names])
-        examples = self._examples(drafts)
+        cured = _each_once(drafts, self._cures(drafts))
+        self._prove([draft for draft, names in cured if not names])
+        examples = self._examples([draft for draft, _names in cured])
         findings = [
             draft.finished(found, names)
-            for draft, found, names in zip(drafts, examples, cured, strict=True)
+            for found, (draft, names) in zip(examples, cured, strict=True)
         ]
         return DriftReport(
             model=self.model.__name__,
@@ -263,6 +263,10 @@ class _Comparison:
         stages = [*self.prefix, {"$match": query}, {"$limit": 1}, {"$project": {"_id": 1}}]
         return bool(self._aggregate(stages))
 
+    def _count(self, query: Mapping[str, Any]) -> Count:
+        stages = [*self.prefix, {"$match": query}, {"$group": {"_id": None, **COUNTED}}]
+        return next(map(counted, self._aggregate(stages)), Count(0, ()))
+
     def _cures(self, drafts: Sequence[Draft]) -> list[tuple[str, ...]]:
         """For each finding the names of the rules that cure it in all copies."""
         cured: list[tuple[str, ...]] = [() for _ in drafts]
@@ -329,6 +333,21 @@ class _Comparison:
                 )
             )
         return examples
+
+
+def _each_once(
+    drafts: Sequence[Draft], cured: Sequence[tuple[str, ...]]
+) -> list[tuple[Draft, tuple[str, ...]]]:
+    """The drafts with their cures, but those of which a rename says as much.
+
+    A rule that takes the former field away cures a rename, and not that the other field is missing.
+    """
+    names_of = {id(draft): names for draft, names in zip(drafts, cured, strict=True)}
+    return [
+        (draft, names_of[id(draft)])
+        for draft in drafts
+        if draft.part_of is None or (names_of[id(draft.part_of)] and not names_of[id(draft)])
+    ]
 
 
 def _shown(draft: Draft, document: Mapping[str, Any]) -> Any:

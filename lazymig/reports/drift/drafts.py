@@ -38,6 +38,7 @@ class Draft:
         `None` where the finding is not about documents.
     :ivar shows: whether such a value shows the finding.
     :ivar facts: what the model says of the field, where it knows it.
+    :ivar part_of: the draft of a rename that says the same.
     """
 
     kind: Kind
@@ -56,6 +57,7 @@ class Draft:
     candidates: tuple[str, ...] = ()
     query: Mapping[str, Any] | None = None
     proposal: RuleProposal | None = None
+    part_of: Draft | None = None
 
     def evidence(self, document: Any) -> Evidence:
         """What shows the finding in a raw document; empty if it is not there."""

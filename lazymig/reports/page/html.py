@@ -14,7 +14,7 @@ from lazymig.characters import clipped, printable, shown
 from lazymig.errors import check_extra
 from lazymig.raw.encoding import ANY_UUID
 from lazymig.redaction import without_secrets
-from lazymig.reports.texts import duration
+from lazymig.reports.texts import applications, duration
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -52,6 +52,7 @@ def template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters.update(
+        applications=applications,
         duration=duration,
         json=_json,
         moment=_moment,

@@ -202,7 +202,7 @@ def _section(
 
 def _headline(standings: Sequence[ModelStanding]) -> str:
     """How many models are done, and what waits in quarantine, in one line."""
-    ruled = [each for each in standings if each.rules]
+    ruled = [each for each in standings if each.rule_count]
     done = sum(each.complete for each in ruled)
     models = "model" if len(ruled) == 1 else "models"
     quarantined = sum(each.quarantined for each in standings)

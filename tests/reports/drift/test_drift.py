@@ -32,6 +32,7 @@ from mongoengine import (
     GeoPointField,
     IntField,
     ListField,
+    MapField,
     PointField,
     ReferenceField,
     SequenceField,
@@ -255,10 +256,68 @@ def test_likely_renames(
     mongoengine_db["post"].insert_many([{"_id": 1, old: value}, {"_id": 2, "email": "y"}])
     found = _findings(diff(_plain(email=field)))
     assert (("rename", old) in found) is asked
-    assert ("unknown_field", old) in found
+    assert (("unknown_field", old) in found) is not asked
     if asked:
         assert found["rename", old].candidates == ("email",)
-        assert found["rename", old].message.endswith("?")
+        assert found["rename", old].message == (
+            f"{old!r} is no field of Post, but stored in 1 document: loading raises "
+            "FieldDoesNotExist; is it the former name of 'email'?"
+        )
+
+
+_EMAILS: list[dict[str, Any]] = [{"default": "none"}, {"required": True}]
+
+
+def _part(field: Any, holder: Any) -> Any:
+    part = type(EmbeddedDocument)("Part", (EmbeddedDocument,), {"email": field})
+    return _plain(parts=holder(EmbeddedDocumentField(part)))
+
+
+@pytest.mark.parametrize("options", _EMAILS, ids=["default", "required"])
+def test_a_likely_rename_is_one_finding(
+    mongoengine_db: Database[Any], options: dict[str, Any]
+) -> None:
+    """It says of both names what there is to say, also where no query could ask for them."""
+    mongoengine_db["post"].insert_many([{"_id": 1, "mail": "x"}, {"_id": 2, "email": "y"}])
+    (finding,) = _of_data(diff(_plain(email=StringField(**options))))
+    assert (finding.kind, finding.path, finding.count) == ("rename", "mail", 1)
+    mongoengine_db["post"].drop()
+    parts = {"a": {"mail": "x"}, "b": {"email": "y"}}
+    mongoengine_db["post"].insert_many(
+        [{"_id": 1, "parts": parts}, {"_id": 2, "parts": {"a": {"mail": "z"}}}]
+    )
+    (finding,) = _of_data(diff(_part(StringField(**options), MapField)))
+    assert (finding.kind, finding.path, finding.count) == ("rename", "parts.*.mail", 2)
+
+
+@pytest.mark.parametrize("in_list", [False, True])
+@pytest.mark.parametrize("options", _EMAILS, ids=["default", "required"])
+def test_what_a_rename_leaves_is_found_where_it_is(
+    mongoengine_db: Database[Any], options: dict[str, Any], in_list: bool
+) -> None:
+    """Both names in one document, and neither, are findings of the documents that have it so."""
+    email = StringField(**options)
+    model = _part(email, ListField) if in_list else _plain(email=email)
+    both = {"mail": "x", "email": "y"}
+    parts: list[dict[str, Any]] = [{"mail": "x"}, {"mail": "y"}, both, {"email": "z"}, {}]
+    mongoengine_db["post"].insert_many(
+        [{"_id": n, **({"parts": [each]} if in_list else each)} for n, each in enumerate(parts)]
+    )
+    found = {each.kind: each for each in _of_data(diff(model))}
+    missing = f"missing_{next(iter(options))}"
+    assert found.keys() == {"rename", "unknown_field", missing}
+    assert found["rename"].count == 3
+    for kind, number in (("unknown_field", 2), (missing, 4)):
+        finding = found[kind]
+        assert finding.query is not None
+        stored = mongoengine_db["post"].find(dict(finding.query))
+        assert [each["_id"] for each in stored] == [number]
+        assert (finding.count, [each.document_id for each in finding.examples]) == (1, [number])
+    prefix = "parts[]." if in_list else ""
+    assert found["unknown_field"].message == (
+        f"'{prefix}mail' is stored beside 'email' in 1 document: which value is right?"
+    )
+    assert "missing, as is 'mail', in 1 document" in found[missing].message
 
 
 def test_no_rename_where_the_new_field_is_there_already(mongoengine_db: Database[Any]) -> None:
@@ -534,6 +593,18 @@ def test_what_rules_cure_in_every_copy_is_cured(mongoengine_db: Database[Any]) -
     (finding,) = _of_data(report)
     assert finding.cured_by == ("migration03__split_name",)
     assert report.problems == ()
+
+
+def test_a_rule_that_removes_a_field_fills_no_other(mongoengine_db: Database[Any]) -> None:
+    """Where a pending rule removes what may be a former name, the field is missing as before."""
+    mongoengine_db["post"].insert_many([{"_id": 1, "mail": "x"}, {"_id": 2, "email": "y"}])
+    target = {"mail": {"$exists": True}}
+    for update, fills in (({"$rename": {"mail": "email"}}, True), ({"$unset": {"mail": 1}}, False)):
+        rules = handler(migration01__mail=rule(target, update))
+        found = _findings(diff(model(rules, email=StringField(required=True))))
+        assert found.pop(("rename", "mail")).cured_by == ("migration01__mail",)
+        missing = [] if fills else [(("missing_required", "email"), ())]
+        assert [(key, finding.cured_by) for key, finding in found.items()] == missing
 
 
 @pytest.mark.parametrize("scope", ["migration", "allmigration"])
