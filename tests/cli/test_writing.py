@@ -166,7 +166,8 @@ def test_a_model_without_a_handler_gets_a_file(project):
     assert "migration_handler = BlogNoteMigration" in told["advice"]
     result = project("new", "add text")
     assert result.code == 2
-    assert "is there already; name a new file" in result.error
+    assert "is there already; give BlogNote its handler" in result.error
+    assert "else name a new file" in result.error
     result = project("new", "add text", "--file", "rules.py")
     assert result.code == 0
     assert "    from rules import BlogNoteMigration" in result.out

