@@ -26,7 +26,7 @@ PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 @nox.parametrize(("mongoengine", "pymongo"), VERSIONS, ids=["oldest", "newest"])
 def tests(session: nox.Session, mongoengine: str, pymongo: str) -> None:
     """Run the tests, or those that are named after `--`."""
-    session.install(".[test]", f"mongoengine=={mongoengine}", f"pymongo=={pymongo}")
+    session.install(".[dev]", f"mongoengine=={mongoengine}", f"pymongo=={pymongo}")
     session.run("python", "-m", "pytest", *SHARED, *session.posargs)
 
 
@@ -71,7 +71,7 @@ def checkout(session: nox.Session) -> None:
     path, *arguments = session.posargs or [""]
     if not Path(path, "mongoengine", "__init__.py").is_file():
         session.error("name a checkout of MongoEngine: nox -s checkout -- PATH [pytest arguments]")
-    session.install(".[test]")
+    session.install(".[dev]")
     # Its number may be that of an older release, which lazymig does not admit.
     session.install("--no-deps", path)
     session.run("python", "-m", "pytest", *SHARED, *arguments)
