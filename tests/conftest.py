@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from lazymig import signals
 from lazymig.testing.mongod import ServerUnavailable
 from tests.support.clients import kept_client
 from tests.support.commands import CommandLog
@@ -75,6 +76,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _clean_registry() -> Iterator[None]:
     with restored_registry():
         yield
+
+
+@pytest.fixture(autouse=True)
+def _clean_signals() -> Iterator[None]:
+    """Let nobody listen beyond a test: a load sends other commands where somebody does."""
+    yield
+    for name in signals.__all__:
+        getattr(signals, name)._clear_state()
 
 
 @pytest.fixture
