@@ -174,7 +174,7 @@ def test_another_thread_leaves_the_signals_alone() -> None:
 
 def test_no_thread_is_left(caplog: pytest.LogCaptureFixture) -> None:
     """A run that ends without a signal leaves neither a thread nor a log line."""
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="lazymig")
     before = threading.active_count()
     with interruptible():
         pass
