@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -351,13 +352,59 @@ def _cutting(first: int, way: Sequence[Cut]) -> Callable[[int, str], Cut | None]
     return plan
 
 
-def _once_begun(commands: Sequence[str]) -> list[int]:
-    """The exchanges of a run that has begun; of many alike in a row the first and the last."""
-    first = commands.index("count") + 1
+# The first exchange of each rule of a run.
+OPENING = "count"
+
+
+def _once_begun(commands: Sequence[str]) -> list[list[tuple[int, int]]]:
+    """The exchanges of a run that has begun, by rule; of many alike in a row the first and last.
+
+    Each is a number within its rule, and one within the run.
+    """
+    rules: list[list[tuple[int, int]]] = []
+    for number, command in enumerate(commands, start=1):
+        if command == OPENING:
+            rules.append([])
+            opened = number
+        if rules and len(set(commands[number - 2 : number + 1])) > 1:
+            rules[-1].append((number - opened, number))
+    return rules
+
+
+class CutInEachRule:
+    """A plan that cuts one exchange of each rule, and those that follow it.
+
+    A rule begins anew after whatever happened in the one before, so that a run can lose as many
+    exchanges as it has rules, and each of them as though it were the only one.
+
+    :param cuts: for each rule its exchange and what is done to it; `None` spares the rule.
+    """
+
+    def __init__(self, cuts: Sequence[tuple[int, Sequence[Cut]] | None]) -> None:
+        self.expected = sum(len(cut[1]) for cut in cuts if cut is not None)
+        self._cuts = iter(cuts)
+        self._wait = 0
+        self._left: list[Cut] = []
+        self._repeated = False
+
+    def __call__(self, _number: int, command: str) -> Cut | None:
+        # An opening that was lost is sent again, and is no other rule's.
+        if command == OPENING and not self._repeated:
+            assert not self._left
+            self._wait, way = next(self._cuts) or (0, ())
+            self._left = list(way)
+        elif self._wait:
+            self._wait -= 1
+        cut = self._left.pop(0) if self._left and not self._wait else None
+        self._repeated = cut is not None
+        return cut
+
+
+def _plans(commands: Sequence[str], turn: int) -> list[CutInEachRule]:
+    """Plans that cut each of the exchanges of this run once, in its way."""
     return [
-        number
-        for number in range(first, len(commands) + 1)
-        if len(set(commands[number - 2 : number + 1])) > 1
+        CutInEachRule([cut and (cut[0], WAYS[(cut[1] + turn) % len(WAYS)]) for cut in of_each_rule])
+        for of_each_rule in zip_longest(*_once_begun(commands))
     ]
 
 
@@ -397,12 +444,11 @@ def test_a_cut_connection_loses_nothing(
         return backup
 
     run(0, never)
-    numbers = _once_begun(proxy.commands)
-    assert len(numbers) > 20
-    for number in numbers:
-        way = WAYS[(number + turn) % len(WAYS)]
-        backup = run(number, _cutting(number, way))
-        assert proxy.cuts == list(range(number, number + len(way)))
+    plans = _plans(proxy.commands, turn)
+    assert len(plans) > 10
+    for number, plan in enumerate(plans, start=1):
+        backup = run(number, plan)
+        assert len(proxy.cuts) == plan.expected
         _check(proxied_db, count, count, exact=kind == BACKUP)
         if kind == BACKUP:
             assert restore(backup, proxied_db).conflict_count == 0
@@ -436,8 +482,9 @@ def test_a_cut_connection_beside_a_refused_document(
         assert quarantined.document_id == 2
 
     run(0, never)
-    for number in _once_begun(proxy.commands):
-        run(number, _cutting(number, WAYS[number % len(WAYS)]))
+    for number, plan in enumerate(_plans(proxy.commands, 0), start=1):
+        run(number, plan)
+        assert len(proxy.cuts) == plan.expected
 
 
 @pytest.mark.parametrize("number", range(1, 7))
