@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,13 @@ import pytest
 from pymongo.database import Database
 
 from lazymig import CollectionLocked, History, restore
-from lazymig.operations.journal.collection import journal_collection
+from lazymig.operations.journal.collection import client_now, journal_collection, lease_collection
 from lazymig.operations.journal.succession import sessions_left
 from tests.support.items import RULES, Item, ItemMigration, done, fill, stored
 from tests.support.runner import ROOT, command
 
-COUNT = 900
-CHUNK = 300
-LEASE = 1.0
+COUNT = 90
+CHUNK = 30
 
 
 @contextmanager
@@ -37,31 +38,21 @@ def _kill_at(
     uri: str, database: Database[Any], stage: str, occurrence: int, **options: Any
 ) -> None:
     """Run the rules in a process of its own, and kill it there."""
-    options = {"chunk_size": CHUNK, "lease": LEASE, **options}
+    options = {"chunk_size": CHUNK, **options}
     with _running(command(uri, database.name, stage, occurrence, **options)) as process:
         assert process.stdout.readline() == "here\n"
         process.kill()
         process.wait()
 
 
-def _resume(**options: Any) -> Any:
-    """Go on as soon as the lease of the dead runner has expired, by the server's clock."""
-    while True:
-        try:
-            return ItemMigration(Item).migrate_all(
-                resume=True, chunk_size=CHUNK, lease=LEASE, **options
-            )
-        except CollectionLocked:
-            continue
-
-
-def _restore(path: Path, database: Database[Any]) -> Any:
-    """Put back as soon as the lease of the dead runner has expired, by the server's clock."""
-    while True:
-        try:
-            return restore(path, database)
-        except CollectionLocked:
-            continue
+def _once_expired(database: Database[Any], work: Callable[[], Any]) -> Any:
+    """Do something once the lease of the dead runner is over, which is made to be so at once."""
+    with pytest.raises(CollectionLocked):
+        work()
+    lease_collection(database).update_one(
+        {"_id": "lease:item"}, {"$set": {"expires": client_now() - timedelta(days=1)}}
+    )
+    return work()
 
 
 @pytest.mark.parametrize("with_backup", [False, True], ids=["plain", "backup"])
@@ -92,7 +83,10 @@ def test_a_killed_run_goes_on_and_does_nothing_twice(
     (broken,) = History(mongoengine_db).runs()
     assert broken.state in ("running", "dead")
     assert broken.ended is None
-    report = _resume(**options)
+    report = _once_expired(
+        mongoengine_db,
+        lambda: ItemMigration(Item).migrate_all(resume=True, chunk_size=CHUNK, **options),
+    )
     assert report.run_id == broken.id
     assert report.complete
     assert stored(mongoengine_db) == done(COUNT)
@@ -118,6 +112,6 @@ def test_the_backup_of_a_killed_run_restores_it(
     # A transaction that the killed process had open would be ended by the server, after a minute.
     left = sessions_left(journal_collection(mongoengine_db), "item")
     mongoengine_db.client.admin.command("killSessions", left)
-    report = _restore(tmp_path / "backup", mongoengine_db)
+    report = _once_expired(mongoengine_db, lambda: restore(tmp_path / "backup", mongoengine_db))
     assert report.conflict_count == 0
     assert stored(mongoengine_db) == before
