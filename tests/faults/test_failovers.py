@@ -24,7 +24,7 @@ from tests.support.replica_set import ReplicaSet, replica_set
 
 __all__ = ["failing_db", "failing_server"]
 
-COUNT = 600
+COUNT = 300
 CHUNK = 20
 
 
@@ -84,7 +84,7 @@ def test_a_run_outlasts_step_downs(
 
     def noting(*arguments: Any, **options: Any) -> Any:
         noted.append(1)
-        if len(noted) % 40 == 10:
+        if len(noted) % 20 == 10:
             # While the next chunk is written.
             wanted.set()
         return checkpoint(*arguments, **options)
@@ -117,15 +117,15 @@ def _counting_post() -> Any:
 def test_loads_outlast_step_downs(members: ReplicaSet, members_db: Database[Any]) -> None:
     """No load of an old document raises while primaries come and go; each rule is applied once."""
     post = _counting_post()
-    members_db["post"].insert_many([{"_id": number, "v": 1} for number in range(3000)])
+    members_db["post"].insert_many([{"_id": number, "v": 1} for number in range(1000)])
     wanted = threading.Event()
     with _stepping_down(members, wanted) as times:
-        for number in range(3000):
+        for number in range(1000):
             if number % 50 == 0 and len(times) < 3:
                 wanted.set()
             loaded = post.objects.get(key=number)
             assert (loaded.v, loaded.n, loaded.w, loaded.copies) == (2, 1, "w2", 1)
-            if len(times) >= 3 and number > 500:
+            if len(times) >= 3 and number > 200:
                 break
     assert len(times) >= 3
     touched = members_db["post"].find({"v": 2})
