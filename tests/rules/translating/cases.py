@@ -32,11 +32,14 @@ class Case:
 
     def near(self) -> st.SearchStrategy[Raw]:
         """Documents with the fields of those of every day, most values of which are theirs."""
-        return st.sampled_from(self.everyday).flatmap(
-            lambda one: st.fixed_dictionaries(
+        # Made once, not for each document that is drawn.
+        near = [
+            st.fixed_dictionaries(
                 {name: st.one_of(st.just(value), _near(value)) for name, value in one.items()}
             )
-        )
+            for one in self.everyday
+        ]
+        return st.sampled_from(range(len(near))).flatmap(near.__getitem__)
 
 
 def _near(value: Any) -> st.SearchStrategy[Any]:
