@@ -6,7 +6,8 @@ MongoEngine sends some of these with some operations alone, which ones is a matt
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ from mongoengine import (
 )
 from mongoengine.errors import MongoEngineException
 from mongoengine.queryset.base import BaseQuerySet
+from pymongo import MongoClient
+from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
@@ -83,6 +86,31 @@ def _people(base: type, bases: tuple[type, ...], collection: str, **body: Any) -
     return type(base)(name, (*bases, base), {**fields, **meta, **body})
 
 
+@pytest.fixture(scope="module")
+def shared(client: MongoClient[Raw]) -> Iterator[Database[Raw]]:
+    """One database for all tests of the module, whose collections keep their indexes."""
+    name = f"lazymig_{uuid.uuid4().hex}"
+    for collection in ("subject", "plain"):
+        _create_indexes(client[name][collection])
+    yield client[name]
+    client.drop_database(name)
+
+
+@pytest.fixture
+def database(shared: Database[Raw]) -> Database[Raw]:
+    """That database, emptied, for whatever connects MongoEngine."""
+    for name in shared.list_collection_names():
+        shared[name].delete_many({})
+    return shared
+
+
+def _create_indexes(collection: Collection[Raw]) -> None:
+    collection.create_index("n", name="n_some", partialFilterExpression={"enabled": True})
+    collection.create_index("label", name="label_sparse", sparse=True)
+    collection.create_index("name", name="name_whole")
+    collection.create_index([("place", "2dsphere")], name="places")
+
+
 @pytest.fixture
 def both(mongoengine_db: Database[Raw]) -> tuple[Any, Any]:
     """A model with rules over old documents, and a plain one over migrated ones."""
@@ -92,10 +120,6 @@ def both(mongoengine_db: Database[Raw]) -> tuple[Any, Any]:
 def _pair(base: type, database: Database[Raw]) -> tuple[Any, Any]:
     for name, documents in (("subject", OLD), ("plain", NEW)):
         database[name].insert_many(documents)
-        database[name].create_index("n", name="n_some", partialFilterExpression={"enabled": True})
-        database[name].create_index("label", name="label_sparse", sparse=True)
-        database[name].create_index("name", name="name_whole")
-        database[name].create_index([("place", "2dsphere")], name="places")
     rules = {"migration_handler": handler(**RULES)}
     subject = _people(base, (LazyMigrationMixin,), "subject", **rules)
     return subject, _people(base, (), "plain")
