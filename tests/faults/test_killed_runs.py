@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pymongo.database import Database
 
-from lazymig import CollectionLocked, History, restore
-from lazymig.operations.journal.collection import client_now, journal_collection, lease_collection
+from lazymig import History, restore
+from lazymig.operations.journal.collection import journal_collection
 from lazymig.operations.journal.succession import sessions_left
 from tests.support.items import RULES, Item, ItemMigration, done, fill, stored
+from tests.support.leases import once_expired
 from tests.support.runner import ROOT, command
 
 COUNT = 90
@@ -43,16 +42,6 @@ def _kill_at(
         assert process.stdout.readline() == "here\n"
         process.kill()
         process.wait()
-
-
-def _once_expired(database: Database[Any], work: Callable[[], Any]) -> Any:
-    """Do something once the lease of the dead runner is over, which is made to be so at once."""
-    with pytest.raises(CollectionLocked):
-        work()
-    lease_collection(database).update_one(
-        {"_id": "lease:item"}, {"$set": {"expires": client_now() - timedelta(days=1)}}
-    )
-    return work()
 
 
 @pytest.mark.parametrize("with_backup", [False, True], ids=["plain", "backup"])
@@ -83,7 +72,7 @@ def test_a_killed_run_goes_on_and_does_nothing_twice(
     (broken,) = History(mongoengine_db).runs()
     assert broken.state in ("running", "dead")
     assert broken.ended is None
-    report = _once_expired(
+    report = once_expired(
         mongoengine_db,
         lambda: ItemMigration(Item).migrate_all(resume=True, chunk_size=CHUNK, **options),
     )
@@ -112,6 +101,6 @@ def test_the_backup_of_a_killed_run_restores_it(
     # A transaction that the killed process had open would be ended by the server, after a minute.
     left = sessions_left(journal_collection(mongoengine_db), "item")
     mongoengine_db.client.admin.command("killSessions", left)
-    report = _once_expired(mongoengine_db, lambda: restore(tmp_path / "backup", mongoengine_db))
+    report = once_expired(mongoengine_db, lambda: restore(tmp_path / "backup", mongoengine_db))
     assert report.conflict_count == 0
     assert stored(mongoengine_db) == before

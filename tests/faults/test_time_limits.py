@@ -269,11 +269,11 @@ def test_a_run_is_not_cut_short_by_the_limit_of_the_client(
     server_uri: str, database: Database[Any], tmp_path: Any, options: dict[str, Any]
 ) -> None:
     """Bulk runs, retries, previews and restores take as long as they take."""
-    old = [{"_id": n, "n": n, "pad": "x" * 200} for n in range(10_000)]
+    old = [{"_id": n, "n": n, "pad": "x" * 200} for n in range(4_000)]
     database["post"].insert_many([*old, {"_id": -1, "n": "x"}])
     if "backup" in options:
         options = {"backup": tmp_path / "backup"}
-    with _connected(server_uri, database, timeoutMS=5):
+    with _connected(server_uri, database, timeoutMS=2):
         rules = handler(
             migration01__copy=copying("n", "copied"),
             migration02__add=rule({"sum": {"$exists": False}}, [{"$set": {"sum": {"$add": "$n"}}}]),
@@ -282,12 +282,12 @@ def test_a_run_is_not_cut_short_by_the_limit_of_the_client(
             rules, n=IntField(), copied=IntField(), sum=IntField(), pad=mongoengine.StringField()
         )
         migration = rules(post)
-        assert migration.preview(sample=5).rules[0].remaining == 10_001
+        assert migration.preview(sample=5).rules[0].remaining == 4_001
         report = migration.migrate_pending(max_errors=1, **options)
-        assert (report.state, report.matched) == ("finished", 20_001)
+        assert (report.state, report.matched) == ("finished", 8_001)
         assert migration.retry_quarantined(report.run_id).state == "failed"
         if "backup" in options:
-            assert restore(options["backup"], mongoengine.get_db()).restored == 10_001
+            assert restore(options["backup"], mongoengine.get_db()).restored == 4_001
             assert list(database["post"].find({"_id": {"$gte": 0}}).sort("_id")) == old
 
 

@@ -6,8 +6,9 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.errors import AutoReconnect, OperationFailure
 
-from lazymig import BackupFailed, CollectionLocked, History, restore
+from lazymig import BackupFailed, History, restore
 from lazymig.engines.bulk import Work
 from lazymig.operations.runs import runner as runs
-from lazymig.testing.mongod import EmbeddedServer, find_mongod
+from lazymig.testing.mongod import EmbeddedServer, find_mongod, memory_folder
 from tests.support.commands import CommandLog
 from tests.support.items import RULES, Item, ItemMigration, done, fill, stored
+from tests.support.leases import once_expired
 from tests.support.runner import ROOT, command
 from tests.support.server import CLIENT_OPTIONS, quick_server
 
@@ -47,10 +49,17 @@ class _StandaloneServer(EmbeddedServer):
         script = folder / "mongod"
         script.write_text(_ALONE.format(python=sys.executable, mongod=str(find_mongod())))
         script.chmod(stat.S_IRWXU)
-        super().__init__(binary=script)
+        super().__init__(binary=script, folder=memory_folder())
 
     def _initiate(self, client: MongoClient[Any]) -> None:
         pass
+
+
+@pytest.fixture(scope="module")
+def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The connection string of such a server."""
+    with _StandaloneServer(tmp_path_factory.mktemp("standalone")) as server:
+        yield server.uri
 
 
 @contextmanager
@@ -88,9 +97,10 @@ def _transactions(log: CommandLog) -> int:
     return sum(body.get("startTransaction", False) for _, body in log.commands)
 
 
-def test_a_standalone_server_has_no_transactions(tmp_path: Path) -> None:
+def test_a_standalone_server_has_no_transactions(standalone: str, tmp_path: Path) -> None:
     """On a server without replica set a run does without transactions, and a backup works too."""
-    with _StandaloneServer(tmp_path) as server, _connected(server.uri) as log:
+    with _connected(standalone) as log:
+        log.client.drop_database(NAME)
         database = log.client[NAME]
         _run(database, None, max_replication_lag=5)
         _run(database, tmp_path / "backup")
@@ -100,28 +110,31 @@ def test_a_standalone_server_has_no_transactions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("stage", "occurrence"), [("written", 2), ("written", 5), ("work", 2)])
 @pytest.mark.parametrize("resumed", [True, False])
 def test_a_killed_chunk_without_transactions_is_restored(
-    tmp_path: Path, stage: str, occurrence: int, resumed: bool
+    standalone: str, tmp_path: Path, stage: str, occurrence: int, resumed: bool
 ) -> None:
     """Kill, resume, restore: what the killed chunk has changed is put back, unless others wrote it.
 
     Without the resume nobody knows what the chunk has left, and a conflict says so.
     """
-    with _StandaloneServer(tmp_path) as server, _connected(server.uri) as log:
+    with _connected(standalone) as log:
+        log.client.drop_database(NAME)
         database = log.client[NAME]
         fill(database, COUNT)
         before = stored(database)
         options: dict[str, Any] = {"backup": str(tmp_path / "backup"), "chunk_size": 100}
-        arguments = command(server.uri, NAME, stage, occurrence, lease=0.5, **options)
+        arguments = command(standalone, NAME, stage, occurrence, **options)
         with subprocess.Popen(
             arguments, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "here\n"
             process.kill()
+        migrate = partial(ItemMigration(Item).migrate_all, resume=True, **options)
+        put_back = partial(restore, tmp_path / "backup", database)
         if resumed:
-            _patiently(lambda: ItemMigration(Item).migrate_all(resume=True, lease=0.5, **options))
+            once_expired(database, migrate)
             database["item"].update_one({"_id": 120}, {"$set": {"by": "app"}})
-        undone = _patiently(lambda: restore(tmp_path / "backup", database))
+        undone = put_back() if resumed else once_expired(database, put_back)
         reasons = {each.document_id: each.reason for each in undone.conflicts}
         if resumed:
             assert reasons == {120: "it was changed since"}
@@ -133,15 +146,6 @@ def test_a_killed_chunk_without_transactions_is_restored(
             assert len(reasons) == (100 if stage == "written" else 0)
             restore(tmp_path / "backup", database, force=True)
             assert stored(database) == before
-
-
-def _patiently(work: Callable[[], Any]) -> Any:
-    """Do something as soon as the lease of a dead runner has expired."""
-    while True:
-        try:
-            return work()
-        except CollectionLocked:
-            continue
 
 
 @contextmanager
