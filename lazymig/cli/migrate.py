@@ -32,6 +32,7 @@ from lazymig.operations.journal.history import History
 from lazymig.operations.runs.options import Options, RunOptions
 from lazymig.operations.runs.overall import PlannedRun
 from lazymig.operations.runs.steps import groups_of
+from lazymig.rules.handover import in_order_of_handover
 from lazymig.rules.rule import Scope
 
 __all__ = ["call_to_resume", "register"]
@@ -229,7 +230,23 @@ def _jobs(session: Session, scope: str, resume: str | None) -> list[_Job]:
         return [_Job(target, run.scope, str(run.id))]
     scopes: tuple[Scope, ...] = ("lazy", "bulk")
     chosen = [each for each in scopes if scope in (each, "all")]
-    return [_Job(target, each, resume is not None) for target in targets for each in chosen]
+    return [
+        _Job(target, each, resume is not None) for target in _in_order(targets) for each in chosen
+    ]
+
+
+def _in_order(targets: Sequence[Target]) -> list[Target]:
+    """The targets, those of one collection after those that hand documents over to them."""
+    ordered = list(targets)
+    for name in dict.fromkeys(each.collection.full_name for each in targets):
+        places = [place for place, each in enumerate(targets) if each.collection.full_name == name]
+        plans = {
+            plan_for(targets[place].model.migration_handler, targets[place].model): targets[place]
+            for place in places
+        }
+        for place, plan in zip(places, in_order_of_handover(list(plans), bulk=True), strict=True):
+            ordered[place] = plans[plan]
+    return ordered
 
 
 def _has_work(jobs: Sequence[_Job]) -> bool:

@@ -31,6 +31,7 @@ from lazymig.odm.schema import (
 from lazymig.rules.binding import bind
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.discovery import discover
+from lazymig.rules.handover import in_order_of_handover
 from lazymig.rules.list_paths import check_item_paths, check_list_paths
 from lazymig.rules.order import starting_rules
 from lazymig.rules.plan import Family, Plan
@@ -327,7 +328,11 @@ def _make_family(root: Any) -> Family | None:
         for name in _legacy_of(owner):
             by_class.setdefault(name, plan)
     # Below a class that lazymig does not serve, documents of unknown classes are not ours.
-    return Family(None if document_parents(root) else lazy.get(root), by_class)
+    own = None if document_parents(root) else lazy.get(root)
+    found = dict.fromkeys(plan for plan in (own, *by_class.values()) if plan is not None)
+    order: list[Plan | None] = [None, *in_order_of_handover(list(found))]
+    names = sorted(by_class, key=lambda name: order.index(by_class[name]))
+    return Family(own, {name: by_class[name] for name in names})
 
 
 def once_per_family(make: Callable[[Family], _T]) -> Callable[[Family], _T]:

@@ -280,8 +280,16 @@ def _refused(
 
 
 def _stored(collection: Collection[Any]) -> dict[str, _Stored]:
-    """The indexes of a collection by name; none where there is no collection."""
-    return {name: dict(info) for name, info in on_primary(collection).index_information().items()}
+    """The indexes of a collection by name; none where there is no collection.
+
+    One with the collation of the collection is said to have none: it is built and used without.
+    """
+    stored = {name: dict(info) for name, info in on_primary(collection).index_information().items()}
+    default = stored.get("_id_", {}).get("collation")
+    for info in stored.values():
+        if info.setdefault("collation", None) == default:
+            del info["collation"]
+    return stored
 
 
 def _name_of(spec: IndexSpec, name: str, stored: Mapping[str, _Stored]) -> str | None:

@@ -7,7 +7,7 @@ or a key that comes twice is no obstacle.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -228,6 +228,23 @@ class StoredValue(Binary):
 
     def __repr__(self) -> str:
         return repr(self.named)
+
+
+class KeptDocument(dict[str, Any]):
+    """A decoded document that keeps its bytes: Python cannot hold every value as it is stored."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, document: Mapping[str, Any], data: bytes) -> None:
+        super().__init__(document)
+        self.data = data
+
+    def literal(self, name: str | None = None) -> RawDocument:
+        """The expression for a field as it is stored; for the whole document without a name."""
+        element = b"\x03\x00" + self.data
+        if name is not None:
+            element = _element(self.data, 0, name.encode()) or element
+        return _document(_named("$literal", element))
 
 
 def known_again(value: Any) -> Any:

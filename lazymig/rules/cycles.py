@@ -12,7 +12,7 @@ from lazymig.rules.plan import feeds
 from lazymig.updates.convergence import ends_match, facts_after, leads_to
 from lazymig.updates.knowledge import Fact
 
-__all__ = ["certain_cycles", "may_be_reopened", "may_lead_to"]
+__all__ = ["certain_cycles", "facts_left", "may_be_reopened", "may_lead_to"]
 
 # So many take a tenth of a second when the class is defined.
 _MOST_PAIRS: Final = 5_000
@@ -61,7 +61,7 @@ def may_lead_to(rule: BoundRule, other: BoundRule) -> bool:
     """Return whether a rule may leave a document as the target of another one looks for it."""
     if not feeds(rule, other):
         return False
-    facts = _facts_after(rule)
+    facts = facts_left(rule)
     if not facts or other.matcher is None:
         return True
     return leads_to(facts, other.matcher.tree) is not False
@@ -78,13 +78,13 @@ def _answers(lazy: Sequence[BoundRule]) -> Iterator[tuple[BoundRule, BoundRule, 
         for rule, target in targets:
             if not feeds(later, rule):
                 continue
-            facts = _facts_after(later) if facts is None else facts
+            facts = facts_left(later) if facts is None else facts
             yield rule, later, leads_to(facts, target) if facts else None
         if later.matcher is not None:
             targets.append((later, later.matcher.tree))
 
 
-def _facts_after(rule: BoundRule) -> list[Fact]:
+def facts_left(rule: BoundRule) -> list[Fact]:
     """What is known of the documents of a rule after it; nothing where the document decides."""
     if rule.update is None or rule.matcher is None:
         return []

@@ -209,7 +209,8 @@ def _brings_forth_parent(rule: BoundRule, path: str) -> bool:
 class Family:
     """All plans of one collection: whose rules a document obeys is said by its `_cls`.
 
-    `root` is the plan of documents whose class is unknown, former or the root class.
+    `root` is the plan of documents whose class is unknown, former or the root class. The classes
+    are in the order in which their rules are applied to a document that is handed over.
     """
 
     root: Plan | None
@@ -224,9 +225,9 @@ class Family:
 
     @property
     def plans(self) -> list[Plan]:
-        """Every plan, once."""
+        """Every plan, once, in the order of the classes."""
         found: dict[int, Plan] = {}
-        for plan in (self.root, *self.by_class.values()):
+        for plan in (*self.by_class.values(), self.root):
             if plan is not None:
                 found.setdefault(id(plan), plan)
         return list(found.values())

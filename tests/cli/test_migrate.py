@@ -522,3 +522,44 @@ def test_options_that_are_not_given_are_left_to_the_library():
     """The defaults of a run are those of the library."""
     assert _options({"max_rate": None, "chunk_size": None}, None) == {}
     assert User.migration_handler is models.UserMigration
+
+
+HANDING = """\
+from mongoengine import Document, IntField
+from lazymig import DocumentMigration, LazyMigrationMixin
+
+
+class Years(DocumentMigration):
+    def migration01__rename(self):
+        self.target = {"years": {"$exists": True}}
+        self.update = {"$rename": {"years": "age"}}
+
+
+class Moves(DocumentMigration):
+    def SCOPE01__hand_over(self):
+        self.target = {"moved": True}
+        self.update = {"$set": {"_cls": "Pet.Cat"}, "$unset": {"moved": ""}}
+
+
+class Pet(LazyMigrationMixin, Document):
+    id = IntField(primary_key=True)
+    age = IntField()
+    meta = {"allow_inheritance": True}
+
+
+class Cat(Pet):
+    migration_handler = Years
+
+
+class Dog(Pet):
+    migration_handler = Moves
+"""
+
+
+@pytest.mark.parametrize("scope", ["migration", "allmigration"])
+def test_what_a_model_hands_over_is_migrated_by_the_other(shop, database, scope):
+    """A model is migrated after those of its collection that hand documents over to it."""
+    shop.write("pets.py", HANDING.replace("SCOPE", scope))
+    database.pet.insert_one({"_id": 1, "_cls": "Pet.Dog", "years": 3, "moved": True})
+    assert shop.json("migrate", "--yes", "-m", "pets")["complete"] is True
+    assert database.pet.find_one() == {"_id": 1, "_cls": "Pet.Cat", "age": 3}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -9,12 +10,12 @@ from typing import Any
 
 import mongoengine
 import pytest
-from mongoengine import Document, IntField, ListField, ReferenceField
+from mongoengine import Document, DynamicField, IntField, ListField, ReferenceField
 from mongoengine.errors import DoesNotExist
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from lazymig import MigrationConflict
+from lazymig import MigrationConflict, MigrationFailed
 from tests.support.handlers import handler, model, rule
 from tests.support.migrator import Migrator
 from tests.support.server import CLIENT_OPTIONS
@@ -130,6 +131,64 @@ def test_what_a_run_migrates_while_it_is_judged_is_handed_out_as_it_is_then(
     )
     database["post"].insert_many([{"_id": n, "a": n} for n in range(3)])
     assert [(each.a, each.b) for each in post.objects] == [(7, 1)] * 3
+    mongoengine.disconnect()
+
+
+# Numbers are in doubt: only MongoDB knows which of them are old.
+FLAG = rule(
+    {"a": {"$type": "number"}, "$expr": {"$in": [{"$toString": "$a"}, ["0", "1"]]}},
+    {"$set": {"a": True}},
+)
+
+
+@pytest.mark.parametrize("narrow", [lambda post: post.objects, lambda post: post.objects.only("a")])
+def test_a_document_that_differs_in_a_type_alone_is_handed_out_as_it_is_now(
+    server_uri: str, database: Database[Any], narrow: Callable[[Any], Any]
+) -> None:
+    """What was migrated while it was judged is no more handed out if only a type tells the two."""
+    migrator = Migrator(database["post"], {"$set": {"a": True}}, 2)
+    mongoengine.connect(
+        database.name, host=server_uri, event_listeners=[migrator], **CLIENT_OPTIONS
+    )
+    post = model(handler(migration01__flag=FLAG), a=DynamicField())
+    database["post"].insert_many([{"_id": n, "a": 1} for n in range(3)])
+    assert [each.a is True for each in narrow(post)] == [True] * 3
+    mongoengine.disconnect()
+
+
+def test_what_is_not_a_number_is_no_change(mongoengine_db: Database[Any]) -> None:
+    """An up-to-date document that only MongoDB can judge is loaded, whatever number it holds."""
+    post = model(handler(migration01__flag=FLAG), a=DynamicField())
+    mongoengine_db["post"].insert_one({"_id": 1, "a": math.nan})
+    assert math.isnan(post.objects.get().a)
+
+
+@pytest.mark.parametrize("number", [1.0, math.nan])
+def test_a_rule_that_does_not_end_its_match_is_blamed(
+    mongoengine_db: Database[Any], number: float
+) -> None:
+    """What a rule leaves under a target that only MongoDB judges is no doing of somebody else."""
+    target = {"a.b": {"$exists": True}, "$expr": {"$eq": [{"$toString": "$old"}, "1"]}}
+    post = model(
+        handler(migration01__unset=rule(target, {"$unset": {"a.b": ""}, "$set": {"n": 1}})),
+        a=DynamicField(),
+        old=IntField(),
+        n=DynamicField(),
+        m=DynamicField(),
+    )
+    mongoengine_db["post"].insert_one({"_id": 1, "a": [{"b": 1}], "old": 1, "m": number})
+    with pytest.raises(MigrationFailed, match="still matches"):
+        post.objects.get()
+
+
+def test_a_load_ends_whoever_else_writes(server_uri: str, database: Database[Any]) -> None:
+    """A document that others change before each command of a load is read three times at most."""
+    writer = Migrator(database["post"], {"$inc": {"a": 1}}, None)
+    mongoengine.connect(database.name, host=server_uri, event_listeners=[writer], **CLIENT_OPTIONS)
+    post = model(handler(migration01__flag=FLAG), a=DynamicField())
+    database["post"].insert_one({"_id": 1, "a": 10})
+    assert [each.a for each in post.objects] == [13]
+    assert writer.finds == 3
     mongoengine.disconnect()
 
 

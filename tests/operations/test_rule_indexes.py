@@ -126,6 +126,31 @@ def test_an_index_that_is_there_by_another_name_serves(mongoengine_db: Any) -> N
     assert "mail_1" in _names(mongoengine_db)
 
 
+COLLATION = {"locale": "en", "strength": 2}
+
+
+@pytest.mark.parametrize(("own", "serves"), [(COLLATION, True), ({"locale": "simple"}, False)])
+def test_an_index_serves_that_has_the_collation_of_the_collection(
+    mongoengine_db: Any, own: Any, serves: bool
+) -> None:
+    """Indexes have the default collation of their collection, which its queries have, too."""
+    mongoengine_db.create_collection("post", collation=COLLATION)
+    mongoengine_db["post"].create_index(
+        "mail", partialFilterExpression=RENAME[0], collation=own, name="own"
+    )
+    rules = handler(migration01__rename=rule(*RENAME), migration02__enable=rule(*ADD_ENABLED))
+    migration = rules(model(rules, meta=OPEN))
+
+    rows = migration.create_rule_indexes()
+
+    name = "own" if serves else "lazymig_migration01__rename"
+    assert [(row.name, row.exists) for row in rows] == [
+        (name, True),
+        ("lazymig_migration02__enable", True),
+    ]
+    assert migration.create_rule_indexes() == rows
+
+
 def test_rules_of_two_classes_have_indexes_of_their_own(mongoengine_db: Any) -> None:
     """In one collection an inherited rule shares its index; another one of its name does not."""
     rename, enable = rule(*RENAME), rule(*ADD_ENABLED)

@@ -19,6 +19,7 @@ from bson import Decimal128, Int64, ObjectId
 from lazymig.engines.access import Raw, all_of
 from lazymig.engines.reading.decoding import Undecoded
 from lazymig.engines.store import Store
+from lazymig.raw.elements import KeptDocument
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.document import ReadDocument
 from lazymig.rules.rule import Evaluation
@@ -76,7 +77,11 @@ def form_of(document: Raw, evaluation: Evaluation, reading: ReadDocument | None)
     :param reading: what has to be unchanged when the update is written.
     """
     update = evaluation.update
-    if type(update) is not dict or evaluation.array_filters or isinstance(document, Undecoded):
+    if (
+        type(update) is not dict
+        or evaluation.array_filters
+        or isinstance(document, (KeptDocument, Undecoded))
+    ):
         return None
     if type(document["_id"]) not in _NAMES:
         return None

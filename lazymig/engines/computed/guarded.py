@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import bson
+from bson.codec_options import CodecOptions
 from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure
 
 from lazymig.engines.access import Raw, by_ids, key_of
@@ -24,7 +25,7 @@ from lazymig.engines.reading.decoding import BoundedReader, Undecoded, named
 from lazymig.engines.refusals import failure_of_server, undecodable
 from lazymig.engines.store import Store
 from lazymig.errors import MigrationConflict
-from lazymig.raw.encoding import ANY_UUID
+from lazymig.raw.elements import KeptDocument, fields_of
 from lazymig.raw.paths import overlaps
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.repetition import is_repeatable
@@ -93,9 +94,13 @@ class _Slices:
         with self.terms.turn:
             return self.terms.pace.send(command)
 
-    def _read(self, document_ids: Sequence[Any]) -> list[Raw]:
-        """As many of these documents as are held at once, whole, if they are still the rule's."""
-        reader = BoundedReader(self.store, document_ids, self.store.query_of(self.work.rule))
+    def _read(self, document_ids: Sequence[Any], *, kept: bool = False) -> list[Raw]:
+        """As many of these documents as are held at once, whole, if they are still the rule's.
+
+        :param kept: with their bytes, by which they are compared.
+        """
+        query = self.store.query_of(self.work.rule)
+        reader = BoundedReader(self.store, document_ids, query, kept=kept)
         found = self._send(reader.read)
         self.later.extend(reader.left)
         return found
@@ -103,6 +108,7 @@ class _Slices:
     def _migrate(self, documents: list[Raw], projected: frozenset[str] | None) -> list[Raw]:
         """Do as many of the documents as can be computed in a slice; return the others."""
         work, outcome = self.work, self.outcome
+        options = self.store.collection.codec_options
         ids = {key_of(document["_id"]): document["_id"] for document in documents}
         todo, left = documents, list[Raw]()
         for attempt in range(_ATTEMPTS):
@@ -130,12 +136,13 @@ class _Slices:
                 for write in writes
                 if write.key in uncertain and not write.recognizable
             }
-            # What was read is still stored: then the write found it, and was done.
+            # What was read is still stored: then the write found it, and was done. If it was not,
+            # one may hold what is stored otherwise than as Python has it.
             todo = [
                 document
-                for document in self._read([ids[key] for key in missed | uncertain])
+                for document in self._read([ids[key] for key in missed | uncertain], kept=True)
                 if (key := key_of(document["_id"])) not in previous
-                or not _still_reads(previous[key], document)
+                or not _still_reads(previous[key], document, options)
             ]
         for document in todo:
             self.outcome.failures[key_of(document["_id"])] = MigrationConflict(
@@ -297,15 +304,19 @@ def _repeatable(write: Write) -> bool:
     )
 
 
-def _still_reads(evaluation: Evaluation, document: Raw) -> bool:
+def _still_reads(evaluation: Evaluation, document: Raw, options: CodecOptions[Any]) -> bool:
+    """Return whether what was read is stored, in the very bytes that it was compared by."""
     read = evaluation.read
-    return read is None or _inputs(read, document) == _inputs(read, read.raw)
+    return read is None or _inputs(read, document, options) == _inputs(read, read.raw, options)
 
 
-def _inputs(read: Any, document: Raw) -> bytes:
+def _inputs(read: Any, document: Raw, options: CodecOptions[Any]) -> list[bytes]:
     if isinstance(document, Undecoded):
-        return document.data
+        return [document.data]
     keys = document.keys() if read.read_whole else sorted(read.keys_read)
-    return bson.encode(
-        {key: document[key] for key in keys if key in document}, codec_options=ANY_UUID
-    )
+    if isinstance(document, KeptDocument):
+        parts = dict(fields_of(document.data))
+        return [parts[key] for key in keys if key in parts]
+    return [
+        bson.encode({key: document[key]}, codec_options=options) for key in keys if key in document
+    ]

@@ -9,6 +9,8 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import bson
+from bson.codec_options import CodecOptions
 from pymongo.collection import Collection
 
 from lazymig.engines.access import Positional, Raw, all_of, by_ids, key_of
@@ -64,16 +66,13 @@ def refresh(
     store = Store.of(place)
 
     def work() -> Sequence[Raw | Failure | None]:
-        changed, found = _answered_now(store, documents, stale, questions)
-        if changed:
-            newest = [changed.get(index, document) for index, document in enumerate(documents)]
-            return refresh(place, newest, family, applied, unwritten=unwritten)
+        current, found = _answered_now(store, documents, family, stale, questions)
         if not found:
-            return documents
+            return current
         if unwritten(family):
-            return _show(store, documents, family, Reading(), found)
+            return _show(store, current, family, Reading(), found)
         again = find_stale_in(store, family)
-        return Rounds(store, documents, family, again, Reading(), applied).run(found)
+        return Rounds(store, current, family, again, Reading(), applied).run(found)
 
     return outlast_failover(store.collection, family.plans, work)
 
@@ -243,35 +242,58 @@ def _answered(
 
 
 def _answered_now(
-    store: Store, documents: Sequence[Raw], stale: Stale, questions: Sequence[_Question]
-) -> tuple[Mapping[int, Raw], Stale]:
+    store: Store,
+    documents: Sequence[Raw],
+    family: Family,
+    stale: Stale,
+    questions: Sequence[_Question],
+) -> tuple[Sequence[Raw], Stale]:
     """The same of documents that were read before, with those that were migrated meanwhile.
 
     MongoDB does not find these to be old, but what was read of them is. So what the rules write is
     read again, by the command that finds a document up to date.
 
-    :return: what is stored of such documents now, by index; and the rules that start.
+    :return: the same object as `documents` if none has changed; and the rules that start.
     """
     if not questions:
-        return {}, stale
+        return documents, stale
     from lazymig.engines.loads.rounds import Reading  # noqa: PLC0415
 
     doubtful = {index: documents[index] for _plan, index, _rule in questions}
     names = _names_written(rule for _plan, _index, rule in questions)
+    old = any_of(_asking(documents, questions))
     reading = Reading(None if names is None else dict.fromkeys(names, 1))
-    fresh = reading.read(store, doubtful.values(), but=any_of(_asking(documents, questions)))
+    fresh = reading.read(store, doubtful.values(), but=old)
+    yes = {key for key in map(_key_in, doubtful.values()) if key not in fresh}
+    options = store.collection.codec_options
     changed = {
         index: document
         for index, document in doubtful.items()
         if not isinstance(document, Undecoded)
         and (now := fresh.get(_key_in(document))) is not None
-        and any(now.get(name) != document.get(name) for name in names or {*now, *document})
+        and (
+            isinstance(now, Undecoded)
+            or _stored(now, names, options) != _stored(document, names, options)
+        )
     }
-    if changed:
-        newest = Reading().read(store, changed.values())
-        changed = {index: newest.get(_key_in(each), each) for index, each in changed.items()}
-    yes = {key for key in map(_key_in, doubtful.values()) if key not in fresh}
-    return changed, _with_answers(documents, stale, questions, yes)
+    if not changed:
+        return documents, _with_answers(documents, stale, questions, yes)
+    newest = Reading().read(store, changed.values(), but=old)
+    yes.update(key for key in map(_key_in, changed.values()) if key not in newest)
+    current = [newest.get(_key_in(each), each) if "_id" in each else each for each in documents]
+    stale, left = _judge_all(current, family)
+    # What was found up to date is whole now. It is not asked about again, however often others
+    # write it: only what the change has put in question is.
+    asked = set(questions)
+    stale = _with_answers(current, stale, [each for each in left if each in asked], yes)
+    return current, _answered(store, current, stale, [each for each in left if each not in asked])
+
+
+def _stored(document: Raw, names: AbstractSet[str] | None, options: CodecOptions[Any]) -> bytes:
+    """What is stored in some fields: values that are equal in Python may be of other types."""
+    if names is not None:
+        document = {name: document[name] for name in names if name in document}
+    return bson.encode(document, codec_options=options)
 
 
 def _names_written(rules: Iterable[BoundRule]) -> AbstractSet[str] | None:
@@ -337,7 +359,7 @@ def _current(
     One that was old when it was read may be up to date when MongoDB is asked. So what is up to date
     is read again, by the command that finds it so; what it does not find is old, or gone.
 
-    :return: the same object as `documents` if none has changed.
+    :return: the same object as `documents` if none is up to date.
     """
     named = [document for document in documents if "_id" in document]
     if reading.positional is None:
@@ -354,7 +376,7 @@ def _current(
         fresh.get(_key_in(document), document) if "_id" in document else document
         for document in documents
     ]
-    return (documents if current == list(documents) else current), stale
+    return (current if fresh else documents), stale
 
 
 def _ask_for_stale(

@@ -154,9 +154,7 @@ class _Retrial:
 
     def _is_met_by(self, found: Any, query: Raw) -> bool:
         """Return whether the target matches what the update has made of the document."""
-        options = self.collection.codec_options
-        fresh = decode(found, options)
+        fresh = decode(found, self.collection.codec_options)
         met = None if self.rule.matcher is None else judge(self.rule.matcher, fresh)
-        if met is None:
-            met = fresh in [decode(each, options) for each in self.store.find(query)]
-        return met
+        # Compared as bytes: in Python what is not a number does not equal itself.
+        return found in list(self.store.find(query)) if met is None else met

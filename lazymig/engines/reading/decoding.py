@@ -18,7 +18,7 @@ from bson.raw_bson import RawBSONDocument
 from lazymig.engines.access import Raw, all_of, by_ids, key_of
 from lazymig.engines.store import Store
 from lazymig.query.matching import Matcher
-from lazymig.raw.elements import faithful, fields_of, id_element, with_any_date
+from lazymig.raw.elements import KeptDocument, faithful, fields_of, id_element, with_any_date
 from lazymig.redaction import excerpt
 
 __all__ = [
@@ -143,7 +143,7 @@ def take(
 
 
 def _take(
-    cursor: Any, options: CodecOptions[Any], most: int, most_bytes: int
+    cursor: Any, options: CodecOptions[Any], most: int, most_bytes: int, *, kept: bool = False
 ) -> tuple[list[Any], bool]:
     """The documents of `take`, and whether their bytes were enough, so that more may be left."""
     taken: list[Any] = []
@@ -158,6 +158,8 @@ def _take(
         if size >= most_bytes:
             break
     cut = size >= most_bytes
+    if kept:
+        return [_kept(data, options) for data in taken], cut
     if len(taken) <= 1:
         return [_decode(data, options) for data in taken], cut
     try:
@@ -167,10 +169,16 @@ def _take(
         return [_decode(data, options) for data in taken], cut
 
 
+def _kept(data: Any, options: CodecOptions[Any]) -> Raw:
+    found = _decode(data, options)
+    return found if isinstance(found, Undecoded) else KeptDocument(found, bytes(data))
+
+
 class BoundedReader:
     """Reads documents by their `_id`s, as many at a time as `take` takes at once.
 
     :param condition: what they have to satisfy as well.
+    :param kept: each is a `KeptDocument`, unless it cannot be decoded.
     """
 
     def __init__(
@@ -179,8 +187,11 @@ class BoundedReader:
         document_ids: Sequence[Any],
         condition: Raw | None,
         projection: Raw | None = None,
+        *,
+        kept: bool = False,
     ) -> None:
         self.left = list(document_ids)
+        self._kept = kept
         self._store = store
         self._condition = condition
         self._projection = projection
@@ -194,7 +205,8 @@ class BoundedReader:
         cursor = self._store.find(query, self._projection, None if limited else most)
         if limited:
             cursor.limit(most)
-        found, cut = _take(cursor, self._store.collection.codec_options, most, _MOST_BYTES)
+        options = self._store.collection.codec_options
+        found, cut = _take(cursor, options, most, _MOST_BYTES, kept=self._kept)
         cursor.close()
         if not cut and not (limited and len(found) == most):
             self.left = []

@@ -133,7 +133,10 @@ class SeeThroughQuerySet(ShowingQuerySet):
             paths = None if anything else frozenset({*named, *self._lazymig_order()})
             operation = f"up_to_date({', '.join(map(repr, fields))})"
             reader._lazymig_as_is(Need(operation, rewrites.writing(paths)))
-        return self.clone()
+        queryset = self.clone()
+        if rewrites is not None and not searches:
+            queryset._lazymig_left = reader._lazymig_refused
+        return queryset
 
     @property
     def _query(self) -> Any:
@@ -150,8 +153,8 @@ class SeeThroughQuerySet(ShowingQuerySet):
         rewritten = self._lazymig_filter(query, rewrites)
         if rewritten.unseen and not self._lazymig_still:
             self._lazymig_bring_up(query, rewrites, ())
-        if self._lazymig_refused is not None:
-            return all_of(rewritten.query, self._lazymig_refused)
+        if self._lazymig_refused is not None or self._lazymig_left is not None:
+            return all_of(rewritten.query, self._lazymig_refused, self._lazymig_left)
         return self._lazymig_sent(rewritten)
 
     def _lazymig_sent(self, rewritten: RewrittenFilter) -> Mapping[str, Any]:

@@ -40,6 +40,7 @@ class SettlingQuerySet(FormerClassesQuerySet):
     _lazymig_of_clones = (
         *FormerClassesQuerySet._lazymig_of_clones,
         "_lazymig_keys",
+        "_lazymig_left",
         "_lazymig_of_model",
         "_lazymig_settled",
         "_lazymig_still",
@@ -62,6 +63,9 @@ class SettlingQuerySet(FormerClassesQuerySet):
 
     # Documents that were refused, and whose old shape the filter does not find.
     _lazymig_refused: Mapping[str, Any] | None = None
+
+    # Those of them that up_to_date() has met.
+    _lazymig_left: Mapping[str, Any] | None = None
 
     # The keys of order_by(), by their database paths.
     _lazymig_keys: Mapping[str, str] = MappingProxyType({})

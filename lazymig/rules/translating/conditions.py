@@ -44,6 +44,8 @@ __all__ = [
 
 BOOL: Final[Types] = frozenset({"bool"})
 _STRING: Final[Types] = frozenset({"string"})
+_TEXT: Final[Types] = frozenset({"string", "symbol"})
+_NOTHING: Final[Types] = frozenset({MISSING, "null", "undefined"})
 
 # What Python has no emptiness of, or an emptiness of its own.
 _ODD: Final[Types] = frozenset(
@@ -355,9 +357,17 @@ def _ordered(
 
 
 def is_reference(expression: Any) -> Any:
-    """Return whether an object is read as a DBRef, which is no dict."""
-    field = {"$getField": {"field": literal("$ref"), "input": expression}}
-    return {"$ne": [{"$type": field}, MISSING]}
+    """Return whether PyMongo reads an object as a DBRef, which is no dict.
+
+    It reads as a dict what has a `$ref` and is no reference, as a JSON schema does.
+    """
+
+    def field(name: str, types: Types) -> Any:
+        return is_type({"$getField": {"field": literal(name), "input": "$$object"}}, types)
+
+    # The first condition says no for nearly all: the others are not computed for them.
+    is_read = [field("$ref", _TEXT), field("$id", PRESENT), field("$db", _TEXT | _NOTHING)]
+    return {"$let": {"vars": {"object": expression}, "in": {"$and": is_read}}}
 
 
 def is_instance(

@@ -216,3 +216,47 @@ def test_a_class_filter_uses_the_index(mongoengine_db):
     plan = str(dog.objects(name="Rex").explain()["queryPlanner"]["winningPlan"])
     assert "IXSCAN" in plan
     assert "COLLSCAN" not in plan
+
+
+def _handing_over(giver, taker):
+    """Two classes, each with a handler: the giver's rule makes documents of it the taker's."""
+
+    class Giving(DocumentMigration):
+        def migration01__hand_over(self):
+            self.target = {"moved": True}
+            self.update = {"$set": {"_cls": taker}, "$unset": {"moved": ""}}
+
+    class Taking(DocumentMigration):
+        def migration01__rename(self):
+            self.target = {"years": {"$exists": True}}
+            self.update = {"$rename": {"years": "age"}}
+
+    handlers = {giver: Giving, taker: Taking}
+
+    class Animal(LazyMigrationMixin, Document):
+        id = IntField(primary_key=True)
+        age = IntField()
+        meta = {"collection": "animal", "allow_inheritance": True}
+        migration_handler = handlers.get("Animal")
+
+    for name in ("Cat", "Dog"):
+        handler = handlers.get(f"Animal.{name}")
+        type(Document)(name, (Animal,), {"migration_handler": handler, "__module__": __name__})
+    return Animal
+
+
+@pytest.mark.parametrize(
+    ("giver", "taker"),
+    [("Animal.Cat", "Animal.Dog"), ("Animal.Dog", "Animal.Cat"), ("Animal.Dog", "Animal")],
+)
+def test_what_is_handed_over_obeys_the_rules_of_its_new_class(mongoengine_db, giver, taker):
+    """A query sees through both handlers, in whatever order their classes come."""
+    old = {"_id": 1, "_cls": giver, "years": 3, "moved": True}
+    mongoengine_db["animal"].insert_one(old)
+    objects = _handing_over(giver, taker).objects
+
+    assert objects(age=3).count() == 1
+    assert objects.distinct("age") == [3]
+    assert list(objects.aggregate([])) == [{"_id": 1, "_cls": taker, "age": 3}]
+    assert stored(mongoengine_db["animal"]) == [old]
+    assert [(one._class_name, one.age) for one in objects.order_by("age")] == [(taker, 3)]

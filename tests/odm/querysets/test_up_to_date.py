@@ -262,6 +262,16 @@ def test_what_is_refused_stays_as_it_is(old, on_error):
     assert old.find_one(6) == {"_id": 6, "shop": 1, "words": 7}
 
 
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_what_is_refused_is_found_as_it_is_stored(old, on_error):
+    """A document that was refused is not found by what it would have become, on clones neither."""
+    old.create_index("price", unique=True, sparse=True)
+    old.insert_one({"_id": 6, "shop": 1, "cost": 20})
+    objects = items(on_error=on_error).objects(price=20).up_to_date("price")
+    assert objects.found() == objects.filter(shop=1).found() == {2: 20}
+    assert old.find_one(6) == {"_id": 6, "shop": 1, "cost": 20}
+
+
 def test_the_collection_of_the_queryset_is_meant(old, mongoengine_db, server_uri):
     """using(), switch_db() and their like lead to the collection that is migrated."""
     other = mongoengine_db.client[f"{mongoengine_db.name}_other"]

@@ -138,13 +138,36 @@ _INTO_DICTS = (
 )
 
 
+# With a key in front that is no reference's, to be looked for.
+_DICTS: list[Raw] = [
+    {"b": 2},
+    {"b": 2, "$ref": "#/a"},
+    {"b": 2, "$ref": 1, "$id": 1},
+    {"b": 2, "$id": 1},
+    {"b": 2, "$ref": "a", "$id": 1, "$db": 5},
+]
+_REFERENCES: list[Any] = [
+    DBRef("a", 1, b=2),
+    DBRef("a", 1, "d", b=2),
+    {"b": 2, "$ref": "a", "$id": None},
+    {"b": 2, "$ref": "a", "$id": 1, "$db": None},
+]
+
+
 @pytest.mark.parametrize("expression", _INTO_DICTS)
 def test_a_reference_is_no_dict(scratch: Database[Raw], expression: str) -> None:
     """A form that looks into a dict is left to Python where PyMongo reads it as a DBRef."""
-    reference, plain = DBRef("a", 1, b=2), {"b": 2}
-    drawn = [{"x": one, "l": [one]} for one in (reference, plain)]
+    drawn = [{"x": one, "l": [one]} for one in (*_DICTS, *_REFERENCES)]
     guarded, matching = held_against_python(scratch, Case(setting(expression), []), drawn)
-    assert (guarded, matching) == ([1], [0, 1])
+    assert (guarded, matching) == (list(range(len(_DICTS))), list(range(len(drawn))))
+
+
+def test_what_only_looks_like_a_reference_is_a_dict(scratch: Database[Raw]) -> None:
+    """Whether a value is a dict is answered as PyMongo reads it."""
+    drawn = [{"x": one} for one in (*_DICTS, *_REFERENCES)]
+    case = Case(setting('isinstance(d["x"], dict)'), [])
+    guarded, matching = held_against_python(scratch, case, drawn)
+    assert guarded == matching == list(range(len(drawn)))
 
 
 _BODIES = (
