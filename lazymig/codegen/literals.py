@@ -168,7 +168,7 @@ class Literals:
             except OverflowError as exc:
                 raise _unwritable(value, path) from exc
         # A plain datetime, whatever class the value has.
-        plain = datetime.fromisoformat(value.isoformat())
+        plain = datetime.combine(value.date(), value.timetz()).replace(fold=0)
         for name in names:
             self._name("datetime", name)
         return repr(plain).replace("datetime.", "")

@@ -361,7 +361,7 @@ def test_no_index_is_made_on_the_way(shell, uri, database):
         ("mongodb://ada:{}@{}/db?w=x&readPreference=odd", 2, "is not right"),
         ("mongodb://ada:{}@h:x/db", 2, "is not right: Port "),
         ("mongodbb://ada:{}@{}/db", 2, "is not right: Invalid URI scheme"),
-        ("mongodb+srv://ada:{}@nowhere.invalid/db", 3, "its name cannot be resolved"),
+        ("mongodb+srv://ada:{}@db.nowhere.invalid/db", 3, "its name cannot be resolved"),
         ("mongodb://ada:{}@127.0.0.1:1/db?serverSelectionTimeoutMS=200", 3, "cannot be reached"),
     ],
 )

@@ -45,8 +45,8 @@ class Undecodable(InvalidBSON):
         super().__init__(f"the stored {path!r} cannot be decoded: {reason}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # With its notes, which are in the dictionary of an exception.
-        return type(self), (self.path, self.reason), self.__dict__
+        # With its notes: in the dictionary, or before Python 3.11 in the text.
+        return type(self), (self.path, self.reason), {**self.__dict__, "args": self.args}
 
 
 class Undecoded(Mapping[str, Any]):

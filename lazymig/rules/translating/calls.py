@@ -64,7 +64,7 @@ def _call(context: Context, node: ast.Call) -> Symbol:
     called = context.evaluate(function)
     if not isinstance(called, Known):
         raise Left(node, "calls what is no function")
-    known = _FUNCTIONS.get(called.value) if _is_hashable(called.value) else None
+    known = _known(called.value)
     if known is not None:
         _no_names(node)
         evaluate = context.evaluate if called.value in _KEEPING else context.looked_into
@@ -85,12 +85,13 @@ def _listed(node: ast.expr) -> ast.expr:
     return ast.copy_location(ast.ListComp(node.elt, node.generators), node)
 
 
-def _is_hashable(value: Any) -> bool:
+def _known(function: Any) -> _Function | None:
+    if getattr(function, "__module__", None) == _BACKPORT:
+        function = _from_iso_format
     try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
+        return _FUNCTIONS.get(function)
+    except TypeError:  # it has no hash
+        return None
 
 
 def _no_names(node: ast.Call) -> None:
@@ -309,12 +310,17 @@ def _from_iso(context: Context, given: Sequence[Symbol], node: ast.AST) -> Symbo
     return Computed(date, _DATE)
 
 
+# On Python 3.10 some libraries, marshmallow among them, put this in the place of Python's own for
+# the whole process. It reads all that ours does, and gives the same.
+_BACKPORT: Final = "backports._datetime_fromisoformat"
+_from_iso_format: Final = datetime.fromisoformat
+
 _FUNCTIONS: Final[Mapping[Any, _Function]] = {
     abs: _abs,
     all: _all,
     any: _any,
     bool: _bool,
-    datetime.fromisoformat: _from_iso,
+    _from_iso_format: _from_iso,
     dict: to_dict,
     float: _float,
     int: _int,

@@ -224,7 +224,8 @@ def test_an_iteration_holds_as_little_as_a_plain_one(
 
     fill()
     plain = _peak(lambda: iterate(Plain))
-    assert _peak(lambda: iterate(post)) < 2 * plain
+    # And what is needed around the documents.
+    assert _peak(lambda: iterate(post)) < 2 * plain + MB // 4
 
 
 def test_a_run_holds_few_large_documents(mongoengine_db: Database[Any]) -> None:

@@ -25,6 +25,7 @@ from mongoengine import (
 )
 from mongoengine.queryset import QuerySet, QuerySetNoCache
 from pymongo import monitoring
+from pymongo.client_session import ClientSession
 from pymongo.errors import AutoReconnect
 
 from lazymig import LazyMigrationMixin
@@ -736,6 +737,7 @@ def test_a_broken_connection_is_no_end(mongoengine_db, monkeypatch):
     assert sorted(found) == list(range(COUNT))
 
 
+@pytest.mark.skipif(not hasattr(ClientSession, "bind"), reason="this PyMongo binds no sessions")
 def test_within_a_bound_transaction(mongoengine_db):
     """Looking at the indexes does not end the transaction that is bound to the loop."""
     client = mongoengine.get_connection()
