@@ -203,7 +203,7 @@ def _parsed(uri: str, source: str) -> dict[str, Any]:
     try:
         parsed = dict(parse_uri(uri))
     except (ValueError, PyMongoError) as error:
-        if type(error.__cause__).__module__.startswith("dns."):
+        if type(error.__context__).__module__.startswith("dns."):
             raise ConnectionFailure(f"its name cannot be resolved: {error}") from None
         raise Misuse(f"the connection string ({source}) is not right: {_why(uri, error)}") from None
     if not parsed["database"]:

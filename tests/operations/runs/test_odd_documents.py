@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pymongo
 import pytest
 from bson.datetime_ms import DatetimeMS
 from mongoengine import BooleanField, DynamicDocument, IntField
@@ -199,7 +200,20 @@ def test_a_translated_rule_reaches_odd_documents(mongoengine_db, kind):
     assert mongoengine_db.odd.count_documents({"loud": "ADA"}) == 3
 
 
-@pytest.mark.parametrize("kind", ["string", "object", "binary"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "string",
+        "object",
+        pytest.param(
+            "binary",
+            marks=pytest.mark.skipif(
+                pymongo.version_tuple < (4, 10),
+                reason="this PyMongo decodes no document with such a UUID, in whatever way",
+            ),
+        ),
+    ],
+)
 def test_documents_without_a_name_in_python_are_named_each(mongoengine_db, kind):
     """A computed rule is refused for each of them, until somebody has helped; so in a preview."""
     name = oddities.element(2, b"name", oddities.text(b"ada"))
