@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 from bson import DBRef, Decimal128
 
 from lazymig.query.checks import Judge
+from lazymig.query.expressions import constant_text
 from lazymig.query.operators import is_expression
 from lazymig.raw.values import (
     ARRAY,
@@ -316,12 +317,8 @@ def _map(argument: Any, depth: int) -> Compiled:
 def _get_field(argument: Any, depth: int) -> Compiled:
     if not isinstance(argument, Mapping) or argument.keys() != {"field", "input"}:
         raise _Unsupported
-    name = argument["field"]
-    if isinstance(name, Mapping) and name.keys() == {"$literal"}:
-        name = name["$literal"]
-    elif isinstance(name, str) and name.startswith("$"):
-        raise _Unsupported
-    if not isinstance(name, str):
+    name = constant_text(argument["field"])
+    if name is None:
         raise _Unsupported
     value = _compiled(argument["input"], depth)
 

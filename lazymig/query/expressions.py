@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-__all__ = ["HIDDEN", "Unnamed", "expression_paths", "named_path"]
+__all__ = ["HIDDEN", "Unnamed", "constant_text", "expression_paths", "named_path"]
 
 HIDDEN: Final = frozenset({"$getField", "$where"})
 """The operators that may read fields which no string beginning with `$` names.
@@ -18,6 +18,15 @@ _SORTING: Final = frozenset({"$bottom", "$bottomN", "$top", "$topN"})
 
 class Unnamed(Exception):
     """An expression reads the whole document, or fields that it does not name."""
+
+
+def constant_text(expression: Any) -> str | None:
+    """Return the string that an expression is, whatever the document; None: it is none."""
+    if isinstance(expression, Mapping) and expression.keys() == {"$literal"}:
+        expression = expression["$literal"]
+    elif isinstance(expression, str) and expression.startswith("$"):
+        return None
+    return expression if isinstance(expression, str) else None
 
 
 def named_path(text: str) -> str | None:

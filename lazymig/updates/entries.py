@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
+
+from lazymig.query.expressions import constant_text
 
 __all__ = ["keys_left_out"]
 
@@ -44,7 +46,7 @@ def _refused(condition: Any, key: str) -> frozenset[str]:
     if operator == "$and":
         return frozenset().union(*(_refused(part, key) for part in parts))
     if operator == "$ne" and key in parts:
-        return frozenset(map(_text, parts)) - {None}
+        return _texts(parts)
     if operator == "$not" and len(parts) == 1 and isinstance(parts[0], Mapping):
         return _wanted(parts[0], key)
     return frozenset()
@@ -65,13 +67,8 @@ def _wanted(condition: Mapping[str, Any], key: str) -> frozenset[str]:
             if one == key and found and not others:
                 texts = _BARS.sub(r"\1\n", found["names"]).split("\n")
                 return frozenset(re.sub(r"\\(.)", r"\1", text) for text in texts)
-    return frozenset(map(_text, names)) - {None}
+    return _texts(names)
 
 
-def _text(constant: Any) -> Any:
-    """Return the string that a constant is in an expression; None: it is none."""
-    if isinstance(constant, Mapping) and constant.keys() == {"$literal"}:
-        constant = constant["$literal"]
-    elif isinstance(constant, str) and constant.startswith("$"):
-        return None
-    return constant if isinstance(constant, str) else None
+def _texts(constants: Iterable[Any]) -> frozenset[str]:
+    return frozenset(text for one in constants if (text := constant_text(one)) is not None)

@@ -14,6 +14,7 @@ from typing import Any, Final
 from bson import Int64
 
 from lazymig.query.expressing import Expression, literal
+from lazymig.query.expressions import constant_text
 from lazymig.query.operators import is_expression
 from lazymig.updates.expression_types import (
     ALL,
@@ -230,7 +231,7 @@ def _safe_filter(argument: Any, known: Known) -> Expression:
 
 def _safe_field(argument: Any, known: Known) -> Expression:
     field, value, *others = named(argument, "field", "input", optional=("value",))
-    if not _is_constant_text(field):
+    if constant_text(field) is None:
         raise CannotTell
     inner = _all_hold([_safe(one, known) for one in (value, *others)])
     return both_hold(inner, _has(value, OBJECT | NOTHING, known))
@@ -238,15 +239,9 @@ def _safe_field(argument: Any, known: Known) -> Expression:
 
 def _safe_read_field(argument: Any, known: Known) -> Expression:
     field, value = named(argument, "field", "input")
-    if not _is_constant_text(field):
+    if constant_text(field) is None:
         raise CannotTell
     return _safe(value, known)
-
-
-def _is_constant_text(field: Any) -> bool:
-    if isinstance(field, Mapping) and field.keys() == {"$literal"}:
-        return isinstance(field["$literal"], str)
-    return isinstance(field, str) and not field.startswith("$")
 
 
 def _safe_element(argument: Any, known: Known) -> Expression:
@@ -271,7 +266,7 @@ def _safe_division(argument: Any, known: Known) -> Expression:
 
 def _safe_split(argument: Any, known: Known) -> Expression:
     text, separator = _pair(argument)
-    if not _is_constant_text(separator) or separator in ("", {"$literal": ""}):
+    if not constant_text(separator):
         raise CannotTell
     return both_hold(_safe(text, known), _has(text, STRING | NOTHING, known))
 
@@ -285,7 +280,7 @@ def _safe_rounding(argument: Any, known: Known) -> Expression:
 
 def _safe_trimming(argument: Any, known: Known) -> Expression:
     (text, chars) = named(argument, "input", optional=("chars",))
-    if chars is not None and not (_is_constant_text(chars) and chars):
+    if chars is not None and (constant_text(chars) is None or not chars):
         raise CannotTell
     return both_hold(_safe(text, known), _has(text, STRING | NOTHING, known))
 
