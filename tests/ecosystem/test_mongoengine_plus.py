@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 import mongoengine
 import pytest
-from pymongo.client_session import ClientSession
 
 from lazymig import ShowError, as_stored, without_writing
 from tests.ecosystem.twins import OLD, Bases, Shop, Twins, key, needed
+from tests.support.sessions import needs_bound_sessions
 
 AsyncDocument = needed("mongoengine_plus.aio", "mongoengine-plus").AsyncDocument
 
@@ -142,7 +142,7 @@ def test_the_method_as_stored_goes_with_the_queryset(twins: Twins) -> None:
         assert list(shop.database.author.find()) == OLD["author"]
 
 
-@pytest.mark.skipif(not hasattr(ClientSession, "bind"), reason="this PyMongo binds no sessions")
+@needs_bound_sessions
 def test_a_bound_session_reaches_threads_by_the_same_executor(twins: Twins) -> None:
     """A migration in a thread is part of the transaction that the task has begun, and undone so."""
 

@@ -12,7 +12,6 @@ import mongoengine
 import pytest
 from mongoengine import BooleanField, IntField, StringField, connection
 from pymongo import MongoClient
-from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
@@ -21,6 +20,7 @@ from lazymig.errors import RunError
 from tests.support.commands import CommandLog
 from tests.support.handlers import ADD_ENABLED, copying, handler, model, rule
 from tests.support.server import CLIENT_OPTIONS
+from tests.support.sessions import needs_bound_sessions
 
 RENAME = rule({"mail": {"$exists": True}}, {"$rename": {"mail": "email"}})
 
@@ -64,9 +64,7 @@ def _bound_by_mongoengine(**options: Any) -> Iterator[Any]:
         pytest.param(
             _bound_by_pymongo,
             id="PyMongo",
-            marks=pytest.mark.skipif(
-                not hasattr(ClientSession, "bind"), reason="this PyMongo binds no sessions"
-            ),
+            marks=needs_bound_sessions,
         ),
         pytest.param(
             _bound_by_mongoengine,

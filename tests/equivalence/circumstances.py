@@ -9,10 +9,10 @@ from typing import Any
 from hypothesis import strategies as st
 from mongoengine import QuerySet, QuerySetManager
 from pymongo import ReadPreference
-from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from tests.equivalence.changes import BOOLEANS, Draw, Raw, World
+from tests.support.sessions import BINDS
 
 COLLATIONS = ({"locale": "en", "strength": 2}, {"locale": "en", "numericOrdering": True})
 
@@ -123,5 +123,5 @@ def draw_circumstances(draw: Draw, world: World) -> Circumstances:
         indexes,
         tuple(options),
         second=draw(st.integers(0, 3)) == 0,
-        bound=draw(st.integers(0, 5)) == 0 and hasattr(ClientSession, "bind"),
+        bound=draw(st.integers(0, 5)) == 0 and BINDS,
     )

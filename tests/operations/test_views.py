@@ -30,6 +30,7 @@ from lazymig import (
 from lazymig.engines import views as stored
 from tests.examples.shop import Order, OrderMigration, PlainOrder, migrated_order, stored_order
 from tests.support.handlers import ADD_ENABLED, copying_in_python, handler, model, rule
+from tests.support.sessions import needs_bound_sessions
 
 Raw = dict[str, Any]
 
@@ -427,16 +428,14 @@ def test_an_open_transaction_is_not_waited_for_long(posts):
     on(post()).create_view("today")
 
 
+@needs_bound_sessions
 def test_views_are_not_made_in_a_transaction(posts):
     """In the transaction of a bound session nothing is sent, and the error says so."""
     client = mongoengine.get_connection()
-    with client.start_session() as session:
-        if not hasattr(session, "bind"):
-            pytest.skip("this PyMongo has no bound sessions")
-        with session.bind(), session.start_transaction():
-            for call in (on(post()).create_view, on(post()).drop_view):
-                with pytest.raises(RunError, match="within the transaction of a bound session"):
-                    call("today")
+    with client.start_session() as session, session.bind(), session.start_transaction():
+        for call in (on(post()).create_view, on(post()).drop_view):
+            with pytest.raises(RunError, match="within the transaction of a bound session"):
+                call("today")
 
 
 @pytest.mark.parametrize("name", ["a$b", "", "system.today", "a\0b", "x" * 300])

@@ -25,12 +25,12 @@ from mongoengine import (
 )
 from mongoengine.queryset import QuerySet, QuerySetNoCache
 from pymongo import monitoring
-from pymongo.client_session import ClientSession
 from pymongo.errors import AutoReconnect
 
 from lazymig import LazyMigrationMixin
 from lazymig.engines.reading import id_store, pinned
 from tests.support.handlers import ADD_ENABLED, handler, rule
+from tests.support.sessions import needs_bound_sessions
 
 FORWARD = rule(*ADD_ENABLED)
 BACKWARD = rule({"state": "old"}, {"$set": {"state": "active"}})
@@ -737,7 +737,7 @@ def test_a_broken_connection_is_no_end(mongoengine_db, monkeypatch):
     assert sorted(found) == list(range(COUNT))
 
 
-@pytest.mark.skipif(not hasattr(ClientSession, "bind"), reason="this PyMongo binds no sessions")
+@needs_bound_sessions
 def test_within_a_bound_transaction(mongoengine_db):
     """Looking at the indexes does not end the transaction that is bound to the loop."""
     client = mongoengine.get_connection()

@@ -15,6 +15,7 @@ from lazymig.errors import SettleLimitExceeded
 from lazymig.odm.querysets.merged import MergedRead
 from tests.support.commands import CommandLog
 from tests.support.handlers import handler, model, rule
+from tests.support.sessions import needs_bound_sessions
 
 Raw = dict[str, Any]
 
@@ -137,16 +138,15 @@ def test_documents_that_are_not_handed_out_stay(
     assert {key for key in before if before[key] != after[key]} <= set(handed)
 
 
+@needs_bound_sessions
 @pytest.mark.parametrize("operation", ORDERED)
 def test_in_a_transaction(mongoengine_db: Database[Raw], operation: str) -> None:
     """A transaction, in which MongoDB takes fewer stages, has the same documents in that order."""
     mongoengine_db.post.insert_many(OLD)
     act, expected = ORDERED[operation]
-    with mongoengine.get_connection().start_session() as session:
-        if not hasattr(session, "bind"):
-            pytest.skip("PyMongo before 4.17 binds no session")
-        with session.start_transaction(), session.bind():
-            assert act(_people().objects) == expected
+    session = mongoengine.get_connection().start_session()
+    with session, session.start_transaction(), session.bind():
+        assert act(_people().objects) == expected
 
 
 WRITES = {"insert", "update", "delete", "findAndModify", "bulkWrite"}

@@ -27,6 +27,7 @@ from tests.support.commands import CommandLog
 from tests.support.handlers import ADD_ENABLED, handler, model, rule
 from tests.support.rights import guarded  # noqa: F401 - a fixture
 from tests.support.server import CLIENT_OPTIONS
+from tests.support.sessions import needs_bound_sessions
 
 Raw = dict[str, Any]
 
@@ -252,16 +253,14 @@ def test_what_is_settled_finds_room_in_commands(mongoengine_db: Database[Raw]) -
     assert _words(settle_limit=None).objects.distinct("email") == ["ab"]
 
 
+@needs_bound_sessions
 def test_in_a_transaction_nothing_fails(mongoengine_db: Database[Raw]) -> None:
     """What has to be settled is looked for: a command that fails would end the transaction."""
     mongoengine_db.post.insert_many(MIXED)
     objects = _words().objects
-    with get_connection().start_session() as session:
-        if not hasattr(session, "bind"):
-            pytest.skip("PyMongo before 4.17 binds no session")
-        with session.start_transaction(), session.bind():
-            assert sorted(objects.distinct("email")) == ["a", "ab", "cd", "z"]
-            assert objects.sum("n") == 10
+    with get_connection().start_session() as session, session.start_transaction(), session.bind():
+        assert sorted(objects.distinct("email")) == ["a", "ab", "cd", "z"]
+        assert objects.sum("n") == 10
 
 
 @pytest.mark.parametrize("size", [0, 1])
@@ -296,6 +295,7 @@ def test_what_is_stored_while_others_are_settled_is_settled_too(
     assert not coming
 
 
+@needs_bound_sessions
 @pytest.mark.parametrize("pipeline", [[{"$group": {"_id": "$email"}}], [{"$sort": {"_id": 1}}]])
 def test_a_transaction_that_an_aggregation_is_given_goes_on(
     mongoengine_db: Database[Raw], pipeline: list[Raw]
@@ -304,8 +304,6 @@ def test_a_transaction_that_an_aggregation_is_given_goes_on(
     mongoengine_db.post.insert_many(MIXED)
     objects, posts = _words().objects, get_connection()[mongoengine_db.name].post
     with get_connection().start_session() as session:
-        if not hasattr(session, "bind"):
-            pytest.skip("PyMongo before 4.17 binds no session")
         if hasattr(connection, "_get_session"):
             pytest.skip("this MongoEngine gives aggregations a session of its own")
         with session.start_transaction():
