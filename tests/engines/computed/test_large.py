@@ -237,11 +237,11 @@ def test_an_iteration_holds_as_little_as_a_plain_one(
 def test_a_run_holds_few_large_documents(mongoengine_db: Database[Any]) -> None:
     """A computed rule over large documents holds a few of them, however many there are."""
     post = _post(_upper)
-    for n in range(30):
+    for n in range(60):
         mongoengine_db["post"].insert_one({"_id": n, "p": "x" * (2 * MB)})
 
     peak = _peak(lambda: post.migration_handler(post).migrate_pending())
 
-    assert len(_done(mongoengine_db)) == 30
-    # An answer of the server as it came and in documents, and what is being written.
-    assert peak < 48 * MB
+    assert len(_done(mongoengine_db)) == 60
+    # PyMongo holds an answer of 16 MB four times while it leaves its documents as bytes.
+    assert peak < (4 * 16 + 4) * MB
