@@ -7,8 +7,8 @@ may have one of its own, which each command has to be given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 from pymongo.errors import OperationFailure, PyMongoError
@@ -33,6 +33,8 @@ __all__ = [
 
 # PyMongo has no public name for it, and none at all before 4.17.
 _bound: Final[Any] = getattr(client_session, "_SESSION", None)
+
+_NO_BLOCK: Final = nullcontext()
 
 
 # What gives the session of the layer above, if it has one.
@@ -69,8 +71,7 @@ def given_session(collection: Any) -> dict[str, Any]:
     return {}
 
 
-@contextmanager
-def in_given_transaction(session: Any) -> Iterator[None]:
+def in_given_transaction(session: Any) -> AbstractContextManager[Any]:
     """Let all commands in the block join the transaction that a call was given by `session=`.
 
     What is settled outside of it would not be seen in it.
@@ -79,10 +80,9 @@ def in_given_transaction(session: Any) -> Iterator[None]:
         can bind no session.
     """
     if _bound is None or not is_in_transaction(session):
-        yield
-        return
-    with session.bind(end_session=False):
-        yield
+        return _NO_BLOCK
+    block: AbstractContextManager[Any] = session.bind(end_session=False)
+    return block
 
 
 def is_in_transaction(session: Any) -> bool:

@@ -138,7 +138,9 @@ def class_names(model: type) -> list[str]:
 
 def untouched_collection(model: Any) -> Any:
     """The PyMongo collection of a model. MongoEngine's own way to it creates the indexes."""
-    return model._get_db()[model._get_collection_name()]
+    # What MongoEngine holds already: another one would have to find out anew what is sealed.
+    known = getattr(model, "_collection", None)
+    return model._get_db()[model._get_collection_name()] if known is None else known
 
 
 def collection_of(model: Any) -> Any:

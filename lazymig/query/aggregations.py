@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from lazymig.query.expressions import expression_paths
 from lazymig.query.matching import query_paths
+from lazymig.query.operators import holds_any
 from lazymig.raw.paths import root
 
 __all__ = [
@@ -48,6 +49,8 @@ _FIRST: Final = frozenset(
     | {"$listLocalSessions", "$listSessions", "$listSampledQueries", "$planCacheStats"}
     | {"$search", "$searchMeta", "$vectorSearch"}
 )
+
+_TEXT: Final = frozenset({"$text"})
 
 # These write whole documents.
 _WRITING: Final = frozenset({"$merge", "$out"})
@@ -118,15 +121,9 @@ def first_alone(pipeline: Sequence[Any]) -> str | None:
     first = pipeline[0] if pipeline else None
     if not isinstance(first, Mapping):
         return None
-    if _asks_text(first.get("$match")):
+    if holds_any(first.get("$match"), _TEXT):
         return "$text"
     return next((str(name) for name in first if name in _FIRST), None)
-
-
-def _asks_text(query: Any) -> bool:
-    if isinstance(query, Mapping):
-        return "$text" in query or any(map(_asks_text, query.values()))
-    return isinstance(query, (list, tuple)) and any(map(_asks_text, query))
 
 
 @dataclass(frozen=True, slots=True)

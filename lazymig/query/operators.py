@@ -36,6 +36,7 @@ __all__ = [
     "Operator",
     "asks_elements",
     "comparands",
+    "holds_any",
     "is_expression",
     "is_reference",
     "operator_paths",
@@ -136,6 +137,16 @@ def comparands(leaf: Compare) -> list[Any]:
     if compares == "list" and isinstance(leaf.operand, (list, tuple)):
         return list(leaf.operand)
     return [] if compares is None else [leaf.operand]
+
+
+def holds_any(query: Any, names: frozenset[str]) -> bool:
+    """Return whether one of these operators stands anywhere in a query."""
+    if isinstance(query, (list, tuple)):
+        return any(holds_any(one, names) for one in query)
+    # Listed values are mostly texts, and to ask whether one is a mapping takes ten times as long.
+    if type(query) is str or not isinstance(query, Mapping):
+        return False
+    return any(name in names or holds_any(value, names) for name, value in query.items())
 
 
 def operator_paths(name: str, value: Any) -> frozenset[str] | None:

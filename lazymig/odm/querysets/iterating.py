@@ -67,7 +67,7 @@ class IteratingQuerySet(OrderedQuerySet):
 
     def _populate_cache(self) -> None:
         # What next() would do a hundred times, without what it would find out anew each time.
-        if self._scalar or self._lazymig_own_next or not self._lazymig_iterates():
+        if self._scalar or self._lazymig_own_next or self._as_pymongo:
             super()._populate_cache()
             return
         if self._result_cache is None:
@@ -76,11 +76,25 @@ class IteratingQuerySet(OrderedQuerySet):
             self._has_more = False
         if not self._has_more:
             return
+        full = len(self._result_cache) + ITER_CHUNK_SIZE
         try:
-            full = len(self._result_cache) + ITER_CHUNK_SIZE
-            self._lazymig_held().fill(self._result_cache, full, self)
+            if not (self._lazymig_reads_stored() and self._lazymig_fill_stored(full)):
+                self._lazymig_held().fill(self._result_cache, full, self)
         except StopIteration:
             self._has_more = False
+
+    def _lazymig_fill_stored(self, full: int) -> bool:
+        """Append instances to the cache until it is full, as they are stored.
+
+        :return: whether they are to be shown so by the cursor, which may have been made just now.
+        """
+        cursor = self._cursor
+        if not self._lazymig_made.stored:
+            return False
+        cache, build, options = self._result_cache, self._document._from_son, self._auto_dereference
+        while len(cache) < full:
+            cache.append(build(next(cursor), _auto_dereference=options))
+        return True
 
     def _lazymig_held(self) -> Batches:
         """The batches of the cursor, be it one that count(), rewind() or others have begun."""
@@ -126,7 +140,10 @@ class IteratingQuerySet(OrderedQuerySet):
 
     @property
     def _cursor(self) -> Any:
-        cursor = super()._cursor
+        cursor = self._cursor_obj
+        # Each document that is not migrated comes by here.
+        if cursor is None or self._lazymig_handed_on:
+            cursor = super()._cursor
         return StepByStep(self, cursor) if self._lazymig_stepping else cursor
 
     def _lazymig_next_by_user(self) -> Any:

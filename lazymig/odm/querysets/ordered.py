@@ -14,10 +14,10 @@ from lazymig.odm.querysets.rewrites import Need, Rewrites
 from lazymig.odm.querysets.rewritten import RewrittenFilter
 from lazymig.odm.querysets.seeing import SeeThroughQuerySet
 from lazymig.odm.querysets.settling import sorted_paths
-from lazymig.odm.querysets.showing import Meeting, Read, holds_any
+from lazymig.odm.querysets.showing import Meeting, Read
 from lazymig.query.collations import compares_text, has_text
 from lazymig.query.matching import query_paths
-from lazymig.query.operators import NEAR
+from lazymig.query.operators import NEAR, holds_any
 
 if TYPE_CHECKING:
     from lazymig.odm.querysets.merged import MergedRead

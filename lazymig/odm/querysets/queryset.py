@@ -17,7 +17,6 @@ from lazymig.odm.querysets.iterating import IteratingQuerySet
 from lazymig.odm.querysets.joining import joins_live
 from lazymig.odm.querysets.options import OptionsQuerySet
 from lazymig.odm.querysets.seeing import is_positional, update_refusals
-from lazymig.odm.querysets.showing import holds_any
 from lazymig.odm.versions import (
     MODIFY_ASKS_WHERE,
     MODIFY_OPTIONS,
@@ -25,7 +24,7 @@ from lazymig.odm.versions import (
     UNSENT_BY_WRITES,
     WRITES_HAVE_OPTIONS,
 )
-from lazymig.query.operators import NEAR
+from lazymig.query.operators import NEAR, holds_any
 
 __all__ = ["LazyMigrationQuerySet"]
 

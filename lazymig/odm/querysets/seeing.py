@@ -201,9 +201,12 @@ class SeeThroughQuerySet(ShowingQuerySet):
 
     def count(self, with_limit_and_skip: bool = False) -> int:
         """Count the documents that match, old ones by what they are about to be."""
-        changes = self._lazymig_for_hint(self._hint)
-        if self._lazymig_rewrites() is not None:
-            changes["_lazymig_counting"] = True
+        if self._lazymig_rewrites() is None:
+            # It is not asked again whether there is one.
+            changes: dict[str, Any] = {"_lazymig_unasked": True}
+        else:
+            changes = self._lazymig_for_hint(self._hint)
+        changes["_lazymig_counting"] = True
         with self._lazymig_with(changes):
             counted: int = super().count(with_limit_and_skip)
         return counted
@@ -241,6 +244,8 @@ class SeeThroughQuerySet(ShowingQuerySet):
 
         :param options: what it obeys in place of the queryset's own options.
         """
+        if self._lazymig_rewrites(of_model=of_model) is None:
+            return getattr(super(), method)(field, *arguments)
         dotted = field.replace("__", ".")
         # To unwind a list, MongoEngine names it by its field.
         paths = {dotted}
@@ -265,6 +270,9 @@ class SeeThroughQuerySet(ShowingQuerySet):
             pipeline = stages[: len(stages) - len(suppl_pipeline)]
         kwargs = self._lazymig_aggregating(kwargs)
         session = kwargs.get("session")
+        with in_given_transaction(session):
+            if self._lazymig_rewrites() is None:
+                return super().aggregate(pipeline, *suppl_pipeline, **kwargs)
         # What a limit lets in depends on documents that are not matched, too.
         cut = self._skip is not None or self._limit is not None
         matched = None if cut else leading_match(stages)

@@ -36,10 +36,10 @@ from lazymig.query.collations import compares_text, has_text
 from lazymig.query.indexable import branched
 from lazymig.query.joining import any_of
 from lazymig.query.matching import query_paths
-from lazymig.query.operators import NEAR
+from lazymig.query.operators import NEAR, holds_any
 from lazymig.rules.dependencies import Paths
 
-__all__ = ["Meeting", "Read", "ShowingQuerySet", "holds_any"]
+__all__ = ["Meeting", "Read", "ShowingQuerySet"]
 
 logger = logging.getLogger(__name__)
 
@@ -355,10 +355,3 @@ class ShowingQuerySet(OptionsQuerySet):
 
     def _lazymig_say(self, read: Read, how: str) -> None:
         logger.debug("%s: %s is %s", self._document.__name__, read.operation, how)
-
-
-def holds_any(query: Any, names: frozenset[str]) -> bool:
-    """Return whether one of these operators stands anywhere in a query."""
-    if isinstance(query, Mapping):
-        return any(name in names or holds_any(value, names) for name, value in query.items())
-    return isinstance(query, (list, tuple)) and any(holds_any(one, names) for one in query)
