@@ -2,15 +2,19 @@
 
 One aggregation gives the documents as they are stored; rules are shown on the way, and nothing is
 written. Old documents, to which the rules are shown, and all others are two parts of it, so that
-each is found by the indexes that it has; or the stages stand in front of everything.
+each is found by the indexes that it has; or the stages stand in front of everything. Where nothing
+is old, which one aggregation finds out on the way, the documents are read as they are.
 """
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from lazymig.engines.access import all_of
 from lazymig.engines.sessions import given_session
 from lazymig.odm.querysets.stages_first import Front
 from lazymig.rules.rewrite.ordering import Order
@@ -19,6 +23,15 @@ __all__ = ["MergedRead", "ShownCursor"]
 
 # The field in which a document is kept as it is stored, through all stages.
 _STORED: Final = "__lazymig_stored"
+
+# The field of what stands in front of the documents where one is old.
+_OLD: Final = "__lazymig_old"
+
+# Where old documents were met, the next ones are not looked for in vain: for so many seconds.
+_LATELY: Final = 10.0
+
+# Where a collection keeps the moment until which that holds.
+_MET: Final = "_lazymig_old_until"
 
 _KEEP: Final[Mapping[str, Any]] = {"$set": {_STORED: "$$ROOT"}}
 
@@ -50,6 +63,7 @@ class MergedRead:
         cannot.
     :param projection: of the documents; `None` for whole ones.
     :param in_front: the stages come in front of all documents, in one part.
+    :param looks: it is worth while to look for what is old, and read as it is if nothing is found.
     """
 
     collection: str
@@ -63,6 +77,7 @@ class MergedRead:
     stored_order: Order | None
     projection: Mapping[str, Any] | None
     in_front: bool
+    looks: bool
 
     def front(self, settle: Callable[[], bool]) -> Front:
         """What comes before `pipeline`: how documents are shown.
@@ -100,6 +115,27 @@ class MergedRead:
             stages.append({"$project": self.projection or {"_id": 1}})
         return stages
 
+    def unless_old(self, skip: int, limit: int) -> list[Mapping[str, Any]]:
+        """The stages for the same part of the result, read as it is, if no document is old.
+
+        What they give begins with a document of the field `_OLD` if one is: the others are read
+        after that was found out, as MongoDB reads what is united.
+        """
+        found: list[Mapping[str, Any]] = [
+            {"$match": all_of(self.within, self.asked)},
+            *self._sorted(self.order),
+        ]
+        found += [{"$skip": skip}] if skip else []
+        found += [{"$limit": limit}] if limit else []
+        if self.projection is not None:
+            found.append({"$project": self.projection or {"_id": 1}})
+        return [
+            {"$match": self.old},
+            {"$limit": 1},
+            {"$project": {"_id": 0, _OLD: {"$literal": True}}},
+            {"$unionWith": {"coll": self.collection, "pipeline": found}},
+        ]
+
     def counting(self, skip: int, limit: int) -> list[Mapping[str, Any]]:
         """The stages that give the number of documents as `n`; no document if there is none."""
         stages: list[Mapping[str, Any]] = [{"$match": self.within if self.in_front else self.old}]
@@ -127,6 +163,36 @@ class MergedRead:
         return [{"$sort": dict(order)}] if order else []
 
 
+class _Begun:
+    """A cursor of an aggregation whose first document was looked at; `None`: it has none."""
+
+    def __init__(self, first: Any, cursor: Any) -> None:
+        self._first = first
+        self._cursor = cursor
+
+    def __iter__(self) -> Any:
+        # Of most cursors each document is asked for: it does not come by here.
+        first, self._first = self._first, None
+        return self._cursor if first is None else itertools.chain((first,), self._cursor)
+
+    def __next__(self) -> Any:
+        first, self._first = self._first, None
+        return next(self._cursor) if first is None else first
+
+    def __enter__(self) -> _Begun:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._cursor.close()
+
+    @property
+    def alive(self) -> bool:
+        return self._first is not None or bool(self._cursor.alive)
+
+
 class ShownCursor:
     """Takes the place of a queryset's find cursor, which was made, and is never asked.
 
@@ -138,6 +204,7 @@ class ShownCursor:
     :param options: those of the aggregation.
     :param part: how many documents are skipped, and how many there may be; 0 for all.
     :param settle: settles the documents that cannot be shown.
+    :param clock: seconds, from any moment on.
     """
 
     is_merged = True
@@ -149,7 +216,9 @@ class ShownCursor:
         options: Mapping[str, Any],
         part: tuple[int, int],
         settle: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._plain = plain
         self._read = read
         self._options = dict(options)
@@ -159,14 +228,14 @@ class ShownCursor:
         self._closed = False
 
     def __iter__(self) -> Any:
-        return self
-
-    def __next__(self) -> Any:
         if self._closed:
-            raise StopIteration
+            return iter(())
         if self._begun is None:
             self._begun = self._begin(*self._part)
-        return next(self._begun)
+        return iter(self._begun)
+
+    def __next__(self) -> Any:
+        return next(iter(self))
 
     next = __next__
 
@@ -185,6 +254,14 @@ class ShownCursor:
             given = {**given_session(collection), **self._options}
             return collection.aggregate(stages, allowDiskUse=True, **given)
 
+        known, now = vars(collection), self._clock()
+        if self._read.looks and known.get(_MET, now) <= now:
+            cursor = send(self._read.unless_old(skip, limit))
+            first = next(cursor, None)
+            if first is None or _OLD not in first:
+                return _Begun(first, cursor)
+            cursor.close()
+            known[_MET] = now + _LATELY
         front = self._read.front(self._settle)
         return front.run(send, self._read.pipeline(skip, limit))
 

@@ -235,9 +235,9 @@ class OrderedQuerySet(SeeThroughQuerySet):
 
         It is asked only where the answer, read from a primary, holds for what is read next.
         """
-        collection = self._lazymig_read_collection()
-        if collection.read_preference.mode != _PRIMARY:
+        if not self._lazymig_on_primary():
             return False
+        collection = self._lazymig_read_collection()
         old, _others = rewrites.parted(asked.rules, asked.rewritten.within)
         if asked.meets_filter_alone and asked.rewritten.old is not None:
             # What was rewritten is right for all others, be they old.
@@ -248,6 +248,9 @@ class OrderedQuerySet(SeeThroughQuerySet):
         if self._collation is not None:
             options["collation"] = self._collation
         return not any(True for _ in ids_of(place, old, limit=1, **options))
+
+    def _lazymig_on_primary(self) -> bool:
+        return bool(self._lazymig_read_collection().read_preference.mode == _PRIMARY)
 
     def _lazymig_merged(self, rewrites: Rewrites, asked: _Asked) -> MergedRead:
         from lazymig.odm.querysets.merged import MergedRead  # noqa: PLC0415
@@ -269,6 +272,15 @@ class OrderedQuerySet(SeeThroughQuerySet):
             (path, direction), *_ = asked.order
             if direction == 1:
                 others = apart_from_nothing(others, path)
+        # A long result is sorted as a whole in any case; a hint counts for a first stage alone; a
+        # collation would take the `_id`s of two documents for one; and in a transaction MongoDB
+        # unites nothing.
+        in_front = (
+            in_transaction
+            or self._hint not in (-1, None)
+            or self._collation is not None
+            or not (asked.filters or asked.is_short)
+        )
         return MergedRead(
             collection=self._collection.name,
             within=rewritten.within,
@@ -280,28 +292,30 @@ class OrderedQuerySet(SeeThroughQuerySet):
             order=asked.order,
             stored_order=before,
             projection=self._cursor_args.get("projection"),
-            # A long result is sorted as a whole in any case; a hint counts for a first stage alone;
-            # a collation would take the `_id`s of two documents for one; and in a transaction
-            # MongoDB unites nothing.
-            in_front=in_transaction
-            or self._hint not in (-1, None)
-            or self._collation is not None
-            or not (asked.filters or asked.is_short),
+            in_front=in_front,
+            looks=bool(asked.order)
+            and asked.is_short
+            and not in_front
+            and self._lazymig_on_primary(),
         )
 
     def _lazymig_settling_unshown(self, rewrites: Rewrites, asked: _Asked) -> Callable[[], bool]:
         """What settles those of the documents that cannot be shown."""
-        needs = [self._lazymig_need_of_order(rewrites, asked.query)] if asked.order else []
-        needs += self._lazymig_needs_of_filter(asked.rewritten)
-        operation = " and ".join(need.operation for need in needs if need.rules)
-        meeting = Meeting(
-            Read(operation, asked.paths),
-            rewrites,
-            asked.rewritten.within,
-            asked.rewritten.asked,
-            frozenset(rewrites.with_dependencies(asked.rules)),
-        )
-        return lambda: self._lazymig_settle_unshown(meeting, self._document, self._collection)
+
+        def settle() -> bool:
+            needs = [self._lazymig_need_of_order(rewrites, asked.query)] if asked.order else []
+            needs += self._lazymig_needs_of_filter(asked.rewritten)
+            operation = " and ".join(need.operation for need in needs if need.rules)
+            meeting = Meeting(
+                Read(operation, asked.paths),
+                rewrites,
+                asked.rewritten.within,
+                asked.rewritten.asked,
+                frozenset(rewrites.with_dependencies(asked.rules)),
+            )
+            return self._lazymig_settle_unshown(meeting, self._document, self._collection)
+
+        return settle
 
 
 def _is_plain(projection: Mapping[str, Any] | None) -> bool:

@@ -12,7 +12,7 @@ from pymongo import ReadPreference
 from pymongo.database import Database
 
 from lazymig.errors import SettleLimitExceeded
-from lazymig.odm.querysets.merged import MergedRead
+from lazymig.odm.querysets.merged import MergedRead, ShownCursor
 from tests.support.commands import CommandLog
 from tests.support.handlers import handler, model, rule
 from tests.support.sessions import needs_bound_sessions
@@ -235,12 +235,78 @@ def test_a_document_in_both_parts_comes_once(
         stored_order=None,
         projection=None,
         in_front=False,
+        looks=False,
     )
 
     found = list(database.post.aggregate(read.pipeline(skip, limit)))
     counted = list(database.post.aggregate(read.counting(skip, limit)))
     assert [one["_id"] for one in found] == [*range(6)][skip : skip + limit if limit else None]
     assert counted == [{"n": len(found)}]
+
+
+def _sent(log: CommandLog) -> list[int]:
+    """How many stages the aggregations had since the last look."""
+    sent = [len(command["pipeline"]) for name, command in log.commands if name == "aggregate"]
+    log.clear()
+    return sent
+
+
+def test_where_nothing_is_old_the_start_of_an_order_is_read_as_it_is(
+    monitored_db: Database[Raw], command_log: CommandLog
+) -> None:
+    """One aggregation looks for what is old, and gives the documents if nothing is."""
+    new = [{"_id": n, "email": str(n), "visits": n, "version": 2} for n in range(5)]
+    monitored_db.post.insert_many(new)
+    ordered = _people().objects.order_by("-email")
+    command_log.clear()
+
+    assert _keys(ordered.skip(1).limit(2)) == [3, 2]
+    assert [one.email for one in ordered.only("email").limit(2)] == ["4", "3"]
+    assert (ordered.first().key, ordered[2].key, _keys(ordered(key__gt=9).limit(2))) == (4, 2, [])
+    assert _sent(command_log) == [4] * 5
+
+
+def test_old_documents_are_shown_whenever_they_come(
+    monitored_db: Database[Raw], command_log: CommandLog
+) -> None:
+    """Where some were met, others are taken to be there for a while, and then looked for."""
+    posts, now = monitored_db.post, [100.0]
+    read = MergedRead(
+        collection="post",
+        within={},
+        old={"mail": {"$exists": True}},
+        others={"mail": {"$exists": False}},
+        stages=[{"$set": {"email": "$mail"}}],
+        marking=None,
+        asked={},
+        order=(("email", 1),),
+        stored_order=None,
+        projection=None,
+        in_front=False,
+        looks=True,
+    )
+    plain = command_log.client[monitored_db.name].post.find()
+    posts.insert_many([{"_id": 1, "email": "b"}, {"_id": 2, "email": "d"}])
+    command_log.clear()
+
+    def keys() -> list[int]:
+        cursor = ShownCursor(plain, read, {}, (0, 3), lambda: False, lambda: now[0])
+        return [one["_id"] for one in cursor]
+
+    assert (keys(), _sent(command_log)) == ([1, 2], [4])
+    posts.insert_one({"_id": 3, "mail": "c"})
+    command_log.clear()
+    look, shown = 4, len(read.pipeline(0, 3)) + 2
+    assert (keys(), _sent(command_log)) == ([1, 3, 2], [look, shown])
+    now[0] += 1
+    assert (keys(), _sent(command_log)) == ([1, 3, 2], [shown])
+    now[0] += 60
+    assert (keys(), _sent(command_log)) == ([1, 3, 2], [look, shown])
+    posts.delete_one({"_id": 3})
+    command_log.clear()
+    assert (keys(), _sent(command_log)) == ([1, 2], [shown])
+    now[0] += 60
+    assert (keys(), _sent(command_log)) == ([1, 2], [look])
 
 
 def _measured(self: Any) -> None:
