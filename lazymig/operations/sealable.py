@@ -10,7 +10,7 @@ from typing import Any, Final
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.access import key_of, on_primary
+from lazymig.engines.access import indexable_in, key_of, on_primary
 from lazymig.engines.driver_errors import is_away, waited_too_long
 from lazymig.engines.validators import Seal, Validator, seal_of
 from lazymig.odm.plans import plans_of
@@ -118,8 +118,9 @@ class Candidates:
 
     def count(self, rule: BoundRule, *, again: bool = False) -> None:
         """Leave a rule that a document matches."""
+        reader = on_primary(self._collection)
         try:
-            count = on_primary(self._collection).count_documents(self._plan.query_of(rule))
+            count = reader.count_documents(indexable_in(reader, self._plan.query_of(rule)))
         except OperationFailure as exc:
             if is_away(exc) or waited_too_long(exc) or exc.code == UNAUTHORIZED:
                 raise

@@ -8,7 +8,7 @@ from typing import Any
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.access import all_of, is_mongomock, on_primary
+from lazymig.engines.access import all_of, indexable_in, is_mongomock, on_primary
 from lazymig.engines.query_plans import stages_of, summary_of
 from lazymig.engines.store import Store, as_applied
 from lazymig.odm.plans import family_of
@@ -75,7 +75,8 @@ def explained_rules(
         for plan, rule in (rewrites.rules[index] for index in indexes)
     }
     for plan, rule in concerned.values():
-        count = on_primary(collection).count_documents(plan.query_of(rule))
+        reader = on_primary(collection)
+        count = reader.count_documents(indexable_in(reader, plan.query_of(rule)))
         old = "1 document is" if count == 1 else f"{count:,} documents are"
         form: str = "Python" if rule.form == "python" else rule.form
         if as_applied(store, rule) is not rule:
