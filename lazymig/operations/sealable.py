@@ -141,11 +141,7 @@ class Candidates:
 
     def leave_the_fed(self, validator: Validator) -> None:
         """Leave the rules under whose targets one that is not sealed may bring documents."""
-        sealed = {
-            (id(plan), name)
-            for plan in self._plans
-            for name in sealed_now(self._collection, plan, validator)
-        }
+        sealed = self._sealed(validator)
         left = -1
         while left != len(self._left):
             left = len(self._left)
@@ -166,6 +162,14 @@ class Candidates:
                             "with that, or when that is gone",
                         )
                         break
+
+    def _sealed(self, validator: Validator) -> set[tuple[int, str]]:
+        """The rules of all handlers of the collection that are sealed."""
+        return {
+            (id(plan), name)
+            for plan in self._plans
+            for name in sealed_now(self._collection, plan, validator)
+        }
 
     def _all(self) -> list[tuple[Plan, BoundRule]]:
         return [(plan, rule) for plan in self._plans for rule in (*plan.lazy, *plan.bulk)]
@@ -191,6 +195,7 @@ class Candidates:
     def warnings(self, validator: Validator) -> list[str]:
         """What may go wrong with the seals that are there."""
         sealed = sealed_now(self._collection, self._plan, validator)
+        of_all = self._sealed(validator)
         found = []
         for rule in (*self._plan.lazy, *self._plan.bulk):
             if rule.name not in sealed:
@@ -206,7 +211,8 @@ class Candidates:
             feeding = [
                 other.name
                 for plan, other in self._all()
-                if not (self._is_own(plan) and other.name in sealed)
+                if (id(plan), other.name) not in of_all
+                and not (self._is_own(plan) and other.name in sealed)
                 and self._feeds(plan, other, rule)
             ]
             if feeding:

@@ -541,6 +541,23 @@ def test_the_rules_of_a_subclass_are_sealed_for_its_documents(posts):
         posts.insert_one({"_cls": "Post.Child", "mail": "a"})
 
 
+def test_a_sealed_rule_of_another_class_is_not_warned_of(posts):
+    """A rule that moves documents to another class is no danger to seals once it is sealed."""
+    base = model(
+        handler(migration01__rename=rule(*RENAME)),
+        email=StringField(),
+        meta={"allow_inheritance": True, "strict": False},
+    )
+    moves = handler(
+        migration01__move=rule({"n": 1}, {"$set": {"_cls": "Post"}, "$unset": {"n": 1}})
+    )
+    child = type("Child", (base,), {"migration_handler": moves, "__module__": __name__})
+    assert "migration01__move" in reasons(seal(base))["migration01__rename"]
+    seal(child)
+    report = seal(base)
+    assert (report.sealed, report.warnings) == (("migration01__rename",), ())
+
+
 values = st.one_of(
     st.integers(-3, 3), st.booleans(), st.none(), st.text("ab", max_size=2), st.just([1, "a"])
 )
