@@ -24,7 +24,14 @@ from lazymig.redaction import excerpt
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 
-__all__ = ["SealReport", "plan_to_seal", "seal_rules", "seals_in", "unseal_rules"]
+__all__ = [
+    "SealReport",
+    "plan_to_seal",
+    "refused_report",
+    "seal_rules",
+    "seals_in",
+    "unseal_rules",
+]
 
 # The role of MongoDB that may change a validator, for the error.
 _ROLE: Final = "dbAdmin"
@@ -139,6 +146,23 @@ def seals_in(collection: Collection[Any], plan: Plan) -> SealReport:
     :raises pymongo.errors.PyMongoError: the connection, or the right to list collections.
     """
     return _report(collection, plan, _validator_of(collection), (), (), ())
+
+
+def refused_report(
+    collection: Collection[Any], plan: Plan, names: Sequence[str] | None, error: SealError
+) -> SealReport:
+    """What `seal_rules` would report of a collection, had it not raised: nothing more is sealed.
+
+    :param names: the rules that were to be sealed; `None` for all.
+    """
+    found = SealReport(plan.model_name, str(collection.full_name), (), (), (), (), ())
+    with suppress(SealError):
+        found = seals_in(collection, plan)
+    left = (rule for rule in _named(plan, names) if rule.name not in found.sealed)
+    return replace(
+        found,
+        not_sealed=tuple(NotSealed(rule.name, rule.scope, error.problem) for rule in left),
+    )
 
 
 def _is_named(seal: Seal, model: str, names: Sequence[str]) -> bool:
