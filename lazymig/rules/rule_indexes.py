@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bson import MaxKey, MinKey
 
 from lazymig.query.checks import is_regex
-from lazymig.query.indexable import indexable
+from lazymig.query.indexable import implied_types, indexable
 from lazymig.query.operators import is_expression, parse
 from lazymig.query.tree import Compare, Node, Not, Or, Path, conjuncts
 
@@ -158,7 +157,7 @@ class _Parts:
 def _read(node: Node) -> _Parts:
     parts = _Parts()
     nodes = list(conjuncts(node))
-    said = {(part.path, part.operator) for part in nodes if isinstance(part, Compare)}
+    said = {(part.path, part.operator): part.operand for part in nodes if isinstance(part, Compare)}
     for part in nodes:
         if isinstance(part, Compare):
             parts.impossible |= part.operator == "$in" and not part.operand
@@ -176,14 +175,18 @@ def _read(node: Node) -> _Parts:
     return parts
 
 
-def _is_implied(denied: Compare, said: AbstractSet[tuple[Path, str]]) -> bool:
+def _is_implied(denied: Compare, said: Mapping[tuple[Path, str], Any]) -> bool:
     """Return whether another condition, which `indexable` has added, says this in a filter."""
     if denied.operator == "$exists":
         return len(denied.path) == 1 and (denied.path, "$eq") in said
-    return denied.operator == "$type" and (denied.path, "$type") in said
+    if denied.operator != "$type" or (denied.path, "$type") not in said:
+        return False
+    if said.get(((*denied.path, "0"), "$eq"), said) is None:
+        return True
+    return implied_types(said[denied.path, "$type"], denied.operand)
 
 
-def _is_implied_by_elements(part: Compare, said: AbstractSet[tuple[Path, str]]) -> bool:
+def _is_implied_by_elements(part: Compare, said: Mapping[tuple[Path, str], Any]) -> bool:
     """Return whether `indexable` has said of the elements all that `$elemMatch` asks of them."""
     if part.inner is None or not isinstance(part.inner, Compare):
         return False

@@ -11,6 +11,7 @@ from lazymig.query.indexable import indexable, worded_paths
 from lazymig.rules.rule_indexes import IndexSpec, index_name, indexes_for, is_rule_index
 
 THERE, MISSING = {"$exists": True}, {"$exists": False}
+TEXT = {"$type": "string", "$not": {"$type": "array"}}
 
 # A target, and the key and the filter of each of its indexes.
 SERVED: list[tuple[Any, list[tuple[Any, Any]]]] = [
@@ -31,6 +32,9 @@ SERVED: list[tuple[Any, list[tuple[Any, Any]]]] = [
     ({"n": {"$ne": None}}, [("n", {"n": THERE})]),
     ({"n": {"$regex": "^ab"}}, [("n", {"n": THERE})]),
     ({"tags": {"$all": ["a"]}}, [("tags", {"tags": "a"})]),
+    # A list of strings is of the type, too: what has a first element is not held.
+    ({"tags": TEXT}, [("tags", {"tags": {"$type": "string"}, "tags.0": None})]),
+    ({"a.tags": TEXT}, [("a.tags", {"a.tags": {"$type": "string"}, "a.tags.0": None})]),
     # No filter holds these, but the order of an index finds them.
     ({"address.zip": MISSING}, [("address.zip", None)]),
     ({"address": THERE, "address.zip": MISSING}, [("address.zip", {"address": THERE})]),
@@ -86,6 +90,15 @@ def test_an_index_that_holds_more_says_so() -> None:
         indexes_for({"kind": "a", "tags": {"$size": 2}}).reason
     )
     assert "it holds every document" in str(indexes_for({"n": {"$ne": 5}}).reason)
+    assert indexes_for({"tags": TEXT}).reason is None
+    assert indexes_for({"n": {**THERE, "$not": {"$type": "int"}}}).reason is None
+    for more in (
+        {**THERE, "$not": {"$type": "array"}},
+        {"$type": "object", "$not": {"$type": "array"}},
+        {"$type": "string", "$not": {"$type": "int"}},
+    ):
+        reason = str(indexes_for({"tags": more}).reason)
+        assert "more than what is old: no filter may hold $not on 'tags'" in reason
 
 
 def test_all_but_one_type_are_named() -> None:

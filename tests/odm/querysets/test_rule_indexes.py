@@ -12,6 +12,7 @@ from mongoengine import (
     EmbeddedDocument,
     EmbeddedDocumentListField,
     IntField,
+    ListField,
     StringField,
 )
 
@@ -334,3 +335,40 @@ def test_an_order_keeps_the_index_that_gives_it(monitored_db: Any, command_log: 
     assert [each.age for each in Sub.objects(enabled=True).order_by("age").limit(2)] == [0, 1]
 
     assert _examined(monitored_db, command_log, "kept") <= 5
+
+
+class TagRules(DocumentMigration):
+    def migration01__list(self) -> None:
+        self.target = {"tags": {"$type": "string", "$not": {"$type": "array"}}}
+        self.update = {"$set": {"tags": self.doc["tags"].split(",")}}
+
+
+TAGGED: dict[str, Any] = {
+    "get": lambda model: model.objects.get(tags="t7"),
+    "count": lambda model: model.objects(tags="t7").count(),
+    "sort": lambda model: list(model.objects.order_by("tags").limit(5)),
+    "update": lambda model: model.objects(tags="t9").update(set__key2=9),
+}
+
+
+@pytest.mark.parametrize("name", TAGGED)
+def test_lists_that_were_texts_are_not_read_to_find_texts(
+    name: str, monitored_db: Any, command_log: Any
+) -> None:
+    """A list of strings, which is of their type for MongoDB, is in no index of what is old."""
+
+    class Tagged(LazyMigrationMixin, Document):
+        key = IntField(primary_key=True)
+        key2 = IntField()
+        tags = ListField(StringField())
+        meta = {"collection": "tagged", "indexes": ["tags"]}
+        migration_handler = TagRules
+
+    monitored_db["tagged"].insert_many({"_id": n, "tags": ["x", f"t{n}"]} for n in range(STORED))
+    monitored_db["tagged"].insert_one({"_id": STORED, "tags": "y,z"})
+    Tagged.ensure_indexes()
+    (index,) = TagRules(Tagged).create_rule_indexes()
+    assert (index.documents, index.reason) == (1, None)
+    command_log.clear()
+    TAGGED[name](Tagged)
+    assert _examined(monitored_db, command_log, "tagged") <= 20
