@@ -226,8 +226,9 @@ def _may_be_held(part: Compare) -> bool:
     if part.path == ():
         return False
     if part.operator in _COMPARISONS:
-        # These compare with every type, and MongoDB takes what is missing for one of them.
-        return operand is not None and not isinstance(operand, (MinKey, MaxKey))
+        # These compare with every type, and MongoDB takes what is missing for one of them; and by
+        # an index it does not find the lists of lists that are above another one.
+        return operand is not None and not isinstance(operand, (MinKey, MaxKey, list, tuple))
     if part.operator == "$in":
         return bool(operand) and not any(map(is_regex, operand))
     if part.operator == "$eq":
@@ -276,6 +277,10 @@ def _key_of(parts: _Parts, sources: Collection[str]) -> str | None:
     def rank(part: _Part) -> int:
         if part.path in sources:
             return 0
+        is_whole = part.operator == "$type" and part.operand in ("object", ["object"])
+        if is_whole and any(other.path.startswith(f"{part.path}.") for other in parts.held):
+            # A whole sub-document is a large key.
+            return 4
         if part.operator in _TELLING:
             return 1
         return 3 if part.operand is None else 2

@@ -35,6 +35,11 @@ SERVED: list[tuple[Any, list[tuple[Any, Any]]]] = [
     # A list of strings is of the type, too: what has a first element is not held.
     ({"tags": TEXT}, [("tags", {"tags": {"$type": "string"}, "tags.0": None})]),
     ({"a.tags": TEXT}, [("a.tags", {"a.tags": {"$type": "string"}, "a.tags.0": None})]),
+    # A field is the smaller key, beside the document that it is in.
+    (
+        {"items.c": None, "items": {"$type": "object"}},
+        [("items.c", {"items.c": None, "items": {"$type": "object"}})],
+    ),
     # No filter holds these, but the order of an index finds them.
     ({"address.zip": MISSING}, [("address.zip", None)]),
     ({"address": THERE, "address.zip": MISSING}, [("address.zip", {"address": THERE})]),
@@ -66,6 +71,7 @@ def test_a_target_has_the_index_that_holds_what_is_old(target: Any, expected: An
         ({"mail": THERE, "$or": [{"a": {"$all": []}}]}, "its target matches no document"),
         ({"_id": {"$gt": 5}}, "the _id, which has its index"),
         ({"tags": {"$size": 2}}, r"by \$size on 'tags'"),
+        ({"tags": {"$gte": [[], 5]}}, r"by \$gte on 'tags'"),
         ({"n": {"$not": {"$type": "int"}}}, r"by \$not on 'n'"),
         ({"n": {"$mod": [2, 0]}}, r"by \$mod on 'n'"),
         ({"name": {"$regex": "ab"}}, r"by \$regex on 'name'"),

@@ -16,7 +16,7 @@ from mongoengine import (
     StringField,
 )
 
-from lazymig import DocumentMigration, LazyMigrationMixin
+from lazymig import DocumentMigration, LazyMigrationMixin, each
 
 STORED = 2000
 
@@ -372,3 +372,41 @@ def test_lists_that_were_texts_are_not_read_to_find_texts(
     command_log.clear()
     TAGGED[name](Tagged)
     assert _examined(monitored_db, command_log, "tagged") <= 20
+
+
+class LineRules(DocumentMigration):
+    def migration01__add(self) -> None:
+        self.update = each("lines", add={"n": 0})
+
+
+LINES: dict[str, Any] = {
+    "get": lambda model: model.objects.get(lines__n=7),
+    "sort": lambda model: list(model.objects.order_by("-lines__n").limit(5)),
+    "update": lambda model: model.objects(lines__n=9).update(set__key2=9),
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_documents_without_a_list_are_not_read_to_find_old_items(
+    name: str, monitored_db: Any, command_log: Any
+) -> None:
+    """Where there is no list, or an empty one, nothing is old: it is not in the index either."""
+
+    class Lined(LazyMigrationMixin, Document):
+        key = IntField(primary_key=True)
+        key2 = IntField()
+        lines = EmbeddedDocumentListField(Item)
+        meta = {"collection": "lined", "indexes": ["lines.n"]}
+        migration_handler = LineRules
+
+    lists: list[dict[str, Any]] = [{}, {"lines": []}, {"lines": None}]
+    monitored_db["lined"].insert_many(
+        {"_id": n, **(lists[n % 3] if n >= 10 else {"lines": [{"n": n}]})} for n in range(STORED)
+    )
+    monitored_db["lined"].insert_one({"_id": STORED, "lines": [{"n": 5}, {}]})
+    Lined.ensure_indexes()
+    (index,) = LineRules(Lined).create_rule_indexes()
+    assert (index.keys, index.documents) == (("lines.n",), 1)
+    command_log.clear()
+    LINES[name](Lined)
+    assert _examined(monitored_db, command_log, "lined") <= 20
