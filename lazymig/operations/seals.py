@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -37,7 +39,10 @@ __all__ = [
 _ROLE: Final = "dbAdmin"
 
 # How often the sealing is begun, while others change the validator.
-_ATTEMPTS: Final = 3
+_ATTEMPTS: Final = 5
+
+# Seconds, at most, between the first attempt and the second; later ones are further apart.
+_PAUSE: Final = 0.1
 
 
 class _ChangedMeanwhile(Exception):
@@ -84,7 +89,9 @@ def seal_rules(
     check_no_transaction(plan.model_name, "seal")
     _check_names(names)
     rules = _named(plan, names)
-    for _ in range(_ATTEMPTS):
+    for attempt in range(_ATTEMPTS):
+        # Processes that have begun at once do not go on at once.
+        time.sleep(random.uniform(0, _PAUSE * attempt))  # noqa: S311
         with suppress(_ChangedMeanwhile):
             return _Sealing(collection, plan, rules, journal).run()
     raise _refused(collection, "its validator is changed by somebody else meanwhile; call it again")

@@ -50,10 +50,10 @@ class SeeThroughQuerySet(ShowingQuerySet):
         """
         # Only this call pays for the import.
         from lazymig.odm.querysets.explaining import (  # noqa: PLC0415
-            explained_plans,
             explained_reads,
             explained_rules,
             explained_sight,
+            explained_way,
         )
 
         rewrites = self._lazymig_rewrites()
@@ -78,23 +78,15 @@ class SeeThroughQuerySet(ShowingQuerySet):
             lines.append(f"None concerns this filter, which is sent as it is: {query!r}")
         elif rewritten.unseen and is_shown:
             sent = rewritten.within
-            lines.append(f"The filter {query!r} is asked of the documents as they are shown.")
+            lines.append(
+                f"The filter {query!r} is asked of the documents as they are shown. "
+                f"Of those stored, {dict(sent)!r} finds the ones that come into question."
+            )
         else:
             lines.append(f"The filter {query!r} is sent as {dict(sent)!r}.")
         collection, order = self._lazymig_read_collection(), self._lazymig_ordered()
         parts = self._lazymig_parts(rewrites, query) if is_shown else None
-        if parts is not None:
-            old, others = parts
-            lines.append(f"Old documents are found by {dict(old)!r}.")
-            lines.extend(explained_plans(collection, old, None))
-            lines.append(f"All others are found by {dict(others)!r}.")
-            lines.extend(explained_plans(collection, others, order))
-        else:
-            if rewritten.unseen and is_shown:
-                lines.append(
-                    f"Of those stored, {dict(sent)!r} finds the ones that come into question."
-                )
-            lines.extend(explained_plans(collection, sent, order))
+        lines.extend(explained_way(collection, sent, parts, order))
         concerned = rewrites.concerning([query])
         if needs:
             verb = "Shown" if is_shown else "Settled first"
