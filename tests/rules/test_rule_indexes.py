@@ -178,3 +178,10 @@ def test_only_what_a_target_asks_for_is_worded() -> None:
     assert indexable({"b": MISSING}, paths) == {"b": MISSING}
     query = {"_cls": "A", "$or": [{"b": 1}, {"b": 2}]}
     assert indexable(query, paths, by_class=False) is query
+
+
+def test_an_imitation_is_told_nothing_of_types() -> None:
+    """What an imitation of MongoDB judges otherwise is not said to it."""
+    target = {"tags": TEXT, "age": {**THERE, "$not": {"$type": "int"}}}
+    assert indexable(target, types=False) is target
+    assert indexable(target)["tags.0"] is None
