@@ -12,7 +12,7 @@ import click
 from lazymig.cli.commands import command
 from lazymig.cli.failures import FINDINGS, FINE
 from lazymig.cli.output import Output, short_path
-from lazymig.cli.seal import show_not_sealed
+from lazymig.cli.seal import sealed_as_far, show_not_sealed
 from lazymig.cli.session import Session, Target
 from lazymig.engines.pending import RuleStatus
 from lazymig.errors import HandlerFileError
@@ -183,8 +183,7 @@ def _completions(
 
 def _sealed(target: Target, found: Completion, journal: str) -> Completion:
     """Seal the rules that can go."""
-    names = [each.rule for each in found.removable]
-    report: SealReport = target.migration.seal(target.collection, rules=names, journal=journal)
+    report = sealed_as_far(target, [each.rule for each in found.removable], journal)
     rules = (replace(each, sealed=each.rule in report.sealed) for each in found.removable)
     return replace(found, seals=report, removable=tuple(rules))
 

@@ -11,10 +11,11 @@ from lazymig.cli.failures import FINDINGS, FINE, Misuse
 from lazymig.cli.output import Output
 from lazymig.cli.results import SealResult
 from lazymig.cli.session import Session, Target
-from lazymig.operations.seals import SealReport, plan_to_seal, seals_in
+from lazymig.errors import SealError
+from lazymig.operations.seals import SealReport, plan_to_seal, refused_report, seals_in
 from lazymig.rules.plan import Plan
 
-__all__ = ["register", "show_not_sealed"]
+__all__ = ["register", "sealed_as_far", "show_not_sealed"]
 
 
 def register(group: click.Group) -> None:
@@ -47,7 +48,10 @@ def register(group: click.Group) -> None:
             migration, collection = target.migration, target.collection
             if not unseal and not show:
                 journal = session.settings.journal
-                reports.append(migration.seal(collection, rules=names, journal=journal))
+                if len(chosen) == 1:
+                    reports.append(migration.seal(collection, rules=names, journal=journal))
+                else:
+                    reports.append(sealed_as_far(target, names, journal))
                 continue
             if unseal:
                 unsealed.extend(migration.unseal(collection, rules=names))
@@ -62,6 +66,18 @@ def register(group: click.Group) -> None:
         for report in reports:
             _show(output, report)
         return FINE if fine else FINDINGS
+
+
+def sealed_as_far(target: Target, names: list[str] | None, journal: str) -> SealReport:
+    """Seal rules of a model; where its collection takes no seals, that is the reason of each.
+
+    One collection of many is to hide nothing of the others.
+    """
+    try:
+        report: SealReport = target.migration.seal(target.collection, rules=names, journal=journal)
+    except SealError as error:
+        return refused_report(target.collection, _plan_of(target), names, error)
+    return report
 
 
 def _plan_of(target: Target) -> Plan:

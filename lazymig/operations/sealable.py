@@ -10,7 +10,7 @@ from typing import Any, Final
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.access import key_of, on_primary
+from lazymig.engines.access import indexable_in, key_of, on_primary
 from lazymig.engines.driver_errors import is_away, waited_too_long
 from lazymig.engines.validators import Seal, Validator, seal_of
 from lazymig.odm.plans import plans_of
@@ -118,8 +118,9 @@ class Candidates:
 
     def count(self, rule: BoundRule, *, again: bool = False) -> None:
         """Leave a rule that a document matches."""
+        reader = on_primary(self._collection)
         try:
-            count = on_primary(self._collection).count_documents(self._plan.query_of(rule))
+            count = reader.count_documents(indexable_in(reader, self._plan.query_of(rule)))
         except OperationFailure as exc:
             if is_away(exc) or waited_too_long(exc) or exc.code == UNAUTHORIZED:
                 raise
@@ -140,11 +141,7 @@ class Candidates:
 
     def leave_the_fed(self, validator: Validator) -> None:
         """Leave the rules under whose targets one that is not sealed may bring documents."""
-        sealed = {
-            (id(plan), name)
-            for plan in self._plans
-            for name in sealed_now(self._collection, plan, validator)
-        }
+        sealed = self._sealed(validator)
         left = -1
         while left != len(self._left):
             left = len(self._left)
@@ -165,6 +162,14 @@ class Candidates:
                             "with that, or when that is gone",
                         )
                         break
+
+    def _sealed(self, validator: Validator) -> set[tuple[int, str]]:
+        """The rules of all handlers of the collection that are sealed."""
+        return {
+            (id(plan), name)
+            for plan in self._plans
+            for name in sealed_now(self._collection, plan, validator)
+        }
 
     def _all(self) -> list[tuple[Plan, BoundRule]]:
         return [(plan, rule) for plan in self._plans for rule in (*plan.lazy, *plan.bulk)]
@@ -190,6 +195,7 @@ class Candidates:
     def warnings(self, validator: Validator) -> list[str]:
         """What may go wrong with the seals that are there."""
         sealed = sealed_now(self._collection, self._plan, validator)
+        of_all = self._sealed(validator)
         found = []
         for rule in (*self._plan.lazy, *self._plan.bulk):
             if rule.name not in sealed:
@@ -205,7 +211,8 @@ class Candidates:
             feeding = [
                 other.name
                 for plan, other in self._all()
-                if not (self._is_own(plan) and other.name in sealed)
+                if (id(plan), other.name) not in of_all
+                and not (self._is_own(plan) and other.name in sealed)
                 and self._feeds(plan, other, rule)
             ]
             if feeding:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,10 +26,27 @@ from lazymig.redaction import excerpt
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 
-__all__ = ["SealReport", "plan_to_seal", "seal_rules", "seals_in", "unseal_rules"]
+__all__ = [
+    "SealReport",
+    "plan_to_seal",
+    "refused_report",
+    "seal_rules",
+    "seals_in",
+    "unseal_rules",
+]
 
 # The role of MongoDB that may change a validator, for the error.
 _ROLE: Final = "dbAdmin"
+
+# How often the sealing is begun, while others change the validator.
+_ATTEMPTS: Final = 5
+
+# Seconds, at most, between the first attempt and the second; later ones are further apart.
+_PAUSE: Final = 0.1
+
+
+class _ChangedMeanwhile(Exception):
+    """Somebody else has changed the validator: what was counted under it may be true no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +89,12 @@ def seal_rules(
     check_no_transaction(plan.model_name, "seal")
     _check_names(names)
     rules = _named(plan, names)
-    return _Sealing(collection, plan, rules, journal).run()
+    for attempt in range(_ATTEMPTS):
+        # Processes that have begun at once do not go on at once.
+        time.sleep(random.uniform(0, _PAUSE * attempt))  # noqa: S311
+        with suppress(_ChangedMeanwhile):
+            return _Sealing(collection, plan, rules, journal).run()
+    raise _refused(collection, "its validator is changed by somebody else meanwhile; call it again")
 
 
 def unseal_rules(
@@ -129,6 +153,23 @@ def seals_in(collection: Collection[Any], plan: Plan) -> SealReport:
     :raises pymongo.errors.PyMongoError: the connection, or the right to list collections.
     """
     return _report(collection, plan, _validator_of(collection), (), (), ())
+
+
+def refused_report(
+    collection: Collection[Any], plan: Plan, names: Sequence[str] | None, error: SealError
+) -> SealReport:
+    """What `seal_rules` would report of a collection, had it not raised: nothing more is sealed.
+
+    :param names: the rules that were to be sealed; `None` for all.
+    """
+    found = SealReport(plan.model_name, str(collection.full_name), (), (), (), (), ())
+    with suppress(SealError):
+        found = seals_in(collection, plan)
+    left = (rule for rule in _named(plan, names) if rule.name not in found.sealed)
+    return replace(
+        found,
+        not_sealed=tuple(NotSealed(rule.name, rule.scope, error.problem) for rule in left),
+    )
 
 
 def _is_named(seal: Seal, model: str, names: Sequence[str]) -> bool:
@@ -233,11 +274,15 @@ class _Sealing:
         """Set the validator: first so that it refuses, and then so that it counts.
 
         :raises SealError: it cannot be changed.
+        :raises _ChangedMeanwhile: somebody else has changed it, and that is left as it is.
         """
         collection, validator, candidates = self._collection, self._validator, self._candidates
         kept = [seal for seal in validator.seals if self._stays(seal)]
-        self._protect(kept)
+        # MongoDB sets a validator whatever it was, and the counts may have taken long.
+        self._see_that_it_is(validator.seals)
+        pending: list[Seal] = []
         try:
+            pending = self._protect(kept)
             for rule in candidates.going:
                 candidates.count(rule, again=True)
             candidates.leave_the_fed(validator)
@@ -245,21 +290,41 @@ class _Sealing:
             # A seal of what the target was before goes.
             names = {seal.name for seal in proven}
             others = [seal for seal in kept if seal.name not in names]
+            # The counts hold only if old documents were refused all the time.
+            self._see_that_it_is((*kept, *pending))
             _set(collection, validator.with_seals([*others, *proven]))
         except BaseException:
             # Half of it would do no harm, but nobody has asked for it.
-            with suppress(PyMongoError):
-                set_validator(collection, validator.with_seals(kept))
+            with suppress(PyMongoError, SealError):
+                self._take_out_pending()
             raise
         found = _validator_of(collection)
         if not set(proven) <= set(found.counting):
-            raise _refused(
-                collection, "its validator was changed by somebody else meanwhile; call it again"
-            )
+            raise _ChangedMeanwhile
         return found
 
-    def _protect(self, kept: Sequence[Seal]) -> None:
-        """Let the validator refuse the old shapes; leave the rules that it cannot hold."""
+    def _see_that_it_is(self, seals: Sequence[Seal]) -> None:
+        """See that nobody has changed the validator since it was set to this, or was read.
+
+        :raises _ChangedMeanwhile: somebody has.
+        """
+        now = _validator_of(self._collection)
+        same = now.theirs == self._validator.theirs and now.seals == tuple(seals)
+        if not same or not now.refuses:
+            raise _ChangedMeanwhile
+
+    def _take_out_pending(self) -> None:
+        """Take out what only protects, and leave what others may have set meanwhile."""
+        now = _validator_of(self._collection)
+        kept = [seal for seal in now.seals if self._stays(seal)]
+        if len(kept) < len(now.seals):
+            set_validator(self._collection, now.with_seals(kept))
+
+    def _protect(self, kept: Sequence[Seal]) -> list[Seal]:
+        """Let the validator refuse the old shapes; leave the rules that it cannot hold.
+
+        :return: the seals of the others, which are set now.
+        """
         candidates, validator = self._candidates, self._validator
         pending = {
             rule.name: replace(candidates.seal_of(rule), proven=False) for rule in candidates.going
@@ -270,7 +335,7 @@ class _Sealing:
             if is_away(exc):
                 raise
         else:
-            return
+            return list(pending.values())
         # MongoDB does not say which one it refuses: each is tried by itself.
         held: list[Seal] = []
         for rule in candidates.going:
@@ -284,6 +349,7 @@ class _Sealing:
                 candidates.leave(rule, problem)
             else:
                 held.append(pending[rule.name])
+        return held
 
 
 def _check(collection: Collection[Any], validator: Validator) -> None:

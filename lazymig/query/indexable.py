@@ -16,9 +16,14 @@ from bson import ObjectId
 from lazymig.query.operators import is_expression, wants_presence
 from lazymig.raw.values import TYPE_ALIASES, TYPE_NAMES
 
-__all__ = ["branched", "indexable", "worded_paths"]
+__all__ = ["branched", "implied_types", "indexable", "worded_paths"]
 
 _NUMBERS: Final = frozenset({"double", "int", "long", "decimal"})
+
+# What is of another type than these, and in no array, has nothing in it.
+_WITHIN: Final = frozenset(
+    {"array", "dbPointer", "javascriptWithScope", "object", "symbol", "undefined"}
+)
 
 # What an element has, and a question for one of these, the elements have by their dotted path.
 _FOR_ELEMENTS: Final = frozenset({"$eq", "$gt", "$gte", "$in", "$lt", "$lte", "$type"})
@@ -38,12 +43,14 @@ def indexable(
       that would leave out documents with arrays, so nothing is said there.
     - `{x: {"$exists": True, "$not": {"$type": "int"}}}` gets the `$type` of all other types.
     - `{x: {"$elemMatch": {"y": 1}}}` gets `{"x.y": 1}` beside it.
+    - `{x: {"$type": "string", "$not": {"$type": "array"}}}` gets `{"x.0": None}` beside it: a list
+      of strings is of the type, too, and would stay in an index whose filter asks for that alone.
     - A condition on `_cls` beside an `$or` comes into its branches, too: MongoDB looks at each
       branch alone.
 
-    :param paths: those of which one of the first three is said; `None` for all.
+    :param paths: those of which one of the first four is said; `None` for all.
     :param by_class: say the last.
-    :param types: say the second; an imitation of MongoDB may know no list of types.
+    :param types: say the second and the fourth; an imitation of MongoDB may not know these.
     :return: the same object if there is nothing to say.
     """
     return _Wording(paths, by_class=by_class, types=types).query(query, None)
@@ -136,7 +143,9 @@ class _Wording:
         return {"$type": others} if others and self._wants(path) else None
 
     def _beside(self, path: str, condition: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-        """Yield conditions on dotted paths that hold where an element is found."""
+        """Yield conditions on dotted paths that hold where an element is found, or no array is."""
+        if self.types and _is_lone(path, condition) and self._wants(f"{path}.0"):
+            yield f"{path}.0", None
         inner = condition.get("$elemMatch")
         if not isinstance(inner, Mapping) or is_expression(inner):
             return
@@ -173,17 +182,45 @@ def _of_class(part: Any, classes: Any) -> Any:
     return {"_cls": classes, **part}
 
 
+def implied_types(condition: Any, others: Any) -> bool:
+    """Return whether a `$type` is what `indexable` has said for the opposite of another one.
+
+    :param condition: the operand of the `$type`.
+    :param others: that of the other one. Where it names arrays, their elements may be of the types
+        that are asked for.
+    """
+    denied = _types_named(others)
+    return denied is not None and "array" not in denied and condition == _other_types(others)
+
+
+def _is_lone(path: str, condition: Mapping[str, Any]) -> bool:
+    """Return whether values of certain types are asked for, and no arrays that hold them."""
+    denied = condition.get("$not")
+    if "$type" not in condition or not isinstance(denied, Mapping) or denied.keys() != {"$type"}:
+        return False
+    asked, excluded = _types_named(condition["$type"]), _types_named(denied["$type"])
+    if not asked or excluded is None or any(part.isdigit() for part in path.split(".")):
+        return False
+    return asked.isdisjoint(_WITHIN) and "array" in excluded
+
+
 def _other_types(types: Any) -> list[str]:
     """Return the types that a value is of if it is of none of these; nothing if that is unknown."""
+    denied = _types_named(types)
+    return [] if denied is None else [name for name in TYPE_ALIASES if name not in denied]
+
+
+def _types_named(types: Any) -> set[str] | None:
+    """Return the names of the types that a `$type` asks for; `None` if that is unknown."""
     given = types if isinstance(types, (list, tuple)) else [types]
-    denied: set[str] = set()
+    named: set[str] = set()
     for one in given:
         if one == "number":
-            denied |= _NUMBERS
+            named |= _NUMBERS
         elif isinstance(one, str) and one in TYPE_ALIASES:
-            denied.add(one)
+            named.add(one)
         elif type(one) is int and one in TYPE_NAMES:
-            denied.add(TYPE_NAMES[one])
+            named.add(TYPE_NAMES[one])
         else:
-            return []
-    return [name for name in TYPE_ALIASES if name not in denied]
+            return None
+    return named

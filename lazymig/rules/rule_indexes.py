@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bson import MaxKey, MinKey
 
 from lazymig.query.checks import is_regex
-from lazymig.query.indexable import indexable
+from lazymig.query.indexable import implied_types, indexable
 from lazymig.query.operators import is_expression, parse
 from lazymig.query.tree import Compare, Node, Not, Or, Path, conjuncts
 
@@ -158,7 +157,7 @@ class _Parts:
 def _read(node: Node) -> _Parts:
     parts = _Parts()
     nodes = list(conjuncts(node))
-    said = {(part.path, part.operator) for part in nodes if isinstance(part, Compare)}
+    said = {(part.path, part.operator): part.operand for part in nodes if isinstance(part, Compare)}
     for part in nodes:
         if isinstance(part, Compare):
             parts.impossible |= part.operator == "$in" and not part.operand
@@ -176,14 +175,18 @@ def _read(node: Node) -> _Parts:
     return parts
 
 
-def _is_implied(denied: Compare, said: AbstractSet[tuple[Path, str]]) -> bool:
+def _is_implied(denied: Compare, said: Mapping[tuple[Path, str], Any]) -> bool:
     """Return whether another condition, which `indexable` has added, says this in a filter."""
     if denied.operator == "$exists":
         return len(denied.path) == 1 and (denied.path, "$eq") in said
-    return denied.operator == "$type" and (denied.path, "$type") in said
+    if denied.operator != "$type" or (denied.path, "$type") not in said:
+        return False
+    if said.get(((*denied.path, "0"), "$eq"), said) is None:
+        return True
+    return implied_types(said[denied.path, "$type"], denied.operand)
 
 
-def _is_implied_by_elements(part: Compare, said: AbstractSet[tuple[Path, str]]) -> bool:
+def _is_implied_by_elements(part: Compare, said: Mapping[tuple[Path, str], Any]) -> bool:
     """Return whether `indexable` has said of the elements all that `$elemMatch` asks of them."""
     if part.inner is None or not isinstance(part.inner, Compare):
         return False
@@ -223,8 +226,9 @@ def _may_be_held(part: Compare) -> bool:
     if part.path == ():
         return False
     if part.operator in _COMPARISONS:
-        # These compare with every type, and MongoDB takes what is missing for one of them.
-        return operand is not None and not isinstance(operand, (MinKey, MaxKey))
+        # These compare with every type, and MongoDB takes what is missing for one of them; and by
+        # an index it does not find the lists of lists that are above another one.
+        return operand is not None and not isinstance(operand, (MinKey, MaxKey, list, tuple))
     if part.operator == "$in":
         return bool(operand) and not any(map(is_regex, operand))
     if part.operator == "$eq":
@@ -273,6 +277,10 @@ def _key_of(parts: _Parts, sources: Collection[str]) -> str | None:
     def rank(part: _Part) -> int:
         if part.path in sources:
             return 0
+        is_whole = part.operator == "$type" and part.operand in ("object", ["object"])
+        if is_whole and any(other.path.startswith(f"{part.path}.") for other in parts.held):
+            # A whole sub-document is a large key.
+            return 4
         if part.operator in _TELLING:
             return 1
         return 3 if part.operand is None else 2

@@ -99,7 +99,8 @@ def _target(parts: tuple[str, ...], change: ItemChange) -> dict[str, Any]:
         return {"$expr": any_item(parts[0], parts[1:], change.is_old())}
     path = ".".join(parts)
     # What an index can answer is also what is judged soonest in memory.
-    return {**_served(path, change), path: {"$elemMatch": change.query}}
+    served = _served(path, change)
+    return {**served, path: {**served.get(path, {}), "$elemMatch": change.query}}
 
 
 def _served(path: str, change: ItemChange) -> dict[str, Any]:
@@ -107,7 +108,8 @@ def _served(path: str, change: ItemChange) -> dict[str, Any]:
     signs: list[dict[str, Any]] = []
     if not change.by_where_alone:
         signs = [{f"{path}.{name}": {"$exists": True}} for name in change.removed]
-        signs += [{f"{path}.{name}": None} for name in change.add]
+        # Where there is no list, nothing is in an item either: an index is not to hold that.
+        signs += [{f"{path}.{name}": None, path: {"$type": "object"}} for name in change.add]
     if len(signs) > 1:
         return {"$or": signs}
     if signs:

@@ -121,6 +121,31 @@ def test_several_models_take_the_rules_that_are_theirs(shop, database):
     assert shop("seal", *both, "--rule", "migration09__x").error.startswith("--rule: none of")
 
 
+@pytest.mark.parametrize("command", ["seal", ("finish", "--seal")], ids=str)
+def test_a_collection_that_takes_no_seals_hides_nothing_of_the_others(shop, database, command):
+    """Where one of several collections takes no seals, its rules say why, and the others go on."""
+    done(database)
+    database.animal.insert_one({"_id": 1, "_cls": "Animal", "legs": 4})
+    database.command("collMod", "user", validator={"n": 1}, validationLevel="moderate")
+    both = ("-m", f"{models.__name__}:User", "-m", f"{models.__name__}:Animal")
+    called = (command,) if isinstance(command, str) else command
+    told = shop.json(*called, *both, code=1)
+    user, animal = (each.get("seals") or each for each in told["models"])
+    assert animal["sealed"] == ["migration01__add_legs"]
+    assert [each["rule"] for each in user["not_sealed"]] == RULES
+    assert all("'moderate'" in each["reason"] for each in user["not_sealed"])
+
+
+def test_finish_shows_what_can_go_where_nothing_can_be_sealed(shop, database):
+    """`finish --seal` shows the lines of rules that can go, and why they are not sealed."""
+    done(database)
+    database.command("collMod", "user", validator={"n": 1}, validationAction="warn")
+    result = shop("finish", "--seal")
+    assert result.code == 1
+    assert f"not sealed: {RULES[0]}: its validationLevel" in result.out
+    assert f"can be deleted: {RULES[0]}" in result.out
+
+
 def test_wrong_calls(shop, database):
     """A missing collection, an unknown rule and options that exclude each other are errors."""
     assert "does not exist" in shop("seal").error

@@ -19,6 +19,7 @@ from pymongo.errors import BulkWriteError, WriteError
 from lazymig import MigrationFailed, RunOptionError, SealError, once, render_report, restore
 from lazymig.engines.validators import Seal, read_validator, seals_in_refusal, set_validator
 from lazymig.operations import seals
+from lazymig.operations.sealable import Candidates
 from tests.support.handlers import ADD_ENABLED, handler, model, rule
 from tests.support.reports import rows_of
 
@@ -300,6 +301,91 @@ def test_a_document_that_comes_while_it_is_sealed_ends_the_sealing(posts, monkey
     posts.insert_one({"mail": "b"})
 
 
+def meddling(monkeypatch, meddle, times=1):
+    """Have somebody else do something after each of the first counts of protected documents."""
+    plain, left = Candidates.count, [times]
+
+    def count(self, rule, *, again=False):
+        plain(self, rule, again=again)
+        if again and left[0]:
+            left[0] -= 1
+            meddle()
+
+    monkeypatch.setattr(Candidates, "count", count)
+
+
+def set_by_others(posts, validator):
+    """Replace the validator as another process does."""
+    posts.database.command("collMod", "post", validator=validator)
+
+
+def test_a_validator_that_others_set_meanwhile_stays(posts, monkeypatch):
+    """What somebody else sets while rules are sealed stays, and the rules are sealed beside it."""
+    meddling(monkeypatch, lambda: set_by_others(posts, {"n": {"$lt": 10}}))
+    post = sealed_model()
+    assert seal(post).sealed == ("migration01__rename",)
+    for refused in ({"n": 10}, {"mail": "a"}):
+        with pytest.raises(WriteError):
+            posts.insert_one(refused)
+    unseal(post)
+    assert posts.options()["validator"] == {"n": {"$lt": 10}}
+
+
+def test_a_document_that_came_while_others_took_the_protection_away_is_counted(posts, monkeypatch):
+    """No rule is sealed by a count that was made before old documents could come again."""
+
+    def meddle():
+        set_by_others(posts, {})
+        posts.insert_one({"_id": 1, "mail": "late"})
+
+    meddling(monkeypatch, meddle)
+    report = seal(sealed_model())
+    assert (report.sealed, [each.remaining for each in report.not_sealed]) == ((), [1])
+    assert "validator" not in posts.options()
+
+
+def test_others_who_change_the_validator_all_the_time_are_told_of(posts, monkeypatch):
+    """Where the validator changes at each attempt an error says so, and it is left to others."""
+    values = iter(range(9))
+    meddling(monkeypatch, lambda: set_by_others(posts, {"n": {"$ne": next(values)}}), times=9)
+    with pytest.raises(SealError, match="changed by somebody else meanwhile"):
+        seal(sealed_model())
+    assert posts.options()["validator"] == {"n": {"$ne": 4}}
+
+
+def test_what_others_set_during_the_first_count_stays(posts, monkeypatch):
+    """A validator that was set since the first look is not replaced by what was there then."""
+    plain, calls = Candidates.look, []
+
+    def look(self):
+        plain(self)
+        if not calls:
+            set_by_others(posts, {"n": {"$lt": 10}})
+        calls.append(self)
+
+    monkeypatch.setattr(Candidates, "look", look)
+    post = sealed_model()
+    seal(post)
+    unseal(post)
+    assert posts.options()["validator"] == {"n": {"$lt": 10}}
+
+
+def test_old_documents_are_counted_by_the_rule_indexes(monitored_db, command_log):
+    """With the rule's index, `seal` and `explain_migration` read only what is old."""
+    monitored_db["post"].insert_many([{"_id": n, "enabled": True} for n in range(50)])
+    post = sealed_model(migration01__enable=rule(*ADD_ENABLED))
+    post.migration_handler(post).create_rule_indexes()
+    command_log.clear()
+    post.objects(enabled=True).explain_migration()
+    assert seal(post).sealed == ("migration01__enable",)
+    counted = [dict(sent) for name, sent in command_log.commands if name == "aggregate"]
+    assert len(counted) == 3
+    for sent in counted:
+        explain = {key: sent[key] for key in ("aggregate", "pipeline", "cursor")}
+        plan = monitored_db.command({"explain": explain, "verbosity": "executionStats"})
+        assert "COLLSCAN" not in str(plan)
+
+
 def test_a_call_that_was_killed_half_way_counts_for_nobody(posts):
     """A seal that was not made certain is none, and the next call makes it one, or takes it out."""
     clause = {"$and": [{"$comment": "lazymig: sealing Post.migration01__rename"}, RENAME[0]]}
@@ -453,6 +539,23 @@ def test_the_rules_of_a_subclass_are_sealed_for_its_documents(posts):
     posts.insert_one({"_cls": "Post", "mail": "a"})
     with pytest.raises(WriteError):
         posts.insert_one({"_cls": "Post.Child", "mail": "a"})
+
+
+def test_a_sealed_rule_of_another_class_is_not_warned_of(posts):
+    """A rule that moves documents to another class is no danger to seals once it is sealed."""
+    base = model(
+        handler(migration01__rename=rule(*RENAME)),
+        email=StringField(),
+        meta={"allow_inheritance": True, "strict": False},
+    )
+    moves = handler(
+        migration01__move=rule({"n": 1}, {"$set": {"_cls": "Post"}, "$unset": {"n": 1}})
+    )
+    child = type("Child", (base,), {"migration_handler": moves, "__module__": __name__})
+    assert "migration01__move" in reasons(seal(base))["migration01__rename"]
+    seal(child)
+    report = seal(base)
+    assert (report.sealed, report.warnings) == (("migration01__rename",), ())
 
 
 values = st.one_of(

@@ -11,6 +11,7 @@ from lazymig.query.indexable import indexable, worded_paths
 from lazymig.rules.rule_indexes import IndexSpec, index_name, indexes_for, is_rule_index
 
 THERE, MISSING = {"$exists": True}, {"$exists": False}
+TEXT = {"$type": "string", "$not": {"$type": "array"}}
 
 # A target, and the key and the filter of each of its indexes.
 SERVED: list[tuple[Any, list[tuple[Any, Any]]]] = [
@@ -31,6 +32,14 @@ SERVED: list[tuple[Any, list[tuple[Any, Any]]]] = [
     ({"n": {"$ne": None}}, [("n", {"n": THERE})]),
     ({"n": {"$regex": "^ab"}}, [("n", {"n": THERE})]),
     ({"tags": {"$all": ["a"]}}, [("tags", {"tags": "a"})]),
+    # A list of strings is of the type, too: what has a first element is not held.
+    ({"tags": TEXT}, [("tags", {"tags": {"$type": "string"}, "tags.0": None})]),
+    ({"a.tags": TEXT}, [("a.tags", {"a.tags": {"$type": "string"}, "a.tags.0": None})]),
+    # A field is the smaller key, beside the document that it is in.
+    (
+        {"items.c": None, "items": {"$type": "object"}},
+        [("items.c", {"items.c": None, "items": {"$type": "object"}})],
+    ),
     # No filter holds these, but the order of an index finds them.
     ({"address.zip": MISSING}, [("address.zip", None)]),
     ({"address": THERE, "address.zip": MISSING}, [("address.zip", {"address": THERE})]),
@@ -62,6 +71,7 @@ def test_a_target_has_the_index_that_holds_what_is_old(target: Any, expected: An
         ({"mail": THERE, "$or": [{"a": {"$all": []}}]}, "its target matches no document"),
         ({"_id": {"$gt": 5}}, "the _id, which has its index"),
         ({"tags": {"$size": 2}}, r"by \$size on 'tags'"),
+        ({"tags": {"$gte": [[], 5]}}, r"by \$gte on 'tags'"),
         ({"n": {"$not": {"$type": "int"}}}, r"by \$not on 'n'"),
         ({"n": {"$mod": [2, 0]}}, r"by \$mod on 'n'"),
         ({"name": {"$regex": "ab"}}, r"by \$regex on 'name'"),
@@ -86,6 +96,15 @@ def test_an_index_that_holds_more_says_so() -> None:
         indexes_for({"kind": "a", "tags": {"$size": 2}}).reason
     )
     assert "it holds every document" in str(indexes_for({"n": {"$ne": 5}}).reason)
+    assert indexes_for({"tags": TEXT}).reason is None
+    assert indexes_for({"n": {**THERE, "$not": {"$type": "int"}}}).reason is None
+    for more in (
+        {**THERE, "$not": {"$type": "array"}},
+        {"$type": "object", "$not": {"$type": "array"}},
+        {"$type": "string", "$not": {"$type": "int"}},
+    ):
+        reason = str(indexes_for({"tags": more}).reason)
+        assert "more than what is old: no filter may hold $not on 'tags'" in reason
 
 
 def test_all_but_one_type_are_named() -> None:
@@ -159,3 +178,10 @@ def test_only_what_a_target_asks_for_is_worded() -> None:
     assert indexable({"b": MISSING}, paths) == {"b": MISSING}
     query = {"_cls": "A", "$or": [{"b": 1}, {"b": 2}]}
     assert indexable(query, paths, by_class=False) is query
+
+
+def test_an_imitation_is_told_nothing_of_types() -> None:
+    """What an imitation of MongoDB judges otherwise is not said to it."""
+    target = {"tags": TEXT, "age": {**THERE, "$not": {"$type": "int"}}}
+    assert indexable(target, types=False) is target
+    assert indexable(target)["tags.0"] is None

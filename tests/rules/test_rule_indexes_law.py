@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -74,3 +75,41 @@ def test_wording_and_indexes_change_no_answer(
         assert _found(documents, worded) == found
         assert _found(documents, asked) == found
         documents.drop_indexes()
+
+
+_VALUES = st.recursive(
+    st.sampled_from(["x", "", 5, 1.5, True, None, b"x", dt.datetime(2020, 1, 1)]),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=2),
+        st.dictionaries(st.sampled_from(["0", "b", "c"]), inner, max_size=2),
+    ),
+    max_leaves=4,
+)
+_TYPES = st.sampled_from(
+    ["string", "int", "double", "bool", "null", "date", "object", "array", "number", "binData"]
+)
+_SOME = st.one_of(_TYPES, st.lists(_TYPES, min_size=1, max_size=3))
+
+
+@settings(max_examples=40, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@given(
+    values=st.lists(_VALUES, min_size=5, max_size=30),
+    path=st.sampled_from(["a", "a.b", "a.b.c"]),
+    types=_SOME,
+    denied=st.one_of(st.just("array"), st.tuples(st.just("array"), _TYPES).map(list)),
+)
+def test_what_is_said_of_values_outside_of_arrays_changes_no_answer(
+    documents: Collection[Raw], values: list[Any], path: str, types: Any, denied: Any
+) -> None:
+    """A `$type` beside the opposite of arrays finds what it found, by its index too."""
+    documents.drop()
+    documents.insert_many([{"_id": n, "a": value} for n, value in enumerate(values)])
+    query = {path: {"$type": types, "$not": {"$type": denied}}}
+    found = _found(documents, query, hint=_SCAN)
+    assert _found(documents, dict(indexable(query)), hint=_SCAN) == found
+    for number, spec in enumerate(indexes_for(query).specs):
+        documents.create_index(
+            spec.pattern, name=f"rule_{number}", partialFilterExpression=spec.filter
+        )
+    assert _found(documents, dict(indexable(query))) == found
+    assert _found(documents, query) == found

@@ -8,7 +8,7 @@ from typing import Any
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.access import all_of, is_mongomock, on_primary
+from lazymig.engines.access import all_of, indexable_in, is_mongomock, on_primary
 from lazymig.engines.query_plans import stages_of, summary_of
 from lazymig.engines.store import Store, as_applied
 from lazymig.odm.plans import family_of
@@ -17,7 +17,12 @@ from lazymig.odm.unwritten import writes_nothing
 from lazymig.redaction import excerpt
 from lazymig.rules.remedies import said_of_python, what_settles
 
-__all__ = ["explained_plans", "explained_reads", "explained_rules", "explained_sight"]
+__all__ = [
+    "explained_reads",
+    "explained_rules",
+    "explained_sight",
+    "explained_way",
+]
 
 
 def explained_sight(rewrites: Rewrites) -> Iterator[str]:
@@ -75,7 +80,8 @@ def explained_rules(
         for plan, rule in (rewrites.rules[index] for index in indexes)
     }
     for plan, rule in concerned.values():
-        count = on_primary(collection).count_documents(plan.query_of(rule))
+        reader = on_primary(collection)
+        count = reader.count_documents(indexable_in(reader, plan.query_of(rule)))
         old = "1 document is" if count == 1 else f"{count:,} documents are"
         form: str = "Python" if rule.form == "python" else rule.form
         if as_applied(store, rule) is not rule:
@@ -85,7 +91,7 @@ def explained_rules(
             yield f"  {said}"
 
 
-def explained_plans(
+def _explained_plans(
     collection: Collection[Any], query: Mapping[str, Any], order: Any
 ) -> Iterator[str]:
     """Say how MongoDB finds the documents of a filter, and of each branch of its `$or` alone.
@@ -105,6 +111,29 @@ def explained_plans(
             yield f"  {branch!r}: {summary_of(stages_of(collection, whole, sort))}"
     except OperationFailure as exc:
         yield f"MongoDB does not explain its plan: {excerpt(exc)}"
+
+
+def explained_way(
+    collection: Collection[Any],
+    query: Mapping[str, Any],
+    parts: tuple[Mapping[str, Any], Mapping[str, Any]] | None,
+    order: Any,
+) -> Iterator[str]:
+    """Say how MongoDB finds the documents of a filter.
+
+    :param query: the filter as it is sent.
+    :param parts: the filters that are sent in its place where old documents are read apart, for
+        these and for all others.
+    :param order: as PyMongo takes it; `None` for none.
+    """
+    if parts is None:
+        yield from _explained_plans(collection, query, order)
+        return
+    old, others = parts
+    yield f"Old documents are found by {dict(old)!r}."
+    yield from _explained_plans(collection, old, None)
+    yield f"All others are found by {dict(others)!r}."
+    yield from _explained_plans(collection, others, order)
 
 
 def _branches(query: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], dict[str, Any]]]:

@@ -139,6 +139,13 @@ class OrderedQuerySet(SeeThroughQuerySet):
             return True, f"{way} Those that come to the turn of {names} are settled before that."
         return True, f"{way} Nothing is written for that."
 
+    def _lazymig_parts(
+        self, rewrites: Rewrites, query: Mapping[str, Any]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
+        ordering = self._lazymig_need_of_order(rewrites, query)
+        read = self._lazymig_merged(rewrites, self._lazymig_asked(rewrites, query, ordering))
+        return None if read.in_front else (read.old, read.others)
+
     def count(self, with_limit_and_skip: bool = False) -> int:
         """Count the documents that match, old ones by what they are about to be."""
         counted = self._lazymig_count_shown(with_limit_and_skip=with_limit_and_skip)

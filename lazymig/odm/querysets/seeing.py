@@ -50,10 +50,10 @@ class SeeThroughQuerySet(ShowingQuerySet):
         """
         # Only this call pays for the import.
         from lazymig.odm.querysets.explaining import (  # noqa: PLC0415
-            explained_plans,
             explained_reads,
             explained_rules,
             explained_sight,
+            explained_way,
         )
 
         rewrites = self._lazymig_rewrites()
@@ -84,8 +84,9 @@ class SeeThroughQuerySet(ShowingQuerySet):
             )
         else:
             lines.append(f"The filter {query!r} is sent as {dict(sent)!r}.")
-        collection = self._lazymig_read_collection()
-        lines.extend(explained_plans(collection, sent, self._lazymig_ordered()))
+        collection, order = self._lazymig_read_collection(), self._lazymig_ordered()
+        parts = self._lazymig_parts(rewrites, query) if is_shown else None
+        lines.extend(explained_way(collection, sent, parts, order))
         concerned = rewrites.concerning([query])
         if needs:
             verb = "Shown" if is_shown else "Settled first"

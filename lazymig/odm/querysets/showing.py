@@ -353,5 +353,11 @@ class ShowingQuerySet(OptionsQuerySet):
         """Whether rules are shown to documents that the queryset meets, and how it is answered."""
         return False, "Old documents are settled, that is, migrated before the query is sent."
 
+    def _lazymig_parts(
+        self, _rewrites: Rewrites, _query: Mapping[str, Any]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
+        """The filters for old documents and for all others, where these are read apart."""
+        return None
+
     def _lazymig_say(self, read: Read, how: str) -> None:
         logger.debug("%s: %s is %s", self._document.__name__, read.operation, how)

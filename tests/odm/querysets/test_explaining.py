@@ -11,6 +11,7 @@ from lazymig import without_writing
 from lazymig.engines.access import is_mongomock
 from tests.support.handlers import ADD_ENABLED, copying, copying_in_python, handler, model, rule
 
+DOUBLED = [{"$set": {"words": {"$multiply": [{"$toInt": "$words"}, 2]}}}]
 OLD = {"_id": 1, "login": "ada", "text": "a b"}
 
 
@@ -100,3 +101,17 @@ def test_reads_that_write_nothing_are_explained(posts, any_db):
     with without_writing(posts):
         assert "raises ShowError" in posts.objects(computed="a b").explain_migration()
     assert any_db["post"].find_one() == OLD
+
+
+def test_where_old_documents_are_read_apart_both_plans_are_said(mongoengine_db):
+    """Of a filter that is asked of shown documents, the plans are those of what is sent."""
+    rules = {"migration03__count": rule({"words": {"$type": "string"}}, DOUBLED)}
+    post = model(handler(**rules), words=IntField(), meta={"indexes": ["words"]})
+    post.ensure_indexes()
+    mongoengine_db["post"].insert_many([{"_id": 1, "words": "2"}, {"_id": 2, "words": 3}])
+    text = post.objects(words__gt=2).explain_migration()
+    old, others = text.split("Old documents are found by ")[1].split("All others are found by ")
+    assert old.startswith("{'words': {'$type': 'string'}}.\nPlan: IXSCAN words_1.")
+    assert "Plan: IXSCAN words_1." in others
+    assert "COLLSCAN" not in text
+    assert {each.key for each in post.objects(words__gt=2)} == {1, 2}

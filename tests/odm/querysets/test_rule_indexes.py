@@ -12,10 +12,11 @@ from mongoengine import (
     EmbeddedDocument,
     EmbeddedDocumentListField,
     IntField,
+    ListField,
     StringField,
 )
 
-from lazymig import DocumentMigration, LazyMigrationMixin
+from lazymig import DocumentMigration, LazyMigrationMixin, each
 
 STORED = 2000
 
@@ -334,3 +335,78 @@ def test_an_order_keeps_the_index_that_gives_it(monitored_db: Any, command_log: 
     assert [each.age for each in Sub.objects(enabled=True).order_by("age").limit(2)] == [0, 1]
 
     assert _examined(monitored_db, command_log, "kept") <= 5
+
+
+class TagRules(DocumentMigration):
+    def migration01__list(self) -> None:
+        self.target = {"tags": {"$type": "string", "$not": {"$type": "array"}}}
+        self.update = {"$set": {"tags": self.doc["tags"].split(",")}}
+
+
+TAGGED: dict[str, Any] = {
+    "get": lambda model: model.objects.get(tags="t7"),
+    "count": lambda model: model.objects(tags="t7").count(),
+    "sort": lambda model: list(model.objects.order_by("tags").limit(5)),
+    "update": lambda model: model.objects(tags="t9").update(set__key2=9),
+}
+
+
+@pytest.mark.parametrize("name", TAGGED)
+def test_lists_that_were_texts_are_not_read_to_find_texts(
+    name: str, monitored_db: Any, command_log: Any
+) -> None:
+    """A list of strings, which is of their type for MongoDB, is in no index of what is old."""
+
+    class Tagged(LazyMigrationMixin, Document):
+        key = IntField(primary_key=True)
+        key2 = IntField()
+        tags = ListField(StringField())
+        meta = {"collection": "tagged", "indexes": ["tags"]}
+        migration_handler = TagRules
+
+    monitored_db["tagged"].insert_many({"_id": n, "tags": ["x", f"t{n}"]} for n in range(STORED))
+    monitored_db["tagged"].insert_one({"_id": STORED, "tags": "y,z"})
+    Tagged.ensure_indexes()
+    (index,) = TagRules(Tagged).create_rule_indexes()
+    assert (index.documents, index.reason) == (1, None)
+    command_log.clear()
+    TAGGED[name](Tagged)
+    assert _examined(monitored_db, command_log, "tagged") <= 20
+
+
+class LineRules(DocumentMigration):
+    def migration01__add(self) -> None:
+        self.update = each("lines", add={"n": 0})
+
+
+LINES: dict[str, Any] = {
+    "get": lambda model: model.objects.get(lines__n=7),
+    "sort": lambda model: list(model.objects.order_by("-lines__n").limit(5)),
+    "update": lambda model: model.objects(lines__n=9).update(set__key2=9),
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_documents_without_a_list_are_not_read_to_find_old_items(
+    name: str, monitored_db: Any, command_log: Any
+) -> None:
+    """Where there is no list, or an empty one, nothing is old: it is not in the index either."""
+
+    class Lined(LazyMigrationMixin, Document):
+        key = IntField(primary_key=True)
+        key2 = IntField()
+        lines = EmbeddedDocumentListField(Item)
+        meta = {"collection": "lined", "indexes": ["lines.n"]}
+        migration_handler = LineRules
+
+    lists: list[dict[str, Any]] = [{}, {"lines": []}, {"lines": None}]
+    monitored_db["lined"].insert_many(
+        {"_id": n, **(lists[n % 3] if n >= 10 else {"lines": [{"n": n}]})} for n in range(STORED)
+    )
+    monitored_db["lined"].insert_one({"_id": STORED, "lines": [{"n": 5}, {}]})
+    Lined.ensure_indexes()
+    (index,) = LineRules(Lined).create_rule_indexes()
+    assert (index.keys, index.documents) == (("lines.n",), 1)
+    command_log.clear()
+    LINES[name](Lined)
+    assert _examined(monitored_db, command_log, "lined") <= 20
