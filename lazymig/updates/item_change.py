@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from lazymig.query.expressing import expressed
 from lazymig.query.expressions import expression_paths
 from lazymig.query.operators import is_expression, parse_element
 from lazymig.query.tree import And, Compare, Node
-from lazymig.updates.items import condition_of, is_absent, is_stored
+from lazymig.updates.items import is_absent, is_stored
 
 __all__ = ["ItemChange", "leaves"]
 
@@ -75,12 +76,16 @@ class ItemChange:
         """Return the expression over `$$this` that says whether it is an old item."""
         asked: list[Any] = [{"$eq": [{"$type": _THIS}, "object"]}]
         if self.where:
-            asked.append(condition_of(self.where_tree))
+            asked.append(self.where_expression())
         signs = [is_stored(f"{_THIS}.{name}") for name in self.removed]
         signs += [is_absent(f"{_THIS}.{name}") for name in self.add]
         if signs and not self.by_where_alone:
             asked.append(_any_true(signs))
         return {"$and": asked}
+
+    def where_expression(self) -> Any:
+        """Return `where` as an expression over `$$this`; None where it is not known as one."""
+        return expressed(self.where_tree, _THIS)
 
     def updated(self) -> Any:
         """Return the expression over `$$this` for the item as it is afterwards."""
