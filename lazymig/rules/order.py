@@ -91,11 +91,9 @@ def starting_rules(
     return tuple(_ordered(lazy, condition).starting)
 
 
-def held_back(
-    lazy: Sequence[BoundRule], condition: Mapping[str, Any] | None = None
-) -> dict[str, list[str]]:
+def held_back(lazy: Sequence[BoundRule]) -> dict[str, list[str]]:
     """The names of the rules that wait for one that no match starts, by the name of that one."""
-    order = _ordered(lazy, condition)
+    order = _ordered(lazy, None)
     held: dict[str, list[str]] = {}
     for name, causes in order.causes.items():
         for cause in causes:

@@ -102,7 +102,7 @@ class PlanShowing:
         :param computed: the rule whose updates were put in front.
         """
         for key, (document_id, cause) in answer.errors.items():
-            self.errors[key] = failure_of_showing(self.plan.model_name, None, document_id, cause)
+            self.errors[key] = failure_of_showing(self.plan.model_name, document_id, cause)
         for key, each in answer.found.items():
             document = each.document
             updated, notes, left = (document.get(name) for name in (_UPDATED, MARK, LEFT))

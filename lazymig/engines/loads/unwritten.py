@@ -112,7 +112,7 @@ class Unwritten:
             found = answer.found
             for key, (document_id, cause) in answer.errors.items():
                 model_name = self.owners[key].model_name
-                self.errors[key] = failure_of_showing(model_name, None, document_id, cause)
+                self.errors[key] = failure_of_showing(model_name, document_id, cause)
         return {key: _as_shown(each.document) for key, each in found.items()}
 
     def _log(self, key: Any, document_id: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -35,7 +34,6 @@ __all__ = [
     "rewrites_of",
 ]
 
-logger = logging.getLogger(__name__)
 
 # More answers about rules are forgotten all at once: what is asked again is soon there again.
 _MOST_KNOWN: Final = 256

@@ -349,9 +349,5 @@ class ShowingQuerySet(OptionsQuerySet):
         ):
             yield MapReduceDocument(self._document, self._collection, each["_id"], each["value"])
 
-    def _lazymig_way_of(self, _rewrites: Rewrites, _query: Mapping[str, Any]) -> tuple[bool, str]:
-        """Whether rules are shown to documents that the queryset meets, and how it is answered."""
-        return False, "Old documents are settled, that is, migrated before the query is sent."
-
     def _lazymig_say(self, read: Read, how: str) -> None:
         logger.debug("%s: %s is %s", self._document.__name__, read.operation, how)

@@ -12,6 +12,7 @@ import bson
 from bson.errors import BSONError
 
 from lazymig.characters import cut
+from lazymig.query.expressing import depth_of
 from lazymig.query.tree import Node
 from lazymig.raw.encoding import ANY_UUID
 from lazymig.rules.rule import Rule, RuleHandler
@@ -144,7 +145,7 @@ def _without_scopes(outcome: Outcome[tuple[Changes, Scope] | None]) -> Outcome[C
 
 def _check(update: list[dict[str, Any]], guard: Any, source: ast.AST) -> None:
     """Hold the result against what MongoDB takes: its depth, its size, its paths."""
-    if max(_depth(update), _depth(guard)) > _DEEPEST:
+    if max(depth_of(update), depth_of(guard)) > _DEEPEST:
         raise Left(source, "is too deep to be translated")
     try:
         check_update(update)
@@ -153,11 +154,3 @@ def _check(update: list[dict[str, Any]], guard: Any, source: ast.AST) -> None:
         raise Left(source, f"gives a pipeline that MongoDB refuses: {exc}") from exc
     if size > _LARGEST:
         raise Left(source, "is too long to be translated")
-
-
-def _depth(value: Any) -> int:
-    if isinstance(value, Mapping):
-        return 1 + max(map(_depth, value.values()), default=0)
-    if isinstance(value, (list, tuple)):
-        return 1 + max(map(_depth, value), default=0)
-    return 0
