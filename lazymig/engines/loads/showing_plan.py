@@ -14,7 +14,7 @@ from lazymig.engines.computed.computing import Computation, Write
 from lazymig.engines.computed.outcome import Terms
 from lazymig.engines.computed.pace import Pace, Slow
 from lazymig.engines.deadline import Deadline
-from lazymig.engines.loads.in_hand import Answer, InHand, Part, read_through, send_through
+from lazymig.engines.loads.in_hand import Answer, InHand, Staged, read_through, send_through
 from lazymig.engines.loads.shown_steps import LEFT, Piece, shown_plan
 from lazymig.engines.reading.decoding import decode, judge
 from lazymig.engines.refusals import (
@@ -81,7 +81,7 @@ class PlanShowing:
 
         :raises pymongo.errors.PyMongoError: the connection, the rights.
         """
-        parts = [Part([each.data for each in documents])]
+        parts = [Staged([each.data for each in documents])]
         self._run(send_through(self.store, parts, self._shown.stages_from(0)))
 
     def _run(self, answer: Answer) -> None:
@@ -131,7 +131,7 @@ class PlanShowing:
 
     # Rules in Python
 
-    def _parts(self, piece: Piece, stopped: Mapping[Any, InHand]) -> Iterator[Part]:
+    def _parts(self, piece: Piece, stopped: Mapping[Any, InHand]) -> Iterator[Staged]:
         """The documents at a piece, with the stages of the updates that were computed for them."""
         documents = {key: each.document for key, each in stopped.items()}
         concerned = [key for key in stopped if self._concerns(piece, key, documents[key])]
@@ -149,9 +149,9 @@ class PlanShowing:
             else:
                 parts[form][0].append(left.pop(key).data)
         untouched = [each.data for key, each in left.items() if key not in self.errors]
-        yield from (Part(some, stages) for some, stages in parts.values())
+        yield from (Staged(some, stages) for some, stages in parts.values())
         if untouched:
-            yield Part(untouched)
+            yield Staged(untouched)
 
     def _concerns(self, piece: Piece, key: Any, document: Raw) -> bool:
         """Return whether a piece concerns a document; where that is not known, it fails."""

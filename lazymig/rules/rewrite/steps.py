@@ -17,7 +17,7 @@ from lazymig.query.tree import Node
 from lazymig.raw.paths import overlaps
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.dependencies import meet
-from lazymig.rules.rewrite.effects import Computed, Effect, Moved, is_plain
+from lazymig.rules.rewrite.effects import ComputedEffect, Effect, Moved, is_plain
 from lazymig.rules.rewrite.piping import piped, written_place
 from lazymig.rules.translation import Translation
 from lazymig.updates.knowledge import ABSENT, UNKNOWN, Unknown, constant, implies_presence
@@ -217,7 +217,9 @@ def steps_of(
 def asks_expressions(steps: Sequence[Step]) -> bool:
     """Return whether queries that see through the steps of one rule hold an `$expr` of theirs."""
     return len(steps) > 1 or any(
-        isinstance(effect, Computed) for step in steps for effect in (step.effects or {}).values()
+        isinstance(effect, ComputedEffect)
+        for step in steps
+        for effect in (step.effects or {}).values()
     )
 
 

@@ -18,7 +18,7 @@ from lazymig.raw.encoding import ANY_UUID
 from lazymig.rules.rule import Rule, RuleHandler
 from lazymig.rules.translating import calls, expressions
 from lazymig.rules.translating.context import Context
-from lazymig.rules.translating.outcomes import Fork, Outcome, condition_of, leaves
+from lazymig.rules.translating.outcomes import Fork, Way, condition_of, leaves
 from lazymig.rules.translating.scope import Scope
 from lazymig.rules.translating.statements import run, source_of
 from lazymig.rules.translating.symbols import HANDLER, Constant, Left, Symbol, is_plain
@@ -115,7 +115,7 @@ def _parameters(source: ast.FunctionDef, method: FunctionType) -> dict[str, Symb
 
 
 def _joined(
-    context: Context, outcome: Outcome[tuple[Changes, Scope] | None], source: ast.AST
+    context: Context, outcome: Way[tuple[Changes, Scope] | None], source: ast.AST
 ) -> Translation:
     ends = [end for end in leaves(outcome) if end is not None]
     if not ends:
@@ -135,12 +135,12 @@ def _joined(
     return Translation(update, None if guard is True else guard)
 
 
-def _without_scopes(outcome: Outcome[tuple[Changes, Scope] | None]) -> Outcome[Changes | None]:
+def _without_scopes(outcome: Way[tuple[Changes, Scope] | None]) -> Way[Changes | None]:
     end = outcome.end
     if isinstance(end, Fork):
         fork = Fork(end.test, _without_scopes(end.yes), _without_scopes(end.no))
-        return Outcome(outcome.conditions, fork)
-    return Outcome(outcome.conditions, None if end is None else end[0])
+        return Way(outcome.conditions, fork)
+    return Way(outcome.conditions, None if end is None else end[0])
 
 
 def _check(update: list[dict[str, Any]], guard: Any, source: ast.AST) -> None:

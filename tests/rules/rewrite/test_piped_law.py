@@ -14,7 +14,7 @@ from pymongo import MongoClient, WriteConcern
 from pymongo.database import Database
 from pymongo.errors import WriteError
 
-from lazymig.rules.rewrite.effects import Computed, Copied
+from lazymig.rules.rewrite.effects import ComputedEffect, Copied
 from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, rewrite
 from lazymig.rules.rewrite.steps import compile_steps
 from lazymig.updates.knowledge import Unknown
@@ -138,7 +138,7 @@ def test_a_query_sees_through_pipelines(scratch: Database[Raw]) -> None:
             expected = {found["_id"] for found in scratch.migrated.find(query)} & ids
             found = {found["_id"] for found in scratch.stored.find(dict(rewritten))} & ids
             assert found == expected, (rules, query, dict(rewritten))
-            seen["computed"] += rewritten is not query and Computed in effects
+            seen["computed"] += rewritten is not query and ComputedEffect in effects
             seen["copied"] += rewritten is not query and Copied in effects
             seen["found"] += rewritten is not query and bool(expected)
 
