@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import bson
 from pymongo.collection import Collection
 
-from lazymig.engines.access import Raw, all_of, by_ids, key_of
+from lazymig.engines.access import Raw, all_of, bounded, by_ids, key_of
 from lazymig.engines.loads.failover import outlast_failover
 from lazymig.engines.reading.labelled import labelled
 from lazymig.engines.store import Store
@@ -218,17 +218,11 @@ def id_batches(ids: Iterable[Any], most: int) -> Iterator[list[Any]]:
 
     :param most: there are no more in a part.
     """
-    batch: list[Any] = []
-    size = 0
-    for document_id in ids:
-        length = len(bson.encode({"_id": document_id}, codec_options=ANY_UUID))
-        if batch and (len(batch) == most or size + length > _BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(document_id)
-        size += length
-    if batch:
-        yield batch
+    return bounded(ids, _size_of, most=most, most_bytes=_BATCH_BYTES)
+
+
+def _size_of(document_id: Any) -> int:
+    return len(bson.encode({"_id": document_id}, codec_options=ANY_UUID))
 
 
 def find_refused(

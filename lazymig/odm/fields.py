@@ -13,9 +13,7 @@ from functools import partial
 from typing import Any, Final, Literal
 from uuid import UUID
 
-import bson
 from bson import ObjectId
-from bson.errors import BSONError
 from mongoengine import EmbeddedDocument
 from mongoengine import base as mongoengine_base
 from mongoengine import fields as mongoengine_fields
@@ -43,7 +41,7 @@ from lazymig.odm.schema import (
     inherits,
     subclasses_of,
 )
-from lazymig.raw.encoding import ANY_UUID
+from lazymig.raw.encoding import UNSTORABLE, stored_bytes
 from lazymig.raw.values import TYPE_ALIASES, type_code
 
 __all__ = [
@@ -355,8 +353,8 @@ def _stored_default(source: Any) -> Any:
         return None
     stored = source._to_mongo_safe_call(value)
     try:
-        bson.encode({"": stored}, codec_options=ANY_UUID)
-    except (BSONError, ValueError, OverflowError, TypeError):
+        stored_bytes(stored)
+    except UNSTORABLE:
         return None
     return stored
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import bson
-from bson.errors import BSONError
-
 from lazymig.errors import UpdateQueryError
 from lazymig.query.evaluating import compile_expression
 from lazymig.query.operators import is_expression
 from lazymig.query.predicates import test_of
-from lazymig.raw.encoding import ANY_UUID
+from lazymig.raw.encoding import UNSTORABLE, stored_bytes
 from lazymig.redaction import excerpt
 from lazymig.updates.item_change import ItemChange, leaves
 from lazymig.updates.items import ANY_KEY
@@ -116,8 +113,8 @@ def _check_conflicts(change: ItemChange) -> None:
 
 def _check_value(change: ItemChange, argument: str, name: str, value: Any) -> None:
     try:
-        bson.encode({"": value}, codec_options=ANY_UUID)
-    except (BSONError, ValueError, OverflowError, TypeError, RecursionError) as exc:
+        stored_bytes(value)
+    except UNSTORABLE as exc:
         raise _error(
             change,
             f"{argument} of {name!r} holds a value that BSON cannot encode ({excerpt(exc)}); "

@@ -7,13 +7,14 @@ meanwhile.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from pymongo.errors import DocumentTooLarge, OperationFailure
 
-from lazymig.engines.access import Raw, by_ids, key_of
+from lazymig.engines.access import Raw, bounded, by_ids, key_of
 from lazymig.engines.driver_errors import is_away, is_transient, waited_too_long
 from lazymig.engines.reading.decoding import decode
 from lazymig.engines.store import Store
@@ -137,34 +138,18 @@ def _pipeline_of(part: Staged) -> list[Raw]:
 
 
 def _commands(parts: Sequence[Staged]) -> Iterator[list[Staged]]:
-    """The parts in as many commands as they need."""
-    command: list[Staged] = []
-    size = 0
-    for part in _cut(parts):
-        more = sum(map(_size_of, part.documents))
-        if command and (len(command) == _MOST_PARTS or size + more > _MOST_BYTES):
-            yield command
-            command, size = [], 0
-        command.append(part)
-        size += more
-    if command:
-        yield command
-
-
-def _cut(parts: Iterable[Staged]) -> Iterator[Staged]:
-    """The parts, none of them with more bytes than a command takes."""
-    for part in parts:
-        some: list[Any] = []
-        size = 0
-        for document in part.documents:
-            more = _size_of(document)
-            if some and size + more > _MOST_BYTES:
-                yield Staged(some, part.stages)
-                some, size = [], 0
-            some.append(document)
-            size += more
-        if some:
-            yield Staged(some, part.stages)
+    """The parts in as many commands as they need; one with more bytes than it takes is cut."""
+    cut = (
+        Staged(some, part.stages)
+        for part in parts
+        for some in bounded(part.documents, _size_of, most=sys.maxsize, most_bytes=_MOST_BYTES)
+    )
+    yield from bounded(
+        cut,
+        lambda part: sum(map(_size_of, part.documents)),
+        most=_MOST_PARTS,
+        most_bytes=_MOST_BYTES,
+    )
 
 
 def _size_of(document: Any) -> int:

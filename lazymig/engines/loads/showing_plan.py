@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-import bson
 from bson.raw_bson import RawBSONDocument
 
 from lazymig.engines.access import Raw
@@ -28,7 +27,7 @@ from lazymig.engines.store import Store
 from lazymig.errors import MigrationError, MigrationTimeout, ShowError
 from lazymig.query.matching import compile_query
 from lazymig.raw.elements import without_fields
-from lazymig.raw.encoding import ANY_UUID
+from lazymig.raw.encoding import stored_bytes
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.showing.rows import Unshown
@@ -232,4 +231,4 @@ def _form_of(write: Write) -> bytes:
     """The same for updates that are the same."""
     evaluation = write.evaluation
     parts = [evaluation.target, evaluation.update, evaluation.array_filters, write.open]
-    return bson.encode({"": parts}, codec_options=ANY_UUID)
+    return stored_bytes(parts)
