@@ -12,7 +12,7 @@ from typing import Final
 
 from lazymig.query.expressing import Expression
 
-__all__ = ["ANY_KEY", "any_item", "changed_items", "is_absent", "is_stored"]
+__all__ = ["ANY_KEY", "any_item", "changed_items"]
 
 ANY_KEY: Final = "*"
 """The component of a path that stands for every key of a map."""
@@ -102,16 +102,3 @@ def _is_array(value: str) -> Expression:
 
 def _is_document(value: str) -> Expression:
     return {"$eq": [{"$type": value}, "object"]}
-
-
-# --- What is there -----------------------------------------------------------------------
-
-
-def is_stored(value: str) -> Expression:
-    """Return whether an expression gives something; null is something."""
-    return {"$ne": [{"$type": value}, "missing"]}
-
-
-def is_absent(value: str) -> Expression:
-    """Return whether an expression gives nothing."""
-    return {"$eq": [{"$type": value}, "missing"]}

@@ -40,7 +40,7 @@ from lazymig.rules.rewrite.effects import (
     NoExpression,
     over_effects,
 )
-from lazymig.rules.rewrite.steps import Step, compile_step, opaque_step, step_of
+from lazymig.rules.rewrite.steps import Step, opaque_step, step_of
 from lazymig.updates.knowledge import (
     Absent,
     Document,
@@ -53,7 +53,6 @@ __all__ = [
     "LARGEST_EXPRESSIONS",
     "CannotRewrite",
     "Step",
-    "compile_step",
     "is_concerned",
     "opaque_step",
     "rewrite",

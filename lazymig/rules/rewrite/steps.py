@@ -26,7 +26,6 @@ from lazymig.updates.update import check_update
 __all__ = [
     "Step",
     "asks_expressions",
-    "compile_step",
     "compile_steps",
     "opaque_step",
     "step_of",
@@ -81,19 +80,6 @@ def _without_indexes(path: str) -> str:
 
 
 # --- What a rule leaves -----------------------------------------------------------------
-
-
-def compile_step(
-    name: str, target: Mapping[str, Any], update: Any, array_filters: Any = None
-) -> Step:
-    """Return a static rule as `rewrite` takes it: `compile_steps` in one.
-
-    What is known for some of its documents only is opaque then.
-    """
-    steps = compile_steps(name, target, update, array_filters)
-    if len(steps) == 1:
-        return steps[0]
-    return opaque_step(name, target, frozenset(steps[0].effects or ()))
 
 
 def compile_steps(

@@ -233,16 +233,6 @@ def test_an_entry_reads_the_same_whatever_the_databases_options(database: Any) -
 # Checkpoints
 
 
-def _check_id_survives(journal: Journal, value: Any) -> None:
-    run = journal.begin(_new())
-    at = {"_id": value, "begun": True}
-    _note(journal, run, 1, at=at)
-    again = journal.resume("Post", "post", "lazy")
-    assert again is not None
-    assert again.rules[0].at is None
-    assert repr(again.rules[1].at) == repr(at)
-
-
 @pytest.mark.parametrize("backend", ["mongoengine_db", "mock_db"], ids=["server", "mongomock"])
 def test_a_checkpoint_keeps_any_id(request: pytest.FixtureRequest, backend: str) -> None:
     """The `_id` in a checkpoint comes back as it was, of the same type; none is told from null."""

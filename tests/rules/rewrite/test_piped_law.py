@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pymongo import MongoClient, WriteConcern
 from pymongo.database import Database
 from pymongo.errors import WriteError
 
@@ -77,14 +73,6 @@ def _rules(draw: st.DrawFn) -> list[tuple[Raw, Any]]:
             source, place = draw(st.sampled_from([("a", "b"), ("b", "c"), ("c", "d.y")]))
             rules.append((target, {"$rename": {source: place}, "$set": {done: 1}}))
     return rules
-
-
-@pytest.fixture(scope="module")
-def scratch(client: MongoClient[Raw]) -> Iterator[Database[Raw]]:
-    """One database for all cases."""
-    name = f"lazymig_{uuid.uuid4().hex}"
-    yield client.get_database(name, write_concern=WriteConcern(w=1, j=False))
-    client.drop_database(name)
 
 
 def _migrate(
