@@ -18,7 +18,6 @@ ROWS = 36
 _WIDTH, _COLUMN = 720, 7.9
 # Seconds that a screen stays: at all, and for each of its lines.
 _AT_LEAST, _PER_LINE = 2.0, 0.22
-_HEADING = re.compile(r"^(?:\d+\. .*|[^-=\n].*\n=+)\n?", re.MULTILINE)
 
 
 def transcript() -> str:

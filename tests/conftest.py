@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from pymongo import MongoClient
 from pymongo.database import Database
+from pymongo.write_concern import WriteConcern
 
 from lazymig import signals
 from lazymig.testing.mongod import ServerUnavailable
@@ -124,6 +125,15 @@ def client(server_uri: str) -> Iterator[MongoClient[Raw]]:
     """One client on the real server for the whole run."""
     with MongoClient(server_uri, **CLIENT_OPTIONS) as connected:
         yield connected
+
+
+@pytest.fixture(scope="module")
+def scratch(client: MongoClient[Raw]) -> Iterator[Database[Raw]]:
+    """One database for all cases of a module: one for each would take most of the time."""
+    name = f"lazymig_{uuid.uuid4().hex}"
+    # Nothing here has to survive.
+    yield client.get_database(name, write_concern=WriteConcern(w=1, j=False))
+    client.drop_database(name)
 
 
 @pytest.fixture

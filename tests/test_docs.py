@@ -62,6 +62,29 @@ def test_the_files_that_pages_name_are_there() -> None:
     assert sorted(name for name in named if not (ROOT / name).is_file()) == []
 
 
+def test_each_room_is_in_the_layout() -> None:
+    """The page for contributors says what lives in each module and folder of the package."""
+    page = (ROOT / "docs" / "contributing.md").read_text("utf-8")
+    package = ROOT / "lazymig"
+    rooms = {each.parent.name for each in package.glob("*/**/__init__.py")}
+    rooms |= {each.name for each in package.glob("[a-z]*.py")}
+    assert [each for each in sorted(rooms) if not re.search(rf"[`/]{each}/?`", page)] == []
+
+
+def test_what_a_frequent_change_touches_is_there() -> None:
+    """The names that a frequent change touches are in the files that the page says."""
+    page = (ROOT / "docs" / "contributing.md").read_text("utf-8")
+    named = re.findall(r"`(\w+)` (?:in |\()`([\w/]+\.py)`", page)
+    assert len(named) >= 10
+    assert [
+        f"{name} in {file}"
+        for name, file in named
+        if not re.search(
+            rf"^(class |def )?{name}\b", (ROOT / "lazymig" / file).read_text("utf-8"), re.MULTILINE
+        )
+    ] == []
+
+
 def test_the_tests_that_pages_name_are_there() -> None:
     """A promise names a test that exists."""
     named = {

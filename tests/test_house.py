@@ -203,6 +203,17 @@ def test_no_folder_holds_most_of_the_files() -> None:
     assert most <= SHARE_OF_FOLDER * len(MODULES)
 
 
+def test_each_class_has_a_name_of_its_own() -> None:
+    """No two classes of the package have the same name, so that a name finds what it means."""
+    names = Counter(
+        node.name
+        for module in MODULES
+        for _, node in module.nodes()
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in names.items() if count > 1] == []
+
+
 def _lines(count: int, indent: str = "") -> str:
     return "".join(f"{indent}a{number} = 1\n" for number in range(count))
 

@@ -7,7 +7,7 @@ import click
 from lazymig.cli.commands import ALLOW_PENDING, command
 from lazymig.cli.reporting import show_findings
 from lazymig.cli.results import CheckResult
-from lazymig.cli.session import Session
+from lazymig.cli.session import Invocation
 from lazymig.reports.drift.checks import check_documents
 
 __all__ = ["register"]
@@ -29,7 +29,7 @@ def register(group: click.Group) -> None:
     @click.option("--verbose", "-v", is_flag=True, help="List all _ids of each finding.")
     @ALLOW_PENDING
     def check(
-        session: Session, sample: int, every: bool, verbose: bool, allow_pending: bool
+        session: Invocation, sample: int, every: bool, verbose: bool, allow_pending: bool
     ) -> int:
         """Check that stored documents load and are valid.
 

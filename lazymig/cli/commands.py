@@ -13,7 +13,7 @@ import click
 from lazymig.cli.failures import INTERRUPTED
 from lazymig.cli.output import Output
 from lazymig.cli.schemas import schema_of_command
-from lazymig.cli.session import Session
+from lazymig.cli.session import Invocation
 
 __all__ = ["ALLOW_PENDING", "COMMON", "EITHER_SCOPE", "Amount", "command", "schema"]
 
@@ -117,7 +117,7 @@ def _carried_out(
     function: Function, output: Output, settings: dict[str, Any], options: dict[str, Any]
 ) -> int:
     try:
-        with output.listening(), Session(output, settings) as session:
+        with output.listening(), Invocation(output, settings) as session:
             return function(session, **options)
     except (BrokenPipeError, click.Abort, click.exceptions.Exit):
         raise

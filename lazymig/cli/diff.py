@@ -7,7 +7,7 @@ import click
 from lazymig.cli.commands import ALLOW_PENDING, command
 from lazymig.cli.reporting import show_findings
 from lazymig.cli.results import DiffResult
-from lazymig.cli.session import Session
+from lazymig.cli.session import Invocation
 from lazymig.reports.drift.diff import diff
 
 __all__ = ["register"]
@@ -24,7 +24,7 @@ def register(group: click.Group) -> None:
         help="Random documents of each model to compare.  [default: all]",
     )
     @ALLOW_PENDING
-    def drift(session: Session, sample: int | None, allow_pending: bool) -> int:
+    def drift(session: Invocation, sample: int | None, allow_pending: bool) -> int:
         """Compare models with what is stored.
 
         The exit code is 1 if there is drift.

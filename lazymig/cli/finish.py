@@ -13,7 +13,7 @@ from lazymig.cli.commands import command
 from lazymig.cli.failures import FINDINGS, FINE
 from lazymig.cli.output import Output, short_path
 from lazymig.cli.seal import sealed_as_far, show_not_sealed
-from lazymig.cli.session import Session, Target
+from lazymig.cli.session import Invocation, Target
 from lazymig.engines.pending import RuleStatus
 from lazymig.errors import HandlerFileError
 from lazymig.odm.plans import plan_for
@@ -131,7 +131,7 @@ def register(group: click.Group) -> None:
         is_flag=True,
         help="Drop the views of a model whose rules are all finished: for when nobody reads them.",
     )
-    def finish(session: Session, seal: bool, drop_indexes: bool, drop_views: bool) -> int:
+    def finish(session: Invocation, seal: bool, drop_indexes: bool, drop_views: bool) -> int:
         """Show the rules that can be deleted.
 
         The exit code is 1 if a rule is pending, or a model's collection does not exist; with --seal

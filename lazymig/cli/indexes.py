@@ -8,7 +8,7 @@ from lazymig.cli.commands import command
 from lazymig.cli.failures import FINE
 from lazymig.cli.output import Output
 from lazymig.cli.results import IndexesOfModel, IndexesResult
-from lazymig.cli.session import Session, Target
+from lazymig.cli.session import Invocation, Target
 
 __all__ = ["register"]
 
@@ -19,7 +19,7 @@ def register(group: click.Group) -> None:
     @command(group, "indexes", IndexesResult)
     @click.option("--create", is_flag=True, help="Build those that are missing.")
     @click.option("--drop", is_flag=True, help="Drop those of the rules, and of rules gone.")
-    def indexes(session: Session, create: bool, drop: bool) -> int:
+    def indexes(session: Invocation, create: bool, drop: bool) -> int:
         """Show, build or drop the indexes that find old documents.
 
         The application reads and writes on while they are built.

@@ -22,7 +22,7 @@ from lazymig.cli.run_display import RunDisplay
 from lazymig.cli.run_options import flags_of
 from lazymig.cli.run_reports import result_of, show_report
 from lazymig.cli.runs import is_run_of, run_of
-from lazymig.cli.session import Session, Target
+from lazymig.cli.session import Invocation, Target
 from lazymig.engines.bulk import MigrationReport
 from lazymig.engines.pending import find_active
 from lazymig.odm.plans import plan_for
@@ -165,7 +165,7 @@ def register(group: click.Group) -> None:
     )
     @flags_of(declarations(Options).items())
     def migrate(
-        session: Session,
+        session: Invocation,
         scope: str,
         yes: bool,
         resume: str | None,
@@ -187,7 +187,7 @@ def register(group: click.Group) -> None:
         return _carry_out(session.output, _Work(jobs), options)
 
 
-def _agreed(session: Session, jobs: Sequence[_Job], *, backup: str | None, yes: bool) -> bool:
+def _agreed(session: Invocation, jobs: Sequence[_Job], *, backup: str | None, yes: bool) -> bool:
     """Return whether the user agrees to what is about to be written, here or by `--yes`."""
     journal = session.settings.journal
     former = [job.former(journal) if job.resume else None for job in jobs]
@@ -223,7 +223,7 @@ def _options(given: dict[str, Any], workers: int | None) -> RunOptions:
     return found
 
 
-def _jobs(session: Session, scope: str, resume: str | None) -> list[_Job]:
+def _jobs(session: Invocation, scope: str, resume: str | None) -> list[_Job]:
     targets = session.targets()
     if resume is not None and resume != _LATEST:
         target, run = run_of(targets, resume, session.settings.journal)

@@ -18,7 +18,7 @@ from lazymig.cli.failures import FINE, Misuse
 from lazymig.cli.models import is_migrated
 from lazymig.cli.output import Output, short_path
 from lazymig.cli.results import NewResult
-from lazymig.cli.session import Session
+from lazymig.cli.session import Invocation
 from lazymig.rules.rule import Scope
 from lazymig.rules.unfinished import waiting_rules
 
@@ -70,7 +70,7 @@ def register(group: click.Group) -> None:
         "--file", type=click.Path(path_type=Path), metavar="FILE", help="Where a new handler goes."
     )
     @click.option("--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
-    def new(session: Session, name: str | None, file: Path | None, **options: Any) -> int:
+    def new(session: Invocation, name: str | None, file: Path | None, **options: Any) -> int:
         """Write the next rule into the handler's file.
 
         A model without a handler gets a new file.
@@ -115,14 +115,14 @@ def _show(
 
 
 def _from_diff(
-    session: Session, name: str | None, options: dict[str, Any]
+    session: Invocation, name: str | None, options: dict[str, Any]
 ) -> tuple[Any, list[RuleSource]]:
     model = _only([target.model for target in session.targets("all")])
     return model, _proposed(model, name, options, session.settings.journal)
 
 
 def _from_name(
-    session: Session, name: str | None, options: dict[str, Any]
+    session: Invocation, name: str | None, options: dict[str, Any]
 ) -> tuple[Any, list[RuleSource]]:
     if name is None:
         raise Misuse("a rule has no name; say in words what it does, or add --from-diff")

@@ -149,14 +149,9 @@ class Output:
         sys.stdout.buffer.flush()
 
     def table(
-        self,
-        heads: Sequence[str],
-        rows: Sequence[Sequence[str]],
-        *,
-        right: Sequence[int] = (),
-        indent: int = 2,
+        self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()
     ) -> None:
-        """Write a table; what is too long for its column continues below.
+        """Write a table, indented; what is too long for its column continues below.
 
         :param right: the columns with numbers.
         """
@@ -174,9 +169,9 @@ class Output:
             )
         for row in rows:
             table.add_row(*(line(shown(cell)) for cell in row))
-        room = max(self.width - indent, _NARROWEST)
+        room = max(self.width - 2, _NARROWEST)
         for text in _trimmed(self.console, table, room):
-            self.console.print(Text(" " * indent).append_text(text), soft_wrap=True)
+            self.console.print(Text("  ").append_text(text), soft_wrap=True)
 
     def data(self, value: Any) -> None:
         """Write a result as JSON."""

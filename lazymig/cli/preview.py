@@ -8,7 +8,7 @@ from lazymig.cli.commands import EITHER_SCOPE, command
 from lazymig.cli.failures import FINE
 from lazymig.cli.reporting import show_reports
 from lazymig.cli.results import PreviewResult
-from lazymig.cli.session import Session
+from lazymig.cli.session import Invocation
 
 __all__ = ["register"]
 
@@ -32,7 +32,7 @@ def register(group: click.Group) -> None:
         show_default=True,
         help="Documents to try the rules on, as copies; 0 for none.",
     )
-    def preview(session: Session, scope: str, sample: int) -> int:
+    def preview(session: Invocation, scope: str, sample: int) -> int:
         """Show what migrate would do, without doing it.
 
         That is: counts, query plans, and documents before and after.

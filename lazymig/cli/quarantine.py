@@ -13,7 +13,7 @@ from lazymig.cli.output import Output
 from lazymig.cli.results import QuarantineResult, RetryResult
 from lazymig.cli.run_reports import result_of, show_report
 from lazymig.cli.runs import books_of, find_run, run_of
-from lazymig.cli.session import Session
+from lazymig.cli.session import Invocation
 from lazymig.operations.journal.entries import Quarantined
 
 __all__ = ["register"]
@@ -36,7 +36,7 @@ def register(group: click.Group) -> None:
         show_default=True,
         help="How many at most.",
     )
-    def listing(session: Session, run: str | None, limit: int) -> int:
+    def listing(session: Invocation, run: str | None, limit: int) -> int:
         """List them, newest first; exit code 1 if there are some.
 
         With RUN, the beginning of its id, those of this run alone.
@@ -60,7 +60,7 @@ def register(group: click.Group) -> None:
 
     @command(quarantine, "retry", RetryResult)
     @click.argument("run")
-    def retry(session: Session, run: str) -> int:
+    def retry(session: Invocation, run: str) -> int:
         """Apply the rule that failed once more, and the rules after it.
 
         RUN is the beginning of the id of the run that has refused the documents. If it has not

@@ -9,7 +9,7 @@ import click
 from lazymig.cli.commands import command
 from lazymig.cli.failures import FINE, Misuse
 from lazymig.cli.results import ReportResult
-from lazymig.cli.session import Session
+from lazymig.cli.session import Invocation
 from lazymig.errors import check_extra
 from lazymig.reports.drift.checks import check_documents
 from lazymig.reports.drift.diff import diff
@@ -41,7 +41,12 @@ def register(group: click.Group) -> None:
     @click.option("--all", "every", is_flag=True, help="Check and compare all documents.")
     @click.option("--no-record", is_flag=True, help="Do not keep what is left in the journal.")
     def report(
-        session: Session, file: Path, title: str | None, sample: int, every: bool, no_record: bool
+        session: Invocation,
+        file: Path,
+        title: str | None,
+        sample: int,
+        every: bool,
+        no_record: bool,
     ) -> int:
         """Write an HTML page about the state of the migrations."""
         check_extra("the HTML report", "jinja2")

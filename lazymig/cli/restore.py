@@ -12,7 +12,7 @@ from lazymig.cli.failures import FINDINGS, FINE, Misuse
 from lazymig.cli.output import Output
 from lazymig.cli.questions import agrees_to_restore
 from lazymig.cli.results import RestoreResult
-from lazymig.cli.session import Session
+from lazymig.cli.session import Invocation
 from lazymig.operations.backup.reader import check_backup
 from lazymig.operations.backup.restore import RestoreReport, restore
 from lazymig.reports.texts import documents, duration
@@ -29,7 +29,7 @@ def register(group: click.Group) -> None:
     @click.argument("path", type=click.Path(path_type=Path))
     @click.option("--force", is_flag=True, help="Put back what was changed or deleted since, too.")
     @click.option("--yes", "-y", is_flag=True, help="Do not ask; needed without a terminal.")
-    def restoring(session: Session, path: Path, force: bool, yes: bool) -> int:
+    def restoring(session: Invocation, path: Path, force: bool, yes: bool) -> int:
         """Put the documents of a backup back in place.
 
         PATH is the folder that was given to migrate --backup. A document that somebody has changed

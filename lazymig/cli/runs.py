@@ -18,7 +18,7 @@ from lazymig.cli.failures import FINE, Misuse
 from lazymig.cli.output import Output
 from lazymig.cli.results import RunResult, RunsResult
 from lazymig.cli.run_options import flag_of, flags_of, limits_in_words
-from lazymig.cli.session import Session, Target
+from lazymig.cli.session import Invocation, Target
 from lazymig.errors import Remedy, RunNotFound
 from lazymig.operations.declared import declarations
 from lazymig.operations.journal.entries import Run
@@ -99,7 +99,7 @@ def _named(database: str, run: Run) -> Run:
     return replace(run, collection=f"{database}.{run.collection}")
 
 
-def _books(session: Session) -> list[Book]:
+def _books(session: Invocation) -> list[Book]:
     return books_of(session.databases(), session.settings.journal)
 
 
@@ -120,7 +120,7 @@ def register(group: click.Group) -> None:
     @command(group, "slow", RunResult)
     @click.argument("run")
     @flags_of((name, each) for name, each in declarations(Limits).items() if each.changes)
-    def slow(session: Session, run: str, **limits: float | None) -> int:
+    def slow(session: Invocation, run: str, **limits: float | None) -> int:
         """Give a run other limits.
 
         RUN is the beginning of its id. 0 is no limit; those that are not named stay.
@@ -145,7 +145,7 @@ def _register_runs(group: click.Group) -> None:
         show_default=True,
         help="How many at most.",
     )
-    def runs(session: Session, run: str | None, limit: int) -> int:
+    def runs(session: Invocation, run: str | None, limit: int) -> int:
         """List the runs of the journal, or show one.
 
         RUN is the beginning of its id; without it, runs are listed newest first.
@@ -173,7 +173,7 @@ def _register_runs(group: click.Group) -> None:
 def _register_requests(group: click.Group) -> None:
     @command(group, "pause", RunResult)
     @click.argument("run")
-    def pause(session: Session, run: str) -> int:
+    def pause(session: Invocation, run: str) -> int:
         """Let a run wait until it is resumed or stopped.
 
         It waits from its next chunk on. RUN is the beginning of its id.
@@ -182,7 +182,7 @@ def _register_requests(group: click.Group) -> None:
 
     @command(group, "resume", RunResult)
     @click.argument("run")
-    def resume(session: Session, run: str) -> int:
+    def resume(session: Invocation, run: str) -> int:
         """Let a paused run continue.
 
         RUN is the beginning of its id. One that has ended is resumed by migrate --resume.
@@ -191,7 +191,7 @@ def _register_requests(group: click.Group) -> None:
 
     @command(group, "stop", RunResult)
     @click.argument("run")
-    def stop(session: Session, run: str) -> int:
+    def stop(session: Invocation, run: str) -> int:
         """Let a run end after its current chunk.
 
         RUN is the beginning of its id. It can be resumed by migrate --resume.
@@ -200,7 +200,7 @@ def _register_requests(group: click.Group) -> None:
 
 
 def _ask(
-    session: Session,
+    session: Invocation,
     run_id: str,
     request: Callable[[History, str], None],
     *,

@@ -10,7 +10,7 @@ from lazymig.cli.commands import command
 from lazymig.cli.failures import FINDINGS, FINE, Misuse
 from lazymig.cli.output import Output
 from lazymig.cli.results import SealResult
-from lazymig.cli.session import Session, Target
+from lazymig.cli.session import Invocation, Target
 from lazymig.errors import SealError
 from lazymig.operations.seals import SealReport, plan_to_seal, refused_report, seals_in
 from lazymig.rules.plan import Plan
@@ -31,7 +31,7 @@ def register(group: click.Group) -> None:
     )
     @click.option("--unseal", is_flag=True, help="Take the seals out again.")
     @click.option("--show", is_flag=True, help="List what is sealed, and change nothing.")
-    def seal(session: Session, rules: tuple[str, ...], unseal: bool, show: bool) -> int:
+    def seal(session: Invocation, rules: tuple[str, ...], unseal: bool, show: bool) -> int:
         """Have MongoDB refuse the old shape of finished rules.
 
         Sealed are the rules that no document needs any more. A validator of the collection refuses

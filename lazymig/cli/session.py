@@ -28,7 +28,7 @@ from lazymig.odm.schema import untouched_collection
 from lazymig.reports.status import collections_in, exists
 from lazymig.rules.plan import full_name
 
-__all__ = ["Session", "Target"]
+__all__ = ["Invocation", "Target"]
 
 # Seconds after which a database that does not answer is given up.
 _PATIENCE = 15.0
@@ -64,7 +64,7 @@ class Target:
         return exists(self.collection)
 
 
-class Session:
+class Invocation:
     """What a command has at hand; to be closed.
 
     A command asks once for its models, targets or databases: each prepares all that it needs.
@@ -180,7 +180,7 @@ class Session:
             with pymongo.timeout(min(_PATIENCE, client.options.server_selection_timeout)):
                 client.admin.command("ping")
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Invocation:
         return self
 
     def __exit__(

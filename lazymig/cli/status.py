@@ -9,7 +9,7 @@ import click
 
 from lazymig.cli.commands import Amount, command
 from lazymig.cli.failures import FINE, Misuse
-from lazymig.cli.session import Session, Target
+from lazymig.cli.session import Invocation, Target
 from lazymig.cli.standing import picture_of
 from lazymig.redaction import excerpt
 from lazymig.reports.looks import Looks
@@ -41,7 +41,7 @@ def register(group: click.Group) -> None:
         show_default=True,
         help="Seconds between two looks of --watch.",
     )
-    def status(session: Session, no_record: bool, watch: bool, interval: float) -> int:
+    def status(session: Invocation, no_record: bool, watch: bool, interval: float) -> int:
         """Count the documents each rule has to migrate, and the rate."""
         output = session.output
         if watch and output.as_json:
@@ -65,13 +65,15 @@ def register(group: click.Group) -> None:
         return FINE
 
 
-def _looked_at(session: Session, targets: Sequence[Target], *, keep: bool) -> list[ModelStanding]:
+def _looked_at(
+    session: Invocation, targets: Sequence[Target], *, keep: bool
+) -> list[ModelStanding]:
     looks = Looks(session.settings.journal, keep=keep)
     return [looks.at(each.model, each.collection) for each in targets]
 
 
 def _watch(
-    session: Session,
+    session: Invocation,
     targets: Sequence[Target],
     first: list[ModelStanding],
     interval: float,

@@ -10,7 +10,7 @@ from lazymig.cli.commands import command
 from lazymig.cli.failures import FINE, Misuse
 from lazymig.cli.output import Output
 from lazymig.cli.results import ViewsOfModel, ViewsResult
-from lazymig.cli.session import Session, Target
+from lazymig.cli.session import Invocation, Target
 from lazymig.operations.model_view import ModelView
 
 __all__ = ["register", "show_older"]
@@ -22,7 +22,7 @@ def register(group: click.Group) -> None:
     @command(group, "view", ViewsResult)
     @click.argument("name", required=False)
     @click.option("--drop", is_flag=True, help="Drop it instead.")
-    def view(session: Session, name: str | None, drop: bool) -> int:
+    def view(session: Invocation, name: str | None, drop: bool) -> int:
         """Create the view NAME of a model's documents in today's shape.
 
         What reads it needs no lazymig, and writes nothing. One that is there is brought up to date.

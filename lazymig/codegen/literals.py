@@ -28,14 +28,14 @@ from bson import (
     Timestamp,
 )
 
-__all__ = ["COLUMNS", "Call", "Literals", "Source", "laid_out"]
+__all__ = ["COLUMNS", "Bracketed", "Literals", "Source", "laid_out"]
 
 COLUMNS: Final = 88
 """Columns of a line, the default of black and of ruff; a tab counts as four."""
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Bracketed:
     """Source in brackets, which can be broken into a line for each item."""
 
     opening: str
@@ -47,7 +47,7 @@ class Call:
         return f"{self.opening}{inside}{self.closing}"
 
 
-Source: TypeAlias = "str | Call"
+Source: TypeAlias = "str | Bracketed"
 """A text is never broken."""
 
 
@@ -131,7 +131,7 @@ class Literals:
             return self._mapping(value, path)
         if isinstance(value, (list, tuple)):
             items = (("", self.of(each, (*path, str(i)))) for i, each in enumerate(value))
-            return Call("[", tuple(items), "]")
+            return Bracketed("[", tuple(items), "]")
         raise _unwritable(value, path)
 
     def text(self, value: str | bytes, *, raw: bool = False) -> str:
@@ -148,16 +148,16 @@ class Literals:
         self._imports.setdefault(module, set()).add(name)
         return name
 
-    def _bson(self, name: str, *arguments: Source) -> Call:
+    def _bson(self, name: str, *arguments: Source) -> Bracketed:
         return _call(self._name("bson", name), *arguments)
 
-    def _mapping(self, value: Mapping[Any, Any], path: tuple[str, ...]) -> Call:
+    def _mapping(self, value: Mapping[Any, Any], path: tuple[str, ...]) -> Bracketed:
         items: list[tuple[str, Source]] = []
         for key, each in value.items():
             if not isinstance(key, str):
                 raise _unwritable(key, path)
             items.append((f"{self.text(key)}: ", self.of(each, (*path, key))))
-        return Call("{", tuple(items), "}")
+        return Bracketed("{", tuple(items), "}")
 
     def _datetime(self, value: datetime, path: tuple[str, ...]) -> Source:
         names = ["datetime"]
@@ -173,7 +173,7 @@ class Literals:
             self._name("datetime", name)
         return repr(plain).replace("datetime.", "")
 
-    def _decimal(self, value: Decimal128) -> Call:
+    def _decimal(self, value: Decimal128) -> Bracketed:
         with suppress(ArithmeticError):
             # PyMongo 4.9 has none for a significand of more than 34 digits.
             if Decimal128(str(value)).bid == value.bid:
@@ -181,7 +181,7 @@ class Literals:
         # Not each NaN has a text.
         return _call(f"{self._name('bson', 'Decimal128')}.from_bid", self.text(value.bid))
 
-    def _pattern(self, value: re.Pattern[Any]) -> Call:
+    def _pattern(self, value: re.Pattern[Any]) -> Bracketed:
         self._imports.setdefault("re", set())
         flags = [f"re.{name}" for name in _RE_FLAGS if value.flags & re.RegexFlag[name]]
         return _call(
@@ -190,7 +190,7 @@ class Literals:
             *([" | ".join(flags)] if flags else []),
         )
 
-    def _reference(self, value: DBRef, path: tuple[str, ...]) -> Call:
+    def _reference(self, value: DBRef, path: tuple[str, ...]) -> Bracketed:
         extras: dict[str, Any] = dict(value.as_doc())
         for known in ("$ref", "$id", "$db"):
             extras.pop(known, None)
@@ -205,8 +205,8 @@ class Literals:
         return self._bson("DBRef", *arguments)
 
 
-def _call(name: str, *arguments: Source) -> Call:
-    return Call(f"{name}(", tuple(("", each) for each in arguments), ")")
+def _call(name: str, *arguments: Source) -> Bracketed:
+    return Bracketed(f"{name}(", tuple(("", each) for each in arguments), ")")
 
 
 def _flag(letter: str) -> int:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["STEPS", "Step"]
+__all__ = ["STEPS", "DemoStep"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class DemoStep:
     """One step: what it is about, the files that are written, the commands that are run."""
 
     title: str
@@ -105,13 +105,13 @@ print("loaded:", user.email, user.enabled, user.points)
 print("after:", stored.find_one({"_id": 42}))
 '''
 
-STEPS: tuple[Step, ...] = (
-    Step(
+STEPS: tuple[DemoStep, ...] = (
+    DemoStep(
         title="The application",
         text="A project of one model, as it is today. It does not know lazymig yet.",
         files={"pyproject.toml": _SETTINGS, "models.py": _PLAIN},
     ),
-    Step(
+    DemoStep(
         title="Documents of an earlier version",
         text=(
             "When most users were stored, `email` was called `mail`, `points` were text, and "
@@ -120,12 +120,12 @@ STEPS: tuple[Step, ...] = (
         files={"old_documents.py": _OLD_DOCUMENTS},
         commands=("python old_documents.py",),
     ),
-    Step(
+    DemoStep(
         title="What differs",
         text="The model is compared with what is stored. No rule is needed for that:",
         commands=("lazymig diff",),
     ),
-    Step(
+    DemoStep(
         title="Rules for it",
         text=(
             "Each difference comes with a rule. One of them asks whether `mail` is the former name "
@@ -133,18 +133,18 @@ STEPS: tuple[Step, ...] = (
         ),
         commands=("lazymig new --from-diff --yes",),
     ),
-    Step(
+    DemoStep(
         title="The model gets its rules",
         text="Two imports, a base, and a last line:",
         files={"models.py": _WITH_RULES},
         commands=("lazymig status",),
     ),
-    Step(
+    DemoStep(
         title="What a migration would do",
         text="The rules are tried on a copy of a document. Nothing is written:",
         commands=("lazymig preview --sample 1",),
     ),
-    Step(
+    DemoStep(
         title="Query, and load one",
         text=(
             "From now on the application works as if all were migrated: queries see through the "
@@ -153,27 +153,27 @@ STEPS: tuple[Step, ...] = (
         files={"look.py": _LOOK},
         commands=("python look.py",),
     ),
-    Step(
+    DemoStep(
         title="Migrate the rest",
         text="What nobody has loaded yet is migrated in bulk, with a backup:",
         commands=("lazymig migrate --backup before", "lazymig migrate"),
     ),
-    Step(
+    DemoStep(
         title="Check",
         text="Every document is loaded as it is stored, and validated:",
         commands=("lazymig check --all",),
     ),
-    Step(
+    DemoStep(
         title="Keep the old shape out",
         text="MongoDB refuses from now on what an old version of the application would write:",
         commands=("lazymig seal",),
     ),
-    Step(
+    DemoStep(
         title="Which rules can go",
         text="No document needs them any more:",
         commands=("lazymig finish",),
     ),
-    Step(
+    DemoStep(
         title="Without rules",
         text="The model is as it was. Plain MongoEngine loads every document:",
         files={"models.py": _PLAIN},

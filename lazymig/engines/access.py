@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -42,6 +42,7 @@ __all__ = [
     "Raw",
     "all_of",
     "as_bytes",
+    "bounded",
     "by_ids",
     "client_options",
     "compared",
@@ -84,11 +85,29 @@ class Description:
 
 
 _Kind = TypeVar("_Kind", bound=Collection[Any])
+_Item = TypeVar("_Item")
 
 _PYMONGO = (Collection, Database, MongoClient)
 
 # Where a collection keeps itself with documents that are left as bytes.
 _AS_BYTES = "_lazymig_as_bytes"
+
+
+def bounded(
+    items: Iterable[_Item], size_of: Callable[[_Item], int], *, most: int, most_bytes: int
+) -> Iterator[list[_Item]]:
+    """Items in lists of at most so many, and of at most so many bytes unless one alone has more."""
+    some: list[_Item] = []
+    size = 0
+    for item in items:
+        more = size_of(item)
+        if some and (len(some) == most or size + more > most_bytes):
+            yield some
+            some, size = [], 0
+        some.append(item)
+        size += more
+    if some:
+        yield some
 
 
 def key_of(document_id: Any) -> Any:

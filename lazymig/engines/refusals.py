@@ -143,18 +143,12 @@ def projection_cannot_be_shown(model_name: str, document_id: Any) -> ShowError:
     )
 
 
-def failure_of_showing(
-    model_name: str, rule: BoundRule | None, document_id: Any, cause: Exception
-) -> MigrationFailed:
-    """The error for a document that MongoDB does not show, such as one that becomes too large.
-
-    :param rule: the rule at work; `None` where it may be any of several.
-    """
+def failure_of_showing(model_name: str, document_id: Any, cause: Exception) -> MigrationFailed:
+    """The error for a document that MongoDB does not show, such as one that becomes too large."""
     failure = MigrationFailed(
         f"MongoDB cannot compute what the document becomes: {excerpt(cause)}; correct the document "
         "or the rule",
         model=model_name,
-        rule=None if rule is None else rule.name,
         document_id=document_id,
     )
     failure.__cause__ = bare(cause)

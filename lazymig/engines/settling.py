@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import bson
 from pymongo.collection import Collection
 
-from lazymig.engines.access import Raw, all_of, by_ids, key_of
+from lazymig.engines.access import Raw, all_of, bounded, by_ids, key_of
 from lazymig.engines.loads.failover import outlast_failover
 from lazymig.engines.reading.labelled import labelled
 from lazymig.engines.store import Store
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Found",
-    "Refusal",
     "Search",
+    "Unsettled",
     "find_old",
     "find_refused",
     "id_batches",
@@ -79,7 +79,7 @@ class Search:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Unsettled:
     """A document that could not be brought up to date."""
 
     document_id: Any
@@ -173,7 +173,7 @@ def rules_matching(collection: Collection[Any], plan: Plan, found: Found) -> tup
     )
 
 
-def settle(collection: Collection[Any], work: Iterable[tuple[Plan, Found]]) -> dict[Any, Refusal]:
+def settle(collection: Collection[Any], work: Iterable[tuple[Plan, Found]]) -> dict[Any, Unsettled]:
     """Apply the starting rules of plans, in order, to documents.
 
     :param work: plans with those of their starting rules that matter, each with its documents.
@@ -183,7 +183,7 @@ def settle(collection: Collection[Any], work: Iterable[tuple[Plan, Found]]) -> d
         `"raise"`.
     :raises pymongo.errors.PyMongoError: the connection or the rights.
     """
-    refused: dict[Any, Refusal] = {}
+    refused: dict[Any, Unsettled] = {}
     for plan, found in work:
         ids = [document_id for key, document_id in found.items() if key not in refused]
         for batch in id_batches(ids, _BATCH):
@@ -196,7 +196,7 @@ def settle(collection: Collection[Any], work: Iterable[tuple[Plan, Found]]) -> d
                 if plan.on_error == "raise" and (unknown or key in migration.hindered):
                     # At once: there may be as long a wait in each of the other batches.
                     raise failure.error
-                refused[key] = Refusal(batch[index], plan, failure.refusal)
+                refused[key] = Unsettled(batch[index], plan, failure.refusal)
     return refused
 
 
@@ -218,21 +218,15 @@ def id_batches(ids: Iterable[Any], most: int) -> Iterator[list[Any]]:
 
     :param most: there are no more in a part.
     """
-    batch: list[Any] = []
-    size = 0
-    for document_id in ids:
-        length = len(bson.encode({"_id": document_id}, codec_options=ANY_UUID))
-        if batch and (len(batch) == most or size + length > _BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(document_id)
-        size += length
-    if batch:
-        yield batch
+    return bounded(ids, _size_of, most=most, most_bytes=_BATCH_BYTES)
+
+
+def _size_of(document_id: Any) -> int:
+    return len(bson.encode({"_id": document_id}, codec_options=ANY_UUID))
 
 
 def find_refused(
-    collection: Collection[Any], refused: Mapping[Any, Refusal], query: Raw, collation: Any
+    collection: Collection[Any], refused: Mapping[Any, Unsettled], query: Raw, collation: Any
 ) -> Found:
     """Those of the refused documents that a query finds as they are stored."""
     search = Search(collation)

@@ -20,9 +20,6 @@ __all__ = ["HandlerCalls"]
 class HandlerCalls(MigrationHandler):
     """What the calls of a handler have in common."""
 
-    def __init__(self, doc_class: Any) -> None:
-        super().__init__(doc_class)
-
     def _check(self, operation: str) -> None:
         check_no_transaction(self._doc_class.__name__, operation)
 

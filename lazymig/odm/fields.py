@@ -13,9 +13,7 @@ from functools import partial
 from typing import Any, Final, Literal
 from uuid import UUID
 
-import bson
 from bson import ObjectId
-from bson.errors import BSONError
 from mongoengine import EmbeddedDocument
 from mongoengine import base as mongoengine_base
 from mongoengine import fields as mongoengine_fields
@@ -43,7 +41,7 @@ from lazymig.odm.schema import (
     inherits,
     subclasses_of,
 )
-from lazymig.raw.encoding import ANY_UUID
+from lazymig.raw.encoding import UNSTORABLE, stored_bytes
 from lazymig.raw.values import TYPE_ALIASES, type_code
 
 __all__ = [
@@ -61,7 +59,6 @@ Container = Literal["", "embedded", "list", "map"]
 _ALIASES: Final = {code: alias for alias, code in TYPE_ALIASES.items()}
 
 _INTEGERS: Final = frozenset({"int", "long"})
-_REALS: Final = frozenset({"double", "int", "long"})
 
 # Stored types by the class that defines how a field is stored; the first one is the usual one.
 _STORED: Final[Mapping[str, tuple[str, ...]]] = {
@@ -118,11 +115,6 @@ class Default:
     value: Any = None
     computed: bool = False
 
-    @property
-    def exists(self) -> bool:
-        """Return whether MongoEngine would store something."""
-        return self.known or self.computed
-
 
 NO_DEFAULT: Final = Default(known=False)
 
@@ -137,7 +129,6 @@ class FieldFacts:
     :ivar types: the BSON types that MongoEngine stores, `None` if any; `usual` is the first one.
     :ivar convert_to: what `$convert` may turn values of other types into, the narrowest first.
     :ivar choices: the values that may be stored, `None` if any.
-    :ivar generated: MongoEngine makes a value of its own for each document.
     :ivar item: the items of a list or map, `None` if they may be anything.
     """
 
@@ -152,7 +143,6 @@ class FieldFacts:
     null: bool
     unique: bool
     primary_key: bool
-    generated: bool
     choices: tuple[Any, ...] | None
     container: Container
     item: FieldFacts | None
@@ -226,7 +216,6 @@ def _field_facts(source: Any, choices: Any = None) -> FieldFacts:
         null=bool(source.null),
         unique=bool(source.unique),
         primary_key=bool(source.primary_key) or source.db_field == "_id",
-        generated=bool(source._auto_gen),
         choices=own_choices,
         container=_container_of(kind),
         item=item,
@@ -364,8 +353,8 @@ def _stored_default(source: Any) -> Any:
         return None
     stored = source._to_mongo_safe_call(value)
     try:
-        bson.encode({"": stored}, codec_options=ANY_UUID)
-    except (BSONError, ValueError, OverflowError, TypeError):
+        stored_bytes(stored)
+    except UNSTORABLE:
         return None
     return stored
 

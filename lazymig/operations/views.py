@@ -68,7 +68,7 @@ def create_view(
     :raises RunOptionError: `name` is no text.
     :raises pymongo.errors.PyMongoError: the connection, or the right to read.
     """
-    place = _Place(collection, model.__name__, name)
+    place = _ViewName(collection, model.__name__, name)
     collation = place.source().collation
     shown = shown_rules_of(handler_class, model, collection)
     stages = stored.encoded_stages(collection, _pipeline(shown, model))
@@ -94,7 +94,7 @@ def drop_view(collection: Collection[Any], model: Any, name: str) -> None:
     :raises RunOptionError: `name` is no text.
     :raises pymongo.errors.PyMongoError: the connection.
     """
-    place = _Place(collection, model.__name__, name)
+    place = _ViewName(collection, model.__name__, name)
     found = place.found()
     if found is None:
         others = ", ".join(each.name for each in stored.views_on(collection))
@@ -168,7 +168,7 @@ def _described(found: Namespace) -> str:
     return f"this is the name of lazymig's view of {found.model}, made of {found.on}"
 
 
-class _Place:
+class _ViewName:
     """A name for a view of a collection, and what becomes of what has it.
 
     :raises RunOptionError: it is no text.

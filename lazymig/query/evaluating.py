@@ -31,6 +31,7 @@ from lazymig.raw.values import (
     field,
     is_array,
     is_document,
+    known_bracket,
     type_code,
 )
 
@@ -159,7 +160,7 @@ def _at(value: Any, names: list[str]) -> Any:
 
 
 def _is_document(value: Any) -> bool:
-    return _kind(value) == DOCUMENT
+    return known_bracket(value) == DOCUMENT
 
 
 # --- Values -----------------------------------------------------------------------------
@@ -169,17 +170,10 @@ def _or_null(value: Any) -> Any:
     return None if value is MISSING else value
 
 
-def _kind(value: Any) -> int:
-    kind = bracket(value)
-    if kind is None:
-        raise Unjudgeable
-    return kind
-
-
 def _is_true(value: Any) -> bool:
     if type(value) is bool:
         return value
-    kind = _kind(value)
+    kind = known_bracket(value)
     if value is MISSING or kind == NULL:
         return False
     if isinstance(value, Decimal128):
@@ -189,13 +183,13 @@ def _is_true(value: Any) -> bool:
 
 def _order(left: Any, right: Any) -> int:
     """Order two values of any types, as expressions do."""
-    return _kind(left) - _kind(right) or compare(left, right)
+    return known_bracket(left) - known_bracket(right) or compare(left, right)
 
 
 def _is_equal(left: Any, right: Any) -> bool:
     if type(left) is str and type(right) is str:
         return left == right
-    return _kind(left) == _kind(right) and equal(left, right)
+    return known_bracket(left) == known_bracket(right) and equal(left, right)
 
 
 def _type_name(value: Any) -> str:
@@ -343,7 +337,7 @@ _OPERATORS: Final[Mapping[str, Callable[[Any, int], Compiled]]] = {
     "$objectToArray": _of_one(_entries),
     "$anyElementTrue": _of_one(lambda value: any(map(_is_true, _array(value)))),
     "$allElementsTrue": _of_one(lambda value: all(map(_is_true, _array(value)))),
-    "$isArray": _of_one(lambda value: _kind(value) == ARRAY),
+    "$isArray": _of_one(lambda value: known_bracket(value) == ARRAY),
     "$type": _of_one(_type_name),
     "$in": _of_two(lambda value, array: any(_is_equal(value, one) for one in _array(array))),
     "$eq": _of_two(_is_equal),

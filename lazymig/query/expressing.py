@@ -38,7 +38,7 @@ from lazymig.raw.values import (
     is_nan,
 )
 
-__all__ = ["Expression", "depth_of", "expressed", "literal"]
+__all__ = ["Expression", "depth_of", "expressed", "has_type", "is_there", "literal"]
 
 Expression: TypeAlias = Any
 """An aggregation expression, as PyMongo takes it."""
@@ -160,7 +160,7 @@ class _Writer:
         if len(leaf.path) - place <= _MOST_REPEATED:
             answer = _if_array(value, self.any_of(documents, within), within(value))
         else:
-            alone = {"$cond": [_has_type(value, ["object"]), [value], [_EMPTY]]}
+            alone = {"$cond": [has_type(value, "object"), [value], [_EMPTY]]}
             answer = self.any_of(_if_array(value, documents, alone), within)
         index = _index(leaf.path[place])
         if index is None:
@@ -171,8 +171,8 @@ class _Writer:
 
     def _named(self, leaf: Compare, element: str, place: int) -> Expression:
         if place == len(leaf.path):
-            return {"$cond": [_is_there(element), self.check(leaf, element), False]}
-        goes_on = _has_type(element, ["object", "array"])
+            return {"$cond": [is_there(element), self.check(leaf, element), False]}
+        goes_on = has_type(element, "object", "array")
         return {"$cond": [goes_on, self._below(leaf, element, place), False]}
 
     def _at_end(self, leaf: Compare, value: str) -> Expression:
@@ -240,18 +240,20 @@ def _field(document: str, name: str) -> Expression:
     return f"{document}.{name}"
 
 
-def _has_type(value: Expression, names: list[str]) -> Expression:
+def has_type(value: Expression, *names: str) -> Expression:
+    """Return whether a value has one of these types; `missing` is one."""
     if len(names) == 1:
         return {"$eq": [{"$type": value}, names[0]]}
-    return {"$in": [{"$type": value}, names]}
+    return {"$in": [{"$type": value}, list(names)]}
 
 
-def _is_there(value: str) -> Expression:
+def is_there(value: Expression) -> Expression:
+    """Return whether there is a value; null is one."""
     return {"$ne": [{"$type": value}, "missing"]}
 
 
 def _only_types(array: Expression, name: str, names: list[str]) -> Expression:
-    condition = _has_type(f"$${name}", names)
+    condition = has_type(f"$${name}", *names)
     return {"$filter": {"input": array, "as": name, "cond": condition}}
 
 
@@ -270,7 +272,7 @@ def _equal(constant: Any, value: str) -> Expression:
     own = bracket(constant)
     if own is None:
         raise _Inexpressible
-    return _has_type(value, _NOTHING) if own == NULL else {"$eq": [value, literal(constant)]}
+    return has_type(value, *_NOTHING) if own == NULL else {"$eq": [value, literal(constant)]}
 
 
 def _equals(leaf: Compare, value: str) -> Expression:
@@ -302,7 +304,7 @@ def _ordered(leaf: Compare, value: str) -> Expression:
     if own in (MIN_KEY, MAX_KEY):
         beyond = operator[:3] == ("$gt" if own == MIN_KEY else "$lt")
         name = "minKey" if own == MIN_KEY else "maxKey"
-        return {"$cond": [_has_type(value, [name]), inclusive, beyond]}
+        return {"$cond": [has_type(value, name), inclusive, beyond]}
     names = _TYPES.get(own) if own is not None else None
     if names is None:
         raise _Inexpressible
@@ -310,15 +312,15 @@ def _ordered(leaf: Compare, value: str) -> Expression:
     if own == NUMBER and operator in ("$lt", "$lte"):
         # NaN is the least of all numbers to an expression, and none to a query.
         answer = {"$and": [answer, {"$ne": [value, float("nan")]}]}
-    return {"$and": [_has_type(value, list(names)), answer]}
+    return {"$and": [has_type(value, *names), answer]}
 
 
 def _present(_leaf: Compare, value: str) -> Expression:
-    return _is_there(value)
+    return is_there(value)
 
 
 def _of_type(leaf: Compare, value: str) -> Expression:
-    return _has_type(value, [TYPE_NAMES[code] for code in sorted(test_of(leaf).operand)])
+    return has_type(value, *(TYPE_NAMES[code] for code in sorted(test_of(leaf).operand)))
 
 
 def _of_size(leaf: Compare, value: str) -> Expression:
@@ -330,7 +332,7 @@ def _remainder(leaf: Compare, value: str) -> Expression:
     whole = {"$trunc": [value]}
     fits = {"$and": [{"$gte": [whole, Int64(-(2**63))]}, {"$lt": [whole, 2.0**63]}]}
     answer = {"$eq": [{"$mod": [{"$toLong": whole}, Int64(divisor)]}, Int64(wanted)]}
-    is_number = _has_type(value, list(_TYPES[NUMBER]))
+    is_number = has_type(value, *_TYPES[NUMBER])
     return {"$cond": [is_number, {"$cond": [fits, answer, False]}, False]}
 
 
@@ -375,7 +377,7 @@ def _pattern_found(pattern: Any, options: str | None, value: str) -> Expression:
     if isinstance(pattern, str):
         pattern = Regex(pattern, flags)
     is_stored = {"$eq": [value, {"$literal": pattern}]}
-    return {"$cond": [_has_type(value, ["string"]), found, is_stored]}
+    return {"$cond": [has_type(value, "string"), found, is_stored]}
 
 
 def _in_small_letters(value: Expression) -> Expression:

@@ -149,7 +149,7 @@ def at_path(names: tuple[str, ...], test: Test) -> Judge:
     """Build the predicate that a document answers by what stands at a path."""
     if len(names) == 1:
         return _at_field(names[0], test)
-    walk = _Walk(names, test)
+    walk = _PathWalk(names, test)
     if len(names) == 2 and not names[1].isdecimal():
         return _one_below(*names, walk)
     return walk.through_document
@@ -168,7 +168,7 @@ def _at_field(name: str, test: Test) -> Judge:
     return at_field
 
 
-def _one_below(parent: str, name: str, walk: _Walk) -> Judge:
+def _one_below(parent: str, name: str, walk: _PathWalk) -> Judge:
     """Take the short way through plain sub-documents and lists of them, else the long one.
 
     A list of sub-documents, which no screen looks into, takes less than half of the time so.
@@ -191,7 +191,7 @@ _PLAIN_DOCUMENTS: Final = frozenset({dict})
 
 
 @dataclass(frozen=True, slots=True)
-class _Walk:
+class _PathWalk:
     """The way of one dotted path through documents and arrays, as the server goes it.
 
     A number names a field of a document, and an element of an array. A way that ends before

@@ -10,9 +10,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from bson.errors import BSONError
-
-from lazymig.raw.encoding import encoded
+from lazymig.raw.encoding import UNSTORABLE, encoded
 from lazymig.raw.values import REGEX, bracket
 
 if TYPE_CHECKING:
@@ -179,7 +177,7 @@ def identity(value: Any) -> Hashable:
     """
     try:
         return encoded(value)
-    except (BSONError, ValueError, TypeError, OverflowError, RecursionError):
+    except UNSTORABLE:
         return object()
 
 

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, NamedTuple, TypeAlias, TypedDict
 
-import bson
 from bson import Int64, json_util
 from bson.json_util import CANONICAL_JSON_OPTIONS
 
 from lazymig.characters import cut
 from lazymig.raw.elements import StoredValue
-from lazymig.raw.encoding import ANY_UUID
+from lazymig.raw.encoding import ANY_UUID, stored_bytes
 from lazymig.raw.values import MISSING, is_array
 
 __all__ = ["MISSING", "Change", "Difference", "diff_documents", "differences", "extended_json"]
@@ -121,11 +120,7 @@ def differences(
 
 
 def _same(before: Any, after: Any) -> bool:
-    return _stored(before) == _stored(after)
-
-
-def _stored(value: Any) -> bytes:
-    return bson.encode({"": value}, codec_options=ANY_UUID)
+    return stored_bytes(before) == stored_bytes(after)
 
 
 def _text(value: Any) -> str:

@@ -9,8 +9,17 @@ from uuid import UUID
 import bson
 from bson import DBRef
 from bson.codec_options import CodecOptions
+from bson.errors import BSONError
 
-__all__ = ["ANY_UUID", "ANY_VALUE", "AnyValue", "as_read_back", "encoded"]
+__all__ = [
+    "ANY_UUID",
+    "ANY_VALUE",
+    "UNSTORABLE",
+    "AnyValue",
+    "as_read_back",
+    "encoded",
+    "stored_bytes",
+]
 
 
 class AnyValue:
@@ -36,6 +45,18 @@ ANY_UUID: Final = CodecOptions[dict[str, Any]](uuid_representation=4)
 """To find out whether BSON can encode a value: the representation of UUIDs is the client's."""
 
 
+UNSTORABLE: Final = (BSONError, ValueError, OverflowError, TypeError, RecursionError)
+"""What is raised for values that BSON cannot encode."""
+
+
+def stored_bytes(value: Any) -> bytes:
+    """Return what is stored of a value, under an empty name; equal for what is stored alike.
+
+    :raises: an error of `UNSTORABLE`.
+    """
+    return bson.encode({"": value}, codec_options=ANY_UUID)
+
+
 def encoded(value: Any) -> Hashable:
     """Return what only values have in common that BSON encodes alike, in every representation.
 
@@ -45,7 +66,7 @@ def encoded(value: Any) -> Hashable:
         return bson.encode({"": value})
     except ValueError:
         # A UUID is refused by default. It equals no `Binary`, as far as is known here.
-        return "with a UUID", bson.encode({"": value}, codec_options=ANY_UUID)
+        return "with a UUID", stored_bytes(value)
 
 
 def as_read_back(value: Any) -> Any:

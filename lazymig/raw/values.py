@@ -46,6 +46,7 @@ __all__ = [
     "is_array",
     "is_document",
     "is_nan",
+    "known_bracket",
     "may_have_code",
     "stored_date",
     "type_code",
@@ -276,7 +277,7 @@ def _compare_arrays(left: Any, right: Any) -> int:
 
 def _compare_items(left: list[tuple[str, Any]], right: list[tuple[str, Any]]) -> int:
     for (name, value), (other_name, other) in zip(left, right, strict=False):
-        order = _order(_known(value), _known(other)) or _order(name, other_name)
+        order = _order(known_bracket(value), known_bracket(other)) or _order(name, other_name)
         order = order or compare(value, other)
         if order:
             return order
@@ -393,7 +394,11 @@ _COMPARE: Final[dict[int, Callable[[Any, Any], int]]] = {
 }
 
 
-def _known(value: Any) -> int:
+def known_bracket(value: Any) -> int:
+    """Return the bracket of a value.
+
+    :raises Unjudgeable: it has none that is known.
+    """
     known = bracket(value)
     if known is None:
         raise Unjudgeable
@@ -405,7 +410,7 @@ def compare(left: Any, right: Any) -> int:
 
     :raises Unjudgeable: the decoded values do not show it.
     """
-    compare_alike = _COMPARE.get(_known(left))
+    compare_alike = _COMPARE.get(known_bracket(left))
     return compare_alike(left, right) if compare_alike else 0
 
 
@@ -426,7 +431,7 @@ def equal(left: Any, right: Any) -> bool:
         return False
     for name, value in left_fields.items():
         other = right_fields[name]
-        if _known(value) != _known(other) or not equal(value, other):
+        if known_bracket(value) != known_bracket(other) or not equal(value, other):
             return False
     raise Unjudgeable  # the same fields, but decoding lost their order
 

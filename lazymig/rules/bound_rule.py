@@ -7,12 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NoReturn
 
 import bson
-from bson.errors import BSONError
 
 from lazymig.errors import UpdateQueryError
 from lazymig.query.joining import all_of
 from lazymig.query.matching import Matcher, compile_query
-from lazymig.raw.encoding import ANY_UUID, ANY_VALUE
+from lazymig.raw.encoding import ANY_UUID, ANY_VALUE, UNSTORABLE
 from lazymig.rules.declared import is_read_within, within
 from lazymig.rules.once import OnceOptions
 from lazymig.rules.rule import Evaluation, Rule, RuleHandler, Scope, evaluate
@@ -333,7 +332,7 @@ def _form_of(update: Any, array_filters: Any) -> Any:
 def _encodes(values: Any) -> bool:
     try:
         bson.encode(values, codec_options=ANY_UUID)
-    except (BSONError, ValueError, OverflowError, TypeError, RecursionError):
+    except UNSTORABLE:
         return False
     return True
 

@@ -15,6 +15,7 @@ from lazymig.query.joining import any_of
 from lazymig.query.matching import compile_query, query_paths
 from lazymig.raw.paths import overlaps
 from lazymig.rules.bound_rule import BoundRule
+from lazymig.rules.plan import target_of
 
 __all__ = ["commute", "held_back", "starting_rules"]
 
@@ -58,15 +59,15 @@ class _Order:
         left_out: list[Mapping[str, Any]] = []
         for each in before:
             if each.name in undone:
-                left_out.append(_target_of(each))
+                left_out.append(target_of(each))
                 continue
             # It waits for some of its documents; those of `undone` are left out already.
             targets = [
-                _target_of(other) for other in self._awaited[each.name] if other.name not in undone
+                target_of(other) for other in self._awaited[each.name] if other.name not in undone
             ]
             if targets:
-                left_out.append({"$and": [_target_of(each), any_of(targets)]})
-        own, nothing_of = _target_of(rule), {"$nor": left_out}
+                left_out.append({"$and": [target_of(each), any_of(targets)]})
+        own, nothing_of = target_of(rule), {"$nor": left_out}
         target = {"$and": [own, nothing_of]} if "$nor" in own else {**own, **nothing_of}
         return replace(
             rule,
@@ -91,11 +92,9 @@ def starting_rules(
     return tuple(_ordered(lazy, condition).starting)
 
 
-def held_back(
-    lazy: Sequence[BoundRule], condition: Mapping[str, Any] | None = None
-) -> dict[str, list[str]]:
+def held_back(lazy: Sequence[BoundRule]) -> dict[str, list[str]]:
     """The names of the rules that wait for one that no match starts, by the name of that one."""
-    order = _ordered(lazy, condition)
+    order = _ordered(lazy, None)
     held: dict[str, list[str]] = {}
     for name, causes in order.causes.items():
         for cause in causes:
@@ -136,8 +135,3 @@ def _ordered(lazy: Sequence[BoundRule], condition: Mapping[str, Any] | None) -> 
     for rule in lazy:
         order.add(rule)
     return order
-
-
-def _target_of(rule: BoundRule) -> Mapping[str, Any]:
-    assert rule.target is not None
-    return rule.target

@@ -17,7 +17,7 @@ from lazymig.rules.dependencies import footprint_of, with_dependencies
 from lazymig.rules.once import CLAIM
 from lazymig.updates.knowledge import implies_presence
 
-__all__ = ["Family", "Plan", "feeds", "full_name"]
+__all__ = ["Family", "Plan", "feeds", "full_name", "target_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class Plan:
 
     def query_of_any(self, rules: Sequence[BoundRule]) -> dict[str, Any]:
         """The query for the documents that one of these rules, all with targets, has to change."""
-        return all_of(self.class_filter, any_of([_target_of(rule) for rule in rules]))
+        return all_of(self.class_filter, any_of([target_of(rule) for rule in rules]))
 
     @cached_property
     def search(self) -> Mapping[str, Any]:
@@ -103,7 +103,7 @@ class Plan:
 
     def needing_query_of(self, rule: BoundRule) -> dict[str, Any]:
         """The query for the documents for which a rule with a target must not be deleted."""
-        target = _target_of(rule)
+        target = target_of(rule)
         if rule.once is not None:
             # What the owner of a claim has left when it died is taken out by its rule alone.
             target = any_of([target, {f"{CLAIM}.rule": rule.name}])
@@ -164,7 +164,8 @@ class Plan:
         return any(_writes_carried(rule, carried, excluded) for rule in self.started_by_errors)
 
 
-def _target_of(rule: BoundRule) -> Mapping[str, Any]:
+def target_of(rule: BoundRule) -> Mapping[str, Any]:
+    """The target of a rule that has one."""
     assert rule.target is not None
     return rule.target
 

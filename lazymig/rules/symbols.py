@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import bson
 from bson import Code, DBRef
 from bson.errors import InvalidDocument
 
-from lazymig.raw.encoding import ANY_UUID, ANY_VALUE
+from lazymig.raw.encoding import ANY_VALUE, stored_bytes
 from lazymig.rules.document import DocumentNeeded, ReadOnly, stop
 
 __all__ = ["Decisions", "SymbolicDocument", "SymbolicValue", "settle_symbols"]
@@ -136,7 +135,7 @@ def settle_symbols(value: Any) -> Any:
 def _is_settled(value: Code | DBRef) -> bool:
     """Return whether a value with parts of its own can be encoded: none of them is symbolic."""
     try:
-        bson.encode({"": value}, codec_options=ANY_UUID)
+        stored_bytes(value)
     except (DocumentNeeded, InvalidDocument):
         return False
     return True

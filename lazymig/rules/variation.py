@@ -6,10 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-import bson
-from bson.errors import BSONError
-
-from lazymig.raw.encoding import ANY_UUID
+from lazymig.raw.encoding import UNSTORABLE, stored_bytes
 from lazymig.rules.rule import Evaluation, Rule, RuleHandler, evaluate
 
 __all__ = ["varies_by_call"]
@@ -68,13 +65,9 @@ def _are_equal(first: Any, again: Any) -> bool:
         return True
     try:
         # What BSON stores as the same, such as two values that are no number.
-        return _encoded(first) == _encoded(again)
-    except (BSONError, ValueError, OverflowError, TypeError, RecursionError):
+        return stored_bytes(first) == stored_bytes(again)
+    except UNSTORABLE:
         return bool(first == again)
-
-
-def _encoded(value: Any) -> bytes:
-    return bson.encode({"": value}, codec_options=ANY_UUID)
 
 
 def _goes_with_the_clock(value: Any, other: Any, passed: timedelta) -> bool:

@@ -15,12 +15,12 @@ from lazymig.updates.knowledge import (
     UNKNOWN,
     Arrays,
     Document,
+    Elements,
     Fact,
     OneOf,
     ask,
     is_present,
 )
-from lazymig.updates.knowledge import Each as Elements
 from lazymig.updates.parents import ELEMENT, Parents
 from lazymig.updates.pipelines import expressed
 

@@ -19,7 +19,7 @@ from lazymig.updates.knowledge import (
     UNKNOWN,
     Arrays,
     Document,
-    Each,
+    Elements,
     Fact,
     Lacks,
     Typed,
@@ -107,7 +107,7 @@ class _Writing:
             document.children[head] = ARRAY_TYPE
         elif rest[0].isdecimal():
             document.children[head] = Typed(CONTAINERS) if creates else UNKNOWN
-        elif isinstance(known, (Typed, Each)) and not isinstance(fact, Document):
+        elif isinstance(known, (Typed, Elements)) and not isinstance(fact, Document):
             # Written both by position and by name, or not tellable: only presence is certain.
             document.children[head] = PRESENT
         else:
@@ -125,11 +125,11 @@ class _Writing:
     ) -> Fact:
         """Return what is known of an array when `rest`, beginning with $[] or $[e], is written."""
         selector = rest[0]
-        if known is not None and not (isinstance(known, Each) and known.selector == selector):
+        if known is not None and not (isinstance(known, Elements) and known.selector == selector):
             return ARRAY_TYPE
         here = (*above, ELEMENT)
         holder = Document({}, exists=True)
-        if isinstance(known, Each):
+        if isinstance(known, Elements):
             holder.children[ELEMENT] = known.element
         self.insert(holder, (ELEMENT, *rest[1:]), fact, refused=refused, above=above)
         element = holder.children[ELEMENT]
@@ -137,4 +137,4 @@ class _Writing:
         ignored = isinstance(element, Document) and element.array is not Arrays.NONE
         nested = ignored or (bool(identifier) and self.parents.may_be_array(here))
         condition = self.conditions.get(identifier, Opaque())
-        return Each(selector, condition, element, bool(identifier), nested)
+        return Elements(selector, condition, element, bool(identifier), nested)

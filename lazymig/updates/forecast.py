@@ -11,9 +11,9 @@ from typing import Any
 
 import bson
 from bson.codec_options import CodecOptions
-from bson.errors import BSONError
 
 from lazymig.query.matching import Matcher, query_paths
+from lazymig.raw.encoding import UNSTORABLE
 from lazymig.raw.paths import root
 from lazymig.updates.operators import OPERATORS, NotForeseen
 from lazymig.updates.update import written_paths
@@ -92,7 +92,7 @@ class Forecast:
         try:
             encoded = bson.encode({"": value}, codec_options=self._codec_options)
             return bson.decode(encoded, codec_options=self._codec_options)[""]
-        except (BSONError, ValueError, OverflowError, TypeError, RecursionError) as exc:
+        except UNSTORABLE as exc:
             raise NotForeseen from exc
 
 

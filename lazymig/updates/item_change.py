@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from lazymig.query.expressing import expressed, has_type, is_there
 from lazymig.query.expressions import expression_paths
 from lazymig.query.operators import is_expression, parse_element
 from lazymig.query.tree import And, Compare, Node
-from lazymig.updates.items import condition_of, is_absent, is_stored
 
 __all__ = ["ItemChange", "leaves"]
 
@@ -73,14 +73,18 @@ class ItemChange:
 
     def is_old(self) -> Any:
         """Return the expression over `$$this` that says whether it is an old item."""
-        asked: list[Any] = [{"$eq": [{"$type": _THIS}, "object"]}]
+        asked: list[Any] = [has_type(_THIS, "object")]
         if self.where:
-            asked.append(condition_of(self.where_tree))
-        signs = [is_stored(f"{_THIS}.{name}") for name in self.removed]
-        signs += [is_absent(f"{_THIS}.{name}") for name in self.add]
+            asked.append(self.where_expression())
+        signs = [is_there(f"{_THIS}.{name}") for name in self.removed]
+        signs += [has_type(f"{_THIS}.{name}", "missing") for name in self.add]
         if signs and not self.by_where_alone:
             asked.append(_any_true(signs))
         return {"$and": asked}
+
+    def where_expression(self) -> Any:
+        """Return `where` as an expression over `$$this`; None where it is not known as one."""
+        return expressed(self.where_tree, _THIS)
 
     def updated(self) -> Any:
         """Return the expression over `$$this` for the item as it is afterwards."""
@@ -92,11 +96,11 @@ class ItemChange:
             fields[name] = given = self.written(value)
             signs = self.signs_of(value)
             if signs is not None:
-                stored = [is_stored(f"{_THIS}.{one}") for one in signs]
+                stored = [is_there(f"{_THIS}.{one}") for one in signs]
                 fields[name] = {"$cond": [_any_true(stored), given, "$$REMOVE"]}
         for name, value in self.add.items():
             fields[name] = {
-                "$cond": [is_absent(f"{_THIS}.{name}"), self.written(value), "$$REMOVE"]
+                "$cond": [has_type(f"{_THIS}.{name}", "missing"), self.written(value), "$$REMOVE"]
             }
         merged = {"$mergeObjects": [kept, fields]} if fields else kept
         return {"$cond": [self.is_old(), merged, _THIS]}

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import bson
-from bson.errors import BSONError
-
 from lazymig.errors import UpdateQueryError
+from lazymig.query.evaluating import compile_expression
 from lazymig.query.operators import is_expression
-from lazymig.raw.encoding import ANY_UUID
+from lazymig.query.predicates import test_of
+from lazymig.raw.encoding import UNSTORABLE, stored_bytes
 from lazymig.redaction import excerpt
 from lazymig.updates.item_change import ItemChange, leaves
-from lazymig.updates.items import ANY_KEY, condition_of
+from lazymig.updates.items import ANY_KEY
 
 __all__ = ["check_change", "mapping_given", "path_parts"]
 
@@ -114,8 +113,8 @@ def _check_conflicts(change: ItemChange) -> None:
 
 def _check_value(change: ItemChange, argument: str, name: str, value: Any) -> None:
     try:
-        bson.encode({"": value}, codec_options=ANY_UUID)
-    except (BSONError, ValueError, OverflowError, TypeError, RecursionError) as exc:
+        stored_bytes(value)
+    except UNSTORABLE as exc:
         raise _error(
             change,
             f"{argument} of {name!r} holds a value that BSON cannot encode ({excerpt(exc)}); "
@@ -133,23 +132,30 @@ def _check_value(change: ItemChange, argument: str, name: str, value: Any) -> No
 
 def _check_where(change: ItemChange, where: Any) -> None:
     try:
-        names_fields = isinstance(where, Mapping) and bool(where) and not _asks_whole_item(change)
+        asked = list(leaves(change.where_tree)) if isinstance(where, Mapping) else []
+        for leaf in asked:
+            test_of(leaf)
     except ValueError as exc:
         raise _error(change, f"where is malformed: {exc}") from exc
-    if not names_fields:
+    if not isinstance(where, Mapping) or not where or not all(leaf.path for leaf in asked):
         raise _error(
             change, f"where is {where!r}; give a query on the item, such as {{'kind': 'old'}}"
         )
-    try:
-        condition_of(change.where_tree)
-    except ValueError as exc:
+    for leaf in asked:
+        if len(leaf.path) != 1:
+            raise _error(
+                change,
+                f"where names {'.'.join(leaf.path)!r}, which is no field of the item itself; ask "
+                "for a field of the item, or write the pipeline with $map",
+            )
+    expression = change.where_expression()
+    # A load asks MongoDB of each document where the target of a map is not answered in memory.
+    if expression is None or compile_expression(expression) is None:
         raise _error(
-            change, f"where {exc}; ask for something simpler, or write the pipeline with $map"
-        ) from exc
-
-
-def _asks_whole_item(change: ItemChange) -> bool:
-    return any(not leaf.path for leaf in leaves(change.where_tree))
+            change,
+            f"where is {where!r}, which no expression says exactly that is answered in memory; ask "
+            "for something simpler, or write the pipeline with $map",
+        )
 
 
 def _error(change: ItemChange, problem: str) -> UpdateQueryError:

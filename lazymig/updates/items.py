@@ -7,34 +7,15 @@ as MongoDB follows a dotted path in a query.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
-from typing import Any, Final, TypeAlias
+from collections.abc import Sequence
+from typing import Final
 
-from bson import Decimal128, Int64, ObjectId
+from lazymig.query.expressing import Expression
 
-from lazymig.query.checks import own_bracket
-from lazymig.query.operators import OPERATORS
-from lazymig.query.tree import And, Compare, Node, Not, Or
-from lazymig.raw.values import TYPE_ALIASES, TYPE_NAMES, is_nan
-
-__all__ = ["ANY_KEY", "any_item", "changed_items", "condition_of", "is_absent", "is_stored"]
+__all__ = ["ANY_KEY", "any_item", "changed_items"]
 
 ANY_KEY: Final = "*"
 """The component of a path that stands for every key of a map."""
-
-Expression: TypeAlias = Any
-
-_NUMBERS: Final = ("int", "long", "double", "decimal")
-# The types of the values that both a query and an expression compare alike.
-_COMPARED: Final[Mapping[tuple[type, ...], tuple[str, ...]]] = {
-    (bool,): ("bool",),
-    (int, float, Int64, Decimal128): _NUMBERS,
-    (str,): ("string",),
-    (datetime,): ("date",),
-    (ObjectId,): ("objectId",),
-}
-_ORDERS: Final = frozenset({"$gt", "$gte", "$lt", "$lte"})
 
 
 # --- The way to the items ---------------------------------------------------------------
@@ -121,104 +102,3 @@ def _is_array(value: str) -> Expression:
 
 def _is_document(value: str) -> Expression:
     return {"$eq": [{"$type": value}, "object"]}
-
-
-# --- The conditions on an item ----------------------------------------------------------
-
-
-def is_stored(value: str) -> Expression:
-    """Return whether an expression gives something; null is something."""
-    return {"$ne": [{"$type": value}, "missing"]}
-
-
-def is_absent(value: str) -> Expression:
-    """Return whether an expression gives nothing."""
-    return {"$eq": [{"$type": value}, "missing"]}
-
-
-def condition_of(query: Node) -> Expression:
-    """Return a query on a sub-document as an expression over `$$this`.
-
-    :param query: a tree whose paths are names of fields.
-    :raises ValueError: it asks for what has no exact equal; the text says for what.
-    """
-    if isinstance(query, Compare):
-        return _compared(query)
-    if isinstance(query, Not):
-        return {"$not": [condition_of(query.part)]}
-    if isinstance(query, (And, Or)):
-        operator = "$and" if isinstance(query, And) else "$or"
-        return {operator: [condition_of(part) for part in query.parts]}
-    raise ValueError("uses an operator that no expression says exactly")
-
-
-def _compared(leaf: Compare) -> Expression:
-    if len(leaf.path) != 1:
-        raise ValueError(f"names {'.'.join(leaf.path)!r}, which is no field of the item itself")
-    value = f"$$this.{leaf.path[0]}"
-    if leaf.operator == "$exists":
-        return is_stored(value)
-    test = _test(leaf)
-    elements = _if(_is_array(value), value, [])
-    return {"$or": [test(value), _any_of(elements, "value", test("$$value"))]}
-
-
-def _test(leaf: Compare) -> Callable[[str], Expression]:
-    """Return what a question asks of one value, which is no array to look into."""
-    if leaf.operator == "$type":
-        types = _types_named(leaf.operand)
-        return lambda value: {"$in": [{"$type": value}, types]}
-    if leaf.operator == "$eq":
-        return _equal(leaf.operand)
-    if leaf.operator == "$in" and isinstance(leaf.operand, (list, tuple)):
-        tests = [_equal(one) for one in leaf.operand]
-        return lambda value: {"$or": [test(value) for test in tests]}
-    if leaf.operator in _ORDERS:
-        bound = leaf.operand
-        types = list(_compared_types(bound))
-        if "bool" in types or is_nan(bound):
-            raise ValueError(f"uses {leaf.operator} with {bound!r}")
-
-        def ordered(value: str) -> Expression:
-            asked = [{"$in": [{"$type": value}, types]}, {leaf.operator: [value, _literal(bound)]}]
-            if "int" in types:
-                # To an expression it is less than every number, to a query not.
-                asked.append({"$ne": [value, float("nan")]})
-            return {"$and": asked}
-
-        return ordered
-    known = sorted(name for name in OPERATORS if name in {*_ORDERS, "$exists", "$type", "$in"})
-    raise ValueError(f"uses {leaf.operator}; use values, {', '.join(known)}, $and, $or, $not")
-
-
-def _equal(constant: Any) -> Callable[[str], Expression]:
-    if constant is None:
-        return lambda value: {"$in": [{"$type": value}, ["missing", "null", "undefined"]]}
-    _compared_types(constant)
-    return lambda value: {"$eq": [value, _literal(constant)]}
-
-
-def _literal(constant: Any) -> Expression:
-    return {"$literal": constant}
-
-
-def _compared_types(constant: Any) -> tuple[str, ...]:
-    if own_bracket(constant) is not None:
-        for types, names in _COMPARED.items():
-            if isinstance(constant, types):
-                return names
-    raise ValueError(f"compares with {constant!r}; use numbers, strings, booleans, dates and ids")
-
-
-def _types_named(operand: Any) -> list[str]:
-    names: list[str] = []
-    for one in operand if isinstance(operand, (list, tuple)) else [operand]:
-        if one == "number":
-            names.extend(_NUMBERS)
-        elif isinstance(one, str) and one in TYPE_ALIASES:
-            names.append(one)
-        elif not isinstance(one, (str, bool)) and one in TYPE_NAMES:
-            names.append(TYPE_NAMES[int(one)])
-        else:
-            raise ValueError(f"asks for the $type {one!r}, which MongoDB does not know")
-    return names

@@ -42,7 +42,7 @@ __all__ = [
     "Absent",
     "Arrays",
     "Document",
-    "Each",
+    "Elements",
     "Fact",
     "Holds",
     "Lacks",
@@ -128,7 +128,7 @@ class Single:
 
 
 @dataclass(frozen=True, slots=True)
-class Each:
+class Elements:
     """An array. Elements that satisfy `condition` before (all, for None) are `element` now.
 
     `nested`: the others may be arrays.
@@ -167,8 +167,8 @@ class OneOf:
 
 
 Fact: TypeAlias = (
-    "Absent | Unknown | Value | Typed | Document | Nested | Barren | Single | Each | Holds | Lacks"
-    "| OneOf"
+    "Absent | Unknown | Value | Typed | Document | Nested | Barren | Single"
+    "| Elements | Holds | Lacks | OneOf"
 )
 
 ABSENT: Final = Absent()
@@ -209,7 +209,7 @@ def is_present(fact: Fact | None) -> bool:
         return all(map(is_present, fact.facts))
     if isinstance(fact, Document):
         return fact.exists
-    return isinstance(fact, (Value, Typed, Each, Holds, Nested))
+    return isinstance(fact, (Value, Typed, Elements, Holds, Nested))
 
 
 # --- Questions ----------------------------------------------------------------------------
@@ -268,7 +268,7 @@ def _ask_leaf(fact: Fact | None, path: tuple[str, ...], leaf: Compare) -> bool |
         return _ask_typed(fact.types, path, leaf)
     if isinstance(fact, OneOf):
         return _agreed(_ask_leaf(one, path, leaf) for one in fact.facts)
-    if isinstance(fact, Each):
+    if isinstance(fact, Elements):
         return _ask_each(fact, path, leaf)
     if isinstance(fact, Holds):
         return _ask_holds(fact, path, leaf)
@@ -359,7 +359,7 @@ def _ask_typed(types: frozenset[str], path: tuple[str, ...], leaf: Compare) -> b
     return None if None in asked or asked & open_brackets else answer
 
 
-def _ask_each(fact: Each, path: tuple[str, ...], leaf: Compare) -> bool | None:
+def _ask_each(fact: Elements, path: tuple[str, ...], leaf: Compare) -> bool | None:
     """Answer False where no element satisfies the leaf; an empty array forbids any True."""
     element = fact.element
     if path:

@@ -25,7 +25,7 @@ from lazymig.updates.knowledge import (
     Absent,
     Arrays,
     Document,
-    Each,
+    Elements,
     Fact,
     OneOf,
     Typed,
@@ -219,7 +219,7 @@ def _mapped(argument: Any, state: _Stages) -> Fact:
     inner = replace(state, variables={**state.variables, name: PRESENT})
     element = _express(argument.get("in"), inner)
     nested = not (isinstance(element, Document) and element.exists)
-    array = Each("$map", And(()), _as_element(element), filtered=False, nested=nested)
+    array = Elements("$map", And(()), _as_element(element), filtered=False, nested=nested)
     if _is_never_null(argument.get("input"), state):
         return array
     return OneOf((array, Value(None)))
@@ -322,7 +322,7 @@ def _is_value(fact: Fact) -> bool:
         return all(map(_is_value, fact.facts))
     if isinstance(fact, Document):
         return fact.exists and fact.array is Arrays.NONE
-    return isinstance(fact, Each) or (isinstance(fact, Typed) and "null" not in fact.types)
+    return isinstance(fact, Elements) or (isinstance(fact, Typed) and "null" not in fact.types)
 
 
 def _branches(operator: str, argument: Any) -> list[Any]:

@@ -12,12 +12,11 @@ from itertools import pairwise
 from typing import Any, Final
 
 import bson
-from bson.errors import BSONError
 
 from lazymig.characters import cut
 from lazymig.query.expressions import expression_paths
 from lazymig.query.operators import is_expression
-from lazymig.raw.encoding import ANY_UUID, ANY_VALUE
+from lazymig.raw.encoding import ANY_UUID, ANY_VALUE, UNSTORABLE
 from lazymig.raw.paths import model_path
 from lazymig.redaction import excerpt
 from lazymig.updates.each import Each
@@ -142,7 +141,7 @@ def _check_path(operator: str, path: Any) -> None:
 def _check_encodes(operator: str, path: str, value: Any) -> None:
     try:
         bson.encode({"value": _without_any(value)}, codec_options=ANY_UUID)
-    except (BSONError, ValueError, OverflowError, TypeError, RecursionError) as error:
+    except UNSTORABLE as error:
         raise ValueError(
             f"{operator} of '{path}' holds a value that BSON cannot encode ({excerpt(error)}); "
             "convert it to a BSON type"

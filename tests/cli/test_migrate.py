@@ -216,7 +216,7 @@ def test_refused_documents_that_are_allowed(shop, database):
 
 
 def test_going_on(shop, database):
-    """--resume goes on with the latest run that has not finished, or with the one named."""
+    """--resume resumes the latest run that has not finished, or the one named."""
     fill(database, 3)
     shop.set(**{FAULTY: "1"})
     assert shop("migrate", "--yes").code == 1

@@ -61,7 +61,7 @@ def test_the_view_of_a_subclass(shop, database):
 
 
 def test_an_older_view_is_brought_up_to_date(shop, database):
-    """The list, `status` and its JSON say that a view is older than the rules; NAME mends that."""
+    """The list, `status` and its JSON say that a view is older than the rules; NAME ends that."""
     animals(database)
     older(database)
     for call in (("view", *ANIMAL), ("status", *ANIMAL)):

@@ -11,6 +11,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import AutoReconnect, BulkWriteError, OperationFailure, PyMongoError
 
+from tests.support.doors import by_hand
 from tests.support.handlers import ADD_ENABLED, copying, handler, model, rule
 from tests.support.server import CLIENT_OPTIONS
 
@@ -42,16 +43,6 @@ class Breaker:
             return original(collection, *args, **kwargs)
 
         monkeypatch.setattr(Collection, name, broken)
-
-
-def _rest(iterator: Any) -> list[Any]:
-    """What is left; `for` would rewind a queryset, and so would `list`."""
-    found = []
-    while True:
-        try:
-            found.append(next(iterator))
-        except StopIteration:
-            return found
 
 
 ERRORS = {
@@ -107,7 +98,7 @@ def test_the_same_queryset_goes_on_where_it_broke(
     with pytest.raises(type(error)) as caught:
         next(iterator)
     assert caught.value is error
-    again = list(queryset) if cached else _rest(iterator)
+    again = list(queryset) if cached else by_hand(iterator)
     assert [each.key for each in again] == list(range(COUNT))
     assert [each.copied if dynamic else each.count for each in again] == (
         list(range(COUNT)) if dynamic else [1] * COUNT
@@ -188,7 +179,7 @@ def test_a_reread_that_breaks_is_made_up_for(
     iterator = iter(queryset)
     assert next(iterator).key == 0
     breaker = Breaker(monkeypatch, "find", LOST)
-    assert [each.key for each in _rest(iterator)] == list(range(1, COUNT))
+    assert [each.key for each in by_hand(iterator)] == list(range(1, COUNT))
     assert breaker.left == 0
     assert old_posts["post"].count_documents({"count": 1}) == COUNT
 
@@ -228,4 +219,4 @@ def test_a_load_that_breaks_while_rescuing_is_repeatable(
     assert next(iterator).key == 50
     assert breaker.left == 0
     keys.append(50)
-    assert [*keys, *(each.key for each in _rest(iterator))] == list(range(COUNT))
+    assert [*keys, *(each.key for each in by_hand(iterator))] == list(range(COUNT))

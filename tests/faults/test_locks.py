@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,20 +11,9 @@ from pymongo.database import Database
 
 from lazymig import MigrationTimeout, signals
 from tests.support.handlers import ADD_ENABLED, copying, handler, model, rule
+from tests.support.sessions import held
 
 HELD = 5
-
-
-@contextmanager
-def _held(client: MongoClient[Any], database: Database[Any], key: Any = HELD) -> Iterator[None]:
-    """An open transaction that has changed the document, taken back in the end."""
-    with client.start_session() as session:
-        session.start_transaction()
-        posts = client[database.name]["post"]
-        posts.update_one({"_id": key}, {"$set": {"held": 1}}, session=session)
-        yield
-        assert session.in_transaction
-        session.abort_transaction()
 
 
 def _post(method: Any = None, **attributes: Any) -> Any:
@@ -56,7 +43,7 @@ def test_a_held_document_is_a_timeout(
     """While a transaction holds the document, loading it raises MigrationTimeout naming `_id`."""
     mongoengine_db["post"].insert_one({"_id": HELD, "n": 1})
     post = _post(method)
-    with _held(client, mongoengine_db), pytest.raises(MigrationTimeout) as caught:
+    with held(client, mongoengine_db, HELD), pytest.raises(MigrationTimeout) as caught:
         load(post)
     assert (caught.value.model, caught.value.document_id) == ("Post", HELD)
     assert "lazy_timeout = 0.3" in str(caught.value)
@@ -78,7 +65,7 @@ def test_an_operation_that_has_to_settle_a_held_document_is_a_timeout(
     """Whether a held document belongs to the answer is not known, and nobody waits for it."""
     mongoengine_db["post"].insert_many({"_id": key, "n": 1} for key in range(9))
     post = _post(method)
-    with _held(client, mongoengine_db), pytest.raises(MigrationTimeout) as caught:
+    with held(client, mongoengine_db, HELD), pytest.raises(MigrationTimeout) as caught:
         settle(post)
     assert (caught.value.model, caught.value.document_id) == ("Post", HELD)
 
@@ -89,7 +76,7 @@ def test_a_read_that_shows_waits_for_nobody(
     """While a transaction holds an old document, a read that hands out none is answered."""
     mongoengine_db["post"].insert_many({"_id": key, "n": 1} for key in range(9))
     post = _post(None)
-    with _held(client, mongoengine_db):
+    with held(client, mongoengine_db, HELD):
         assert post.objects.distinct("enabled") == [True]
 
 
@@ -100,7 +87,7 @@ def test_the_next_load_succeeds(
     """Once the transaction has ended, the document is migrated by the next load."""
     mongoengine_db["post"].insert_one({"_id": HELD, "n": 1})
     post = _post(method)
-    with _held(client, mongoengine_db), pytest.raises(MigrationTimeout):
+    with held(client, mongoengine_db, HELD), pytest.raises(MigrationTimeout):
         post.objects.get(key=HELD)
     loaded = post.objects.get(key=HELD)
     assert (loaded.copied if method else loaded.enabled) == 1
@@ -112,7 +99,7 @@ def test_other_documents_load_while_one_is_held(
     """A stale document beside the held one is migrated while the transaction is open."""
     mongoengine_db["post"].insert_many([{"_id": n, "n": n} for n in range(10)])
     post = _post()
-    with _held(client, mongoengine_db):
+    with held(client, mongoengine_db, HELD):
         assert post.objects.get(key=0).enabled is True
         assert [each.enabled for each in post.objects(key__gt=HELD)] == [True] * 4
 
@@ -123,7 +110,7 @@ def test_an_up_to_date_document_loads_though_it_is_held(
     """Where nothing is to be migrated, a transaction holds nothing up."""
     mongoengine_db["post"].insert_one({"_id": HELD, "enabled": True})
     post = _post()
-    with _held(client, mongoengine_db):
+    with held(client, mongoengine_db, HELD):
         assert post.objects.get(key=HELD).enabled is True
 
 
@@ -135,7 +122,7 @@ def test_a_held_document_stops_no_neighbour_in_its_batch(
     mongoengine_db["post"].insert_many([{"_id": n, "n": n} for n in range(10)])
     post = _post(method, lazy_timeout=2)
     keys, errors = [], []
-    with _held(client, mongoengine_db):
+    with held(client, mongoengine_db, HELD):
         iterator = iter(post.objects.order_by("key").no_cache())
         for _ in range(10):
             try:
@@ -151,7 +138,7 @@ def test_skipping_loads_the_held_document_as_it_is_stored(
     """Under on_error = "skip" a held document loads in its old shape, and is migrated later."""
     mongoengine_db["post"].insert_one({"_id": HELD, "n": 1})
     post = _post(on_error="skip")
-    with _held(client, mongoengine_db):
+    with held(client, mongoengine_db, HELD):
         assert post.objects.get(key=HELD).enabled is None
     assert post.objects.get(key=HELD).enabled is True
 
@@ -168,7 +155,7 @@ def test_a_neighbour_is_announced_once(
         heard.append((about["document_id"], about["rules"]))
 
     signals.post_migration.connect(receive)
-    with _held(client, mongoengine_db), pytest.raises(MigrationTimeout):
+    with held(client, mongoengine_db, HELD), pytest.raises(MigrationTimeout):
         list(post.objects)
     signals.post_migration.disconnect(receive)
     rules = ("migration01__enable",)

@@ -22,6 +22,7 @@ from lazymig.errors import MigrationInProgress, RunError
 from tests.support.failing import fail, failing_db, failing_server
 from tests.support.handlers import ADD_ENABLED, copying, handler, model, rule
 from tests.support.server import CLIENT_OPTIONS
+from tests.support.sessions import held
 
 __all__ = ["failing_db", "failing_server"]
 
@@ -29,18 +30,6 @@ HELD = 5
 
 # So long that a test which waits for it never ends, rather than pass by chance.
 _LONG = 3600
-
-
-@contextmanager
-def _held(client: MongoClient[Any], database: Database[Any], key: Any = HELD) -> Iterator[None]:
-    """An open transaction that has changed the document, taken back in the end."""
-    with client.start_session() as session:
-        session.start_transaction()
-        posts = client[database.name]["post"]
-        posts.update_one({"_id": key}, {"$set": {"held": 1}}, session=session)
-        yield
-        assert session.in_transaction
-        session.abort_transaction()
 
 
 @contextmanager
@@ -91,7 +80,7 @@ def test_no_load_outlasts_the_limit_of_the_client(
     options, told = CLIENTS["timeoutMS"]
     with _connected(server_uri, database, **options):
         post = _post(method, lazy_timeout=lazy_timeout)
-        with _held(client, database), pytest.raises(MigrationTimeout) as caught:
+        with held(client, database, HELD), pytest.raises(MigrationTimeout) as caught:
             load(post)
     assert told in str(caught.value)
     assert "lazy_timeout" not in str(caught.value)
@@ -105,7 +94,7 @@ def test_the_limit_of_the_sockets_counts_as_well(
     options, told = CLIENTS["socketTimeoutMS"]
     with _connected(server_uri, database, **options):
         post = _post()
-        with _held(client, database), pytest.raises(MigrationTimeout) as caught:
+        with held(client, database, HELD), pytest.raises(MigrationTimeout) as caught:
             post.objects.get(key=HELD)
     assert told in str(caught.value)
 
@@ -124,7 +113,7 @@ def test_no_load_outlasts_a_timeout_around_it(
     mongoengine_db["post"].insert_many([{"_id": n, "n": 1} for n in (HELD, HELD + 1)])
     post = _post(method, lazy_timeout=lazy_timeout)
     late = pytest.raises(MigrationTimeout)
-    with _held(client, mongoengine_db), late as caught, pymongo.timeout(1.5):
+    with held(client, mongoengine_db, HELD), late as caught, pymongo.timeout(1.5):
         load(post)
     assert "pymongo.timeout around it" in str(caught.value)
 
@@ -190,7 +179,7 @@ def test_neighbours_are_loaded_within_a_timeout_around_them(
     """Of the time of a `pymongo.timeout` enough is left for those that nobody holds."""
     mongoengine_db["post"].insert_many([{"_id": n} for n in range(10)])
     post = _post(on_error="skip")
-    with _held(client, mongoengine_db), pymongo.timeout(5):
+    with held(client, mongoengine_db, HELD), pymongo.timeout(5):
         enabled = {each.key: each.enabled for each in post.objects}
     assert enabled == {n: None if n == HELD else True for n in range(10)}
 
@@ -202,7 +191,7 @@ def test_the_shortest_limit_is_the_one_that_is_named(
     mongoengine_db["post"].insert_one({"_id": HELD})
     post = _post(lazy_timeout=0.3)
     late = pytest.raises(MigrationTimeout, match=r"lazy_timeout = 0\.3 s allows")
-    with _held(client, mongoengine_db), late, pymongo.timeout(_LONG):
+    with held(client, mongoengine_db, HELD), late, pymongo.timeout(_LONG):
         post.objects.get(key=HELD)
 
 

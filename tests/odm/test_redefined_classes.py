@@ -10,15 +10,8 @@ from mongoengine import Document, EmbeddedDocument, EmbeddedDocumentField, Strin
 from lazymig.odm.fields import facts_of
 from lazymig.odm.schema import document_subclasses, field_path, knows_path, subclasses_of
 from lazymig.testing.fields import field_at
-from tests.support.registry import restored_registry
 
 INHERITED = {"allow_inheritance": True}
-
-
-@pytest.fixture(autouse=True)
-def _registry():
-    with restored_registry():
-        yield
 
 
 def subclass(base: Any, name: str, *fields: str, **meta: Any) -> Any:

@@ -49,7 +49,14 @@ from tests.support.doors import (
     person_model,
     stored,
 )
-from tests.support.handlers import ADD_ENABLED, copying_in_python, handler, model, rule
+from tests.support.handlers import (
+    ADD_ENABLED,
+    copying_in_python,
+    handler,
+    model,
+    quiet_handler,
+    rule,
+)
 
 WRITES = {"insert", "update", "delete", "findAndModify", "bulkWrite"}
 MODIFYING = {"modify, new image", "modify, old image", "modify of a document", "upsert_one"}
@@ -64,11 +71,6 @@ def shout(self: Any) -> None:
     """A rule that only Python computes."""
     self.target = {"loud": {"$exists": False}, "email": {"$exists": True}}
     self.update = {"$set": {"loud": copy.copy(self.doc["email"]) + "!"}}
-
-
-def quiet_handler(**body: Any) -> Any:
-    """A handler whose loads write nothing."""
-    return handler(write_on_load=False, **body)
 
 
 def post_model(**rules: Any) -> Any:

@@ -12,12 +12,7 @@ from bson import ObjectId
 from mongoengine import StringField
 
 from lazymig import RuleDefinitionError, ShowError, without_writing
-from tests.support.handlers import handler, model
-
-
-def quiet_handler(**body: Any) -> Any:
-    """A handler whose loads write nothing."""
-    return handler(write_on_load=False, **body)
+from tests.support.handlers import handler, model, quiet_handler
 
 
 def _stamped(self: Any) -> None:

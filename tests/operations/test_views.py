@@ -35,7 +35,6 @@ from tests.support.sessions import needs_bound_sessions
 Raw = dict[str, Any]
 
 RENAME = ({"mail": {"$exists": True}}, {"$rename": {"mail": "email"}})
-MEET = ({"lines.n": {"$exists": True}}, [{"$set": {"total": {"$sum": "$lines.n"}}}])
 
 
 @pytest.fixture(autouse=True)

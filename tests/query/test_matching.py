@@ -26,8 +26,6 @@ from tests.query.strategies import Raw, cases
 
 NAN = float("nan")
 NOON = datetime(2020, 1, 1, 12)
-WESTERN_NOON = NOON.replace(tzinfo=timezone(timedelta(hours=-1)))
-LONG_TENTH = Decimal128("0.1000000000000000055511151231257827")
 ID = ObjectId("5f0000000000000000000001")
 ANY = object()  # a Python value that is no BSON
 

@@ -10,8 +10,9 @@ from lazymig.query import checks
 from lazymig.query.matching import compile_query, query_paths
 from lazymig.query.operators import OPERATORS, Operator, parse
 from lazymig.query.tree import And, Compare, Not, Or
-from lazymig.rules.rewrite.rewriting import compile_step, rewrite
+from lazymig.rules.rewrite.rewriting import rewrite
 from lazymig.updates.convergence import ends_match
+from tests.support.steps import compile_step
 
 TARGET = {"name": {"$startsWith": "old"}}
 

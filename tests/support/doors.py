@@ -116,7 +116,8 @@ def as_raw(document: Any) -> dict[str, Any]:
 Door = Callable[[Any], Any]
 
 
-def _by_hand(queryset: Any) -> list[Any]:
+def by_hand(queryset: Any) -> list[Any]:
+    """What is left of a queryset; `for` would rewind it, and so would `list`."""
     documents = []
     while True:
         try:
@@ -142,7 +143,7 @@ ALL_DOORS: dict[str, Door] = {
     "slice": lambda model: list(model.objects[0:3]),
     "slice of an evaluated one": lambda model: list(_used_before(model.objects)[:3]),
     "two slices": lambda model: [*model.objects[:2], *model.objects[2:]],
-    "next by hand": lambda model: _by_hand(model.objects),
+    "next by hand": lambda model: by_hand(model.objects),
     "clone": lambda model: list(model.objects.clone()),
     "all": lambda model: list(model.objects.all()),
     "in_bulk": lambda model: list(model.objects.in_bulk([1, 2, 3]).values()),

@@ -50,6 +50,11 @@ def handler(**body: Any) -> type[DocumentMigration]:
     return type("Rules", (DocumentMigration,), body)
 
 
+def quiet_handler(**body: Any) -> type[DocumentMigration]:
+    """Make a handler whose loads write nothing."""
+    return handler(write_on_load=False, **body)
+
+
 def model(rules: type[DocumentMigration] | None = None, **body: Any) -> Any:
     """A model `Post`, in the collection `post`, keyed by integers, with this handler."""
     meta: Mapping[str, Any] = {"collection": "post", **body.pop("meta", {})}

@@ -10,6 +10,8 @@ import bson
 from bson.datetime_ms import DatetimeMS
 from bson.raw_bson import RawBSONDocument
 
+from lazymig.raw.elements import scanned
+
 Element = bytes
 
 FAR = 253_402_300_800_000
@@ -133,3 +135,8 @@ def odd_value(kind: str, number: int) -> Any:
 
 
 KINDS = ("late", "early", "nested", "text", "name")
+
+
+def stored(collection: Any) -> dict[bytes, bytes]:
+    """The documents of a collection by their `_id`s, byte for byte."""
+    return dict(pair for batch in collection.find_raw_batches({}) for pair in scanned(batch))

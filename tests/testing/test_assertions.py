@@ -91,7 +91,7 @@ def test_the_result_has_to_load(any_db: Any) -> None:
 
 
 def test_the_result_has_to_be_valid(any_db: Any) -> None:
-    """A stored document that does not validate fails; the model's clean() does not mend it."""
+    """A stored document that does not validate fails; the model's clean() does not correct it."""
 
     class Named(LazyMigrationMixin, Document):
         name = StringField(required=True)

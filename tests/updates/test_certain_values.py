@@ -20,8 +20,9 @@ from lazymig import DocumentMigration
 from lazymig.query.matching import compile_query
 from lazymig.rules.binding import bind
 from lazymig.rules.discovery import discover
-from lazymig.rules.rewrite.rewriting import compile_step, rewrite
+from lazymig.rules.rewrite.rewriting import rewrite
 from lazymig.updates.convergence import ends_match
+from tests.support.steps import compile_step
 
 Raw = dict[str, Any]
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from bson import Decimal128, MaxKey
-from pymongo import MongoClient
 from pymongo.collection import Collection
+from pymongo.database import Database
 
 from lazymig.raw.encoding import ANY_VALUE
 from lazymig.updates.convergence import ends_match
@@ -309,14 +307,6 @@ UNPROVED = {
 }
 
 
-@pytest.fixture(scope="module")
-def scratch(client: MongoClient[Raw]) -> Iterator[Collection[Raw]]:
-    """One collection for all cases: dropping a database for each would take most of the time."""
-    name = f"lazymig_{uuid.uuid4().hex}"
-    yield client[name].cases
-    client.drop_database(name)
-
-
 def _count_after(collection: Collection[Raw], case: Case) -> int:
     """Update one matching document on the server; return how many match afterwards."""
     collection.replace_one({"_id": 1}, case.document, upsert=True)
@@ -330,18 +320,18 @@ def _count_after(collection: Collection[Raw], case: Case) -> int:
 
 
 @pytest.mark.parametrize("case", PROVED.values(), ids=PROVED)
-def test_update_that_ends_its_match_is_proved(case: Case, scratch: Collection[Raw]) -> None:
+def test_update_that_ends_its_match_is_proved(case: Case, scratch: Database[Raw]) -> None:
     """What ends its match is proved to, and does so on the server."""
     check_update(case.update, case.array_filters)
-    assert _count_after(scratch, case) == 0
+    assert _count_after(scratch.cases, case) == 0
     assert ends_match(case.target, case.update, case.array_filters)
 
 
 @pytest.mark.parametrize("case", UNPROVED.values(), ids=UNPROVED)
-def test_update_that_leaves_a_match_is_never_proved(case: Case, scratch: Collection[Raw]) -> None:
+def test_update_that_leaves_a_match_is_never_proved(case: Case, scratch: Database[Raw]) -> None:
     """Where some document still matches on the server after the update, nothing is proved."""
     check_update(case.update, case.array_filters)
-    assert _count_after(scratch, case) == 1
+    assert _count_after(scratch.cases, case) == 1
     assert not ends_match(case.target, case.update, case.array_filters)
 
 

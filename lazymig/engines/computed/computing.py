@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import bson
 from bson.errors import InvalidBSON
 from pymongo import UpdateOne
 from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
@@ -33,7 +32,7 @@ from lazymig.engines.refusals import (
 from lazymig.engines.store import Store
 from lazymig.locks import cached_property
 from lazymig.query.matching import compile_query
-from lazymig.raw.encoding import ANY_UUID
+from lazymig.raw.encoding import stored_bytes
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.document import ReadDocument
 from lazymig.rules.rule import Evaluation
@@ -302,7 +301,7 @@ class Computation:
         pipelines: dict[bytes, list[Write]] = {}
         for write in writes:
             if write.open and isinstance(write.evaluation.update, list):
-                encoded = bson.encode({"": write.evaluation.update}, codec_options=ANY_UUID)
+                encoded = stored_bytes(write.evaluation.update)
                 pipelines.setdefault(encoded, []).append(write)
         decided: dict[Any, Write | None] = {}
         for group in pipelines.values():

@@ -118,7 +118,7 @@ def fold(
     :param updates: what the rule has set for each, with what was read of it.
     :return: `None` if they are too large for one, or have a value that cannot be encoded.
     """
-    table = _Table([document["_id"] for _, document in updates])
+    table = _ValueTable([document["_id"] for _, document in updates])
     unchanged: list[Any] = [{"$eq": [{"$type": f"${name}"}, "missing"]} for name in form.missing]
     unchanged.extend(
         {"$eq": [f"${name}", table.of([read[name] for _, read in updates])]}
@@ -154,7 +154,7 @@ def fold(
     )
 
 
-class _Table:
+class _ValueTable:
     """Columns of values, one for each `_id`, as variables of a command."""
 
     def __init__(self, ids: Sequence[Any]) -> None:

@@ -7,18 +7,19 @@ meanwhile.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from pymongo.errors import DocumentTooLarge, OperationFailure
 
-from lazymig.engines.access import Raw, by_ids, key_of
+from lazymig.engines.access import Raw, bounded, by_ids, key_of
 from lazymig.engines.driver_errors import is_away, is_transient, waited_too_long
 from lazymig.engines.reading.decoding import decode
 from lazymig.engines.store import Store
 
-__all__ = ["Answer", "InHand", "Part", "read_through", "send_through"]
+__all__ = ["Answer", "InHand", "Staged", "read_through", "send_through"]
 
 # What one command holds at most: MongoDB takes pipelines of up to 1,000 stages, and commands of
 # 48 MB, of which an array may have 16.
@@ -32,7 +33,7 @@ Stages: TypeAlias = Sequence[Raw]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Staged:
     """Documents in hand, and the stages for them alone.
 
     :param documents: as they are left as bytes.
@@ -88,7 +89,7 @@ def read_through(store: Store, document_ids: Sequence[Any], stages: Stages) -> A
     return answer
 
 
-def send_through(store: Store, parts: Sequence[Part], stages: Stages = ()) -> Answer:
+def send_through(store: Store, parts: Sequence[Staged], stages: Stages = ()) -> Answer:
     """What stages make of documents in hand: those of their part, then those for all.
 
     A stage may leave documents out, and may change all of them but for the `_id`.
@@ -101,7 +102,7 @@ def send_through(store: Store, parts: Sequence[Part], stages: Stages = ()) -> An
     return answer
 
 
-def _send(store: Store, parts: Sequence[Part], stages: Stages, answer: Answer) -> None:
+def _send(store: Store, parts: Sequence[Staged], stages: Stages, answer: Answer) -> None:
     first, *others = (_pipeline_of(part) for part in parts)
     unions = [
         {"$unionWith": {"coll": store.collection.name, "pipeline": other}} for other in others
@@ -120,12 +121,12 @@ def _send(store: Store, parts: Sequence[Part], stages: Stages, answer: Answer) -
             return
         for part in parts:
             for document in part.documents:
-                _send(store, [Part([document], part.stages)], stages, answer)
+                _send(store, [Staged([document], part.stages)], stages, answer)
         return
     answer.found.update(found.found)
 
 
-def _pipeline_of(part: Part) -> list[Raw]:
+def _pipeline_of(part: Staged) -> list[Raw]:
     # Whatever the collection holds: one document of it stands for those in hand.
     return [
         {"$limit": 1},
@@ -136,35 +137,19 @@ def _pipeline_of(part: Part) -> list[Raw]:
     ]
 
 
-def _commands(parts: Sequence[Part]) -> Iterator[list[Part]]:
-    """The parts in as many commands as they need."""
-    command: list[Part] = []
-    size = 0
-    for part in _cut(parts):
-        more = sum(map(_size_of, part.documents))
-        if command and (len(command) == _MOST_PARTS or size + more > _MOST_BYTES):
-            yield command
-            command, size = [], 0
-        command.append(part)
-        size += more
-    if command:
-        yield command
-
-
-def _cut(parts: Iterable[Part]) -> Iterator[Part]:
-    """The parts, none of them with more bytes than a command takes."""
-    for part in parts:
-        some: list[Any] = []
-        size = 0
-        for document in part.documents:
-            more = _size_of(document)
-            if some and size + more > _MOST_BYTES:
-                yield Part(some, part.stages)
-                some, size = [], 0
-            some.append(document)
-            size += more
-        if some:
-            yield Part(some, part.stages)
+def _commands(parts: Sequence[Staged]) -> Iterator[list[Staged]]:
+    """The parts in as many commands as they need; one with more bytes than it takes is cut."""
+    cut = (
+        Staged(some, part.stages)
+        for part in parts
+        for some in bounded(part.documents, _size_of, most=sys.maxsize, most_bytes=_MOST_BYTES)
+    )
+    yield from bounded(
+        cut,
+        lambda part: sum(map(_size_of, part.documents)),
+        most=_MOST_PARTS,
+        most_bytes=_MOST_BYTES,
+    )
 
 
 def _size_of(document: Any) -> int:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-import bson
 from bson.raw_bson import RawBSONDocument
 
 from lazymig.engines.access import Raw
@@ -14,7 +13,7 @@ from lazymig.engines.computed.computing import Computation, Write
 from lazymig.engines.computed.outcome import Terms
 from lazymig.engines.computed.pace import Pace, Slow
 from lazymig.engines.deadline import Deadline
-from lazymig.engines.loads.in_hand import Answer, InHand, Part, read_through, send_through
+from lazymig.engines.loads.in_hand import Answer, InHand, Staged, read_through, send_through
 from lazymig.engines.loads.shown_steps import LEFT, Piece, shown_plan
 from lazymig.engines.reading.decoding import decode, judge
 from lazymig.engines.refusals import (
@@ -28,7 +27,7 @@ from lazymig.engines.store import Store
 from lazymig.errors import MigrationError, MigrationTimeout, ShowError
 from lazymig.query.matching import compile_query
 from lazymig.raw.elements import without_fields
-from lazymig.raw.encoding import ANY_UUID
+from lazymig.raw.encoding import stored_bytes
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan
 from lazymig.rules.showing.rows import Unshown
@@ -81,7 +80,7 @@ class PlanShowing:
 
         :raises pymongo.errors.PyMongoError: the connection, the rights.
         """
-        parts = [Part([each.data for each in documents])]
+        parts = [Staged([each.data for each in documents])]
         self._run(send_through(self.store, parts, self._shown.stages_from(0)))
 
     def _run(self, answer: Answer) -> None:
@@ -102,7 +101,7 @@ class PlanShowing:
         :param computed: the rule whose updates were put in front.
         """
         for key, (document_id, cause) in answer.errors.items():
-            self.errors[key] = failure_of_showing(self.plan.model_name, None, document_id, cause)
+            self.errors[key] = failure_of_showing(self.plan.model_name, document_id, cause)
         for key, each in answer.found.items():
             document = each.document
             updated, notes, left = (document.get(name) for name in (_UPDATED, MARK, LEFT))
@@ -131,7 +130,7 @@ class PlanShowing:
 
     # Rules in Python
 
-    def _parts(self, piece: Piece, stopped: Mapping[Any, InHand]) -> Iterator[Part]:
+    def _parts(self, piece: Piece, stopped: Mapping[Any, InHand]) -> Iterator[Staged]:
         """The documents at a piece, with the stages of the updates that were computed for them."""
         documents = {key: each.document for key, each in stopped.items()}
         concerned = [key for key in stopped if self._concerns(piece, key, documents[key])]
@@ -149,9 +148,9 @@ class PlanShowing:
             else:
                 parts[form][0].append(left.pop(key).data)
         untouched = [each.data for key, each in left.items() if key not in self.errors]
-        yield from (Part(some, stages) for some, stages in parts.values())
+        yield from (Staged(some, stages) for some, stages in parts.values())
         if untouched:
-            yield Part(untouched)
+            yield Staged(untouched)
 
     def _concerns(self, piece: Piece, key: Any, document: Raw) -> bool:
         """Return whether a piece concerns a document; where that is not known, it fails."""
@@ -232,4 +231,4 @@ def _form_of(write: Write) -> bytes:
     """The same for updates that are the same."""
     evaluation = write.evaluation
     parts = [evaluation.target, evaluation.update, evaluation.array_filters, write.open]
-    return bson.encode({"": parts}, codec_options=ANY_UUID)
+    return stored_bytes(parts)

@@ -14,7 +14,7 @@ from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.plan import Plan, feeds
 from lazymig.rules.rewrite.steps import steps_of
 from lazymig.rules.showing.rows import Unshown
-from lazymig.rules.showing.shown import CannotShow, Change, ShownRule, shown_rule, shown_steps
+from lazymig.rules.showing.shown import CannotShow, ShownChange, ShownRule, shown_rule, shown_steps
 from lazymig.rules.showing.stages import MARK, stages_of
 from lazymig.rules.showing.targets import concerned
 from lazymig.rules.varying_calls import varying_call_of
@@ -25,7 +25,7 @@ LEFT: Final = f"{MARK}_left"
 """The field that names a rule whose match is not ended, in a document that was to be shown."""
 
 # For a document that it concerns, MongoDB does not know what becomes of it.
-_STOP: Final = (Change({}, exact=False),)
+_STOP: Final = (ShownChange({}, exact=False),)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,7 +14,7 @@ from typing import Any
 from lazymig.engines.access import Raw, key_of
 from lazymig.engines.loads.batch import announce_failure
 from lazymig.engines.loads.failure import Failure
-from lazymig.engines.loads.in_hand import InHand, Part, send_through
+from lazymig.engines.loads.in_hand import InHand, Staged, send_through
 from lazymig.engines.loads.projecting import projection_stages
 from lazymig.engines.loads.rounds import Reading, Stale
 from lazymig.engines.loads.showing_plan import PlanShowing
@@ -107,12 +107,12 @@ class Unwritten:
             return {}
         if stages and self.held:
             answer = send_through(
-                self.store, [Part([each.data for each in self.held.values()])], stages
+                self.store, [Staged([each.data for each in self.held.values()])], stages
             )
             found = answer.found
             for key, (document_id, cause) in answer.errors.items():
                 model_name = self.owners[key].model_name
-                self.errors[key] = failure_of_showing(model_name, None, document_id, cause)
+                self.errors[key] = failure_of_showing(model_name, document_id, cause)
         return {key: _as_shown(each.document) for key, each in found.items()}
 
     def _log(self, key: Any, document_id: Any) -> None:

@@ -36,7 +36,7 @@ from lazymig.engines.once.claim import (
     releasing,
 )
 from lazymig.engines.once.keeper import Keeper
-from lazymig.engines.once.memory import Place, Unwritten, at_work_on, is_at_work_on, unwritten
+from lazymig.engines.once.memory import Place, UnwrittenEffect, at_work_on, is_at_work_on, unwritten
 from lazymig.engines.once.waiting import wait_for
 from lazymig.engines.reading.decoding import Undecoded, decode, judge
 from lazymig.engines.refusals import (
@@ -190,7 +190,7 @@ class Claimant:
         finally:
             self.keeper.let_go()
 
-    def _claim(self, document: Raw, remembered: Unwritten | None) -> Raw | None:
+    def _claim(self, document: Raw, remembered: UnwrittenEffect | None) -> Raw | None:
         found = self.store.find_and_update(
             all_of(
                 self.store.locate(document),
@@ -201,7 +201,7 @@ class Claimant:
         )
         return None if found is None else decode(found, self.given.codec_options)
 
-    def _carry_out(self, raw: Raw, own: Raw, remembered: Unwritten | None) -> bool:
+    def _carry_out(self, raw: Raw, own: Raw, remembered: UnwrittenEffect | None) -> bool:
         if remembered is not None:
             evaluation = remembered.evaluation
         else:
@@ -280,7 +280,7 @@ class Claimant:
                 "or replaced, or another process has taken it over",
             )
             self.outcome.matched.discard(place[-1])
-            unwritten.keep(place, self.rule, Unwritten(evaluation, self.owner))
+            unwritten.keep(place, self.rule, UnwrittenEffect(evaluation, self.owner))
             return False
         self.outcome.modified += written
         unwritten.forget(place, self.rule)
@@ -325,7 +325,7 @@ class Claimant:
         """Remember an effect whose update was not written, so that it is not repeated."""
         place = self.place_of(raw)
         known = unwritten.get(place, self.rule) is not None
-        unwritten.keep(place, self.rule, Unwritten(evaluation, self.owner))
+        unwritten.keep(place, self.rule, UnwrittenEffect(evaluation, self.owner))
         if known:
             return
         self._log(

@@ -13,7 +13,7 @@ from lazymig.locks import new_lock
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.rule import Evaluation
 
-__all__ = ["Place", "Unwritten", "at_work_on", "is_at_work_on", "unwritten"]
+__all__ = ["Place", "UnwrittenEffect", "at_work_on", "is_at_work_on", "unwritten"]
 
 Place: TypeAlias = "tuple[int, str, Any]"
 """A document, the same in every thread of this process: client, collection, key of the `_id`."""
@@ -26,7 +26,7 @@ _at_work: ContextVar[frozenset[Place]] = ContextVar("lazymig_at_work", default=f
 
 
 @dataclass(frozen=True, slots=True)
-class Unwritten:
+class UnwrittenEffect:
     """An effect that has happened, and the update that goes with it; `owner` may hold the claim."""
 
     evaluation: Evaluation
@@ -38,13 +38,13 @@ class Memory:
 
     def __init__(self) -> None:
         self._lock = new_lock()
-        self._entries: OrderedDict[tuple[Place, str], Unwritten] = OrderedDict()
+        self._entries: OrderedDict[tuple[Place, str], UnwrittenEffect] = OrderedDict()
 
-    def get(self, place: Place, rule: BoundRule) -> Unwritten | None:
+    def get(self, place: Place, rule: BoundRule) -> UnwrittenEffect | None:
         """What is remembered of a rule's effect for a document."""
         return self._entries.get((place, rule.name))
 
-    def keep(self, place: Place, rule: BoundRule, effect: Unwritten) -> None:
+    def keep(self, place: Place, rule: BoundRule, effect: UnwrittenEffect) -> None:
         """Remember an effect; the oldest ones are forgotten where there are too many."""
         with self._lock:
             self._entries[place, rule.name] = effect

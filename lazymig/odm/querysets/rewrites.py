@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from lazymig.engines.access import all_of, is_mongomock
-from lazymig.engines.settling import Found, Refusal, Search, find_old, rules_matching, settle
+from lazymig.engines.settling import Found, Search, Unsettled, find_old, rules_matching, settle
 from lazymig.errors import SettleLimitExceeded, ShowError
 from lazymig.odm.plans import family_of, once_per_family
 from lazymig.odm.sealed import family_in
@@ -25,7 +24,7 @@ from lazymig.rules.rewrite.rewriting import LARGEST_EXPRESSIONS, CannotRewrite, 
 from lazymig.rules.rewrite.steps import asks_expressions, opaque_step, steps_of
 
 if TYPE_CHECKING:
-    from lazymig.odm.querysets.shown import Shown
+    from lazymig.odm.querysets.shown import ShownRules
 
 __all__ = [
     "Need",
@@ -35,7 +34,6 @@ __all__ = [
     "rewrites_of",
 ]
 
-logger = logging.getLogger(__name__)
 
 # More answers about rules are forgotten all at once: what is asked again is soon there again.
 _MOST_KNOWN: Final = 256
@@ -65,7 +63,7 @@ class Rewrites:
     _needed: dict[Hashable, tuple[int, ...]] = field(default_factory=dict, repr=False)
     _narrowed: dict[frozenset[int], Sequence[Plan]] = field(default_factory=dict, repr=False)
     _others: dict[Hashable, Rewriter] = field(default_factory=dict, repr=False)
-    _shown: dict[frozenset[int], Shown] = field(default_factory=dict, repr=False)
+    _shown: dict[frozenset[int], ShownRules] = field(default_factory=dict, repr=False)
     _parts: dict[frozenset[int], tuple[Mapping[str, Any], Mapping[str, Any]]] = field(
         default_factory=dict, repr=False
     )
@@ -132,7 +130,7 @@ class Rewrites:
         self.logged.add(shape)
         return True
 
-    def shown(self, rules: Iterable[int]) -> Shown:
+    def shown(self, rules: Iterable[int]) -> ShownRules:
         """These rules, and those on which they depend, as a read shows them."""
         key = frozenset(rules)
         found = self._shown.get(key)
@@ -347,7 +345,7 @@ def bring_up(
     search: Search,
     *,
     for_write: bool = False,
-) -> dict[Any, Refusal]:
+) -> dict[Any, Unsettled]:
     """Apply the rules that an operation needs to the documents that a filter finds.
 
     :param queries: the filter as rewritten; each finds documents that the operation may meet.

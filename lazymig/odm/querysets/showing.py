@@ -349,10 +349,6 @@ class ShowingQuerySet(OptionsQuerySet):
         ):
             yield MapReduceDocument(self._document, self._collection, each["_id"], each["value"])
 
-    def _lazymig_way_of(self, _rewrites: Rewrites, _query: Mapping[str, Any]) -> tuple[bool, str]:
-        """Whether rules are shown to documents that the queryset meets, and how it is answered."""
-        return False, "Old documents are settled, that is, migrated before the query is sent."
-
     def _lazymig_parts(
         self, _rewrites: Rewrites, _query: Mapping[str, Any]
     ) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:

@@ -16,7 +16,7 @@ from lazymig.rules.rewrite.steps import Step
 from lazymig.rules.showing.shown import CannotShow, ShownRule, gap_of, shown_steps
 from lazymig.rules.showing.stages import stages_of
 
-__all__ = ["Shown", "shown_rules"]
+__all__ = ["ShownRules", "shown_rules"]
 
 # More pipelines are forgotten all at once.
 _MOST_KNOWN: Final = 64
@@ -26,7 +26,7 @@ _NO_TYPES: Final = TypeRegistry()
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class ShownRules:
     """Some rules of a collection, in their order, as stages show them.
 
     :param rules: of one that cannot be shown there is the target alone: a document that it concerns
@@ -82,7 +82,7 @@ class Shown:
         return list(found)
 
 
-def shown_rules(rules: Sequence[tuple[BoundRule, Sequence[Step], Sequence[int]]]) -> Shown:
+def shown_rules(rules: Sequence[tuple[BoundRule, Sequence[Step], Sequence[int]]]) -> ShownRules:
     """Rules as they are shown, or why they are not.
 
     :param rules: each with its steps, one or two, and the indexes of these.
@@ -101,4 +101,4 @@ def shown_rules(rules: Sequence[tuple[BoundRule, Sequence[Step], Sequence[int]]]
             except CannotShow:
                 blind = blind or found
     inexact = any(change.exact is not True for one in shown for change in one.changes)
-    return Shown(tuple(shown), reasons, inexact or blind is not None, blind)
+    return ShownRules(tuple(shown), reasons, inexact or blind is not None, blind)

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from lazymig.errors import BackupUnreadable
 from lazymig.operations.backup.files import DIGEST_SIZE, digest
 from lazymig.operations.backup.reader import BackupReader
-from lazymig.operations.backup.records import Attempt
+from lazymig.operations.backup.records import ChunkAttempt
 
 __all__ = ["UNKNOWN", "Chain", "Origin"]
 
@@ -94,7 +94,7 @@ class Chain:
         (total,) = self._rows.execute("SELECT count(*) FROM chain").fetchone()
         self._total = int(total)
 
-    def _notes(self, attempt: Attempt, numbers: Iterator[int]) -> Iterator[tuple[Any, ...]]:
+    def _notes(self, attempt: ChunkAttempt, numbers: Iterator[int]) -> Iterator[tuple[Any, ...]]:
         """The rows for an attempt: the pre-images of the backup are numbered."""
         at = 0
         for element, document in self._backup.pre_images(attempt):

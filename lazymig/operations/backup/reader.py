@@ -11,7 +11,7 @@ from lazymig.engines.access import Raw
 from lazymig.errors import BackupUnreadable
 from lazymig.operations.backup.files import BackupFiles, DataFile
 from lazymig.operations.backup.folder import Folder
-from lazymig.operations.backup.records import ABORTED, HEAD_SIZE, Attempt, RecordFile
+from lazymig.operations.backup.records import ABORTED, HEAD_SIZE, ChunkAttempt, RecordFile
 from lazymig.raw.elements import scanned
 
 __all__ = ["BackupReader", "check_backup", "collections_in", "opened_backup"]
@@ -72,12 +72,12 @@ class BackupReader(AbstractContextManager["BackupReader"]):
                 path=self.path,
             ) from exc
 
-    def attempts(self) -> Iterator[Attempt]:
+    def attempts(self) -> Iterator[ChunkAttempt]:
         """The attempts that have, or may have, changed something."""
         if self._records.head.data_end:
             yield from (each for each in self._records.attempts() if each.mark != ABORTED)
 
-    def pre_images(self, attempt: Attempt) -> Iterator[tuple[bytes, bytes]]:
+    def pre_images(self, attempt: ChunkAttempt) -> Iterator[tuple[bytes, bytes]]:
         """The documents that an attempt has found, each with its element `_id`."""
         for member in attempt.members:
             for batch in self._data.batches(member.offset, member.length):

@@ -37,7 +37,7 @@ __all__ = [
     "FORMAT",
     "HEAD_SIZE",
     "OPEN",
-    "Attempt",
+    "ChunkAttempt",
     "Head",
     "Member",
     "RecordFile",
@@ -88,7 +88,7 @@ class Member(NamedTuple):
 
 
 @dataclass
-class Attempt:
+class ChunkAttempt:
     """One attempt at a chunk: its gzip members, what it has left, and whether it was committed.
 
     `session` is whether it was a transaction. `left` holds a digest for each pre-image, in the
@@ -233,12 +233,12 @@ class RecordFile(File):
             yield bson.decode(body)
             at = start + length
 
-    def attempts(self) -> Iterator[Attempt]:
+    def attempts(self) -> Iterator[ChunkAttempt]:
         """The attempts that the records hold, in order.
 
         :raises BackupUnreadable: a record is damaged.
         """
-        current: Attempt | None = None
+        current: ChunkAttempt | None = None
         for body in self._records():
             if "open" in body:
                 self.opening = body
@@ -247,7 +247,7 @@ class RecordFile(File):
                     if current is not None:
                         current.mark = body["earlier"]
                         yield current
-                    current = Attempt(body["save"], body["rule"], body["session"])
+                    current = ChunkAttempt(body["save"], body["rule"], body["session"])
                 current.members.append(Member(*body["member"]))
             elif current is not None and current.number == body["seal"]:
                 current.left = bytes(body["left"])
@@ -255,7 +255,7 @@ class RecordFile(File):
             current.mark = self.head.mark
             yield current
 
-    def check(self, data: DataFile) -> Attempt | None:
+    def check(self, data: DataFile) -> ChunkAttempt | None:
         """Read all that counts, of the records and of the dump; gives the last attempt.
 
         :raises BackupUnreadable: something of it is damaged or missing.
@@ -272,7 +272,7 @@ class RecordFile(File):
             )
         if data.read(0, min(len(EMPTY), self.head.data_end)) != EMPTY[: self.head.data_end]:
             raise data.damage(0)
-        last: Attempt | None = None
+        last: ChunkAttempt | None = None
         end = min(len(EMPTY), self.head.data_end)
         for attempt in self.attempts():
             last = attempt

@@ -97,7 +97,7 @@ class RestoreReport:
 
 
 @dataclass(slots=True)
-class _Tally:
+class _RestoreCounts:
     restored: int = 0
     unchanged: int = 0
     conflict_count: int = 0
@@ -106,7 +106,7 @@ class _Tally:
     refused: int = 0
     seals: dict[str, None] = field(default_factory=dict)
 
-    def add(self, other: _Tally) -> None:
+    def add(self, other: _RestoreCounts) -> None:
         self.restored += other.restored
         self.unchanged += other.unchanged
         self.conflict_count += other.conflict_count
@@ -166,7 +166,7 @@ def restore(
             option="database",
         )
     started = time.perf_counter()
-    tally = _Tally()
+    tally = _RestoreCounts()
     with (
         on_its_own(database, database.name, "restore"),
         opened_backup(path, database.name) as (folder, found),
@@ -192,7 +192,7 @@ class _Restore:
         self,
         backup: BackupReader,
         database: Database[Any],
-        tally: _Tally,
+        tally: _RestoreCounts,
         *,
         force: bool,
         progress: Callable[[int, int], object] | None,
@@ -203,7 +203,7 @@ class _Restore:
         self._force = force
         self._progress = progress
         self._lease: Lease | None = None
-        self._part = _Tally()
+        self._part = _RestoreCounts()
         self._done = 0
         # Asked for when the first document is refused.
         self._validator: Validator | None = None
@@ -273,7 +273,7 @@ class _Restore:
 
         :param sent: those that a former attempt may have put back; those that this one does.
         """
-        self._part = _Tally()
+        self._part = _RestoreCounts()
         stored = stored_now(self._collection, list(origins))
         writes: list[_Write] = []
         for element, origin in origins.items():

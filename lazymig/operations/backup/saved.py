@@ -18,7 +18,7 @@ from lazymig.operations.backup.files import (
     digest,
     raw_batches,
 )
-from lazymig.operations.backup.records import ABORTED, COMMITTED, OPEN, Attempt
+from lazymig.operations.backup.records import ABORTED, COMMITTED, OPEN, ChunkAttempt
 from lazymig.raw.elements import condition, scan, scanned
 
 __all__ = ["Saved", "fate_of"]
@@ -145,7 +145,7 @@ class Saved:
             cursor.close()
 
 
-def fate_of(attempt: Attempt, batches: Iterable[bytes], collection: Collection[Any]) -> int:
+def fate_of(attempt: ChunkAttempt, batches: Iterable[bytes], collection: Collection[Any]) -> int:
     """Decide by what is stored whether the last attempt of a killed run was committed.
 
     :param batches: its pre-images.

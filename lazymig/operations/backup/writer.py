@@ -29,7 +29,7 @@ from lazymig.operations.backup.records import (
     COMMITTED,
     HEAD_SIZE,
     OPEN,
-    Attempt,
+    ChunkAttempt,
     Head,
     Member,
     RecordFile,
@@ -76,7 +76,7 @@ class BackupWriter(AbstractContextManager["BackupWriter"]):
         self._run_id = run_id
         self._number = 0
         self._rule = ""
-        self._unsealed: Attempt | None = None
+        self._unsealed: ChunkAttempt | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="lazymig-backup")
         self._saved = Saved(collection, self._pool)
         self._forget()
@@ -106,7 +106,7 @@ class BackupWriter(AbstractContextManager["BackupWriter"]):
         """Begin an attempt at a chunk; one before that was sealed, but no more, stays in doubt."""
         if self._members and not self._sealed:
             if not self._session:
-                self._unsealed = Attempt(self._number, self._rule, False, self._members)
+                self._unsealed = ChunkAttempt(self._number, self._rule, False, self._members)
             self.abandon()
         self._forget()
         if rule != self._rule:
@@ -351,6 +351,6 @@ class BackupWriter(AbstractContextManager["BackupWriter"]):
                 if mark != OPEN:
                     self._records.mark(mark)
 
-    def _batches(self, attempt: Attempt) -> Iterator[bytes]:
+    def _batches(self, attempt: ChunkAttempt) -> Iterator[bytes]:
         for member in attempt.members:
             yield from self._data.batches(member.offset, member.length)

@@ -10,14 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-import bson
 from bson.errors import BSONError
 from pymongo.collection import Collection
 
 from lazymig.engines.access import readable
 from lazymig.odm.examining import Examiner, Problem
 from lazymig.raw.differences import MISSING
-from lazymig.raw.encoding import ANY_UUID
+from lazymig.raw.encoding import UNSTORABLE, stored_bytes
 from lazymig.raw.values import is_array
 from lazymig.redaction import excerpt
 from lazymig.reports.drift.model_paths import ModelPath
@@ -91,8 +90,8 @@ def fault_keys(problems: Iterable[Problem]) -> Counter[FaultKey]:
 
 def _stored(value: Any) -> bytes:
     try:
-        return bson.encode({"": value}, codec_options=ANY_UUID)
-    except (BSONError, TypeError, ValueError, OverflowError):
+        return stored_bytes(value)
+    except UNSTORABLE:
         return repr(value).encode()
 
 

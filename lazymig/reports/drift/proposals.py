@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from lazymig.odm.fields import FieldFacts
+from lazymig.query.expressing import has_type, is_there
 from lazymig.query.matching import compile_query
 from lazymig.raw.json_values import JsonValue
 from lazymig.reports.drift.layout import identifier_in
@@ -192,13 +193,9 @@ def _with_name(path: str, old: str, new: str) -> Any:
             "in": {"k": name, "v": "$$pair.v"},
         }
     }
-    is_free = {"$eq": [{"$type": f"{path}.{new}"}, "missing"]}
-    matches = {"$and": [_exists(f"{path}.{old}"), is_free]}
+    is_free = has_type(f"{path}.{new}", "missing")
+    matches = {"$and": [is_there(f"{path}.{old}"), is_free]}
     return {"$cond": [matches, {"$arrayToObject": pairs}, path]}
-
-
-def _exists(path: str) -> Any:
-    return {"$ne": [{"$type": path}, "missing"]}
 
 
 def converted(
@@ -266,7 +263,7 @@ def _without_null(path: str, name: str, value: Any) -> Any:
         ]
     }
     result = {"$let": {"vars": {"new": value}, "in": new}}
-    return {"$cond": [_exists(f"{path}.{name}"), result, path]}
+    return {"$cond": [is_there(f"{path}.{name}"), result, path]}
 
 
 def wrapped(

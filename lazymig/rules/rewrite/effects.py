@@ -14,7 +14,15 @@ from lazymig.query.expressing import Expression, literal
 from lazymig.raw.paths import overlaps
 from lazymig.updates.knowledge import Absent, Unknown, Value
 
-__all__ = ["Computed", "Copied", "Effect", "Moved", "NoExpression", "is_plain", "over_effects"]
+__all__ = [
+    "ComputedEffect",
+    "Copied",
+    "Effect",
+    "Moved",
+    "NoExpression",
+    "is_plain",
+    "over_effects",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +41,7 @@ class Copied:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Computed:
+class ComputedEffect:
     """What an expression gives, which may be nothing.
 
     It raises nothing where `guard` is true, an expression that never does; None: everywhere.
@@ -50,7 +58,7 @@ class Computed:
         return {"$cond": [self.guard, self.expression, None]}
 
 
-Effect: TypeAlias = "Value | Absent | Moved | Copied | Computed | Unknown"
+Effect: TypeAlias = "Value | Absent | Moved | Copied | ComputedEffect | Unknown"
 
 
 class NoExpression(Exception):
@@ -139,7 +147,7 @@ def _value_of(place: str, effect: Effect) -> Expression:
         return literal(effect.value)
     if isinstance(effect, Absent):
         return "$$REMOVE"
-    if isinstance(effect, Computed):
+    if isinstance(effect, ComputedEffect):
         return effect.total
     if isinstance(effect, Moved):
         nothing = {"$eq": [{"$type": f"${effect.source}"}, "missing"]}

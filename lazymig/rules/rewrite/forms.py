@@ -12,7 +12,7 @@ from bson import ObjectId
 
 from lazymig.query.tree import And, Leaf, Node, Not, Opaque, Or
 from lazymig.raw.paths import root
-from lazymig.rules.rewrite.effects import Computed, Copied, Moved
+from lazymig.rules.rewrite.effects import ComputedEffect, Copied, Moved
 from lazymig.rules.rewrite.steps import Step
 from lazymig.updates.knowledge import Value
 
@@ -66,7 +66,7 @@ class Forms:
         for step in steps:
             compared += _compared_by(step.condition, _BY_EQUALITY)
             ranked += _compared_by(step.condition, _BY_TYPE)
-        computed = _roots_with(steps, Computed)
+        computed = _roots_with(steps, ComputedEffect)
         self._compared = _with_moved(compared, steps)
         self._ranked = _with_moved([*ranked, computed, _roots_with(steps, Value)], steps)
         self._computed = _with_moved([*compared, computed], steps)
@@ -203,7 +203,7 @@ def _named_by(step: Step) -> frozenset[Any]:
     for effect in (step.effects or {}).values():
         if isinstance(effect, Value):
             named += _scalars(effect.value)
-        elif isinstance(effect, Computed):
+        elif isinstance(effect, ComputedEffect):
             named += _scalars(effect.total)
     return frozenset(named)
 

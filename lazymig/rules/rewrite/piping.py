@@ -8,7 +8,7 @@ from typing import Any
 from lazymig.query.expressing import Expression
 from lazymig.query.tree import Node
 from lazymig.rules.rewrite.effects import (
-    Computed,
+    ComputedEffect,
     Copied,
     Effect,
     NoExpression,
@@ -58,7 +58,7 @@ class Piped:
             for each, effect in self.effects.items()
         ):
             # An earlier stage has brought its parents into being, which stay.
-            return Computed("$$REMOVE")
+            return ComputedEffect("$$REMOVE")
         return ABSENT
 
     def _put(self, path: str, effect: Effect) -> None:
@@ -123,17 +123,17 @@ class Piped:
         try:
             value = over_effects(expression, self.effects)
             if self._guard is not None:
-                return Computed(value, self._guard)
+                return ComputedEffect(value, self._guard)
             where = computable(expression)
             if where is None:
                 return UNKNOWN
             if where is True:
-                return Computed(value)
+                return ComputedEffect(value)
             where = over_effects(where, self.effects)
         except NoExpression:
             return UNKNOWN
         self._require(where)
-        return Computed(value, where)
+        return ComputedEffect(value, where)
 
 
 def piped(

@@ -33,14 +33,14 @@ from lazymig.query.matching import query_paths
 from lazymig.query.operators import LOGICAL, NEAR, is_reference
 from lazymig.query.tree import And, Leaf, Not, Opaque, Or, identity
 from lazymig.rules.rewrite.effects import (
-    Computed,
+    ComputedEffect,
     Copied,
     Effect,
     Moved,
     NoExpression,
     over_effects,
 )
-from lazymig.rules.rewrite.steps import Step, compile_step, opaque_step, step_of
+from lazymig.rules.rewrite.steps import Step, opaque_step, step_of
 from lazymig.updates.knowledge import (
     Absent,
     Document,
@@ -53,7 +53,6 @@ __all__ = [
     "LARGEST_EXPRESSIONS",
     "CannotRewrite",
     "Step",
-    "compile_step",
     "is_concerned",
     "opaque_step",
     "rewrite",
@@ -302,10 +301,10 @@ def _updated_leaf(clause: Leaf, step: Step) -> Clause:
 
 
 def _beneath(
-    clause: Leaf, place: str, effect: Value | Absent | Moved | Copied | Computed, step: Step
+    clause: Leaf, place: str, effect: Value | Absent | Moved | Copied | ComputedEffect, step: Step
 ) -> Clause:
     """Update a leaf on a written path, or on one beneath it."""
-    if isinstance(effect, Computed):
+    if isinstance(effect, ComputedEffect):
         _judge(clause, step)
         question = expressed(clause, "$$d")
         if question is None:
@@ -363,7 +362,7 @@ def _above(clause: Leaf, effects: Mapping[str, Effect], step: Step) -> Clause:
     answered: Clause = TRUE if answer else FALSE
     sources: list[Clause] = []
     for effect in effects.values():
-        if isinstance(effect, (Value, Copied, Computed)):
+        if isinstance(effect, (Value, Copied, ComputedEffect)):
             return answered
         if isinstance(effect, Moved) and effect.certain:
             return answered

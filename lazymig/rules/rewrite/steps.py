@@ -17,7 +17,7 @@ from lazymig.query.tree import Node
 from lazymig.raw.paths import overlaps
 from lazymig.rules.bound_rule import BoundRule
 from lazymig.rules.dependencies import meet
-from lazymig.rules.rewrite.effects import Computed, Effect, Moved, is_plain
+from lazymig.rules.rewrite.effects import ComputedEffect, Effect, Moved, is_plain
 from lazymig.rules.rewrite.piping import piped, written_place
 from lazymig.rules.translation import Translation
 from lazymig.updates.knowledge import ABSENT, UNKNOWN, Unknown, constant, implies_presence
@@ -26,7 +26,6 @@ from lazymig.updates.update import check_update
 __all__ = [
     "Step",
     "asks_expressions",
-    "compile_step",
     "compile_steps",
     "opaque_step",
     "step_of",
@@ -81,19 +80,6 @@ def _without_indexes(path: str) -> str:
 
 
 # --- What a rule leaves -----------------------------------------------------------------
-
-
-def compile_step(
-    name: str, target: Mapping[str, Any], update: Any, array_filters: Any = None
-) -> Step:
-    """Return a static rule as `rewrite` takes it: `compile_steps` in one.
-
-    What is known for some of its documents only is opaque then.
-    """
-    steps = compile_steps(name, target, update, array_filters)
-    if len(steps) == 1:
-        return steps[0]
-    return opaque_step(name, target, frozenset(steps[0].effects or ()))
 
 
 def compile_steps(
@@ -217,7 +203,9 @@ def steps_of(
 def asks_expressions(steps: Sequence[Step]) -> bool:
     """Return whether queries that see through the steps of one rule hold an `$expr` of theirs."""
     return len(steps) > 1 or any(
-        isinstance(effect, Computed) for step in steps for effect in (step.effects or {}).values()
+        isinstance(effect, ComputedEffect)
+        for step in steps
+        for effect in (step.effects or {}).values()
     )
 
 

@@ -11,7 +11,7 @@ from lazymig.query.checks import is_regex
 from lazymig.query.expressing import Expression, literal
 from lazymig.query.operators import LOGICAL, is_reference
 from lazymig.rules.showing.elements import answered
-from lazymig.rules.showing.leaves import Leaf, Unshown
+from lazymig.rules.showing.leaves import NewValue, Unshown
 from lazymig.rules.showing.logic import chosen, has_type, is_array, is_missing, negated
 
 __all__ = ["popped", "pulled", "pulled_all", "pushed", "with_members"]
@@ -20,23 +20,23 @@ _INT: Final = range(-(2**31), 2**31)
 _MOST: Final = _INT[-1]
 
 
-def _of_array(value: str, changed: Expression) -> Leaf:
+def _of_array(value: str, changed: Expression) -> NewValue:
     """What becomes of an array; MongoDB refuses whatever else is there."""
-    return Leaf(changed, refused=negated(is_array(value)))
+    return NewValue(changed, refused=negated(is_array(value)))
 
 
-def _of_array_or_nothing(value: str, build: Callable[[str], Expression]) -> Leaf:
+def _of_array_or_nothing(value: str, build: Callable[[str], Expression]) -> NewValue:
     """What becomes of an array, which is an empty one where there is nothing."""
     given = chosen(is_missing(value), [], value)
     changed = {"$let": {"vars": {"stored": given}, "in": build("$$stored")}}
     refused = negated({"$or": [is_missing(value), is_array(value)]})
-    return Leaf(changed, refused=refused)
+    return NewValue(changed, refused=refused)
 
 
 # --- Adding -----------------------------------------------------------------------------------
 
 
-def pushed(value: str, operand: Any) -> Leaf:
+def pushed(value: str, operand: Any) -> NewValue:
     """Return what `$push` leaves: inserted at a position first, then sorted, then cut."""
     if not (isinstance(operand, Mapping) and "$each" in operand):
         return _of_array_or_nothing(value, lambda array: _inserted(array, [operand], None))
@@ -106,7 +106,7 @@ def _direction(given: Any) -> int:
     raise Unshown(f"gives $sort of $push what is no order ({given!r})")
 
 
-def with_members(value: str, operand: Any) -> Leaf:
+def with_members(value: str, operand: Any) -> NewValue:
     """Return what `$addToSet` leaves: what is added is none that is there, or was added before."""
     if not (isinstance(operand, Mapping) and next(iter(operand), None) == "$each"):
         return _of_array_or_nothing(
@@ -132,7 +132,7 @@ def with_members(value: str, operand: Any) -> Leaf:
 # --- Removing ---------------------------------------------------------------------------------
 
 
-def popped(value: str, end: Any) -> Leaf:
+def popped(value: str, end: Any) -> NewValue:
     """Return what `$pop` leaves: all but the last element, or the first."""
     number = end.to_decimal() if isinstance(end, Decimal128) else end
     if isinstance(end, bool) or number not in (1, -1):
@@ -146,14 +146,14 @@ def popped(value: str, end: Any) -> Leaf:
     return _of_array(value, rest)
 
 
-def pulled_all(value: str, operand: Any) -> Leaf:
+def pulled_all(value: str, operand: Any) -> NewValue:
     """Return what `$pullAll` leaves: the elements that are equal to none of some values."""
     if not isinstance(operand, (list, tuple)):
         raise Unshown(f"gives $pullAll what is no list ({operand!r})")
     return _without(value, {"$in": ["$$one", {"$literal": list(operand)}]})
 
 
-def pulled(value: str, operand: Any) -> Leaf:
+def pulled(value: str, operand: Any) -> NewValue:
     """Return what `$pull` leaves: the elements that are no value, or do not answer a condition."""
     if isinstance(operand, DBRef):
         operand = operand.as_doc()
@@ -171,6 +171,6 @@ def pulled(value: str, operand: Any) -> Leaf:
     return _without(value, answered({"one": "$$one"}, {"one": operand}))
 
 
-def _without(value: str, answers: Expression) -> Leaf:
+def _without(value: str, answers: Expression) -> NewValue:
     kept = {"$filter": {"input": value, "as": "one", "cond": negated(answers)}}
     return _of_array(value, kept)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from lazymig.query.expressing import Expression, expressed
 from lazymig.query.operators import parse
-from lazymig.rules.showing.leaves import Leaf, Unshown
+from lazymig.rules.showing.leaves import NewValue, Unshown
 from lazymig.rules.showing.logic import all_hold, chosen, is_array
 from lazymig.updates.update import filter_identifiers
 
@@ -29,7 +29,7 @@ class ElementCase:
     """What becomes of the elements that a condition is true of; None: MongoDB refuses it."""
 
     condition: Expression
-    leaf: Leaf | None
+    leaf: NewValue | None
 
 
 def is_positional(name: str) -> bool:
@@ -64,14 +64,14 @@ def cases_of(names: Iterable[str], filters: Filters, element: str) -> Iterator[t
                 yield (*always, *found), all_hold(conditions[name] for name in found)
 
 
-def leaf_of(value: str, variable: str, cases: Sequence[ElementCase]) -> Leaf:
+def leaf_of(value: str, variable: str, cases: Sequence[ElementCase]) -> NewValue:
     """Return what becomes of an array; MongoDB refuses whatever else is there, or is missing.
 
     :param variable: the name of the variable that holds an element in the cases.
     """
     listed = is_array(value)
 
-    def of_each(part: Callable[[Leaf], Expression], refused: Expression, default: Any) -> Any:
+    def of_each(part: Callable[[NewValue], Expression], refused: Expression, default: Any) -> Any:
         result = default
         for case in reversed(cases):
             made = refused if case.leaf is None else part(case.leaf)
@@ -88,7 +88,7 @@ def leaf_of(value: str, variable: str, cases: Sequence[ElementCase]) -> Leaf:
     refused = of_each(lambda leaf: leaf.refused, True, False)
     if refused is not False:
         refused = {"$anyElementTrue": [mapped(refused)]}
-    return Leaf(mapped(changed), exact, chosen(listed, refused, otherwise=True))
+    return NewValue(mapped(changed), exact, chosen(listed, refused, otherwise=True))
 
 
 def answered(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lazymig.query.expressing import Expression
 
-__all__ = ["Leaf", "Unshown"]
+__all__ = ["NewValue", "Unshown"]
 
 
 class Unshown(Exception):
@@ -14,7 +14,7 @@ class Unshown(Exception):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Leaf:
+class NewValue:
     """What becomes of one value.
 
     `value`: the new one; nothing (missing) takes it away. It is asked only where `exact` is true

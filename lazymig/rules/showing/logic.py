@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from lazymig.query.expressing import Expression, literal
+from lazymig.query.expressing import Expression, has_type, literal
 
 __all__ = [
     "EMPTY",
@@ -61,13 +61,6 @@ def chosen(condition: Expression, then: Expression, otherwise: Expression) -> Ex
             return then
         return condition if then else negated(condition)
     return {"$cond": [condition, then, otherwise]}
-
-
-def has_type(value: Expression, *names: str) -> Expression:
-    """Return whether a value has one of these types; `missing` is one."""
-    if len(names) == 1:
-        return {"$eq": [{"$type": value}, names[0]]}
-    return {"$in": [{"$type": value}, list(names)]}
 
 
 def is_missing(value: Expression) -> Expression:

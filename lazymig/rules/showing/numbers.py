@@ -13,7 +13,7 @@ from bson import Decimal128, Int64
 
 from lazymig.query.expressing import Expression, literal
 from lazymig.raw.values import is_nan
-from lazymig.rules.showing.leaves import Leaf, Unshown
+from lazymig.rules.showing.leaves import NewValue, Unshown
 from lazymig.rules.showing.logic import all_hold, any_holds, chosen, has_type, is_missing, negated
 
 __all__ = ["added", "greatest", "least", "multiplied", "with_bits"]
@@ -24,7 +24,7 @@ _INT: Final = range(-(2**31), 2**31)
 _LONG: Final = range(-(2**63), 2**63)
 
 
-def added(value: str, number: Any) -> Leaf:
+def added(value: str, number: Any) -> NewValue:
     """Return what `$inc` leaves: the sum, or the number itself where there is nothing."""
     _check_number("$inc", number)
     if is_nan(number):
@@ -58,7 +58,7 @@ def _opposite(number: Any) -> Any:
     return -number
 
 
-def multiplied(value: str, number: Any) -> Leaf:
+def multiplied(value: str, number: Any) -> NewValue:
     """Return what `$mul` leaves: the product, as though zero were there where there is nothing."""
     _check_number("$mul", number)
     if is_nan(number):
@@ -74,7 +74,7 @@ def _computed(
     of_other: Expression,
     of_nothing: Expression,
     overflows: Expression = False,
-) -> Leaf:
+) -> NewValue:
     """What becomes of a number; MongoDB refuses whatever else is there.
 
     An integer never becomes an equal number of its type, or it is that anyway.
@@ -84,7 +84,7 @@ def _computed(
     is_integer = has_type(value, *_INTEGERS)
     other = chosen(is_missing(value), of_nothing, _unless_equal(of_other, value))
     is_other = has_type(value, "double", "decimal", "missing")
-    return Leaf(
+    return NewValue(
         chosen(is_integer, of_integer, other),
         refused=chosen(is_integer, overflows, negated(is_other)),
     )
@@ -98,10 +98,10 @@ def _unless_equal(result: Expression, value: str) -> Expression:
     return {"$let": {"vars": {"result": result}, "in": chosen(same, value, "$$result")}}
 
 
-def _no_number(value: str, nan: Any) -> Leaf:
+def _no_number(value: str, nan: Any) -> NewValue:
     """What NaN leaves of a number: itself, with the sign that it has."""
     result = chosen(has_type(value, "decimal"), {"$toDecimal": nan}, nan)
-    return Leaf(result, refused=negated(has_type(value, *_NUMBERS, "missing")))
+    return NewValue(result, refused=negated(has_type(value, *_NUMBERS, "missing")))
 
 
 def _check_number(operator: str, number: Any) -> None:
@@ -112,25 +112,25 @@ def _check_number(operator: str, number: Any) -> None:
 # --- The order of values ----------------------------------------------------------------------
 
 
-def least(value: str, other: Any) -> Leaf:
+def least(value: str, other: Any) -> NewValue:
     """Return what `$min` leaves: the other value where it is less, or nothing is there."""
     return _ordered("$lt", value, other)
 
 
-def greatest(value: str, other: Any) -> Leaf:
+def greatest(value: str, other: Any) -> NewValue:
     """Return what `$max` leaves: the other value where it is greater, or nothing is there."""
     return _ordered("$gt", value, other)
 
 
-def _ordered(comparison: str, value: str, other: Any) -> Leaf:
+def _ordered(comparison: str, value: str, other: Any) -> NewValue:
     wins = any_holds([is_missing(value), {comparison: [literal(other), value]}])
-    return Leaf(chosen(wins, literal(other), value))
+    return NewValue(chosen(wins, literal(other), value))
 
 
 # --- Bits -------------------------------------------------------------------------------------
 
 
-def with_bits(value: str, operations: Any) -> Leaf:
+def with_bits(value: str, operations: Any) -> NewValue:
     """Return what `$bit` leaves: the operations in turn, on zero where there is nothing."""
     if not isinstance(operations, Mapping) or not operations:
         raise Unshown(f"gives $bit no operations ({operations!r})")
@@ -144,7 +144,7 @@ def with_bits(value: str, operations: Any) -> Leaf:
     is_long = any_holds([may_be_long, has_type(value, "long")])
     # Numbers that ints and longs have in common, so no conversion fails.
     converted = chosen(is_long, {"$toLong": result}, {"$toInt": result})
-    return Leaf(converted, refused=negated(has_type(value, *_INTEGERS, "missing")))
+    return NewValue(converted, refused=negated(has_type(value, *_INTEGERS, "missing")))
 
 
 def _operated(name: str, mask: int) -> Expression:

@@ -21,7 +21,7 @@ from lazymig.rules.showing.elements import (
     is_positional,
     leaf_of,
 )
-from lazymig.rules.showing.leaves import Leaf, Unshown
+from lazymig.rules.showing.leaves import NewValue, Unshown
 from lazymig.rules.showing.logic import (
     EMPTY,
     all_hold,
@@ -52,7 +52,7 @@ class _End:
     expressions over the whole document. `moves`: what is there is refused in an array.
     """
 
-    leaf: Callable[[str], Leaf]
+    leaf: Callable[[str], NewValue]
     creates: Expression
     blocked: Expression
     barred: Expression = False
@@ -86,7 +86,7 @@ def _ends(node: _Place | _End) -> Iterator[_End]:
         yield from node.ends()
 
 
-_ARRAY_EXPECTED: Final = _End(Leaf, creates=True, blocked=True)
+_ARRAY_EXPECTED: Final = _End(NewValue, creates=True, blocked=True)
 
 
 def shown_fields(
@@ -140,12 +140,12 @@ def _end(operator: str, operand: Any) -> _End:
     if row is None:
         raise Unshown(f"uses {operator}, of which no stage gives the result")
 
-    def leaf(value: str) -> Leaf:
+    def leaf(value: str) -> NewValue:
         made = row.leaf(value, operand)
         if row.creates or made.value == "$$REMOVE":
             return made
         absent = is_missing(value)
-        return Leaf(
+        return NewValue(
             chosen(absent, "$$REMOVE", made.value),
             any_holds([absent, made.exact]) if made.exact is not True else True,
             all_hold([negated(absent), made.refused]) if made.refused is not False else False,
@@ -156,7 +156,7 @@ def _end(operator: str, operand: Any) -> _End:
 
 def _source() -> _End:
     """What is moved away; nothing happens where nothing is there."""
-    return _End(lambda _value: Leaf("$$REMOVE"), creates=False, blocked=True, moves=True)
+    return _End(lambda _value: NewValue("$$REMOVE"), creates=False, blocked=True, moves=True)
 
 
 def _destination(target: Node, source: str) -> _End:
@@ -168,7 +168,7 @@ def _destination(target: Node, source: str) -> _End:
         ways = [has_type(parent, "object") for parent in _parents(moved)]
         is_moved = all_hold([*ways, negated(is_missing(moved))])
     return _End(
-        lambda value: Leaf(chosen(is_moved, moved, value)),
+        lambda value: NewValue(chosen(is_moved, moved, value)),
         creates=is_moved,
         blocked=is_moved,
         barred=is_moved,
@@ -190,11 +190,11 @@ class _Walk:
         self._filters = filters
         self._numbers = count(1)
 
-    def leaf(self, node: _Place | _End, value: str, *, in_array: bool) -> Leaf:
+    def leaf(self, node: _Place | _End, value: str, *, in_array: bool) -> NewValue:
         """What becomes of a value, which a path or a variable holds."""
         if isinstance(node, _End):
             if node.moves and in_array:
-                return Leaf("$$REMOVE", refused=negated(is_missing(value)))
+                return NewValue("$$REMOVE", refused=negated(is_missing(value)))
             return node.leaf(value)
         if node.is_positional:
             return self._elements(node, value)
@@ -209,7 +209,7 @@ class _Walk:
         within = self._in_document(node, value, creates=creates, in_array=in_array)
         nowhere = blocked if creates is True else all_hold([negated(is_missing(value)), blocked])
         # Where it is refused, nobody asks for a value.
-        alone = Leaf(
+        alone = NewValue(
             within.value
             if creates is True and blocked is True
             else chosen(opens, within.value, value),
@@ -221,13 +221,13 @@ class _Walk:
             return alone
         array = self._in_array(node, value, indexes)
         listed = is_array(value)
-        return Leaf(
+        return NewValue(
             chosen(listed, array.value, alone.value),
             chosen(listed, array.exact, alone.exact),
             chosen(listed, array.refused, alone.refused),
         )
 
-    def _elements(self, node: _Place, value: str) -> Leaf:
+    def _elements(self, node: _Place, value: str) -> NewValue:
         """What becomes of an array, elements of which are named by positions or filters."""
         if not all(map(is_positional, node.children)):
             raise Unshown("writes elements of an array in two ways, which MongoDB refuses")
@@ -241,7 +241,7 @@ class _Walk:
 
     def _in_document(
         self, node: _Place, value: str, *, creates: Expression, in_array: bool
-    ) -> Leaf:
+    ) -> NewValue:
         document: Expression = value if creates is False else {"$ifNull": [value, EMPTY]}
         exact: list[Expression] = []
         refused: list[Expression] = []
@@ -252,9 +252,9 @@ class _Walk:
             document = with_field(document, name, inner.value)
             exact.append(inner.exact)
             refused.append(inner.refused)
-        return Leaf(document, all_hold(exact), any_holds(refused))
+        return NewValue(document, all_hold(exact), any_holds(refused))
 
-    def _in_array(self, node: _Place, value: str, indexes: Mapping[str, int]) -> Leaf:
+    def _in_array(self, node: _Place, value: str, indexes: Mapping[str, int]) -> NewValue:
         """What becomes of an array, some of whose elements are named by their indexes."""
         exact: list[Expression] = []
         refused = [end.barred for end in node.ends()]
@@ -285,7 +285,7 @@ class _Walk:
         element = {"$arrayElemAt": [value, "$$n"]}
         changed = {"$switch": {"branches": branches, "default": element}}
         numbers = {"$range": [0, longest]}
-        return Leaf(
+        return NewValue(
             {"$map": {"input": numbers, "as": "n", "in": changed}},
             all_hold(exact),
             any_holds(refused),

@@ -11,13 +11,13 @@ from typing import Any, Final
 
 from lazymig.query.expressing import literal
 from lazymig.rules.showing import arrays, numbers
-from lazymig.rules.showing.leaves import Leaf, Unshown
+from lazymig.rules.showing.leaves import NewValue, Unshown
 
-__all__ = ["ROWS", "Leaf", "Row", "Unshown"]
+__all__ = ["ROWS", "NewValue", "ShownOperator", "Unshown"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Row:
+class ShownOperator:
     """One update operator.
 
     `leaf`: from the value at the path and the operand; the value is given as a path or a variable
@@ -28,24 +28,28 @@ class Row:
     :raises Unshown: by `leaf`: the operand is one that no expression is known for.
     """
 
-    leaf: Callable[[str, Any], Leaf]
+    leaf: Callable[[str, Any], NewValue]
     creates: bool = True
     goes_nowhere: bool = False
 
 
-ROWS: Final[Mapping[str, Row]] = {
-    "$addToSet": Row(arrays.with_members),
-    "$bit": Row(numbers.with_bits),
-    "$inc": Row(numbers.added),
-    "$max": Row(numbers.greatest),
-    "$min": Row(numbers.least),
-    "$mul": Row(numbers.multiplied),
-    "$pop": Row(arrays.popped, creates=False),
-    "$pull": Row(arrays.pulled, creates=False),
-    "$pullAll": Row(arrays.pulled_all, creates=False),
-    "$push": Row(arrays.pushed),
-    "$set": Row(lambda _value, operand: Leaf(literal(operand))),
-    "$setOnInsert": Row(lambda value, _operand: Leaf(value), creates=False, goes_nowhere=True),
-    "$unset": Row(lambda _value, _operand: Leaf("$$REMOVE"), creates=False, goes_nowhere=True),
+ROWS: Final[Mapping[str, ShownOperator]] = {
+    "$addToSet": ShownOperator(arrays.with_members),
+    "$bit": ShownOperator(numbers.with_bits),
+    "$inc": ShownOperator(numbers.added),
+    "$max": ShownOperator(numbers.greatest),
+    "$min": ShownOperator(numbers.least),
+    "$mul": ShownOperator(numbers.multiplied),
+    "$pop": ShownOperator(arrays.popped, creates=False),
+    "$pull": ShownOperator(arrays.pulled, creates=False),
+    "$pullAll": ShownOperator(arrays.pulled_all, creates=False),
+    "$push": ShownOperator(arrays.pushed),
+    "$set": ShownOperator(lambda _value, operand: NewValue(literal(operand))),
+    "$setOnInsert": ShownOperator(
+        lambda value, _operand: NewValue(value), creates=False, goes_nowhere=True
+    ),
+    "$unset": ShownOperator(
+        lambda _value, _operand: NewValue("$$REMOVE"), creates=False, goes_nowhere=True
+    ),
 }
 """The operators that are shown, besides `$rename`, which has two paths."""

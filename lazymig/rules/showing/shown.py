@@ -20,7 +20,7 @@ from lazymig.updates.update import check_update, each_of
 
 __all__ = [
     "CannotShow",
-    "Change",
+    "ShownChange",
     "ShownRule",
     "gap_of",
     "shown_rule",
@@ -49,7 +49,7 @@ class CannotShow(Exception):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Change:
+class ShownChange:
     """One step of an update, for a document for which the target holds.
 
     `fields`: new values of top-level fields, over the document before; what gives nothing takes the
@@ -72,7 +72,7 @@ class ShownRule:
 
     name: str
     target: Expression
-    changes: tuple[Change, ...]
+    changes: tuple[ShownChange, ...]
 
     @property
     def writes(self) -> frozenset[str] | None:
@@ -121,7 +121,9 @@ def shown_rule(
         if guard is None:
             return found
         first, *others = found.changes
-        guarded = Change(first.fields, first.root, all_hold([guard, first.exact]), first.refused)
+        guarded = ShownChange(
+            first.fields, first.root, all_hold([guard, first.exact]), first.refused
+        )
         return ShownRule(rule.name, found.target, (guarded, *others))
     return _shown(rule.name, target, _update_of(rule, collection), tree=tree)
 
@@ -160,7 +162,7 @@ def gap_of(rule: BoundRule, step: Step) -> ShownRule:
         raise CannotShow(rule.name, str(refusal)) from None
     fields = None if step.effects is None else {name: f"${name}" for name in sorted(step.roots)}
     whole = "$$ROOT" if fields is None else None
-    return ShownRule(rule.name, target, (Change(fields, whole, exact=False),))
+    return ShownRule(rule.name, target, (ShownChange(fields, whole, exact=False),))
 
 
 def _shown_step(rule: BoundRule, step: Step, place: int, collection: Any) -> ShownRule:
@@ -243,12 +245,14 @@ def _shown(
     return found
 
 
-def _changes(target: Node, update: Any, array_filters: Any, *, raises: bool) -> tuple[Change, ...]:
+def _changes(
+    target: Node, update: Any, array_filters: Any, *, raises: bool
+) -> tuple[ShownChange, ...]:
     if isinstance(update, Mapping):
         fields, exact, refused = shown_fields(target, update, array_filters)
-        return (Change(fields, None, exact, refused),)
+        return (ShownChange(fields, None, exact, refused),)
     stages = [shown_stage(stage, raises=raises) for stage in update]
-    return tuple(Change(one.fields, one.root, one.exact, one.refused) for one in stages)
+    return tuple(ShownChange(one.fields, one.root, one.exact, one.refused) for one in stages)
 
 
 def _expressions(rule: ShownRule) -> list[Expression]:

@@ -15,7 +15,7 @@ from lazymig.query.expressing import Expression
 from lazymig.query.expressions import expression_paths
 from lazymig.raw.paths import overlaps, root
 from lazymig.rules.showing.logic import all_hold, chosen, negated
-from lazymig.rules.showing.shown import Change, ShownRule
+from lazymig.rules.showing.shown import ShownChange, ShownRule
 from lazymig.rules.showing.whole import MARK, NOTES
 
 __all__ = ["MARK", "stages_of"]
@@ -67,7 +67,7 @@ def stages_of(
         refused = _UNKNOWN + len(kept) + number if refusals else _STOPPED
         told = unknown != _STOPPED or (refusals and _may_be_refused(rule))
         noted = _may_stop(rule) and (not is_last or told)
-        _Writer(pipeline, unknown, refused).write(rule, noted=noted)
+        _StageWriter(pipeline, unknown, refused).write(rule, noted=noted)
     if marks and pipeline.noted:
         names = {"$literal": [rule.name for rule in kept]}
         place = {"$subtract": [f"${_STATE}", _UNKNOWN]}
@@ -102,7 +102,7 @@ def _kept(rules: Sequence[ShownRule], reads: frozenset[str] | None) -> list[Show
     wanted = None if reads is None else frozenset(map(root, reads))
     kept: list[ShownRule] = []
     for rule in reversed(rules):
-        changes: list[Change] = []
+        changes: list[ShownChange] = []
         needed = wanted
         for change in reversed(rule.changes):
             own, needed = _needed(change, needed)
@@ -116,11 +116,13 @@ def _kept(rules: Sequence[ShownRule], reads: frozenset[str] | None) -> list[Show
     return kept
 
 
-def _is_idle(change: Change) -> bool:
+def _is_idle(change: ShownChange) -> bool:
     return change.fields is not None and not change.fields
 
 
-def _needed(change: Change, wanted: frozenset[str] | None) -> tuple[Change, frozenset[str] | None]:
+def _needed(
+    change: ShownChange, wanted: frozenset[str] | None
+) -> tuple[ShownChange, frozenset[str] | None]:
     """A change with the fields that are wanted after it, and what is wanted before it."""
     if change.fields is None:
         return change, _with(wanted, [change.root, change.exact, change.refused])
@@ -189,7 +191,7 @@ class _Pipeline:
 # --- One rule -------------------------------------------------------------------------------
 
 
-class _Writer:
+class _StageWriter:
     """The writing of one rule's stages.
 
     :param unknown: the state of a document of which it is not known what the rule makes.
@@ -246,11 +248,11 @@ class _Writer:
             return state
         return {"$cond": [{"$lt": [f"${_STATE}", _STOPPED]}, state, f"${_STATE}"]}
 
-    def _state_of(self, change: Change) -> Expression:
+    def _state_of(self, change: ShownChange) -> Expression:
         known = chosen(change.exact, _APPLIES, self._unknown)
         return chosen(change.refused, self._refused, known)
 
-    def _apply(self, change: Change, condition: Expression) -> None:
+    def _apply(self, change: ShownChange, condition: Expression) -> None:
         if change.fields is not None:
             self._pipeline.set(_where(condition, change.fields))
             return

@@ -89,7 +89,7 @@ class Frame:
         self.done = -1
         self.exits: list[list[dict[str, Values]]] = []
         self.attempts: list[dict[str, Values]] = []
-        self.locals, self.shared, self.outer, self.yields = _names_of(code.node)
+        self.locals, self.shared, self.yields = _names_of(code.node)
         self.yielded = Box("sequence")
 
     @property
@@ -105,11 +105,8 @@ class Frame:
         return self.returns if isinstance(self.node, ast.Lambda) else self.returns | NONE
 
 
-def _names_of(node: FunctionNode) -> tuple[set[str], set[str], set[str], bool]:
-    """Return the names of a function, those that inner ones assign, those of outer ones.
-
-    The last value is whether it yields.
-    """
+def _names_of(node: FunctionNode) -> tuple[set[str], set[str], bool]:
+    """Return the names of a function, those that inner ones assign, and whether it yields."""
     arguments = node.args
     names = {arg.arg for arg in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
     names |= {arg.arg for arg in (arguments.vararg, arguments.kwarg) if arg is not None}
@@ -128,7 +125,7 @@ def _names_of(node: FunctionNode) -> tuple[set[str], set[str], set[str], bool]:
             yields |= isinstance(part, (ast.Yield, ast.YieldFrom))
         inside = inner or isinstance(part, _SCOPES)
         left.extend((child, inside) for child in ast.iter_child_nodes(part))
-    return names - outer, shared, outer, yields
+    return names - outer, shared, yields
 
 
 def _bound_by(part: ast.AST) -> Iterator[str]:

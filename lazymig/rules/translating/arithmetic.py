@@ -35,7 +35,6 @@ __all__ = ["DOUBLE", "absolute", "binary", "negative", "rounded", "to_float", "t
 
 DOUBLE: Final[Types] = frozenset({"double"})
 _BOOL: Final[Types] = frozenset({"bool"})
-_OBJECT: Final[Types] = frozenset({"object"})
 
 # Whole numbers up to here are exact as doubles.
 _EXACT: Final = 2**53

@@ -25,8 +25,8 @@ from lazymig.rules.translating.symbols import (
     INTEGERS,
     Computed,
     Constant,
-    Known,
     Left,
+    PythonObject,
     Record,
     Row,
     Symbol,
@@ -58,11 +58,11 @@ def _call(context: Context, node: ast.Call) -> Symbol:
         owner = context.looked_into(function.value)
         if owner is HANDLER:
             return _helper(context, function.attr, node)
-        if not isinstance(owner, Known):
+        if not isinstance(owner, PythonObject):
             _no_names(node)
             return _method(context, function.attr, owner, _given(context, node), node)
     called = context.evaluate(function)
-    if not isinstance(called, Known):
+    if not isinstance(called, PythonObject):
         raise Left(node, "calls what is no function")
     known = _known(called.value)
     if known is not None:
@@ -192,7 +192,7 @@ def _isinstance(context: Context, given: Sequence[Symbol], node: ast.AST) -> Sym
     classes = [
         one.value
         for one in (kinds.items if isinstance(kinds, Row) else [kinds])
-        if isinstance(one, Known)
+        if isinstance(one, PythonObject)
     ]
     if not classes or (isinstance(kinds, Row) and len(classes) != len(kinds.items)):
         raise Left(node, "asks for a type that is computed")

@@ -20,8 +20,8 @@ from lazymig.rules.translating.symbols import (
     PRESENT,
     Computed,
     Constant,
-    Known,
     Left,
+    PythonObject,
     Record,
     Row,
     Symbol,
@@ -85,7 +85,7 @@ def truth(context: Context, symbol: Symbol, node: ast.AST) -> Computed | bool:
         return bool(symbol.value)
     if isinstance(symbol, (Row, Record)):
         return bool(symbol.items)
-    if isinstance(symbol, Known) or symbol is DOCUMENT:
+    if isinstance(symbol, PythonObject) or symbol is DOCUMENT:
         return True
     value = as_computed(symbol, node)
     if context.types_of(value) <= BOOL:
@@ -317,13 +317,13 @@ def compare(
 
 
 def _identical(context: Context, left: Symbol, right: Symbol, node: ast.AST) -> Computed | bool:
-    if isinstance(right, Known) and isinstance(left, Known):
+    if isinstance(right, PythonObject) and isinstance(left, PythonObject):
         return left.value is right.value
     if not isinstance(right, Constant) or not (right.value is None or right.value in (True, False)):
         raise Left(node, "compares identities")
     if isinstance(left, Constant):
         return left.value is right.value
-    if isinstance(left, (Record, Row, Known)) or left is DOCUMENT:
+    if isinstance(left, (Record, Row, PythonObject)) or left is DOCUMENT:
         return False
     value = _present(context, as_computed(left, node), node)
     if right.value is None:

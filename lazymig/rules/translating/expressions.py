@@ -19,8 +19,8 @@ from lazymig.rules.translating.symbols import (
     HANDLER,
     Computed,
     Constant,
-    Known,
     Left,
+    PythonObject,
     Record,
     Row,
     Symbol,
@@ -55,7 +55,7 @@ def lifted(context: Context, value: Any, name: str, node: ast.AST) -> Symbol:
             raise Left(node, f"reads {name}, which is empty when the class is defined")
         return _table(context, value, name, node)
     if isinstance(value, (enum.Enum, type, types.ModuleType)) or callable(value):
-        return Known(value)
+        return PythonObject(value)
     raise Left(node, f"reads {name}, a {type(value).__name__}, which may change")
 
 
@@ -111,7 +111,7 @@ def _attribute(context: Context, node: ast.Attribute) -> Symbol:
     name = node.attr
     if owner is HANDLER:
         return _of_handler(context, name, node)
-    if isinstance(owner, Known):
+    if isinstance(owner, PythonObject):
         value = owner.value
         found = getattr(value, name, None) if name in ("value", "name") else None
         if isinstance(value, enum.Enum) and found is not None and is_plain(found):
@@ -126,7 +126,7 @@ def _of_handler(context: Context, name: str, node: ast.AST) -> Symbol:
         context.has_read = True
         return DOCUMENT
     if name == "doc_class":
-        return Known(context.doc_class)
+        return PythonObject(context.doc_class)
     if name in _OUTSIDE:
         raise Left(node, f"asks for {_OUTSIDE[name]}")
     if name in context.attributes:

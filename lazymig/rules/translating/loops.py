@@ -11,7 +11,7 @@ from lazymig.rules.translating.characters import is_field_name
 from lazymig.rules.translating.conditions import truth
 from lazymig.rules.translating.containers import ARRAY, OBJECT, as_object, items_of, merged
 from lazymig.rules.translating.context import Context, evaluates
-from lazymig.rules.translating.outcomes import Outcome, condition_of, decided, leaves
+from lazymig.rules.translating.outcomes import Way, condition_of, decided, leaves
 from lazymig.rules.translating.scope import choice
 from lazymig.rules.translating.symbols import (
     DOCUMENT,
@@ -245,7 +245,7 @@ def _known_dict(context: Context, node: ast.DictComp, known: Sequence[Symbol]) -
 
 # --- Loops ----------------------------------------------------------------------------------
 
-_Ends = Outcome[Mapping[str, Symbol]]
+_Ends = Way[Mapping[str, Symbol]]
 
 
 def grow(context: Context, statement: ast.For, run: Callable[..., Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from lazymig.rules.translating.scope import all_of, choice
 
-__all__ = ["Fork", "Outcome", "condition_of", "decided", "leaves"]
+__all__ = ["Fork", "Way", "condition_of", "decided", "leaves"]
 
 _Leaf = TypeVar("_Leaf")
 
@@ -18,19 +18,19 @@ class Fork(Generic[_Leaf]):
     """Two ways, and the expression that decides between them."""
 
     test: Any
-    yes: Outcome[_Leaf]
-    no: Outcome[_Leaf]
+    yes: Way[_Leaf]
+    no: Way[_Leaf]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome(Generic[_Leaf]):
+class Way(Generic[_Leaf]):
     """What has to hold on a way, and its end: a fork, or what is there."""
 
     conditions: list[Any]
     end: Fork[_Leaf] | _Leaf
 
 
-def leaves(outcome: Outcome[_Leaf]) -> Iterator[_Leaf]:
+def leaves(outcome: Way[_Leaf]) -> Iterator[_Leaf]:
     """Yield the end of each way."""
     end = outcome.end
     if isinstance(end, Fork):
@@ -40,7 +40,7 @@ def leaves(outcome: Outcome[_Leaf]) -> Iterator[_Leaf]:
         yield end
 
 
-def decided(outcome: Outcome[_Leaf], expression: Callable[[_Leaf], Any]) -> Any:
+def decided(outcome: Way[_Leaf], expression: Callable[[_Leaf], Any]) -> Any:
     """Return one expression for all ways; it is exact where the conditions hold."""
     end = outcome.end
     if isinstance(end, Fork):
@@ -48,7 +48,7 @@ def decided(outcome: Outcome[_Leaf], expression: Callable[[_Leaf], Any]) -> Any:
     return expression(end)
 
 
-def condition_of(outcome: Outcome[_Leaf], usable: Callable[[_Leaf], bool]) -> Any:
+def condition_of(outcome: Way[_Leaf], usable: Callable[[_Leaf], bool]) -> Any:
     """Return the expression that is true where all conditions of the way hold that is taken."""
     end = outcome.end
     if isinstance(end, Fork):

@@ -16,7 +16,7 @@ from lazymig.rules.translating.conditions import truth
 from lazymig.rules.translating.context import Context
 from lazymig.rules.translating.expressions import lifted
 from lazymig.rules.translating.loops import grow, known_items
-from lazymig.rules.translating.outcomes import Fork, Outcome, condition_of, decided, leaves
+from lazymig.rules.translating.outcomes import Fork, Way, condition_of, decided, leaves
 from lazymig.rules.translating.symbols import (
     Computed,
     Constant,
@@ -53,7 +53,7 @@ class _Bind:
     value: Symbol
 
 
-class _Runner:
+class _Follower:
     """Follows statements; `finish` makes the end of a way of what `return` gives.
 
     `in_loop`: they are the body of a loop, which `continue` ends.
@@ -67,7 +67,7 @@ class _Runner:
         self.in_loop = in_loop
         self.ways = 0
 
-    def run(self, statements: Sequence[Any]) -> Outcome[Any]:
+    def run(self, statements: Sequence[Any]) -> Way[Any]:
         """Follow statements to their end, in the context's own scope and names."""
         for place, statement in enumerate(statements):
             rest = statements[place + 1 :]
@@ -81,7 +81,7 @@ class _Runner:
                 return self._end(statement)
             if isinstance(statement, ast.Raise):
                 self.context.scope.require(False)
-                return Outcome(self.context.scope.conditions, self.finish(None))
+                return Way(self.context.scope.conditions, self.finish(None))
             if isinstance(statement, ast.For):
                 items = self._known_items(statement)
                 if items is not None:
@@ -92,18 +92,18 @@ class _Runner:
             if split is not None:
                 return self._fork(split, rest)
             self._plain(statement)
-        return Outcome(self.context.scope.conditions, self.finish(None))
+        return Way(self.context.scope.conditions, self.finish(None))
 
-    def _end(self, statement: ast.Return | ast.Continue) -> Outcome[Any]:
+    def _end(self, statement: ast.Return | ast.Continue) -> Way[Any]:
         is_return = isinstance(statement, ast.Return)
         if is_return is self.in_loop:
             raise Left(statement, "leaves a loop")
         value = None
         if isinstance(statement, ast.Return) and statement.value is not None:
             value = self.context.evaluate(statement.value)
-        return Outcome(self.context.scope.conditions, self.finish(value))
+        return Way(self.context.scope.conditions, self.finish(value))
 
-    def _fork(self, statement: ast.If, rest: Sequence[Any]) -> Outcome[Any]:
+    def _fork(self, statement: ast.If, rest: Sequence[Any]) -> Way[Any]:
         context = self.context
         test = truth(context, context.looked_into(statement.test), statement.test)
         if isinstance(test, bool):
@@ -123,7 +123,7 @@ class _Runner:
                 context.setting(dict(context.attributes)),
             ):
                 ends.append(self.run([*body, *rest]))
-        return Outcome(conditions, Fork(test.expression, *ends))
+        return Way(conditions, Fork(test.expression, *ends))
 
     def _known_items(self, statement: ast.For) -> Sequence[Symbol] | None:
         """The items of a loop over a display; `None` where they are the document's."""
@@ -224,13 +224,13 @@ def run(
     finish: Callable[[Symbol | None], _End],
     *,
     in_loop: bool = False,
-) -> Outcome[_End]:
+) -> Way[_End]:
     """Follow statements to the end of each way.
 
     :param finish: makes the end of what `return` gives; the context is as it is there.
     :raises Left: something has no exact equal on the server.
     """
-    return _Runner(context, finish, in_loop=in_loop).run(statements)
+    return _Follower(context, finish, in_loop=in_loop).run(statements)
 
 
 # --- Functions ------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def follow(
     return _joined(context, outcome, node)
 
 
-def _joined(context: Context, outcome: Outcome[Symbol], node: ast.AST) -> Symbol:
+def _joined(context: Context, outcome: Way[Symbol], node: ast.AST) -> Symbol:
     context.scope.require(condition_of(outcome, lambda _: True))
     ends = [as_computed(one, node) for one in leaves(outcome)]
     types = frozenset().union(*(one.types for one in ends))

@@ -24,11 +24,11 @@ __all__ = [
     "TYPES",
     "Computed",
     "Constant",
-    "Known",
     "Left",
+    "PythonObject",
     "Record",
     "Row",
-    "Special",
+    "RuleObject",
     "Symbol",
     "Types",
     "as_computed",
@@ -71,14 +71,14 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Known:
+class PythonObject:
     """A function, a class or a module."""
 
     value: Any
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Special:
+class RuleObject:
     """The handler, or the document as a whole."""
 
     name: str
@@ -118,10 +118,10 @@ class Record:
     items: Mapping[Any, Symbol]
 
 
-Symbol: TypeAlias = "Constant | Known | Special | Computed | Row | Record"
+Symbol: TypeAlias = "Constant | PythonObject | RuleObject | Computed | Row | Record"
 
-HANDLER: Final = Special("self")
-DOCUMENT: Final = Special("self.doc")
+HANDLER: Final = RuleObject("self")
+DOCUMENT: Final = RuleObject("self.doc")
 
 _TYPE_OF: Final[Mapping[type, str]] = {
     bool: "bool",

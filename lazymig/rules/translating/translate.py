@@ -12,12 +12,13 @@ import bson
 from bson.errors import BSONError
 
 from lazymig.characters import cut
+from lazymig.query.expressing import depth_of
 from lazymig.query.tree import Node
 from lazymig.raw.encoding import ANY_UUID
 from lazymig.rules.rule import Rule, RuleHandler
 from lazymig.rules.translating import calls, expressions
 from lazymig.rules.translating.context import Context
-from lazymig.rules.translating.outcomes import Fork, Outcome, condition_of, leaves
+from lazymig.rules.translating.outcomes import Fork, Way, condition_of, leaves
 from lazymig.rules.translating.scope import Scope
 from lazymig.rules.translating.statements import run, source_of
 from lazymig.rules.translating.symbols import HANDLER, Constant, Left, Symbol, is_plain
@@ -114,7 +115,7 @@ def _parameters(source: ast.FunctionDef, method: FunctionType) -> dict[str, Symb
 
 
 def _joined(
-    context: Context, outcome: Outcome[tuple[Changes, Scope] | None], source: ast.AST
+    context: Context, outcome: Way[tuple[Changes, Scope] | None], source: ast.AST
 ) -> Translation:
     ends = [end for end in leaves(outcome) if end is not None]
     if not ends:
@@ -134,17 +135,17 @@ def _joined(
     return Translation(update, None if guard is True else guard)
 
 
-def _without_scopes(outcome: Outcome[tuple[Changes, Scope] | None]) -> Outcome[Changes | None]:
+def _without_scopes(outcome: Way[tuple[Changes, Scope] | None]) -> Way[Changes | None]:
     end = outcome.end
     if isinstance(end, Fork):
         fork = Fork(end.test, _without_scopes(end.yes), _without_scopes(end.no))
-        return Outcome(outcome.conditions, fork)
-    return Outcome(outcome.conditions, None if end is None else end[0])
+        return Way(outcome.conditions, fork)
+    return Way(outcome.conditions, None if end is None else end[0])
 
 
 def _check(update: list[dict[str, Any]], guard: Any, source: ast.AST) -> None:
     """Hold the result against what MongoDB takes: its depth, its size, its paths."""
-    if max(_depth(update), _depth(guard)) > _DEEPEST:
+    if max(depth_of(update), depth_of(guard)) > _DEEPEST:
         raise Left(source, "is too deep to be translated")
     try:
         check_update(update)
@@ -153,11 +154,3 @@ def _check(update: list[dict[str, Any]], guard: Any, source: ast.AST) -> None:
         raise Left(source, f"gives a pipeline that MongoDB refuses: {exc}") from exc
     if size > _LARGEST:
         raise Left(source, "is too long to be translated")
-
-
-def _depth(value: Any) -> int:
-    if isinstance(value, Mapping):
-        return 1 + max(map(_depth, value.values()), default=0)
-    if isinstance(value, (list, tuple)):
-        return 1 + max(map(_depth, value), default=0)
-    return 0

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from lazymig.raw.encoding import ANY_VALUE
 from lazymig.rules.translating.context import Context
-from lazymig.rules.translating.outcomes import Outcome, decided, leaves
+from lazymig.rules.translating.outcomes import Way, decided, leaves
 from lazymig.rules.translating.symbols import (
     MISSING,
     REMOVED,
@@ -100,7 +100,7 @@ def _rename(context: Context, changes: Changes, source: str, to: Any, node: ast.
 # --- Stages ---------------------------------------------------------------------------------
 
 
-def stages(outcome: Outcome[Changes | None]) -> list[dict[str, Any]]:
+def stages(outcome: Way[Changes | None]) -> list[dict[str, Any]]:
     """Return the pipeline that does what the way of each document does.
 
     All expressions of the first stage see the document as it was; what all ways remove is removed
@@ -124,7 +124,7 @@ def keep_parents(context: Context, changes: Changes, written: set[str], node: as
         _require_parents(context, path, frozenset({"object"}), node)
 
 
-def _value_at(outcome: Outcome[Changes | None], path: str) -> Any:
+def _value_at(outcome: Way[Changes | None], path: str) -> Any:
     def expression(changes: Changes | None) -> Any:
         if changes is None:
             return None

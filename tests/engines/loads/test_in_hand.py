@@ -10,7 +10,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
-from lazymig.engines.loads.in_hand import Answer, Part, read_through, send_through
+from lazymig.engines.loads.in_hand import Answer, Staged, read_through, send_through
 from lazymig.engines.store import Store
 from tests.support.commands import CommandLog
 
@@ -35,7 +35,7 @@ def store(database: Database[dict[str, Any]]) -> Store:
 def test_each_part_has_stages_of_its_own(store: Store) -> None:
     """A document goes through the stages of its part, then through those for all."""
     parts = [
-        Part([in_hand({"_id": n, "n": n})], [{"$set": {"n": {"$add": ["$n", n]}}}])
+        Staged([in_hand({"_id": n, "n": n})], [{"$set": {"n": {"$add": ["$n", n]}}}])
         for n in range(900)
     ]
 
@@ -53,7 +53,7 @@ def test_large_documents_are_sent_in_several_commands(
     store = Store(command_log.client[database.name].held)
     large = [in_hand({"_id": n, "x": "x" * (7 << 20)}) for n in range(3)]
 
-    answer = send_through(store, [Part(large)], [{"$set": {"x": {"$strLenBytes": "$x"}}}])
+    answer = send_through(store, [Staged(large)], [{"$set": {"x": {"$strLenBytes": "$x"}}}])
 
     assert [each["x"] for each in documents_of(answer).values()] == [7 << 20] * 3
     assert command_log.names == ["aggregate"] * 3
@@ -63,7 +63,7 @@ def test_what_is_in_hand_comes_back_as_it_was(store: Store) -> None:
     """Names with dots and dollars, empty documents and dates beyond Python's pass unchanged."""
     odd = {"_id": 1, "$a": {"b.c": "$d", "": {}}, "e": [None, {"$literal": 1}], "f.g": "$$ROOT"}
 
-    answer = send_through(store, [Part([in_hand(odd)])])
+    answer = send_through(store, [Staged([in_hand(odd)])])
 
     (found,) = answer.found.values()
     assert bytes(found.data.raw) == bson.encode(odd)
@@ -75,7 +75,7 @@ def test_one_document_that_is_refused_stops_no_other(store: Store, number: int) 
     raw = [{"_id": n, "n": n or "text"} for n in range(number)]
     stages = [{"$set": {"n": {"$add": ["$n", 1]}}}]
 
-    sent = send_through(store, [Part([in_hand(each) for each in raw])], stages)
+    sent = send_through(store, [Staged([in_hand(each) for each in raw])], stages)
     store.collection.insert_many(raw)
     read = read_through(store, list(range(number)), stages)
 
@@ -88,4 +88,4 @@ def test_one_document_that_is_refused_stops_no_other(store: Store, number: int) 
 
 def test_an_emptied_collection_gives_nothing_back(database: Database[dict[str, Any]]) -> None:
     """Where nothing is stored any more, what is in hand is gone as well."""
-    assert not send_through(Store(database.held), [Part([in_hand({"_id": 1})])]).found
+    assert not send_through(Store(database.held), [Staged([in_hand({"_id": 1})])]).found

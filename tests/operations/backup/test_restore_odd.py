@@ -13,10 +13,11 @@ from pymongo import MongoClient
 
 from lazymig.operations.backup.restore import restore
 from lazymig.operations.backup.writer import BackupWriter
-from lazymig.raw.elements import RawDocument, condition, id_element, scanned
+from lazymig.raw.elements import RawDocument, condition, id_element
 from tests.support import oddities
 from tests.support.backups import CHANGED, DELETED, change, counts, run
 from tests.support.commands import CommandLog
+from tests.support.oddities import stored
 from tests.support.server import CLIENT_OPTIONS
 
 
@@ -27,14 +28,6 @@ def store(collection, documents):
         with suppress(InvalidBSON):
             query = {"_id": condition("$eq", id_element(document))}
             collection.update_one(query, update, upsert=True)
-
-
-def stored(collection):
-    """The documents by their `_id`s, byte for byte."""
-    found = {}
-    for batch in collection.find_raw_batches({}):
-        found.update(scanned(batch))
-    return found
 
 
 def expected(documents):

@@ -127,7 +127,7 @@ def test_a_run_reads_as_it_was_written(journal: Journal, history: History) -> No
 
 
 def test_each_session_tells_its_options(journal: Journal, history: History) -> None:
-    """A run tells the options and note that it goes on with; its sessions tell what each had."""
+    """A run has the options and note that it was resumed with; its sessions have what each had."""
     entry = _begin(journal, options={"backup": "/b"}, note="first")
     journal.finish(entry, "stopped")
     journal.resume("Post", "post", "lazy", options={"backup": None}, note="second", lease=600.0)
@@ -140,7 +140,7 @@ def test_each_session_tells_its_options(journal: Journal, history: History) -> N
 
 
 def test_a_resumed_run_is_judged_by_its_own_lease(journal: Journal, history: History) -> None:
-    """A run that goes on with a longer lease may be silent for longer before it counts as dead."""
+    """A run that is resumed with a longer lease may be silent for longer before it is dead."""
     entry = _begin(journal, lease=15.0)
     journal.resume("Post", "post", "lazy", lease=7200.0)
     _silence(journal, entry)

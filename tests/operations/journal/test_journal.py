@@ -233,16 +233,6 @@ def test_an_entry_reads_the_same_whatever_the_databases_options(database: Any) -
 # Checkpoints
 
 
-def _check_id_survives(journal: Journal, value: Any) -> None:
-    run = journal.begin(_new())
-    at = {"_id": value, "begun": True}
-    _note(journal, run, 1, at=at)
-    again = journal.resume("Post", "post", "lazy")
-    assert again is not None
-    assert again.rules[0].at is None
-    assert repr(again.rules[1].at) == repr(at)
-
-
 @pytest.mark.parametrize("backend", ["mongoengine_db", "mock_db"], ids=["server", "mongomock"])
 def test_a_checkpoint_keeps_any_id(request: pytest.FixtureRequest, backend: str) -> None:
     """The `_id` in a checkpoint comes back as it was, of the same type; none is told from null."""
@@ -438,7 +428,7 @@ def test_going_on_with_other_options_is_noted(journal: Journal) -> None:
 
 
 def test_going_on_without_options_keeps_them(journal: Journal) -> None:
-    """Whoever goes on with a run without naming options, note or lease leaves them as they are."""
+    """Whoever resumes a run without naming options, note or lease leaves them as they are."""
     run = journal.begin(_new(options={"nice": 1.0}, note="$n", lease=3.0))
     again = journal.resume("Post", "post", "lazy")
     assert again is not None
@@ -456,7 +446,7 @@ def test_the_note_of_a_session_is_cut(journal: Journal) -> None:
 
 
 def test_what_was_asked_before_is_forgotten(journal: Journal) -> None:
-    """A run that was stopped from outside does not stop again when it is gone on with."""
+    """A run that was stopped from outside does not stop again when it is resumed."""
     run = journal.begin(_new())
     journal.collection.update_one(
         {"_id": run.id},
@@ -497,7 +487,7 @@ def test_the_former_owner_writes_nothing(journal: Journal, write: str, how: str)
     "other", [{"model": "User"}, {"collection": "user"}, {"scope": "bulk"}], ids=str
 )
 def test_another_model_collection_or_scope_is_another_run(journal: Journal, other: Any) -> None:
-    """A run is gone on with by its own model, collection and scope alone."""
+    """A run is resumed by its own model, collection and scope alone."""
     run = journal.begin(_new(**other))
     assert journal.resume("Post", "post", "lazy") is None
     with pytest.raises(errors.RunNotFound, match=str(run.id)):
@@ -524,7 +514,7 @@ def test_a_finished_run_is_not_gone_on_with(journal: Journal) -> None:
 
 
 def test_the_latest_unfinished_run_is_taken(journal: Journal) -> None:
-    """Of several unfinished runs the newest is gone on with, or the one whose id is given."""
+    """Of several unfinished runs the newest is resumed, or the one whose id is given."""
     old, new = journal.begin(_new()), journal.begin(_new())
     _age(journal, old.id, "started", timedelta(hours=1))
     latest = journal.resume("Post", "post", "lazy")

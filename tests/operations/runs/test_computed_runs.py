@@ -109,7 +109,7 @@ def test_an_update_that_may_not_be_repeated_is_left_to_a_transaction(
 def test_what_was_learned_is_not_forgotten(
     monitored_db: Database[Any], command_log: CommandLog
 ) -> None:
-    """A run that is gone on with knows that it has met an update that must not be repeated."""
+    """A run that is resumed knows that it has met an update that must not be repeated."""
     fill(monitored_db, COUNT)
     monitored_db["item"].update_one({"_id": 50}, {"$set": {"v": 7}})
     history = History(monitored_db)

@@ -16,6 +16,7 @@ from lazymig.operations.journal.journal import Journal
 from lazymig.raw.differences import extended_json
 from lazymig.raw.elements import RawDocument, StoredValue, known_again, scanned
 from tests.support import oddities
+from tests.support.oddities import stored
 
 
 class OddMigration(DocumentMigration):
@@ -38,14 +39,6 @@ class Odd(LazyMigrationMixin, DynamicDocument):
 def insert(collection, documents):
     """Insert documents as they are."""
     collection.insert_many([RawDocument(document) for document in documents])
-
-
-def stored(collection):
-    """The documents by their `_id`s, byte for byte."""
-    found = {}
-    for batch in collection.find_raw_batches({}):
-        found.update(scanned(batch))
-    return found
 
 
 def only_ids(count):

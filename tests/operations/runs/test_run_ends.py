@@ -51,7 +51,7 @@ def test_a_document_that_fails_takes_no_other_out_of_its_chunk(
     method: Any,
     kind: str,
 ) -> None:
-    """A run that ends at a document's failure, and is gone on with, meets all others once."""
+    """A run that ends at a document's failure, and is resumed, meets all others once."""
     if kind == "standalone":
         monkeypatch.setattr(runs, "has_transactions", lambda _collection: False)
     options = {
@@ -255,7 +255,7 @@ def test_a_large_quarantine_fits_into_no_query(mongoengine_db: Database[Any]) ->
 def test_a_backup_that_is_forgotten_is_told(
     mongoengine_db: Database[Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A run that was begun with a backup, and is gone on with without one, says so in the log."""
+    """A run that was begun with a backup, and is resumed without one, says so in the log."""
     _insert(mongoengine_db, range(200))
     mongoengine_db["post"].update_one({"_id": 5}, {"$set": {"v": "text"}})
     rules = handler(allmigration01__x=_turn_by_document)

@@ -1,4 +1,4 @@
-"""Bulk runs in chunks: what is met, what is noted, how a run ends and is gone on with."""
+"""Bulk runs in chunks: what is met, what is noted, how a run ends and is resumed."""
 
 from __future__ import annotations
 
@@ -450,7 +450,7 @@ def test_an_edited_rule_begins_anew(
 def test_an_edited_rule_whose_target_does_not_tell_is_refused(
     mongoengine_db: Database[Any],
 ) -> None:
-    """Where the target cannot tell what is done, an edited rule is not gone on with."""
+    """Where the target cannot tell what is done, a run with an edited rule is not resumed."""
     _insert(mongoengine_db, range(3000))
     rules = handler(allmigration01__up=COUNT_UP)
     with pytest.raises(Interrupted):

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from lazymig.rules.rewrite.rewriting import Step, compile_step
+from lazymig.rules.rewrite.rewriting import Step
 from lazymig.updates.convergence import ends_match
 from lazymig.updates.update import check_update, written_paths
+from tests.support.steps import compile_step
 
 Raw = dict[str, Any]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,15 +9,15 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pymongo import MongoClient
-from pymongo.collection import Collection
+from pymongo.database import Database
 
 from lazymig.query.clauses import FALSE, Clause, every, read, written
 from lazymig.query.context import SMALL, simplified
 from lazymig.query.tree import And, Not, Or
 from lazymig.rules.rewrite.rewriter import Rewriter
-from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, compile_step, simplify
+from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, simplify
 from tests.rules.rewrite.rewriting_cases import Raw, RuleCase, cases, documents, queries_on
+from tests.support.steps import compile_step
 
 EXAMPLES = max(100, settings().max_examples // 10)
 
@@ -71,27 +70,21 @@ def test_no_branch_of_a_rewritten_query_is_impossible() -> None:
     assert seen["rewritten"] >= EXAMPLES
 
 
-@pytest.fixture(scope="module")
-def scratch(client: MongoClient[Raw]) -> Iterator[Collection[Raw]]:
-    """One collection for all cases."""
-    name = f"lazymig_{uuid.uuid4().hex}"
-    yield client[name].cases
-    client.drop_database(name)
-
-
-def test_a_simplified_query_finds_the_same(scratch: Collection[Raw]) -> None:
+def test_a_simplified_query_finds_the_same(scratch: Database[Raw]) -> None:
     """Leaving out what is needless or impossible changes no answer of the server."""
     paths = ["_cls", "_cls", "a", "d.x"]
 
     @settings(max_examples=EXAMPLES)
     @given(queries_on(*paths), queries_on(*paths), st.lists(documents, min_size=3, max_size=6))
     def holds(one: Raw, other: Raw, some: list[Raw]) -> None:
-        scratch.delete_many({})
-        scratch.insert_many([{"_id": number, **each} for number, each in enumerate(some)])
+        scratch.cases.delete_many({})
+        scratch.cases.insert_many([{"_id": number, **each} for number, each in enumerate(some)])
         query = {"$and": [one, {"$or": [other, one]}, other]}
         simple = written(simplified(read(query)))
-        expected = {found["_id"] for found in scratch.find(query, {"_id": 1})}
-        assert {found["_id"] for found in scratch.find(simple, {"_id": 1})} == expected, simple
+        expected = {found["_id"] for found in scratch.cases.find(query, {"_id": 1})}
+        assert {found["_id"] for found in scratch.cases.find(simple, {"_id": 1})} == expected, (
+            simple
+        )
 
     holds()
 

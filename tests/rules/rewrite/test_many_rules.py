@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from bson import Regex
-from pymongo import MongoClient, WriteConcern
 from pymongo.database import Database
 
 from lazymig.rules.rewrite import rewriter as module
 from lazymig.rules.rewrite.rewriter import Rewriter
-from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, compile_step, rewrite
+from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, rewrite
+from tests.support.steps import compile_step
 
 Raw = dict[str, Any]
 Change = tuple[Raw, Raw]
@@ -89,14 +89,6 @@ def _queries(shape: Callable[[int], Change], count: int) -> Iterator[Raw]:
         yield {path: condition}
         yield {path: condition, "k": 3}
         yield {"$or": [{path: condition}, {"k": {"$in": [1, 2]}}]}
-
-
-@pytest.fixture(scope="module")
-def scratch(client: MongoClient[Raw]) -> Iterator[Database[Raw]]:
-    """One database for all shapes."""
-    name = f"lazymig_{uuid.uuid4().hex}"
-    yield client.get_database(name, write_concern=WriteConcern(w=1, j=False))
-    client.drop_database(name)
 
 
 def _documents() -> Iterator[Raw]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pymongo.database import Database
 
 from lazymig.rules.rewrite.ordering import apart_from_nothing, stored_order
-from lazymig.rules.rewrite.steps import compile_step
+from tests.support.steps import compile_step
 
 Raw = dict[str, Any]
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pymongo import MongoClient, WriteConcern
 from pymongo.database import Database
 from pymongo.errors import WriteError
 
-from lazymig.rules.rewrite.effects import Computed, Copied
+from lazymig.rules.rewrite.effects import ComputedEffect, Copied
 from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, rewrite
 from lazymig.rules.rewrite.steps import compile_steps
 from lazymig.updates.knowledge import Unknown
@@ -79,14 +75,6 @@ def _rules(draw: st.DrawFn) -> list[tuple[Raw, Any]]:
     return rules
 
 
-@pytest.fixture(scope="module")
-def scratch(client: MongoClient[Raw]) -> Iterator[Database[Raw]]:
-    """One database for all cases."""
-    name = f"lazymig_{uuid.uuid4().hex}"
-    yield client.get_database(name, write_concern=WriteConcern(w=1, j=False))
-    client.drop_database(name)
-
-
 def _migrate(
     database: Database[Raw], rules: list[tuple[Raw, Any]], steps: list[tuple[Step, ...]]
 ) -> set[int]:
@@ -138,7 +126,7 @@ def test_a_query_sees_through_pipelines(scratch: Database[Raw]) -> None:
             expected = {found["_id"] for found in scratch.migrated.find(query)} & ids
             found = {found["_id"] for found in scratch.stored.find(dict(rewritten))} & ids
             assert found == expected, (rules, query, dict(rewritten))
-            seen["computed"] += rewritten is not query and Computed in effects
+            seen["computed"] += rewritten is not query and ComputedEffect in effects
             seen["copied"] += rewritten is not query and Copied in effects
             seen["found"] += rewritten is not query and bool(expected)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from lazymig.rules.rewrite.effects import Computed, Copied
+from lazymig.rules.rewrite.effects import ComputedEffect, Copied
 from lazymig.rules.rewrite.rewriting import CannotRewrite, rewrite
 from lazymig.rules.rewrite.steps import Step, compile_steps, steps_of
 from lazymig.rules.translation import Translation
@@ -74,7 +74,7 @@ def test_what_is_removed_twice_brings_no_parent_into_being() -> None:
     exact, _ = compile_steps("rule", OLD, [{"$unset": "a.b"}, {"$unset": "a.b"}])
     assert exact.effects == {"a.b": ABSENT}
     exact, _ = compile_steps("rule", OLD, [{"$set": {"a.b": 1}}, {"$unset": "a.b"}])
-    assert isinstance((exact.effects or {})["a.b"], Computed)
+    assert isinstance((exact.effects or {})["a.b"], ComputedEffect)
 
 
 def test_a_dotted_path_leaves_arrays_to_the_remainder() -> None:
@@ -97,7 +97,7 @@ def test_a_guard_makes_two_halves(database: Database[Raw]) -> None:
     """Where the guard is true the rule is seen through; the other half is opaque."""
     guard = {"$in": ["$n", ["1", "2"]]}
     exact, others = _translated(guard)
-    assert isinstance((exact.effects or {})["n"], Computed)
+    assert isinstance((exact.effects or {})["n"], ComputedEffect)
     database.t.insert_many({"_id": number, "n": n} for number, n in enumerate(["1", "x", 2, "2"]))
 
     assert database.t.count_documents(dict(others.target or {})) == 2

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from lazymig.query.indexable import indexable
 from lazymig.rules.rewrite import rewriter as module
 from lazymig.rules.rewrite.rewriter import Rewriter
-from lazymig.rules.rewrite.rewriting import CannotRewrite, compile_step, rewrite
+from lazymig.rules.rewrite.rewriting import CannotRewrite, rewrite
+from tests.support.steps import compile_step
 
 STEPS = (
     compile_step("fill", {"on": {"$exists": False}}, {"$set": {"on": 1}}),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, compile_step, rewrite
+from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, rewrite
 from tests.rules.rewrite.rewriting_cases import ADDED, FILLED, RENAMED, Raw
+from tests.support.steps import compile_step
 
 NOTHING: Raw = {"_id": {"$in": []}}
 GUARDED = compile_step(

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import uuid
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
-from pymongo import MongoClient, WriteConcern
 from pymongo.database import Database
 from pymongo.errors import WriteError
 
@@ -20,15 +17,6 @@ from tests.rules.rewrite.rewriting_cases import Raw, RuleCase, cases
 from tests.updates.update_cases import Case, update_each
 
 EXAMPLES = max(300, settings().max_examples // 10)
-
-
-@pytest.fixture(scope="module")
-def scratch(client: MongoClient[Raw]) -> Iterator[Database[Raw]]:
-    """One database for all cases: a fresh one for each would take most of the time."""
-    name = f"lazymig_{uuid.uuid4().hex}"
-    # Nothing here has to survive.
-    yield client.get_database(name, write_concern=WriteConcern(w=1, j=False))
-    client.drop_database(name)
 
 
 def _migrate(database: Database[Raw], rules: list[RuleCase], documents: list[Raw]) -> set[int]:

@@ -10,8 +10,9 @@ import pytest
 from pymongo import ASCENDING, MongoClient
 from pymongo.collection import Collection
 
-from lazymig.rules.rewrite.rewriting import Step, compile_step, rewrite
+from lazymig.rules.rewrite.rewriting import Step, rewrite
 from tests.rules.rewrite.rewriting_cases import ADDED, FILLED, RENAMED, Raw
+from tests.support.steps import compile_step
 
 SPLIT = [
     compile_step(

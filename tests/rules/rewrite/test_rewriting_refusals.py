@@ -11,8 +11,9 @@ import pytest
 from bson import SON
 
 from lazymig.raw.encoding import ANY_VALUE
-from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, compile_step, opaque_step, rewrite
+from lazymig.rules.rewrite.rewriting import CannotRewrite, Step, opaque_step, rewrite
 from tests.rules.rewrite.rewriting_cases import ADDED, RENAMED, Raw
+from tests.support.steps import compile_step
 
 # --- What stays as it is ----------------------------------------------------------------------
 

@@ -21,7 +21,6 @@ Raw = dict[str, Any]
 
 LONG = settings().max_examples > settings.get_profile("default").max_examples
 EXAMPLES = 10_000 if LONG else 300
-ROOTS = sorted(set(map(root, PATHS)))
 
 
 def _shown(drawn: Sequence[Rule], seen: Counter[str]) -> tuple[list[Rule], list[ShownRule]]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import bson
@@ -15,7 +14,7 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from hypothesis import HealthCheck, assume, given, reject, settings
 from hypothesis import strategies as st
-from pymongo import MongoClient, UpdateOne, WriteConcern
+from pymongo import UpdateOne
 from pymongo.database import Database
 
 from lazymig.rules.rewrite.rewriting import CannotRewrite, rewrite
@@ -34,14 +33,6 @@ Raw = dict[str, Any]
 LONG = os.environ.get("LAZYMIG_PROFILE") == "long"
 EXAMPLES = 300 if LONG else 4
 RAW = CodecOptions(document_class=RawBSONDocument)
-
-
-@pytest.fixture(scope="module")
-def scratch(client: MongoClient[Raw]) -> Iterator[Database[Raw]]:
-    """A database in which nothing has to survive."""
-    name = f"lazymig_{uuid.uuid4().hex}"
-    yield client.get_database(name, write_concern=WriteConcern(w=1, j=False))
-    client.drop_database(name)
 
 
 def held_against_python(
