@@ -45,7 +45,9 @@ def _twice(self: Any) -> None:
 
 
 def _post(method: Callable[[Any], None]) -> Any:
-    return model(handler(migration01__p=method), p=StringField(), q=DynamicField())
+    # Nothing of what is asked here is how fast the machine is.
+    rules = handler(migration01__p=method, lazy_timeout=60)
+    return model(rules, p=StringField(), q=DynamicField())
 
 
 def _fill(database: Database[Any], text: str) -> None:
