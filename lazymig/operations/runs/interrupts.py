@@ -9,6 +9,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -17,6 +18,10 @@ from typing import Any
 __all__ = ["Interrupts", "interruptible"]
 
 logger = logging.getLogger(__name__)
+
+# Seconds. A signal that arrives in the moment before a thread is put to sleep does not wake it: its
+# handler runs when the thread wakes up by itself.
+_NAP = 0.5
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -43,9 +48,10 @@ class Interrupts:
 
     def wait(self, seconds: float) -> bool:
         """Sleep; a request ends the sleep early. Return whether there is one."""
-        if self.requested is None:
+        end = time.monotonic() + seconds
+        while self.requested is None and (left := end - time.monotonic()) > 0:
             with suppress(queue.Empty):
-                self._wake.get(timeout=max(0.0, seconds))
+                self._wake.get(timeout=min(left, _NAP))
         return self.requested is not None
 
     def deliver(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -78,6 +79,27 @@ def test_a_sleep_without_a_request_just_ends(seconds: float) -> None:
     """No signal, no request."""
     with interruptible() as interrupts:
         assert not interrupts.wait(seconds)
+
+
+def test_a_signal_that_wakes_nobody_is_noticed_soon() -> None:
+    """One that arrives just before the sleep begins ends it within a second."""
+    naps: list[float] = []
+
+    class Deaf:
+        def get(self, timeout: float) -> None:
+            naps.append(timeout)
+            if len(naps) == 3:
+                _send(signal.SIGINT)
+            raise queue.Empty
+
+        def put(self, _item: None) -> None:
+            """Nobody is woken."""
+
+    with interruptible() as interrupts:
+        interrupts._wake = Deaf()  # type: ignore[assignment]
+        assert interrupts.wait(600)
+    assert len(naps) == 3
+    assert max(naps) <= 1
 
 
 def test_nothing_is_delivered_without_a_signal() -> None:
