@@ -91,9 +91,10 @@ class IteratingQuerySet(OrderedQuerySet):
         cursor = self._cursor
         if not self._lazymig_made.stored:
             return False
-        cache, build, options = self._result_cache, self._document._from_son, self._auto_dereference
+        build = partial(self._document._from_son, _auto_dereference=self._auto_dereference)
+        cache = self._result_cache
         while len(cache) < full:
-            cache.append(build(next(cursor), _auto_dereference=options))
+            cache.append(build(next(cursor)))
         return True
 
     def _lazymig_held(self) -> Batches:

@@ -108,12 +108,7 @@ class MergedRead:
         # Without an order MongoDB would hand out what it has found while it looks for more; and a
         # group comes in any order, most of which look odd.
         stages += self._sorted(self.order or [("_id", 1)])
-        stages += [{"$skip": skip}] if skip else []
-        stages += [{"$limit": limit}] if limit else []
-        stages.append(_GIVE_STORED)
-        if self.projection is not None:
-            stages.append({"$project": self.projection or {"_id": 1}})
-        return stages
+        return [*stages, *self._cut(skip, limit), _GIVE_STORED, *self._projected()]
 
     def unless_old(self, skip: int, limit: int) -> list[Mapping[str, Any]]:
         """The stages for the same part of the result, read as it is, if no document is old.
@@ -121,14 +116,12 @@ class MergedRead:
         What they give begins with a document of the field `_OLD` if one is: the others are read
         after that was found out, as MongoDB reads what is united.
         """
-        found: list[Mapping[str, Any]] = [
+        found = [
             {"$match": all_of(self.within, self.asked)},
             *self._sorted(self.order),
+            *self._cut(skip, limit),
+            *self._projected(),
         ]
-        found += [{"$skip": skip}] if skip else []
-        found += [{"$limit": limit}] if limit else []
-        if self.projection is not None:
-            found.append({"$project": self.projection or {"_id": 1}})
         return [
             {"$match": self.old},
             {"$limit": 1},
@@ -144,9 +137,7 @@ class MergedRead:
             stages.append({"$project": {"_id": 1}})
             stages.append({"$unionWith": {"coll": self.collection, "pipeline": others}})
             stages.append({"$group": {"_id": "$_id"}})
-        stages += [{"$skip": skip}] if skip else []
-        stages += [{"$limit": limit}] if limit else []
-        return [*stages, {"$count": "n"}]
+        return [*stages, *self._cut(skip, limit), {"$count": "n"}]
 
     def _old_part(self, most: list[dict[str, Any]]) -> list[Mapping[str, Any]]:
         if not self.is_sorted_before:
@@ -157,6 +148,14 @@ class MergedRead:
     def _union(self, most: list[dict[str, Any]]) -> dict[str, Any]:
         others = [{"$match": self.others}, *self._sorted(self.order), *most]
         return {"$unionWith": {"coll": self.collection, "pipeline": others}}
+
+    def _projected(self) -> list[dict[str, Any]]:
+        return [] if self.projection is None else [{"$project": self.projection or {"_id": 1}}]
+
+    @staticmethod
+    def _cut(skip: int, limit: int) -> list[dict[str, Any]]:
+        skipped = [{"$skip": skip}] if skip else []
+        return [*skipped, {"$limit": limit}] if limit else skipped
 
     @staticmethod
     def _sorted(order: Order) -> list[dict[str, Any]]:
@@ -174,10 +173,6 @@ class _Begun:
         # Of most cursors each document is asked for: it does not come by here.
         first, self._first = self._first, None
         return self._cursor if first is None else itertools.chain((first,), self._cursor)
-
-    def __next__(self) -> Any:
-        first, self._first = self._first, None
-        return next(self._cursor) if first is None else first
 
     def __enter__(self) -> _Begun:
         return self

@@ -73,6 +73,11 @@ class _Asked:
         """Return whether only the start of the result is asked for."""
         return self.limit > 0 and self.skip + self.limit <= _MOST_MERGED
 
+    @property
+    def starts_an_order(self) -> bool:
+        """Return whether the command that reads it can look for what is old on the way."""
+        return bool(self.order) and self.is_short
+
 
 class OrderedQuerySet(SeeThroughQuerySet):
     """Shows rules to a sort, or to a filter, in place of settling for it."""
@@ -99,8 +104,7 @@ class OrderedQuerySet(SeeThroughQuerySet):
             return None
         with self._lazymig_with({"_lazymig_still": True}):
             plain = self._lazymig_make_cursor()
-        looks = not asked.is_short or asked.meets_filter_alone
-        if looks and self._lazymig_is_current(rewrites, asked):
+        if not asked.starts_an_order and self._lazymig_is_current(rewrites, asked):
             return plain
         from lazymig.odm.querysets.merged import ShownCursor  # noqa: PLC0415
 
@@ -300,10 +304,7 @@ class OrderedQuerySet(SeeThroughQuerySet):
             stored_order=before,
             projection=self._cursor_args.get("projection"),
             in_front=in_front,
-            looks=bool(asked.order)
-            and asked.is_short
-            and not in_front
-            and self._lazymig_on_primary(),
+            looks=asked.starts_an_order and not in_front and self._lazymig_on_primary(),
         )
 
     def _lazymig_settling_unshown(self, rewrites: Rewrites, asked: _Asked) -> Callable[[], bool]:
